@@ -1,0 +1,24 @@
+"""The console script.
+
+``--version`` answers before typer is imported: shell prompts and CI call it often, and building the
+command tree costs five times what the answer does.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    if sys.argv[1:] == ["--version"]:
+        from fixtool import __version__
+
+        print(f"fixtool {__version__}")
+        return
+    from fixtool.cli import app
+
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What can go wrong, as a person needs to hear it: what, where, and the next command to type."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The whole contract with shells and CI jobs."""
+
+    OK = 0
+    REFUSED = 1  # a check said no
+    USAGE = 2
+    CONFLICT = 3
+    CANNOT_RUN = 4  # network, ref, disk, git
+    INTERRUPTED = 130
+
+
+class FixtoolError(Exception):
+    """Any failure that a user can cause or meet.
+
+    ``where`` is a path, ``file:line`` or ref; ``hint`` is the next command to type.
+    """
+
+    exit_code = ExitCode.CANNOT_RUN
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+
+class Refused(FixtoolError):
+    """A check looked and said no: a dirty tree, a patch that is not well formed."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class UsageError(FixtoolError):
+    """The words of the command line do not fit together."""
+
+    exit_code = ExitCode.USAGE
+
+
+class CannotRun(FixtoolError):
+    """The world is not as the command needs it: no network, no such ref, a full disk."""
+
+    exit_code = ExitCode.CANNOT_RUN

@@ -1,0 +1,292 @@
+"""Lines and their series: ``patches/<line>/`` holds ``series``, ``upstream.toml`` and patch files.
+
+``series`` is quilt's: file names in order, ``#`` comments kept. No lock-in: quilt reads it too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import re
+import shutil
+import socket
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.patch import Patch, is_slug, parse
+
+_SUFFIX = ".patch"
+_KNOWN = {"url", "base", "tree", "release", "version", "date", "why"}
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """Where a line comes from: a commit (``base`` and its ``tree``) or a PyPI ``release``.
+
+    For a release, ``base`` and ``tree`` are those of the commit that its wheel becomes. ``version``
+    is the newest release at or before the base: wheels of the line are named after it.
+    """
+
+    url: str
+    base: str
+    tree: str
+    release: str | None
+    version: str
+    date: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a series file."""
+
+    slug: str
+    line_number: int
+
+    @property
+    def file_name(self) -> str:
+        return self.slug + _SUFFIX
+
+
+@dataclass(frozen=True)
+class Line:
+    """One maintained base with its series."""
+
+    name: str
+    folder: Path
+    upstream: Upstream
+    entries: tuple[Entry, ...]
+
+    @cached_property
+    def patches(self) -> tuple[Patch, ...]:
+        """The series, parsed and in order. Raises Refused where an entry has no file or is bad."""
+        return tuple(self.patch(entry) for entry in self.entries)
+
+    def patch(self, entry: Entry) -> Patch:
+        path = self.folder / entry.file_name
+        try:
+            raw = path.read_bytes()
+        except FileNotFoundError as error:
+            raise Refused(
+                f"the series names {entry.file_name}, and there is no such file",
+                where=f"{self.folder / 'series'}:{entry.line_number}",
+                hint="restore the file, or take the line out of the series",
+            ) from error
+        return parse(raw, entry.slug, path)
+
+    def find(self, slug: str) -> Patch:
+        for entry in self.entries:
+            if entry.slug == slug.removesuffix(_SUFFIX):
+                return self.patch(entry)
+        known = ", ".join(entry.slug for entry in self.entries)
+        raise UsageError(f"line {self.name} has no patch {slug!r}; it has: {known or 'none'}")
+
+
+@dataclass(frozen=True)
+class PatchRepository:
+    """A folder that holds ``patches/``."""
+
+    root: Path
+    _lines: dict[str, Line] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "patches"
+
+    @classmethod
+    def find(cls, start: Path) -> PatchRepository:
+        """The nearest folder at or above ``start`` that holds ``patches/<line>/series``."""
+        for folder in (start, *start.parents):
+            if any((folder / "patches").glob("*/series")):
+                return cls(folder)
+        raise UsageError(
+            f"no patch repository at or above {start} (no patches/<line>/series)",
+            hint="name one with -C DIR, or start one: fixtool init DIR --upstream URL --base SHA",
+        )
+
+    @cached_property
+    def line_names(self) -> tuple[str, ...]:
+        return tuple(sorted(path.parent.name for path in self.folder.glob("*/series")))
+
+    def line(self, name: str) -> Line:
+        if name not in self.line_names:
+            raise UsageError(f"no line {name!r}; there are: {', '.join(self.line_names)}")
+        if name not in self._lines:
+            self._lines[name] = read_line(self.folder / name)
+        return self._lines[name]
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        return tuple(self.line(name) for name in self.line_names)
+
+
+def read_line(folder: Path) -> Line:
+    """Read ``series`` and ``upstream.toml``; the patch files themselves wait until asked for."""
+    series = folder / "series"
+    entries = []
+    for number, text in enumerate(series.read_text("utf-8", "surrogateescape").splitlines(), 1):
+        if name := re.sub(r"(^|\s)#.*", "", text).strip():
+            entries.append(_entry(name, f"{series}:{number}", number))
+    return Line(folder.name, folder, _upstream(folder / "upstream.toml"), tuple(entries))
+
+
+def _entry(name: str, where: str, number: int) -> Entry:
+    name, *options = name.split()
+    if options not in ([], ["-p1"]):
+        raise Refused(f"series option {' '.join(options)!r}: only -p1 is known", where=where)
+    slug = name.removesuffix(_SUFFIX)
+    if not name.endswith(_SUFFIX) or not is_slug(slug):
+        raise Refused(
+            f"{name!r} is not a safe patch file name",
+            where=where,
+            hint="use letters, digits, '.', '_', '-' and the ending .patch",
+        )
+    return Entry(slug, number)
+
+
+def _upstream(path: Path) -> Upstream:
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise Refused("the line has no upstream.toml", where=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Refused(f"not valid TOML: {error}", where=str(path)) from error
+    if unknown := sorted(set(data) - _KNOWN):
+        raise Refused(f"unknown key {unknown[0]!r}", where=str(path))
+    if wrong := sorted(key for key, value in data.items() if not isinstance(value, str)):
+        raise Refused(f"{wrong[0]!r} is not a string", where=str(path))
+    for key, form in {"url": r"\S+", "base": r"[0-9a-f]{40}", "tree": r"[0-9a-f]{40}"}.items():
+        if not re.fullmatch(form, data.get(key, "")):
+            raise Refused(f"{key!r} is missing or not of the form {form}", where=str(path))
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", data.get("date", "")):
+        raise Refused("'date' is missing or not of the form 2026-05-23", where=str(path))
+    return Upstream(
+        url=data["url"],
+        base=data["base"],
+        tree=data["tree"],
+        release=data.get("release"),
+        version=data.get("version") or data.get("release") or "0.0.0",
+        date=data["date"],
+    )
+
+
+def upstream_toml(upstream: Upstream, why: str) -> str:
+    """The text of an ``upstream.toml``."""
+    pairs = {"why": why, "url": upstream.url, "release": upstream.release, "base": upstream.base,
+             "tree": upstream.tree, "version": upstream.version, "date": upstream.date}  # fmt: skip
+    quoted = {
+        key: value.replace("\\", "\\\\").replace('"', '\\"')
+        for key, value in pairs.items()
+        if value
+    }
+    return "".join(f'{key} = "{value}"\n' for key, value in quoted.items())
+
+
+def rewrite(
+    folder: Path, files: Mapping[str, bytes], remove: frozenset[str] = frozenset()
+) -> list[str]:
+    """Write ``files`` into line ``folder``, take ``remove`` away; return the names that changed.
+
+    The new folder is built beside the old one and swapped in, so a killed run leaves the old line
+    or the new one; files whose bytes are the same keep their inode and time.
+    """
+    changed = [
+        name
+        for name, data in files.items()
+        if not (folder / name).is_file() or (folder / name).read_bytes() != data
+    ]
+    gone = [name for name in remove if (folder / name).exists()]
+    if not changed and not gone:
+        return []
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
+    try:
+        staging.chmod(0o755)
+        for old in sorted(folder.iterdir()) if folder.exists() else []:
+            if old.name not in changed and old.name not in gone:
+                if old.is_file() and not old.is_symlink():
+                    os.link(old, staging / old.name)
+                else:
+                    shutil.copytree(old, staging / old.name, symlinks=True)
+        for name in changed:
+            _write_durably(staging / name, files[name])
+        if folder.exists():
+            _swap(staging, folder)
+        else:
+            staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return sorted([*changed, *gone])
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _swap(new: Path, old: Path) -> None:
+    """Put ``new`` where ``old`` is, and ``old`` where ``new`` was, in one step where the kernel can
+    (Linux: renameat2 with RENAME_EXCHANGE); else in two, which ``repair`` finishes if killed.
+    """
+    exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    at_cwd, exchange_flag = -100, 2
+    if (
+        exchange
+        and exchange(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), exchange_flag) == 0
+    ):
+        return
+    retired = old.with_name(f".{old.name}.old")
+    shutil.rmtree(retired, ignore_errors=True)
+    old.rename(retired)
+    try:
+        new.rename(old)
+    except OSError:
+        retired.rename(old)
+        raise
+    retired.rename(new)
+
+
+def repair(repository: PatchRepository) -> None:
+    """Undo or finish what a killed rewrite left: a line is as before or fully new."""
+    for retired in repository.folder.glob(".*.old"):
+        line = retired.with_name(retired.name[1 : -len(".old")])
+        if line.exists():
+            shutil.rmtree(retired, ignore_errors=True)
+        else:
+            retired.rename(line)
+    for staging in repository.folder.glob(".*.new-*"):
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def lock(path: Path, what: str) -> Iterator[None]:
+    """Hold ``path`` against every other run; CannotRun names who holds it.
+
+    flock is let go by the kernel when a run dies, so a killed fixtool never has to be cleaned up
+    after; the file's text is only for the message.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "another run"
+            raise CannotRun(
+                f"{what} is in use by {holder}",
+                where=str(path),
+                hint="wait for it to end, then run the same command again",
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+    finally:
+        os.close(descriptor)

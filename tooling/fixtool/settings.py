@@ -1,0 +1,88 @@
+"""Where fixtool keeps things, and what a patch repository wants by default.
+
+``[tool.fixtool]`` in the patch repository's pyproject.toml, then ``FIXTOOL_*``, then flags: each
+wins over the one before.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from fixtool.errors import CannotRun, Refused
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting, with its default.
+
+    ``state`` holds object stores and work trees; ``cache`` holds downloads, wheels and verdicts and
+    is safe to delete.
+    """
+
+    state: Path
+    cache: Path
+    source: str = "git"
+    line: str | None = None
+    url: str | None = None  # of upstream, where it is not the one in upstream.toml
+    project: str = "sglang"  # its name on the package index
+
+    @property
+    def stores(self) -> Path:
+        return self.state / "repos"
+
+    @property
+    def worktrees(self) -> Path:
+        return self.state / "worktrees"
+
+
+def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Settings for the patch repository at ``root`` (None: no repository, defaults only)."""
+    settings = Settings(
+        state=_folder(environment, "STATE", ".local/state"),
+        cache=_folder(environment, "CACHE", ".cache"),
+    )
+    chosen: dict[str, str] = {}
+    if root is not None and (project := root / "pyproject.toml").is_file():
+        chosen |= _table(project)
+    names = {one.name for one in fields(Settings)} - {"state", "cache"}
+    for name in names:
+        if value := environment.get(f"FIXTOOL_{name.upper()}"):
+            chosen[name] = value
+    if unknown := sorted(set(chosen) - names):
+        raise Refused(
+            f"[tool.fixtool] has an unknown key {unknown[0]!r}", where=f"{root}/pyproject.toml"
+        )
+    return replace(settings, **chosen)  # type: ignore[arg-type]
+
+
+def private_folder(path: Path) -> Path:
+    """Make ``path`` for this user only; CannotRun says what stands in the way."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise CannotRun(
+            f"cannot make the folder {path}: {error.strerror}",
+            where=str(path),
+            hint="choose another place with FIXTOOL_STATE_DIR and FIXTOOL_CACHE_DIR",
+        ) from error
+    return path
+
+
+def _folder(environment: Mapping[str, str], kind: str, default: str) -> Path:
+    if chosen := environment.get(f"FIXTOOL_{kind}_DIR"):
+        return Path(chosen).absolute()
+    if xdg := environment.get(f"XDG_{kind}_HOME"):
+        return Path(xdg).absolute() / "fixtool"
+    return Path(environment.get("HOME") or Path.home()) / default / "fixtool"
+
+
+def _table(path: Path) -> dict[str, str]:
+    try:
+        table = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("fixtool", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Refused(f"not valid TOML: {error}", where=str(path)) from error
+    return {key: str(value) for key, value in table.items()}
