@@ -28,9 +28,9 @@ from email.header import decode_header, make_header
 from functools import cached_property
 from pathlib import Path
 
-from unidiff import PatchedFile, PatchSet
-from unidiff import Hunk as DiffHunk
 from unidiff.errors import UnidiffParseError
+from unidiff.patch import Hunk as DiffHunk
+from unidiff.patch import PatchedFile, PatchSet
 
 from fixtool.errors import Refused
 from fixtool.repo import Commit, Repo, Signature

@@ -344,6 +344,8 @@ class Repo:
 
     def has(self, *objects: str) -> bool:
         """Whether every object is here now, without fetching any."""
+        if not objects:
+            return True
         out = self.run(
             "cat-file", "--batch-check=%(objectname)", stdin="\n".join(objects).encode() + b"\n",
             env={"GIT_NO_LAZY_FETCH": "1"},
@@ -511,8 +513,8 @@ class Repo:
         quiet = ["--progress"] if hear else ["--quiet"]
         return self.run(
             "-c", "fetch.unpackLimit=1", "fetch", *quiet, "--no-tags", "--no-write-fetch-head",
-            "--depth=1", "--filter=blob:none", "--no-auto-maintenance", "--end-of-options", "origin", *wants,
-            accept=None, hear=hear,
+            "--depth=1", "--filter=blob:none", "--no-auto-maintenance",
+            "--end-of-options", "origin", *wants, accept=None, hear=hear,
         )  # fmt: skip
 
     def _promise(self, url: str) -> None:

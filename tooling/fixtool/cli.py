@@ -1,0 +1,109 @@
+"""The command line: the verbs, and how any failure becomes one message and an exit code.
+
+Command modules import typer and nothing of weight; each verb imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from fixtool import __version__, report
+from fixtool.commands import apply, build, export, import_, init, lint, list_, show
+from fixtool.errors import CannotRun, ExitCode, FixtoolError
+
+
+class Commands(TyperGroup):
+    """Turns what a user can cause into one message and the exit code of its kind. (typer's own
+    handling exits 1 for every custom exception, and for Ctrl-C.)"""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FixtoolError as error:
+            report.failure(error, _verb(ctx), as_json=ctx.meta.get("json", False))
+            raise typer.Exit(int(error.exit_code)) from error
+        except BrokenPipeError as error:  # `fixtool show x | head`: the reader has what it wants
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(int(ExitCode.OK)) from error
+        except OSError as error:
+            report.failure(_cannot(error), _verb(ctx), as_json=ctx.meta.get("json", False))
+            raise typer.Exit(int(ExitCode.CANNOT_RUN)) from error
+        except KeyboardInterrupt as error:
+            report.failure(
+                _Interrupted("interrupted; nothing was changed"), _verb(ctx), as_json=ctx.meta.get("json", False)
+            )
+            raise typer.Exit(int(ExitCode.INTERRUPTED)) from error
+
+
+class _Interrupted(FixtoolError):
+    exit_code = ExitCode.INTERRUPTED
+
+
+def _verb(ctx: Any) -> str:
+    return str(ctx.invoked_subcommand or "fixtool")
+
+
+def _cannot(error: OSError) -> CannotRun:
+    hints = {
+        errno.ENOSPC: "free some space, then run the same command again",
+        errno.EROFS: "choose other places with FIXTOOL_STATE_DIR and FIXTOOL_CACHE_DIR",
+        errno.EACCES: "choose other places with FIXTOOL_STATE_DIR and FIXTOOL_CACHE_DIR",
+    }
+    where = str(error.filename) if error.filename else None
+    return CannotRun(error.strerror or str(error), where=where, hint=hints.get(error.errno or 0))
+
+
+def _terminate(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+app = typer.Typer(
+    name="fixtool",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        report.say(f"fixtool {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def fixtool(
+    ctx: typer.Context,
+    directory: Annotated[
+        Path | None, typer.Option("-C", metavar="DIR", help="Run as if started in DIR.")
+    ] = None,
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Keep a fork of SGLang alive: a patch series, applied to any ref, rebuilt, and kept in order.
+
+    Exit codes: 0 ok, 1 a check said no, 2 usage, 3 conflict, 4 cannot run, 130 interrupted.
+    """
+    ctx.obj = directory
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+app.command("apply")(apply.apply)
+app.command("build")(build.build)
+app.command("list")(list_.list_)
+app.command("show")(show.show)
+app.command("lint")(lint.lint)
+app.command("export")(export.export)
+app.command("import")(import_.import_)
+app.command("init")(init.init)

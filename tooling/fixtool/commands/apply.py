@@ -1,0 +1,156 @@
+"""fixtool apply"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fixtool import report
+from fixtool.commands import options
+from fixtool.errors import ExitCode
+
+if TYPE_CHECKING:
+    from fixtool.apply import Applied
+    from fixtool.build import BuiltWheel
+    from fixtool.replay import PatchResult
+
+
+def apply(
+    ctx: typer.Context,
+    sglang_ref: Annotated[
+        str | None,
+        typer.Option("--sglang-ref", metavar="REF", help="A commit id, tag, branch or release."),
+    ] = None,
+    source: options.Source = None,
+    line: options.LineName = None,
+    worktree: Annotated[
+        Path | None,
+        typer.Option("--worktree", metavar="DIR", help="Put the work tree here."),
+    ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option("--into", metavar="DIR", help="Use this clean SGLang checkout: a new branch."),
+    ] = None,
+    build: Annotated[
+        bool, typer.Option("--build/--no-build", help="Make a wheel of the patched tree.")
+    ] = True,
+    python: Annotated[
+        Path | None,
+        typer.Option("--python", metavar="PY", help="The interpreter that the build is for."),
+    ] = None,
+    editable: Annotated[
+        bool, typer.Option("--editable", help="Install the work tree into --python instead.")
+    ] = False,
+    native: Annotated[
+        bool, typer.Option("--native", help="Build native extensions too (needs Rust, protoc).")
+    ] = False,
+    dry_run: options.DryRun = False,
+    directory: options.Directory = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Apply the series to an SGLang commit, in a work tree of its own, and build a wheel.
+
+    Example: fixtool apply --sglang-ref v0.5.23 --source pypi
+    """
+    from fixtool.apply import Request
+    from fixtool.apply import apply as run
+    from fixtool.build import build_applied
+
+    repository, settings = options.start(ctx, directory)
+    progress = report.progress(quiet=json)
+    request = Request(sglang_ref, source, line, worktree, into, dry_run)
+    applied = run(repository, settings, request, progress)
+    built = None
+    if build and applied.placed is not None:
+        built = build_applied(
+            applied, settings, progress, python=python, editable=editable, native=native
+        )
+    exit_code = ExitCode.OK if applied.replay.ok else ExitCode.CONFLICT
+    if json:
+        report.print_document("apply", exit_code, _body(applied, built))
+    else:
+        _tell(applied, built, verbose=verbose, dry_run=dry_run)
+    raise typer.Exit(int(exit_code))
+
+
+def _body(applied: Applied, built: BuiltWheel | None) -> dict[str, Any]:
+    replay, placed = applied.replay, applied.placed
+    return {
+        "ref": applied.target.ref,
+        "source": applied.target.source,
+        "line": replay.line,
+        "line_reason": applied.choice.why,
+        "base": replay.base,
+        "onto": replay.onto,
+        "commit": replay.commit if replay.ok else None,
+        "tree": replay.tree if replay.ok else None,
+        "patches": [_patch_body(one) for one in replay.patches],
+        "reused": replay.reused,
+        "worktree": placed and placed.path,
+        "branch": placed and placed.branch,
+        "changed": placed is not None and placed.changed,
+        "build": built,
+    }
+
+
+def _patch_body(one: PatchResult) -> dict[str, Any]:
+    return {
+        "slug": one.slug,
+        "subject": one.subject,
+        "verdict": one.verdict,
+        "commit": one.commit,
+        "files": one.files,
+        "culprit": None,
+        "evidence": one.evidence,
+    }
+
+
+def _tell(applied: Applied, built: BuiltWheel | None, *, verbose: bool, dry_run: bool) -> None:
+    from fixtool.commands.build import tell_built
+
+    replay, target = applied.replay, applied.target
+    report.say(f"line      {replay.line} ({applied.choice.why})")
+    report.say(
+        f"onto      {target.commit[:12]} ({report.printable(target.ref)} from {target.source})"
+    )
+    report.say()
+    rows = [
+        (one.slug, one.verdict.value, (one.commit or "")[:12], report.printable(one.subject))
+        for one in replay.patches
+    ]
+    report.table(("patch", "verdict", "commit", "subject"), rows)
+    for one in replay.patches:
+        if verbose or not (one.commit or one.verdict.value == "absorbed"):
+            _tell_patch(one)
+    report.say()
+    if not replay.ok:
+        failed = sum(
+            one.commit is None and one.verdict.value != "absorbed" for one in replay.patches
+        )
+        report.say(f"{failed} of {len(replay.patches)} patches do not apply; nothing was changed")
+        report.say("next      fixtool apply --line NAME for another line, or mend the patch")
+        return
+    report.say(f"commit    {replay.commit}")
+    report.say(f"tree      {replay.tree}")
+    if applied.placed is None:
+        report.say("dry run   nothing was written" if dry_run else "")
+        return
+    again = "" if applied.placed.changed else " (as it was)"
+    report.say(f"worktree  {applied.placed.path}{again}")
+    report.say(f"branch    {applied.placed.branch}")
+    if built is not None:
+        tell_built(built)
+
+
+def _tell_patch(one: PatchResult) -> None:
+    report.say()
+    report.say(f"{one.slug}: {'; '.join(one.evidence) or one.verdict.value}")
+    for file in one.files:
+        report.say(f"  {report.printable(file.path)}: {file.verdict.value}")
+        for hunk in file.hunks:
+            place = f"line {hunk.line}" if hunk.line else "no place found"
+            moved = f" ({hunk.offset:+d})" if hunk.offset else ""
+            report.say(f"    hunk {hunk.number}: {hunk.verdict.value}, {place}{moved}")

@@ -1,0 +1,41 @@
+"""fixtool init"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fixtool import report
+from fixtool.commands import options
+from fixtool.errors import ExitCode
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the repository goes.")],
+    upstream: Annotated[
+        str,
+        typer.Option("--upstream", metavar="URL|PATH|pypi", help="Where the base comes from."),
+    ],
+    base: Annotated[
+        str, typer.Option("--base", metavar="SHA|RELEASE", help="What the series is written on.")
+    ],
+    line: options.LineName = None,
+    why: Annotated[str, typer.Option("--why", help="Why this line exists.")] = "",
+    json: options.Json = False,
+) -> None:
+    """Start a patch repository, or another line in one, for a series of your own.
+
+    Example: fixtool init my-patches --upstream https://github.com/sgl-project/sglang.git --base SHA
+    """
+    from fixtool.init import init as run
+
+    made = run(directory, upstream, base, line, why, report.progress(quiet=json))
+    if json:
+        report.print_document("init", ExitCode.OK, {"line": made.name, "folder": made.folder,
+                                                    "upstream": made.upstream})  # fmt: skip
+        return
+    report.say(f"line      {made.name} in {made.folder}")
+    report.say(f"base      {made.upstream.base}")
+    report.say(f"next      fixtool import FILE -C {directory}, then fixtool apply -C {directory}")

@@ -1,0 +1,61 @@
+"""fixtool lint"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fixtool import report
+from fixtool.commands import options
+from fixtool.errors import ExitCode
+
+
+def lint(
+    ctx: typer.Context,
+    line: options.LineName = None,
+    source: options.Source = None,
+    drift: Annotated[
+        bool,
+        typer.Option("--drift", help="Also apply each line on its base and compare every byte."),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A warning fails the check too.")
+    ] = False,
+    directory: options.Directory = None,
+    json: options.Json = False,
+) -> None:
+    """Check that every line is well formed; each finding says where, and how to mend it.
+
+    Example: fixtool lint --drift --source pypi --line v0.5.23
+    """
+    from fixtool.lint import Level
+    from fixtool.lint import drift as check_drift
+    from fixtool.lint import lint as check
+    from fixtool.source import bring_base, open_source
+
+    repository, settings = options.start(ctx, directory)
+    progress = report.progress(quiet=json)
+    lines = [repository.line(line)] if line else list(repository.lines)
+    findings = []
+    for one in lines:
+        found = check(one)
+        if drift and not any(each.level is Level.ERROR for each in found):
+            name = "pypi" if one.upstream.release else source or settings.source
+            opened = open_source(name, settings, settings.url or one.upstream.url, progress)
+            base = bring_base(opened, one.upstream, settings, progress)
+            found += check_drift(opened.repo, one, base)
+        findings += found
+    failing = [one for one in findings if strict or one.level is Level.ERROR]
+    exit_code = ExitCode.REFUSED if failing else ExitCode.OK
+    if json:
+        report.print_document("lint", exit_code, {"findings": findings, "lines": len(lines)})
+    else:
+        for one in findings:
+            report.say(
+                f"{one.where}: {one.level.value}: {report.printable(one.message)} [{one.rule}]"
+            )
+            report.say(f"    {one.fix}")
+        patches = sum(len(each.entries) for each in lines)
+        report.say(f"{patches} patches in {len(lines)} lines: {len(findings)} findings")
+    raise typer.Exit(int(exit_code))

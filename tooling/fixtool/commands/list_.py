@@ -1,0 +1,55 @@
+"""fixtool list"""
+
+from __future__ import annotations
+
+import typer
+
+from fixtool import report
+from fixtool.commands import options
+from fixtool.errors import ExitCode
+
+
+def list_(
+    ctx: typer.Context,
+    line: options.LineName = None,
+    directory: options.Directory = None,
+    json: options.Json = False,
+) -> None:
+    """List the lines and their patches, in order.
+
+    Example: fixtool list --line v0.5.23
+    """
+    repository, _ = options.start(ctx, directory)
+    lines = [repository.line(line)] if line else list(repository.lines)
+    if json:
+        body = [
+            {
+                "line": one.name,
+                "upstream": one.upstream,
+                "patches": [
+                    {
+                        "slug": patch.slug,
+                        "subject": patch.subject,
+                        "author": f"{patch.author.name} <{patch.author.email}>",
+                        "path": patch.path,
+                        "trailers": [{"key": k, "value": v} for k, v in patch.trailers],
+                    }
+                    for patch in one.patches
+                ],
+            }
+            for one in lines
+        ]
+        report.print_document("list", ExitCode.OK, {"lines": body})
+        return
+    rows = [
+        (
+            one.name,
+            one.upstream.release or one.upstream.base[:12],
+            patch.slug,
+            report.printable(patch.subject),
+            "upstream" if patch.trailer("Applied-Upstream") else patch.trailer("Forwarded") or "",
+        )
+        for one in lines
+        for patch in one.patches
+    ]
+    report.table(("line", "base", "patch", "subject", "forwarded"), rows)

@@ -1,0 +1,62 @@
+"""Options that mean the same in every verb, and what every verb starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fixtool.errors import UsageError
+
+if TYPE_CHECKING:
+    from fixtool.series import Line, PatchRepository
+    from fixtool.settings import Settings
+
+Directory = Annotated[
+    Path | None,
+    typer.Option("-C", "--repository", metavar="DIR", help="The patch repository, or below it."),
+]
+
+
+def _remember(ctx: typer.Context, wanted: bool) -> bool:
+    ctx.meta["json"] = wanted  # a failure has to be told as JSON too, wherever it is caught
+    return wanted
+
+
+Json = Annotated[
+    bool, typer.Option("--json", callback=_remember, help="One JSON document on stdout.")
+]
+LineName = Annotated[
+    str | None, typer.Option("--line", metavar="NAME", help="The line, by its folder's name.")
+]
+Source = Annotated[
+    str | None,
+    typer.Option("--source", metavar="git|pypi|URL|PATH", help="Where SGLang comes from."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; write nothing.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more: files, hunks, reasons.")]
+
+
+def start(ctx: typer.Context, directory: Path | None) -> tuple[PatchRepository, Settings]:
+    """The patch repository at hand and its settings."""
+    from fixtool.series import PatchRepository
+    from fixtool.settings import load
+
+    here = directory or ctx.obj or Path.cwd()
+    if not here.is_dir():
+        raise UsageError(f"-C {here}: no such directory")
+    repository = PatchRepository.find(here.resolve())
+    return repository, load(repository.root)
+
+
+def pick_line(repository: PatchRepository, settings: Settings, wanted: str | None) -> Line:
+    """The line asked for, or the only one."""
+    if name := wanted or settings.line:
+        return repository.line(name)
+    if len(repository.line_names) == 1:
+        return repository.line(repository.line_names[0])
+    raise UsageError(
+        "which line? there is more than one",
+        hint=f"--line with one of: {', '.join(repository.line_names)}",
+    )

@@ -1,0 +1,188 @@
+"""From commits back to patch files: only what changed is written, and all of it or nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from fixtool import patch as patches
+from fixtool.errors import CannotRun, Refused
+from fixtool.repo import Repo
+from fixtool.series import Line, PatchRepository, lock, repair, rewrite
+from fixtool.worktree import Record, read_record, require_clean
+
+
+class Change(StrEnum):
+    UNCHANGED = "unchanged"
+    REWRITTEN = "rewritten"
+    ADDED = "added"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True)
+class FileChange:
+    slug: str
+    change: Change
+    commit: str | None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """``folder`` is where the files went (or would go, on a dry run)."""
+
+    line: str
+    folder: Path
+    patches: tuple[FileChange, ...]
+    series_changed: bool
+
+    @property
+    def changed(self) -> bool:
+        return self.series_changed or any(
+            one.change is not Change.UNCHANGED for one in self.patches
+        )
+
+
+def open_worktree(path: Path) -> tuple[Repo, Record]:
+    """A work tree that `apply` made, and its record; CannotRun for any other folder."""
+    tree = Repo.open(path)
+    record = read_record(tree)
+    if tree.work_tree is None or record is None:
+        raise CannotRun(
+            f"{path} is not a work tree that fixtool made",
+            where=str(path),
+            hint="make one: fixtool apply --sglang-ref REF --worktree DIR",
+        )
+    return tree, record
+
+
+def export(
+    repository: PatchRepository,
+    tree: Repo,
+    record: Record,
+    *,
+    output: Path | None = None,
+    remove_missing: bool = False,
+    dry_run: bool = False,
+) -> Exported:
+    """Write the commits of a work tree, from its base to HEAD, to their line, or to ``output``.
+
+    A patch whose commit is the one that `apply` made keeps its exact bytes. Raises Refused where
+    the tree is dirty (the change would be lost), where a patch of the series has no commit any
+    more, and where the work tree is on another base than the line.
+    """
+    require_clean(tree)
+    line = repository.line(record.line)
+    if output is None and record.onto != line.upstream.base:
+        raise Refused(
+            f"this work tree is on {record.onto[:12]}, but line {line.name} is written against "
+            f"{line.upstream.base[:12]}",
+            where=str(tree.work_tree),
+            hint="write the patches elsewhere: fixtool export --output DIR",
+        )
+    commits = _commits(tree, record.onto)
+    slugs = _name_commits(tree, commits, record, line)
+    files: dict[str, bytes] = {}
+    changes: list[FileChange] = []
+    kept = {commit: slug for slug, commit in record.commits.items()}
+    folder = output or line.folder
+    for commit, slug in zip(commits, slugs, strict=True):
+        path = line.folder / f"{slug}.patch"
+        before = path.read_bytes() if path.is_file() else None
+        if before is None or kept.get(commit) != slug:
+            data = patches.export(tree, commit)
+            files[f"{slug}.patch"] = data
+        else:
+            data = files[f"{slug}.patch"] = before
+        change = Change.ADDED if before is None else Change.REWRITTEN
+        changes.append(FileChange(slug, Change.UNCHANGED if data == before else change, commit))
+    applied = set(record.commits)
+    missing = [e.slug for e in line.entries if e.slug in applied and e.slug not in slugs]
+    if missing and not remove_missing:
+        raise Refused(
+            f"no commit in the work tree holds {', '.join(missing)} any more",
+            where=str(tree.work_tree),
+            hint="bring it back, or say that it may go: fixtool export --remove-missing",
+        )
+    changes += [FileChange(slug, Change.REMOVED, None) for slug in missing]
+    still = [e.slug for e in line.entries if e.slug not in applied]  # absorbed here, kept
+    series = series_text(line, [*slugs, *still])
+    files["series"] = series
+    series_changed = series != (line.folder / "series").read_bytes()
+    if not dry_run:
+        with lock(repository.folder / ".lock", f"the patch repository {repository.root}"):
+            repair(repository)
+            rewrite(folder, files, frozenset(f"{slug}.patch" for slug in missing))
+    return Exported(line.name, folder, tuple(changes), series_changed)
+
+
+def series_text(line: Line, slugs: Sequence[str]) -> bytes:
+    """The series file with ``slugs`` as its entries: comments stay where they are, entries keep
+    their places where they can, new ones come last."""
+    path = line.folder / "series"
+    lines = (
+        path.read_bytes().decode("utf-8", "surrogateescape").split("\n") if path.exists() else []
+    )
+    if lines and not lines[-1]:
+        lines.pop()
+    at = {entry.line_number - 1: entry.slug for entry in line.entries}
+    if [at[number] for number in sorted(at)] == list(slugs):
+        return path.read_bytes() if path.exists() else b""
+    names = iter(slugs)
+    text = []
+    for number, old in enumerate(lines):
+        if number not in at:
+            text.append(old)
+        elif (slug := next(names, None)) is not None:
+            text.append(old if slug == at[number] else f"{slug}.patch")
+    text += [f"{slug}.patch" for slug in names]
+    return "".join(f"{one}\n" for one in text).encode("utf-8", "surrogateescape")
+
+
+def free_slug(subject: str, taken: Mapping[str, object]) -> str:
+    """A slug for ``subject`` that no other patch has (two subjects once overwrote one file)."""
+    slug = patches.slugify(subject)
+    number = 2
+    while slug in taken:
+        slug = f"{re.sub(r'-[0-9]+$', '', slug)}-{number}"
+        number += 1
+    return slug
+
+
+def _commits(tree: Repo, onto: str) -> list[str]:
+    """The commits after ``onto``, oldest first; Refused where they are not one straight line."""
+    listed = tree.run("rev-list", "--reverse", "--parents", f"{onto}..HEAD").text.splitlines()
+    expected = onto
+    for entry in listed:
+        commit, *parents = entry.split()
+        if parents != [expected]:
+            raise Refused(
+                f"{commit[:12]} does not follow {expected[:12]}: a series is one straight line",
+                where=str(tree.work_tree),
+                hint=f"git -C {tree.work_tree} rebase {onto[:12]}",
+            )
+        expected = commit
+    return [entry.split()[0] for entry in listed]
+
+
+def _name_commits(tree: Repo, commits: Sequence[str], record: Record, line: Line) -> list[str]:
+    """The slug of each commit: the one that `apply` recorded, else the patch with its subject, else
+    a new one made from the subject."""
+    recorded = {commit: slug for slug, commit in record.commits.items()}
+    subjects = {one.subject: one.slug for one in line.patches}
+    slugs: list[str] = []
+    for commit in commits:
+        subject = tree.read_commit(commit).message.split("\n", 1)[0]
+        slug = recorded.get(commit) or subjects.get(subject)
+        if slug is None:
+            slug = free_slug(subject, dict.fromkeys([*slugs, *subjects.values()]))
+        if slug in slugs:
+            raise Refused(
+                f"two commits have the subject {subject!r}, by which patches are told apart",
+                where=str(tree.work_tree),
+                hint=f"git -C {tree.work_tree} rebase --interactive {record.onto[:12]}",
+            )
+        slugs.append(slug)
+    return slugs

@@ -1,0 +1,56 @@
+"""Starting a patch repository, or a line in one."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fixtool.errors import Refused, UsageError
+from fixtool.patch import is_slug
+from fixtool.progress import Progress
+from fixtool.series import Line, Upstream, read_line, rewrite, upstream_toml
+from fixtool.settings import load
+from fixtool.source import open_source
+
+_UPSTREAM = "https://github.com/sgl-project/sglang.git"
+_SERIES = "# One patch file a line, in the order in which they apply; quilt reads this file too.\n"
+_FILES = {
+    ".gitattributes": "# Patch files are data: no tool may touch their bytes.\npatches/** -text\n",
+    ".gitignore": "patches/.lock\n",
+    "pyproject.toml": '[tool.fixtool]\nsource = "git"\n',
+}
+
+
+def init(
+    folder: Path, upstream: str, base: str, name: str | None, why: str, progress: Progress
+) -> Line:
+    """Make ``folder/patches/<name>/`` with an empty series on ``base``. Files that are there are
+    kept; a line that is there is refused."""
+    settings = load(None)
+    source = open_source(upstream, settings, upstream, progress)
+    target = source.resolve(base)
+    version = target.version if target.release else None
+    name = name or (f"v{version}" if version else target.commit[:9])
+    if not is_slug(name):
+        raise UsageError(f"{name!r} is not usable as a folder's name", hint="--line NAME")
+    line = folder / "patches" / name
+    if line.exists():
+        raise Refused(f"line {name} exists already", where=str(line), hint="--line OTHER-NAME")
+    seconds = int(source.repo.read_commit(target.commit).committer.date.split()[0])
+    about = Upstream(
+        url=upstream if re.match(r"[a-z]+://|[\w.-]+@", upstream) else _UPSTREAM,
+        base=target.commit,
+        tree=target.tree,
+        release=version,
+        version=version or target.version or "0.0.0",
+        date=datetime.now(UTC).date().isoformat()
+        if version
+        else datetime.fromtimestamp(seconds, UTC).date().isoformat(),
+    )
+    why = why or f"patches on SGLang {version or target.commit[:12]}"
+    rewrite(line, {"series": _SERIES.encode(), "upstream.toml": upstream_toml(about, why).encode()})
+    for file, text in _FILES.items():
+        if not (folder / file).exists():
+            (folder / file).write_text(text, "utf-8")
+    return read_line(line)

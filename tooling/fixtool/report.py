@@ -1,0 +1,150 @@
+"""What people and programs read: tables on a terminal, plain text in a pipe, one JSON document."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from fixtool.errors import ExitCode, FixtoolError
+from fixtool.progress import Progress, Silence, Task
+
+SCHEMA = 1
+
+_COLOURS = {
+    "clean": "green", "offset": "green", "merged": "cyan", "absorbed": "blue",
+    "partly-absorbed": "blue", "conflict": "bold red", "blocked": "yellow",
+    "unchanged": "dim", "added": "green", "rewritten": "cyan", "removed": "yellow",
+    "error": "bold red", "warning": "yellow",
+}  # fmt: skip
+
+
+def document(command: str, exit_code: ExitCode, body: Mapping[str, Any]) -> str:
+    """The one JSON document of a command; its schema is schemas/output.json."""
+    head = {"schema": SCHEMA, "command": command, "ok": exit_code == ExitCode.OK}
+    return json.dumps({**head, "exit_code": int(exit_code), **body}, default=_plain, indent=2)
+
+
+def print_document(command: str, exit_code: ExitCode, body: Mapping[str, Any]) -> None:
+    print(document(command, exit_code, body))
+
+
+def say(text: str = "") -> None:
+    """A line of a command's answer."""
+    print(text)
+
+
+def note(text: str) -> None:
+    """A line beside the answer: what a person at a terminal wants, and a pipe does not."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)
+
+
+def warn(text: str) -> None:
+    """A line that must be seen whoever listens."""
+    print(text, file=sys.stderr)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows under ``columns``: drawn on a terminal, aligned and bare in a pipe."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        drawn = Table(*columns, header_style="bold", box=None, pad_edge=False)
+        for row in rows:
+            drawn.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+        Console().print(drawn)
+        return
+    widths = [max(len(row[n]) for row in [columns, *rows]) for n in range(len(columns))]
+    for row in [columns, *rows]:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def patch_text(text: str) -> None:
+    """A patch on a terminal, coloured, with its control characters made visible."""
+    from rich.console import Console
+    from rich.syntax import Syntax
+
+    shown = "\n".join(printable(line) for line in text.replace("\t", "    ").split("\n"))
+    Console().print(Syntax(shown, "diff", background_color="default", word_wrap=False))
+
+
+def failure(error: FixtoolError, command: str, *, as_json: bool) -> None:
+    """One message: what is wrong, where, and the next command to type."""
+    if as_json:
+        body = {"error": {"message": error.message, "where": error.where, "hint": error.hint}}
+        print_document(command, error.exit_code, body)
+        return
+    lines = [f"error: {printable(error.message)}"]
+    if error.where:
+        lines.append(f"   at: {printable(error.where)}")
+    if error.hint:
+        lines.append(f"  try: {printable(error.hint)}")
+    if sys.stderr.isatty():
+        lines[0] = lines[0].replace("error:", "\x1b[1;31merror:\x1b[0m", 1)
+    print("\n".join(lines), file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """``text`` without terminal controls: subjects and paths come from patches, and patches from
+    anyone."""
+    return "".join(
+        one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in text
+    )
+
+
+def progress(*, quiet: bool) -> Progress:
+    """Bars on a terminal's stderr for what takes over a second; silence elsewhere."""
+    return Silence() if quiet or not sys.stderr.isatty() else _Bars()
+
+
+class _Bars:
+    def task(
+        self, label: str, total: int | None = None, unit: str = ""
+    ) -> AbstractContextManager[Task]:
+        return _bar(label, total, unit)
+
+
+@contextmanager
+def _bar(label: str, total: int | None, unit: str) -> Iterator[Task]:
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    columns: list[rich_progress.ProgressColumn] = [
+        rich_progress.SpinnerColumn(),
+        rich_progress.TextColumn("{task.description}"),
+    ]
+    if total:
+        columns.append(rich_progress.BarColumn())
+        columns.append(
+            rich_progress.DownloadColumn() if unit == "B" else rich_progress.MofNCompleteColumn()
+        )
+    columns.append(rich_progress.TimeElapsedColumn())
+    with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        number = bars.add_task(label, total=total)
+
+        class _Bar:
+            def advance(self, amount: int) -> None:
+                bars.advance(number, amount)
+
+        yield _Bar()
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: getattr(value, one.name) for one in fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,293 @@
+"""Where the SGLang tree comes from: a git remote, a repository on this machine, or a PyPI release.
+
+Each source keeps what it brings in a store of its own under the state folder, a bare repository
+that nobody else writes. A local repository is borrowed from (git alternates), never written to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from packaging.version import InvalidVersion, Version
+
+from fixtool.errors import CannotRun, UsageError
+from fixtool.progress import Progress
+from fixtool.release import Release, import_release
+from fixtool.repo import Repo, check_ref, check_url, is_full_sha, is_short_sha
+from fixtool.series import Upstream, lock
+from fixtool.settings import Settings, private_folder
+
+
+@dataclass(frozen=True)
+class Target:
+    """A ref, resolved: its commit lies in the source's store."""
+
+    ref: str
+    commit: str
+    tree: str
+    source: str
+    version: str | None = None  # of the release, where the ref is one
+    release: Release | None = None
+
+
+class Source(Protocol):
+    """``repo`` is the store; ``resolve`` and ``ensure`` raise CannotRun with the command that
+    would work instead."""
+
+    name: str
+    repo: Repo
+
+    def resolve(self, ref: str) -> Target: ...
+
+    def ensure(self, commit: str) -> str: ...
+
+
+def version_of(ref: str) -> str | None:
+    """The release that a ref names: ``v0.5.23`` and ``0.5.23`` are both 0.5.23."""
+    try:
+        return str(Version(ref.removeprefix("v"))) if re.match(r"v?\d+\.\d", ref) else None
+    except InvalidVersion:
+        return None
+
+
+def open_source(
+    name: str, settings: Settings, url: str, progress: Progress, known: Sequence[str] = ()
+) -> Source:
+    """The source that ``name`` means: git, pypi, a URL or a path. ``known`` are commits (the
+    lines' bases) that a short sha may mean where there is no history to look it up in."""
+    private_folder(settings.stores)
+    if name == "git":
+        return Remote("git", url, settings, progress, known)
+    if name == "pypi":
+        return Releases(settings, progress)
+    if "://" in name or re.match(r"[\w.-]+@[\w.-]+:", name) or "::" in name or name.startswith("-"):
+        return Remote(name, name, settings, progress, known)
+    if (path := Path(name).expanduser()).exists():
+        return Local(path.resolve(), settings)
+    raise UsageError(
+        f"--source {name!r} is not git, pypi, a URL, or a path that exists",
+        hint="for example --source git, --source pypi, --source ../sglang",
+    )
+
+
+class Local:
+    """A repository on this machine."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.name = str(path)
+        self.theirs = Repo.open(path)
+        self.repo = Repo.create(_store(settings, f"local-{path.name}", str(self.theirs.git_dir)))
+        borrow(self.repo, self.theirs)
+
+    def resolve(self, ref: str) -> Target:
+        commit = resolve_local(self.theirs, ref, self.name)
+        return Target(ref, commit, self.theirs.tree_id(commit), self.name, version_of(ref))
+
+    def ensure(self, commit: str) -> str:
+        if not self.repo.has(commit):
+            raise CannotRun(
+                f"{self.name} does not hold the base commit {commit[:12]}, which a three-way merge "
+                "needs",
+                where=self.name,
+                hint=f"git -C {self.name} fetch <upstream> {commit}, or use --source git",
+            )
+        return commit
+
+
+class Remote:
+    """A repository that git reaches over a URL. Only the wanted commits are fetched, one deep and
+    without blobs; a checkout or merge then fetches the blobs it needs in one batch."""
+
+    def __init__(
+        self, name: str, url: str, settings: Settings, progress: Progress, known: Sequence[str] = ()
+    ) -> None:
+        self.name = name
+        self.url = check_url(url)
+        self.repo = Repo.create(_store(settings, _words(url), url), online=True)
+        self._progress = progress
+        self._known = known
+
+    def resolve(self, ref: str) -> Target:
+        check_ref(ref)
+        commit = ref if is_full_sha(ref) else self._look_up(ref)
+        self.ensure(commit)
+        return Target(ref, commit, self.repo.tree_id(commit), self.name, version_of(ref))
+
+    def ensure(self, commit: str) -> str:
+        if self.repo.has(commit):
+            return commit
+        with (
+            lock(self.repo.git_dir / "fixtool.lock", f"the store of {self.url}"),
+            self._progress.task(f"fetching {commit[:12]} from {self.url}") as task,
+        ):
+            out = self.repo.fetch(self.url, [commit], hear=lambda _: task.advance(1))
+        if out.status != 0 or not self.repo.has(commit):
+            raise CannotRun(
+                f"cannot fetch {commit[:12]} from {self.url}: {out.complaint}",
+                where=self.url,
+                hint=_elsewhere(commit),
+            )
+        return commit
+
+    def _look_up(self, ref: str) -> str:
+        if is_short_sha(ref) and (known := [one for one in self._known if one.startswith(ref)]):
+            return _only(ref, known, self.url)
+        try:
+            refs = self.repo.remote_refs(self.url)
+        except CannotRun as error:
+            raise CannotRun(error.message, where=self.url, hint=_elsewhere(ref)) from error
+        if commit := _named(ref, refs):
+            return commit
+        if is_short_sha(ref):
+            tips = sorted({sha for sha in refs.values() if sha.startswith(ref)})
+            if tips:
+                return _only(ref, tips, self.url)
+            raise CannotRun(
+                f"{ref} is a short commit id, and {self.url} can only be asked for all 40 digits",
+                where=self.url,
+                hint="give the full id, or --source PATH of a clone that has the history",
+            )
+        raise CannotRun(
+            f"{self.url} has no tag or branch {ref!r}",
+            where=self.url,
+            hint=f"git ls-remote {self.url} '*{ref}*'",
+        )
+
+
+class Releases:
+    """SGLang's releases on the package index, each as a commit that its content alone names."""
+
+    name = "pypi"
+
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        self._settings = settings
+        self._progress = progress
+        self.repo = Repo.create(settings.stores / f"pypi-{settings.project}.git")
+
+    def resolve(self, ref: str) -> Target:
+        version = version_of(check_ref(ref))
+        if version is None:
+            raise UsageError(
+                f"{ref!r} is not a release, and --source pypi has nothing else",
+                hint=f"fixtool apply --sglang-ref {ref} --source git",
+            )
+        release = self.release(version)
+        return Target(ref, release.commit, release.tree, self.name, version, release)
+
+    def release(self, version: str) -> Release:
+        return import_release(version, self.repo, self._settings, self._progress)
+
+    def ensure(self, commit: str) -> str:
+        if not self.repo.has(commit):
+            raise CannotRun(
+                f"{commit[:12]} is not a release commit",
+                hint="use --source git, or --source PATH of a clone",
+            )
+        return commit
+
+
+def bring_base(source: Source, upstream: Upstream, settings: Settings, progress: Progress) -> str:
+    """Make the base of a line readable from ``source``'s store and return it. The base of a release
+    line is a release, wherever the target comes from."""
+    if source.repo.has(upstream.base):
+        return upstream.base
+    if upstream.release is None:
+        return source.ensure(upstream.base)
+    releases = Releases(settings, progress)
+    release = releases.release(upstream.release)
+    if release.commit != upstream.base:
+        raise CannotRun(
+            f"release {upstream.release} is commit {release.commit[:12]} here, but the line was "
+            f"written against {upstream.base[:12]}",
+            hint="the release's files changed, or upstream.toml was edited: look before you go on",
+        )
+    borrow(source.repo, releases.repo)
+    return upstream.base
+
+
+def resolve_local(repo: Repo, ref: str, where: str) -> str:
+    """The commit that ``ref`` names in a repository with history: sha, unambiguous short sha, tag,
+    branch (local, then origin's), or release."""
+    check_ref(ref)
+    if is_short_sha(ref):
+        found = repo.candidates(ref)
+        if found:
+            return _only(ref, found, where)
+        if is_full_sha(ref):
+            raise CannotRun(f"{where} does not hold the commit {ref}", where=where)
+    if ref == "HEAD" and (commit := repo.head()):
+        return commit
+    named = {name: repo.commit_id(name) for name in _names(ref)}
+    refs = {name: commit for name, commit in named.items() if commit}
+    if commit := _named(ref, refs):
+        return commit
+    raise CannotRun(
+        f"{where} has no commit, tag, branch or release {ref!r}",
+        where=where,
+        hint=f"git -C {where} for-each-ref --count=20 --sort=-committerdate",
+    )
+
+
+def borrow(repo: Repo, lender: Repo) -> None:
+    """Let ``repo`` read the objects of ``lender`` without copying them."""
+    objects = lender.run("rev-parse", "--git-path", "objects").text
+    folder = str((lender.work_tree or lender.git_dir).joinpath(objects).resolve())
+    listed = repo.git_dir / "objects" / "info" / "alternates"
+    known = listed.read_text().splitlines() if listed.exists() else []
+    if folder not in known:
+        listed.parent.mkdir(exist_ok=True)
+        listed.write_text("".join(f"{one}\n" for one in [*known, folder]))
+    shallow = lender.git_dir / "shallow"
+    if shallow.exists():  # else git would miss the parents that a shallow clone does not have
+        (repo.git_dir / "shallow").write_bytes(shallow.read_bytes())
+
+
+def _names(ref: str) -> list[str]:
+    names = [f"refs/tags/{ref}", f"refs/heads/{ref}", f"refs/remotes/origin/{ref}"]
+    if version := version_of(ref):
+        names += [f"refs/tags/v{version}", f"refs/tags/{version}"]
+    return names
+
+
+def _named(ref: str, refs: dict[str, str]) -> str | None:
+    """The commit of the first name that ``ref`` may stand for. A tag and a branch of one name that
+    disagree are a question for the user."""
+    tag, branch = refs.get(f"refs/tags/{ref}"), refs.get(f"refs/heads/{ref}")
+    if tag and branch and tag != branch:
+        raise UsageError(
+            f"{ref!r} is both a tag ({tag[:12]}) and a branch ({branch[:12]})",
+            hint=f"--sglang-ref {tag} or --sglang-ref {branch}",
+        )
+    return next((refs[name] for name in _names(ref) if name in refs), None)
+
+
+def _only(ref: str, found: Sequence[str], where: str) -> str:
+    if len(set(found)) > 1:
+        raise UsageError(
+            f"{ref} is short for {len(set(found))} commits: {', '.join(one[:16] for one in found)}",
+            where=where,
+            hint="give more digits",
+        )
+    return found[0]
+
+
+def _elsewhere(ref: str) -> str:
+    if version_of(ref):
+        return f"with no network to git: fixtool apply --sglang-ref {ref} --source pypi"
+    return f"with a clone on this machine: fixtool apply --sglang-ref {ref} --source PATH"
+
+
+def _store(settings: Settings, words: str, identity: str) -> Path:
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
+    return settings.stores / f"{words}-{digest}.git"
+
+
+def _words(url: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", url.split("://")[-1].removesuffix(".git")).strip("-.")[
+        :60
+    ]

@@ -1,0 +1,256 @@
+"""Putting a replayed series where a person or a build can use it: a new work tree, or a branch in a
+checkout that they already have.
+
+All objects exist before the first file is written. A new work tree is filled beside its place and
+renamed there; a branch moves last. A killed run leaves the folder as it was, or whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fixtool.errors import CannotRun, FixtoolError, Refused
+from fixtool.progress import Progress
+from fixtool.repo import Repo
+from fixtool.series import lock
+
+_RECORD = "fixtool.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What fixtool put into a work tree, kept in its git folder. ``commits`` is slug -> commit of
+    the patches that made one; ``moving_to`` is set while files change, and only then."""
+
+    line: str
+    patches: str  # the patch repository's root
+    base: str
+    onto: str
+    commit: str
+    branch: str
+    commits: Mapping[str, str]
+    moving_to: str | None = None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """``changed`` is False where the work tree already held this very commit."""
+
+    path: Path
+    branch: str
+    changed: bool
+
+
+def place(store: Repo, folder: Path, record: Record, progress: Progress) -> Placed:
+    """Make ``folder`` a work tree of ``store`` at ``record.commit``, on ``record.branch``.
+
+    A folder that fixtool made before moves on if it is clean and holds nothing of its own; any
+    other existing folder is refused.
+    """
+    folder = folder.absolute()
+    with lock(_lock_file(store, folder), f"the work tree {folder}"):
+        _clear_staging(store, folder)
+        if folder.exists() and any(folder.iterdir()):
+            return _move_on(_own_worktree(store, folder), record)
+        with _staging(store, folder) as staging:
+            with progress.task(f"writing {folder}"):
+                store.run("worktree", "add", "--quiet", "--detach", str(staging), record.commit)
+            tree = Repo.open(staging)
+            _write_record(tree, record)
+            if folder.exists():
+                folder.rmdir()
+            store.run("worktree", "move", str(staging), str(folder))
+        _set_branch(Repo.open(folder), record, None)
+        return Placed(folder, record.branch, True)
+
+
+def place_into(store: Repo, checkout: Repo, record: Record) -> Placed:
+    """Put the series into somebody's own checkout, as a new branch. Raises Refused where the tree
+    is not clean or the branch is not fixtool's."""
+    assert checkout.work_tree is not None
+    with lock(checkout.git_dir / "fixtool.lock", f"the checkout {checkout.work_tree}"):
+        recover(checkout)
+        require_clean(checkout)
+        _send_objects(store, checkout, record)
+        return _move_on(checkout, record)
+
+
+def read_record(tree: Repo) -> Record | None:
+    """What fixtool last put here; None where it never did."""
+    try:
+        return Record(**json.loads((tree.git_dir / _RECORD).read_text("utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise CannotRun(
+            f"fixtool's record of this work tree is not readable: {error}",
+            where=str(tree.git_dir / _RECORD),
+            hint="delete that file and the work tree, then apply again",
+        ) from error
+
+
+def require_clean(tree: Repo) -> None:
+    """Raise Refused where a file differs from HEAD, or git is in the middle of something."""
+    where = str(tree.work_tree)
+    for name in ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply"):
+        if (tree.git_dir / name).exists():
+            raise Refused(
+                f"git is in the middle of something here ({name})",
+                where=where,
+                hint="finish it or abort it, then run the same command again",
+            )
+    if dirty := tree.status():
+        more = f" and {len(dirty) - 3} more" if len(dirty) > 3 else ""
+        raise Refused(
+            f"the work tree is not clean: {', '.join(dirty[:3])}{more}",
+            where=where,
+            hint=f"commit or stash: git -C {where} stash --include-untracked",
+        )
+
+
+def recover(tree: Repo) -> None:
+    """Undo what a killed run left half written: only files that it was writing, and only where
+    they hold what it read or wrote. Anything else is the user's, and is refused as not clean."""
+    record = read_record(tree)
+    if record is None or record.moving_to is None:
+        return
+    head = tree.head()
+    assert tree.work_tree is not None
+    if head is not None and head != record.moving_to:
+        changes = {one.path: one for one in tree.changes(head, record.moving_to)}
+        dirty = tree.status()
+        if any(path not in changes for path in dirty):
+            return
+        for path in dirty:
+            file = tree.work_tree / path
+            blob = (
+                tree.run("hash-object", "--no-filters", "--", path).text
+                if file.is_file()
+                else "0" * 40
+            )
+            if blob not in (changes[path].old_blob, changes[path].new_blob):
+                return
+        for path in dirty:
+            if set(changes[path].old_blob) == {"0"}:
+                (tree.work_tree / path).unlink(missing_ok=True)
+        tree.run("read-tree", "--reset", "-u", head)
+    _write_record(tree, Record(**{**asdict(record), "moving_to": None}))
+
+
+def _move_on(tree: Repo, record: Record) -> Placed:
+    """From HEAD to ``record.commit``: the few files that differ, then the branch."""
+    assert tree.work_tree is not None
+    before = read_record(tree)
+    tip = tree.ref(f"refs/heads/{record.branch}")
+    ours = {before.commit, before.onto} if before else set()
+    if tip is not None and tip != record.commit and tip not in ours:
+        raise Refused(
+            f"the branch {record.branch} exists and holds commits that fixtool did not make",
+            where=str(tree.work_tree),
+            hint=f"keep them: git -C {tree.work_tree} branch -m {record.branch} NEW-NAME",
+        )
+    head = tree.head()
+    changed = head != record.commit
+    if changed:
+        parked = Record(**{**asdict(before or record), "moving_to": record.commit})
+        _write_record(tree, parked)
+        tree.run("read-tree", "-m", "-u", head or "", record.commit)
+    _set_branch(tree, record, tip)
+    _write_record(tree, record)
+    return Placed(tree.work_tree, record.branch, changed)
+
+
+def _set_branch(tree: Repo, record: Record, tip: str | None) -> None:
+    name = f"refs/heads/{record.branch}"
+    if tip != record.commit:
+        reason = f"fixtool apply: line {record.line} on {record.onto[:12]}"
+        if tip is None:
+            tip = tree.ref(name)
+        tree.update_refs([(name, record.commit, tip)], reason)
+    tree.run("symbolic-ref", "-m", "fixtool apply", "HEAD", name)
+
+
+def _own_worktree(store: Repo, folder: Path) -> Repo:
+    """``folder`` as a work tree that fixtool made and nobody changed since; else Refused."""
+    other = "choose another place: --worktree DIR"
+    try:
+        tree = Repo.open(folder)
+    except FixtoolError:
+        tree = None
+    record = read_record(tree) if tree and tree.work_tree == folder.resolve() else None
+    if (
+        tree is None
+        or record is None
+        or store.git_dir.resolve() not in tree.git_dir.resolve().parents
+    ):
+        raise Refused(
+            f"{folder} exists, and is not a work tree that fixtool made from this source",
+            where=str(folder),
+            hint=other,
+        )
+    recover(tree)
+    require_clean(tree)
+    if tree.head() != record.commit:
+        raise Refused(
+            f"{folder} has commits of its own on top of the series",
+            where=str(folder),
+            hint=f"save them: fixtool export --worktree {folder}; or {other}",
+        )
+    return tree
+
+
+def _send_objects(store: Repo, checkout: Repo, record: Record) -> None:
+    """Copy what the series added, as one pack, into the checkout's object database."""
+    if checkout.has(record.commit):
+        return
+    wanted = f"{record.commit}\n^{record.onto}\n".encode()
+    pack = store.run("pack-objects", "--revs", "--thin", "--stdout", "--quiet", stdin=wanted).stdout
+    checkout.run("unpack-objects", "-q", stdin=pack)
+
+
+def _write_record(tree: Repo, record: Record) -> None:
+    path = tree.git_dir / _RECORD
+    partial = path.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(asdict(record), indent=1), "utf-8")
+    partial.replace(path)
+
+
+@contextmanager
+def _staging(store: Repo, folder: Path) -> Iterator[Path]:
+    """A place beside ``folder`` to fill; gone at the end, whatever happened."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotRun(
+            f"cannot make the folder {folder.parent}: {error.strerror}", where=str(folder.parent)
+        ) from error
+    staging = folder.with_name(f".{folder.name}.fixtool-{os.getpid()}")
+    try:
+        yield staging
+    except BaseException:
+        _remove(store, staging)
+        raise
+
+
+def _clear_staging(store: Repo, folder: Path) -> None:
+    """Take away what a killed run left; the caller holds the lock, so nobody is filling it."""
+    if folder.parent.exists():
+        for left in folder.parent.glob(f".{folder.name}.fixtool-*"):
+            _remove(store, left)
+
+
+def _remove(store: Repo, staging: Path) -> None:
+    shutil.rmtree(staging, ignore_errors=True)
+    store.run("worktree", "prune", "--expire=now", accept=None)
+
+
+def _lock_file(store: Repo, folder: Path) -> Path:
+    name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return store.git_dir / "locks" / name
