@@ -139,7 +139,8 @@ def parse(raw: bytes, slug: str, path: Path | None = None) -> Patch:
     subject = _text(mail["Subject"])
     if not subject.startswith(_TAG):
         raise Refused(f"the subject does not begin with {_TAG.strip()}", where=where)
-    name, address = email.utils.parseaddr(_text(mail["From"]))
+    # Taken apart before it is decoded: a name may decode to `)` or `:`, which mean things in mail.
+    name, address = email.utils.parseaddr(_unfold(mail["From"]))
     if not address:
         raise Refused("the From: header names no mail address", where=where)
     payload = mail.get_payload(decode=True)
@@ -148,9 +149,9 @@ def parse(raw: bytes, slug: str, path: Path | None = None) -> Patch:
     return Patch(
         slug=slug,
         raw=raw,
-        subject=subject.removeprefix(_TAG),
+        subject=subject.removeprefix(_TAG).lstrip(" "),  # a fold may follow the tag
         body=body.strip("\n"),
-        author=Signature(name, address, _raw_date(mail["Date"], where)),
+        author=Signature(_text(name), address, _raw_date(mail["Date"], where)),
         diff=diff,
         path=path,
     )
@@ -236,8 +237,12 @@ def _without_envelope(head: bytes) -> bytes:
     return head.split(b"\n", 1)[1] if head.startswith(b"From ") else head
 
 
+def _unfold(header: str) -> str:
+    return re.sub(r"\r?\n[ \t]", " ", str(header))
+
+
 def _text(header: str) -> str:
-    unfolded = re.sub(r"\r?\n[ \t]", " ", str(header))
+    unfolded = _unfold(header)
     return str(make_header(decode_header(unfolded))) if "=?" in unfolded else unfolded
 
 
