@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from fixtool.lint import errors_in
 from fixtool.progress import Progress
 from fixtool.replay import Replay, replay
 from fixtool.repo import Repo
-from fixtool.series import Line, PatchRepository
+from fixtool.series import Line, PatchRepository, Upstream
 from fixtool.settings import Settings
 from fixtool.source import Local, Source, Target, bring_base, open_source
 from fixtool.worktree import Placed, Record, place, place_into, read_record
@@ -37,7 +37,6 @@ class Applied:
     choice: Choice
     replay: Replay
     placed: Placed | None
-    source: Source
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,8 @@ def apply(
     )
     placed = None
     if result.ok and not request.dry_run:
-        placed = _place(repository, settings, request, source, target, result, progress)
-    return Applied(target, choice, result, placed, source)
+        placed = _place(repository, settings, request, source, target, choice, result, progress)
+    return Applied(target, choice, result, placed)
 
 
 def choose_line(
@@ -152,16 +151,18 @@ def _target(
     source = open_source(
         name, settings, url, progress, [one.base for one in upstreams.values() if not one.release]
     )
-    ref = request.ref
-    if ref is None:
-        if len(upstreams) != 1:
-            raise UsageError(
-                "which commit? there is more than one line",
-                hint=f"--sglang-ref SHA|TAG|RELEASE, or --line with one of: {', '.join(upstreams)}",
-            )
-        only = next(iter(upstreams.values()))
-        ref = only.release if only.release and name == "pypi" else only.base
-    return source, source.resolve(ref)
+    return source, source.resolve(request.ref or _own_base(upstreams, name))
+
+
+def _own_base(upstreams: Mapping[str, Upstream], source: str) -> str:
+    """The base of the only line: what `apply` without a ref means."""
+    if len(upstreams) != 1:
+        raise UsageError(
+            "which commit? there is more than one line",
+            hint=f"--sglang-ref SHA|TAG|RELEASE, or --line with one of: {', '.join(upstreams)}",
+        )
+    only = next(iter(upstreams.values()))
+    return only.release if only.release and source == "pypi" else only.base
 
 
 def _place(
@@ -170,6 +171,7 @@ def _place(
     request: Request,
     source: Source,
     target: Target,
+    choice: Choice,
     result: Replay,
     progress: Progress,
 ) -> Placed:
@@ -185,6 +187,8 @@ def _place(
         onto=target.commit,
         commit=result.commit,
         branch=branch,
+        version=target.version or choice.line.upstream.version,
+        release=target.version if target.release else None,
         commits={one.slug: one.commit for one in result.patches if one.commit},
     )
     if request.into is not None:
@@ -193,6 +197,5 @@ def _place(
     if folder is None:
         home = hashlib.sha256(record.patches.encode()).hexdigest()[:6]
         folder = settings.worktrees / f"{repository.root.name}-{home}" / name
-        branch = f"fixtool/{home}/{name}"
-        record = Record(**{**record.__dict__, "branch": branch})
+        record = replace(record, branch=f"fixtool/{home}/{name}")
     return place(source.repo, folder, record, progress)

@@ -38,7 +38,9 @@ class Commands(TyperGroup):
             raise typer.Exit(int(ExitCode.CANNOT_RUN)) from error
         except KeyboardInterrupt as error:
             report.failure(
-                _Interrupted("interrupted; nothing was changed"), _verb(ctx), as_json=ctx.meta.get("json", False)
+                _Interrupted("interrupted; nothing was changed"),
+                _verb(ctx),
+                as_json=ctx.meta.get("json", False),
             )
             raise typer.Exit(int(ExitCode.INTERRUPTED)) from error
 

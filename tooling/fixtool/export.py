@@ -9,10 +9,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from fixtool import patch as patches
-from fixtool.errors import CannotRun, Refused
+from fixtool.errors import Refused
 from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository, lock, repair, rewrite
-from fixtool.worktree import Record, read_record, require_clean
+from fixtool.worktree import Record, require_clean
 
 
 class Change(StrEnum):
@@ -43,19 +43,6 @@ class Exported:
         return self.series_changed or any(
             one.change is not Change.UNCHANGED for one in self.patches
         )
-
-
-def open_worktree(path: Path) -> tuple[Repo, Record]:
-    """A work tree that `apply` made, and its record; CannotRun for any other folder."""
-    tree = Repo.open(path)
-    record = read_record(tree)
-    if tree.work_tree is None or record is None:
-        raise CannotRun(
-            f"{path} is not a work tree that fixtool made",
-            where=str(path),
-            hint="make one: fixtool apply --sglang-ref REF --worktree DIR",
-        )
-    return tree, record
 
 
 def export(

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fixtool.errors import CannotRun, FixtoolError, Refused
@@ -26,8 +26,9 @@ _RECORD = "fixtool.json"
 
 @dataclass(frozen=True)
 class Record:
-    """What fixtool put into a work tree, kept in its git folder. ``commits`` is slug -> commit of
-    the patches that made one; ``moving_to`` is set while files change, and only then."""
+    """What fixtool put into a work tree, kept in its git folder. ``version`` is what a wheel of it
+    is named after, ``release`` is set where ``onto`` is one; ``commits`` is slug -> commit of the
+    patches that made one; ``moving_to`` is set while files change, and only then."""
 
     line: str
     patches: str  # the patch repository's root
@@ -35,6 +36,8 @@ class Record:
     onto: str
     commit: str
     branch: str
+    version: str
+    release: str | None
     commits: Mapping[str, str]
     moving_to: str | None = None
 
@@ -80,6 +83,19 @@ def place_into(store: Repo, checkout: Repo, record: Record) -> Placed:
         require_clean(checkout)
         _send_objects(store, checkout, record)
         return _move_on(checkout, record)
+
+
+def open_worktree(path: Path) -> tuple[Repo, Record]:
+    """A work tree that `apply` made, and its record; CannotRun for any other folder."""
+    tree = Repo.open(path)
+    record = read_record(tree)
+    if tree.work_tree is None or record is None:
+        raise CannotRun(
+            f"{path} is not a work tree that fixtool made",
+            where=str(path),
+            hint="make one: fixtool apply --sglang-ref REF --worktree DIR",
+        )
+    return tree, record
 
 
 def read_record(tree: Repo) -> Record | None:
@@ -141,7 +157,7 @@ def recover(tree: Repo) -> None:
             if set(changes[path].old_blob) == {"0"}:
                 (tree.work_tree / path).unlink(missing_ok=True)
         tree.run("read-tree", "--reset", "-u", head)
-    _write_record(tree, Record(**{**asdict(record), "moving_to": None}))
+    _write_record(tree, replace(record, moving_to=None))
 
 
 def _move_on(tree: Repo, record: Record) -> Placed:
@@ -159,8 +175,7 @@ def _move_on(tree: Repo, record: Record) -> Placed:
     head = tree.head()
     changed = head != record.commit
     if changed:
-        parked = Record(**{**asdict(before or record), "moving_to": record.commit})
-        _write_record(tree, parked)
+        _write_record(tree, replace(before or record, moving_to=record.commit))
         tree.run("read-tree", "-m", "-u", head or "", record.commit)
     _set_branch(tree, record, tip)
     _write_record(tree, record)

@@ -1,16 +1,15 @@
-"""Real git repositories, and an environment in which nothing of the developer's own can shine through."""
+"""Real git repositories, and an environment in which nothing of the developer's shines through."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from fixtool.repo import Repo
 from fixtool.series import PatchRepository, Upstream, upstream_toml
 from fixtool.settings import Settings
@@ -199,7 +198,7 @@ class Ran:
 
 
 @pytest.fixture
-def fixtool(tmp_path: Path) -> Iterator[Callable[..., Ran]]:
+def fixtool(tmp_path: Path) -> Callable[..., Ran]:
     """The command itself, as a process."""
 
     def run(*args: str | Path, cwd: Path = tmp_path, **env: str) -> Ran:
@@ -211,4 +210,4 @@ def fixtool(tmp_path: Path) -> Iterator[Callable[..., Ran]]:
         assert "Traceback" not in done.stderr, done.stderr
         return Ran(done.returncode, done.stdout, done.stderr)
 
-    yield run
+    return run

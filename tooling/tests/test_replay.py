@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from conftest import NUMBERS, Git, Team
-
 from fixtool.replay import Replay, Verdict, replay
 from fixtool.series import PatchRepository
 
@@ -130,7 +129,9 @@ def test_absorbed_block_is_not_put_in_twice(team: Team) -> None:
     team.upstream.commit("base2", python__model_py=text)
     base = team.upstream("rev-parse", "HEAD")
     team.line(base=base)
-    fixed = text.replace("begin\nend\nbegin\nend\nbegin\n", "begin\nend\nNEW\nbegin\nend\nbegin\n", 1)
+    fixed = text.replace(
+        "begin\nend\nbegin\nend\nbegin\n", "begin\nend\nNEW\nbegin\nend\nbegin\n", 1
+    )
     raw = team.patch("fix", "insert", base=base, python__model_py=fixed)
     assert raw.count(b"\n+") >= 1
     team.upstream("checkout", "--quiet", "-B", "main", base)

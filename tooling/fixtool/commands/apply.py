@@ -9,6 +9,7 @@ import typer
 
 from fixtool import report
 from fixtool.commands import options
+from fixtool.commands.build import Editable, Native, Python, build_worktree, tell_built
 from fixtool.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -36,16 +37,9 @@ def apply(
     build: Annotated[
         bool, typer.Option("--build/--no-build", help="Make a wheel of the patched tree.")
     ] = True,
-    python: Annotated[
-        Path | None,
-        typer.Option("--python", metavar="PY", help="The interpreter that the build is for."),
-    ] = None,
-    editable: Annotated[
-        bool, typer.Option("--editable", help="Install the work tree into --python instead.")
-    ] = False,
-    native: Annotated[
-        bool, typer.Option("--native", help="Build native extensions too (needs Rust, protoc).")
-    ] = False,
+    python: Python = None,
+    editable: Editable = False,
+    native: Native = False,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
     json: options.Json = False,
@@ -57,7 +51,6 @@ def apply(
     """
     from fixtool.apply import Request
     from fixtool.apply import apply as run
-    from fixtool.build import build_applied
 
     repository, settings = options.start(ctx, directory)
     progress = report.progress(quiet=json)
@@ -65,9 +58,10 @@ def apply(
     applied = run(repository, settings, request, progress)
     built = None
     if build and applied.placed is not None:
-        built = build_applied(
-            applied, settings, progress, python=python, editable=editable, native=native
-        )
+        built = build_worktree(
+            applied.placed.path, settings, progress,
+            python=python, editable=editable, native=native,
+        )  # fmt: skip
     exit_code = ExitCode.OK if applied.replay.ok else ExitCode.CONFLICT
     if json:
         report.print_document("apply", exit_code, _body(applied, built))
@@ -109,8 +103,6 @@ def _patch_body(one: PatchResult) -> dict[str, Any]:
 
 
 def _tell(applied: Applied, built: BuiltWheel | None, *, verbose: bool, dry_run: bool) -> None:
-    from fixtool.commands.build import tell_built
-
     replay, target = applied.replay, applied.target
     report.say(f"line      {replay.line} ({applied.choice.why})")
     report.say(

@@ -29,7 +29,7 @@ def lint(
 
     Example: fixtool lint --drift --source pypi --line v0.5.23
     """
-    from fixtool.lint import Level
+    from fixtool.lint import Finding, Level
     from fixtool.lint import drift as check_drift
     from fixtool.lint import lint as check
     from fixtool.source import bring_base, open_source
@@ -37,7 +37,7 @@ def lint(
     repository, settings = options.start(ctx, directory)
     progress = report.progress(quiet=json)
     lines = [repository.line(line)] if line else list(repository.lines)
-    findings = []
+    findings: list[Finding] = []
     for one in lines:
         found = check(one)
         if drift and not any(each.level is Level.ERROR for each in found):
@@ -51,11 +51,12 @@ def lint(
     if json:
         report.print_document("lint", exit_code, {"findings": findings, "lines": len(lines)})
     else:
-        for one in findings:
+        for finding in findings:
             report.say(
-                f"{one.where}: {one.level.value}: {report.printable(one.message)} [{one.rule}]"
+                f"{finding.where}: {finding.level.value}: "
+                f"{report.printable(finding.message)} [{finding.rule}]"
             )
-            report.say(f"    {one.fix}")
+            report.say(f"    {finding.fix}")
         patches = sum(len(each.entries) for each in lines)
         report.say(f"{patches} patches in {len(lines)} lines: {len(findings)} findings")
     raise typer.Exit(int(exit_code))

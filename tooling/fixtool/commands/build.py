@@ -1,0 +1,109 @@
+"""fixtool build"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fixtool import report
+from fixtool.commands import options
+from fixtool.errors import CannotRun, ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from fixtool.build import BuiltWheel
+    from fixtool.progress import Progress
+    from fixtool.settings import Settings
+
+Python = Annotated[
+    str | None,
+    typer.Option("--python", metavar="PY", help="The interpreter that the build is for."),
+]
+Editable = Annotated[
+    bool, typer.Option("--editable", help="Install the work tree into --python instead.")
+]
+Native = Annotated[
+    bool, typer.Option("--native", help="Build native extensions too (needs Rust, protoc).")
+]
+
+
+def build(
+    worktree: Annotated[
+        Path | None,
+        typer.Option("--worktree", metavar="DIR", help="The work tree (default: where you are)."),
+    ] = None,
+    python: Python = None,
+    editable: Editable = False,
+    native: Native = False,
+    json: options.Json = False,
+) -> None:
+    """Make an installable wheel of a patched work tree, as it is committed; the same tree is not
+    built twice.
+
+    Example: fixtool build --worktree ~/sglang-patched --python /opt/venv/bin/python
+    """
+    from fixtool.settings import load
+
+    built = build_worktree(
+        worktree or Path.cwd(), load(None), report.progress(quiet=json),
+        python=python, editable=editable, native=native,
+    )  # fmt: skip
+    if json:
+        report.print_document("build", ExitCode.OK, {"build": built})
+    else:
+        tell_built(built)
+
+
+def build_worktree(
+    path: Path,
+    settings: Settings,
+    progress: Progress,
+    *,
+    python: str | None,
+    editable: bool,
+    native: bool,
+) -> BuiltWheel:
+    """Build HEAD of a work tree that `apply` made. Raises Refused where it is not clean: the wheel
+    would silently lack what is not committed."""
+    from fixtool import build as core
+    from fixtool.release import own_tags, recorded
+    from fixtool.source import Releases
+    from fixtool.worktree import open_worktree, require_clean
+
+    if editable and python is None:
+        raise UsageError("--editable needs an interpreter to install into", hint="add --python PY")
+    tree, record = open_worktree(path)
+    require_clean(tree)
+    release = None
+    if record.release is not None:
+        release = recorded(record.release, Releases(settings, progress).repo)
+        if release is None:
+            raise CannotRun(
+                f"release {record.release}, of which this work tree was made, is not here any more",
+                where=str(path),
+                hint=f"fixtool apply --sglang-ref v{record.release} --source pypi",
+            )
+    request = core.Request(
+        base_version=record.version,
+        tags=core.interpreter_tags(python) if python else own_tags(),
+        release=release,
+        native=native,
+        python=python,
+    )
+    head = tree.head() or record.commit
+    if editable:
+        return core.install_editable(tree, head, request, settings, path.absolute(), progress)
+    return core.build(tree, head, request, settings, progress)
+
+
+def tell_built(built: BuiltWheel) -> None:
+    """What was built, and what it lacks."""
+    again = ", as built before" if built.reused else ""
+    report.say(f"wheel     {built.path} ({built.size / 1e6:.1f} MB{again})")
+    if built.natives_kept:
+        report.say(f"native    {len(built.natives_kept)} extension modules kept from the release")
+    for text in built.notes:
+        report.say(f"note      {text}")
+    if built.path.suffix == ".whl":
+        report.say(f"next      pip install --no-deps {built.path}")
