@@ -62,7 +62,8 @@ def export(
     """
     require_clean(tree)
     line = repository.line(record.line)
-    if output is None and record.onto != line.upstream.base:
+    at_base = record.onto == line.upstream.base
+    if output is None and not at_base:
         raise Refused(
             f"this work tree is on {record.onto[:12]}, but line {line.name} is written against "
             f"{line.upstream.base[:12]}",
@@ -73,7 +74,7 @@ def export(
     slugs = _name_commits(tree, commits, record, line)
     files: dict[str, bytes] = {}
     changes: list[FileChange] = []
-    kept = {commit: slug for slug, commit in record.commits.items()}
+    kept = {commit: slug for slug, commit in record.commits.items()} if at_base else {}
     folder = output or line.folder
     for commit, slug in zip(commits, slugs, strict=True):
         path = line.folder / f"{slug}.patch"

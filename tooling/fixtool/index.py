@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import requests
     from pypi_simple import ProjectPage
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16  # bytes; of a broken transfer, all but the last chunk is kept
 _SECTIONS = ("global", "install", "download", ":env:")  # pip's order: each wins over the one before
 _ANOTHER_WAY = (
     "use a local clone: fixtool apply --source PATH --sglang-ref REF; or name a mirror with "
@@ -372,13 +372,10 @@ def _unreachable(listing: _Listing) -> CannotRun:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost cause, for requests wraps urllib3, which wraps the system's own words."""
-    inner: BaseException = error
-    while inner.args and isinstance(inner.args[-1], BaseException):
-        inner = inner.args[-1]
-    inner = getattr(inner, "reason", None) or inner
-    text = getattr(inner, "strerror", None) or str(inner)
-    return str(text).split(": ", 1)[-1] if "object at 0x" in str(text) else str(text)
+    """The system's own words, for requests wraps urllib3, which wraps them in its own."""
+    text = getattr(error, "strerror", None) or str(error)
+    match = re.search(r"\[Errno -?\d+\] ([^)'\"]+)", text)
+    return match[1] if match else text
 
 
 def _transfer(wheel: WheelFile, part: Path, progress: Progress) -> None:

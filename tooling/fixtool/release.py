@@ -18,6 +18,7 @@ import os
 import stat
 import struct
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -97,12 +98,7 @@ def import_release(
         version, commit, repo.tree_id(commit), files, natives, _public(wheel),
         tuple(map(_public, wheels)),
     )  # fmt: skip
-    old = repo.ref(ref_name(version))
-    try:
-        repo.update_refs([(ref_name(version), commit, old)], f"fixtool: import {version}")
-    except CannotRun:
-        if repo.ref(ref_name(version)) != commit:  # else another run was first
-            raise
+    _point(repo, version, commit)
     _write_record(_record_path(version, repo), release)
     return release
 
@@ -262,6 +258,20 @@ def _write_commit(
             "fast-import", "--quiet", "--done", "--depth=0", stdin=b"".join(stream),
         )  # fmt: skip
     return out.text, len(members) - len(natives), tuple(natives)
+
+
+def _point(repo: Repo, version: str, commit: str) -> None:
+    """Move the release's ref; another run that is doing the same holds git's lock for a moment."""
+    name = ref_name(version)
+    for wait in (0.1, 0.5, 2.0, None):
+        if (old := repo.ref(name)) == commit:
+            break
+        try:
+            repo.update_refs([(name, commit, old)], f"fixtool: import {version}")
+        except CannotRun:
+            if wait is None:
+                raise
+            time.sleep(wait)
 
 
 def _downloads(settings: Settings) -> Path:

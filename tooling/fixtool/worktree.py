@@ -175,11 +175,25 @@ def _move_on(tree: Repo, record: Record) -> Placed:
     head = tree.head()
     changed = head != record.commit
     if changed:
+        _require_free(tree, head or "", record.commit)
         _write_record(tree, replace(before or record, moving_to=record.commit))
         tree.run("read-tree", "-m", "-u", head or "", record.commit)
     _set_branch(tree, record, tip)
     _write_record(tree, record)
     return Placed(tree.work_tree, record.branch, changed)
+
+
+def _require_free(tree: Repo, head: str, commit: str) -> None:
+    """Raise Refused where a file that the series adds would replace one that git does not track:
+    `read-tree -u` overwrites ignored files without a word."""
+    assert tree.work_tree is not None
+    for one in tree.changes(head, commit):
+        if one.status == "A" and os.path.lexists(tree.work_tree / one.path):
+            raise Refused(
+                f"{one.path} is in the way: the series adds it, and git does not track yours",
+                where=str(tree.work_tree / one.path),
+                hint="move it away, then run the same command again",
+            )
 
 
 def _set_branch(tree: Repo, record: Record, tip: str | None) -> None:

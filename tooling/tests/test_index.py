@@ -443,11 +443,12 @@ def test_a_broken_transfer_goes_on_where_it_stopped(
     assert caught.value.hint is not None
     assert "run the same command again" in caught.value.hint
     part = tmp_path / "cache" / str(wheel.sha256) / f"{wheel.filename}.part"
-    assert part.stat().st_size == 100_000
+    have = part.stat().st_size
+    assert 0 < have <= 100_000
     server.break_after = None
     heard = Heard()
     path = index.fetch(wheel, tmp_path / "cache", heard)
-    assert server.asked(".whl") == [None, "bytes=100000-"]
+    assert server.asked(".whl") == [None, f"bytes={have}-"]
     assert path.read_bytes() == (server.folder / wheel.filename).read_bytes()
     assert heard.amount == wheel.size
     assert not part.exists()
@@ -461,7 +462,7 @@ def test_a_server_without_range_starts_over(
         index.fetch(wheel, tmp_path / "cache")
     server.break_after = None
     path = index.fetch(wheel, tmp_path / "cache")
-    assert server.asked(".whl") == [None, "bytes=100000-"]
+    assert server.asked(".whl") == [None, "bytes=65536-"]
     assert path.read_bytes() == (server.folder / wheel.filename).read_bytes()
 
 
