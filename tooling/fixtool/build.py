@@ -480,6 +480,8 @@ def _tracked(
         name = path[len(_ROOT) :]
         if not path.startswith(_ROOT) or "/" not in name or not wanted(name):
             continue
+        if not name.isprintable():  # a zip could not hold it, or nobody could unpack it
+            raise Refused("a wheel cannot have a file of this name", where=repr(path))
         found = _resolve(repo, entries, path)
         if found is not None:
             yield _File(name, found[1], found[0] == "100755")
@@ -647,7 +649,11 @@ def _run(
 
 def _last_line(process: subprocess.CompletedProcess[str]) -> str:
     lines = [line.strip() for line in (process.stderr or process.stdout).splitlines()]
-    errors = [line for line in lines if line.lower().startswith("error")]
+    errors = [
+        line
+        for line in lines
+        if line.lower().startswith("error") and "subprocess-exited" not in line  # pip's own frame
+    ]
     return (errors or [line for line in lines if line] or [f"exit {process.returncode}"])[-1]
 
 

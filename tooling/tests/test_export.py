@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from conftest import NUMBERS, Git, Team, format_patch
-
 from fixtool.apply import Request, apply
 from fixtool.errors import Refused, UsageError
 from fixtool.export import Change, Exported, export
@@ -131,7 +130,9 @@ def bring(team: Team, path: Path, **options: object) -> Imported:
     author = author_from("B Person <b@example.org>", "1700000000 +0000")
     incoming = read_file(repo, path, author, subject)  # type: ignore[arg-type]
     base = team.repository.line("main").upstream.base
-    return take(team.repository, team.repository.line("main"), repo, lambda: base, incoming, **options)  # type: ignore[arg-type]
+    return take(
+        team.repository, team.repository.line("main"), repo, lambda: base, incoming, **options
+    )  # type: ignore[arg-type]
 
 
 def side(team: Team, subject: str, **files: str) -> bytes:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from conftest import NUMBERS, Git, Team
-
 from fixtool.apply import Applied, Request, apply
 from fixtool.errors import Refused, UsageError
 from fixtool.progress import Silence
@@ -136,7 +135,9 @@ def test_into_a_shallow_clone(series: Team, settings: Settings, tmp_path: Path) 
     """What a container image holds."""
     url = f"file://{series.upstream.path}"
     series.upstream.commit("newer")
-    series.upstream("clone", "--quiet", "--depth=1", "--branch=v1.0", url, str(tmp_path / "shallow"))
+    series.upstream(
+        "clone", "--quiet", "--depth=1", "--branch=v1.0", url, str(tmp_path / "shallow")
+    )
     done = into(series, settings, Git(tmp_path / "shallow"))
     assert done.replay.ok
     Git(tmp_path / "shallow")("fsck")
