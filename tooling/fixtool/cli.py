@@ -10,14 +10,17 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
 
 from fixtool import __version__, report
 from fixtool.commands import apply, build, export, import_, init, lint, list_, show
-from fixtool.errors import CannotRun, ExitCode, FixtoolError
+from fixtool.errors import CannotRun, ExitCode, FixtoolError, UsageError
+
+# What typer itself refuses; it has click inside, or beside it, and exports only this subclass.
+_WrongWords = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 
 class Commands(TyperGroup):
@@ -37,12 +40,17 @@ class Commands(TyperGroup):
             report.failure(_cannot(error), _verb(ctx), as_json=ctx.meta.get("json", False))
             raise typer.Exit(int(ExitCode.CANNOT_RUN)) from error
         except KeyboardInterrupt as error:
-            report.failure(
-                _Interrupted("interrupted; nothing was changed"),
-                _verb(ctx),
-                as_json=ctx.meta.get("json", False),
+            again = _Interrupted(
+                "interrupted", hint="run the same command again: nothing is left half done"
             )
+            report.failure(again, _verb(ctx), as_json=ctx.meta.get("json", False))
             raise typer.Exit(int(ExitCode.INTERRUPTED)) from error
+        except _WrongWords as error:
+            verb = _verb(ctx)
+            help_text = "fixtool --help" if verb == "fixtool" else f"fixtool {verb} --help"
+            refused = UsageError(error.format_message(), hint=help_text)
+            report.failure(refused, verb, as_json="--json" in sys.argv)  # the words were not read
+            raise typer.Exit(int(ExitCode.USAGE)) from error
 
 
 class _Interrupted(FixtoolError):
@@ -53,11 +61,15 @@ def _verb(ctx: Any) -> str:
     return str(ctx.invoked_subcommand or "fixtool")
 
 
+_PLACES = "make it writable, or choose other places with FIXTOOL_STATE_DIR and FIXTOOL_CACHE_DIR"
+
+
 def _cannot(error: OSError) -> CannotRun:
     hints = {
         errno.ENOSPC: "free some space, then run the same command again",
-        errno.EROFS: "choose other places with FIXTOOL_STATE_DIR and FIXTOOL_CACHE_DIR",
-        errno.EACCES: "choose other places with FIXTOOL_STATE_DIR and FIXTOOL_CACHE_DIR",
+        errno.EROFS: _PLACES,
+        errno.EACCES: _PLACES,
+        errno.ENOTDIR: _PLACES,
     }
     where = str(error.filename) if error.filename else None
     return CannotRun(error.strerror or str(error), where=where, hint=hints.get(error.errno or 0))

@@ -99,6 +99,13 @@ def _findings(line: Line) -> Iterator[Finding]:
             )  # fmt: skip
             seen[entry.slug] = entry
             continue
+        if _damaged(patch):
+            yield Finding(
+                Level.ERROR, "crlf", f"{patch.path}:1",
+                "the file's own line ends are CRLF: a mailer or editor has damaged it",
+                "restore it from git, and keep `patches/** -text` in .gitattributes",
+            )  # fmt: skip
+            paths = []  # all of them end in a carriage return
         for path, why in paths:
             yield Finding(
                 Level.ERROR, "unsafe-path", _line_of(patch, path),
@@ -176,15 +183,6 @@ def _diff(patch: Patch) -> Iterator[Finding]:
             Level.ERROR, "size", where, f"the patch is {len(patch.raw)} bytes long",
             "split it; large data does not belong in a series",
         )  # fmt: skip
-    crlf = sum(
-        line.endswith(b"\r\n") for line in patch.diff.split(b"\n") if line[:3] in (b"---", b"+++")
-    )
-    if crlf or b"\r\n" in patch.raw[: len(patch.raw) - len(patch.diff)]:
-        yield Finding(
-            Level.ERROR, "crlf", f"{patch.path}:1",
-            "the file's own line ends are CRLF: a mailer or editor has damaged it",
-            "restore it from git, and keep `patches/** -text` in .gitattributes",
-        )  # fmt: skip
     for number, text in enumerate(patch.diff.split(b"\n"), _diff_start(patch)):
         if len(text) > _LONGEST_LINE:
             yield Finding(
@@ -216,6 +214,10 @@ def _trailers(patch: Patch, seen: dict[str, Entry], line: Line) -> Iterator[Find
                 f"Depends-On: {slug}, which {'comes later' if known else 'is not'} in the series",
                 "reorder the series or mend the trailer",
             )  # fmt: skip
+
+
+def _damaged(patch: Patch) -> bool:
+    return b"\r\n" in patch.raw[: len(patch.raw) - len(patch.diff)]
 
 
 def _diff_start(patch: Patch) -> int:

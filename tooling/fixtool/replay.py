@@ -22,7 +22,7 @@ from fixtool.patch import FilePatch, Hunk, Patch
 from fixtool.repo import Merge, Repo
 from fixtool.series import Line
 
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
 _CACHE_DAYS = 90
 
 
@@ -43,11 +43,12 @@ FAILED = frozenset({Verdict.CONFLICT, Verdict.BLOCKED})
 
 @dataclass(frozen=True)
 class HunkResult:
-    """``line`` is where the hunk stands in the target (1-based), None where it has no place;
-    ``offset`` is how far that is from where the patch says."""
+    """``written_for`` is the line (1-based) of the patch's own base where the hunk begins, ``line``
+    that of the target, None where it has no place there; ``offset`` is how far they are apart."""
 
     number: int
     verdict: Verdict
+    written_for: int
     line: int | None
     offset: int | None
 
@@ -270,7 +271,9 @@ def _same_blob(one: FilePatch, targets: dict[str, tuple[str, str]]) -> bool:
 
 
 def _untouched(one: FilePatch) -> FileResult:
-    hunks = tuple(HunkResult(hunk.number, Verdict.CLEAN, hunk.old_start, 0) for hunk in one.hunks)
+    hunks = tuple(
+        HunkResult(h.number, Verdict.CLEAN, h.old_start, h.old_start, 0) for h in one.hunks
+    )
     return FileResult(one.path, Verdict.CLEAN, hunks)
 
 
@@ -281,7 +284,7 @@ def _place(one: FilePatch, targets: dict[str, tuple[str, str]], repo: Repo) -> F
     if one.binary or not one.hunks or here is None:
         fits = _same_blob(one, targets)
         if here is None and one.old_path is not None:
-            hunks = tuple(HunkResult(h.number, Verdict.CONFLICT, None, None) for h in one.hunks)
+            hunks = tuple(_unplaced(h) for h in one.hunks)
             return FileResult(one.path, Verdict.CONFLICT, hunks)
         return FileResult(one.path, Verdict.CLEAN if fits else Verdict.CONFLICT, ())
     text = next(iter(repo.read_blobs([here[1]]))).decode("utf-8", "surrogateescape")
@@ -306,11 +309,17 @@ def _find_hunk(hunk: Hunk, lines: Sequence[str], shift: int) -> HunkResult:
     at = _find(lines, hunk.before, hunk.old_start - 1 + shift)
     if at is not None and hunk.before:
         offset = at - (hunk.old_start - 1)
-        return HunkResult(hunk.number, Verdict.OFFSET if offset else Verdict.CLEAN, at + 1, offset)
+        verdict = Verdict.OFFSET if offset else Verdict.CLEAN
+        return HunkResult(hunk.number, verdict, hunk.old_start, at + 1, offset)
     at = _find(lines, hunk.after, hunk.new_start - 1 + shift)
     if at is not None and hunk.after:
-        return HunkResult(hunk.number, Verdict.ABSORBED, at + 1, at - (hunk.new_start - 1))
-    return HunkResult(hunk.number, Verdict.CONFLICT, None, None)
+        offset = at - (hunk.new_start - 1)
+        return HunkResult(hunk.number, Verdict.ABSORBED, hunk.old_start, at + 1, offset)
+    return _unplaced(hunk)
+
+
+def _unplaced(hunk: Hunk) -> HunkResult:
+    return HunkResult(hunk.number, Verdict.CONFLICT, hunk.old_start, None, None)
 
 
 def _find(lines: Sequence[str], wanted: Sequence[str], near: int) -> int | None:
@@ -335,7 +344,7 @@ def _worst(hunks: Sequence[HunkResult]) -> Verdict:
 
 
 def _all(one: FileResult, verdict: Verdict) -> FileResult:
-    hunks = tuple(HunkResult(h.number, verdict, h.line, h.offset) for h in one.hunks)
+    hunks = tuple(replace(h, verdict=verdict) for h in one.hunks)
     return FileResult(one.path, verdict, hunks)
 
 
@@ -346,7 +355,7 @@ def _merged(one: FileResult, same: frozenset[str]) -> FileResult:
     if one.path in same:
         return _all(one, Verdict.ABSORBED)
     hunks = tuple(
-        HunkResult(h.number, Verdict.MERGED, None, None) if h.verdict is Verdict.CONFLICT else h
+        replace(h, verdict=Verdict.MERGED) if h.verdict is Verdict.CONFLICT else h
         for h in one.hunks
     )
     return FileResult(one.path, _worst(hunks) if hunks else Verdict.MERGED, hunks)
@@ -423,10 +432,7 @@ def _read_result(text: str) -> PatchResult:
         FileResult(
             one["path"],
             Verdict(one["verdict"]),
-            tuple(
-                HunkResult(h["number"], Verdict(h["verdict"]), h["line"], h["offset"])
-                for h in one["hunks"]
-            ),
+            tuple(HunkResult(**{**h, "verdict": Verdict(h["verdict"])}) for h in one["hunks"]),
         )
         for one in data["files"]
     )

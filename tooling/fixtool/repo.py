@@ -493,11 +493,27 @@ class Repo:
 
     # -- the network -----------------------------------------------------------------------
 
+    def log_in(self, url: str) -> str:
+        """``url`` without the login that it may hold, which every later call uses: it is neither
+        written to disk nor shown to whoever lists processes."""
+        public = public_url(url)
+        if public != url:
+            settings = self._environment()
+            number = int(settings["GIT_CONFIG_COUNT"])
+            settings[f"GIT_CONFIG_KEY_{number}"] = f"url.{url}.insteadOf"
+            settings[f"GIT_CONFIG_VALUE_{number}"] = public
+            settings["GIT_CONFIG_COUNT"] = str(number + 1)
+        return public
+
     def remote_refs(self, url: str, *patterns: str) -> dict[str, str]:
-        """``ref -> id`` at ``url``, tags peeled; CannotRun where it cannot be reached."""
-        out = self.run("ls-remote", "--quiet", "--end-of-options", url, *patterns, accept=None)
+        """``ref -> id`` of the branches and tags at ``url``, tags peeled; CannotRun where it cannot
+        be reached. (SGLang's repository has fifty refs of pull requests to one of these.)"""
+        out = self.run(
+            "ls-remote", "--quiet", "--heads", "--tags", "--end-of-options", url, *patterns,
+            accept=None,
+        )  # fmt: skip
         if out.status != 0:
-            raise CannotRun(f"cannot reach {url}: {out.complaint}", where=url)
+            raise CannotRun(f"cannot reach {url}: {without_login(out.complaint)}", where=url)
         refs: dict[str, str] = {}
         for line in out.text.splitlines():
             sha, _, name = line.partition("\t")
@@ -517,6 +533,24 @@ class Repo:
             "--end-of-options", "origin", *wants, accept=None, hear=hear,
         )  # fmt: skip
 
+    def fetch_files(self, commit: str, *paths: str) -> Output:
+        """Fetch the files of ``commit``, all or under ``paths``, that are not here: in one request,
+        from where the last fetch went. The status is the caller's to judge."""
+        out = self.run(  # the one command of old that looks for a blob without fetching it
+            "rev-list", "--objects", "--no-object-names", "--missing=print", "--no-walk", commit
+        )
+        missing = {line[1:] for line in out.text.splitlines() if line.startswith("?")}
+        if missing:
+            missing &= {blob for _, blob in self.entries(commit, *paths).values()}
+        if not missing:
+            return out
+        return self.run(
+            "-c", "fetch.unpackLimit=1", "-c", "fetch.negotiationAlgorithm=noop", "fetch",
+            "--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none",
+            "--no-auto-maintenance", "--recurse-submodules=no", "--stdin", "origin",
+            stdin="".join(f"{one}\n" for one in sorted(missing)).encode(), accept=None,
+        )  # fmt: skip
+
     def _promise(self, url: str) -> None:
         wanted = {
             "remote.origin.url": url,
@@ -526,6 +560,23 @@ class Repo:
         for key, value in wanted.items():
             if self.run("config", "--get", key, accept=None).text != value:
                 self.run("config", key, value)
+
+
+def public_url(url: str) -> str:
+    """``url`` as it may be shown and stored: without a login to a website (a token often stands
+    where the name does), without a password anywhere."""
+    match = re.match(r"(\w+://)?([^/]*)@", url)
+    if match is None:
+        return url
+    scheme, user = match[1] or "", match[2].partition(":")[0]
+    if scheme.lower() in ("http://", "https://"):
+        user = ""
+    return f"{scheme}{user}{user and '@'}{url[match.end() :]}"
+
+
+def without_login(text: str) -> str:
+    """A message of git's, which may name a user, or a token in a user's place."""
+    return re.sub(r"(https?://)[^/\s]*@", r"\1", text, flags=re.IGNORECASE)
 
 
 MACHINE = Signature("fixtool", "fixtool@localhost", "946684800 +0000")

@@ -23,6 +23,7 @@ from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.patch import Patch, is_slug, parse
 
 _SUFFIX = ".patch"
+_LINES = "[!.]*/series"  # a folder with a dot is a line that is being written
 _KNOWN = {"url", "base", "tree", "release", "version", "date", "why"}
 
 
@@ -103,7 +104,7 @@ class PatchRepository:
     def find(cls, start: Path) -> PatchRepository:
         """The nearest folder at or above ``start`` that holds ``patches/<line>/series``."""
         for folder in (start, *start.parents):
-            if any((folder / "patches").glob("*/series")):
+            if any((folder / "patches").glob(_LINES)):
                 return cls(folder)
         raise UsageError(
             f"no patch repository at or above {start} (no patches/<line>/series)",
@@ -112,7 +113,7 @@ class PatchRepository:
 
     @cached_property
     def line_names(self) -> tuple[str, ...]:
-        return tuple(sorted(path.parent.name for path in self.folder.glob("*/series")))
+        return tuple(sorted(path.parent.name for path in self.folder.glob(_LINES)))
 
     def line(self, name: str) -> Line:
         if name not in self.line_names:

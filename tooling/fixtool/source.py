@@ -18,7 +18,15 @@ from packaging.version import InvalidVersion, Version
 from fixtool.errors import CannotRun, UsageError
 from fixtool.progress import Progress
 from fixtool.release import Release, import_release
-from fixtool.repo import Repo, check_ref, check_url, is_full_sha, is_short_sha
+from fixtool.repo import (
+    Repo,
+    check_ref,
+    check_url,
+    is_full_sha,
+    is_short_sha,
+    public_url,
+    without_login,
+)
 from fixtool.series import Upstream, lock
 from fixtool.settings import Settings, private_folder
 
@@ -36,8 +44,8 @@ class Target:
 
 
 class Source(Protocol):
-    """``repo`` is the store; ``resolve`` and ``ensure`` raise CannotRun with the command that
-    would work instead."""
+    """``repo`` is the store; its methods raise CannotRun with the command that would work instead.
+    ``bring`` makes files of a commit readable (no ``paths``: all), in one request at most."""
 
     name: str
     repo: Repo
@@ -45,6 +53,8 @@ class Source(Protocol):
     def resolve(self, ref: str) -> Target: ...
 
     def ensure(self, commit: str) -> str: ...
+
+    def bring(self, commit: str, paths: Sequence[str]) -> None: ...
 
 
 def version_of(ref: str) -> str | None:
@@ -66,11 +76,11 @@ def open_source(
     if name == "pypi":
         return Releases(settings, progress)
     if "://" in name or re.match(r"[\w.-]+@[\w.-]+:", name) or "::" in name or name.startswith("-"):
-        return Remote(name, name, settings, progress, known)
+        return Remote(public_url(name), name, settings, progress, known)
     if (path := Path(name).expanduser()).exists():
         return Local(path.resolve(), settings)
     raise UsageError(
-        f"--source {name!r} is not git, pypi, a URL, or a path that exists",
+        f"--source {public_url(name)!r} is not git, pypi, a URL, or a path that exists",
         hint="for example --source git, --source pypi, --source ../sglang",
     )
 
@@ -98,6 +108,9 @@ class Local:
             )
         return commit
 
+    def bring(self, commit: str, paths: Sequence[str]) -> None:
+        """All that there is is here."""
+
 
 class Remote:
     """A repository that git reaches over a URL. Only the wanted commits are fetched, one deep and
@@ -107,8 +120,14 @@ class Remote:
         self, name: str, url: str, settings: Settings, progress: Progress, known: Sequence[str] = ()
     ) -> None:
         self.name = name
-        self.url = check_url(url)
-        self.repo = Repo.create(_store(settings, _words(url), url), online=True)
+        self.url = public_url(url)
+        try:
+            check_url(url)
+        except UsageError as error:
+            shown = error.message.replace(repr(url), repr(without_login(self.url)))
+            raise UsageError(shown, hint=error.hint) from None
+        self.repo = Repo.create(_store(settings, _words(self.url), self.url), online=True)
+        self.repo.log_in(url)
         self._progress = progress
         self._known = known
 
@@ -128,11 +147,22 @@ class Remote:
             out = self.repo.fetch(self.url, [commit], hear=lambda _: task.advance(1))
         if out.status != 0 or not self.repo.has(commit):
             raise CannotRun(
-                f"cannot fetch {commit[:12]} from {self.url}: {out.complaint}",
+                f"cannot fetch {commit[:12]} from {self.url}: {without_login(out.complaint)}",
                 where=self.url,
                 hint=_elsewhere(commit),
             )
         return commit
+
+    def bring(self, commit: str, paths: Sequence[str]) -> None:
+        with self._progress.task(f"fetching files of {commit[:12]} from {self.url}"):
+            out = self.repo.fetch_files(commit, *(f":(literal){path}" for path in paths))
+        if out.status != 0:
+            raise CannotRun(
+                f"cannot fetch files of {commit[:12]} from {self.url}: "
+                f"{without_login(out.complaint)}",
+                where=self.url,
+                hint=_elsewhere(commit),
+            )
 
     def _look_up(self, ref: str) -> str:
         if is_short_sha(ref) and (known := [one for one in self._known if one.startswith(ref)]):
@@ -189,6 +219,9 @@ class Releases:
                 hint="use --source git, or --source PATH of a clone",
             )
         return commit
+
+    def bring(self, commit: str, paths: Sequence[str]) -> None:
+        """A release is here whole."""
 
 
 def bring_base(source: Source, upstream: Upstream, settings: Settings, progress: Progress) -> str:

@@ -11,17 +11,19 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.progress import Progress
-from fixtool.repo import Repo
+from fixtool.repo import FileChange, Repo
 from fixtool.series import lock
 
 _RECORD = "fixtool.json"
+_NEXT = "fixtool.next.json"  # the record that is to be, while a work tree moves on
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def place(store: Repo, folder: Path, record: Record, progress: Progress) -> Plac
     folder = folder.absolute()
     with lock(_lock_file(store, folder), f"the work tree {folder}"):
         _clear_staging(store, folder)
-        if folder.exists() and any(folder.iterdir()):
+        if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
             return _move_on(_own_worktree(store, folder), record)
         with _staging(store, folder) as staging:
             with progress.task(f"writing {folder}"):
@@ -98,16 +100,16 @@ def open_worktree(path: Path) -> tuple[Repo, Record]:
     return tree, record
 
 
-def read_record(tree: Repo) -> Record | None:
+def read_record(tree: Repo, name: str = _RECORD) -> Record | None:
     """What fixtool last put here; None where it never did."""
     try:
-        return Record(**json.loads((tree.git_dir / _RECORD).read_text("utf-8")))
+        return Record(**json.loads((tree.git_dir / name).read_text("utf-8")))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
         raise CannotRun(
             f"fixtool's record of this work tree is not readable: {error}",
-            where=str(tree.git_dir / _RECORD),
+            where=str(tree.git_dir / name),
             hint="delete that file and the work tree, then apply again",
         ) from error
 
@@ -133,31 +135,68 @@ def require_clean(tree: Repo) -> None:
 
 def recover(tree: Repo) -> None:
     """Undo what a killed run left half written: only files that it was writing, and only where
-    they hold what it read or wrote. Anything else is the user's, and is refused as not clean."""
+    they hold what it read or wrote. Anything else is the user's, and is refused as not clean.
+    Where the branch had moved already, the run is taken to its end."""
     record = read_record(tree)
     if record is None or record.moving_to is None:
         return
     head = tree.head()
     assert tree.work_tree is not None
-    if head is not None and head != record.moving_to:
+    if head is not None and head == record.moving_to:
+        _write_record(tree, read_record(tree, _NEXT) or replace(record, moving_to=None))
+        (tree.git_dir / _NEXT).unlink(missing_ok=True)
+        return
+    if head is not None:
         changes = {one.path: one for one in tree.changes(head, record.moving_to)}
-        dirty = tree.status()
-        if any(path not in changes for path in dirty):
+        dirty = _files(tree.work_tree, tree.status())
+        if any(path not in changes or not _ours(tree, changes[path]) for path in dirty):
             return
         for path in dirty:
-            file = tree.work_tree / path
-            blob = (
-                tree.run("hash-object", "--no-filters", "--", path).text
-                if file.is_file()
-                else "0" * 40
-            )
-            if blob not in (changes[path].old_blob, changes[path].new_blob):
-                return
-        for path in dirty:
             if set(changes[path].old_blob) == {"0"}:
-                (tree.work_tree / path).unlink(missing_ok=True)
+                _take_away(tree.work_tree, path)
+        _wait_for_index(tree)
         tree.run("read-tree", "--reset", "-u", head)
     _write_record(tree, replace(record, moving_to=None))
+
+
+def _files(top: Path, paths: Iterable[str]) -> list[str]:
+    """``paths`` as `git status` gives them, with a new folder's files in its place."""
+    found: list[Path] = []
+    for path in paths:
+        inside = (top / path).rglob("*") if path.endswith("/") else [top / path]
+        found += [one for one in inside if one.is_symlink() or not one.is_dir()]
+    return [str(one.relative_to(top)) for one in found]
+
+
+def _ours(tree: Repo, change: FileChange) -> bool:
+    """Whether a file is as it was, or as far as a killed git had come: gone, or the beginning of
+    what it was to be."""
+    assert tree.work_tree is not None
+    path = tree.work_tree / change.path
+    if not os.path.lexists(path):
+        return True
+    data = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+    known = [one for one in (change.old_blob, change.new_blob) if set(one) != {"0"}]
+    texts = list(tree.read_blobs(known))
+    return data in texts or (known[-1] == change.new_blob and texts[-1].startswith(data))
+
+
+def _take_away(top: Path, path: str) -> None:
+    """Remove a file, and the folders that were made for it."""
+    file = top / path
+    file.unlink(missing_ok=True)
+    with suppress(OSError):  # the first that is not empty ends it
+        for folder in file.parents[: len(Path(path).parts) - 1]:
+            folder.rmdir()
+
+
+def _wait_for_index(tree: Repo) -> None:
+    """Take away the index lock of a git that was killed; one that still lives has time to end."""
+    held = tree.git_dir / "index.lock"
+    with suppress(FileNotFoundError):
+        while time.time() - held.stat().st_mtime < 1:
+            time.sleep(0.05)
+        held.unlink()
 
 
 def _move_on(tree: Repo, record: Record) -> Placed:
@@ -165,7 +204,8 @@ def _move_on(tree: Repo, record: Record) -> Placed:
     assert tree.work_tree is not None
     before = read_record(tree)
     tip = tree.ref(f"refs/heads/{record.branch}")
-    ours = {before.commit, before.onto} if before else set()
+    known = [one for one in (before, read_record(tree, _NEXT)) if one]
+    ours = {commit for one in known for commit in (one.commit, one.onto)}
     if tip is not None and tip != record.commit and tip not in ours:
         raise Refused(
             f"the branch {record.branch} exists and holds commits that fixtool did not make",
@@ -174,12 +214,21 @@ def _move_on(tree: Repo, record: Record) -> Placed:
         )
     head = tree.head()
     changed = head != record.commit
+    if before == record and tip == head == record.commit and _on_branch(tree) == record.branch:
+        return Placed(tree.work_tree, record.branch, changed)
     if changed:
         _require_free(tree, head or "", record.commit)
+        _write_record(tree, record, _NEXT)
         _write_record(tree, replace(before or record, moving_to=record.commit))
-        tree.run("read-tree", "-m", "-u", head or "", record.commit)
-    _set_branch(tree, record, tip)
+    try:
+        if changed:
+            tree.run("read-tree", "-m", "-u", head or "", record.commit)
+        _set_branch(tree, record, tip)
+    except BaseException:
+        recover(tree)
+        raise
     _write_record(tree, record)
+    (tree.git_dir / _NEXT).unlink(missing_ok=True)
     return Placed(tree.work_tree, record.branch, changed)
 
 
@@ -206,6 +255,11 @@ def _set_branch(tree: Repo, record: Record, tip: str | None) -> None:
     tree.run("symbolic-ref", "-m", "fixtool apply", "HEAD", name)
 
 
+def _on_branch(tree: Repo) -> str:
+    head = tree.run("symbolic-ref", "--quiet", "HEAD", accept=None).text
+    return head.removeprefix("refs/heads/")
+
+
 def _own_worktree(store: Repo, folder: Path) -> Repo:
     """``folder`` as a work tree that fixtool made and nobody changed since; else Refused."""
     other = "choose another place: --worktree DIR"
@@ -226,6 +280,7 @@ def _own_worktree(store: Repo, folder: Path) -> Repo:
         )
     recover(tree)
     require_clean(tree)
+    record = read_record(tree) or record
     if tree.head() != record.commit:
         raise Refused(
             f"{folder} has commits of its own on top of the series",
@@ -244,8 +299,8 @@ def _send_objects(store: Repo, checkout: Repo, record: Record) -> None:
     checkout.run("unpack-objects", "-q", stdin=pack)
 
 
-def _write_record(tree: Repo, record: Record) -> None:
-    path = tree.git_dir / _RECORD
+def _write_record(tree: Repo, record: Record, name: str = _RECORD) -> None:
+    path = tree.git_dir / name
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(asdict(record), indent=1), "utf-8")
     partial.replace(path)
@@ -258,7 +313,9 @@ def _staging(store: Repo, folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotRun(
-            f"cannot make the folder {folder.parent}: {error.strerror}", where=str(folder.parent)
+            f"cannot make the folder {folder.parent}: {error.strerror}",
+            where=str(folder.parent),
+            hint="choose another place: --worktree DIR",
         ) from error
     staging = folder.with_name(f".{folder.name}.fixtool-{os.getpid()}")
     try:
@@ -276,6 +333,7 @@ def _clear_staging(store: Repo, folder: Path) -> None:
 
 
 def _remove(store: Repo, staging: Path) -> None:
+    store.run("worktree", "unlock", str(staging), accept=None)  # a killed git leaves it locked
     shutil.rmtree(staging, ignore_errors=True)
     store.run("worktree", "prune", "--expire=now", accept=None)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from fixtool.repo import Repo
 from fixtool.series import PatchRepository, Upstream, upstream_toml
 from fixtool.settings import Settings

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, Any
@@ -51,7 +52,8 @@ class Server:
     """A running server: ``root``'s repositories are at ``url/<folder>``.
 
     ``limit`` is how many more bytes it will send: then every connection is cut, until it is None
-    again. ``login`` is the ``user:password`` that it asks for.
+    again. ``login`` is the ``user:password`` that it asks for. ``protocol`` 0 makes it an old one.
+    ``headers`` are those of every request.
     """
 
     root: Path
@@ -59,6 +61,8 @@ class Server:
     counts: Counts
     login: str | None = None
     limit: int | None = None
+    protocol: int = 2
+    headers: list[Message] = field(default_factory=list)
 
 
 @contextmanager
@@ -204,6 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, body: IO[bytes]) -> None:
         path, _, query = self.path.partition("?")
         self.git.counts.log.append(f"{self.command} {path} {self._asked(body, query)}")
+        self.git.headers.append(self.headers)
         if not self._may_enter():
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="git"')
@@ -214,7 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
             **_environment(),
             "GIT_PROJECT_ROOT": str(self.git.root),
             "GIT_HTTP_EXPORT_ALL": "1",
-            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", "") if self.git.protocol else "",
             "REQUEST_METHOD": self.command,
             "PATH_INFO": path,
             "QUERY_STRING": query,

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fixtool
 import pytest
+
+import fixtool
 
 PACKAGE = Path(fixtool.__file__).parent
 MODULES = {
@@ -23,9 +24,9 @@ DOORS = {
     "unidiff": {"patch"},
     "pypi_simple": {"index"},
     "requests": {"index"},
-    "pyproject_metadata": {"build"},
+    "pyproject_metadata": {"project"},
     "rich": {"report"},
-    "packaging": {"index", "release", "build", "source", "apply"},
+    "packaging": {"index", "release", "build", "wheel", "interpreter", "source", "apply"},
     "typer": {"cli", *(name for name in MODULES if name.startswith("commands."))},
 }
 
@@ -36,8 +37,10 @@ LAYERS = [
     {"patch"},
     {"series"},
     {"index", "replay"},
-    {"lint", "release"},
-    {"source", "worktree", "build"},
+    {"lint", "release", "interpreter"},
+    {"source", "worktree", "wheel"},
+    {"project"},
+    {"build"},
     {"export", "init", "apply"},
     {"intake", "report"},
     {name for name in MODULES if name.startswith("commands")},

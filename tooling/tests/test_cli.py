@@ -12,6 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+
 from conftest import NUMBERS, Git, Ran, Team
 
 Run = Callable[..., Ran]
@@ -73,7 +74,7 @@ def test_a_conflict_exits_3_and_says_where(fixtool: Run, series: Team, tmp_path:
     ran = fixtool(*args, "--worktree", tmp_path / "wt")
     assert ran.status == 3
     assert "python/model.py: conflict" in ran.out
-    assert "hunk 1: conflict, no place found" in ran.out
+    assert "hunk 1: conflict, written for line 17, no place found here" in ran.out
     assert "nothing was changed" in ran.out
     assert not (tmp_path / "wt").exists()
     found = document(fixtool(*args, "--json"))

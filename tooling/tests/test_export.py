@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from conftest import NUMBERS, Git, Team, format_patch
 from fixtool.apply import Request, apply
 from fixtool.errors import Refused, UsageError

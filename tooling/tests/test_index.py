@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from fixtool import index
 from fixtool.errors import CannotRun, UsageError
 from fixtool.index import PipConfig, WheelFile
@@ -357,6 +358,16 @@ def test_pip_config_is_merged_as_pip_merges_it(
         timeout=7.0,
         trusted=("127.0.0.1",),
     )
+
+
+def test_the_proxy_of_pips_configuration_is_used(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = "http://127.0.0.1:1/simple"
+    use_index(monkeypatch, INDEX_URL=nowhere, PROXY=server.url.removesuffix("/simple"))
+    with pytest.raises(CannotRun, match="no index has a wheel of sglang"):
+        index.find("sglang")
+    assert server.seen == [(f"{nowhere}/sglang/", None)]
 
 
 def test_without_pip_its_environment_still_counts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from conftest import NUMBERS, Team
 from fixtool.errors import Refused
 from fixtool.lint import Level, drift, errors_in, lint

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
 from conftest import Git, format_patch
 from fixtool.errors import Refused
 from fixtool.patch import export, is_slug, parse, slugify, trailers, unsafe_paths
 from fixtool.repo import MACHINE, Commit, Repo, Signature
-from hypothesis import HealthCheck, example, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 BINARY = bytes(range(256)) * 4
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -11,10 +12,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from fixtool import index, release
 from fixtool.errors import CannotRun, Refused
 from fixtool.repo import MACHINE, Repo
-from fixtool.series import lock
 from fixtool.settings import Settings
 from test_index import ARM, ELF, GPU_ELF, REAL_CACHE, X86, Server, make_wheel, online, server
 
@@ -299,9 +300,12 @@ def test_native_code_is_known_by_its_first_bytes(head: bytes, native: bool) -> N
 
 def real_wheel(version: str, tag: str) -> Path:
     """A wheel of the real release, downloaded once on this machine."""
-    wheel = index.fitting(index.find("sglang", version), [tag])
-    assert wheel is not None
-    return index.fetch(wheel, REAL_CACHE / "releases")
+    REAL_CACHE.mkdir(parents=True, exist_ok=True)
+    with (REAL_CACHE / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # tests run in parallel, and fetch does not wait
+        wheel = index.fitting(index.find("sglang", version), [tag])
+        assert wheel is not None
+        return index.fetch(wheel, REAL_CACHE / "releases")
 
 
 @pytest.mark.pypi
@@ -318,8 +322,7 @@ def test_every_wheel_of_a_real_release_gives_one_commit(
     settings = Settings(state=tmp_path / "state", cache=REAL_CACHE)
     seen = set()
     for number, tag in enumerate((X86, X86.replace("311", "312"), ARM)):
-        with lock(REAL_CACHE / f"{version}.lock", "the cache of the tests"):
-            real_wheel(version, tag)
+        real_wheel(version, tag)
         repo = Repo.create(tmp_path / f"{number}.git")
         got = release.import_release(version, repo, settings, tags=[tag])
         assert (got.commit, got.files, len(got.natives)) == (commit, files, natives)

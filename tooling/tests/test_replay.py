@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from conftest import NUMBERS, Git, Team
 from fixtool.replay import Replay, Verdict, replay
 from fixtool.series import PatchRepository

@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
 from conftest import Team
 from fixtool.errors import CannotRun, Refused
 from fixtool.series import PatchRepository, lock, read_line, repair, rewrite

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from conftest import Git, Team
 from fixtool.apply import choose_line
 from fixtool.errors import CannotRun, UsageError

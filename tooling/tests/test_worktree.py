@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from conftest import NUMBERS, Git, Team
 from fixtool.apply import Applied, Request, apply
 from fixtool.errors import Refused, UsageError

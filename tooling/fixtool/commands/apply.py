@@ -143,6 +143,9 @@ def _tell_patch(one: PatchResult) -> None:
     for file in one.files:
         report.say(f"  {report.printable(file.path)}: {file.verdict.value}")
         for hunk in file.hunks:
-            place = f"line {hunk.line}" if hunk.line else "no place found"
+            place = f"stands at {hunk.line}" if hunk.line else "no place found here"
             moved = f" ({hunk.offset:+d})" if hunk.offset else ""
-            report.say(f"    hunk {hunk.number}: {hunk.verdict.value}, {place}{moved}")
+            report.say(
+                f"    hunk {hunk.number}: {hunk.verdict.value}, written for line "
+                f"{hunk.written_for}, {place}{moved}"
+            )

@@ -1,0 +1,104 @@
+"""Other Pythons: what wheels they take, and installing one. Each is asked itself, in a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from packaging import tags as wheel_tags
+
+from fixtool.errors import CannotRun, UsageError
+
+_FACTS = """
+import json, platform, sys, sysconfig
+print(json.dumps({"name": sys.implementation.name, "version": sys.version_info[:2],
+    "threads": sysconfig.get_config_var("Py_GIL_DISABLED") or 0, "libc": platform.libc_ver(),
+    "debug": hasattr(sys, "gettotalrefcount"), "platform": sysconfig.get_platform()}))
+"""
+
+
+def interpreter_tags(python: str) -> tuple[str, ...]:
+    """The wheel tags that ``python`` (a path or command) would install, best first. UsageError
+    where there is no such interpreter, CannotRun where it is broken."""
+    found = absolute(python)
+    process = run([found, "-I", "-c", _FACTS])
+    try:
+        facts = json.loads(process.stdout)
+        version, name = tuple(facts["version"]), str(facts["platform"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CannotRun(
+            f"{python} does not work as an interpreter: {last_line(process)}", where=found
+        ) from error
+    platforms = _platforms(name, facts["libc"])
+    if facts["name"] != "cpython":
+        return tuple(map(str, wheel_tags.compatible_tags(version, None, platforms)))
+    abi = f"cp{version[0]}{version[1]}{'t' * bool(facts['threads'])}{'d' * bool(facts['debug'])}"
+    own = wheel_tags.cpython_tags(version, [abi], platforms)
+    any_python = wheel_tags.compatible_tags(version, f"cp{version[0]}{version[1]}", platforms)
+    return tuple(dict.fromkeys(map(str, (*own, *any_python))))
+
+
+def install(python: str, wheel: Path) -> None:
+    """Put ``wheel`` into ``python``'s environment, over an older one, without its dependencies."""
+    process = run(
+        [absolute(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
+         "--force-reinstall", "--no-input", "--disable-pip-version-check", str(wheel.absolute())]
+    )  # fmt: skip
+    if process.returncode != 0:
+        hint = f"read the whole message: {python} -m pip install --no-deps {wheel}"
+        if "No module named pip" in process.stderr:
+            hint = f"{python} -m ensurepip"
+        raise CannotRun(
+            f"{python} could not install {wheel.name}: {last_line(process)}",
+            where=str(wheel),
+            hint=hint,
+        )
+
+
+def absolute(python: str) -> str:
+    """An absolute path, its links not followed: a virtual environment's python is a link."""
+    if found := shutil.which(python):
+        return str(Path(found).absolute())
+    raise UsageError(f"no interpreter {python!r}", hint="give the path of a python: --python PY")
+
+
+def run(
+    command: Sequence[str], env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, errors="replace",
+            cwd=os.sep,  # else python -m would import from whatever folder we were called in
+            env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except OSError as error:
+        raise CannotRun(f"cannot run {command[0]}: {error.strerror}", where=command[0]) from error
+
+
+def last_line(process: subprocess.CompletedProcess[str]) -> str:
+    lines = [line.strip() for line in (process.stderr or process.stdout).splitlines()]
+    errors = [
+        line
+        for line in lines
+        if line.lower().startswith("error") and "subprocess-exited" not in line  # pip's own frame
+    ]
+    return (errors or [line for line in lines if line] or [f"exit {process.returncode}"])[-1]
+
+
+def _platforms(name: str, libc: Sequence[str]) -> list[str]:
+    """Platform tags for what an interpreter says of itself."""
+    if name == sysconfig.get_platform() and tuple(libc) == platform.libc_ver():
+        return list(wheel_tags.platform_tags())
+    plain = re.sub(r"[-.]", "_", name)
+    if not plain.startswith("linux_") or not (match := re.match(r"(\d+)\.(\d+)", libc[1])):
+        return [plain]
+    arch = plain.removeprefix("linux_")
+    newest = int(match[2])
+    return [*(f"manylinux_{match[1]}_{minor}_{arch}" for minor in range(newest, 4, -1)), plain]
