@@ -37,6 +37,7 @@ from fixtool.wheel import (
     File,
     Plan,
     add_version_file,
+    missing_note,
     module_name,
     staging_folder,
     tracked,
@@ -234,10 +235,8 @@ def _plan_from_release(
         plan.info["WHEEL"] = wheel_text(PURE_TAG)
         for native in release.natives:
             plan.missing.append(module_name(native.path))
-            plan.notes.append(
-                f"{module_name(native.path)} is not in this wheel: it is native code, and release "
-                f"{release.version} has no wheel for this interpreter"
-            )
+            why = f"and release {release.version} has no wheel for this interpreter"
+            plan.notes.append(missing_note(plan.missing[-1], why))
     return plan
 
 

@@ -17,6 +17,7 @@ from fixtool.wheel import (
     ROOT,
     Plan,
     add_version_file,
+    missing_note,
     read_file,
     tracked,
     wheel_text,
@@ -48,9 +49,7 @@ def plan_from_tree(repo: Repo, commit: str, version: str) -> Plan:
         add_version_file(plan, posixpath.normpath(version_file))
     for module in tool.get("setuptools-rust", {}).get("ext-modules", ()):
         plan.missing.append(str(module["target"]))
-        plan.notes.append(
-            f"{module['target']} is not in this wheel: it is native code; build it with --native"
-        )
+        plan.notes.append(missing_note(plan.missing[-1], "to be built with --native"))
     return plan
 
 

@@ -30,6 +30,7 @@ from fixtool.repo import Repo
 FORMAT = 1  # of the wheels built here: a change of their bytes needs a new number
 PURE_TAG = "py3-none-any"
 ROOT = "python/"  # the project's folder in the tree
+_SERVES = {".grpc._core": "the gRPC server", ".rust_extensions._grpc": "the gRPC server"}
 _LEVEL = 3  # of deflate: 0.5.23 takes 1.8 s and 41 MB; level 6 takes 3.8 s and 38 MB
 _BATCH = 512  # blobs read at a time
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip can tell
@@ -188,6 +189,13 @@ def wheel_text(tag: str) -> bytes:
 def module_name(path: str) -> str:
     """``a/_core.cpython-311-x86_64-linux-gnu.so`` is the module ``a._core``."""
     return path.split(".", 1)[0].replace("/", ".")
+
+
+def missing_note(module: str, why: str) -> str:
+    """What a user should know of a native ``module`` that is left out."""
+    serves = next((what for part, what in _SERVES.items() if part in module), None)
+    name = f"{module} ({serves})" if serves else module
+    return f"{name} is not in this wheel: it is native code, {why}"
 
 
 def _resolve(

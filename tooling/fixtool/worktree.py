@@ -151,8 +151,9 @@ def recover(tree: Repo) -> None:
         dirty = _files(tree.work_tree, tree.status())
         if any(path not in changes or not _ours(tree, changes[path]) for path in dirty):
             return
-        for path in dirty:
-            if set(changes[path].old_blob) == {"0"}:
+        for path, one in changes.items():
+            gone = path in dirty or not os.path.lexists(tree.work_tree / path)
+            if set(one.old_blob) == {"0"} and gone:
                 _take_away(tree.work_tree, path)
         _wait_for_index(tree)
         tree.run("read-tree", "--reset", "-u", head)
@@ -182,11 +183,11 @@ def _ours(tree: Repo, change: FileChange) -> bool:
 
 
 def _take_away(top: Path, path: str) -> None:
-    """Remove a file, and the folders that were made for it."""
+    """Remove a file, and the folders that were made for it: they are empty then."""
     file = top / path
     file.unlink(missing_ok=True)
-    with suppress(OSError):  # the first that is not empty ends it
-        for folder in file.parents[: len(Path(path).parts) - 1]:
+    for folder in file.parents[: len(Path(path).parts) - 1]:
+        with suppress(OSError):
             folder.rmdir()
 
 

@@ -29,6 +29,7 @@ MINE = NUMBERS.replace("line 20\n", "line 20 mine\n")
 _COUNTS = re.compile(
     r"(?!home/cache|.*/filler$|.*/\.lock$|.*/index$|.*/fixtool\.lock$|\w+/\.git/objects/)"
     r"(?!home/state/repos/[^/]+($|/(?!refs/.|packed-refs|worktrees/.))|.*/refs/(heads|tags)$)"
+    r"(?!home/state/worktrees(/[^/]+)?$)"
 )
 
 # Stands in for git, and for a filter in the middle of a checkout: says that it was reached, and
@@ -46,7 +47,8 @@ SLOW_FSYNC = """
 import os, time
 real = os.fsync
 def fsync(file):
-    if os.environ.get("POINT") == "fsync":
+    last = os.readlink(f"/proc/self/fd/{file}").endswith("/series")
+    if os.environ.get("POINT") == "fsync" and last:
         open(os.environ["HOLD"] + ".reached", "w").close()
         while os.path.exists(os.environ["HOLD"]):
             time.sleep(0.02)
@@ -117,6 +119,7 @@ class World:
             assert process.poll() is None, f"never came to {point}: {process.communicate()}"
             assert time.monotonic() < until, point
             time.sleep(0.01)
+        time.sleep(0.1)  # the gate may be faster than fixtool's own way back from starting it
         return process
 
     def snapshot(self) -> dict[str, object]:

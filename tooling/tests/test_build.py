@@ -327,7 +327,7 @@ def test_a_git_tree_is_packed_as_setuptools_would(project: Git, settings: Settin
     assert set(got.notes) == {
         "python/sglang/dangling is left out: it links to nothing in this tree",
         "python/sglang/outside is left out: it links to nothing in this tree",
-        "sglang.srt.grpc._core is not in this wheel: it is native code; build it with --native",
+        "sglang.srt.grpc._core (the gRPC server) is not in this wheel: it is native code, to be built with --native",
     }
     (found,) = importlib.metadata.distributions(path=[str(unpack(got))])
     assert (found.name, found.version) == ("sglang", got.version)

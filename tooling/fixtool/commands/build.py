@@ -99,8 +99,11 @@ def build_worktree(
 
 def tell_built(built: BuiltWheel) -> None:
     """What was built, and what it lacks."""
-    again = ", as built before" if built.reused else ""
-    report.say(f"wheel     {built.path} ({built.size / 1e6:.1f} MB{again})")
+    if built.path.suffix != ".whl":
+        report.say(f"editable  {built.version}, imported from {built.path}")
+    else:
+        again = ", as built before" if built.reused else ""
+        report.say(f"wheel     {built.path} ({built.size / 1e6:.1f} MB{again})")
     if built.natives_kept:
         report.say(f"native    {len(built.natives_kept)} extension modules kept from the release")
     for text in built.notes:
