@@ -66,6 +66,7 @@ def apply(
             where=found[0].where,
             hint=f"{found[0].fix}; all findings: fixtool lint --line {choice.line.name}",
         )
+    source.bring(target.commit, _paths(choice.line))
     result = replay(
         source.repo,
         choice.line,
@@ -75,6 +76,7 @@ def apply(
     )
     placed = None
     if result.ok and not request.dry_run:
+        source.bring(target.commit, ())
         placed = _place(repository, settings, request, source, target, choice, result, progress)
     return Applied(target, choice, result, placed)
 
@@ -126,6 +128,12 @@ def _by_date(lines: Sequence[Line], target: Target, repo: Repo) -> Choice:
     day = datetime.fromtimestamp(seconds, UTC).date()
     line = min(lines, key=lambda line: abs(date.fromisoformat(line.upstream.date) - day))
     return Choice(line, f"its base of {line.upstream.date} is nearest in time to {day}")
+
+
+def _paths(line: Line) -> list[str]:
+    """Every path that the series reads or writes."""
+    files = [one for patch in line.patches for one in patch.files]
+    return sorted({path for one in files for path in (one.old_path, one.new_path) if path})
 
 
 def _target(

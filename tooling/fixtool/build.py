@@ -289,7 +289,7 @@ def _compile(
         repo.scratch_index(commit) as scratch,
     ):
         tree = Path(folder)
-        Repo(repo.git_dir, tree, online=repo.online).run("checkout-index", "--all", index=scratch)
+        repo.with_work_tree(tree).run("checkout-index", "--all", index=scratch)
         for name in ("README.md", "LICENSE"):  # as upstream's release script does
             if (tree / name).is_file() and not (tree / ROOT / name).exists():
                 shutil.copy(tree / name, tree / ROOT / name)

@@ -5,7 +5,6 @@ Command modules import typer and nothing of weight; each verb imports what it ne
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -17,7 +16,7 @@ from typer.core import TyperGroup
 
 from fixtool import __version__, report
 from fixtool.commands import apply, build, export, import_, init, lint, list_, show
-from fixtool.errors import CannotRun, ExitCode, FixtoolError, UsageError
+from fixtool.errors import SYSTEM_HINTS, CannotRun, ExitCode, FixtoolError, UsageError
 
 # What typer itself refuses; it has click inside, or beside it, and exports only this subclass.
 _WrongWords = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
@@ -61,18 +60,10 @@ def _verb(ctx: Any) -> str:
     return str(ctx.invoked_subcommand or "fixtool")
 
 
-_PLACES = "make it writable, or choose other places with FIXTOOL_STATE_DIR and FIXTOOL_CACHE_DIR"
-
-
 def _cannot(error: OSError) -> CannotRun:
-    hints = {
-        errno.ENOSPC: "free some space, then run the same command again",
-        errno.EROFS: _PLACES,
-        errno.EACCES: _PLACES,
-        errno.ENOTDIR: _PLACES,
-    }
     where = str(error.filename) if error.filename else None
-    return CannotRun(error.strerror or str(error), where=where, hint=hints.get(error.errno or 0))
+    hint = SYSTEM_HINTS.get(error.errno or 0)
+    return CannotRun(error.strerror or str(error), where=where, hint=hint)
 
 
 def _terminate(*_: object) -> None:

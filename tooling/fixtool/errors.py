@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 
@@ -47,3 +48,14 @@ class CannotRun(FixtoolError):
     """The world is not as the command needs it: no network, no such ref, a full disk."""
 
     exit_code = ExitCode.CANNOT_RUN
+
+
+_PLACES = "make it writable, or choose other places with FIXTOOL_STATE_DIR and FIXTOOL_CACHE_DIR"
+
+SYSTEM_HINTS = {
+    errno.ENOSPC: "free some space, then run the same command again",
+    errno.EROFS: _PLACES,
+    errno.EACCES: _PLACES,
+    errno.ENOTDIR: _PLACES,
+}
+"""What to do about what the operating system says, by errno."""

@@ -95,7 +95,8 @@ def export(
             hint="bring it back, or say that it may go: fixtool export --remove-missing",
         )
     changes += [FileChange(slug, Change.REMOVED, None) for slug in missing]
-    still = [e.slug for e in line.entries if e.slug not in applied]  # absorbed here, kept
+    # Absorbed by this work tree's base, which is no reason to lose it.
+    still = [e.slug for e in line.entries if e.slug not in applied and e.slug not in slugs]
     series = series_text(line, [*slugs, *still])
     files["series"] = series
     series_changed = series != (line.folder / "series").read_bytes()

@@ -13,10 +13,12 @@ from pathlib import Path
 from fixtool import patch as patches
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.export import Change, free_slug, series_text
+from fixtool.objects import Signature
 from fixtool.patch import Patch, read_diff, slugify, unsafe_paths
-from fixtool.repo import Repo, Signature
+from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository, lock, repair, rewrite
-from fixtool.source import borrow, resolve_local
+from fixtool.source import resolve_local
+from fixtool.store import Store
 
 _MBOX = re.compile(rb"^From [0-9a-f]{40} ", re.MULTILINE)
 _MAIL = re.compile(rb"\A(From [^\n]*\n)?([A-Za-z-]+:[^\n]*\n([ \t][^\n]*\n)*)+", re.MULTILINE)
@@ -70,12 +72,12 @@ def read_file(repo: Repo, path: Path, author: Signature, subject: str | None) ->
     return [Incoming(subject or f"import {path.stem}", "", author, diff, str(path))]
 
 
-def read_range(repo: Repo, fork: Repo, text: str) -> list[Incoming]:
+def read_range(repo: Store, fork: Repo, text: str) -> list[Incoming]:
     """The commits of ``A..B`` in ``fork``, oldest first, readable from ``repo`` afterwards."""
     first, dots, last = text.partition("..")
     if not dots or not first or not last or last.startswith("."):
         raise UsageError(f"{text!r} is not a commit range A..B")
-    borrow(repo, fork)
+    repo.borrow(fork)
     where = str(fork.work_tree or fork.git_dir)
     old, new = (resolve_local(fork, name, where) for name in (first, last))
     listed = fork.run("rev-list", "--reverse", "--parents", f"{old}..{new}").text.splitlines()

@@ -33,7 +33,8 @@ from unidiff.patch import Hunk as DiffHunk
 from unidiff.patch import PatchedFile, PatchSet
 
 from fixtool.errors import Refused
-from fixtool.repo import Commit, Repo, Signature
+from fixtool.objects import Commit, Signature
+from fixtool.repo import Repo
 
 NO_COMMIT = "0" * 40
 _TAG = "[PATCH] "

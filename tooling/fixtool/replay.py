@@ -18,8 +18,9 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
+from fixtool.objects import Merge
 from fixtool.patch import FilePatch, Hunk, Patch
-from fixtool.repo import Merge, Repo
+from fixtool.repo import Repo
 from fixtool.series import Line
 
 _CACHE_FORMAT = 2
@@ -118,7 +119,6 @@ class _Run:
         self.patches = line.patches
         self.onto = onto
         self.commit = onto
-        self.tree = repo.tree_id(onto)
         self._bring_base = base
         self._own: dict[int, str | None] = {}
         self._prefix = _Prefix(cache, onto, line.upstream.base, self.patches)
@@ -133,7 +133,7 @@ class _Run:
         if results:
             made = [one.commit for one in results if one.commit]
             self.commit = made[-1] if made else self.onto
-            self.tree = self.repo.tree_id(self.commit)
+        self.tree = self.repo.tree_id(self.commit)
         if reused < len(self.patches):
             with self.repo.scratch_index(self.tree) as index:
                 for position in range(reused, len(self.patches)):

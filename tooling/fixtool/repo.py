@@ -8,8 +8,10 @@ hook that called us.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,13 +23,11 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # else the import itself r
 from git.cmd import Git
 from git.exc import GitCommandNotFound
 
-from fixtool.errors import CannotRun, UsageError
+from fixtool.address import is_full_sha
+from fixtool.errors import SYSTEM_HINTS, CannotRun
+from fixtool.objects import MACHINE, ZERO, Commit, FileChange, Merge, parse_signature
 
 OLDEST_GIT = (2, 38)  # the first with `merge-tree --write-tree`
-ZERO = "0" * 40
-
-_FULL_SHA = re.compile(r"[0-9a-f]{40}")
-_SHORT_SHA = re.compile(r"[0-9a-f]{7,40}")
 
 _PINNED = {
     "core.hooksPath": "/dev/null",
@@ -65,14 +65,13 @@ _ENVIRONMENT = {
     "LC_ALL": "C",
     "TZ": "UTC",
 }
-# What a user needs to reach the network: proxies, certificates, credentials, mirrors. Nothing else
-# of their configuration may shape a result.
-_NETWORK_KEYS = r"^(http|https|credential|url|ssh)\.|^core\.(sshcommand|askpass|gitproxy)$"
 _NETWORK_VARIABLES = {
     "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSL_NO_VERIFY", "GIT_SSH", "GIT_SSH_COMMAND",
     "GIT_SSH_VARIANT", "GIT_ASKPASS", "GIT_PROXY_SSL_CAINFO", "GIT_HTTP_USER_AGENT",
     "GIT_EXEC_PATH", "GIT_TRACE_CURL", "GIT_PYTHON_REFRESH",
 }  # fmt: skip
+_NO_ROOM = 1 << 20  # bytes
+_HINTS = {os.strerror(number): hint for number, hint in SYSTEM_HINTS.items()}
 
 
 @dataclass(frozen=True)
@@ -89,99 +88,10 @@ class Output:
 
     @property
     def complaint(self) -> str:
-        """The last line of stderr, for people only."""
+        """The line of stderr that says why, for people only: the system's reason, else the last."""
         lines = [line for line in self.stderr.splitlines() if line.strip()]
-        return lines[-1] if lines else f"git exited with {self.status}"
-
-
-@dataclass(frozen=True)
-class Signature:
-    """Who and when. ``date`` is git's raw form, ``<unix seconds> <+hhmm>``."""
-
-    name: str
-    email: str
-    date: str
-
-    def __str__(self) -> str:
-        return f"{self.name} <{self.email}> {self.date}"
-
-
-@dataclass(frozen=True)
-class Commit:
-    """A commit's content; ``message`` ends with a newline."""
-
-    tree: str
-    parents: tuple[str, ...]
-    author: Signature
-    committer: Signature
-    message: str
-
-
-@dataclass(frozen=True)
-class FileChange:
-    """One path that differs between two trees. Blob ids are zero where the file is absent."""
-
-    status: str  # A, D, M, T
-    path: str
-    old_blob: str
-    new_blob: str
-
-
-@dataclass(frozen=True)
-class Merge:
-    """A three-way merge in the object database. ``conflicts`` are paths, in git's order."""
-
-    tree: str
-    conflicts: tuple[str, ...]
-
-
-def check_ref(ref: str) -> str:
-    """Return ``ref`` if it can be a sha, tag, branch or release; else raise UsageError.
-
-    Refuses what git would read as an option (CVE-2022-24439 came this way), a range, or a
-    revision expression.
-    """
-    bad = (
-        not ref
-        or ref.startswith(("-", "/", "."))
-        or ref.endswith(("/", ".", ".lock"))
-        or ".." in ref
-        or "//" in ref
-        or "@{" in ref
-        or re.search(r"[\x00-\x20\x7f~^:?*\[\\]", ref)
-    )
-    if bad or len(ref) > 250:
-        raise UsageError(
-            f"{ref!r} is not a commit id, tag, branch or release",
-            hint="give a sha of 7 to 40 digits, a tag such as v0.5.23, a branch, or a release",
-        )
-    return ref
-
-
-def is_full_sha(text: str) -> bool:
-    return bool(_FULL_SHA.fullmatch(text))
-
-
-def is_short_sha(text: str) -> bool:
-    return bool(_SHORT_SHA.fullmatch(text))
-
-
-def check_url(url: str) -> str:
-    """Return ``url`` if git may be given it; refuses options and helper transports (``ext::``)."""
-    scheme = url.split("://", 1)[0] if "://" in url else ""
-    if (
-        not url
-        or url.startswith("-")
-        or "::" in url.split("/", 1)[0]
-        or re.search(r"[\x00-\x20\x7f]", url)
-        or (scheme and scheme not in {"http", "https", "ssh", "git", "file"})
-        or re.match(r"[^/]*://-", url)
-    ):
-        raise UsageError(
-            f"{url!r} is not a repository address that fixtool will hand to git",
-            hint="use https://, ssh://, git://, file:// or a local path",
-        )
-    return url
+        why = [line for line in lines if any(said in line for said in _HINTS)]
+        return (why or lines or [f"git exited with {self.status}"])[-1]
 
 
 class Repo:
@@ -189,14 +99,11 @@ class Repo:
 
     _version_checked = False
 
-    def __init__(self, git_dir: Path, work_tree: Path | None = None, *, online: bool = False):
-        """``online`` repositories may fetch missing objects, so they carry the user's network
-        settings on every call (a partial clone fetches from inside any command)."""
+    def __init__(self, git_dir: Path, work_tree: Path | None = None) -> None:
         self.git_dir = git_dir
         self.work_tree = work_tree
-        self.online = online
         self._git = Git(str(work_tree or git_dir))
-        self._base_environment: dict[str, str] | None = None
+        self._environment = dict(_ENVIRONMENT)
 
     # -- opening ---------------------------------------------------------------------------
 
@@ -219,44 +126,29 @@ class Repo:
         top = None if bare == "true" else (path / (cdup[0] if cdup else "")).resolve()
         return cls(Path(git_dir), top)
 
-    @classmethod
-    def create(cls, git_dir: Path, *, online: bool = False) -> Repo:
-        """A bare repository at ``git_dir``, made if it is not there; safe against a killed run."""
-        repo = cls(git_dir, online=online)
-        if not (git_dir / "HEAD").exists():
-            git_dir.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.TemporaryDirectory(
-                prefix=f".{git_dir.name}.", dir=git_dir.parent
-            ) as staging:
-                fresh = Path(staging) / "repo.git"
-                fresh.mkdir()
-                cls(fresh)._execute(
-                    ["init", "--quiet", "--bare", "--template=", str(fresh)], bare_call=True
-                )
-                (fresh / "info").mkdir(exist_ok=True)
-                (fresh / "info" / "exclude").write_text(
-                    "__pycache__/\n*.py[cod]\n*.so\n*.egg-info/\n_version.py\n"
-                )
-                try:
-                    fresh.rename(git_dir)
-                except OSError:
-                    if not (git_dir / "HEAD").exists():  # else another run was first
-                        raise
-        return repo
+    def with_work_tree(self, folder: Path) -> Repo:
+        """The same repository with its files in ``folder``."""
+        other = Repo(self.git_dir, folder)
+        other._environment = self._environment
+        return other
 
     # -- running ---------------------------------------------------------------------------
 
-    def _environment(self) -> dict[str, str]:
-        if self._base_environment is None:
-            env = dict(_ENVIRONMENT)
-            if self.online:
-                settings = _network_settings()
-                env["GIT_CONFIG_COUNT"] = str(len(settings))
-                for number, (key, value) in enumerate(settings):
-                    env[f"GIT_CONFIG_KEY_{number}"] = key
-                    env[f"GIT_CONFIG_VALUE_{number}"] = value
-            self._base_environment = env
-        return self._base_environment
+    def _carry(self, settings: Iterable[tuple[str, str]]) -> None:
+        """Give every later call these configuration settings, by the environment: they are neither
+        written to disk nor shown to whoever lists processes."""
+        count = int(self._environment.get("GIT_CONFIG_COUNT", "0"))
+        for count, (key, value) in enumerate(settings, count + 1):  # noqa: B020
+            self._environment[f"GIT_CONFIG_KEY_{count - 1}"] = key
+            self._environment[f"GIT_CONFIG_VALUE_{count - 1}"] = value
+        self._environment["GIT_CONFIG_COUNT"] = str(count)
+
+    def run_as_user(self, *args: str) -> str:
+        """Stdout of a git command with the user's own configuration; empty where it fails."""
+        _, out, _ = Git("/").execute(
+            ["git", *args], with_extended_output=True, with_exceptions=False
+        )
+        return str(out)
 
     def _execute(
         self,
@@ -282,7 +174,7 @@ class Repo:
                 [*command, *args],
                 istream=subprocess.PIPE if stdin is not None else None,
                 as_process=True,
-                env={**self._environment(), **(env or {})},
+                env={**self._environment, **(env or {})},
             )
             assert process.proc is not None
             stdout, stderr = _communicate(process.proc, stdin, hear)
@@ -291,9 +183,16 @@ class Repo:
             raise CannotRun("git is not on PATH", hint="install git 2.38 or newer") from error
         output = Output(status, stdout, stderr.decode("utf-8", "replace"))
         if accept is not None and status not in accept:
+            verb = next((one for one in args if not one.startswith("-")), "")
+            hint = next((hint for said, hint in _HINTS.items() if said in output.stderr), None)
+            if hint is None and shutil.disk_usage(self.git_dir).free < _NO_ROOM:
+                hint = SYSTEM_HINTS[
+                    errno.ENOSPC
+                ]  # a checkout says only which file it could not write
             raise CannotRun(
-                f"git {args[0]} failed: {output.complaint}",
+                f"git {verb} failed: {output.complaint}",
                 where=str(self.work_tree or self.git_dir),
+                hint=hint,
             )
         return output
 
@@ -378,8 +277,8 @@ class Repo:
         return Commit(
             tree=fields["tree"][0],
             parents=tuple(fields.get("parent", ())),
-            author=_signature(fields["author"][0]),
-            committer=_signature(fields["committer"][0]),
+            author=parse_signature(fields["author"][0]),
+            committer=parse_signature(fields["committer"][0]),
             message=message,
         )
 
@@ -430,7 +329,8 @@ class Repo:
         return self.run("apply", "--cached", "--binary", "-", stdin=diff, index=index, accept=None)
 
     def write_tree(self, index: Path) -> str:
-        return self.run("write-tree", index=index).text
+        # Without --missing-ok, git looks every blob up, and a partial clone fetches the whole tree.
+        return self.run("write-tree", "--missing-ok", index=index).text
 
     def write_commit(self, commit: Commit) -> str:
         """Store a commit, byte for byte as given: no cleanup, no signature, no user identity."""
@@ -491,107 +391,9 @@ class Repo:
     def head(self) -> str | None:
         return self.commit_id("HEAD")
 
-    # -- the network -----------------------------------------------------------------------
-
-    def log_in(self, url: str) -> str:
-        """``url`` without the login that it may hold, which every later call uses: it is neither
-        written to disk nor shown to whoever lists processes."""
-        public = public_url(url)
-        if public != url:
-            settings = self._environment()
-            number = int(settings["GIT_CONFIG_COUNT"])
-            settings[f"GIT_CONFIG_KEY_{number}"] = f"url.{url}.insteadOf"
-            settings[f"GIT_CONFIG_VALUE_{number}"] = public
-            settings["GIT_CONFIG_COUNT"] = str(number + 1)
-        return public
-
-    def remote_refs(self, url: str, *patterns: str) -> dict[str, str]:
-        """``ref -> id`` of the branches and tags at ``url``, tags peeled; CannotRun where it cannot
-        be reached. (SGLang's repository has fifty refs of pull requests to one of these.)"""
-        out = self.run(
-            "ls-remote", "--quiet", "--heads", "--tags", "--end-of-options", url, *patterns,
-            accept=None,
-        )  # fmt: skip
-        if out.status != 0:
-            raise CannotRun(f"cannot reach {url}: {without_login(out.complaint)}", where=url)
-        refs: dict[str, str] = {}
-        for line in out.text.splitlines():
-            sha, _, name = line.partition("\t")
-            refs[name.removesuffix("^{}")] = sha  # the peeled line comes after the tag's own
-        return refs
-
-    def fetch(
-        self, url: str, wants: Sequence[str], *, hear: Callable[[str], None] | None = None
-    ) -> Output:
-        """Fetch ``wants`` (full ids or refs) from ``url``, one commit deep, without blobs: what a
-        checkout or a merge then needs comes in one batch. The status is the caller's to judge."""
-        self._promise(url)
-        quiet = ["--progress"] if hear else ["--quiet"]
-        return self.run(
-            "-c", "fetch.unpackLimit=1", "fetch", *quiet, "--no-tags", "--no-write-fetch-head",
-            "--depth=1", "--filter=blob:none", "--no-auto-maintenance",
-            "--end-of-options", "origin", *wants, accept=None, hear=hear,
-        )  # fmt: skip
-
-    def fetch_files(self, commit: str, *paths: str) -> Output:
-        """Fetch the files of ``commit``, all or under ``paths``, that are not here: in one request,
-        from where the last fetch went. The status is the caller's to judge."""
-        out = self.run(  # the one command of old that looks for a blob without fetching it
-            "rev-list", "--objects", "--no-object-names", "--missing=print", "--no-walk", commit
-        )
-        missing = {line[1:] for line in out.text.splitlines() if line.startswith("?")}
-        if missing:
-            missing &= {blob for _, blob in self.entries(commit, *paths).values()}
-        if not missing:
-            return out
-        return self.run(
-            "-c", "fetch.unpackLimit=1", "-c", "fetch.negotiationAlgorithm=noop", "fetch",
-            "--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none",
-            "--no-auto-maintenance", "--recurse-submodules=no", "--stdin", "origin",
-            stdin="".join(f"{one}\n" for one in sorted(missing)).encode(), accept=None,
-        )  # fmt: skip
-
-    def _promise(self, url: str) -> None:
-        wanted = {
-            "remote.origin.url": url,
-            "remote.origin.promisor": "true",
-            "remote.origin.partialCloneFilter": "blob:none",
-        }
-        for key, value in wanted.items():
-            if self.run("config", "--get", key, accept=None).text != value:
-                self.run("config", key, value)
-
-
-def public_url(url: str) -> str:
-    """``url`` as it may be shown and stored: without a login to a website (a token often stands
-    where the name does), without a password anywhere."""
-    match = re.match(r"(\w+://)?([^/]*)@", url)
-    if match is None:
-        return url
-    scheme, user = match[1] or "", match[2].partition(":")[0]
-    if scheme.lower() in ("http://", "https://"):
-        user = ""
-    return f"{scheme}{user}{user and '@'}{url[match.end() :]}"
-
-
-def without_login(text: str) -> str:
-    """A message of git's, which may name a user, or a token in a user's place."""
-    return re.sub(r"(https?://)[^/\s]*@", r"\1", text, flags=re.IGNORECASE)
-
-
-MACHINE = Signature("fixtool", "fixtool@localhost", "946684800 +0000")
-"""Who commits what no person wrote. The date is fixed, so that ids depend on content alone."""
-
 
 def _is_foreign(name: str) -> bool:
     return name.startswith("GIT_") and name not in _NETWORK_VARIABLES and name not in _ENVIRONMENT
-
-
-def _signature(text: str) -> Signature:
-    match = re.fullmatch(r"(.*?) ?<(.*)> (\d+ [+-]\d{4})", text)
-    if not match:
-        raise CannotRun(f"a commit has an unreadable signature: {text!r}")
-    return Signature(*match.groups())
 
 
 def _communicate(
@@ -639,18 +441,3 @@ def _check_version() -> None:
             hint="install git 2.38 or newer and put it first on PATH",
         )
     Repo._version_checked = True
-
-
-def _network_settings() -> list[tuple[str, str]]:
-    """The user's own settings that reach the network, as ``(key, value)``."""
-    _, out, _ = Git("/").execute(
-        ["git", "config", "--includes", "--null", "--get-regexp", _NETWORK_KEYS],
-        with_extended_output=True,
-        with_exceptions=False,
-    )
-    pairs = []
-    for record in out.split("\0"):
-        key, newline, value = record.partition("\n")
-        if newline:
-            pairs.append((key, value))
-    return pairs

@@ -15,11 +15,7 @@ from typing import Protocol
 
 from packaging.version import InvalidVersion, Version
 
-from fixtool.errors import CannotRun, UsageError
-from fixtool.progress import Progress
-from fixtool.release import Release, import_release
-from fixtool.repo import (
-    Repo,
+from fixtool.address import (
     check_ref,
     check_url,
     is_full_sha,
@@ -27,8 +23,13 @@ from fixtool.repo import (
     public_url,
     without_login,
 )
+from fixtool.errors import CannotRun, UsageError
+from fixtool.progress import Progress
+from fixtool.release import Release, import_release
+from fixtool.repo import Repo
 from fixtool.series import Upstream, lock
 from fixtool.settings import Settings, private_folder
+from fixtool.store import Store
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Source(Protocol):
     ``bring`` makes files of a commit readable (no ``paths``: all), in one request at most."""
 
     name: str
-    repo: Repo
+    repo: Store
 
     def resolve(self, ref: str) -> Target: ...
 
@@ -91,8 +92,8 @@ class Local:
     def __init__(self, path: Path, settings: Settings) -> None:
         self.name = str(path)
         self.theirs = Repo.open(path)
-        self.repo = Repo.create(_store(settings, f"local-{path.name}", str(self.theirs.git_dir)))
-        borrow(self.repo, self.theirs)
+        self.repo = Store.create(_store(settings, f"local-{path.name}", str(self.theirs.git_dir)))
+        self.repo.borrow(self.theirs)
 
     def resolve(self, ref: str) -> Target:
         commit = resolve_local(self.theirs, ref, self.name)
@@ -126,7 +127,7 @@ class Remote:
         except UsageError as error:
             shown = error.message.replace(repr(url), repr(without_login(self.url)))
             raise UsageError(shown, hint=error.hint) from None
-        self.repo = Repo.create(_store(settings, _words(self.url), self.url), online=True)
+        self.repo = Store.create(_store(settings, _words(self.url), self.url), online=True)
         self.repo.log_in(url)
         self._progress = progress
         self._known = known
@@ -197,7 +198,7 @@ class Releases:
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self._settings = settings
         self._progress = progress
-        self.repo = Repo.create(settings.stores / f"pypi-{settings.project}.git")
+        self.repo = Store.create(settings.stores / f"pypi-{settings.project}.git")
 
     def resolve(self, ref: str) -> Target:
         version = version_of(check_ref(ref))
@@ -239,7 +240,7 @@ def bring_base(source: Source, upstream: Upstream, settings: Settings, progress:
             f"written against {upstream.base[:12]}",
             hint="the release's files changed, or upstream.toml was edited: look before you go on",
         )
-    borrow(source.repo, releases.repo)
+    source.repo.borrow(releases.repo)
     return upstream.base
 
 
@@ -264,20 +265,6 @@ def resolve_local(repo: Repo, ref: str, where: str) -> str:
         where=where,
         hint=f"git -C {where} for-each-ref --count=20 --sort=-committerdate",
     )
-
-
-def borrow(repo: Repo, lender: Repo) -> None:
-    """Let ``repo`` read the objects of ``lender`` without copying them."""
-    objects = lender.run("rev-parse", "--git-path", "objects").text
-    folder = str((lender.work_tree or lender.git_dir).joinpath(objects).resolve())
-    listed = repo.git_dir / "objects" / "info" / "alternates"
-    known = listed.read_text().splitlines() if listed.exists() else []
-    if folder not in known:
-        listed.parent.mkdir(exist_ok=True)
-        listed.write_text("".join(f"{one}\n" for one in [*known, folder]))
-    shallow = lender.git_dir / "shallow"
-    if shallow.exists():  # else git would miss the parents that a shallow clone does not have
-        (repo.git_dir / "shallow").write_bytes(shallow.read_bytes())
 
 
 def _names(ref: str) -> list[str]:

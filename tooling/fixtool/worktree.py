@@ -18,8 +18,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fixtool.errors import CannotRun, FixtoolError, Refused
+from fixtool.objects import FileChange
 from fixtool.progress import Progress
-from fixtool.repo import FileChange, Repo
+from fixtool.repo import Repo
 from fixtool.series import lock
 
 _RECORD = "fixtool.json"

@@ -33,8 +33,9 @@ DOORS = {
 # The arrows: a module may import only from layers below its own.
 LAYERS = [
     {"__init__", "errors", "progress"},
+    {"address", "objects"},
     {"settings", "repo"},
-    {"patch"},
+    {"store", "patch"},
     {"series"},
     {"index", "replay"},
     {"lint", "release", "interpreter"},

@@ -21,9 +21,11 @@ from conftest import Git
 from fixtool import build, release
 from fixtool.build import BuiltWheel, Request
 from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.objects import MACHINE, Commit
 from fixtool.release import Release
-from fixtool.repo import MACHINE, Commit, Repo
+from fixtool.repo import Repo
 from fixtool.settings import Settings
+from fixtool.store import Store
 from test_index import ELF, REAL_CACHE, X86, Server, largest_file, make_wheel, online, server
 from test_release import NAMES, SO, make_release, real_wheel
 
@@ -58,7 +60,7 @@ path = "../rust/Cargo.toml"
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Repo:
-    return Repo.create(tmp_path / "store.git")
+    return Store.create(tmp_path / "store.git")
 
 
 @pytest.fixture
@@ -178,7 +180,7 @@ def test_the_same_tree_is_the_same_bytes(
         monkeypatch.setenv("TZ", zone)
         old = os.umask(umask)
         try:
-            repo = Repo.create(tmp_path / f"{number}.git")
+            repo = Store.create(tmp_path / f"{number}.git")
             settings = Settings(tmp_path / f"state{number}", tmp_path / f"cache{number}")
             made = release.import_release("1.0", repo, settings, tags=[X86])
             commit = patched(repo, made.commit, {"python/sglang/__init__.py": b"x = 2\n"})

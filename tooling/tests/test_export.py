@@ -13,6 +13,7 @@ from fixtool.export import Change, Exported, export
 from fixtool.intake import Imported, author_from, read_file, read_range, take
 from fixtool.progress import Silence
 from fixtool.settings import Settings
+from fixtool.store import Store
 from fixtool.worktree import open_worktree
 
 FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
@@ -196,7 +197,8 @@ def test_a_range_of_a_fork_comes_in(team: Team, make_git: object, tmp_path: Path
     fork("tag", "start")
     fork.commit("fork: twenty", python__model_py="zero\n" + FIX)
     fork.commit("fork: beta", python__other_py=BETA)
-    repo = team.upstream.repo
+    repo = Store.create(tmp_path / "store.git")
+    repo.borrow(team.upstream.repo)
     line = team.repository.line("main")
     incoming = read_range(repo, fork.repo, "start..work")
     done = take(team.repository, line, repo, lambda: line.upstream.base, incoming)

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from conftest import Git, format_patch
 from fixtool.errors import Refused
+from fixtool.objects import MACHINE, Commit, Signature
 from fixtool.patch import export, is_slug, parse, slugify, trailers, unsafe_paths
-from fixtool.repo import MACHINE, Commit, Repo, Signature
+from fixtool.repo import Repo
+from fixtool.store import Store
 
 BINARY = bytes(range(256)) * 4
 
@@ -115,7 +117,7 @@ def test_any_message_survives(
 ) -> None:
     global _REPO
     if _REPO is None:
-        _REPO = Repo.create(tmp_path_factory.mktemp("messages") / "x.git")
+        _REPO = Store.create(tmp_path_factory.mktemp("messages") / "x.git")
     blob = _REPO.run("hash-object", "-w", "--stdin", stdin=b"x\n").text
     empty = _REPO.run("mktree", stdin=b"").text
     tree = _REPO.run("mktree", stdin=f"100644 blob {blob}\tx\n".encode()).text

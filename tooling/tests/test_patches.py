@@ -20,6 +20,7 @@ from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository, lock
 from fixtool.settings import Settings
 from fixtool.source import Releases
+from fixtool.store import Store
 from test_index import REAL_CACHE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,11 +135,10 @@ def test_the_pinned_base(tmp_path: Path) -> None:
     if not shutil.which("quilt"):
         pytest.skip("quilt is not installed (Debian: apt-get install quilt)")
     line = OURS.line("b0ce16d0c")
-    clone = Repo.create(tmp_path / "store.git")
+    clone = Store.create(tmp_path / "store.git")
     theirs = Repo.open(Path(os.environ["FIXTOOL_SGLANG_REPO"]))
-    from fixtool.source import borrow
 
-    borrow(clone, theirs)
+    clone.borrow(theirs)
     done = replay(clone, line, line.upstream.base)
     assert [one.verdict for one in done.patches] == [Verdict.CLEAN] * 4
     assert drift(clone, line, line.upstream.base) == ()

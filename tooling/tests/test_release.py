@@ -15,8 +15,10 @@ import pytest
 
 from fixtool import index, release
 from fixtool.errors import CannotRun, Refused
-from fixtool.repo import MACHINE, Repo
+from fixtool.objects import MACHINE
+from fixtool.repo import Repo
 from fixtool.settings import Settings
+from fixtool.store import Store
 from test_index import ARM, ELF, GPU_ELF, REAL_CACHE, X86, Server, make_wheel, online, server
 
 __all__ = ["online", "server"]  # fixtures
@@ -43,7 +45,7 @@ def make_release(folder: Path, version: str = "1.0") -> list[Path]:
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Repo:
-    return Repo.create(tmp_path / "store.git")
+    return Store.create(tmp_path / "store.git")
 
 
 # -- what an import makes ----------------------------------------------------------------------
@@ -80,7 +82,7 @@ def test_the_id_depends_on_content_alone(
         monkeypatch.setenv("GIT_AUTHOR_NAME", f"person {number}")
         old = os.umask(umask)
         try:
-            repo = Repo.create(tmp_path / f"{number}.git")
+            repo = Store.create(tmp_path / f"{number}.git")
             ids.add(release.import_release("1.0", repo, settings, tags=tags).commit)
         finally:
             os.umask(old)
@@ -323,7 +325,7 @@ def test_every_wheel_of_a_real_release_gives_one_commit(
     seen = set()
     for number, tag in enumerate((X86, X86.replace("311", "312"), ARM)):
         real_wheel(version, tag)
-        repo = Repo.create(tmp_path / f"{number}.git")
+        repo = Store.create(tmp_path / f"{number}.git")
         got = release.import_release(version, repo, settings, tags=[tag])
         assert (got.commit, got.files, len(got.natives)) == (commit, files, natives)
         seen.add(got.wheel.filename)

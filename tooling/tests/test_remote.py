@@ -14,9 +14,9 @@ import pytest
 
 import githttp
 from conftest import NUMBERS, Git, Ran, Team
+from fixtool.address import public_url, without_login
 from fixtool.errors import CannotRun, ExitCode, FixtoolError, UsageError
 from fixtool.progress import Silence
-from fixtool.repo import public_url, without_login
 from fixtool.settings import Settings
 from fixtool.source import Remote, open_source
 
@@ -209,9 +209,6 @@ def test_apply_end_to_end(
     assert hub.counts.log == []
 
 
-@pytest.mark.xfail(
-    reason="`git write-tree` without --missing-ok fetches every blob of the tree", strict=True
-)
 def test_a_dry_run_fetches_what_the_series_touches(
     hub: Hub, team: Team, fixtool: Callable[..., Ran]
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 from fixtool import report
 from fixtool.commands import options
 from fixtool.commands.build import Editable, Native, Python, build_worktree, tell_built
-from fixtool.errors import ExitCode
+from fixtool.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from fixtool.apply import Applied
@@ -52,6 +52,8 @@ def apply(
     from fixtool.apply import Request
     from fixtool.apply import apply as run
 
+    if editable and python is None:
+        raise UsageError("--editable needs an interpreter to install into", hint="add --python PY")
     repository, settings = options.start(ctx, directory)
     progress = report.progress(quiet=json)
     request = Request(sglang_ref, source, line, worktree, into, dry_run)

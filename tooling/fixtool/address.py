@@ -1,0 +1,76 @@
+"""Refs and addresses as text: what git may be given, and what may be shown."""
+
+from __future__ import annotations
+
+import re
+
+from fixtool.errors import UsageError
+
+_FULL_SHA = re.compile(r"[0-9a-f]{40}")
+_SHORT_SHA = re.compile(r"[0-9a-f]{7,40}")
+
+
+def check_ref(ref: str) -> str:
+    """Return ``ref`` if it can be a sha, tag, branch or release; else raise UsageError.
+
+    Refuses what git would read as an option (CVE-2022-24439 came this way), a range, or a
+    revision expression.
+    """
+    bad = (
+        not ref
+        or ref.startswith(("-", "/", "."))
+        or ref.endswith(("/", ".", ".lock"))
+        or ".." in ref
+        or "//" in ref
+        or "@{" in ref
+        or re.search(r"[\x00-\x20\x7f~^:?*\[\\]", ref)
+    )
+    if bad or len(ref) > 250:
+        raise UsageError(
+            f"{ref!r} is not a commit id, tag, branch or release",
+            hint="give a sha of 7 to 40 digits, a tag such as v0.5.23, a branch, or a release",
+        )
+    return ref
+
+
+def is_full_sha(text: str) -> bool:
+    return bool(_FULL_SHA.fullmatch(text))
+
+
+def is_short_sha(text: str) -> bool:
+    return bool(_SHORT_SHA.fullmatch(text))
+
+
+def check_url(url: str) -> str:
+    """Return ``url`` if git may be given it; refuses options and helper transports (``ext::``)."""
+    scheme = url.split("://", 1)[0] if "://" in url else ""
+    if (
+        not url
+        or url.startswith("-")
+        or "::" in url.split("/", 1)[0]
+        or re.search(r"[\x00-\x20\x7f]", url)
+        or (scheme and scheme not in {"http", "https", "ssh", "git", "file"})
+        or re.match(r"[^/]*://-", url)
+    ):
+        raise UsageError(
+            f"{url!r} is not a repository address that fixtool will hand to git",
+            hint="use https://, ssh://, git://, file:// or a local path",
+        )
+    return url
+
+
+def public_url(url: str) -> str:
+    """``url`` as it may be shown and stored: without a login to a website (a token often stands
+    where the name does), without a password anywhere."""
+    match = re.match(r"(\w+://)?([^/]*)@", url)
+    if match is None:
+        return url
+    scheme, user = match[1] or "", match[2].partition(":")[0]
+    if scheme.lower() in ("http://", "https://"):
+        user = ""
+    return f"{scheme}{user}{user and '@'}{url[match.end() :]}"
+
+
+def without_login(text: str) -> str:
+    """A message of git's, which may name a user, or a token in a user's place."""
+    return re.sub(r"(https?://)[^/\s]*@", r"\1", text, flags=re.IGNORECASE)

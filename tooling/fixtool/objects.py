@@ -1,0 +1,64 @@
+"""What git stores and compares, as values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fixtool.errors import CannotRun
+
+ZERO = "0" * 40
+"""The id that stands for "no object"."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Who and when. ``date`` is git's raw form, ``<unix seconds> <+hhmm>``."""
+
+    name: str
+    email: str
+    date: str
+
+    def __str__(self) -> str:
+        return f"{self.name} <{self.email}> {self.date}"
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit's content; ``message`` ends with a newline."""
+
+    tree: str
+    parents: tuple[str, ...]
+    author: Signature
+    committer: Signature
+    message: str
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """One path that differs between two trees. Blob ids are zero where the file is absent."""
+
+    status: str  # A, D, M, T
+    path: str
+    old_blob: str
+    new_blob: str
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A three-way merge in the object database. ``conflicts`` are paths, in git's order."""
+
+    tree: str
+    conflicts: tuple[str, ...]
+
+
+MACHINE = Signature("fixtool", "fixtool@localhost", "946684800 +0000")
+"""Who commits what no person wrote. The date is fixed, so that ids depend on content alone."""
+
+
+def parse_signature(text: str) -> Signature:
+    """``Name <mail> <seconds> <zone>``, as a commit holds it."""
+    match = re.fullmatch(r"(.*?) ?<(.*)> (\d+ [+-]\d{4})", text)
+    if not match:
+        raise CannotRun(f"a commit has an unreadable signature: {text!r}")
+    return Signature(*match.groups())
