@@ -17,7 +17,6 @@ begins with ``diff --git``; what follows is the diff, which git applies and unid
 from __future__ import annotations
 
 import email
-import email.policy
 import email.utils
 import hashlib
 import re
@@ -129,7 +128,7 @@ def parse(raw: bytes, slug: str, path: Path | None = None) -> Patch:
             hint="bring a plain diff in with: fixtool import FILE",
         )
     head, diff = raw[: split.start()], raw[split.start() :]
-    mail = email.message_from_bytes(_without_envelope(head), policy=email.policy.compat32)
+    mail = email.message_from_bytes(_without_envelope(head))
     missing = [name for name in ("From", "Date", "Subject") if name not in mail]
     if missing:
         raise Refused(

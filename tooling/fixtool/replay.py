@@ -147,17 +147,16 @@ class _Run:
     def _one(self, position: int, index: Path, before: Sequence[PatchResult]) -> PatchResult:
         patch = self.patches[position]
         targets = self._target_files(patch)
-        tree = self._strictly(patch, index)
+        strict = self._strictly(patch, index)
         merge = None
-        exact = all(_same_blob(one, targets) for one in patch.files)
-        if tree is None or not exact:
-            files = tuple(_place(one, targets, self.repo) for one in patch.files)
-            if tree is None or any(one.verdict is not Verdict.CLEAN for one in files):
-                merge = self._three_way(position)
-        else:
+        if strict is not None and all(_same_blob(one, targets) for one in patch.files):
             files = tuple(_untouched(one) for one in patch.files)
-        result, tree = self._judge(patch, files, tree, merge, frozenset(targets))
-        if tree is None or tree != self.tree:
+        else:
+            files = tuple(_place(one, targets, self.repo) for one in patch.files)
+            if strict is None or any(one.verdict is not Verdict.CLEAN for one in files):
+                merge = self._three_way(position)
+        result, tree = self._judge(patch, files, strict, merge, frozenset(targets))
+        if (tree or self.tree) != (strict or self.tree):  # what the index holds is not the outcome
             self.repo.run("read-tree", tree or self.tree, index=index)
         if result.verdict is Verdict.CONFLICT and (cause := self._cause(position, before)):
             why = f"does not apply to its own base without {cause}"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from packaging.version import InvalidVersion, Version
 
@@ -25,11 +25,13 @@ from fixtool.address import (
 )
 from fixtool.errors import CannotRun, UsageError
 from fixtool.progress import Progress
-from fixtool.release import Release, import_release
 from fixtool.repo import Repo
 from fixtool.series import Upstream, lock
 from fixtool.settings import Settings, private_folder
 from fixtool.store import Store
+
+if TYPE_CHECKING:
+    from fixtool.release import Release
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,8 @@ class Releases:
         return Target(ref, release.commit, release.tree, self.name, version, release)
 
     def release(self, version: str) -> Release:
+        from fixtool.release import import_release  # zip and index code: only releases need it
+
         return import_release(version, self.repo, self._settings, self._progress)
 
     def ensure(self, commit: str) -> str:
