@@ -252,12 +252,12 @@ def resolve_local(repo: Repo, ref: str, where: str) -> str:
     """The commit that ``ref`` names in a repository with history: sha, unambiguous short sha, tag,
     branch (local, then origin's), or release."""
     check_ref(ref)
-    if is_short_sha(ref):
-        found = repo.candidates(ref)
-        if found:
-            return _only(ref, found, where)
-        if is_full_sha(ref):
-            raise CannotRun(f"{where} does not hold the commit {ref}", where=where)
+    if is_full_sha(ref):
+        if commit := repo.commit_id(ref):
+            return commit
+        raise CannotRun(f"{where} does not hold the commit {ref}", where=where)
+    if is_short_sha(ref) and (found := repo.candidates(ref)):
+        return _only(ref, found, where)
     if ref == "HEAD" and (commit := repo.head()):
         return commit
     named = {name: repo.commit_id(name) for name in _names(ref)}

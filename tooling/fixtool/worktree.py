@@ -73,7 +73,7 @@ def place(store: Repo, folder: Path, record: Record, progress: Progress) -> Plac
             if folder.exists():
                 folder.rmdir()
             store.run("worktree", "move", str(staging), str(folder))
-        _set_branch(Repo.open(folder), record, None)
+        _set_branch(tree.with_work_tree(folder), record, None)
         return Placed(folder, record.branch, True)
 
 
