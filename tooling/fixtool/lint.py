@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,16 +11,43 @@ from fixtool.errors import FixtoolError
 from fixtool.patch import Patch, export, unsafe_paths
 from fixtool.replay import depends_on
 from fixtool.repo import Repo
-from fixtool.series import Entry, Line
+from fixtool.series import Line
 
 _WANTED = ("Origin", "Forwarded", "Drop-When", "Signed-off-by")
-_LONGEST_LINE = 10_000
-_LARGEST = 8 * 1024 * 1024
+_LONGEST_LINE = 10_000  # bytes
+_LARGEST = 8 << 20  # bytes
+_ENDS_MESSAGE = re.compile(r"---$|Index: |diff -|--- a/|From [0-9a-f]{40}\b|-- *>8")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 
 
 class Level(StrEnum):
     ERROR = "error"
     WARNING = "warning"
+
+
+# Every rule: how bad it is, and how to mend it.
+_RULES = {
+    "form": (Level.ERROR, "restore the file from git, or import it again"),
+    "orphan": (Level.ERROR, "add it to the series, or delete it"),
+    "duplicate-entry": (Level.ERROR, "take one of the two lines out"),
+    "duplicate-subject": (Level.ERROR, "give one of the two another subject"),
+    "depends-on": (Level.ERROR, "reorder the series or mend the trailer"),
+    "unsafe-path": (Level.ERROR, "do not use this patch; ask where it came from"),
+    "crlf": (Level.ERROR, "restore it from git, and keep `patches/** -text` in .gitattributes"),
+    "empty": (Level.ERROR, "delete it, or import it anew"),
+    "size": (Level.ERROR, "split it; large data does not belong in a series"),
+    "subject-blanks": (Level.ERROR, "use single blanks"),
+    "in-body-header": (Level.ERROR, "reword the line"),
+    "ends-message": (Level.ERROR, "indent or reword the line"),
+    "control-characters": (Level.ERROR, "take them out"),
+    "applies": (Level.ERROR, "refresh it from the work tree: fixtool export"),
+    "drift": (Level.ERROR, "rewrite it: fixtool import {file} --line {line} --replace"),
+    "subject-tag": (Level.WARNING, "begin with `area: ...` instead"),
+    "subject-length": (Level.WARNING, "use at most 72"),
+    "long-line": (Level.WARNING, "is this generated data?"),
+    "touches-rules": (Level.WARNING, "make sure that this is meant"),
+    "trailer": (Level.WARNING, "add it at the end of the commit's message, then fixtool export"),
+}
 
 
 @dataclass(frozen=True)
@@ -49,189 +76,133 @@ def drift(repo: Repo, line: Line, base: str) -> tuple[Finding, ...]:
     line's own base."""
     found = []
     tip = base
-    for entry in line.entries:
-        patch = line.patch(entry)
+    for patch in line.patches:
         with repo.scratch_index(tip) as index:
             out = repo.apply_to_index(index, patch.diff)
             if out.status != 0:
-                found.append(
-                    Finding(
-                        Level.ERROR, "applies", f"{patch.path}:1",
-                        f"does not apply on the line's own base: {out.complaint}",
-                        "refresh it from the work tree: fixtool export",
-                    )
-                )  # fmt: skip
+                message = f"does not apply on the line's own base: {out.complaint}"
+                found.append(_found("applies", f"{patch.path}:1", message))
                 break
             tip = repo.write_commit(patch.commit(repo.write_tree(index), tip))
         normal = export(repo, tip)
         if normal != patch.raw:
-            number = _first_difference(patch.raw, normal)
-            found.append(
-                Finding(
-                    Level.ERROR, "drift", f"{patch.path}:{number}",
-                    "the bytes are not in normal form",
-                    f"rewrite it: fixtool import {patch.path} --line {line.name} --replace",
-                )
-            )  # fmt: skip
+            where = f"{patch.path}:{_first_difference(patch.raw, normal)}"
+            fix = _RULES["drift"][1].format(file=patch.path, line=line.name)
+            found.append(_found("drift", where, "the bytes are not in normal form", fix))
     return tuple(found)
 
 
+def _found(rule: str, where: str, message: str, fix: str | None = None) -> Finding:
+    level, usual = _RULES[rule]
+    return Finding(level, rule, where, message, fix or usual)
+
+
 def _findings(line: Line) -> Iterator[Finding]:
-    series = f"{line.folder / 'series'}"
-    seen: dict[str, Entry] = {}
+    series = line.folder / "series"
+    seen: dict[str, int] = {}
     subjects: dict[str, str] = {}
     for entry in line.entries:
         where = f"{series}:{entry.line_number}"
         if entry.slug in seen:
-            yield Finding(
-                Level.ERROR, "duplicate-entry", where,
-                f"{entry.file_name} is listed twice (first in line {seen[entry.slug].line_number})",
-                "take one of the two lines out",
-            )  # fmt: skip
+            message = f"{entry.file_name} is listed twice (first in line {seen[entry.slug]})"
+            yield _found("duplicate-entry", where, message)
             continue
         try:
             patch = line.patch(entry)
-            paths = unsafe_paths(patch.files)
+            yield from _diff(patch)
         except FixtoolError as error:
-            yield Finding(
-                Level.ERROR, "form", error.where or where, error.message,
-                error.hint or "restore the file from git, or import it again",
-            )  # fmt: skip
-            seen[entry.slug] = entry
-            continue
-        if _damaged(patch):
-            yield Finding(
-                Level.ERROR, "crlf", f"{patch.path}:1",
-                "the file's own line ends are CRLF: a mailer or editor has damaged it",
-                "restore it from git, and keep `patches/** -text` in .gitattributes",
-            )  # fmt: skip
-            paths = []  # all of them end in a carriage return
-        for path, why in paths:
-            yield Finding(
-                Level.ERROR, "unsafe-path", _line_of(patch, path),
-                f"{path!r}: {why}", "do not use this patch; ask where it came from",
-            )  # fmt: skip
-        if patch.subject in subjects:
-            yield Finding(
-                Level.ERROR, "duplicate-subject",
-                f"{patch.path}:{_header_line(patch, b'Subject:')}",
-                f"{subjects[patch.subject]} has the same subject, by which export tells them apart",
-                "give one of the two another subject",
-            )  # fmt: skip
-        yield from _message(patch)
-        yield from _diff(patch)
-        yield from _trailers(patch, seen, line)
-        subjects[patch.subject] = entry.file_name
-        seen[entry.slug] = entry
+            yield _found("form", error.where or where, error.message, error.hint)
+        else:
+            if patch.subject in subjects:
+                message = (
+                    f"{subjects[patch.subject]} has the same subject: export would mix them up"
+                )
+                yield _found("duplicate-subject", _subject(patch), message)
+            subjects[patch.subject] = entry.file_name
+            yield from _message(patch)
+            yield from _trailers(patch, seen, line)
+        seen[entry.slug] = entry.line_number
     listed = {entry.file_name for entry in line.entries}
     for file in sorted(line.folder.glob("*.patch")):
         if file.name not in listed:
-            yield Finding(
-                Level.ERROR, "orphan", f"{file}:1", f"{file.name} is not in the series",
-                f"add it to {series}, or delete it",
-            )  # fmt: skip
+            yield _found("orphan", f"{file}:1", f"{file.name} is not in the series")
 
 
 def _message(patch: Patch) -> Iterator[Finding]:
     """Texts that `git am` or `git format-patch` would not carry faithfully."""
-    where = f"{patch.path}:{_header_line(patch, b'Subject:')}"
+    where = _subject(patch)
     if re.match(r"\[[^]]*\]", patch.subject):
-        yield Finding(
-            Level.WARNING, "subject-tag", where,
-            "git am drops a [tag] at the start of a subject", "begin with `area: …` instead",
-        )  # fmt: skip
+        yield _found("subject-tag", where, "git am drops a [tag] at the start of a subject")
     if "  " in patch.subject or patch.subject != patch.subject.strip():
-        yield Finding(
-            Level.ERROR, "subject-blanks", where,
-            "the subject has blanks that mail folding loses", "use single blanks",
-        )  # fmt: skip
+        yield _found("subject-blanks", where, "the subject has blanks that mail folding loses")
     if len(patch.subject) > 100:
-        yield Finding(
-            Level.WARNING, "subject-length", where,
-            f"the subject is {len(patch.subject)} characters long", "use at most 72",
-        )  # fmt: skip
-    first = True
-    start = patch.raw[: len(patch.raw) - len(patch.diff)].split(b"\n\n", 1)[0].count(b"\n") + 3
-    for number, text in enumerate(patch.body.split("\n"), start):
+        message = f"the subject is {len(patch.subject)} characters long"
+        yield _found("subject-length", where, message)
+    if _CONTROLS.search(patch.subject):
+        yield _found("control-characters", where, "control characters in the subject")
+    body_start = _head(patch).split(b"\n\n", 1)[0].count(b"\n") + 3
+    for number, text in enumerate(patch.body.split("\n"), body_start):
         here = f"{patch.path}:{number}"
-        if first and re.match(r"(From|Subject|Date): ", text):
-            yield Finding(
-                Level.ERROR, "in-body-header", here,
-                "git am would take this line for a header of the mail", "reword the line",
-            )  # fmt: skip
-        if text == "---" or re.match(r"(Index: |diff -|--- a/|From [0-9a-f]{40}\b|-- *>8)", text):
-            yield Finding(
-                Level.ERROR, "ends-message", here,
-                f"git am ends the message at {text[:20]!r}", "indent or reword the line",
-            )  # fmt: skip
-        if "\x1b" in text or re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", text):
-            yield Finding(
-                Level.ERROR, "control-characters", here,
-                "control or direction-changing characters in the message", "take them out",
-            )  # fmt: skip
-        first = first and not text.strip()
+        if number == body_start and re.match(r"(From|Subject|Date): ", text):
+            yield _found("in-body-header", here, "git am takes this line for a header of the mail")
+        if _ENDS_MESSAGE.match(text):
+            yield _found("ends-message", here, f"git am ends the message at {text[:20]!r}")
+        if _CONTROLS.search(text):
+            message = "control or direction-changing characters in the message"
+            yield _found("control-characters", here, message)
 
 
 def _diff(patch: Patch) -> Iterator[Finding]:
-    where = f"{patch.path}:{_diff_start(patch)}"
+    """Raises Refused where the diff is not well formed."""
+    if b"\r\n" in _head(patch):  # every path would end in a carriage return
+        message = "the file's own line ends are CRLF: a mailer or editor has damaged it"
+        yield _found("crlf", f"{patch.path}:1", message)
+        return
+    start = _head(patch).count(b"\n") + 1
     if not patch.files:
-        yield Finding(
-            Level.ERROR, "empty", where, "the patch changes nothing", "delete it, or import it anew"
-        )
+        yield _found("empty", f"{patch.path}:{start}", "the patch changes nothing")
     if len(patch.raw) > _LARGEST:
-        yield Finding(
-            Level.ERROR, "size", where, f"the patch is {len(patch.raw)} bytes long",
-            "split it; large data does not belong in a series",
-        )  # fmt: skip
-    for number, text in enumerate(patch.diff.split(b"\n"), _diff_start(patch)):
+        yield _found("size", f"{patch.path}:{start}", f"the patch is {len(patch.raw)} bytes long")
+    for path, why in unsafe_paths(patch.files):
+        yield _found("unsafe-path", _line_of(patch, path), f"{path!r}: {why}")
+    for number, text in enumerate(patch.diff.split(b"\n"), start):
         if len(text) > _LONGEST_LINE:
-            yield Finding(
-                Level.WARNING, "long-line", f"{patch.path}:{number}",
-                f"a line of {len(text)} bytes", "is this generated data?",
-            )  # fmt: skip
+            yield _found("long-line", f"{patch.path}:{number}", f"a line of {len(text)} bytes")
     for one in patch.files:
         name = one.path.rsplit("/", 1)[-1]
         if name in {".gitattributes", ".gitmodules"} or one.path.startswith(".github/workflows/"):
-            yield Finding(
-                Level.WARNING, "touches-rules", _line_of(patch, one.path),
-                f"{one.path} changes how git or CI treats the tree", "make sure that this is meant",
-            )  # fmt: skip
+            message = f"{one.path} changes how git or CI treats the tree"
+            yield _found("touches-rules", _line_of(patch, one.path), message)
 
 
-def _trailers(patch: Patch, seen: dict[str, Entry], line: Line) -> Iterator[Finding]:
-    where = f"{patch.path}:{_diff_start(patch) - 1}"
+def _trailers(patch: Patch, seen: Mapping[str, int], line: Line) -> Iterator[Finding]:
+    last = _head(patch).count(b"\n")
+    where = f"{patch.path}:{last}"
     for key in _WANTED:
         if patch.trailer(key) is None:
-            yield Finding(
-                Level.WARNING, "trailer", where, f"no {key}: trailer",
-                f"say it in the commit's message: git interpret-trailers --trailer '{key}: …'",
-            )  # fmt: skip
+            yield _found("trailer", where, f"no {key}: trailer")
     for slug in depends_on(patch):
         if slug not in seen:
             known = slug in {entry.slug for entry in line.entries}
-            yield Finding(
-                Level.ERROR, "depends-on", where,
-                f"Depends-On: {slug}, which {'comes later' if known else 'is not'} in the series",
-                "reorder the series or mend the trailer",
-            )  # fmt: skip
+            message = (
+                f"Depends-On: {slug}, which {'comes later' if known else 'is not'} in the series"
+            )
+            yield _found("depends-on", where, message)
 
 
-def _damaged(patch: Patch) -> bool:
-    return b"\r\n" in patch.raw[: len(patch.raw) - len(patch.diff)]
+def _head(patch: Patch) -> bytes:
+    """What stands before the diff."""
+    return patch.raw[: len(patch.raw) - len(patch.diff)]
 
 
-def _diff_start(patch: Patch) -> int:
-    return patch.raw[: len(patch.raw) - len(patch.diff)].count(b"\n") + 1
-
-
-def _header_line(patch: Patch, header: bytes) -> int:
-    at = patch.raw.find(header)
-    return patch.raw[: max(at, 0)].count(b"\n") + 1
+def _subject(patch: Patch) -> str:
+    number = _head(patch).partition(b"Subject:")[0].count(b"\n") + 1
+    return f"{patch.path}:{number}"
 
 
 def _line_of(patch: Patch, path: str) -> str:
-    at = patch.diff.find(path.encode("utf-8", "surrogateescape"))
-    number = _diff_start(patch) + patch.diff[: max(at, 0)].count(b"\n")
+    before, found, _ = patch.diff.partition(path.encode("utf-8", "surrogateescape"))
+    number = (_head(patch) + (before if found else b"")).count(b"\n") + 1
     return f"{patch.path}:{number}"
 
 

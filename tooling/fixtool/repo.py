@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # else the import itself runs `git version`
@@ -26,50 +27,10 @@ from git.exc import GitCommandNotFound
 from fixtool.address import is_full_sha
 from fixtool.errors import SYSTEM_HINTS, CannotRun
 from fixtool.objects import MACHINE, ZERO, Commit, FileChange, Merge, parse_signature
+from fixtool.process import ENVIRONMENT, PINNED, communicate, is_foreign
 
 OLDEST_GIT = (2, 38)  # the first with `merge-tree --write-tree`
 
-_PINNED = {
-    "core.hooksPath": "/dev/null",
-    "core.fsmonitor": "false",
-    "core.autocrlf": "false",
-    "core.eol": "lf",
-    "core.safecrlf": "false",
-    "core.attributesFile": "/dev/null",
-    "core.excludesFile": "/dev/null",
-    "core.quotePath": "true",
-    "core.checkStat": "default",
-    "commit.gpgSign": "false",
-    "gc.auto": "0",
-    "maintenance.auto": "false",
-    "apply.whitespace": "nowarn",
-    "apply.ignoreWhitespace": "no",
-    "merge.conflictStyle": "diff3",
-    "merge.renames": "true",
-    "merge.directoryRenames": "conflict",
-    "diff.renames": "true",
-    "diff.algorithm": "myers",
-    "advice.detachedHead": "false",
-    "checkout.workers": "0",  # one a core: a tree of 5,600 files in 0.6 s instead of 0.8
-}
-_ENVIRONMENT = {
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_ATTR_NOSYSTEM": "1",
-    "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_ALLOW_PROTOCOL": "file:http:https:ssh:git",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_ADVICE": "0",
-    "GIT_MERGE_AUTOEDIT": "no",
-    "LC_ALL": "C",
-    "TZ": "UTC",
-}
-_NETWORK_VARIABLES = {
-    "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSL_NO_VERIFY", "GIT_SSH", "GIT_SSH_COMMAND",
-    "GIT_SSH_VARIANT", "GIT_ASKPASS", "GIT_PROXY_SSL_CAINFO", "GIT_HTTP_USER_AGENT",
-    "GIT_EXEC_PATH", "GIT_TRACE_CURL", "GIT_PYTHON_REFRESH",
-}  # fmt: skip
 _NO_ROOM = 1 << 20  # bytes
 _HINTS = {os.strerror(number): hint for number, hint in SYSTEM_HINTS.items()}
 
@@ -103,7 +64,7 @@ class Repo:
         self.git_dir = git_dir
         self.work_tree = work_tree
         self._git = Git(str(work_tree or git_dir))
-        self._environment = dict(_ENVIRONMENT)
+        self._environment = dict(ENVIRONMENT)
 
     # -- opening ---------------------------------------------------------------------------
 
@@ -114,13 +75,21 @@ class Repo:
             raise CannotRun(f"{path} is not a directory", where=str(path))
         probe = cls(path)
         probe._git = Git(str(path))
-        out = probe._execute(
-            ["rev-parse", "--absolute-git-dir", "--is-bare-repository", "--show-cdup"], accept=None
-        )
+        question = ["rev-parse", "--absolute-git-dir", "--is-bare-repository", "--show-cdup"]
+        out = probe._execute(question, accept=None)
         if out.status != 0:
+            # Somebody else's, as in a container, perhaps: git reads it where the user said so.
+            trusted = probe.run_as_user("config", "--null", "--get-all", "safe.directory")
+            probe._carry(("safe.directory", one) for one in trusted.split("\0") if one)
+            out = probe._execute(question, accept=None)
+        if out.status != 0:
+            why = out.stderr.strip().split("\n")[0]
             raise CannotRun(
-                f"{path} is not a git repository that this user may read ({out.complaint})",
+                f"{path} is not a git repository that this user may read ({why})",
                 where=str(path),
+                hint=f"if you trust it: git config --global --add safe.directory {path.resolve()}"
+                if "ownership" in why
+                else None,
             )
         git_dir, bare, *cdup = out.text.split("\n")
         top = None if bare == "true" else (path / (cdup[0] if cdup else "")).resolve()
@@ -164,10 +133,10 @@ class Repo:
             _check_version()
         # GitPython hands the caller's environment down and can only add to it, so what a hook or
         # a shell has set (GIT_DIR, GIT_INDEX_FILE, GIT_EXTERNAL_DIFF …) is taken off by env(1).
-        unset = [name for name in os.environ if _is_foreign(name)]
-        command = ["env", *(f"--unset={name}" for name in unset)] if unset else []
+        unset = [name for name in os.environ if is_foreign(name)]
+        command = ["env", *(word for name in unset for word in ("-u", name))] if unset else []
         command.append("git")
-        for key, value in _PINNED.items():
+        for key, value in PINNED.items():
             command += ["-c", f"{key}={value}"]
         try:
             process = self._git.execute(
@@ -177,7 +146,7 @@ class Repo:
                 env={**self._environment, **(env or {})},
             )
             assert process.proc is not None
-            stdout, stderr = _communicate(process.proc, stdin, hear)
+            stdout, stderr = communicate(process.proc, stdin, hear)
             status = process.proc.returncode
         except GitCommandNotFound as error:
             raise CannotRun("git is not on PATH", hint="install git 2.38 or newer") from error
@@ -217,6 +186,12 @@ class Repo:
         if index is not None:
             extra["GIT_INDEX_FILE"] = str(index)
         return self._execute([*place, *args], stdin=stdin, env=extra, accept=accept, hear=hear)
+
+    @cached_property
+    def objects_folder(self) -> Path:
+        """Where the objects lie, which work trees of one repository share."""
+        objects = self.run("rev-parse", "--git-path", "objects").text
+        return (self.work_tree or self.git_dir).joinpath(objects).resolve()
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -291,6 +266,15 @@ class Repo:
             mode, _, blob = meta.decode().split(" ")
             found[path.decode("utf-8", "surrogateescape")] = (mode, blob)
         return found
+
+    def missing_files(self, commit: str, *paths: str) -> set[str]:
+        """The blobs of ``commit``'s files, all or under ``paths``, that a partial clone lacks."""
+        out = self.run(  # the one command of old that looks for a blob without fetching it
+            "rev-list", "--objects", "--no-object-names", "--missing=print", "--no-walk", commit
+        )  # fmt: skip
+        missing = {line[1:] for line in out.text.splitlines() if line.startswith("?")}
+        wanted = self.entries(commit, *paths).values() if missing else ()
+        return missing & {blob for _, blob in wanted}
 
     def changes(self, old: str, new: str) -> list[FileChange]:
         """The files that differ between two trees or commits; renames are not followed."""
@@ -390,42 +374,6 @@ class Repo:
 
     def head(self) -> str | None:
         return self.commit_id("HEAD")
-
-
-def _is_foreign(name: str) -> bool:
-    return name.startswith("GIT_") and name not in _NETWORK_VARIABLES and name not in _ENVIRONMENT
-
-
-def _communicate(
-    process: subprocess.Popen[bytes], stdin: bytes | None, hear: Callable[[str], None] | None
-) -> tuple[bytes, bytes]:
-    try:
-        if hear is None:
-            return process.communicate(stdin)
-        assert process.stderr is not None
-        assert process.stdout is not None
-        heard = []
-        for line in iter(lambda: _read_line(process), b""):
-            heard.append(line)
-            hear(line.decode("utf-8", "replace").strip())
-        stdout = process.stdout.read()
-        process.wait()
-        return stdout, b"".join(heard)
-    except BaseException:
-        process.terminate()  # an interrupted fixtool leaves no git behind it
-        process.wait()
-        raise
-
-
-def _read_line(process: subprocess.Popen[bytes]) -> bytes:
-    """One line of stderr; git's meters end theirs with a carriage return."""
-    assert process.stderr is not None
-    line = bytearray()
-    while byte := process.stderr.read(1):
-        line += byte
-        if byte in b"\r\n":
-            break
-    return bytes(line)
 
 
 def _check_version() -> None:

@@ -112,7 +112,16 @@ class Local:
         return commit
 
     def bring(self, commit: str, paths: Sequence[str]) -> None:
-        """All that there is is here."""
+        """All that there is is here; in a partial clone, that may be too little."""
+        if any((self.theirs.objects_folder / "pack").glob("*.promisor")) and (
+            self.theirs.missing_files(commit, *paths)
+        ):
+            raise CannotRun(
+                f"{self.name} is a partial clone and lacks files of {commit[:12]}",
+                where=self.name,
+                hint=f"fill it: git -C {self.name} fetch --refetch --no-filter origin {commit}; "
+                "or use --source git",
+            )
 
 
 class Remote:

@@ -52,8 +52,7 @@ class Store(Repo):
 
     def borrow(self, lender: Repo) -> None:
         """Read the objects of ``lender`` without copying them."""
-        objects = lender.run("rev-parse", "--git-path", "objects").text
-        folder = str((lender.work_tree or lender.git_dir).joinpath(objects).resolve())
+        folder = str(lender.objects_folder)
         listed = self.git_dir / "objects" / "info" / "alternates"
         known = listed.read_text().splitlines() if listed.exists() else []
         if folder not in known:
@@ -61,7 +60,7 @@ class Store(Repo):
             partial = listed.with_suffix(f".{os.getpid()}")
             partial.write_text("".join(f"{one}\n" for one in [*known, folder]))
             partial.replace(listed)
-        shallow = lender.git_dir / "shallow"
+        shallow = lender.objects_folder.with_name("shallow")
         if shallow.exists():  # else git would miss the parents that a shallow clone does not have
             (self.git_dir / "shallow").write_bytes(shallow.read_bytes())
 
@@ -104,14 +103,9 @@ class Store(Repo):
     def fetch_files(self, commit: str, *paths: str) -> Output:
         """Fetch the files of ``commit``, all or under ``paths``, that are not here: in one request,
         from where the last fetch went. The status is the caller's to judge."""
-        out = self.run(  # the one command of old that looks for a blob without fetching it
-            "rev-list", "--objects", "--no-object-names", "--missing=print", "--no-walk", commit
-        )
-        missing = {line[1:] for line in out.text.splitlines() if line.startswith("?")}
-        if missing:
-            missing &= {blob for _, blob in self.entries(commit, *paths).values()}
+        missing = self.missing_files(commit, *paths)
         if not missing:
-            return out
+            return Output(0, b"", "")
         return self.run(
             "-c", "fetch.unpackLimit=1", "-c", "fetch.negotiationAlgorithm=noop", "fetch",
             "--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none",

@@ -224,6 +224,8 @@ def _move_on(tree: Repo, record: Record) -> Placed:
         _write_record(tree, replace(before or record, moving_to=record.commit))
     try:
         if changed:
+            # A copied or handed-over checkout has other times than its index remembers.
+            tree.run("update-index", "-q", "--refresh", accept=None)
             tree.run("read-tree", "-m", "-u", head or "", record.commit)
         _set_branch(tree, record, tip)
     except BaseException:

@@ -33,7 +33,7 @@ DOORS = {
 # The arrows: a module may import only from layers below its own.
 LAYERS = [
     {"__init__", "errors", "progress"},
-    {"address", "objects"},
+    {"address", "objects", "process"},
     {"settings", "repo"},
     {"store", "patch"},
     {"series"},

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from conftest import NUMBERS, Git, Team
 from fixtool.apply import Applied, Request, apply
-from fixtool.errors import Refused, UsageError
+from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.progress import Silence
 from fixtool.repo import Repo
 from fixtool.settings import Settings
@@ -142,6 +143,36 @@ def test_into_a_shallow_clone(series: Team, settings: Settings, tmp_path: Path) 
     done = into(series, settings, Git(tmp_path / "shallow"))
     assert done.replay.ok
     Git(tmp_path / "shallow")("fsck")
+
+
+def test_a_partial_clone_as_source_says_how_to_fill_it(
+    series: Team, settings: Settings, tmp_path: Path
+) -> None:
+    url = f"file://{series.upstream.path}"
+    series.upstream("config", "uploadpack.allowFilter", "true")
+    series.upstream(
+        "clone", "--quiet", "--filter=blob:none", "--no-checkout", url, str(tmp_path / "partial")
+    )
+    with pytest.raises(CannotRun, match="is a partial clone and lacks files") as caught:
+        run(series, settings, source=str(tmp_path / "partial"))
+    command = str(caught.value.hint).removeprefix("fill it: git -C ").split(";")[0].split(" ")
+    Git(Path(command[0]))(*command[1:])
+    assert run(series, settings, source=str(tmp_path / "partial")).replay.ok
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a checkout away")
+def test_somebody_elses_checkout_needs_the_users_word(
+    series: Team, settings: Settings, checkout: Git, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container image's checkout often belongs to another user."""
+    for one in (checkout.path, *checkout.path.rglob("*")):
+        os.chown(one, 12345, 12345, follow_symlinks=False)
+    with pytest.raises(CannotRun, match="dubious ownership") as caught:
+        into(series, settings, checkout)
+    assert f"safe.directory {checkout.path}" in str(caught.value.hint)
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL")
+    (home / ".gitconfig").write_text(f"[safe]\n\tdirectory = {checkout.path}\n")
+    assert into(series, settings, checkout).placed is not None
 
 
 def test_into_refuses_a_dirty_tree(series: Team, settings: Settings, checkout: Git) -> None:

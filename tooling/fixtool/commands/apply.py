@@ -45,7 +45,9 @@ def apply(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Apply the series to an SGLang commit, in a work tree of its own, and build a wheel.
+    """Apply the series to a ref, in a work tree, and build it.
+
+    The line that fits the ref is chosen and named. Nothing changes unless every patch goes in.
 
     Example: fixtool apply --sglang-ref v0.5.23 --source pypi
     """

@@ -38,8 +38,9 @@ def build(
     native: Native = False,
     json: options.Json = False,
 ) -> None:
-    """Make an installable wheel of a patched work tree, as it is committed; the same tree is not
-    built twice.
+    """Build a wheel of a patched work tree, as committed.
+
+    The same tree is not built twice. Without --native, nothing is compiled.
 
     Example: fixtool build --worktree ~/sglang-patched --python /opt/venv/bin/python
     """

@@ -33,7 +33,9 @@ def export(
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
-    """Turn a work tree's commits back into patch files; only files that changed are written.
+    """Turn a work tree's commits back into patch files.
+
+    Only files that changed are written, and all of them or none.
 
     Example: fixtool export --worktree ~/sglang-patched
     """

@@ -39,8 +39,10 @@ def import_(
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
-    """Bring patches into a line, in normal form: a git mail, an mbox, a plain diff such as a
-    downstream's sglang.patch, or a range of a fork's commits.
+    """Bring patches into a line, in normal form.
+
+    From a git mail, an mbox, a plain diff such as a downstream's sglang.patch, or a range of a
+    fork's commits.
 
     Example: fixtool import v0.5.23..my-branch --from ~/sglang --line v0.5.23
     """

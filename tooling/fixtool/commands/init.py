@@ -25,7 +25,7 @@ def init(
     why: Annotated[str, typer.Option("--why", help="Why this line exists.")] = "",
     json: options.Json = False,
 ) -> None:
-    """Start a patch repository, or another line in one, for a series of your own.
+    """Start a patch repository, or a line in one.
 
     Example: fixtool init my-patches --upstream https://github.com/sgl-project/sglang.git --base SHA
     """

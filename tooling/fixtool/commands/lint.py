@@ -25,7 +25,9 @@ def lint(
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
-    """Check that every line is well formed; each finding says where, and how to mend it.
+    """Check that every line is well formed.
+
+    Each finding says where, and how to mend it.
 
     Example: fixtool lint --drift --source pypi --line v0.5.23
     """

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from fixtool import report
 from fixtool.commands import options
 from fixtool.errors import ExitCode
+
+if TYPE_CHECKING:
+    from fixtool.patch import Patch
 
 
 def list_(
@@ -47,9 +52,16 @@ def list_(
             one.upstream.release or one.upstream.base[:12],
             patch.slug,
             report.printable(patch.subject),
-            "upstream" if patch.trailer("Applied-Upstream") else patch.trailer("Forwarded") or "",
+            _forwarded(patch),
         )
         for one in lines
         for patch in one.patches
     ]
     report.table(("line", "base", "patch", "subject", "forwarded"), rows)
+
+
+def _forwarded(patch: Patch) -> str:
+    """In a word: upstream has it, or what became of sending it."""
+    if patch.trailer("Applied-Upstream"):
+        return "upstream"
+    return (patch.trailer("Forwarded") or "").split(" ")[0]

@@ -19,8 +19,9 @@ def show(
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
-    """Show one patch: who, why, when it can go, and the diff. Without --line, from every line that
-    has it, when they agree.
+    """Show one patch: who, why, when it can go, the diff.
+
+    Without --line, it is looked for in every line; if they hold different ones, say which.
 
     Example: fixtool show gemma4-fused-routing --line v0.5.23
     """
@@ -32,7 +33,7 @@ def show(
     if not having:
         known = sorted({entry.slug for one in lines for entry in one.entries})
         raise UsageError(f"no patch {slug!r}; there are: {', '.join(known)}")
-    if len(having) > 1:
+    if len({one.find(slug).raw for one in having}) > 1:
         raise UsageError(
             f"{slug} is in {len(having)} lines, with different content",
             hint=f"--line with one of: {', '.join(one.name for one in having)}",
