@@ -109,7 +109,8 @@ def _by_ancestry(lines: Sequence[Line], target: Target, repo: Repo) -> Choice | 
     if not near:
         return None
     count, line = min(near, key=lambda pair: pair[0])
-    return Choice(line, f"{target.commit[:12]} is {count} commits after its base")
+    commits = "1 commit" if count == 1 else f"{count} commits"
+    return Choice(line, f"{target.commit[:12]} is {commits} after its base")
 
 
 def _by_version(lines: Sequence[Line], target: Target) -> Choice | None:

@@ -11,7 +11,7 @@ from fixtool.patch import is_slug
 from fixtool.progress import Progress
 from fixtool.series import Line, Upstream, read_line, rewrite, upstream_toml
 from fixtool.settings import load
-from fixtool.source import open_source
+from fixtool.source import open_source, version_of
 
 _UPSTREAM = "https://github.com/sgl-project/sglang.git"
 _SERIES = "# One patch file a line, in the order in which they apply; quilt reads this file too.\n"
@@ -23,7 +23,14 @@ _FILES = {
 
 
 def init(
-    folder: Path, upstream: str, base: str, name: str | None, why: str, progress: Progress
+    folder: Path,
+    upstream: str,
+    base: str,
+    name: str | None,
+    why: str,
+    progress: Progress,
+    *,
+    wheel_version: str | None = None,
 ) -> Line:
     """Make ``folder/patches/<name>/`` with an empty series on ``base``. Files that are there are
     kept; a line that is there is refused."""
@@ -31,6 +38,8 @@ def init(
     source = open_source(upstream, settings, upstream, progress)
     target = source.resolve(base)
     version = target.version if target.release else None
+    if wheel_version and version_of(wheel_version) != wheel_version:
+        raise UsageError(f"--wheel-version {wheel_version!r} is not a release such as 0.5.23")
     name = name or (f"v{version}" if version else target.commit[:9])
     if not is_slug(name):
         raise UsageError(f"{name!r} is not usable as a folder's name", hint="--line NAME")
@@ -43,7 +52,7 @@ def init(
         base=target.commit,
         tree=target.tree,
         release=version,
-        version=version or target.version or "0.0.0",
+        version=version or wheel_version or target.version or "0.0.0",
         date=datetime.now(UTC).date().isoformat()
         if version
         else datetime.fromtimestamp(seconds, UTC).date().isoformat(),

@@ -79,7 +79,7 @@ def read_range(repo: Store, fork: Repo, text: str) -> list[Incoming]:
         raise UsageError(f"{text!r} is not a commit range A..B")
     repo.borrow(fork)
     where = str(fork.work_tree or fork.git_dir)
-    old, new = (resolve_local(fork, name, where) for name in (first, last))
+    old, new = (_endpoint(fork, name, where) for name in (first, last))
     listed = fork.run("rev-list", "--reverse", "--parents", f"{old}..{new}").text.splitlines()
     if not listed:
         raise UsageError(f"no commits in {text}", where=where)
@@ -95,6 +95,15 @@ def read_range(repo: Store, fork: Repo, text: str) -> list[Incoming]:
         one = patches.parse(patches.export(repo, commit), commit[:12])
         found.append(Incoming(one.subject, one.body, info.author, one.diff, commit[:12], commit))
     return found
+
+
+def _endpoint(fork: Repo, name: str, where: str) -> str:
+    """A commit of the fork: a ref, perhaps with ``^`` or ``~2`` behind it."""
+    ref, steps = re.split(r"(?=[~^][\d~^]*$)", name + "~0", maxsplit=1)
+    commit = fork.commit_id(resolve_local(fork, ref, where) + steps)
+    if commit is None:
+        raise UsageError(f"{name!r} goes back beyond the history that {where} has", where=where)
+    return commit
 
 
 def take(

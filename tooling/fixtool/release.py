@@ -90,7 +90,8 @@ def import_release(
     if known := recorded(version, repo):
         return known
     progress = progress or Silence()
-    wheels = index.find(settings.project, version)
+    with progress.task(f"look up {settings.project} {version}"):
+        wheels = index.find(settings.project, version)
     wheel = index.choose(wheels, tags if tags is not None else own_tags())
     path = index.fetch(wheel, _downloads(settings), progress)
     with open_wheel(path) as archive:

@@ -77,6 +77,12 @@ def patch_text(text: str) -> None:
     Console().print(Syntax(shown, "diff", background_color="default", word_wrap=False))
 
 
+def count(number: int, what: str) -> str:
+    """``1 patch``, ``2 patches``."""
+    ending = "" if number == 1 else "es" if what.endswith("ch") else "s"
+    return f"{number} {what}{ending}"
+
+
 def failure(error: FixtoolError, command: str, *, as_json: bool) -> None:
     """One message: what is wrong, where, and the next command to type."""
     if as_json:

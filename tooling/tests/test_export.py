@@ -204,6 +204,10 @@ def test_a_range_of_a_fork_comes_in(team: Team, make_git: object, tmp_path: Path
     done = take(team.repository, line, repo, lambda: line.upstream.base, incoming)
     assert [one.slug for one in done.patches] == ["fork-twenty", "fork-beta"]
     assert b"@@ -17,7 +17,7 @@" in (line.folder / "fork-twenty.patch").read_bytes()
+    again = read_range(repo, fork.repo, "work~2..work^")
+    assert [one.subject for one in again] == ["fork: twenty"]
+    with pytest.raises(UsageError, match="goes back beyond"):
+        read_range(repo, fork.repo, "work~99..work")
     with pytest.raises(UsageError, match="not a commit range"):
         read_range(repo, fork.repo, "start")
 

@@ -129,7 +129,7 @@ def test_the_line_that_fits(team: Team) -> None:
         return choice.line.name, choice.why
 
     assert chosen("v1.0") == ("main", "its base is this very commit")
-    assert chosen(newest) == ("newer", f"{newest[:12]} is 1 commits after its base")
+    assert chosen(newest) == ("newer", f"{newest[:12]} is 1 commit after its base")
     assert chosen("v1.0", wanted="newer") == ("newer", "asked for")
     assert chosen(old, "0.9")[1] == "its release 1.0 is nearest to 0.9"
     assert chosen(old)[1].startswith("its base of 2026-01-02 is nearest in time")

@@ -22,6 +22,14 @@ def init(
         str, typer.Option("--base", metavar="SHA|RELEASE", help="What the series is written on.")
     ],
     line: options.LineName = None,
+    wheel_version: Annotated[
+        str | None,
+        typer.Option(
+            "--wheel-version",
+            metavar="RELEASE",
+            help="The newest release at or before a commit: wheels are named after it.",
+        ),
+    ] = None,
     why: Annotated[str, typer.Option("--why", help="Why this line exists.")] = "",
     json: options.Json = False,
 ) -> None:
@@ -31,7 +39,8 @@ def init(
     """
     from fixtool.init import init as run
 
-    made = run(directory, upstream, base, line, why, report.progress(quiet=json))
+    progress = report.progress(quiet=json)
+    made = run(directory, upstream, base, line, why, progress, wheel_version=wheel_version)
     if json:
         report.print_document("init", ExitCode.OK, {"line": made.name, "folder": made.folder,
                                                     "upstream": made.upstream})  # fmt: skip

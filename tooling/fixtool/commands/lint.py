@@ -60,5 +60,6 @@ def lint(
             )
             report.say(f"    {finding.fix}")
         patches = sum(len(each.entries) for each in lines)
-        report.say(f"{patches} patches in {len(lines)} lines: {len(findings)} findings")
+        counts = ((patches, "patch"), (len(lines), "line"), (len(findings), "finding"))
+        report.say("{} in {}: {}".format(*(report.count(*one) for one in counts)))
     raise typer.Exit(int(exit_code))
