@@ -35,7 +35,6 @@ from fixtool.errors import Refused
 from fixtool.objects import Commit, Signature
 from fixtool.repo import Repo
 
-NO_COMMIT = "0" * 40
 _TAG = "[PATCH] "
 _DIFF_START = re.compile(rb"^diff --git ", re.MULTILINE)
 _ESCAPES = {"a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r"}

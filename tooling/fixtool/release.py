@@ -189,18 +189,6 @@ def safe_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return sorted(members, key=lambda one: one.filename)
 
 
-def natives_of(path: Path) -> tuple[Native, ...]:
-    """The native code in a wheel on this disk."""
-    with open_wheel(path) as archive:
-        found = []
-        for one in safe_members(archive):
-            with archive.open(one) as file:
-                native = is_native(file.read(1024))
-            if native:
-                found.append(_native(one.filename, archive.read(one)))
-        return tuple(found)
-
-
 def is_native(head: bytes) -> bool:
     """Whether a file that begins with ``head`` (64 bytes do, 1024 for Windows) runs on a CPU:
     ELF, Mach-O or PE by their magic numbers, never by name."""

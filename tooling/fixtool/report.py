@@ -39,17 +39,6 @@ def say(text: str = "") -> None:
     print(text)
 
 
-def note(text: str) -> None:
-    """A line beside the answer: what a person at a terminal wants, and a pipe does not."""
-    if sys.stderr.isatty():
-        print(text, file=sys.stderr)
-
-
-def warn(text: str) -> None:
-    """A line that must be seen whoever listens."""
-    print(text, file=sys.stderr)
-
-
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Rows under ``columns``: drawn on a terminal, aligned and bare in a pipe."""
     if sys.stdout.isatty():

@@ -94,7 +94,7 @@ def test_core_never_prints_exits_or_changes_directory(name: str) -> None:
 
 @pytest.mark.parametrize("words", [["--help"], ["apply", "--help"], ["list"], ["lint"]])
 def test_core_commands_do_not_load_torch_triton_or_sglang(words: list[str]) -> None:
-    root = PACKAGE.parent.parent
+    root = Path(__file__).resolve().parents[2]
     code = (
         "import sys\nfrom fixtool.cli import app\n"
         f"sys.argv = ['fixtool', *{words!r}]\n"

@@ -16,6 +16,7 @@ import pytest
 from fixtool import index, release
 from fixtool.errors import CannotRun, Refused
 from fixtool.objects import MACHINE
+from fixtool.release import Native
 from fixtool.repo import Repo
 from fixtool.settings import Settings
 from fixtool.store import Store
@@ -41,6 +42,17 @@ def make_release(folder: Path, version: str = "1.0") -> list[Path]:
         make_wheel(folder, version, X86, {**NAMES, SO: ELF}, ("sglang/__init__.py",)),
         make_wheel(folder, version, ARM, {**NAMES, arm_so: ELF + b"arm"}),
     ]
+
+
+def natives_of(path: Path) -> tuple[Native, ...]:
+    """The native code in a wheel on this disk."""
+    with release.open_wheel(path) as archive:
+        data = {one.filename: archive.read(one) for one in release.safe_members(archive)}
+    return tuple(
+        Native(name, hashlib.sha256(raw).hexdigest(), len(raw))
+        for name, raw in data.items()
+        if release.is_native(raw[:1024])
+    )
 
 
 @pytest.fixture
@@ -111,7 +123,7 @@ def test_a_cleaned_cache_still_serves_the_tree_and_fetches_the_wheel_when_asked(
     fits = release.wheel_for(again, [X86])
     assert fits is not None
     assert release.wheel_path(again, fits, settings).read_bytes() == wheel.read_bytes()
-    assert release.natives_of(path) == first.natives
+    assert natives_of(path) == first.natives
 
 
 def test_each_interpreter_gets_its_own_wheel(
@@ -121,7 +133,7 @@ def test_each_interpreter_gets_its_own_wheel(
     got = release.import_release("1.0", repo, settings, tags=[X86])
     arm = release.wheel_for(got, [ARM])
     assert arm is not None
-    natives = release.natives_of(release.wheel_path(got, arm, settings))
+    natives = natives_of(release.wheel_path(got, arm, settings))
     assert [one.path for one in natives] == [SO.replace("311-x86_64", "312-aarch64")]
     assert release.wheel_for(got, ["cp39-cp39-win32"]) is None
 

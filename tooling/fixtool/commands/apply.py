@@ -56,6 +56,15 @@ def apply(
 
     if editable and python is None:
         raise UsageError("--editable needs an interpreter to install into", hint="add --python PY")
+    if native and source == "pypi":
+        raise UsageError(
+            "--native compiles a git commit; a release brings its native code",
+            hint="leave --native out, or use --source git",
+        )
+    if build and python is not None:
+        from fixtool.interpreter import interpreter_tags
+
+        interpreter_tags(python)  # refused here, before anything is placed
     repository, settings = options.start(ctx, directory)
     progress = report.progress(quiet=json)
     request = Request(sglang_ref, source, line, worktree, into, dry_run)
