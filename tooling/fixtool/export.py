@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from fixtool import patch as patches
 from fixtool.errors import Refused
 from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository, lock, repair, rewrite
-from fixtool.worktree import Record, require_clean
+from fixtool.worktree import Record, require_clean, write_record
 
 
 class Change(StrEnum):
@@ -104,6 +104,9 @@ def export(
         with lock(repository.folder / ".lock", f"the patch repository {repository.root}"):
             repair(repository)
             rewrite(folder, files, frozenset(f"{slug}.patch" for slug in missing))
+            if output is None and commits:  # saved: the next apply may move this work tree on
+                named = dict(zip(slugs, commits, strict=True))
+                write_record(tree, replace(record, commit=commits[-1], commits=named))
     return Exported(line.name, folder, tuple(changes), series_changed)
 
 

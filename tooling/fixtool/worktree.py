@@ -69,7 +69,7 @@ def place(store: Repo, folder: Path, record: Record, progress: Progress) -> Plac
             with progress.task(f"writing {folder}"):
                 store.run("worktree", "add", "--quiet", "--detach", str(staging), record.commit)
             tree = Repo.open(staging)
-            _write_record(tree, record)
+            write_record(tree, record)
             if folder.exists():
                 folder.rmdir()
             store.run("worktree", "move", str(staging), str(folder))
@@ -144,7 +144,7 @@ def recover(tree: Repo) -> None:
     head = tree.head()
     assert tree.work_tree is not None
     if head is not None and head == record.moving_to:
-        _write_record(tree, read_record(tree, _NEXT) or replace(record, moving_to=None))
+        write_record(tree, read_record(tree, _NEXT) or replace(record, moving_to=None))
         (tree.git_dir / _NEXT).unlink(missing_ok=True)
         return
     if head is not None:
@@ -158,7 +158,7 @@ def recover(tree: Repo) -> None:
                 _take_away(tree.work_tree, path)
         _wait_for_index(tree)
         tree.run("read-tree", "--reset", "-u", head)
-    _write_record(tree, replace(record, moving_to=None))
+    write_record(tree, replace(record, moving_to=None))
 
 
 def _files(top: Path, paths: Iterable[str]) -> list[str]:
@@ -220,8 +220,8 @@ def _move_on(tree: Repo, record: Record) -> Placed:
         return Placed(tree.work_tree, record.branch, changed)
     if changed:
         _require_free(tree, head or "", record.commit)
-        _write_record(tree, record, _NEXT)
-        _write_record(tree, replace(before or record, moving_to=record.commit))
+        write_record(tree, record, _NEXT)
+        write_record(tree, replace(before or record, moving_to=record.commit))
     try:
         if changed:
             # A copied or handed-over checkout has other times than its index remembers.
@@ -231,7 +231,7 @@ def _move_on(tree: Repo, record: Record) -> Placed:
     except BaseException:
         recover(tree)
         raise
-    _write_record(tree, record)
+    write_record(tree, record)
     (tree.git_dir / _NEXT).unlink(missing_ok=True)
     return Placed(tree.work_tree, record.branch, changed)
 
@@ -303,7 +303,8 @@ def _send_objects(store: Repo, checkout: Repo, record: Record) -> None:
     checkout.run("unpack-objects", "-q", stdin=pack)
 
 
-def _write_record(tree: Repo, record: Record, name: str = _RECORD) -> None:
+def write_record(tree: Repo, record: Record, name: str = _RECORD) -> None:
+    """Keep ``record`` with the work tree; a killed run leaves the old one or the new one."""
     path = tree.git_dir / name
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(asdict(record), indent=1), "utf-8")

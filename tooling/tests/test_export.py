@@ -63,6 +63,23 @@ def test_an_amended_commit_rewrites_its_file_only(team: Team, tree: Git) -> None
     assert b"+BETA!" in after["beta.patch"][0]
 
 
+def test_what_was_exported_may_be_applied_over(team: Team, tree: Git, settings: Settings) -> None:
+    tree.write("python/other.py", "alpha\nBETA!\ngamma\n")
+    tree("commit", "--all", "--amend", "--no-edit", "--quiet")
+    tree.commit("area: more", more_py="y = 2\n")
+    mine = tree("rev-parse", "HEAD^{tree}")
+    request = Request(ref="v1.0", source=str(team.upstream.path))
+    with pytest.raises(Refused, match="commits of its own"):
+        apply(team.repository, settings, request, Silence())
+    out(team, tree)
+    done = apply(team.repository, settings, request, Silence())
+    assert done.placed is not None
+    assert done.placed.path == tree.path
+    assert tree("rev-parse", "HEAD") == done.replay.commit
+    assert tree("rev-parse", "HEAD^{tree}") == mine
+    assert not out(team, tree).changed
+
+
 def test_a_new_commit_becomes_a_patch_at_the_end(team: Team, tree: Git) -> None:
     tree.commit("area: a new thing", more_py="y = 2\n")
     done = out(team, tree)
