@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fixtool.errors import CannotRun, FixtoolError, Refused
-from fixtool.objects import FileChange
+from fixtool.objects import MACHINE, FileChange
 from fixtool.progress import Progress
 from fixtool.repo import Repo
 from fixtool.series import lock
@@ -65,6 +65,8 @@ def place(store: Repo, folder: Path, record: Record, progress: Progress) -> Plac
         _clear_staging(store, folder)
         if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
             return _move_on(_own_worktree(store, folder), record)
+        _require_own_branch(store, record)
+        _forget(store, folder)
         with _staging(store, folder) as staging:
             with progress.task(f"writing {folder}"):
                 store.run("worktree", "add", "--quiet", "--detach", str(staging), record.commit)
@@ -338,9 +340,30 @@ def _clear_staging(store: Repo, folder: Path) -> None:
 
 
 def _remove(store: Repo, staging: Path) -> None:
-    store.run("worktree", "unlock", str(staging), accept=None)  # a killed git leaves it locked
     shutil.rmtree(staging, ignore_errors=True)
-    store.run("worktree", "prune", "--expire=now", accept=None)
+    _forget(store, staging)
+
+
+def _forget(store: Repo, folder: Path) -> None:
+    """Drop git's memory of a work tree that is gone: of this one only, since another that is not
+    to be seen may be on a disk that is not mounted. (`git worktree prune` passes over the entry of
+    a killed `worktree add`, which is locked.)"""
+    git_file = folder.parent.resolve() / folder.name / ".git"
+    for known in (store.git_dir / "worktrees").glob("*/gitdir"):
+        if known.read_text().strip() == str(git_file):
+            shutil.rmtree(known.parent)
+
+
+def _require_own_branch(store: Repo, record: Record) -> None:
+    """Raise Refused where the branch of a work tree that was deleted holds somebody's commits."""
+    tip = store.ref(f"refs/heads/{record.branch}")
+    if tip and tip != record.onto and store.read_commit(tip).committer.email != MACHINE.email:
+        raise Refused(
+            f"the branch {record.branch} still holds commits from a work tree that was deleted",
+            where=str(store.git_dir),
+            hint=f"keep them: git -C {store.git_dir} branch -m {record.branch} NEW-NAME; or drop "
+            f"them: git -C {store.git_dir} branch -D {record.branch}",
+        )
 
 
 def _lock_file(store: Repo, folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,30 @@ def test_own_work_in_a_work_tree_is_never_lost(series: Team, settings: Settings)
     with pytest.raises(Refused, match="commits of its own"):
         run(series, settings)
     assert (tree.path / "python/other.py").read_text() == "mine\n"
+
+
+def test_a_deleted_work_tree_is_made_anew(series: Team, settings: Settings) -> None:
+    first = run(series, settings)
+    assert first.placed is not None
+    shutil.rmtree(first.placed.path)
+    second = run(series, settings)
+    assert second.placed == first.placed
+    assert Git(first.placed.path)("status", "--porcelain") == ""
+
+
+def test_commits_of_a_deleted_work_tree_are_kept(series: Team, settings: Settings) -> None:
+    first = run(series, settings)
+    assert first.placed is not None
+    mine = Git(first.placed.path).commit("my own work")
+    shutil.rmtree(first.placed.path)
+    with pytest.raises(Refused, match="still holds commits from a work tree that was deleted"):
+        run(series, settings)
+    store = Git(next(settings.stores.iterdir()))
+    assert store("rev-parse", first.placed.branch) == mine
+    store("branch", "-m", first.placed.branch, "kept")
+    again = run(series, settings)
+    assert again.placed == first.placed
+    assert store("rev-parse", "kept") == mine
 
 
 def test_a_failed_replay_leaves_no_trace(series: Team, settings: Settings, tmp_path: Path) -> None:
