@@ -189,9 +189,10 @@ class Repo:
 
     @cached_property
     def objects_folder(self) -> Path:
-        """Where the objects lie, which work trees of one repository share."""
-        objects = self.run("rev-parse", "--git-path", "objects").text
-        return (self.work_tree or self.git_dir).joinpath(objects).resolve()
+        """Where the objects lie, which all work trees of a repository share."""
+        shared = self.git_dir / "commondir"
+        common = self.git_dir / shared.read_text().strip() if shared.is_file() else self.git_dir
+        return (common / "objects").resolve()
 
     # -- reading ---------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ def place(store: Repo, folder: Path, record: Record, progress: Progress) -> Plac
         _clear_staging(store, folder)
         if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
             return _move_on(_own_worktree(store, folder), record)
-        _require_own_branch(store, record)
+        tip = _own_branch(store, record)
         _forget(store, folder)
         with _staging(store, folder) as staging:
             with progress.task(f"writing {folder}"):
@@ -75,7 +75,7 @@ def place(store: Repo, folder: Path, record: Record, progress: Progress) -> Plac
             if folder.exists():
                 folder.rmdir()
             store.run("worktree", "move", str(staging), str(folder))
-        _set_branch(tree.with_work_tree(folder), record, None)
+        _set_branch(tree.with_work_tree(folder), record, tip)
         return Placed(folder, record.branch, True)
 
 
@@ -255,8 +255,6 @@ def _set_branch(tree: Repo, record: Record, tip: str | None) -> None:
     name = f"refs/heads/{record.branch}"
     if tip != record.commit:
         reason = f"fixtool apply: line {record.line} on {record.onto[:12]}"
-        if tip is None:
-            tip = tree.ref(name)
         tree.update_refs([(name, record.commit, tip)], reason)
     tree.run("symbolic-ref", "-m", "fixtool apply", "HEAD", name)
 
@@ -354,8 +352,8 @@ def _forget(store: Repo, folder: Path) -> None:
             shutil.rmtree(known.parent)
 
 
-def _require_own_branch(store: Repo, record: Record) -> None:
-    """Raise Refused where the branch of a work tree that was deleted holds somebody's commits."""
+def _own_branch(store: Repo, record: Record) -> str | None:
+    """Where a deleted work tree left the branch; Refused where that is somebody's commit."""
     tip = store.ref(f"refs/heads/{record.branch}")
     if tip and tip != record.onto and store.read_commit(tip).committer.email != MACHINE.email:
         raise Refused(
@@ -364,6 +362,7 @@ def _require_own_branch(store: Repo, record: Record) -> None:
             hint=f"keep them: git -C {store.git_dir} branch -m {record.branch} NEW-NAME; or drop "
             f"them: git -C {store.git_dir} branch -D {record.branch}",
         )
+    return tip
 
 
 def _lock_file(store: Repo, folder: Path) -> Path:
