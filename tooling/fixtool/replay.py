@@ -23,7 +23,7 @@ from fixtool.patch import FilePatch, Hunk, Patch
 from fixtool.repo import Repo
 from fixtool.series import Line
 
-_CACHE_FORMAT = 2
+_CACHE_FORMAT = 3
 _CACHE_DAYS = 90
 
 
@@ -182,14 +182,19 @@ class _Run:
 
         if strict is not None and strict == self.tree:
             return result(Verdict.ABSORBED, "applying it changes nothing"), strict
-        if strict is not None and (merge is None or merge.conflicts):
+        if merge is None and strict is not None:
             moved = any(one.verdict is not Verdict.CLEAN for one in files)
             return result(Verdict.OFFSET if moved else Verdict.CLEAN), strict
         if merge is None:
             return result(Verdict.CONFLICT, "does not apply to its own base either"), None
         if merge.conflicts:
             files = tuple(_conflicted(one, merge.conflicts) for one in files)
-            return result(Verdict.CONFLICT, f"conflict in {', '.join(merge.conflicts)}"), None
+            evidence = [f"conflict in {', '.join(merge.conflicts)}"]
+            if (
+                strict is not None
+            ):  # its context stands elsewhere too, and its own place has changed
+                evidence.append("`git apply` alone would have put it in a wrong place")
+            return result(Verdict.CONFLICT, *evidence), None
         if merge.tree == self.tree:
             files = tuple(_all(one, Verdict.ABSORBED) for one in files)
             return result(Verdict.ABSORBED, "the three-way merge changes nothing"), merge.tree

@@ -142,6 +142,26 @@ def test_absorbed_block_is_not_put_in_twice(team: Team) -> None:
     assert done.commit == done.onto
 
 
+def test_a_twin_of_the_place_is_not_the_place(team: Team) -> None:
+    """Upstream rewrote the patched block; `git apply` takes the block that looks like it."""
+    block = "def a():\n    x\n    y\n    z\n    end\n\n"
+    filler = "".join(f"{n}\n" for n in range(20))
+    team.upstream("checkout", "--quiet", "-b", "base2", "v1.0")
+    text = filler + block + filler + block + filler
+    base = team.upstream.commit("base2", python__model_py=text)
+    team.line(base=base)
+    fixed = filler + block.replace("    y\n", "    y fixed\n") + filler + block + filler
+    raw = team.patch("fix", "fix the first", base=base, python__model_py=fixed)
+    team.upstream("checkout", "--quiet", "-B", "main", base)
+    team.upstream.commit(
+        "rewrite it", python__model_py=filler + "other\n" + filler + block + filler
+    )
+    team.upstream("apply", "--check", "-", stdin=raw)  # git sees nothing wrong
+    done = run(team)
+    assert [one.verdict for one in done.patches] == [Verdict.CONFLICT]
+    assert "wrong place" in done.patches[0].evidence[1]
+
+
 def test_conflict_names_file_and_hunk_and_goes_on(team: Team) -> None:
     team.patch("fix", "fix twenty", python__model_py=FIX)
     team.patch("other", "fix beta", python__other_py="alpha\nBETA\ngamma\n")
