@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from fixtool import patch as patches
 from fixtool.errors import Refused
 from fixtool.repo import Repo
-from fixtool.series import Line, PatchRepository, lock, repair, rewrite
+from fixtool.series import Line, PatchRepository, rewrite, writing
 from fixtool.worktree import Record, require_clean, write_record
 
 
@@ -61,7 +62,22 @@ def export(
     more, and where the work tree is on another base than the line.
     """
     require_clean(tree)
-    line = repository.line(record.line)
+    with nullcontext() if dry_run else writing(repository):
+        line = repository.line(record.line)
+        return _export(
+            line, tree, record, output=output, remove_missing=remove_missing, dry_run=dry_run
+        )
+
+
+def _export(
+    line: Line,
+    tree: Repo,
+    record: Record,
+    *,
+    output: Path | None,
+    remove_missing: bool,
+    dry_run: bool,
+) -> Exported:
     at_base = record.onto == line.upstream.base
     if output is None and not at_base:
         raise Refused(
@@ -101,12 +117,10 @@ def export(
     files["series"] = series
     series_changed = series != (line.folder / "series").read_bytes()
     if not dry_run:
-        with lock(repository.folder / ".lock", f"the patch repository {repository.root}"):
-            repair(repository)
-            rewrite(folder, files, frozenset(f"{slug}.patch" for slug in missing))
-            if output is None and commits:  # saved: the next apply may move this work tree on
-                named = dict(zip(slugs, commits, strict=True))
-                write_record(tree, replace(record, commit=commits[-1], commits=named))
+        rewrite(folder, files, frozenset(f"{slug}.patch" for slug in missing))
+        if output is None and commits:  # saved: the next apply may move this work tree on
+            named = dict(zip(slugs, commits, strict=True))
+            write_record(tree, replace(record, commit=commits[-1], commits=named))
     return Exported(line.name, folder, tuple(changes), series_changed)
 
 
@@ -133,7 +147,7 @@ def series_text(line: Line, slugs: Sequence[str]) -> bytes:
     return "".join(f"{one}\n" for one in text).encode("utf-8", "surrogateescape")
 
 
-def free_slug(subject: str, taken: Mapping[str, object]) -> str:
+def free_slug(subject: str, taken: Collection[str]) -> str:
     """A slug for ``subject`` that no other patch has (two subjects once overwrote one file)."""
     slug = patches.slugify(subject)
     number = 2
@@ -169,7 +183,7 @@ def _name_commits(tree: Repo, commits: Sequence[str], record: Record, line: Line
         subject = tree.read_commit(commit).message.split("\n", 1)[0]
         slug = recorded.get(commit) or subjects.get(subject)
         if slug is None:
-            slug = free_slug(subject, dict.fromkeys([*slugs, *subjects.values()]))
+            slug = free_slug(subject, {*slugs, *subjects.values()})
         if slug in slugs:
             raise Refused(
                 f"two commits have the subject {subject!r}, by which patches are told apart",

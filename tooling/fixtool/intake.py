@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from email.utils import parseaddr
 from pathlib import Path
@@ -16,7 +17,7 @@ from fixtool.export import Change, free_slug, series_text
 from fixtool.objects import Signature
 from fixtool.patch import Patch, read_diff, slugify, unsafe_paths
 from fixtool.repo import Repo
-from fixtool.series import Line, PatchRepository, lock, repair, rewrite
+from fixtool.series import Line, PatchRepository, rewrite, writing
 from fixtool.source import resolve_local
 from fixtool.store import Store
 
@@ -119,9 +120,23 @@ def take(
     """Put ``incoming`` on top of the line, or, ``replacing``, in the place of the patches that have
     the same subject. All go in or none does."""
     base = bring_base()
+    with nullcontext() if dry_run else writing(repository):
+        line = repository.line(line.name)
+        return _take(line, repo, base, incoming, replacing=replacing, dry_run=dry_run)
+
+
+def _take(
+    line: Line,
+    repo: Repo,
+    base: str,
+    incoming: Sequence[Incoming],
+    *,
+    replacing: bool,
+    dry_run: bool,
+) -> Imported:
     queue: list[tuple[Patch, Incoming | None]] = [(one, None) for one in line.patches]
     taken: list[tuple[str, Change]] = []
-    names = {entry.slug: None for entry in line.entries}
+    names = {entry.slug for entry in line.entries}
     for one in incoming:
         if bad := unsafe_paths(read_diff(one.diff, where=one.where)):
             raise Refused(f"{bad[0][0]!r}: {bad[0][1]}", where=one.where)
@@ -133,7 +148,7 @@ def take(
                 hint="take its place with --replace, or give another --subject",
             )
         slug = queue[at[0]][0].slug if at else free_slug(one.subject, names)
-        names[slug] = None
+        names.add(slug)
         fresh = Patch(slug, b"", one.subject, one.body, one.author, one.diff)
         if at:
             queue[at[0]] = (fresh, one)
@@ -142,11 +157,7 @@ def take(
         taken.append((slug, Change.REWRITTEN if at else Change.ADDED))
     files, notes = _commit_all(repo, base, queue)
     files["series"] = series_text(line, [one.slug for one, _ in queue])
-    changed: list[str] = []
-    if not dry_run:
-        with lock(repository.folder / ".lock", f"the patch repository {repository.root}"):
-            repair(repository)
-            changed = rewrite(line.folder, files)
+    changed = [] if dry_run else rewrite(line.folder, files)
     made = tuple(
         Taken(
             slug,
@@ -174,9 +185,7 @@ def _commit_all(
     notes: dict[str, list[str]] = {}
     tip = base
     for one, incoming in queue:
-        with repo.scratch_index(tip) as index:
-            out = repo.apply_to_index(index, one.diff)
-            tree = repo.write_tree(index) if out.status == 0 else None
+        tree, complaint = patches.apply_on(repo, one, tip)
         if tree is None and incoming is not None and incoming.commit is not None:
             parent = repo.read_commit(incoming.commit).parents[0]
             merge = repo.merge(parent, tip, incoming.commit)
@@ -185,7 +194,7 @@ def _commit_all(
                 notes.setdefault(one.slug, []).append("merged three-way onto the line's base")
         if tree is None:
             raise Refused(
-                f"{one.subject!r} does not apply on line's series: {out.complaint}",
+                f"{one.subject!r} does not apply on line's series: {complaint}",
                 where=incoming.where if incoming else str(one.path),
                 hint="rebase it onto the line's base first",
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fixtool.errors import FixtoolError
-from fixtool.patch import Patch, export, unsafe_paths
+from fixtool.patch import Patch, apply_on, export, unsafe_paths
 from fixtool.replay import depends_on
 from fixtool.repo import Repo
 from fixtool.series import Line
@@ -77,13 +77,12 @@ def drift(repo: Repo, line: Line, base: str) -> tuple[Finding, ...]:
     found = []
     tip = base
     for patch in line.patches:
-        with repo.scratch_index(tip) as index:
-            out = repo.apply_to_index(index, patch.diff)
-            if out.status != 0:
-                message = f"does not apply on the line's own base: {out.complaint}"
-                found.append(_found("applies", f"{patch.path}:1", message))
-                break
-            tip = repo.write_commit(patch.commit(repo.write_tree(index), tip))
+        tree, complaint = apply_on(repo, patch, tip)
+        if tree is None:
+            message = f"does not apply on the line's own base: {complaint}"
+            found.append(_found("applies", f"{patch.path}:1", message))
+            break
+        tip = repo.write_commit(patch.commit(tree, tip))
         normal = export(repo, tip)
         if normal != patch.raw:
             where = f"{patch.path}:{_first_difference(patch.raw, normal)}"

@@ -180,6 +180,13 @@ def read_diff(diff: bytes, *, where: str) -> tuple[FilePatch, ...]:
     return tuple(_file_patch(one) for one in parsed)
 
 
+def apply_on(repo: Repo, patch: Patch, commit: str) -> tuple[str | None, str]:
+    """The tree of ``commit`` with ``patch`` strictly applied; else None, and git's complaint."""
+    with repo.scratch_index(commit) as index:
+        out = repo.apply_to_index(index, patch.diff)
+        return (repo.write_tree(index), "") if out.status == 0 else (None, out.complaint)
+
+
 def export(repo: Repo, commit: str) -> bytes:
     """The normal form of a commit: what ``patches/`` holds, the same under any configuration."""
     return repo.run(*FORMAT, commit).stdout

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fixtool.objects import Merge
-from fixtool.patch import FilePatch, Hunk, Patch
+from fixtool.patch import FilePatch, Hunk, Patch, apply_on
 from fixtool.repo import Repo
 from fixtool.series import Line
 
@@ -190,9 +190,7 @@ class _Run:
         if merge.conflicts:
             files = tuple(_conflicted(one, merge.conflicts) for one in files)
             evidence = [f"conflict in {', '.join(merge.conflicts)}"]
-            if (
-                strict is not None
-            ):  # its context stands elsewhere too, and its own place has changed
+            if strict is not None:  # a twin of its place would take it; its own has changed
                 evidence.append("`git apply` alone would have put it in a wrong place")
             return result(Verdict.CONFLICT, *evidence), None
         if merge.tree == self.tree:
@@ -235,8 +233,7 @@ class _Run:
         return self._own[position]
 
     def _commit_on(self, parent: str, patch: Patch) -> str | None:
-        with self.repo.scratch_index(parent) as index:
-            tree = self._strictly(patch, index)
+        tree, _ = apply_on(self.repo, patch, parent)
         return tree and self.repo.write_commit(patch.commit(tree, parent))
 
     def _cause(self, position: int, before: Sequence[PatchResult]) -> str | None:
@@ -247,7 +244,7 @@ class _Run:
         if named or not failed:
             return ", ".join(named) or None
         tip: str | None = self.base
-        for patch in (*self.patches[:position], self.patches[position]):
+        for patch in self.patches[: position + 1]:
             if patch.slug not in failed:
                 tip = self._commit_on(tip, patch) if tip else None
         return None if tip else ", ".join(failed)

@@ -122,6 +122,11 @@ class PatchRepository:
             self._lines[name] = read_line(self.folder / name)
         return self._lines[name]
 
+    def read_anew(self) -> None:
+        """Forget what was read; another run may have written since."""
+        self.__dict__.pop("line_names", None)
+        self._lines.clear()
+
     @property
     def lines(self) -> tuple[Line, ...]:
         return tuple(self.line(name) for name in self.line_names)
@@ -265,6 +270,16 @@ def repair(repository: PatchRepository) -> None:
             retired.rename(line)
     for staging in repository.folder.glob(".*.new-*"):
         shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def writing(repository: PatchRepository) -> Iterator[None]:
+    """Be the only writer of ``patches/`` from the first read to the last write: two that read
+    before either wrote would lose one's entry. What a killed run left is mended first."""
+    with lock(repository.folder / ".lock", f"the patch repository {repository.root}"):
+        repair(repository)
+        repository.read_anew()
+        yield
 
 
 @contextmanager

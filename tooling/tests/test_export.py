@@ -196,6 +196,24 @@ def test_an_mbox_comes_in_order_or_not_at_all(team: Team, tmp_path: Path) -> Non
     assert [entry.slug for entry in team.repository.line("main").entries] == ["one", "two"]
 
 
+def test_a_writer_sees_what_another_wrote_meanwhile(team: Team, tmp_path: Path) -> None:
+    """A run that had read the line before another took a patch out brought the entry back."""
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.patch("beta", "fix beta", python__other_py=BETA)
+    (tmp_path / "two.patch").write_bytes(side(team, "two", README_txt="read me twice\n"))
+    early = team.repository
+    line = early.line("main")
+    assert len(line.patches) == 2
+    (team.root / "patches/main/series").write_text("# in order\nfix.patch\n")
+    (team.root / "patches/main/beta.patch").unlink()
+    repo = team.upstream.repo
+    author = author_from(None, "1700000000 +0000")
+    incoming = read_file(repo, tmp_path / "two.patch", author, None)
+    take(early, line, repo, lambda: line.upstream.base, incoming)
+    series = (team.root / "patches/main/series").read_text()
+    assert series == "# in order\nfix.patch\ntwo.patch\n"
+
+
 def test_a_plain_diff_gets_a_message(team: Team, tmp_path: Path) -> None:
     """A downstream's monolithic sglang.patch."""
     raw = side(team, "x", python__model_py=FIX, python__other_py=BETA)

@@ -107,7 +107,7 @@ def am_and_quilt(line: Line, source: Repo, base: str, place: Path) -> dict[str, 
             if tool == "am":
                 for entry in line.entries:
                     git("am", "--quiet", str(line.folder / entry.file_name))
-            elif shutil.which("quilt"):
+            else:
                 env = {**os.environ, "QUILT_PATCHES": str(line.folder), "QUILTRC": "-"}
                 subprocess.run(["quilt", "push", "-a", "-q"], cwd=git.path, env=env, check=True)
                 git("add", "--all", "--force", "--", ".", ":!.pc")
