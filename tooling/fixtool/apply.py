@@ -58,7 +58,7 @@ def apply(
 
     Nothing is written outside fixtool's own folders unless every patch went in.
     """
-    source, target = _target(repository, settings, request, progress)
+    source, target = find_target(repository, settings, request, progress)
     choice = choose_line(repository, target, source.repo, request.line or settings.line)
     if found := errors_in(choice.line):
         raise Refused(
@@ -137,9 +137,10 @@ def _paths(line: Line) -> list[str]:
     return sorted({path for one in files for path in (one.old_path, one.new_path) if path})
 
 
-def _target(
+def find_target(
     repository: PatchRepository, settings: Settings, request: Request, progress: Progress
 ) -> tuple[Source, Target]:
+    """The source that ``request`` names and the commit that its ref means there."""
     if request.into is not None:
         if request.source or request.worktree:
             raise UsageError(

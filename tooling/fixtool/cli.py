@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from fixtool import __version__, report
-from fixtool.commands import apply, build, export, import_, init, lint, list_, show
+from fixtool.commands import apply, build, export, import_, init, lint, list_, show, verify
 from fixtool.errors import SYSTEM_HINTS, CannotRun, ExitCode, FixtoolError, UsageError
 
 # What typer itself refuses; it has click inside, or beside it, and exports only this subclass.
@@ -106,6 +106,7 @@ def fixtool(
 
 app.command("apply")(apply.apply)
 app.command("build")(build.build)
+app.command("verify")(verify.verify)
 app.command("list")(list_.list_)
 app.command("show")(show.show)
 app.command("lint")(lint.lint)

@@ -29,6 +29,7 @@ class Settings:
     line: str | None = None
     url: str | None = None  # of upstream, where it is not the one in upstream.toml
     project: str = "sglang"  # its name on the package index
+    python: str | None = None  # the target's, which has SGLang's dependencies
 
     @property
     def stores(self) -> Path:

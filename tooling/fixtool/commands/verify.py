@@ -1,0 +1,252 @@
+"""fixtool verify"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fixtool import report
+from fixtool.commands import options
+from fixtool.commands.build import Python
+from fixtool.errors import CannotRun, UsageError
+
+if TYPE_CHECKING:
+    from fixtool.bundle import Bundle
+    from fixtool.verify import Verified
+
+
+def verify(
+    ctx: typer.Context,
+    sglang_ref: Annotated[
+        str | None,
+        typer.Option("--sglang-ref", metavar="REF", help="A commit id, tag, branch or release."),
+    ] = None,
+    source: options.Source = None,
+    line: options.LineName = None,
+    prove: Annotated[
+        bool, typer.Option("--prove", help="Is each patch needed? Every probe, with and without.")
+    ] = False,
+    mutants: Annotated[
+        bool, typer.Option("--mutants", help="Would the suite notice? Every mutant must be killed.")
+    ] = False,
+    checks: Annotated[
+        bool, typer.Option("--checks", help="The series' own checks (the default without others).")
+    ] = False,
+    python: Python = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=0, help="Steps side by side; 0: one a core.")
+    ] = 0,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="Steps of this name alone.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="DIR", help="A real checkpoint to serve.")
+    ] = None,
+    assistant: Annotated[
+        Path | None, typer.Option("--assistant", metavar="DIR", help="The model's MTP assistant.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, help="The servers' port.")
+    ] = None,
+    require_gpu: Annotated[
+        bool, typer.Option("--require-gpu", help="A step skipped for want of a GPU is exit 4.")
+    ] = False,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", metavar="FILE", help="Pack it for another host.")
+    ] = None,
+    import_: Annotated[
+        Path | None, typer.Option("--import", metavar="FILE", help="Read that host's result.json.")
+    ] = None,
+    save: Annotated[
+        bool, typer.Option("--save", help="Keep the result in verify/results/.")
+    ] = False,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML as well.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown as well.")
+    ] = None,
+    keep_trees: Annotated[
+        bool, typer.Option("--keep-trees", help="Leave the trees beside the result, to look at.")
+    ] = False,
+    directory: options.Directory = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Prove it: each patch is needed, routing matches, the server boots.
+
+    Probes and checks run in the target's Python (--python), the one with SGLang's dependencies.
+
+    Example: fixtool verify --prove --line b0ce16d0c --source ../sglang --python target/bin/python
+    """
+    from fixtool import verify as core
+
+    repository, settings = options.start(ctx, directory)
+    progress = report.progress(quiet=json)
+    if import_ is not None:
+        if bundle or prove or mutants or checks or sglang_ref or source or only:
+            raise UsageError("--import reads what has run: it takes no ref and no choice of steps")
+        verified = core.read(repository, import_)
+    else:
+        chosen = {core.CHECKS: checks, core.PROVE: prove, core.MUTANTS: mutants}
+        kinds = tuple(one for one, wanted in chosen.items() if wanted) or (core.CHECKS,)
+        request = core.Request(sglang_ref, source, line, kinds)
+        if bundle is not None:
+            if save or junit or markdown or only or model or assistant or port or python:
+                raise UsageError(
+                    "--bundle only packs: what runs there is told to its run.py",
+                    hint="python3 fixtool-verify/run.py --help",
+                )
+            from fixtool.bundle import bundle as pack
+
+            planned = core.make_plan(repository, settings, request, progress)
+            _tell_bundle(pack(planned, bundle, settings, progress), as_json=json)
+            raise typer.Exit(0)
+        where = core.Where(
+            python, jobs, tuple(only or ()), model, assistant, port, require_gpu, keep_trees
+        )
+        verified = core.verify(repository, settings, request, where, progress)
+    kept = _save(verified, repository.root) if save else None
+    _write(verified, junit, markdown)
+    exit_code = verified.exit_code(require_gpu=require_gpu)
+    if json:
+        report.print_document("verify", exit_code, _body(verified, kept))
+    else:
+        _tell(verified, kept, verbose=verbose)
+    raise typer.Exit(int(exit_code))
+
+
+def _body(verified: Verified, kept: Path | None) -> dict[str, Any]:
+    from fixtool.evidence import OUTCOMES
+
+    result = verified.result
+    about = {key: result.about.get(key) for key in (
+        "line", "base", "onto", "ref", "source", "commit", "tree", "patches", "kinds",
+    )}  # fmt: skip
+    return {
+        "bundle": None,
+        **about,
+        "current": verified.current,
+        "environment": result.environment,
+        "trees": result.trees,
+        "missing": [{"tree": tree, "why": why} for tree, why in verified.missing.items()],
+        "matrix": verified.matrix and {
+            "columns": verified.matrix.columns,
+            "rows": [{"tree": tree, "answers": cells} for tree, cells in verified.matrix.rows],
+        },
+        "proofs": verified.matrix.proofs if verified.matrix else (),
+        "steps": result.steps,
+        "counts": {one: result.count(one) for one in OUTCOMES},
+        "started": result.started,
+        "ended": result.ended,
+        "prepare_seconds": result.prepare_seconds,
+        "folder": verified.folder,
+        "saved": kept,
+    }  # fmt: skip
+
+
+def _tell(verified: Verified, kept: Path | None, *, verbose: bool) -> None:
+    from fixtool import evidence
+
+    result, about = verified.result, verified.result.about
+    stands = "" if verified.current else ", not as it stands here now"
+    report.say(f"line      {report.printable(about['line'])}{stands}")
+    report.say(f"onto      {about['onto'][:12]} ({report.printable(about['ref'])})")
+    report.say(f"on        {report.printable(evidence.where(result))}")
+    report.say()
+    if verified.matrix:
+        rows = [(tree, *map(evidence.shown, cells)) for tree, cells in verified.matrix.rows]
+        report.table(("tree", *verified.matrix.columns), rows)
+        report.say()
+        proofs = [
+            (one.slug, one.proof.value, report.printable(one.why)) for one in verified.matrix.proofs
+        ]
+        report.table(("patch", "proof", "why"), proofs)
+        report.say()
+    told = {"seen", "passed"}  # of these, the matrix and the count of mutants have told
+    shown = [
+        one for one in result.steps if verbose or one.kind == "check" or one.outcome not in told
+    ]
+    killed = [one for one in result.steps if one.kind == "mutant" and one.outcome == "passed"]
+    mutants = sum(one.kind == "mutant" for one in result.steps)
+    if mutants:
+        report.say(f"mutants   {len(killed)} of {mutants} killed")
+    if shown:
+        cells = [
+            (one.name, one.outcome, f"{one.seconds:.1f}", evidence.mebibytes(one),
+             report.printable(one.said)[:160])
+            for one in shown
+        ]  # fmt: skip
+        report.table(("step", "outcome", "s", "MiB", "said"), cells)
+        report.say()
+    for tree, why in verified.missing.items() if verbose else ():
+        report.say(f"no tree   {tree}: {report.printable(why)}")
+    peak = max((one.memory_bytes or 0 for one in result.steps), default=0)
+    report.say(
+        f"steps     {evidence.tally(result)}; {result.prepare_seconds:.0f} s to prepare, the "
+        f"largest process {peak / 2**20:.0f} MiB"
+    )
+    skipped = [one for one in result.steps if one.outcome == "skipped"]
+    for one in skipped:
+        report.say(f"skipped   {one.name}: {report.printable(one.said)[:160]}")
+    if not result.finished:
+        report.say("unfinished: the run was stopped before its last step")
+    if verified.folder is not None:
+        report.say(f"evidence  {verified.folder}/result.json, logs beside it")
+    if kept is not None:
+        report.say(f"saved     {kept}")
+
+
+def _tell_bundle(packed: Bundle, *, as_json: bool) -> None:
+    from fixtool.errors import ExitCode
+
+    if as_json:
+        body = {
+            "path": packed.path, "size": packed.size, "site_size": packed.site_size,
+            "steps": packed.steps, "trees": packed.trees, "python": packed.python,
+            "run": packed.command,
+        }  # fmt: skip
+        report.print_document("verify", ExitCode.OK, {"bundle": body})
+        return
+    report.say(f"bundle    {packed.path} ({packed.size / 2**20:.1f} MiB)")
+    report.say(
+        f"holds     {report.count(packed.steps, 'step')}, {report.count(packed.trees, 'tree')}, "
+        + (f"packages for Python {packed.python} ({packed.site_size / 2**20:.1f} MiB)"
+           if packed.python else "no packages: the host has them")
+    )  # fmt: skip
+    report.say(f"there     {packed.command}")
+    report.say("then      fixtool verify --import result.json")
+
+
+def _save(verified: Verified, root: Path) -> Path:
+    """Evidence, by date, device and line: verify/results/2026-11-23-h100-b0ce16d0c.json."""
+    import json as json_module
+    import re
+
+    result = verified.result
+    gpus = [str(one["name"]) for one in result.environment.get("gpus", ())]
+    device = gpus[0].removeprefix("NVIDIA ") if gpus else "cpu"
+    words = [result.started[:10], device.split()[0], str(result.about["line"])]
+    words += [one for one in result.about.get("kinds", ()) if one != "checks"]
+    name = re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-.")
+    path = root / "verify" / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    text = report.document("verify", verified.exit_code(require_gpu=False), _body(verified, None))
+    document = json_module.loads(text)
+    document.pop("folder")  # of the host it ran on
+    path.write_text(json_module.dumps(document, indent=1) + "\n", "utf-8")
+    return path
+
+
+def _write(verified: Verified, junit: Path | None, markdown: Path | None) -> None:
+    from fixtool import evidence
+
+    for path, render in ((junit, evidence.junit), (markdown, evidence.markdown)):
+        if path is None:
+            continue
+        try:
+            path.write_text(render(verified.result, verified.matrix), "utf-8")
+        except OSError as error:
+            raise CannotRun(f"cannot write {path}: {error.strerror}", where=str(path)) from error

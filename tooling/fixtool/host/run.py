@@ -1,0 +1,359 @@
+"""Runs a plan of probes and checks on a host and leaves result.json.
+
+    python3 run.py [--jobs N] [--require-gpu] [--only NAME] [--model PATH --assistant PATH] …
+
+`fixtool verify` starts it for a local run; a bundle carries it, so that a GPU host with another
+Python, no network and no fixtool gives the same JSON. In --folder lie plan.json, base.tar[.xz],
+blobs/, verify/ and perhaps site.tar.xz.
+
+Exit codes: 0 as wanted, 1 a check said no, 2 usage, 4 cannot run, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import fnmatch
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from .layout import Stop, archive_in, lay_out, unpack
+from .processes import LEAD, TOKEN, die_with_parent, sweep
+
+SCHEMA = 1
+_STOPPING = threading.Event()
+
+_ENVIRONMENT = """
+import importlib.metadata as m, json
+def version(name):
+    try: return m.version(name)
+    except m.PackageNotFoundError: return None
+names = ("torch", "triton", "transformers", "sglang-kernel", "flashinfer-python")
+found = {name.replace("-", "_"): version(name) for name in names}
+gpus = []
+try:
+    import torch
+    found["cuda"] = torch.version.cuda
+    if torch.cuda.is_available():
+        for n in range(torch.cuda.device_count()):
+            one = torch.cuda.get_device_properties(n)
+            gpus.append({"name": one.name, "memory_bytes": one.total_memory,
+                         "capability": f"{one.major}.{one.minor}"})
+except ImportError:
+    pass
+print(json.dumps({"packages": found, "gpus": gpus}))
+"""
+
+
+class Host:
+    """One run: its folders, what every step's environment holds, and the result so far."""
+
+    def __init__(self, folder: Path, work: Path, options: argparse.Namespace) -> None:
+        self.folder, self.work, self.options = folder, work, options
+        self.plan = json.loads((folder / "plan.json").read_text("utf-8"))
+        if self.plan.get("schema") != SCHEMA:
+            raise Stop(4, f"plan.json has schema {self.plan.get('schema')!r}, this runner knows 1")
+        self.token = f"{os.getpid()}-{time.time_ns()}"
+        self.lock = threading.Lock()
+        self.result: dict[str, Any] = {
+            "schema": SCHEMA, "plan": self.plan["about"], "started": _now(), "finished": False,
+            "environment": {}, "trees": {}, "steps": [],
+        }  # fmt: skip
+
+    def environment(self, tree: str) -> dict[str, str]:
+        """What a step runs under. PYTHONDONTWRITEBYTECODE would have every server compile SGLang
+        anew, and bytecode must not land in the trees, whose files they share."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        place = self.work / "trees" / self.plan["trees"][tree]["folder"]
+        paths = [place / "python", self.folder]
+        if self.site is not None:
+            paths.append(self.site)
+        env |= {
+            "PYTHONPATH": os.pathsep.join(map(str, paths)),
+            "PYTHONPYCACHEPREFIX": str(self.work / "pycache"),
+            "PYTHONUNBUFFERED": "1",
+            "FIXTOOL_TREE": str(place),
+            "FIXTOOL_TREE_BLOBS": f"{place}.json",
+            "FIXTOOL_SHARED": str(self.work / "shared"),
+        }
+        return env
+
+    def prepare(self) -> None:
+        began = time.monotonic()
+        (self.work / "shared").mkdir(parents=True)
+        self.site: Path | None = None
+        archive = archive_in(self.folder, "site")
+        unpacking = None
+        if archive is not None:
+            self.site = self.work / "site"
+            unpacking = threading.Thread(target=unpack, args=(archive, self.site))
+            unpacking.start()
+        self.result["trees"] = lay_out(self.folder, self.work, self.plan["trees"])
+        if unpacking is not None:
+            unpacking.join()
+            self._compile()
+        asked = subprocess.run(
+            [sys.executable, "-c", _ENVIRONMENT], env=self.environment("base"),
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        try:
+            told = json.loads(asked.stdout)
+        except ValueError:
+            raise Stop(4, f"{sys.executable} does not work: {asked.stderr[-300:]}") from None
+        self.result["environment"] = {
+            "python": platform.python_version(), "platform": platform.platform(),
+            "machine": platform.machine(), "cpus": len(os.sched_getaffinity(0)),
+            "driver": _driver(), **told,
+        }  # fmt: skip
+        self.result["prepare_seconds"] = round(time.monotonic() - began, 1)
+
+    def _compile(self) -> None:
+        """Bytecode for a bare host, with every core, while the first steps make their models."""
+        torch = next((str(Path(p) / "torch") for p in sys.path if (Path(p) / "torch").is_dir()), "")
+        subprocess.Popen(
+            [sys.executable, "-m", "compileall", "-q", "-j", "0",
+             *filter(None, [str(self.site), str(self.work / "trees"), torch])],
+            env={**self.environment("base"), TOKEN: self.token},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    # -- steps -----------------------------------------------------------------------------
+
+    def run(self) -> int:
+        steps = [one for one in self.plan["steps"] if _wanted(one["name"], self.options.only)]
+        if self.options.only and not steps:
+            raise Stop(2, f"no step is named {', '.join(self.options.only)}")
+        total = len(steps)
+        self.save()
+        numbered = list(enumerate(steps, 1))
+        for _, wave in groupby(numbered, key=lambda one: one[1]["wave"]):
+            width = self.options.jobs or max(1, min(len(os.sched_getaffinity(0)), 8))
+            with ThreadPoolExecutor(width) as pool:
+                under_way = [pool.submit(self.step, number, step) for number, step in wave]
+                for future in as_completed(under_way):
+                    record = future.result()
+                    self.result["steps"].append(record)
+                    self.result["steps"].sort(key=lambda one: one["number"])
+                    self.save()
+                    self.options.tell(len(self.result["steps"]), total, record)
+            if _STOPPING.is_set():
+                raise KeyboardInterrupt
+        self.result["finished"] = True
+        self.result["ended"] = _now()
+        self.save()
+        return exit_code(self.result["steps"], require_gpu=self.options.require_gpu)
+
+    def step(self, number: int, step: dict[str, Any]) -> dict[str, Any]:
+        record = {key: step[key] for key in ("name", "kind", "tree", "slug", "want")}
+        record["number"] = number
+        record |= {"answer": None, "seconds": 0.0, "memory_bytes": None, "log": None, "details": {}}
+        if _STOPPING.is_set():
+            return record | {"outcome": "skipped", "said": "interrupted before it began"}
+        if step["needs"] == "gpu" and not self.result["environment"]["gpus"]:
+            return record | {"outcome": "skipped", "said": "no CUDA GPU on this host"}
+        name = f"{number:03}-{re.sub(r'[^A-Za-z0-9.+-]+', '-', step['name'])[:60]}"
+        scratch, log = self.work / "scratch" / name, self.work / "logs" / name
+        scratch.mkdir(parents=True)
+        log.mkdir(parents=True)
+        token = f"{self.token}-{number}"
+        env = self.environment(step["tree"])
+        env |= {TOKEN: token, "FIXTOOL_DETAILS": str(log / "details.json")}
+        script = [str(self.folder / "verify" / step["script"]), *step["args"]]
+        began = time.monotonic()
+        with (log / "stdout").open("wb") as out, (log / "stderr").open("wb") as err:
+            process = subprocess.Popen(
+                [sys.executable, "-c", LEAD, *script, *self._model(step)], cwd=scratch, env=env,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
+            )  # fmt: skip
+            status, memory = self._wait(process, token, began + step["timeout"])
+        record["seconds"] = round(time.monotonic() - began, 1)
+        record["memory_bytes"] = memory
+        record["log"] = str(log.relative_to(self.work))
+        left = sweep(token)
+        said = _last_line(log / "stdout") or _last_line(log / "stderr") or "said nothing"
+        with suppress(OSError, ValueError):
+            record["details"] = json.loads((log / "details.json").read_text("utf-8"))
+        for kept in scratch.glob("*.log"):
+            shutil.move(kept, log / kept.name)
+        shutil.rmtree(scratch, ignore_errors=True)
+        if status is None:
+            said = f"no answer in {step['timeout']} s: {said}"
+        if left:
+            said += f" [{left} processes were left behind and stopped]"
+        record["answer"] = status
+        return record | {"outcome": outcome(status, step["want"]), "said": said}
+
+    def _model(self, step: dict[str, Any]) -> list[str]:
+        given = []
+        for name in ("model", "assistant", "port") if step["model"] else ():
+            if (value := getattr(self.options, name)) is not None:
+                given += [f"--{name}", str(value)]
+        return given
+
+    def _wait(
+        self, process: subprocess.Popen[bytes], token: str, until: float
+    ) -> tuple[int | None, int]:
+        """Exit status (None: no answer in time) and the peak memory, in bytes, of the largest
+        process of the step."""
+        pause, overdue = 0.01, False
+        while True:
+            pid, raw, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                process.returncode = os.waitstatus_to_exitcode(raw)
+                unit = 1 if sys.platform == "darwin" else 1024
+                return None if overdue else process.returncode, usage.ru_maxrss * unit
+            if not overdue and (_STOPPING.is_set() or time.monotonic() > until):
+                overdue = time.monotonic() > until
+                # First a chance to stop its own server, then the axe.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+                until, deadline = float("inf"), time.monotonic() + 10
+                threading.Thread(target=_axe, args=(process, token, deadline), daemon=True).start()
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.2)
+
+    def save(self) -> None:
+        """result.json as it stands: a run that is killed leaves what it had seen."""
+        path = Path(self.options.result)
+        staged = path.with_name(f".{path.name}.{os.getpid()}")
+        staged.write_text(json.dumps(self.result, indent=1), "utf-8")
+        staged.replace(path)
+
+
+def _axe(process: subprocess.Popen[bytes], token: str, deadline: float) -> None:
+    while process.returncode is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        sweep(token)
+
+
+def outcome(answer: int | None, want: list[int] | None) -> str:
+    """What an exit code means: as wanted, not as wanted, or no answer at all."""
+    if answer == 130:
+        return "skipped"
+    if answer == 4:
+        return "cannot-run"
+    if answer not in (0, 1, 77):
+        return "broke"
+    if want is None:
+        return "seen"
+    if answer in want:
+        return "passed"
+    return "skipped" if answer == 77 else "failed"
+
+
+def exit_code(steps: list[dict[str, Any]], *, require_gpu: bool) -> int:
+    outcomes = {one["outcome"] for one in steps}
+    if outcomes & {"failed", "broke"}:
+        return 1
+    if "cannot-run" in outcomes or (require_gpu and "skipped" in outcomes):
+        return 4
+    return 0
+
+
+def _wanted(name: str, only: list[str]) -> bool:
+    return not only or any(fnmatch.fnmatch(name, one) or one in name for one in only)
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
+    return next((one.strip()[:2000] for one in reversed(lines) if one.strip()), "")
+
+
+def _driver() -> str | None:
+    """The NVIDIA driver's version, as the kernel module tells it."""
+    with suppress(OSError):
+        text = Path("/proc/driver/nvidia/version").read_text("utf-8")
+        if found := re.search(r"\b\d{3}\.\d+(\.\d+)?\b", text):
+            return found[0]
+    return None
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")  # noqa: UP017
+
+
+def _tell(number: int, total: int, record: dict[str, Any]) -> None:
+    answer = "" if record["answer"] is None else f" {record['answer']}"
+    print(
+        f"{number}/{total} {record['name']}: {record['outcome']}{answer} "
+        f"({record['seconds']} s) {record['said'][:300]}",
+        flush=True,
+    )
+
+
+def _stop(*_: object) -> None:
+    _STOPPING.set()
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    here = Path(__file__).resolve().parents[1]
+    parser = argparse.ArgumentParser(prog="run.py", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--folder", type=Path, default=here, help="where plan.json lies")
+    parser.add_argument("--work", type=Path, help="trees, logs, scratch; default FOLDER/work")
+    parser.add_argument("--result", type=Path, help="default FOLDER/result.json")
+    parser.add_argument("--jobs", type=int, default=0, help="steps at once; default one a core")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME")
+    parser.add_argument("--model", help="a real checkpoint instead of the tiny one")
+    parser.add_argument("--assistant", help="the assistant that goes with it")
+    parser.add_argument("--port", type=int, help="the servers' port; default a free one")
+    parser.add_argument("--require-gpu", action="store_true", help="a skip is exit 4")
+    parser.add_argument("--with-parent", action="store_true", help="stop when the starter is gone")
+    parser.add_argument("--keep-trees", action="store_true", help="leave the trees in --work")
+    options = parser.parse_args(words)
+    options.folder = options.folder.resolve()
+    options.work = (options.work or options.folder / "work").resolve()
+    options.result = (options.result or options.folder / "result.json").resolve()
+    return options
+
+
+def main(words: list[str] | None = None, tell: Callable[..., None] = _tell) -> int:
+    options = arguments(words)
+    options.tell = tell
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        signal.signal(getattr(signal, name), _stop)
+    if options.with_parent:
+        die_with_parent()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # a server opens more files than a shell's default
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(65536, hard), hard))
+    host = None
+    try:
+        for part in ("trees", "scratch", "logs", "shared", "pycache", "site"):
+            shutil.rmtree(options.work / part, ignore_errors=True)
+        options.work.mkdir(parents=True, exist_ok=True)
+        host = Host(options.folder, options.work, options)
+        host.prepare()
+        return host.run()
+    except Stop as stop:
+        print(f"error: {stop}", file=sys.stderr)
+        return stop.code
+    except KeyboardInterrupt:
+        print("interrupted: every process of this run was stopped", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 4
+    finally:
+        if host is not None:
+            sweep(host.token)
+        if not options.keep_trees:
+            for part in ("trees", "scratch", "shared", "pycache", "site"):
+                shutil.rmtree(options.work / part, ignore_errors=True)

@@ -1,0 +1,260 @@
+"""Proof: which patches are needed, that routing matches, that a server boots. Planned here, run in
+the target's Python, judged here."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fixtool import __version__, evidence
+from fixtool.apply import Request as Wanted
+from fixtool.apply import choose_line, find_target
+from fixtool.errors import CannotRun, ExitCode, Refused, UsageError
+from fixtool.evidence import Matrix, Result, read_result
+from fixtool.interpreter import absolute, run
+from fixtool.lint import errors_in
+from fixtool.plan import Plan, Planner, write
+from fixtool.progress import Progress
+from fixtool.repo import Repo
+from fixtool.series import Line, PatchRepository, lock
+from fixtool.settings import Settings, private_folder
+from fixtool.source import bring_base
+from fixtool.suite import Suite, probes, read_suite
+from fixtool.trees import Trees
+
+CHECKS, PROVE, MUTANTS = "checks", "prove", "mutants"
+_PATIENCE = 30  # seconds that a runner has to stop its servers
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; ``kinds`` of CHECKS, PROVE, MUTANTS."""
+
+    ref: str | None = None
+    source: str | None = None
+    line: str | None = None
+    kinds: tuple[str, ...] = (CHECKS,)
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where and how the plan is run: ``python`` is the target's; ``jobs`` 0 is one a core."""
+
+    python: str | None = None
+    jobs: int = 0
+    only: tuple[str, ...] = ()
+    model: Path | None = None
+    assistant: Path | None = None
+    port: int | None = None
+    require_gpu: bool = False
+    keep_trees: bool = False
+
+
+@dataclass(frozen=True)
+class Verified:
+    """``folder`` holds result.json and logs/; ``current``: whether the series at hand is the one
+    that the result is of."""
+
+    result: Result
+    matrix: Matrix | None
+    missing: Mapping[str, str]
+    current: bool
+    folder: Path | None
+
+    def exit_code(self, *, require_gpu: bool) -> ExitCode:
+        return evidence.exit_code(self.result, self.matrix, require_gpu=require_gpu)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and the store that holds its trees."""
+
+    plan: Plan
+    repo: Repo
+    suite: Suite
+
+
+def verify(
+    repository: PatchRepository,
+    settings: Settings,
+    request: Request,
+    where: Where,
+    progress: Progress,
+) -> Verified:
+    """Plan, run here, judge. Nothing outside fixtool's own folders is written."""
+    python = target_python(where.python or settings.python, repository)
+    for given in (where.model, where.assistant):
+        if given is not None and not (given / "config.json").is_file():
+            raise UsageError(
+                f"{given} is no checkpoint: it holds no config.json"
+                if given.is_dir()
+                else f"there is no folder {given}",
+                where=str(given),
+                hint="--model DIR of a downloaded checkpoint, --assistant DIR of its MTP assistant",
+            )
+    planned = make_plan(repository, settings, request, progress)
+    about = planned.plan.about
+    folder = settings.state / "verify" / f"{about['line']}-{about['onto'][:12]}"
+    private_folder(folder)
+    with lock(folder / "lock", f"the evidence folder {folder}"), _scratch(folder) as place:
+        write(planned.plan, place, planned.repo, planned.suite, progress, xz=False)
+        _run(python, place, folder, where, len(planned.plan.steps), progress)
+    missing = {one.name: one.why for one in planned.plan.missing}
+    return _judged(read_result(folder / "result.json"), missing, repository, folder)
+
+
+def read(repository: PatchRepository, path: Path) -> Verified:
+    """A result that came back from another host."""
+    result = read_result(path)
+    missing = {str(one["name"]): str(one["why"]) for one in result.about.get("missing", ())}
+    return _judged(result, missing, repository, None)
+
+
+def make_plan(
+    repository: PatchRepository, settings: Settings, request: Request, progress: Progress
+) -> Planned:
+    """The steps for what was asked, and the trees that they need, made in the object database."""
+    suite = read_suite(repository)
+    source, target = find_target(
+        repository, settings, Wanted(request.ref, request.source, request.line), progress
+    )
+    choice = choose_line(repository, target, source.repo, request.line or settings.line)
+    line = choice.line
+    if found := errors_in(line):
+        raise Refused(
+            found[0].message, where=found[0].where,
+            hint=f"{found[0].fix}; all findings: fixtool lint --line {line.name}",
+        )  # fmt: skip
+    source.bring(target.commit, ["python"])
+    trees = Trees(
+        source.repo, line, target.commit, suite,
+        lambda: bring_base(source, line.upstream, settings, progress),
+    )  # fmt: skip
+    planner = Planner(trees, suite, probes(repository, line))
+    with progress.task("making trees"):
+        if CHECKS in request.kinds:
+            planner.check()
+        if PROVE in request.kinds:
+            planner.prove()
+        if MUTANTS in request.kinds:
+            planner.mutants()
+    whole = trees.whole
+    about = {
+        "line": line.name,
+        "base": line.upstream.base,
+        "onto": target.commit,
+        "ref": target.ref,
+        "source": target.source,
+        "commit": whole.commit if whole and whole.ok else None,
+        "tree": whole.tree if whole and whole.ok else None,
+        "patches": _digests(line),
+        "kinds": list(request.kinds),
+        "fixtool": __version__,
+    }
+    plan = planner.plan(about)
+    about["missing"] = [{"name": one.name, "why": one.why} for one in plan.missing]
+    if not plan.steps:
+        raise Refused(f"line {line.name} has nothing to verify: no probe and no check is for it")
+    return Planned(plan, source.repo, suite)
+
+
+def target_python(wanted: str | None, repository: PatchRepository) -> str:
+    """The interpreter that has SGLang's dependencies: the one named, else this one or python3."""
+    if wanted:
+        return absolute(wanted)
+    question = "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)"
+    candidates = [sys.executable, shutil.which("python3")]
+    for python in dict.fromkeys(one for one in candidates if one):
+        if run([python, "-c", question]).returncode == 0:
+            return python
+    packages = repository.root / "verify" / "requirements" / "cpu.txt"
+    hint = "name the Python that has SGLang's dependencies: --python PY, or set FIXTOOL_PYTHON"
+    if packages.is_file():
+        hint += (
+            "; to make one for a CPU: python3 -m venv target && "
+            f"target/bin/pip install -r {packages}"
+        )
+    raise CannotRun("no Python here has torch, which probes and checks need", hint=hint)
+
+
+def _digests(line: Line) -> list[dict[str, Any]]:
+    return [
+        {"slug": one.slug, "sha256": hashlib.sha256(one.raw).hexdigest()} for one in line.patches
+    ]
+
+
+def _judged(
+    result: Result, missing: Mapping[str, str], repository: PatchRepository, folder: Path | None
+) -> Verified:
+    name = result.about["line"]
+    current = name in repository.line_names and (
+        _digests(repository.line(name)) == list(result.about.get("patches", ()))
+    )
+    return Verified(result, evidence.matrix(result, missing), missing, current, folder)
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    for stale in folder.glob("plan-*"):  # of a run that was killed; the lock says it is not at work
+        shutil.rmtree(stale, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="plan-", dir=folder, ignore_cleanup_errors=True) as at:
+        yield Path(at)
+
+
+def _run(
+    python: str, place: Path, folder: Path, where: Where, steps: int, progress: Progress
+) -> None:
+    """Run the plan in ``place`` with ``python``. The runner has a session of its own: Ctrl-C
+    reaches it from here alone, once, and is waited for, so that no server outlives it."""
+    result = folder / "result.json"
+    result.unlink(missing_ok=True)
+    command = [
+        python, "-E", "-s", str(place / "run.py"), "--folder", str(place), "--work", str(folder),
+        "--result", str(result), "--with-parent",
+    ]  # fmt: skip
+    command += ["--jobs", str(where.jobs)] if where.jobs else []
+    for name in ("model", "assistant", "port"):
+        value = getattr(where, name)
+        if value is not None:
+            given = str(value.resolve()) if isinstance(value, Path) else str(value)
+            command += [f"--{name}", given]
+    command += [word for one in where.only for word in ("--only", one)]
+    command += ["--keep-trees"] if where.keep_trees else []
+    with (
+        progress.task(f"verifying with {python}", steps) as task,
+        tempfile.TemporaryFile("w+", dir=folder) as complaints,
+    ):
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints,
+            text=True, errors="replace", start_new_session=True,
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None
+            for _ in process.stdout:
+                task.advance(1)
+            process.wait()
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            raise
+        complaints.seek(0)
+        said = complaints.read().strip().splitlines()
+    if process.returncode == 130:
+        raise KeyboardInterrupt
+    if not result.is_file() or (said and said[-1].startswith("error: ")):
+        why = said[-1].removeprefix("error: ") if said else f"exit {process.returncode}"
+        error = UsageError if process.returncode == 2 else CannotRun
+        raise error(f"{python} could not run the plan: {why}", where=str(folder))
