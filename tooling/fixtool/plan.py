@@ -96,7 +96,7 @@ class Planner:
             if probe.slug in own:
                 self._probe(probe, SERIES, (ABSENT, DOES_NOT_APPLY))
         for check in self._suite.checks:
-            if check.is_for(self.line):
+            if check.is_for(self.line, self._trees.onto):
                 self._need(check.tree)
                 self._add(_check_step(check, f"check {check.name}", "check", check.tree, (ABSENT,)))
 

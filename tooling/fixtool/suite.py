@@ -57,9 +57,15 @@ class Check:
     timeout: int = 900
     wave: str = "checks"
 
-    def is_for(self, line: Line) -> bool:
+    def is_for(self, line: Line, onto: str) -> bool:
+        """Whether it is for ``line`` on commit ``onto``. What is to be seen without the series, or
+        with a part of it, is known of the line's own base only."""
         carried = {entry.slug for entry in line.entries}
-        return (not self.lines or line.name in self.lines) and carried >= set(self.patches)
+        return (
+            (not self.lines or line.name in self.lines)
+            and carried >= set(self.patches)
+            and (self.tree == SERIES or onto == line.upstream.base)
+        )
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for kind in ("STATE", "CACHE"):
         monkeypatch.delenv(f"XDG_{kind}_HOME", raising=False)
         monkeypatch.setenv(f"FIXTOOL_{kind}_DIR", str(home / kind.lower()))
-    for name in ("FIXTOOL_SOURCE", "FIXTOOL_LINE", "FIXTOOL_URL"):
+    for name in ("FIXTOOL_SOURCE", "FIXTOOL_LINE", "FIXTOOL_URL", "FIXTOOL_PYTHON"):
         monkeypatch.delenv(name, raising=False)
     return home
 

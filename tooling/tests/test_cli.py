@@ -20,7 +20,7 @@ FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
 SCHEMA = json.loads(
     (importlib.resources.files("fixtool") / "schemas/output.json").read_text("utf-8")
 )
-VERBS = ["apply", "build", "list", "show", "lint", "export", "import", "init"]
+VERBS = ["apply", "build", "list", "show", "lint", "export", "import", "init", "verify"]
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository, lock
 from fixtool.settings import Settings
 from fixtool.source import Releases
+from fixtool.suite import probes
 from fixtool.store import Store
 from test_index import REAL_CACHE
 
@@ -76,7 +77,7 @@ def test_every_patch_says_why_and_when_it_can_go(name: str) -> None:
         assert len(patch.body) > 400
         for key in ("Origin", "Forwarded", "Probe", "Drop-When", "Signed-off-by"):
             assert patch.trailer(key), f"{patch.slug}: {key}"
-        assert patch.trailer("Probe") == f"probes/{patch.slug}.py"
+    assert len(probes(OURS, OURS.line(name))) == 4  # each names a script that is there
 
 
 def test_one_algorithm_in_three_homes() -> None:

@@ -39,17 +39,18 @@ SCHEMA = 1
 _STOPPING = threading.Event()
 
 _ENVIRONMENT = """
-import importlib.metadata as m, json
+import importlib.metadata as m, json, os, shutil
 def version(name):
     try: return m.version(name)
     except m.PackageNotFoundError: return None
 names = ("torch", "triton", "transformers", "sglang-kernel", "flashinfer-python")
 found = {name.replace("-", "_"): version(name) for name in names}
 gpus = []
-try:
-    import torch
-    found["cuda"] = torch.version.cuda
-    if torch.cuda.is_available():
+devices = "/dev/nvidiactl", "/dev/dxg", "/dev/kfd"
+try:  # torch takes seconds to import: asked only where there may be a card to tell of
+    if shutil.which("nvidia-smi") or any(map(os.path.exists, devices)):
+        import torch
+        found["cuda"] = torch.version.cuda
         for n in range(torch.cuda.device_count()):
             one = torch.cuda.get_device_properties(n)
             gpus.append({"name": one.name, "memory_bytes": one.total_memory,
@@ -141,8 +142,11 @@ class Host:
         total = len(steps)
         self.save()
         numbered = list(enumerate(steps, 1))
-        for _, wave in groupby(numbered, key=lambda one: one[1]["wave"]):
+        for _, each in groupby(numbered, key=lambda one: one[1]["wave"]):
+            wave = list(each)
             width = self.options.jobs or max(1, min(len(os.sched_getaffinity(0)), 8))
+            if self.options.model and any(step["model"] for _, step in wave):
+                width = 1  # tiny models share a card; two real ones do not
             with ThreadPoolExecutor(width) as pool:
                 under_way = [pool.submit(self.step, number, step) for number, step in wave]
                 for future in as_completed(under_way):

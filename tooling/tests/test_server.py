@@ -1,0 +1,1087 @@
+"""verify/server without a GPU: trees whose launch_server is a small HTTP server with a mind of its
+own, nvidia-smi as a script, and the recorder on CPU tensors."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from verify.answer import Answer  # noqa: E402
+from verify.server import boot, checkpoint, host, keeper, life, models  # noqa: E402
+from verify.server.live import recorder  # noqa: E402
+from verify.server.log import ServerLog  # noqa: E402
+
+BUG = "object has no attribute 'pp_group'"
+
+# --- a tree that is not SGLang -------------------------------------------------------------------
+
+LAUNCH = """
+import json, os, signal, subprocess, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+mood = os.environ["MOOD"]
+port = int(sys.argv[sys.argv.index("--port") + 1])
+model = sys.argv[sys.argv.index("--model-path") + 1]
+print("args", sys.argv[1:], flush=True)
+import sglang.srt.models.gemma4_causal as caller
+
+def tell(event, **content):
+    path = os.path.join(os.environ["FIXTOOL_LIVE"], f"{os.getpid()}.jsonl")
+    with open(path, "a") as file:
+        print(json.dumps({"event": event, "pid": os.getpid(), **content}), file=file)
+
+def crash(line, before="Scheduler hit an exception: "):
+    print(f"[2026-11-23 12:00:00] {before}Traceback (most recent call last):", flush=True)
+    print('  File "gemma4_mtp.py", line 1, in __init__', flush=True)
+    print(line, flush=True)
+
+if mood == "dies":
+    crash("AttributeError: 'Gemma4AssistantForCausalLM' object has no attribute 'pp_group'")
+    print("[2026-11-23 12:00:00] Received sigquit from a child process.", flush=True)
+    crash("RuntimeError: Rank 0 scheduler died during initialization (exit code: -9).", before="")
+    os.kill(os.getpid(), 9)
+if mood == "dies-otherwise":
+    crash("KeyError: 'vision_config'")
+    crash("EOFError", before="")
+    os.kill(os.getpid(), 9)
+if mood == "dies-silently":
+    print("Loading weights", flush=True)
+    os.kill(os.getpid(), 9)
+if mood == "port-taken":
+    crash("OSError: [Errno 98] Address already in use", before="")
+    sys.exit(1)
+if mood == "flood":
+    line = "x" * 200 + chr(10)
+    for n in range(60):
+        sys.stdout.write(line * 2000)
+        if n == 20:
+            crash("AttributeError: object has no attribute 'pp_group'")
+    sys.stdout.flush()
+    os.kill(os.getpid(), 9)
+if mood == "says-and-stays":
+    crash("AttributeError: object has no attribute 'pp_group'")
+    time.sleep(60)
+if mood == "hangs":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("Capture cuda graph begin", flush=True)
+    def wait_for_the_gpu(): time.sleep(60)
+    wait_for_the_gpu()
+if mood == "escapes":
+    # Leaves group, session, parent, environment and log behind.
+    away = ("import os, sys, time, signal; signal.signal(15, signal.SIG_IGN)\\n"
+            "if os.fork(): os._exit(0)\\n"
+            "os.setsid()\\n"
+            "if os.fork(): os._exit(0)\\n"
+            "open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)")
+    subprocess.run([sys.executable, "-c", away, os.path.join(os.getcwd(), "escaped.pid")],
+                   env={}, stdin=-3, stdout=-3, stderr=-3)
+if mood == "late":
+    time.sleep(1)
+
+calls = {"launches": 0}
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *a): pass
+    def answer(self, content, status=200):
+        data = b"" if content is None else json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+    def do_GET(self):
+        if self.path == "/model_info":
+            self.answer({"model_path": "/another" if mood == "another" else model})
+        elif self.path == "/health":
+            self.answer(None, 503 if mood == "unhealthy" else 200)
+        elif self.path == "/server_info":
+            algorithm = None if mood == "no-mtp" else "FROZEN_KV_MTP"
+            self.answer({"speculative_algorithm": algorithm, "internal_states": [{}],
+                         "disable_cuda_graph": "--disable-cuda-graph" in sys.argv})
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if mood == "hangs-generating":
+            time.sleep(60)
+        if mood == "dies-generating":
+            crash("RuntimeError: CUDA error: an illegal memory access was encountered")
+            os.kill(os.getpid(), 9)
+        if mood == "errors":
+            return self.answer({"error": "no"}, 400)
+        tokens = asked["sampling_params"]["max_new_tokens"]
+        if mood == "torch":
+            caller.route(len(asked["input_ids"]))
+        elif mood != "no-evidence":
+            calls["launches"] += 6
+            counts = {name: calls["launches"] for name in (
+                "launches", "enqueued", "eager", "eager_compared", "eager_rows", "eager_varied",
+                "captured", "replayed", "graph_compared")}
+            if mood == "no-replay":
+                counts["replayed"] = 0
+            if mood == "mismatch":
+                counts["mismatches"] = 1
+                tell("mismatch", where="graph", shape=[4, 128], problems=["ids of 4 rows"])
+            tell("summary", **counts)
+        self.answer({"text": "abc", "meta_info": {
+            "completion_tokens": tokens - (mood == "short"), "finish_reason": {"type": "length"},
+            "spec_verify_ct": 0 if mood == "no-mtp" else 3}})
+
+server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+print("The server is fired up and ready to roll!", flush=True)
+server.serve_forever()
+"""
+
+CALLER = """
+from sglang.srt.layers.gemma4_fused_ops import gemma4_fused_routing
+
+def route(tokens):
+    import torch
+    torch.manual_seed(tokens)
+    scale = torch.rand(16) + 0.5
+    for _ in range(2):
+        gemma4_fused_routing(torch.randn(tokens, 16).to(torch.bfloat16), scale, 4)
+"""
+
+KERNEL = """
+def gemma4_fused_routing(logits, scale, topk):
+    import torch
+    value, ids = torch.sort(logits.float(), dim=-1, descending=True, stable=True)
+    value, ids = value[:, :topk], ids[:, :topk]
+    weights = torch.softmax(value, dim=-1) * scale[ids]
+    return weights.contiguous(), ids.int().contiguous()
+"""
+
+SMI = """#!/bin/sh
+case "$1" in
+*compute-apps*) printf "$FAKE_APPS" ;;
+*memory.used*) echo "0, 1234" ;;
+*) echo "0, GPU-aaaa, NVIDIA H100 80GB HBM3, $FAKE_FREE_MIB, 81559" ;;
+esac
+"""
+
+
+@dataclass
+class Ran:
+    code: int
+    said: str
+    details: dict[str, Any]
+    stderr: str
+    folder: Path
+    seconds: float
+
+
+@dataclass
+class Bench:
+    """A fake tree, a fake GPU and a scratch folder to boot in."""
+
+    folder: Path
+    tree: Path
+    models: Path
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def here(self) -> Path:
+        return self.folder / "scratch"
+
+    def write(self, name: str, text: str) -> None:
+        path = self.tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        blobs = {
+            str(one.relative_to(self.tree)): recorder.blob_id(one.read_bytes())
+            for one in self.tree.rglob("gemma4_*.py")
+        }
+        (self.folder / "blobs.json").write_text(json.dumps(blobs))
+
+    def start(self, mood: str, *arguments: object) -> subprocess.Popen[str]:
+        self.here.mkdir(exist_ok=True)
+        (self.folder / "stdout").unlink(missing_ok=True)
+        env = {
+            **os.environ,
+            "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join([str(self.tree / "python"), str(ROOT)]),
+            "FIXTOOL_TREE": str(self.tree),
+            "FIXTOOL_TREE_BLOBS": str(self.folder / "blobs.json"),
+            "FIXTOOL_DETAILS": str(self.folder / "details.json"),
+            "FAKE_FREE_MIB": "79000",
+            "FAKE_APPS": "",
+            "MOOD": mood,
+            "TEST_MARK": self.mark,
+            "http_proxy": "http://127.0.0.1:9",
+            **self.env,
+        }
+        for name in ("CUDA_VISIBLE_DEVICES", "FIXTOOL_SHARED"):
+            env.pop(name, None) if name not in self.env else None
+        script = str(ROOT / "verify/server/boot.py")
+        words = [str(one) for one in arguments]
+        if "--model" not in words:
+            words = ["--models", str(self.models), *words]
+        with (
+            (self.folder / "stdout").open("w") as out,
+            (self.folder / "stderr").open("w") as err,
+        ):
+            return subprocess.Popen(
+                [sys.executable, script, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=env,
+                cwd=self.here,
+                start_new_session=True,
+                text=True,
+            )
+
+    def end(self, process: subprocess.Popen[str]) -> Ran:
+        began = time.monotonic()
+        code = process.wait(60)
+        left = self.left()
+        assert left == [], subprocess.run(["ps", "-fp", *map(str, left)], check=False)
+        lines = (self.folder / "stdout").read_text().splitlines()
+        path = self.folder / "details.json"
+        details = json.loads(path.read_text()) if path.exists() else {}
+        stderr = (self.folder / "stderr").read_text()
+        said = lines[-1] if lines else ""
+        return Ran(code, said, details, stderr, self.here, time.monotonic() - began)
+
+    def boot(self, mood: str, *arguments: object) -> Ran:
+        return self.end(self.start(mood, *arguments))
+
+    def left(self) -> list[int]:
+        """What still runs of a run's processes."""
+        return keeper.strays(f"TEST_MARK={self.mark}", str(self.here / "server.log"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny models, made once: workers of xdist share them, which is what the lock is for."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "models-tiny"
+    models.make(folder)
+    return folder
+
+
+@pytest.fixture
+def bench(tmp_path: Path, tiny: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path, tmp_path / "tree", tiny)
+    for name in ("", "srt/", "srt/models/", "srt/layers/"):
+        made.write(f"python/sglang/{name}__init__.py", "")
+    made.write("python/sglang/launch_server.py", LAUNCH)
+    made.write("python/sglang/srt/models/gemma4_causal.py", CALLER)
+    made.write("python/sglang/srt/layers/gemma4_fused_ops.py", KERNEL)
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text(SMI)
+    smi.chmod(0o755)
+    yield made
+    keeper.kill(made.left())
+
+
+def until(true: Callable[[], object], seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "not within the time"
+        time.sleep(0.02)
+
+
+# --- a death that is asked for -------------------------------------------------------------------
+
+
+def test_the_death_asked_for(bench: Bench) -> None:
+    ran = bench.boot("dies", "--dies-with", BUG)
+    assert (ran.code, "with the message asked for: AttributeError" in ran.said) == (0, True), ran
+    assert ran.details["exit_code"] == -9
+    assert ran.details["matched"].startswith("AttributeError: 'Gemma4Assistant")
+    assert BUG in (ran.folder / "server.log").read_text()
+    assert '"installed"' in (ran.folder / "live.log").read_text()
+    assert ran.details["command"][1:3] == ["-m", "sglang.launch_server"]
+    environment = ran.details["environment"]
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert environment["NCCL_SOCKET_IFNAME"] == "lo"
+
+
+def test_another_death_is_named(bench: Bench) -> None:
+    ran = bench.boot("dies-otherwise", "--dies-with", BUG)
+    assert ran.code == 1
+    assert "died of something else" in ran.said
+    assert "KeyError: 'vision_config'" in ran.said, "not EOFError, which followed from it"
+    assert "log: server.log" in ran.said
+    assert "line 1, in __init__" in ran.stderr
+
+
+def test_a_death_without_a_word(bench: Bench) -> None:
+    ran = bench.boot("dies-silently", "--serves")
+    assert ran.code == 1
+    assert "no exception, after the line: Loading weights" in ran.said
+    assert "out of host memory?" in ran.said
+
+
+def test_no_death(bench: Bench) -> None:
+    ran = bench.boot("healthy", "--dies-with", BUG)
+    assert ran.code == 1
+    assert "came up healthy" in ran.said
+
+
+def test_a_message_within_a_flood(bench: Bench) -> None:
+    ran = bench.boot("flood", "--dies-with", BUG)
+    assert ran.code == 0, ran
+    assert (ran.folder / "server.log").stat().st_size > 20_000_000
+    assert len(ran.stderr) < 100_000
+
+
+def test_its_last_words_are_enough(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A process that stays after its message is not waited for until the boot's own time is up."""
+    monkeypatch.setattr(boot, "_LAST_WORDS_SECONDS", 0.3)
+    bench.here.mkdir()
+    monkeypatch.chdir(bench.here)
+    for name, value in (
+        ("FIXTOOL_TREE", bench.tree),
+        ("FIXTOOL_TREE_BLOBS", tmp_path / "blobs.json"),
+        ("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"),
+        ("FAKE_FREE_MIB", "79000"),
+        ("MOOD", "says-and-stays"),
+        ("TEST_MARK", bench.mark),
+    ):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    said = boot.Boot(
+        boot.arguments(["--dies-with", BUG, "--models", str(bench.models), "--port", "31999"])
+    ).run()
+    assert said.code == 0, said
+    assert said.details["exit_code"] is None
+    # This process has the mark in its own environment only since it started.
+    assert bench.left() == []
+
+
+def test_a_death_of_other_files_proves_nothing(bench: Bench) -> None:
+    (bench.folder / "blobs.json").write_text(
+        json.dumps({"python/sglang/srt/models/gemma4_causal.py": "0" * 40})
+    )
+    ran = bench.boot("dies", "--dies-with", BUG)
+    assert ran.code == 1
+    assert "gemma4_causal.py is blob" in ran.said
+
+
+# --- a service -----------------------------------------------------------------------------------
+
+
+def test_it_serves(bench: Bench) -> None:
+    bench.env["FIXTOOL_SHARED"] = str(bench.folder / "shared")
+    ran = bench.boot("late", "--serves")
+    assert ran.code == 0, ran
+    assert "with CUDA graphs, MTP on (FROZEN_KV_MTP)" in ran.said
+    assert "54 calls of this tree's kernel" in ran.said
+    assert len(ran.details["generated"]) == 9
+    assert ran.details["gpu_used_gib"] == 1.21
+    installed = ran.details["evidence"]["installed"][0]
+    kernel = bench.tree / "python/sglang/srt/layers/gemma4_fused_ops.py"
+    assert installed["kernel"]["file"] == str(kernel)
+    assert installed["kernel"]["runs_its_file"] is True
+    assert set(ran.details["evidence"]["patched"]) == {
+        "python/sglang/srt/layers/gemma4_fused_ops.py",
+        "python/sglang/srt/models/gemma4_causal.py",
+    }
+    assert not list(bench.tree.rglob("__pycache__")), "bytecode belongs in the shared folder"
+
+
+def test_its_routing_is_compared_for_real(bench: Bench) -> None:
+    pytest.importorskip("torch")
+    ran = bench.boot("torch", "--serves", "--eager")
+    assert ran.code == 0, ran
+    assert "18 calls of this tree's kernel" in ran.said
+    wrong = KERNEL.replace("scale[ids]", "scale[0]")
+    bench.write("python/sglang/srt/layers/gemma4_fused_ops.py", wrong)
+    ran = bench.boot("torch", "--serves", "--eager")
+    assert ran.code == 1, ran
+    assert "routings are not the oracle's; the first (eager [6, 16]): weights" in ran.said
+
+
+@pytest.mark.parametrize(
+    ("mood", "said"),
+    [
+        ("no-evidence", "imported and never called"),
+        ("no-replay", "captured in CUDA graphs, and none was replayed"),
+        ("mismatch", "the first (graph [4, 128]): ids of 4 rows"),
+        ("no-mtp", "without MTP"),
+        ("short", "short: 23 tokens generated, not 24"),
+        ("errors", "/generate answers 400"),
+        ("dies-generating", "died: RuntimeError: CUDA error: an illegal memory access"),
+        ("dies", "died: AttributeError"),
+    ],
+)
+def test_what_is_no_service(bench: Bench, mood: str, said: str) -> None:
+    ran = bench.boot(mood, "--serves")
+    assert ran.code == 1
+    assert said in ran.said
+
+
+def test_files_that_are_not_the_trees(bench: Bench) -> None:
+    site = bench.folder / "site"
+    (site / "elsewhere").mkdir(parents=True)
+    (site / "elsewhere/__init__.py").write_text(KERNEL)
+    bench.env["PYTHONPATH"] = os.pathsep.join([str(bench.tree / "python"), str(ROOT), str(site)])
+    bench.write(
+        "python/sglang/srt/layers/gemma4_fused_ops.py",
+        "from elsewhere import gemma4_fused_routing",
+    )
+    ran = bench.boot("healthy", "--serves")
+    assert ran.code == 1
+    assert f"kernel comes from {site}/elsewhere/__init__.py" in ran.said
+
+    bench.write("python/sglang/srt/models/gemma4_causal.py", "x = 1")
+    ran = bench.boot("healthy", "--serves")
+    assert ran.code == 1
+    assert "has no gemma4_fused_routing" in ran.said
+
+
+def test_hangs_are_told_from_deaths(bench: Bench) -> None:
+    ran = bench.boot("hangs", "--serves", "--boot-timeout", 1.5)
+    assert ran.code == 1
+    assert "neither ready nor gone after 2 s" in ran.said
+    assert "last line: Capture cuda graph begin" in ran.said
+    assert "in wait_for_the_gpu" in (ran.folder / "live.log").read_text()
+    assert "in wait_for_the_gpu" in ran.stderr
+
+    ran = bench.boot("hangs-generating", "--serves", "--generate-timeout", 1)
+    assert ran.code == 1
+    assert "hangs: no answer from /generate within 1 s" in ran.said
+
+
+# --- what the host cannot do ---------------------------------------------------------------------
+
+
+def test_ports(bench: Bench) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        ran = bench.boot("healthy", "--serves", "--port", port)
+        assert ran.code == 4
+        assert f"port {port} is in use: stop PID {os.getpid()} (" in ran.said
+    ran = bench.boot("port-taken", "--serves")
+    assert ran.code == 4
+    assert "was taken while it booted" in ran.said
+    ran = bench.boot("another", "--serves")
+    assert ran.code == 4
+    assert "another server answers" in ran.said
+
+
+def test_too_little_gpu_memory(bench: Bench) -> None:
+    bench.env = {"FAKE_FREE_MIB": "1946", "FAKE_APPS": "123456789, GPU-aaaa, 79000"}
+    ran = bench.boot("healthy", "--serves")
+    assert ran.code == 4
+    assert "GPU 0 (NVIDIA H100 80GB HBM3) has 1.9 GiB free of 79.6" in ran.said
+    assert "need about 6.2 GiB; stop PID 123456789 (79000 MiB, not visible from here)" in ran.said
+    assert "CUDA_VISIBLE_DEVICES" in ran.said
+    assert bench.boot("dies", "--dies-with", BUG, "--min-free-gib", 1).code == 0
+
+
+def test_no_gpu(bench: Bench) -> None:
+    bench.env = {"CUDA_VISIBLE_DEVICES": "3"}
+    ran = bench.boot("healthy", "--serves")
+    assert ran.code == 4
+    assert "asks for 3; this host has GPU 0 (NVIDIA H100 80GB HBM3)" in ran.said
+    bench.env = {"CUDA_VISIBLE_DEVICES": ""}
+    assert "hides every GPU" in bench.boot("healthy", "--serves").said
+    bench.env = {}
+    (bench.folder / "bin/nvidia-smi").write_text("#!/bin/sh\necho 'NVML: no driver'; exit 9\n")
+    ran = bench.boot("healthy", "--serves")
+    assert ran.code == 4
+    assert "no GPU on this host: nvidia-smi: NVML: no driver, and torch in" in ran.said
+
+
+def test_gpu_by_number_and_uuid(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{bench.folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_FREE_MIB", "1024")
+    for chosen in ("0", "GPU-aa", "0,1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+        assert host.gpu().free == 1.0
+
+
+def copy_of(tiny: Path, to: Path) -> Path:
+    """The tiny models, as a checkpoint that somebody downloaded."""
+    for folder in ("target", "assistant"):
+        (to / folder).mkdir(parents=True)
+        for one in (tiny / folder).iterdir():
+            os.link(one, to / folder / one.name)
+    return to / "target"
+
+
+def test_checkpoints(bench: Bench) -> None:
+    model = bench.folder / "gemma"
+    ran = bench.boot("healthy", "--serves", "--model", model)
+    assert ran.code == 4
+    assert f"--model {model}: no such folder" in ran.said
+
+    model = copy_of(bench.models, bench.folder / "real")
+    ran = bench.boot("healthy", "--serves", "--model", model)
+    assert ran.code == 4
+    assert "has no MTP assistant at" in ran.said
+    assert "give its folder with --assistant" in ran.said
+
+    ran = bench.boot("healthy", "--serves", "--model", model, "--assistant", model)
+    assert ran.code == 4
+    assert "is no Gemma 4 MTP assistant (model_type 'gemma4'" in ran.said
+
+    (model.parent / "assistant").rename(model.parent / "target-assistant")
+    ran = bench.boot("healthy", "--serves", "--model", model)
+    assert ran.code == 0, ran
+    assert f"{model}-assistant" in ran.details["command"]
+
+
+def test_broken_checkpoints(tiny: Path, tmp_path: Path) -> None:
+    def said() -> str:
+        with pytest.raises(Answer) as raised:
+            checkpoint.weights(checkpoint.real(str(model), None), dummy=False)
+        assert raised.value.code == 4
+        return raised.value.saw
+
+    model = copy_of(tiny, tmp_path / "real")
+    (model.parent / "assistant").rename(model / "assistant")
+    found = checkpoint.real(str(model), None)
+    assert found.assistant == model / "assistant"
+    assert checkpoint.weights(found, dummy=False) > 160 << 20
+    file = model / "model.safetensors"
+    whole = file.read_bytes()
+    for content in (b"version https://git-lfs.github.com/spec/v1\n", whole[:1000], whole[:-1]):
+        file.unlink()
+        file.write_bytes(content)
+        assert f"{file} is broken" in said()
+    file.unlink()
+    assert "has no safetensors" in said()
+    (model / "model.safetensors.index.json").write_text('{"weight_map": {"a": "a-1-of-2"}}')
+    assert "lacks 1 of 1 shards (a-1-of-2)" in said()
+    config = model / "config.json"
+    config.unlink()
+    assert "it has no config.json" in said()
+    config.write_text("{")
+    assert "cannot read" in said()
+    config.write_text('{"text_config": {"num_experts": null}}')
+    assert "is dense" in said()
+
+
+def test_a_checkpoint_by_its_hub_name(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    for name, part in (("it", "target"), ("it-assistant", "assistant")):
+        (tmp_path / f"models--google--{name}/refs").mkdir(parents=True)
+        (tmp_path / f"models--google--{name}/refs/main").write_text("abc\n")
+        (tmp_path / f"models--google--{name}/snapshots").mkdir()
+        (tmp_path / f"models--google--{name}/snapshots/abc").symlink_to(tiny / part)
+    found = checkpoint.real("google/it", None)
+    assert found.assistant.name == "abc"
+    assert checkpoint.weights(found, dummy=True) > 160 << 20
+
+
+# --- nothing is left -----------------------------------------------------------------------------
+
+
+def test_what_escapes_is_ended_too(bench: Bench) -> None:
+    ran = bench.boot("escapes", "--serves")
+    assert ran.code == 0, ran
+    pid = int((ran.folder / "escaped.pid").read_text())
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")],
+)
+def test_ended_in_the_middle(bench: Bench, number: int, code: int, said: str) -> None:
+    process = bench.start("hangs", "--serves")
+    until(lambda: "Capture" in log(bench))
+    process.send_signal(number)
+    ran = bench.end(process)
+    assert (ran.code, ran.said) == (code, said)
+
+
+def test_killed_in_the_middle(bench: Bench) -> None:
+    """Even SIGKILL leaves nothing, though nobody of this run is there to see to it."""
+    bench.env["FIXTOOL_RUN"] = f"run-{bench.mark}"
+    process = bench.start("escapes", "--serves", "--generate-timeout", 60)
+    until(lambda: (bench.here / "escaped.pid").exists() and "fired up" in log(bench))
+    escaped = int((bench.here / "escaped.pid").read_text())
+    marked = keeper.strays(f"\0FIXTOOL_RUN=run-{bench.mark}", "-")
+    process.kill()
+    process.wait()
+    until(lambda: not bench.left())
+    assert not Path(f"/proc/{escaped}").exists()
+    assert marked, "the runner's mark reaches the server"
+
+
+def test_a_killed_keeper(bench: Bench) -> None:
+    process = bench.start("hangs", "--serves")
+    until(lambda: "Capture" in log(bench))
+    keepers = [pid for pid in bench.left() if b"keeper.py" in words_of(pid)]
+    keeper.kill(keepers)
+    ran = bench.end(process)
+    assert (len(keepers), ran.code) == (1, 1)
+
+
+def log(bench: Bench) -> str:
+    path = bench.here / "server.log"
+    return path.read_text() if path.exists() else ""
+
+
+def words_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_script_that_is_run_wrongly(bench: Bench) -> None:
+    assert bench.boot("healthy").code == 2
+    assert bench.boot("healthy", "--serves", "--dies-with", "x").code == 2
+    assert bench.boot("healthy", "--dies-with", "(").code == 2
+    bench.env["FIXTOOL_TREE"] = str(bench.folder)
+    ran = bench.boot("healthy", "--serves")
+    assert (ran.code, "holds no python/sglang/launch_server.py" in ran.said) == (2, True)
+
+
+# --- the log -------------------------------------------------------------------------------------
+
+
+def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
+    import re
+
+    path = tmp_path / "server.log"
+    read = ServerLog(path, re.compile("needle"))
+    read.read()
+    assert read.last == "nothing at all"
+    with path.open("ab", buffering=0) as file:
+        file.write(b"one\n\xff\xfe 10%\r 90%\rdone nee")
+        read.read()
+        assert (read.last, read.matched) == ("one", None)
+        file.write(b"dle\n")
+        read.read()
+        assert read.matched == "done needle"
+        file.write(b"y" * 300_000)
+        read.read()
+        file.write(b"\n  torch.Error: indented\n[x] torch.OutOfMemoryError: CUDA out of memory.")
+        read.read()
+        assert read.crash() is None
+        read.read(final=True)
+    assert read.died_of() == "torch.OutOfMemoryError: CUDA out of memory."
+
+
+# --- the models ----------------------------------------------------------------------------------
+
+
+def test_the_models_are_the_same_everywhere(tiny: Path) -> None:
+    import hashlib
+
+    got = {
+        one: hashlib.sha256((tiny / one / "model.safetensors").read_bytes()).hexdigest()[:16]
+        for one in ("target", "assistant")
+    }
+    assert got == {"target": "4bc8602d93c5ddcb", "assistant": "e353a1647e373807"}
+
+
+def test_their_safetensors(tiny: Path) -> None:
+    content = (tiny / "target/model.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    assert (8 + length) % 8 == 0
+    end = 0
+    for name, shape in models.shapes(models.target_config("tiny")).items():
+        one = header[name]
+        assert (one["dtype"], one["shape"], one["data_offsets"][0]) == ("BF16", list(shape), end)
+        end = one["data_offsets"][1]
+    assert 8 + length + end == len(content)
+    # bf16 1.0 in a norm, and 0.5 to 2 in the experts' scale, which must tell experts apart.
+    assert tensor(content, header, "model.language_model.norm.weight") == b"\x80\x3f" * 256
+    layer = "model.language_model.layers.3."
+    scale = tensor(content, header, f"{layer}router.per_expert_scale")
+    assert set(scale[1::2]) == {0x3F}
+    assert len({scale[i : i + 2] for i in range(0, 256, 2)}) > 64
+    other = tensor(content, header, "model.language_model.layers.4.router.proj.weight")
+    assert tensor(content, header, f"{layer}router.proj.weight") != other
+
+
+def tensor(content: bytes, header: dict[str, Any], name: str) -> bytes:
+    start = 8 + int.from_bytes(content[:8], "little")
+    first, last = header[name]["data_offsets"]
+    return content[start + first : start + last]
+
+
+def test_the_full_size_is_a_configuration_only(tmp_path: Path) -> None:
+    made = models.make(tmp_path / "full", "full")
+    assert not list((tmp_path / "full").rglob("*.safetensors"))
+    assert 48e9 < checkpoint.weights(made, dummy=True) < 56e9
+
+
+def test_transformers_would_make_the_same_tensors(tiny: Path) -> None:
+    """With a Python that has transformers: FIXTOOL_TARGET_PYTHON, or this one."""
+    target = os.environ.get("FIXTOOL_TARGET_PYTHON", sys.executable)
+    code = """
+import sys, json, torch
+try:
+    if torch.version.cuda is None:
+        ops = torch.library.Library("torchvision", "DEF")
+        for op in ("nms", "qnms"): ops.define(f"{op}(Tensor a, Tensor b, float c) -> Tensor")
+    import transformers
+    from transformers import AutoConfig, AutoTokenizer, Gemma4AssistantForCausalLM
+    from transformers import Gemma4ForConditionalGeneration
+except ImportError as error:
+    print("no", error); sys.exit(77)
+found = {}
+for name, cls in (("target", Gemma4ForConditionalGeneration), ("assistant", Gemma4AssistantForCausalLM)):
+    at = f"{sys.argv[1]}/{name}"
+    with torch.device("meta"):
+        model = cls(AutoConfig.from_pretrained(at))
+    found[name] = {k: list(v.shape) for k, v in model.state_dict().items() if k != "lm_head.weight"}
+tokens = AutoTokenizer.from_pretrained(at)
+found["text"] = tokens.decode(tokens.encode("hello G\\u00e9"))
+print(json.dumps(found))
+"""
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [target, "-c", code, str(tiny)], capture_output=True, text=True, env=env, check=False
+    )
+    if done.returncode != 0 and ("No module named" in done.stdout + done.stderr):
+        pytest.skip(f"{target} has no transformers with Gemma 4")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    for name, config in (("target", models.target_config), ("assistant", models.assistant_config)):
+        ours = {key: list(shape) for key, shape in models.shapes(config("tiny")).items()}
+        assert found[name] == ours
+    assert found["text"] == "hello Gé"
+
+
+def small(monkeypatch: pytest.MonkeyPatch, pause: float = 0.0) -> list[Path]:
+    """Models whose weights are nothing, and a note of each that is written."""
+    written: list[Path] = []
+
+    def write(path: Path, _: object) -> None:
+        time.sleep(pause)
+        written.append(path)
+        path.write_bytes(b"")
+
+    monkeypatch.setattr(models, "_write_safetensors", write)
+    return written
+
+
+def test_a_folder_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = small(monkeypatch, pause=0.05)
+    threads = [
+        threading.Thread(target=models.make, args=(tmp_path / "deep/models",)) for _ in range(4)
+    ]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(written) == 2
+    assert sorted(one.name for one in (tmp_path / "deep").iterdir()) == ["models", "models.lock"]
+
+
+def test_a_killed_maker_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import sys, time; from verify.server import models\n"
+        "models._write_safetensors = lambda path, _: (print('here', flush=True), time.sleep(60))\n"
+        "models.make(sys.argv[1])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "models")],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as maker:
+        assert maker.stdout is not None
+        maker.stdout.readline()
+        maker.kill()
+    assert not (tmp_path / "models").exists()
+    written = small(monkeypatch)
+    models.make(tmp_path / "models")
+    assert len(written) == 2
+    assert sorted(one.name for one in tmp_path.iterdir() if one.name != "home") == [
+        "models",
+        "models.lock",
+    ]
+
+
+def test_an_outdated_folder_is_made_anew_and_a_strangers_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = small(monkeypatch)
+    models.make(tmp_path / "models")
+    monkeypatch.setattr(models, "_RECIPE", 99)
+    models.make(tmp_path / "models")
+    assert len(written) == 4
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("x")
+    with pytest.raises(FileExistsError, match="holds something else"):
+        models.make(tmp_path / "mine")
+    assert [one.name for one in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+# --- the recorder --------------------------------------------------------------------------------
+
+
+def routing(logits: Any, scale: Any, topk: int) -> Any:
+    import torch
+
+    value, ids = torch.sort(logits.float(), dim=-1, descending=True, stable=True)
+    value, ids = value[:, :topk], ids[:, :topk]
+    return (torch.softmax(value, dim=-1) * scale[ids]).contiguous(), ids.int().contiguous()
+
+
+@dataclass
+class Tape:
+    """A recorder on CPU tensors, with a capture that is only said to be one: its copies are made
+    once, which looks to the recorder like one replay."""
+
+    folder: Path
+    function: Callable[..., Any] = routing
+    floats: int = 1 << 20
+    capturing: bool = False
+
+    def __post_init__(self) -> None:
+        self.torch = pytest.importorskip("torch")
+        evidence = recorder.Evidence(str(self.folder))
+        self.recorder = recorder.Recorder(
+            lambda *a, **k: self.function(*a, **k),
+            evidence,
+            lambda _: self.capturing,
+            floats=self.floats,
+        )
+        # The lambda's signature is not the routing's.
+        self.recorder._signature = __import__("inspect").signature(routing)
+        self.route = self.recorder.wrapped()
+        self.scale = self.torch.rand(16) + 0.5
+
+    def call(self, rows: int, **other: Any) -> Any:
+        logits = self.torch.randn(rows, 16).to(self.torch.bfloat16)
+        return self.route(logits, self.scale, **{"topk": 4, **other})
+
+    def seen(self) -> life.Evidence:
+        self.recorder.summarise()
+        return life.read(self.folder)
+
+
+def test_right_routings_are_counted(tmp_path: Path) -> None:
+    tape = Tape(tmp_path)
+    with tape.torch.inference_mode():
+        for rows in (3, 7, 0, 3):
+            tape.call(rows)
+        tape.capturing = True
+        tape.call(5)
+        tape.call(2)
+        tape.capturing = False
+        tape.call(9)
+    counts = tape.seen().counts
+    assert counts["launches"] == 6
+    assert (counts["eager"], counts["eager_compared"], counts["eager_rows"]) == (4, 4, 22)
+    assert (counts["captured"], counts["slots"], counts["replayed"]) == (2, 2, 2)
+    assert (counts["graph_compared"], counts["graph_rows"], counts["mismatches"]) == (2, 7, 0)
+    assert counts["eager_varied"] == 22
+
+
+def test_wrong_routings_are_told(tmp_path: Path) -> None:
+    def forgets(logits: Any, scale: Any, topk: int) -> Any:
+        return routing(logits, scale * 0 + 1, topk)
+
+    def widens(logits: Any, scale: Any, topk: int) -> Any:
+        weights, ids = routing(logits, scale, topk)
+        return weights, ids.long()
+
+    tape = Tape(tmp_path)
+    tape.call(3)
+    assert tape.seen().counts["mismatches"] == 0
+    tape.function = forgets
+    tape.call(3)
+    tape.capturing = True
+    tape.call(4)
+    tape.function = widens
+    tape.call(4)
+    tape.capturing = False
+    tape.function = routing
+    tape.call(5)
+    seen = tape.seen()
+    assert seen.counts["mismatches"] == 3
+    assert [one["where"] for one in seen.mismatches] == ["eager", "capture", "graph"]
+    assert "ids of torch.int64" in seen.mismatches[1]["problems"][0]
+    assert not seen.errors
+
+
+def test_a_replay_is_looked_at_anew(tmp_path: Path) -> None:
+    """As a graph would, without its capture: fill a slot's buffers and raise its counter."""
+    tape = Tape(tmp_path)
+    tape.call(1)
+    tape.capturing = True
+    tape.call(4)
+    tape.capturing = False
+    tape.call(2)
+    slot, counters = tape.recorder._slots[0], tape.recorder._buffers.counters
+    slot.ids[2, 0] = (slot.ids[2, 0] + 1) % 16
+    tape.call(3)
+    assert tape.seen().counts["mismatches"] == 0, "no replay, nothing new"
+    counters[slot.index] += 5
+    tape.call(3)
+    counts = tape.seen().counts
+    assert (counts["mismatches"], counts["replayed"], counts["graph_compared"]) == (1, 6, 2)
+
+
+def test_buffers_run_out(tmp_path: Path) -> None:
+    tape = Tape(tmp_path, floats=16 * 10)
+    tape.capturing = True
+    tape.call(4)  # before any eager call there are none
+    tape.capturing = False
+    tape.call(1)
+    tape.capturing = True
+    for _ in range(4):
+        tape.call(4)
+    tape.capturing = False
+    tape.call(2)
+    counts = tape.seen().counts
+    assert (counts["captured"], counts["slots"], counts["replayed"]) == (5, 2, 4)
+    assert counts["graph_compared"] == 2
+
+
+def test_often_seen_shapes_are_compared_less(tmp_path: Path) -> None:
+    tape = Tape(tmp_path)
+    for _ in range(200):
+        tape.call(1)
+    counts = tape.seen().counts
+    assert counts["launches"] == 200
+    assert 64 < counts["eager_compared"] < 80
+
+
+def test_a_broken_recorder_gets_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tape = Tape(tmp_path)
+    monkeypatch.setattr(recorder.Recorder, "_judge", staticmethod(lambda *_: 1 / 0))
+    for _ in range(3):
+        weights, _ = tape.call(3)
+        assert weights.shape == (3, 4)
+    seen = tape.seen()
+    assert [one["at"] for one in seen.errors] == ["_after"]
+    assert "ZeroDivisionError" in seen.errors[0]["traceback"]
+    assert seen.counts["launches"] == 3
+
+    def fails(*_: Any) -> Any:
+        raise ValueError("the routing's own")
+
+    tape.function = fails
+    with pytest.raises(ValueError, match="the routing's own"):
+        tape.call(1)
+
+
+def test_collapsed_activations_prove_nothing(tmp_path: Path) -> None:
+    tape = Tape(tmp_path)
+    tape.route(tape.torch.zeros(4, 16), tape.scale, 4)
+    counts = tape.seen().counts
+    assert (counts["eager_rows"], counts["eager_varied"]) == (4, 0)
+
+
+def test_triton_launches_are_counted(tmp_path: Path) -> None:
+    """In Triton's interpreter, in a process of its own, since it is chosen at import."""
+    pytest.importorskip("triton")
+    code = """
+import sys, torch, triton, triton.language as tl
+from verify.server.live import recorder
+@triton.jit
+def kernel(x, y, N: tl.constexpr):
+    at = tl.arange(0, N)
+    tl.store(y + at, tl.load(x + at))
+def routing(logits, scale, topk):
+    for _ in range(2):
+        kernel[(1,)](logits, torch.empty_like(logits), N=16)
+    return scale, topk
+one = recorder.Recorder(routing, recorder.Evidence(sys.argv[1]))
+routing(torch.zeros(1, 16), 0, 0)
+print(one.counts["enqueued"])
+"""
+    path = tmp_path / "kernel.py"
+    path.write_text(code)
+    done = subprocess.run(
+        [sys.executable, str(path), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["2"], done.stderr
+
+
+SPAWNED = """
+import multiprocessing, os, sys
+def child():
+    import sglang.srt.models.gemma4_causal
+if __name__ == "__main__":
+    import sglang.srt.models.gemma4_causal, sitecustomize
+    one = multiprocessing.get_context("spawn").Process(target=child)
+    one.start(); one.join()
+    print(sitecustomize.WHOSE)
+"""
+
+
+def test_spawned_processes_are_recorded_and_the_hosts_own_hook_runs(
+    bench: Bench, tmp_path: Path
+) -> None:
+    (tmp_path / "live").mkdir()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/sitecustomize.py").write_text("WHOSE = 'the host'")
+    (tmp_path / "main.py").write_text(SPAWNED)
+    path = [life.HOOK, bench.tree / "python", ROOT, tmp_path / "own"]
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "main.py")],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, path)),
+            "FIXTOOL_LIVE": str(tmp_path / "live"),
+            "FIXTOOL_TREE_BLOBS": str(tmp_path / "blobs.json"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("the host\n", "")
+    seen = life.read(tmp_path / "live")
+    assert len({one["pid"] for one in seen.installed}) == 2
+    blobs = json.loads((tmp_path / "blobs.json").read_text())
+    assert life.strangers(seen, bench.tree, blobs) is None
+    for part in ("caller", "kernel"):
+        file = seen.installed[0][part]
+        assert file["blob"] == blobs[str(Path(file["file"]).relative_to(bench.tree))]
+
+
+def test_stale_bytecode_is_seen(tmp_path: Path) -> None:
+    """Same size and time, other content: Python runs the old bytecode of such a file."""
+    import py_compile
+
+    path = tmp_path / "stale.py"
+    path.write_text("def gemma4_fused_routing(): return 1\n")
+    py_compile.compile(str(path))
+    stamp = path.stat().st_mtime
+    path.write_text("def gemma4_fused_routing(): return 2\n")
+    os.utime(path, (stamp, stamp))
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import stale\n"
+        "from verify.server.live import recorder\n"
+        "print(stale.gemma4_fused_routing(), "
+        "recorder._of_function(stale.gemma4_fused_routing)['runs_its_file'])"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env.pop("PYTHONPYCACHEPREFIX", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=env, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["1", "False"], done.stderr
