@@ -20,8 +20,8 @@ from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository, lock
 from fixtool.settings import Settings
 from fixtool.source import Releases
-from fixtool.suite import probes
 from fixtool.store import Store
+from fixtool.suite import probes
 from test_index import REAL_CACHE
 
 ROOT = Path(__file__).resolve().parents[2]

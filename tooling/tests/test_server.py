@@ -66,6 +66,9 @@ if mood == "dies-silently":
 if mood == "port-taken":
     crash("OSError: [Errno 98] Address already in use", before="")
     sys.exit(1)
+if mood.startswith("lacks-"):
+    crash(f"ModuleNotFoundError: No module named '{mood[6:]}'", before="")
+    sys.exit(1)
 if mood == "flood":
     line = "x" * 200 + chr(10)
     for n in range(60):
@@ -360,9 +363,7 @@ def test_its_last_words_are_enough(
     ):
         monkeypatch.setenv(name, str(value))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    said = boot.Boot(
-        boot.arguments(["--dies-with", BUG, "--models", str(bench.models), "--port", "31999"])
-    ).run()
+    said = boot.Boot(boot.arguments(["--dies-with", BUG, "--models", str(bench.models)])).run()
     assert said.code == 0, said
     assert said.details["exit_code"] is None
     # This process has the mark in its own environment only since it started.
@@ -462,6 +463,10 @@ def test_hangs_are_told_from_deaths(bench: Bench) -> None:
     assert ran.code == 1
     assert "hangs: no answer from /generate within 1 s" in ran.said
 
+    ran = bench.boot("unhealthy", "--serves", "--generate-timeout", 1)
+    assert ran.code == 1
+    assert "not healthy: /health answers 503" in ran.said
+
 
 # --- what the host cannot do ---------------------------------------------------------------------
 
@@ -506,12 +511,48 @@ def test_no_gpu(bench: Bench) -> None:
     assert "no GPU on this host: nvidia-smi: NVML: no driver, and torch in" in ran.said
 
 
+def test_missing_packages_are_the_hosts_and_missing_modules_the_trees(bench: Bench) -> None:
+    ran = bench.boot("lacks-uvicorn.config", "--serves")
+    assert ran.code == 4
+    assert f"{sys.executable} lacks the package uvicorn.config" in ran.said
+    ran = bench.boot("lacks-sglang.srt.gone", "--serves")
+    assert (ran.code, "died: ModuleNotFoundError" in ran.said) == (1, True)
+
+
 def test_gpu_by_number_and_uuid(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{bench.folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_FREE_MIB", "1024")
     for chosen in ("0", "GPU-aa", "0,1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
         assert host.gpu().free == 1.0
+
+
+def test_the_cuda_toolkit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past a script by nvcc's name, and with a link for the linker where only a version is there."""
+    for name in (
+        "bin/nvcc",
+        "cuda-12.9/x",
+        "cuda-13.0/bin/nvcc",
+        "cuda-13.0/lib64/libcudart.so.13",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "cuda-13.0/targets/x86_64-linux/include").mkdir(parents=True)
+    (tmp_path / "cuda-13.0/targets/x86_64-linux/include/cuda_runtime.h").touch()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    for _ in range(2):  # in one folder again
+        env = {"LIBRARY_PATH": "/mine"}
+        host.find_cuda(env, tmp_path / "links", tmp_path)
+        assert env == {
+            "CUDA_HOME": str(tmp_path / "cuda-13.0"),
+            "LIBRARY_PATH": f"{tmp_path / 'links'}:/mine",
+        }
+    assert (tmp_path / "links/libcudart.so").resolve().name == "libcudart.so.13"
+    (tmp_path / "cuda-13.0/lib64/libcudart.so").touch()
+    env = {"CUDA_HOME": str(tmp_path / "cuda-13.0")}
+    host.find_cuda(env, tmp_path / "links", tmp_path)
+    assert env["LIBRARY_PATH"] == str(tmp_path / "cuda-13.0/lib64")
 
 
 def copy_of(tiny: Path, to: Path) -> Path:
@@ -976,7 +1017,7 @@ def test_a_broken_recorder_gets_in_nobodys_way(
     assert "ZeroDivisionError" in seen.errors[0]["traceback"]
     assert seen.counts["launches"] == 3
 
-    def fails(*_: Any) -> Any:
+    def fails(*_: Any, **__: Any) -> Any:
         raise ValueError("the routing's own")
 
     tape.function = fails

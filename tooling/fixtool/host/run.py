@@ -200,7 +200,10 @@ class Host:
         if left:
             said += f" [{left} processes were left behind and stopped]"
         record["answer"] = status
-        return record | {"outcome": outcome(status, step["want"]), "said": said}
+        became = outcome(status, step["want"])
+        if _STOPPING.is_set() and became == "broke":
+            became, said = "skipped", f"interrupted: {said}"
+        return record | {"outcome": became, "said": said}
 
     def _model(self, step: dict[str, Any]) -> list[str]:
         given = []

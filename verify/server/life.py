@@ -1,0 +1,139 @@
+"""Judges the evidence that the recorder took inside a live server (see live/recorder.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HOOK = Path(__file__).resolve().parent / "live" / "hook"
+
+
+@dataclass
+class Evidence:
+    """What all processes of a server said."""
+
+    installed: list[dict[str, Any]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    mismatches: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    patched: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def details(self) -> dict[str, Any]:
+        return {
+            "installed": self.installed,
+            "counts": dict(self.counts),
+            "mismatches": self.mismatches,
+            "errors": self.errors,
+            "patched": self.patched,
+        }
+
+
+def read(folder: Path) -> Evidence:
+    found = Evidence()
+    for path in sorted(folder.glob("*.jsonl")):
+        summary: dict[str, Any] = {}
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                one = json.loads(line)
+            except ValueError:
+                continue  # its writer was killed in the middle of it
+            event = one.get("event")
+            if event == "installed":
+                found.installed.append(one)
+            elif event == "summary":
+                summary = one
+            elif event == "mismatch":
+                found.mismatches.append(one)
+            elif event == "error":
+                found.errors.append(one)
+            for name, file in (one.get("patched") or {}).items():
+                found.patched.setdefault(name, []).append(file)
+        found.counts.update(
+            {name: n for name, n in summary.items() if isinstance(n, int) and name != "pid"}
+        )
+    return found
+
+
+def strangers(evidence: Evidence, tree: Path, blobs: dict[str, str]) -> str | None:
+    """What the server imported that is not of this tree, in a line; None if all of it is."""
+    root = Path(os.path.realpath(tree))
+    for one in evidence.installed:
+        sglang = one.get("sglang")
+        if not sglang or not Path(os.path.realpath(sglang)).is_relative_to(root):
+            return f"the server imported sglang from {sglang}, not from {root}"
+        for part in ("caller", "kernel"):
+            if (file := one.get(part)) is None:
+                continue
+            path = Path(str(file.get("file")))
+            if not path.is_relative_to(root):
+                return f"the server's {part} comes from {path}, not from {root}"
+            if (wrong := _other(str(path.relative_to(root)), file, blobs)) is not None:
+                return wrong
+            if file.get("runs_its_file") is False:
+                return f"{file.get('name')} runs other code than its file {path} holds"
+    for name, files in evidence.patched.items():
+        for file in files:
+            if not Path(str(file.get("file"))).is_relative_to(root):
+                return f"{name} was imported from {file.get('file')}, not from {root}"
+            if (wrong := _other(name, file, blobs)) is not None:
+                return wrong
+    return None
+
+
+def _other(name: str, file: dict[str, Any], blobs: dict[str, str]) -> str | None:
+    want = blobs.get(name)
+    if want is None or file.get("blob") == want:
+        return None
+    return f"{name} is blob {file.get('blob')} in the server, {want} in the patched tree"
+
+
+def verdict(evidence: Evidence, tree: Path, blobs: dict[str, str], *, graphs: bool) -> str | None:
+    """What is missing from the proof that this tree's fused kernel ran and routed right."""
+    if not evidence.installed:
+        return "no process of the server said that it imported gemma4_causal: nothing was recorded"
+    if (wrong := strangers(evidence, tree, blobs)) is not None:
+        return wrong
+    kernels = [one["kernel"] for one in evidence.installed if one.get("kernel")]
+    if not kernels:
+        return "gemma4_causal has no gemma4_fused_routing: this tree has no fused router"
+    root = Path(os.path.realpath(tree))
+    path = str(Path(kernels[0]["file"]).relative_to(root))
+    if blobs and path not in blobs:
+        return f"gemma4_fused_routing comes from {path}, which no patch of the line touches"
+    counts = evidence.counts
+    if not counts["launches"]:
+        return "gemma4_fused_routing was imported and never called"
+    if counts["enqueued"] == 0 and "enqueued" in counts:
+        return f"{counts['launches']} calls of gemma4_fused_routing launched no Triton kernel"
+    if evidence.mismatches or counts["mismatches"]:
+        n = max(counts["mismatches"], len(evidence.mismatches))
+        first = evidence.mismatches[0] if evidence.mismatches else {}
+        said = "; ".join(first.get("problems", [])[:1])
+        where = f"{first.get('where')} {first.get('shape')}"
+        return f"{n} routings are not the oracle's; the first ({where}): {said}"
+    if not counts["eager_compared"]:
+        return "no routing outside a graph was compared with the oracle"
+    if not counts["eager_varied"]:
+        return "every row of logits was constant: the server's activations have collapsed"
+    if graphs:
+        if not counts["captured"]:
+            return "no CUDA graph captured gemma4_fused_routing"
+        if not counts["replayed"]:
+            return "gemma4_fused_routing was captured in CUDA graphs, and none was replayed"
+        if not counts["graph_compared"]:
+            return "no routing replayed in a CUDA graph was compared with the oracle"
+    return None
+
+
+def in_words(evidence: Evidence) -> str:
+    counts = evidence.counts
+    said = f"{counts['eager']} calls of this tree's kernel"
+    if counts["replayed"]:
+        said += f" and {counts['replayed']} more in graph replays"
+    rows = counts["eager_rows"] + counts["graph_rows"]
+    compared = counts["eager_compared"] + counts["graph_compared"]
+    return f"{said}; {compared} routings ({rows} tokens) as the oracle's"

@@ -1,0 +1,414 @@
+"""Sits on gemma4_fused_routing inside a live server: whose file it is, how often it runs, and
+whether it routes as the oracle does.
+
+Evidence goes to FIXTOOL_LIVE/<pid>.jsonl, a JSON object a line, flushed at once, since a server's
+processes are killed and not asked to leave:
+
+    installed  once, when sglang.srt.models.gemma4_causal has been imported: files and blob ids
+    summary    the counts so far; the last one stands
+    mismatch   a routing that is not the oracle's
+    error      the recorder itself broke, and from then on only counts
+
+A call outside a graph is compared on the spot. Inside a CUDA graph's capture nothing may be read,
+so copies of what went in and came out are captured with it, into buffers that every replay fills
+anew, and a counter that every replay raises. The next call outside a graph (a prefill) then reads
+them. The buffers are made at the first such call: memory allocated during a capture belongs to the
+graph's pool, which hands it to others. (SGLang runs each shape eagerly before it captures it.)
+
+Standard library only until the first call; the routing oracle comes with torch then.
+"""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import functools
+import hashlib
+import inspect
+import json
+import os
+import signal
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import CodeType, ModuleType
+from typing import Any
+
+CALLER = "sglang.srt.models.gemma4_causal"
+ROUTING = "gemma4_fused_routing"
+
+# Every call of a number of rows not seen often is compared (a prompt's length is mostly new, and all
+# layers of a model run on it), then one in a prime number, which no number of layers divides.
+_COMPARED_PER_ROWS = 64
+_THEN_EVERY = 53
+_ROWS_AT_ONCE = 4096
+_LOOKS_PER_SLOT = 8
+_MISMATCHES_TOLD = 8
+
+
+class Evidence:
+    """Appends to this process's file. Opened anew each time, so that a fork has its own."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def say(self, event: str, **content: Any) -> None:
+        line = json.dumps({"event": event, "pid": os.getpid(), **content}, default=str)
+        with open(os.path.join(self.folder, f"{os.getpid()}.jsonl"), "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+# --- what was imported ---------------------------------------------------------------------------
+
+
+def watch_imports(folder: str) -> None:
+    """Wait for the model's module, and let boot.py ask for this process's stacks (SIGUSR1)."""
+    evidence = Evidence(folder)
+    stacks = open(os.path.join(folder, f"{os.getpid()}.stacks"), "a")  # noqa: SIM115
+    faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
+    sys.meta_path.insert(0, _Watch(evidence))
+
+
+class _Watch:
+    """A finder that finds what the others find, and looks once the module has run."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != CALLER:
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(name, path, target)
+            if spec is not None and spec.loader is not None:
+                spec.loader.exec_module = functools.partial(self._run, spec.loader.exec_module)
+                return spec
+        return None
+
+    def _run(self, run: Callable[[ModuleType], None], module: ModuleType) -> None:
+        run(module)
+        try:
+            install(module, self._evidence)
+        except Exception:
+            self._evidence.say("error", at="install", traceback=traceback.format_exc())
+
+
+def install(module: ModuleType, evidence: Evidence) -> Recorder | None:
+    """Say which files this process runs, and put a recorder in the routing function's place."""
+    routing = getattr(module, ROUTING, None)
+    sglang = sys.modules.get("sglang")
+    evidence.say(
+        "installed",
+        argv=sys.argv,
+        sglang=getattr(sglang, "__file__", None),
+        caller=_of_file(module.__file__),
+        kernel=None if routing is None else _of_function(routing),
+        patched=_Patched().new(),
+    )
+    if routing is None:
+        return None
+    recorder = Recorder(routing, evidence)
+    setattr(module, ROUTING, recorder.wrapped())
+    atexit.register(recorder.summarise)
+    return recorder
+
+
+def blob_id(content: bytes) -> str:
+    """What git calls a file with this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _of_file(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {"file": None, "blob": None}
+    with open(path, "rb") as file:
+        return {"file": os.path.realpath(path), "blob": blob_id(file.read())}
+
+
+def _of_function(function: Any) -> dict[str, Any]:
+    inner = inspect.unwrap(function)
+    path = inspect.getsourcefile(inner)
+    same = None
+    if path is not None and isinstance(code := getattr(inner, "__code__", None), CodeType):
+        # The file may not be what runs: compiled bytecode can be stale, a function replaced.
+        with open(path, "rb") as file:
+            same = _holds(compile(file.read(), path, "exec", dont_inherit=True), code)
+    name = getattr(inner, "__qualname__", type(inner).__name__)
+    return {**_of_file(path), "name": f"{inner.__module__}.{name}", "runs_its_file": same}
+
+
+def _holds(outer: CodeType, wanted: CodeType) -> bool:
+    return any(
+        one == wanted or _holds(one, wanted) for one in outer.co_consts if isinstance(one, CodeType)
+    )
+
+
+class _Patched:
+    """The files that the series touches, as this process imported them. Each is told once."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, str] = {}
+        try:
+            with open(os.environ["FIXTOOL_TREE_BLOBS"], encoding="utf-8") as file:
+                paths = list(json.load(file))
+        except (KeyError, OSError, ValueError):
+            paths = []
+        for path in paths:
+            if path.startswith("python/") and path.endswith(".py"):
+                name = path.removeprefix("python/").removesuffix(".py").replace("/", ".")
+                self._waiting[path] = name.removesuffix(".__init__")
+
+    def new(self) -> dict[str, dict[str, Any]]:
+        """Path in the tree → the file that was imported by that module's name, and its blob id."""
+        found = {}
+        for path, name in list(self._waiting.items()):
+            if (module := sys.modules.get(name)) is not None:
+                found[path] = _of_file(getattr(module, "__file__", None))
+                del self._waiting[path]
+        return found
+
+
+# --- what it does --------------------------------------------------------------------------------
+
+
+@dataclass
+class _Slot:
+    """One captured call: buffers that every replay of its graph fills anew."""
+
+    index: int  # of its counter
+    logits: Any
+    weights: Any
+    ids: Any
+    scale: Any
+    topk: int
+    seen: int = 0  # replays, when last looked at
+    looks: int = 0
+
+
+class _Buffers:
+    """Memory outside every graph's pool, given out in slots until it is spent (24 MiB).
+
+    Counter 0 belongs to captured calls that no slot was left for: they are counted only.
+    """
+
+    def __init__(
+        self, torch: Any, device: Any, floats: int = 1 << 22, counters: int = 4096
+    ) -> None:
+        with torch.inference_mode(False):  # or nothing could write to them outside such a mode
+            self._logits = torch.zeros(floats, dtype=torch.float32, device=device)
+            self._weights = torch.zeros(floats // 4, dtype=torch.float32, device=device)
+            self._ids = torch.zeros(floats // 4, dtype=torch.int32, device=device)
+            self.counters = torch.zeros(counters, dtype=torch.int64, device=device)
+        self._used = self._chosen = 0
+        self._counters = 1
+
+    def slot(self, rows: int, experts: int, scale: Any, topk: int) -> _Slot | None:
+        used, chosen = self._used + rows * experts, self._chosen + rows * topk
+        if (
+            used > len(self._logits)
+            or chosen > len(self._ids)
+            or self._counters == len(self.counters)
+        ):
+            return None
+        slot = _Slot(
+            self._counters,
+            self._logits[self._used : used].view(rows, experts),
+            self._weights[self._chosen : chosen].view(rows, topk),
+            self._ids[self._chosen : chosen].view(rows, topk),
+            scale,
+            topk,
+        )
+        self._used, self._chosen, self._counters = used, chosen, self._counters + 1
+        return slot
+
+
+@dataclass
+class _Call:
+    logits: Any
+    scale: Any
+    topk: int
+    slot: _Slot | None
+    captured: bool
+
+
+class Recorder:
+    """Counts and judges the calls of one routing function, and never gets in their way.
+
+    ``capturing`` says whether a call on these logits is being captured; a test gives its own.
+    """
+
+    def __init__(
+        self,
+        routing: Callable[..., Any],
+        evidence: Evidence,
+        capturing: Callable[[Any], bool] | None = None,
+        floats: int = 1 << 22,
+    ) -> None:
+        self._routing = routing
+        self._signature = inspect.signature(routing)
+        self._evidence = evidence
+        self._capturing = capturing or self._cuda_capturing
+        self._floats = floats
+        self._buffers: _Buffers | None = None
+        self._slots: list[_Slot] = []
+        self._rows: Counter[int] = Counter()
+        self._patched = _Patched()
+        self._broken = False
+        self._told = 0
+        self.counts: Counter[str] = Counter()
+        self._count_enqueues()
+
+    def wrapped(self) -> Callable[..., Any]:
+        @functools.wraps(self._routing)
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            import torch
+
+            if torch.compiler.is_compiling():  # traced: only the function itself may be seen
+                return self._routing(*args, **kwargs)
+            call = self._guarded(self._before, args, kwargs)
+            result = self._routing(*args, **kwargs)
+            if call is not None:
+                self._guarded(self._after, call, result)
+            return result
+
+        return recorded
+
+    def summarise(self) -> None:
+        """Write the counts so far."""
+        self._evidence.say("summary", **self.counts, patched=self._patched.new())
+
+    def _guarded(self, step: Callable[..., Any], *args: Any) -> Any:
+        if self._broken:
+            self.counts["launches"] += step == self._before
+            return None
+        try:
+            return step(*args)
+        except Exception:
+            self._broken = True
+            self._evidence.say("error", at=step.__name__, traceback=traceback.format_exc())
+            return None
+
+    @staticmethod
+    def _cuda_capturing(logits: Any) -> bool:
+        import torch
+
+        return bool(logits.is_cuda and torch.cuda.is_current_stream_capturing())
+
+    def _before(self, args: Any, kwargs: Any) -> _Call | None:
+        import torch
+
+        logits, scale, topk = list(self._signature.bind(*args, **kwargs).arguments.values())[:3]
+        rows = logits.shape[0]
+        if rows == 0:
+            return None  # nothing is launched
+        self.counts["launches"] += 1
+        if self._capturing(logits):
+            self.counts["captured"] += 1
+            slot = None
+            if self._buffers is not None:
+                slot = self._buffers.slot(rows, logits.shape[1], scale, topk)
+            if slot is not None:
+                slot.logits.copy_(logits)
+                self._slots.append(slot)
+                self.counts["slots"] += 1
+            return _Call(logits, scale, topk, slot, captured=True)
+        self.counts["eager"] += 1
+        if self._buffers is None:
+            self._buffers = _Buffers(torch, logits.device, self._floats)
+        self._rows[rows] += 1
+        if self._rows[rows] > _COMPARED_PER_ROWS and self.counts["eager"] % _THEN_EVERY:
+            return None
+        before = logits[:_ROWS_AT_ONCE].detach().clone()  # the routing might write to them
+        return _Call(before, scale, topk, None, captured=False)
+
+    def _after(self, call: _Call, result: Any) -> None:
+        weights, ids = result
+        if not call.captured:
+            rows = len(call.logits)
+            problems = self._judge(weights[:rows], ids[:rows], call.logits, call.scale, call.topk)
+            self._compared("eager", call.logits, problems)
+            self._look()
+            self.summarise()
+            return
+        if self._buffers is None:
+            return
+        if call.slot is not None:
+            # Here, since a copy into the buffers would turn or stretch what is wrong into right.
+            wrong = [
+                f"{name} of {one.dtype} {list(one.shape)}, not {copy.dtype} {list(copy.shape)}"
+                for name, one, copy in (
+                    ("weights", weights, call.slot.weights),
+                    ("ids", ids, call.slot.ids),
+                )
+                if one.dtype != copy.dtype or one.shape != copy.shape
+            ]
+            if wrong:
+                self._compared("capture", call.slot.logits, wrong)
+                return
+            call.slot.weights.copy_(weights)
+            call.slot.ids.copy_(ids)
+        self._buffers.counters[call.slot.index if call.slot else 0].add_(1)
+
+    def _look(self) -> None:
+        """Read what the graphs' replays left since the last time. Not during a capture."""
+        import torch
+
+        if self._buffers is None or not self.counts["captured"]:
+            return
+        if self._buffers.counters.is_cuda:
+            torch.cuda.synchronize(self._buffers.counters.device)
+        counters = self._buffers.counters.tolist()
+        self.counts["replayed"] = sum(counters)
+        for slot in self._slots:
+            replays = counters[slot.index]
+            if replays == slot.seen or slot.looks >= _LOOKS_PER_SLOT:
+                continue
+            slot.seen, slot.looks = replays, slot.looks + 1
+            problems = self._judge(slot.weights, slot.ids, slot.logits, slot.scale, slot.topk)
+            self._compared("graph", slot.logits, problems)
+
+    @staticmethod
+    def _judge(weights: Any, ids: Any, logits: Any, scale: Any, topk: int) -> list[str]:
+        from verify.routing.judge import judge
+
+        given = (one.detach().cpu() for one in (weights, ids, logits, scale))
+        return judge(*given, topk).problems
+
+    def _compared(self, where: str, logits: Any, problems: list[str]) -> None:
+        """``varied`` counts rows whose logits differ: all-equal ones are routed by a rule so plain
+        that they prove little, and a server whose activations have collapsed has no others."""
+        self.counts[f"{where}_compared"] += 1
+        self.counts[f"{where}_rows"] += len(logits)
+        self.counts[f"{where}_varied"] += int((logits.amax(-1) > logits.amin(-1)).sum())
+        if problems:
+            self.counts["mismatches"] += 1
+            if self._told < _MISMATCHES_TOLD:
+                self._told += 1
+                shape = list(logits.shape)
+                self._evidence.say("mismatch", where=where, shape=shape, problems=problems[:4])
+
+    def _count_enqueues(self) -> None:
+        """Count the Triton launches that the function makes, by way of the kernels it names."""
+        for kernel in set(_kernels(inspect.unwrap(self._routing))):
+            try:
+                kernel.run = self._counting(kernel.run)
+                self.counts["enqueued"] += 0
+            except Exception:
+                self._evidence.say("note", text=f"cannot count launches of {kernel!r}")
+
+    def _counting(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.counts["enqueued"] += 1
+            return run(*args, **kwargs)
+
+        return counted
+
+
+def _kernels(function: Any) -> Iterator[Any]:
+    code = getattr(function, "__code__", None)
+    for name in code.co_names if code is not None else ():
+        one = function.__globals__.get(name)
+        if type(one).__module__.startswith("triton.") and callable(getattr(one, "run", None)):
+            yield one
