@@ -106,14 +106,14 @@ class Trees:
         """``on`` with ``mutant``'s edits."""
         files = self._files_of(on)
         texts: dict[str, str] = {}
-        for edit in mutant.edits:
+        for number, edit in enumerate(mutant.edits, 1):
             there = [path for path in edit.files if path in files]
             for path in there:
                 texts.setdefault(path, self._text(on, files[path][1]))
             pattern = re.compile(edit.find, re.MULTILINE)
             hits = [(path, hit) for path in there for hit in pattern.finditer(texts[path])]
             if len(hits) != 1:
-                why = f"{edit.find!r} matches {len(hits)} times, not once"
+                why = f"edit {number} matches {len(hits)} times, not once"
                 return NoTree(name, f"mutant {mutant.name} does not fit this tree: {why}")
             path, hit = hits[0]
             text = texts[path]

@@ -27,7 +27,9 @@ SHOWN = 20
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kernel", metavar="FILE", help="check this file, not the tree's")
-    parser.add_argument("--router", metavar="PATH", help="real router matrices: safetensors")
+    parser.add_argument(
+        "--router", metavar="PATH", help="real router matrices: safetensors; default FIXTOOL_MODEL"
+    )
     parser.add_argument("--family", action="append", metavar="NAME", help="only these; repeatable")
     parser.add_argument("--jobs", type=int, help="processes: 1 without a GPU, 8 with one")
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
@@ -89,7 +91,7 @@ def main(given: argparse.Namespace) -> Answer:
     from verify.routing import cases as listing
 
     module = kernel.load(file)  # here, so that a file that cannot be loaded is said once
-    cases, skipped = listing.listed(given.router)
+    cases, skipped = listing.listed(given.router or os.environ.get("FIXTOOL_MODEL"))
     known = {case.family for case in cases} | set(skipped)
     if unknown := set(given.family or ()) - known:
         return Answer(BROKE, f"no family named {', '.join(sorted(unknown))}")

@@ -92,6 +92,8 @@ class Host:
             "FIXTOOL_TREE_BLOBS": f"{place}.json",
             "FIXTOOL_SHARED": str(self.work / "shared"),
         }
+        if self.options.model is not None:
+            env["FIXTOOL_MODEL"] = self.options.model
         return env
 
     def prepare(self) -> None:

@@ -1,0 +1,190 @@
+"""On SM100 (B200), does ``--moe-runner-backend auto`` give a bf16 Gemma 4 a backend made for NVFP4?
+
+Gemma 4's experts use gelu. flashinfer_trtllm has gelu in NVFP4 and not in bf16, so a bf16 MoE
+checkpoint that is given it dies in its first forward pass. `ServerArgs` is resolved for three tiny
+checkpoints (config.json only) in bf16, FP8 and ModelOpt's NVFP4, on a host that is told it is
+SM100, for the text-only and for the multimodal architecture.
+
+0   NVFP4 is given flashinfer_trtllm, which is also the control that the host passes for SM100; bf16
+    and FP8 are not, nor is any backend that the user names replaced
+1   bf16 or FP8 is given it too; or NVFP4 is no longer given it, though this tree's kernel takes
+    gelu
+2   the probe broke, or found nothing to tell that the host is SM100
+77  NVFP4 is not given it, and this tree's flashinfer_trtllm has no gelu: it predates all of this
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+from verify.answer import BROKE, DOES_NOT_APPLY, NOT_PRESENT, PRESENT, Answer, answer, tree
+from verify.standins import from_tree, in_tree, install, versions
+
+TRTLLM = "flashinfer_trtllm"
+NVFP4 = {
+    "quant_method": "modelopt",
+    "quant_algo": "NVFP4",
+    "group_size": 16,
+    "exclude_modules": ["lm_head"],
+}
+FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+QUANTIZATIONS: dict[str, dict[str, Any] | None] = {"bf16": None, "fp8": FP8, "nvfp4": NVFP4}
+TEXT, MULTIMODAL = "Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"
+
+
+def write_checkpoint(architecture: str, quantization: str) -> str:
+    """A checkpoint's folder, below the working directory, as far as `ServerArgs` looks into one."""
+    from verify import tiny
+
+    known = tiny.moe_text_config()
+    text = known.to_dict()
+    text.update(model_type="gemma4_text", dtype="bfloat16")
+    # 0.5.23 asks this of a multimodal one; transformers 5.8.1, which every other tree needs, has
+    # no such property yet. Layers that are all alike, as these are, say no.
+    if not hasattr(known, "is_heterogeneous"):
+        text["is_heterogeneous"] = False
+    config: dict[str, Any] = text
+    if architecture == MULTIMODAL:
+        config = {"model_type": "gemma4", "text_config": text, "dtype": "bfloat16"}
+    config["architectures"] = [architecture]
+    folder = os.path.join(os.getcwd(), "checkpoints", f"{architecture}-{quantization}")
+    os.makedirs(folder, exist_ok=True)
+    if stored := QUANTIZATIONS[quantization]:
+        config["quantization_config"] = stored
+    if quantization == "nvfp4":
+        with open(os.path.join(folder, "hf_quant_config.json"), "w", encoding="utf-8") as file:
+            json.dump(
+                {"producer": {"name": "modelopt", "version": "0.37"}, "quantization": NVFP4}, file
+            )
+    with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    return folder
+
+
+@contextlib.contextmanager
+def sm100() -> Iterator[int]:
+    """Tell SGLang, wherever it asks, that this host is SM100; gives the number of places told.
+
+    What is told is the host's nature alone: what follows from it is the tree's own doing.
+    """
+    with contextlib.ExitStack() as stack:
+        places = 0
+        for module in list(sys.modules.values()):
+            name = getattr(module, "__name__", "")
+            if name.startswith("sglang.") and "is_sm100_supported" in vars(module):
+                stack.enter_context(
+                    mock.patch.object(module, "is_sm100_supported", return_value=True)
+                )
+                places += 1
+        try:  # newer trees ask a platform object, and have a hook to say what it should answer
+            context = importlib.import_module("sglang.srt.runtime_context")
+        except ModuleNotFoundError:
+            pass
+        else:
+            if hasattr(context, "override_platform"):
+                stack.enter_context(context.override_platform(is_sm100=True))
+                places += 1
+        stack.enter_context(mock.patch("torch.cuda.get_device_capability", return_value=(10, 0)))
+        yield places
+
+
+def resolve(folder: str, **settings: Any) -> tuple[str, str | None]:
+    """The MoE backend and the quantization that this tree settles on."""
+    arguments = from_tree("sglang.srt.server_args").ServerArgs(
+        model_path=folder,
+        device="cuda",
+        skip_tokenizer_init=True,
+        mem_fraction_static=0.5,
+        **settings,
+    )
+    if not hasattr(arguments, "resolve_once"):
+        return arguments.moe_runner_backend, arguments.quantization
+    arguments.resolve_once()
+    seen = from_tree("sglang.srt.arg_groups.model_override_base").resolved_view(arguments)
+    return seen.moe_runner_backend, seen.quantization
+
+
+def kernel_takes_gelu() -> bool:
+    """Whether this tree's NVFP4 kernel of that name lists gelu among its activations."""
+    path = os.path.join(tree(), "python/sglang/srt/layers/moe/moe_runner/flashinfer_trtllm.py")
+    try:
+        with open(path, encoding="utf-8") as file:
+            written = ast.parse(file.read())
+    except FileNotFoundError:
+        return False
+    return any(
+        isinstance(node, ast.Assign)
+        and any("FP4" in ast.unparse(target).upper() for target in node.targets)
+        and any(isinstance(n, ast.Constant) and n.value == "gelu" for n in ast.walk(node.value))
+        for node in ast.walk(written)
+    )
+
+
+def chooser() -> str:
+    """The file that chooses, for the answer's line: it moved after 0.5.13."""
+    newer = sys.modules.get("sglang.srt.arg_groups.model_overrides.gemma4")
+    return in_tree((newer or from_tree("sglang.srt.server_args")).__file__)
+
+
+def main() -> Answer:
+    details: dict[str, Any] = {"stand_ins": install(), **versions(), "tree": tree()}
+    from_tree("sglang.srt.server_args")
+    chosen: dict[str, dict[str, str]] = {}
+    with sm100() as places:
+        if not places:
+            raise Answer(
+                BROKE, "found nothing in this tree to tell that the host is SM100", details
+            )
+        for architecture in (TEXT, MULTIMODAL):
+            chosen[architecture] = {}
+            for quantization in QUANTIZATIONS:
+                folder = write_checkpoint(architecture, quantization)
+                backend, settled = resolve(folder)
+                chosen[architecture][quantization] = backend
+                details[f"{architecture}, {quantization}"] = [backend, settled]
+        named, _ = resolve(write_checkpoint(TEXT, "nvfp4"), moe_runner_backend="triton")
+    details.update(told=places, named=named)
+    file = details["file"] = chooser()
+    said = "; ".join(
+        f"{architecture}: " + ", ".join(f"{q} -> {backend}" for q, backend in seen.items())
+        for architecture, seen in chosen.items()
+    )
+    for kind in ("bf16", "fp8"):
+        for architecture, seen in chosen.items():
+            if seen[kind].startswith(TRTLLM):
+                raise Answer(
+                    PRESENT,
+                    f"{file}: on SM100 auto gives a {kind} {architecture} {seen[kind]} ({said})",
+                    details,
+                )
+    without = [name for name, seen in chosen.items() if not seen["nvfp4"].startswith(TRTLLM)]
+    if without and not kernel_takes_gelu():
+        raise Answer(
+            DOES_NOT_APPLY,
+            f"{file}: this tree gives no Gemma 4 {TRTLLM}, whose kernel has no gelu here ({said})",
+            details,
+        )
+    if without:
+        raise Answer(
+            PRESENT,
+            f"{file}: on SM100 auto no longer gives an NVFP4 {without[0]} {TRTLLM}, "
+            f"though the kernel here has gelu ({said})",
+            details,
+        )
+    if named != "triton":
+        raise Answer(PRESENT, f"{file}: triton, named by the user, became {named}", details)
+    return Answer(
+        NOT_PRESENT, f"{file}: on SM100 auto gives {TRTLLM} to NVFP4 only ({said})", details
+    )
+
+
+if __name__ == "__main__":
+    answer(main)

@@ -1,0 +1,178 @@
+"""What stands in for packages that a host without a GPU lacks, so that SGLang can be imported.
+
+SGLang expects a CUDA host and imports, on its way to any model, packages that have no use without
+one. Three things stand in for them, none near the code under test (a model's own modules, its
+routing, its loader, the server's arguments):
+
+torchvision
+    For reading images. Its wheels on PyPI are built for CUDA, and beside a CPU build of PyTorch the
+    import fails. SGLang and transformers only import names from it. Every name is there and refuses
+    to be used; `InterpolationMode`, which transformers reads while it is imported, is a real
+    enumeration.
+vllm._custom_ops.rotary_embedding
+    SGLang's rotary embedding binds vLLM's kernel when it sees neither CUDA nor the CPU engine. It
+    is bound and refuses to run. (SGLANG_USE_CPU_ENGINE=1 would be the other way: it works at the
+    base, but later trees then import a CPU build of sgl_kernel, which PyPI does not have.)
+torch.compile
+    Used as a decorator while modules are imported, which loads Inductor: 3 s that no probe needs.
+    It gives back the function as it is, eager, which is what it means anyway.
+
+On a host with a GPU nothing is stood in for: the real packages are there, or their absence is a
+fault of the environment, and a script then says so.
+"""
+
+from __future__ import annotations
+
+import enum
+import gc
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import logging
+import os
+import sys
+import types
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from verify.answer import BROKE, Answer, tree
+
+_RESAMPLING = ("NEAREST", "NEAREST_EXACT", "BILINEAR", "BICUBIC", "BOX", "HAMMING", "LANCZOS")
+
+
+def install() -> list[str]:
+    """Put the stand-ins up, before anything of SGLang is imported; the names of those put up.
+
+    Also quiets the import, which warns of each thing that a CPU lacks: only errors are of use here.
+    """
+    os.environ.pop("SGLANG_USE_CPU_ENGINE", None)
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    # An import allocates a lot and frees next to nothing: collecting meanwhile costs a sixth of it.
+    gc.disable()
+    import torch
+
+    if torch.cuda.is_available():
+        return []
+    standing_in = []
+    if torch.version.cuda is None or importlib.util.find_spec("torchvision") is None:
+        sys.meta_path.insert(0, _Torchvision())
+        standing_in.append("torchvision")
+    torch.compile = _leave_eager
+    return [*standing_in, "torch.compile"]
+
+
+def bind_rotary_embedding() -> list[str]:
+    """Let a rotary embedding be constructed; to call once the model's modules are imported.
+
+    Apart from `install`, and with this one name in it, since other modules of SGLang look for a
+    vLLM while they are imported and would take another way if they found one.
+    """
+    import torch
+
+    if torch.cuda.is_available() or importlib.util.find_spec("vllm") is not None:
+        return []
+    package, ops = types.ModuleType("vllm"), types.ModuleType("vllm._custom_ops")
+    package.__path__, package.__spec__ = [], importlib.machinery.ModuleSpec("vllm", None)
+    ops.__spec__ = importlib.machinery.ModuleSpec("vllm._custom_ops", None)
+    vars(ops)["rotary_embedding"] = _refusing("vllm._custom_ops.rotary_embedding")
+    vars(package)["_custom_ops"] = ops
+    sys.modules["vllm"], sys.modules["vllm._custom_ops"] = package, ops
+    return ["vllm._custom_ops.rotary_embedding"]
+
+
+def from_tree(name: str, absent: int = BROKE) -> types.ModuleType:
+    """Import a module of SGLang from the tree under test, and from nowhere else.
+
+    ``absent`` is what its absence means: DOES_NOT_APPLY for the module that a probe is about, as
+    in a tree older than it; for one that only helps to look, that the probe no longer knows how.
+    Any other missing package is the environment's fault, and so is an SGLang from elsewhere.
+    """
+    root = os.path.realpath(os.path.join(tree(), "python", "sglang"))
+    try:
+        package = importlib.import_module("sglang")
+        if os.path.realpath(os.path.dirname(package.__file__ or "")) != root:
+            raise Answer(
+                BROKE, f"sglang comes from {package.__file__}, not from the tree at {root}"
+            )
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or "?"
+        # Asked for, or a package above it: moved or never there. Any other module of SGLang that is
+        # missing is a tree that does not hold together, which says nothing of the bug.
+        if missing.startswith("sglang.") and f"{name}.".startswith(f"{missing}."):
+            raise Answer(absent, f"this tree has no {missing}") from error
+        if missing.partition(".")[0] == "sglang":
+            raise Answer(BROKE, f"{name} imports {missing}, which this tree lacks") from error
+        raise Answer(
+            BROKE, f"the environment lacks the package {missing}, which {name} imports"
+        ) from error
+
+
+def in_tree(file: str | None) -> str:
+    """A file's path relative to the tree, as the answers name it."""
+    return os.path.relpath(os.path.realpath(file or "?"), os.path.realpath(tree()))
+
+
+def versions() -> dict[str, str]:
+    """The Python and the packages that an answer depends on."""
+    from importlib import metadata
+
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in ("torch", "triton", "transformers"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def _refusing(name: str) -> type:
+    """A class, since some names are subclassed or annotated with; calling it is refused."""
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise NotImplementedError(f"{name} is a stand-in, and this host cannot run it")
+
+    return type(name.rpartition(".")[2], (), {"__new__": refuse, "__module__": "verify.standins"})
+
+
+class _Hollow(types.ModuleType):
+    """A module in which every public name is there and refuses to be used."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # the import system and `inspect` ask for many of these
+            raise AttributeError(f"{self.__name__} (a stand-in) has no {name}")
+        value: Any
+        if name == "InterpolationMode":
+            value = enum.Enum(name, {mode: mode.lower() for mode in _RESAMPLING})
+        else:
+            value = _refusing(f"{self.__name__}.{name}")
+        setattr(self, name, value)
+        return value
+
+
+class _Torchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds torchvision and whatever is asked for below it, hollow."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: types.ModuleType | None = None,
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname.partition(".")[0] != "torchvision":
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        return _Hollow(spec.name)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Nothing to run: `_Hollow` makes each name when it is asked for."""
+
+
+def _leave_eager(model: Any = None, **_: Any) -> Any:
+    """torch.compile as a decorator, with or without arguments: the function as it is."""
+    return (lambda function: function) if model is None else model

@@ -1,0 +1,242 @@
+"""Tiny Gemma 4s, the world of one rank that SGLang builds them in, and a watch on their routing.
+
+Two layers of width 32: every module of the real ones is there, and nothing is worth measuring.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from unittest import mock
+
+from verify.standins import bind_rotary_embedding, from_tree, in_tree
+
+NUM_EXPERTS, TOP_K = 4, 2
+
+
+def text_config(**settings: Any) -> Any:
+    """A `Gemma4TextConfig`: dense, with ``num_experts: null`` as in the MTP assistants."""
+    from transformers import Gemma4TextConfig
+
+    given: dict[str, Any] = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "global_head_dim": 16,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "sliding_window": 8,
+        "max_position_embeddings": 64,
+        "hidden_size_per_layer_input": 0,
+        "vocab_size_per_layer_input": 0,
+    }
+    return Gemma4TextConfig(**{**given, **settings})
+
+
+def moe_text_config(**settings: Any) -> Any:
+    """The same with experts: the shape, though not the size, of 26B-A4B."""
+    given = {
+        "enable_moe_block": True,
+        "num_experts": NUM_EXPERTS,
+        "top_k_experts": TOP_K,
+        "moe_intermediate_size": 16,
+    }
+    return text_config(**{**given, **settings})
+
+
+def assistant_config() -> Any:
+    """The MTP assistant of a target of width 48."""
+    from transformers import Gemma4AssistantConfig
+
+    return Gemma4AssistantConfig(text_config=text_config().to_dict(), backbone_hidden_size=48)
+
+
+def one_rank() -> list[str]:
+    """Real process groups of SGLang, of world size 1, and settings for a server without a model.
+
+    To be called once the model's modules are imported. Gives the stand-ins it had to put up.
+    """
+    import torch
+
+    standing_in = bind_rotary_embedding()
+    cuda = torch.cuda.is_available()
+    _publish(device="cuda" if cuda else "cpu")
+    groups = from_tree("sglang.srt.distributed.parallel_state")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    backend = "nccl" if cuda else "gloo"
+    groups.init_distributed_environment(
+        world_size=1,
+        rank=0,
+        local_rank=0,
+        distributed_init_method=f"tcp://127.0.0.1:{port}",
+        backend=backend,
+    )
+    groups.initialize_model_parallel(backend=backend)
+    return standing_in
+
+
+def _publish(device: str) -> None:
+    """Settings, the way the tree at hand wants to be told them."""
+    arguments = from_tree("sglang.srt.server_args")
+    settings = arguments.ServerArgs(model_path="dummy", device=device)
+    if hasattr(settings, "resolve_once"):  # since 0.5.2x construction no longer resolves
+        settings.resolve_once()
+    try:
+        from sglang.srt.runtime_context import SpawnRanks, publish
+    except ModuleNotFoundError:
+        arguments.set_global_server_args_for_scheduler(settings)
+    else:
+        publish(settings, role="scheduler", ranks=SpawnRanks(world_rank=0))
+    utils = from_tree("sglang.srt.layers.moe.utils")
+    takes_settings = utils.initialize_moe_config.__code__.co_argcount > 0
+    utils.initialize_moe_config(*[settings] * takes_settings)
+
+
+# --- routing ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Routed:
+    """What one call of a routing function gave, and what it took."""
+
+    weights: Any
+    ids: Any
+    kernels: list[str]  # Triton launches, each as "name in file"
+    operations: list[str]  # PyTorch operations that compute, outside those launches
+
+    @property
+    def fused(self) -> bool:
+        return len(self.kernels) == 1 and not self.operations
+
+
+class Routing:
+    """`Gemma4MoE.routing_function` of the tree, of a tiny MoE layer, as its `TopK` would call it.
+
+    On a host without a GPU the logits say that they are on one (`is_cuda`), and nothing else about
+    them is changed: that is what the function asks before it takes its kernel, and Triton's
+    interpreter, for which `pick_device` has asked, then runs the kernel as written.
+    """
+
+    def __init__(self, experts: int, topk: int, seed: int = 0) -> None:
+        import torch
+
+        causal = from_tree("sglang.srt.models.gemma4_causal")
+        config = moe_text_config(num_experts=experts, top_k_experts=topk, moe_intermediate_size=8)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.topk, self.config = topk, config
+        self.layer = causal.Gemma4MoE(config.hidden_size, 0, config).to(self.device)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            self.layer.per_expert_scale.copy_(torch.rand(experts, generator=generator) + 0.5)
+        self.scale = self.layer.per_expert_scale.detach().cpu()
+        self._function = self.layer.topk.topk_config.custom_routing_function
+
+    def __call__(self, logits: Any, on_gpu: bool = True) -> Routed:
+        import torch
+
+        hidden = torch.zeros(logits.shape[0], self.config.hidden_size, device=self.device)
+        logits = logits.to(self.device)
+        if on_gpu and self.device == "cpu":
+            logits = logits.as_subclass(_says_cuda())
+        with torch.no_grad(), _watch() as (kernels, operations):
+            weights, ids = self._function(hidden, logits, self.topk, True)
+        plain = torch.Tensor
+        return Routed(
+            weights.as_subclass(plain).cpu(), ids.as_subclass(plain).cpu(), kernels, operations
+        )
+
+
+def pick_device() -> str:
+    """Have Triton's kernels compiled where there is a GPU, and interpreted where there is none.
+
+    To be called before anything is decorated with `triton.jit`. Gives which, for the answer.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        os.environ.pop("TRITON_INTERPRET", None)
+        return torch.cuda.get_device_name()
+    os.environ["TRITON_INTERPRET"] = "1"
+    return "Triton's interpreter"
+
+
+@cache
+def _says_cuda() -> type:
+    import torch
+
+    class SaysCuda(torch.Tensor):
+        """A CPU tensor that answers `is_cuda` with yes; what is computed from it is plain again."""
+
+        __torch_function__ = torch._C._disabled_torch_function_impl
+        is_cuda = property(lambda _: True)  # type: ignore[assignment]
+
+    return SaysCuda
+
+
+# Making, viewing and describing tensors, which launch nothing.
+_NO_WORK = (
+    "empty",
+    "new_empty",
+    "detach",
+    "alias",
+    "view",
+    "as_strided",
+    "slice",
+    "expand",
+    "lift",
+)
+
+
+@contextlib.contextmanager
+def _watch() -> Iterator[tuple[list[str], list[str]]]:
+    """Note each launch of a Triton kernel, and each operation of PyTorch beside them."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    kernels: list[str] = []
+    operations: list[str] = []
+    launching = False
+
+    class Note(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            name = func.overloadpacket.__name__
+            if not launching and not name.startswith(_NO_WORK):
+                operations.append(name)
+            return func(*args, **(kwargs or {}))
+
+    def noting(launch: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
+            nonlocal launching
+            code = inspect.unwrap(self.fn).__code__
+            kernels.append(f"{code.co_name} in {in_tree(code.co_filename)}")
+            outer, launching = launching, True
+            try:
+                return launch(self, *args, **kwargs)
+            finally:
+                launching = outer
+
+        return noted
+
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        from triton.runtime.interpreter import GridExecutor as launcher
+
+        method = "__call__"
+    else:
+        from triton.runtime.jit import JITFunction as launcher
+
+        method = "run"
+    with mock.patch.object(launcher, method, noting(getattr(launcher, method))), Note():
+        yield kernels, operations
