@@ -168,8 +168,8 @@ def _step_result(raw: Mapping[str, Any]) -> StepResult:
 def matrix(result: Result, missing: Mapping[str, str]) -> Matrix | None:
     """The proof of need, where probes ran on more than the series; None where they did not.
     ``missing`` are trees that could not be made, and why."""
-    asked = [one for one in result.steps if one.kind == "probe" and one.want is None]
-    if not asked:
+    asked = [one for one in result.steps if one.kind == "probe"]
+    if all(one.want is not None for one in asked):
         return None
     columns = tuple(dict.fromkeys(one.slug or "" for one in asked))
     trees = tuple(dict.fromkeys(one.tree for one in asked))
@@ -179,7 +179,7 @@ def matrix(result: Result, missing: Mapping[str, str]) -> Matrix | None:
         step = cells.get((tree, slug))
         if step is None:
             return None
-        return step.answer if step.outcome == "seen" and step.answer is not None else -1
+        return step.answer if step.answer in (0, 1, 77) else -1
 
     rows = tuple((tree, tuple(cell(tree, slug) for slug in columns)) for tree in trees)
     own = [str(one["slug"]) for one in result.about.get("patches", ())]

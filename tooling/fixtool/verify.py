@@ -103,7 +103,8 @@ def verify(
             )
     planned = make_plan(repository, settings, request, progress)
     about = planned.plan.about
-    folder = settings.state / "verify" / f"{about['line']}-{about['onto'][:12]}"
+    name = "-".join([about["line"], about["onto"][:12], *about["kinds"]])
+    folder = settings.state / "verify" / name
     private_folder(folder)
     with lock(folder / "lock", f"the evidence folder {folder}"), _scratch(folder) as place:
         write(planned.plan, place, planned.repo, planned.suite, progress, xz=False)

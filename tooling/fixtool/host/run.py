@@ -70,7 +70,9 @@ class Host:
         if self.plan.get("schema") != SCHEMA:
             raise Stop(4, f"plan.json has schema {self.plan.get('schema')!r}, this runner knows 1")
         self.token = f"{os.getpid()}-{time.time_ns()}"
-        self.lock = threading.Lock()
+        self.steps = [one for one in self.plan["steps"] if _wanted(one["name"], options.only)]
+        if options.only and not self.steps:
+            raise Stop(2, f"no step is named {', '.join(options.only)}")
         self.result: dict[str, Any] = {
             "schema": SCHEMA, "plan": self.plan["about"], "started": _now(), "finished": False,
             "environment": {}, "trees": {}, "steps": [],
@@ -106,7 +108,9 @@ class Host:
             self.site = self.work / "site"
             unpacking = threading.Thread(target=unpack, args=(archive, self.site))
             unpacking.start()
-        self.result["trees"] = lay_out(self.folder, self.work, self.plan["trees"])
+        used = {"base", *(one["tree"] for one in self.steps)}
+        trees = {name: tree for name, tree in self.plan["trees"].items() if name in used}
+        self.result["trees"] = lay_out(self.folder, self.work, trees)
         if unpacking is not None:
             unpacking.join()
             self._compile()
@@ -138,12 +142,9 @@ class Host:
     # -- steps -----------------------------------------------------------------------------
 
     def run(self) -> int:
-        steps = [one for one in self.plan["steps"] if _wanted(one["name"], self.options.only)]
-        if self.options.only and not steps:
-            raise Stop(2, f"no step is named {', '.join(self.options.only)}")
-        total = len(steps)
+        total = len(self.steps)
         self.save()
-        numbered = list(enumerate(steps, 1))
+        numbered = list(enumerate(self.steps, 1))
         for _, each in groupby(numbered, key=lambda one: one[1]["wave"]):
             wave = list(each)
             width = self.options.jobs or max(1, min(len(os.sched_getaffinity(0)), 8))
