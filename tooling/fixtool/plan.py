@@ -150,7 +150,9 @@ class Planner:
 
     def _kill(self, mutant: Mutant, tree: str, name: str, kind: str, want: tuple[int, ...]) -> None:
         check = self._suite.check(mutant.killer)
-        if check is None:
+        if mutant.killer.endswith(".py"):
+            self._add(_probe_step(Probe(mutant.patch, mutant.killer), name, kind, tree, want))
+        elif check is None:
             probe = next((one for one in self._probes if one.slug == mutant.patch), None)
             if probe is None:
                 raise Refused(f"mutant {mutant.name}: no line carries a patch {mutant.patch!r}")

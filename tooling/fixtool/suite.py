@@ -79,8 +79,9 @@ class Edit:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A small breakage of what ``patch`` does, and the check ("probe": that patch's probe) that
-    must notice. With ``undo``, it leaves the tree as though the fix had never been made."""
+    """A small breakage of what ``patch`` does, and the ``killer`` that must notice: a check's name,
+    "probe" for that patch's own, or a script's path. With ``undo``, it leaves the tree as though
+    the fix had never been made."""
 
     name: str
     patch: str
@@ -129,7 +130,9 @@ def read_suite(repository: PatchRepository) -> Suite:
         _script(folder, check.script, f"{folder / 'checks.toml'}: check {check.name!r}")
     known = {"probe", *(one.name for one in checks)}
     for mutant in mutants:
-        if mutant.killer not in known:
+        if mutant.killer.endswith(".py"):
+            _script(folder, mutant.killer, f"{folder / 'mutants'}: mutant {mutant.name!r}")
+        elif mutant.killer not in known:
             raise Refused(
                 f"mutant {mutant.name!r} names a killer that is no check: {mutant.killer!r}",
                 where=str(folder / "mutants"),

@@ -259,6 +259,7 @@ def checked(proved: Team) -> Team:
             for name, killer, find, to in (
                 ("dropped", "text", "line 20 fixed", "line 20"),
                 ("dropped-too", "probe", "line (20) fixed", r"line \1"),
+                ("by-path", "probes/twenty.py", "line 20 fixed", "line"),
                 ("misfit", "probe", "no such line", ""),
             )
         )
@@ -301,6 +302,11 @@ def test_mutants_are_killed_after_a_control(fixtool: Run, checked: Team) -> None
     blind = run_checks(fixtool, checked, "--mutants")
     assert blind["exit_code"] == 1
     assert {one["name"]: one["outcome"] for one in blind["steps"]}["mutant dropped"] == "failed"
+
+    probe(checked, "twenty", PROBE.format(mark="line 20 fixed").replace("else 1", "else 77"))
+    lenient = run_checks(fixtool, checked, "--mutants")  # one to which the mutant "does not apply"
+    assert lenient["exit_code"] == 1
+    assert {one["name"]: one["outcome"] for one in lenient["steps"]}["mutant dropped-too"] == "failed"  # fmt: skip
 
     (checked.root / "verify/marks.py").write_text('MARK = "?"\n')  # one that refuses everything
     harsh = run_checks(fixtool, checked, "--mutants")

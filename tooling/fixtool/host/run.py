@@ -80,7 +80,8 @@ class Host:
 
     def environment(self, tree: str) -> dict[str, str]:
         """What a step runs under. PYTHONDONTWRITEBYTECODE would have every server compile SGLang
-        anew, and bytecode must not land in the trees, whose files they share."""
+        anew. A bare host keeps the bytecode of everything in one folder of the run; elsewhere
+        installed packages have theirs beside them, and a prefix would hide it."""
         env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         place = self.work / "trees" / self.plan["trees"][tree]["folder"]
         paths = [place / "python", self.folder]
@@ -88,12 +89,13 @@ class Host:
             paths.append(self.site)
         env |= {
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
-            "PYTHONPYCACHEPREFIX": str(self.work / "pycache"),
             "PYTHONUNBUFFERED": "1",
             "FIXTOOL_TREE": str(place),
             "FIXTOOL_TREE_BLOBS": f"{place}.json",
             "FIXTOOL_SHARED": str(self.work / "shared"),
         }
+        if self.site is not None:
+            env["PYTHONPYCACHEPREFIX"] = str(self.work / "pycache")
         if self.options.model is not None:
             env["FIXTOOL_MODEL"] = self.options.model
         return env
@@ -203,7 +205,7 @@ class Host:
         if left:
             said += f" [{left} processes were left behind and stopped]"
         record["answer"] = status
-        became = outcome(status, step["want"])
+        became = outcome(status, step["want"], step["kind"])
         if _STOPPING.is_set() and became == "broke":
             became, said = "skipped", f"interrupted: {said}"
         return record | {"outcome": became, "said": said}
@@ -254,8 +256,9 @@ def _axe(process: subprocess.Popen[bytes], token: str, deadline: float) -> None:
         sweep(token)
 
 
-def outcome(answer: int | None, want: list[int] | None) -> str:
-    """What an exit code means: as wanted, not as wanted, or no answer at all."""
+def outcome(answer: int | None, want: list[int] | None, kind: str) -> str:
+    """What an exit code means: as wanted, not as wanted, or no answer at all. A mutant to which its
+    killer "does not apply" has survived."""
     if answer == 130:
         return "skipped"
     if answer == 4:
@@ -266,7 +269,7 @@ def outcome(answer: int | None, want: list[int] | None) -> str:
         return "seen"
     if answer in want:
         return "passed"
-    return "skipped" if answer == 77 else "failed"
+    return "skipped" if answer == 77 and kind in ("probe", "check") else "failed"
 
 
 def exit_code(steps: list[dict[str, Any]], *, require_gpu: bool) -> int:
