@@ -172,7 +172,7 @@ def matrix(result: Result, missing: Mapping[str, str]) -> Matrix | None:
     if all(one.want is not None for one in asked):
         return None
     columns = tuple(dict.fromkeys(one.slug or "" for one in asked))
-    trees = tuple(dict.fromkeys(one.tree for one in asked))
+    trees = sorted(dict.fromkeys(one.tree for one in asked), key=_place)
     cells = {(one.tree, one.slug): one for one in asked}
 
     def cell(tree: str, slug: str) -> int | None:
@@ -185,6 +185,11 @@ def matrix(result: Result, missing: Mapping[str, str]) -> Matrix | None:
     own = [str(one["slug"]) for one in result.about.get("patches", ())]
     proofs = tuple(_prove(result, slug, columns, slug in own, missing) for slug in columns)
     return Matrix(columns, rows, proofs)
+
+
+def _place(tree: str) -> int:
+    """Rows in the order of the argument: without, with each, with all, and backwards."""
+    return {BASE: 0, SERIES: 2}.get(tree, 1 if tree.startswith("+") else 3)
 
 
 def _prove(
