@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from fixtool.address import is_full_sha
 from fixtool.errors import ExitCode, Refused, UsageError
 from fixtool.host.run import SCHEMA
 from fixtool.suite import BASE, SERIES, alone, undone
@@ -72,6 +73,11 @@ class Result:
     def finished(self) -> bool:
         return self.ended is not None
 
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """The trees that could not be made, and why."""
+        return {one["name"]: one["why"] for one in self.about["missing"]}
+
     def count(self, outcome: str) -> int:
         return sum(one.outcome == outcome for one in self.steps)
 
@@ -125,18 +131,36 @@ def read_result(path: Path) -> Result:
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         raise _not_a_result(path, "its schema is not 1")
     try:
-        about, environment = dict(raw["plan"]), dict(raw["environment"])
-        for key in ("line", "base", "onto", "ref"):
-            if not isinstance(about[key], str):
-                raise TypeError(key)
-        steps = tuple(_step_result(one) for one in raw["steps"])
-        ended = str(raw["ended"]) if raw.get("finished") is True else None
-        return Result(
-            about, environment, {str(k): str(v) for k, v in raw["trees"].items()}, steps,
-            str(raw["started"]), ended, float(raw.get("prepare_seconds", 0)),
-        )  # fmt: skip
+        return _result(raw)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _not_a_result(path, f"{type(error).__name__}: {error}") from error
+
+
+def _result(raw: Mapping[str, Any]) -> Result:
+    """Raises one of the errors of a look at what is not there, or not what it should be."""
+    about, environment = dict(raw["plan"]), dict(raw["environment"])
+    for key in ("line", "ref", "source"):
+        _require(isinstance(about[key], str), key)
+    for key in ("base", "onto"):
+        _require(isinstance(about[key], str) and is_full_sha(about[key]), key)
+    for one in (*about["patches"], *about["missing"], *environment.get("gpus", ())):
+        _require(isinstance(one, dict), "a list of tables")
+    for key, fields in (("patches", ("slug", "sha256")), ("missing", ("name", "why"))):
+        _require(all(isinstance(one[f], str) for one in about[key] for f in fields), key)
+    _require(all(isinstance(one, str) for one in about["kinds"]), "kinds")
+    _require(all(isinstance(one["name"], str) for one in environment.get("gpus", ())), "gpus")
+    _require(isinstance(environment.get("packages", {}), dict), "packages")
+    return Result(
+        about, environment, {str(k): str(v) for k, v in raw["trees"].items()},
+        tuple(_step_result(one) for one in raw["steps"]), str(raw["started"]),
+        str(raw["ended"]) if raw.get("finished") is True else None,
+        float(raw.get("prepare_seconds", 0)),
+    )  # fmt: skip
+
+
+def _require(fits: bool, what: str) -> None:
+    if not fits:
+        raise TypeError(what)
 
 
 def _not_a_result(path: Path, why: str) -> Refused:
@@ -165,9 +189,8 @@ def _step_result(raw: Mapping[str, Any]) -> StepResult:
 # -- judging -------------------------------------------------------------------------------
 
 
-def matrix(result: Result, missing: Mapping[str, str]) -> Matrix | None:
-    """The proof of need, where probes ran on more than the series; None where they did not.
-    ``missing`` are trees that could not be made, and why."""
+def matrix(result: Result) -> Matrix | None:
+    """The proof of need, where probes ran on more than the series; None where they did not."""
     asked = [one for one in result.steps if one.kind == "probe"]
     if all(one.want is not None for one in asked):
         return None
@@ -182,8 +205,8 @@ def matrix(result: Result, missing: Mapping[str, str]) -> Matrix | None:
         return step.answer if step.answer in (0, 1, 77) else -1
 
     rows = tuple((tree, tuple(cell(tree, slug) for slug in columns)) for tree in trees)
-    own = [str(one["slug"]) for one in result.about.get("patches", ())]
-    proofs = tuple(_prove(result, slug, columns, slug in own, missing) for slug in columns)
+    own = [one["slug"] for one in result.about["patches"]]
+    proofs = tuple(_prove(result, slug, columns, slug in own) for slug in columns)
     return Matrix(columns, rows, proofs)
 
 
@@ -192,9 +215,7 @@ def _place(tree: str) -> int:
     return {BASE: 0, SERIES: 2}.get(tree, 1 if tree.startswith("+") else 3)
 
 
-def _prove(
-    result: Result, slug: str, columns: Sequence[str], own: bool, missing: Mapping[str, str]
-) -> PatchProof:
+def _prove(result: Result, slug: str, columns: Sequence[str], own: bool) -> PatchProof:
     def said(proof: Proof, why: str) -> PatchProof:
         return PatchProof(slug, proof, why)
 
@@ -216,13 +237,13 @@ def _prove(
             return said(Proof.UNPROVED, f"the fix was taken out, and its probe still says {back}")
         if at_home:
             return said(Proof.UNPROVED, "its probe says 0 on the base that the patch is to mend")
-        why = missing.get(undone(slug), "no undo was tried")
+        why = result.missing.get(undone(slug), "no undo was tried")
         return said(Proof.ABSENT, f"not present, and nothing here to take out ({why})")
     if not own:
         return said(Proof.PRESENT, "present, and this line has no patch for it")
     with_it = result.answer(slug, alone(slug))
     if with_it is None:
-        return said(Proof.CONFLICT, missing.get(alone(slug), "it has no tree"))
+        return said(Proof.CONFLICT, result.missing.get(alone(slug), "it has no tree"))
     if with_it != 0:
         return said(Proof.UNPROVED, f"with the patch alone, its probe still says {with_it}")
     if (whole := result.answer(slug, SERIES)) not in (0, None):

@@ -41,6 +41,7 @@ def say(text: str = "") -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Rows under ``columns``: drawn on a terminal, aligned and bare in a pipe."""
+    columns, *rows = ([printable(cell) for cell in row] for row in (columns, *rows))
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +66,6 @@ class Verified:
 
     result: Result
     matrix: Matrix | None
-    missing: Mapping[str, str]
     current: bool
     folder: Path | None
 
@@ -109,15 +108,12 @@ def verify(
     with lock(folder / "lock", f"the evidence folder {folder}"), _scratch(folder) as place:
         write(planned.plan, place, planned.repo, planned.suite, progress, xz=False)
         _run(python, place, folder, where, len(planned.plan.steps), progress)
-    missing = {one.name: one.why for one in planned.plan.missing}
-    return _judged(read_result(folder / "result.json"), missing, repository, folder)
+    return _judged(read_result(folder / "result.json"), repository, folder)
 
 
 def read(repository: PatchRepository, path: Path) -> Verified:
     """A result that came back from another host."""
-    result = read_result(path)
-    missing = {str(one["name"]): str(one["why"]) for one in result.about.get("missing", ())}
-    return _judged(result, missing, repository, None)
+    return _judged(read_result(path), repository, None)
 
 
 def make_plan(
@@ -193,14 +189,12 @@ def _digests(line: Line) -> list[dict[str, Any]]:
     ]
 
 
-def _judged(
-    result: Result, missing: Mapping[str, str], repository: PatchRepository, folder: Path | None
-) -> Verified:
+def _judged(result: Result, repository: PatchRepository, folder: Path | None) -> Verified:
     name = result.about["line"]
     current = name in repository.line_names and (
-        _digests(repository.line(name)) == list(result.about.get("patches", ()))
+        _digests(repository.line(name)) == list(result.about["patches"])
     )
-    return Verified(result, evidence.matrix(result, missing), missing, current, folder)
+    return Verified(result, evidence.matrix(result), current, folder)
 
 
 @contextmanager

@@ -408,6 +408,12 @@ def test_a_bundle_can_run_a_part_and_again(bundled: Path) -> None:
     assert on_host(bundled, "--only", "nothing").returncode == 2
 
 
+ABOUT = {
+    "line": "main", "ref": "v1.0", "source": "git", "base": "0" * 40, "onto": "0" * 40,
+    "patches": [], "missing": [], "kinds": [],
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -421,9 +427,28 @@ def test_a_bundle_can_run_a_part_and_again(bundled: Path) -> None:
             "TypeError",
         ),
         (
-            '{"schema": 1, "plan": {"line": "a", "base": "b", "onto": "c", "ref": "d"}, '
-            '"environment": {}, "trees": {}, "steps": [{"outcome": "passed"}]}',
+            json.dumps(
+                {
+                    "schema": 1,
+                    "plan": ABOUT,
+                    "environment": {},
+                    "trees": {},
+                    "steps": [{"outcome": "passed"}],
+                }
+            ),
             "KeyError",
+        ),
+        *(
+            (json.dumps({"schema": 1, "environment": {}, "trees": {}, "steps": [], **bad}), why)
+            for bad, why in (
+                ({"plan": {**ABOUT, "onto": "main"}}, "TypeError: onto"),
+                ({"plan": {**ABOUT, "patches": [1]}}, "a list of tables"),
+                ({"plan": {**ABOUT, "patches": [{"slug": 1}]}}, "TypeError"),
+                ({"plan": {**ABOUT, "missing": [{"name": "a"}]}}, "KeyError"),
+                ({"plan": {**ABOUT, "missing": None}}, "TypeError"),
+                ({"plan": ABOUT, "environment": {"gpus": ["x"]}}, "a list of tables"),
+                ({"plan": ABOUT, "environment": {"packages": []}}, "TypeError: packages"),
+            )
         ),
     ],
 )
@@ -436,6 +461,27 @@ def test_a_result_that_is_none(
     )
     assert found["exit_code"] == 1
     assert why in found["error"]["message"]
+
+
+def test_a_result_cannot_write_to_the_terminal(fixtool: Run, checked: Team, bundled: Path) -> None:
+    assert on_host(bundled).returncode == 0
+    text = (bundled / "result.json").read_text()
+    (bundled / "result.json").write_text(text.replace("+five", "+fi\\u001b[2Jve"))
+    ran = fixtool("verify", "--import", bundled / "result.json", "-v", "-C", checked.root)
+    assert "\x1b" not in ran.out + ran.err
+    assert "+fi\\x1b[2Jve" in ran.out
+
+
+def test_from_a_url_only_what_runs_is_fetched(fixtool: Run, proved: Team) -> None:
+    proved.upstream("config", "uploadpack.allowFilter", "true")
+    proved.upstream("config", "uploadpack.allowAnySHA1InWant", "true")
+    url = f"file://{proved.upstream.path}"
+    words = ["verify", "--prove", "--sglang-ref", "v1.0", "--source", url, "--python", PY]
+    found = document(fixtool(*words, "--json", "-C", proved.root))
+    assert set(proofs(found).values()) == {"proved"}
+    store = Git(found_store(found))
+    listed = store("rev-list", "--objects", "--missing=print", "--no-walk", found["onto"])
+    assert "?" + proved.upstream("rev-parse", "v1.0:README.txt") in listed  # not under python/
 
 
 def test_a_run_that_was_stopped_is_no_success(fixtool: Run, checked: Team, bundled: Path) -> None:
@@ -573,6 +619,6 @@ def test_tree_ids_are_gits(make_git: Callable[[str], Git]) -> None:
 def test_the_worst_decides(bundled: Path) -> None:
     assert on_host(bundled).returncode == 0
     result = read_result(bundled / "result.json")
-    judged = matrix(result, {})
+    judged = matrix(result)
     assert judged is not None
     assert {one.proof for one in judged.proofs} == {Proof.PROVED}

@@ -131,7 +131,7 @@ def _body(verified: Verified, kept: Path | None) -> dict[str, Any]:
         "current": verified.current,
         "environment": result.environment,
         "trees": result.trees,
-        "missing": [{"tree": tree, "why": why} for tree, why in verified.missing.items()],
+        "missing": [{"tree": tree, "why": why} for tree, why in result.missing.items()],
         "matrix": verified.matrix and {
             "columns": verified.matrix.columns,
             "rows": [{"tree": tree, "answers": cells} for tree, cells in verified.matrix.rows],
@@ -181,7 +181,7 @@ def _tell(verified: Verified, kept: Path | None, *, verbose: bool) -> None:
         ]  # fmt: skip
         report.table(("step", "outcome", "s", "MiB", "said"), cells)
         report.say()
-    for tree, why in verified.missing.items() if verbose else ():
+    for tree, why in result.missing.items() if verbose else ():
         report.say(f"no tree   {tree}: {report.printable(why)}")
     peak = max((one.memory_bytes or 0 for one in result.steps), default=0)
     report.say(
