@@ -112,8 +112,9 @@ def from_tree(name: str, absent: int = BROKE) -> types.ModuleType:
 
 
 def in_tree(file: str | None) -> str:
-    """A file's path relative to the tree, as the answers name it."""
-    return os.path.relpath(os.path.realpath(file or "?"), os.path.realpath(tree()))
+    """A file's path relative to the tree, as the answers name it. Not its real path: a folder that
+    is as the base has it is a link there."""
+    return os.path.relpath(os.path.abspath(file or "?"), os.path.abspath(tree()))
 
 
 def versions() -> dict[str, str]:

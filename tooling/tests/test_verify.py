@@ -616,6 +616,39 @@ def test_tree_ids_are_gits(make_git: Callable[[str], Git]) -> None:
     assert blob_id(b"a") == files["a.txt"][1]
 
 
+def test_a_tree_is_what_git_says_file_by_file(fixtool: Run, proved: Team, tmp_path: Path) -> None:
+    """Also where folders are links: a new file in a new folder, one deleted, one in a deep folder
+    beside folders that nothing changes in."""
+    git = proved.upstream
+    for name in ("python/a/b/c.py", "python/a/d.py", "python/e/f.py", "python/e/g/h.py"):
+        git.write(name, name)
+    git("tag", "--force", "v1.0", git.commit("more"))
+    proved.line("more", base=git("rev-parse", "v1.0"))
+    git("checkout", "--quiet", "--detach", "v1.0")
+    git.commit(
+        "deep\n\nWhy.\n\nProbe: probes/five.py\nDrop-When: never",
+        python__a__b__c_py="changed", python__new__folder__x_py="new", python__e__f_py=None,
+    )  # fmt: skip
+    from conftest import format_patch
+
+    proved.add("deep", format_patch(git), line="more")
+    words = ["verify", "--checks", "--line", "more", "--keep-trees", "--sglang-ref", "v1.0"]
+    found = document(
+        fixtool(*words, "--source", git.path, "--python", PY, "--json", "-C", proved.root)
+    )
+    series = Path(found["folder"]) / "trees/series"
+    ours = {
+        str((Path(at) / name).relative_to(series)): (Path(at) / name).read_text()
+        for at, _, names in os.walk(series, followlinks=True)
+        for name in names
+    }
+    store = Git(found_store(found))
+    theirs = store("ls-tree", "-r", "--name-only", found["tree"], "python").splitlines()
+    assert sorted(ours) == sorted(theirs)
+    assert all(store("show", f"{found['tree']}:{name}") == text.strip() for name, text in ours.items())  # fmt: skip
+    assert (series / "python/e/g").is_symlink()
+
+
 def test_the_worst_decides(bundled: Path) -> None:
     assert on_host(bundled).returncode == 0
     result = read_result(bundled / "result.json")

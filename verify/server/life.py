@@ -60,10 +60,10 @@ def read(folder: Path) -> Evidence:
 
 def strangers(evidence: Evidence, tree: Path, blobs: dict[str, str]) -> str | None:
     """What the server imported that is not of this tree, in a line; None if all of it is."""
-    root = Path(os.path.realpath(tree))
+    root = Path(os.path.abspath(tree))  # a folder of it may be a link to the base's
     for one in evidence.installed:
         sglang = one.get("sglang")
-        if not sglang or not Path(os.path.realpath(sglang)).is_relative_to(root):
+        if not sglang or not Path(os.path.abspath(sglang)).is_relative_to(root):
             return f"the server imported sglang from {sglang}, not from {root}"
         for part in ("caller", "kernel"):
             if (file := one.get(part)) is None:
@@ -100,7 +100,7 @@ def verdict(evidence: Evidence, tree: Path, blobs: dict[str, str], *, graphs: bo
     kernels = [one["kernel"] for one in evidence.installed if one.get("kernel")]
     if not kernels:
         return "gemma4_causal has no gemma4_fused_routing: this tree has no fused router"
-    root = Path(os.path.realpath(tree))
+    root = Path(os.path.abspath(tree))
     path = str(Path(kernels[0]["file"]).relative_to(root))
     if blobs and path not in blobs:
         return f"gemma4_fused_routing comes from {path}, which no patch of the line touches"

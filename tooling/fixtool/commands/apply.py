@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 def apply(
     ctx: typer.Context,
-    sglang_ref: Annotated[
-        str | None,
-        typer.Option("--sglang-ref", metavar="REF", help="A commit id, tag, branch or release."),
-    ] = None,
+    sglang_ref: options.SglangRef = None,
     source: options.Source = None,
     line: options.LineName = None,
     worktree: Annotated[

@@ -27,6 +27,10 @@ def _remember(ctx: typer.Context, wanted: bool) -> bool:
 Json = Annotated[
     bool, typer.Option("--json", callback=_remember, help="One JSON document on stdout.")
 ]
+SglangRef = Annotated[
+    str | None,
+    typer.Option("--sglang-ref", metavar="REF", help="A commit id, tag, branch or release."),
+]
 LineName = Annotated[
     str | None, typer.Option("--line", metavar="NAME", help="The line, by its folder's name.")
 ]

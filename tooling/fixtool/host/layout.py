@@ -1,4 +1,4 @@
-"""Trees on disk: one base unpacked, the others as links to its files plus their own, each compared
+"""Trees on disk: a base unpacked, the others as links to it plus files of their own, each compared
 with the git tree id that the plan names."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 
@@ -61,8 +61,8 @@ def archive_in(folder: Path, name: str) -> Path | None:
 
 
 def lay_out(folder: Path, work: Path, trees: dict[str, Any]) -> dict[str, str]:
-    """Every tree of the plan under ``work``/trees, the first from the archive, the others as links
-    to its files plus their own; each is then compared with the git tree id that the plan names."""
+    """Every tree of the plan under ``work``/trees, the base from the archive, and its git tree id
+    as laid out, which must be the plan's."""
     base = work / "trees" / trees["base"]["folder"]
     archive = archive_in(folder, "base")
     if archive is None:
@@ -101,15 +101,25 @@ def _overlay(
     changes: dict[str, list[str] | None],
     blobs: Path,
 ) -> None:
-    for path in files:
-        if path in changes:
-            continue
-        there = place / path
-        there.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(base / path, there, follow_symlinks=False)
-        except OSError:  # a file system without links
-            shutil.copy2(base / path, there, follow_symlinks=False)
+    """``place`` as the base with ``changes``. A folder that nothing changes in is a link to the
+    base's, bytecode and all: a hundred trees cost a hundred files each, not thousands."""
+    opened = {str(one) for path in changes for one in PurePosixPath(path).parents}
+
+    def graft(folder: str) -> None:
+        (place / folder).mkdir(parents=True, exist_ok=True)
+        for entry in os.scandir(base / folder):
+            path = entry.name if folder == "." else f"{folder}/{entry.name}"
+            if path in opened:
+                graft(path)
+            elif entry.is_dir(follow_symlinks=False):
+                (place / path).symlink_to(entry.path)
+            elif path not in changes:
+                try:
+                    os.link(entry.path, place / path, follow_symlinks=False)
+                except OSError:  # a file system without hard links
+                    shutil.copy2(entry.path, place / path, follow_symlinks=False)
+
+    graft(".")
     for path, change in changes.items():
         files.pop(path, None)
         if change is None:

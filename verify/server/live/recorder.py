@@ -124,7 +124,7 @@ def _of_file(path: str | None) -> dict[str, Any]:
     if path is None:
         return {"file": None, "blob": None}
     with open(path, "rb") as file:
-        return {"file": os.path.realpath(path), "blob": blob_id(file.read())}
+        return {"file": os.path.abspath(path), "blob": blob_id(file.read())}
 
 
 def _of_function(function: Any) -> dict[str, Any]:
