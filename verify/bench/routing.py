@@ -102,7 +102,7 @@ def empty_kernel() -> Routing:
     import triton
 
     @triton.jit
-    def nothing(_):
+    def nothing(pointer):
         pass
 
     return lambda logits, scale, topk: nothing[(1,)](scale, num_warps=1)
