@@ -10,8 +10,8 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from fixtool.errors import Refused, UsageError
-from fixtool.lint import errors_in
+from fixtool.errors import UsageError
+from fixtool.lint import require_well_formed
 from fixtool.progress import Progress
 from fixtool.replay import Replay, replay
 from fixtool.repo import Repo
@@ -60,12 +60,7 @@ def apply(
     """
     source, target = find_target(repository, settings, request, progress)
     choice = choose_line(repository, target, source.repo, request.line or settings.line)
-    if found := errors_in(choice.line):
-        raise Refused(
-            found[0].message,
-            where=found[0].where,
-            hint=f"{found[0].fix}; all findings: fixtool lint --line {choice.line.name}",
-        )
+    require_well_formed(choice.line)
     source.bring(target.commit, _paths(choice.line))
     result = replay(
         source.repo,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fixtool.errors import FixtoolError
+from fixtool.errors import FixtoolError, Refused
 from fixtool.patch import Patch, apply_on, export, unsafe_paths
 from fixtool.replay import depends_on
 from fixtool.repo import Repo
@@ -69,6 +69,16 @@ def lint(line: Line) -> tuple[Finding, ...]:
 def errors_in(line: Line) -> tuple[Finding, ...]:
     """What keeps a series from being applied at all."""
     return tuple(one for one in _findings(line) if one.level is Level.ERROR)
+
+
+def require_well_formed(line: Line) -> None:
+    """Raises Refused with the first error of ``line``, if it has any."""
+    if found := errors_in(line):
+        raise Refused(
+            found[0].message,
+            where=found[0].where,
+            hint=f"{found[0].fix}; all findings: fixtool lint --line {line.name}",
+        )
 
 
 def drift(repo: Repo, line: Line, base: str) -> tuple[Finding, ...]:

@@ -10,7 +10,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,7 @@ class Planner:
                 raise Refused(f"mutant {mutant.name}: no line carries a patch {mutant.patch!r}")
             self._add(_probe_step(probe, name, kind, tree, want))
         else:
-            quick = Check(**{**asdict(check), "args": (*check.args, "--fail-fast")})
+            quick = replace(check, args=(*check.args, "--fail-fast"))
             self._add(_check_step(quick, name, kind, tree, want))
 
     def _probe(self, probe: Probe, tree: str, want: tuple[int, ...] | None) -> None:

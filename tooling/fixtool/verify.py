@@ -21,7 +21,7 @@ from fixtool.apply import choose_line, find_target
 from fixtool.errors import CannotRun, ExitCode, Refused, UsageError
 from fixtool.evidence import Matrix, Result, read_result
 from fixtool.interpreter import absolute, run
-from fixtool.lint import errors_in
+from fixtool.lint import require_well_formed
 from fixtool.plan import Plan, Planner, write
 from fixtool.progress import Progress
 from fixtool.repo import Repo
@@ -126,11 +126,7 @@ def make_plan(
     )
     choice = choose_line(repository, target, source.repo, request.line or settings.line)
     line = choice.line
-    if found := errors_in(line):
-        raise Refused(
-            found[0].message, where=found[0].where,
-            hint=f"{found[0].fix}; all findings: fixtool lint --line {line.name}",
-        )  # fmt: skip
+    require_well_formed(line)
     source.bring(target.commit, ["python"])
     trees = Trees(
         source.repo, line, target.commit, suite,

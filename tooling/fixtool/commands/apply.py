@@ -120,7 +120,7 @@ def _tell(applied: Applied, built: BuiltWheel | None, *, verbose: bool, dry_run:
     )
     report.say()
     rows = [
-        (one.slug, one.verdict.value, (one.commit or "")[:12], report.printable(one.subject))
+        (one.slug, one.verdict.value, (one.commit or "")[:12], one.subject)
         for one in replay.patches
     ]
     report.table(("patch", "verdict", "commit", "subject"), rows)

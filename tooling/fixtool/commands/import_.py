@@ -77,9 +77,6 @@ def import_(
         report.print_document("import", ExitCode.OK, {"line": done.line, "folder": done.folder,
                                                       "patches": done.patches})  # fmt: skip
         return
-    rows = [
-        (p.slug, p.change.value, report.printable(p.subject), "; ".join(p.notes))
-        for p in done.patches
-    ]
+    rows = [(p.slug, p.change.value, p.subject, "; ".join(p.notes)) for p in done.patches]
     report.table(("patch", "change", "subject", "notes"), rows)
     report.say(f"{'would go' if dry_run else 'went'} into {done.folder}")

@@ -51,7 +51,7 @@ def list_(
             one.name,
             one.upstream.release or one.upstream.base[:12],
             patch.slug,
-            report.printable(patch.subject),
+            patch.subject,
             _forwarded(patch),
         )
         for one in lines

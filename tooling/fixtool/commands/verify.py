@@ -157,9 +157,7 @@ def _tell(verified: Verified, kept: Path | None, *, verbose: bool) -> None:
         rows = [(tree, *map(evidence.shown, cells)) for tree, cells in verified.matrix.rows]
         report.table(("tree", *verified.matrix.columns), rows)
         report.say()
-        proofs = [
-            (one.slug, one.proof.value, report.printable(one.why)) for one in verified.matrix.proofs
-        ]
+        proofs = [(one.slug, one.proof.value, one.why) for one in verified.matrix.proofs]
         report.table(("patch", "proof", "why"), proofs)
         report.say()
     told = {"seen", "passed"}  # of these, the matrix and the count of mutants have told
@@ -173,7 +171,7 @@ def _tell(verified: Verified, kept: Path | None, *, verbose: bool) -> None:
     if shown:
         cells = [
             (one.name, one.outcome, f"{one.seconds:.1f}", evidence.mebibytes(one),
-             report.printable(one.said)[:160])
+             one.said[:160])
             for one in shown
         ]  # fmt: skip
         report.table(("step", "outcome", "s", "MiB", "said"), cells)

@@ -259,8 +259,6 @@ def _axe(process: subprocess.Popen[bytes], token: str, deadline: float) -> None:
 def outcome(answer: int | None, want: list[int] | None, kind: str) -> str:
     """What an exit code means: as wanted, not as wanted, or no answer at all. A mutant to which its
     killer "does not apply" has survived."""
-    if answer == 130:
-        return "skipped"
     if answer == 4:
         return "cannot-run"
     if answer not in (0, 1, 77):
