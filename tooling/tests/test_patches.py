@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from fixtool.patch import export
 from fixtool.progress import Silence
 from fixtool.replay import Verdict, replay
 from fixtool.repo import Repo
-from fixtool.series import Line, PatchRepository, lock
+from fixtool.series import Line, PatchRepository
 from fixtool.settings import Settings
 from fixtool.source import Releases
 from fixtool.store import Store
@@ -38,7 +39,8 @@ def releases() -> Releases:
     """Real releases from the package index, brought once on this machine."""
     settings = Settings(state=REAL_CACHE / "state", cache=REAL_CACHE)
     settings.stores.mkdir(parents=True, exist_ok=True)
-    with lock(REAL_CACHE / "patches.lock", "the cache of the tests"):
+    with (REAL_CACHE / "releases.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # waits: the other worker may be bringing them
         source = Releases(settings, Silence())
         for name in RELEASES:
             release = OURS.line(name).upstream.release

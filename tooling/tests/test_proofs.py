@@ -48,7 +48,7 @@ def verify(fixtool: Callable[..., Ran]) -> Verify:
             given += ["--sglang-ref", f"v{release}", "--source", "pypi"]
             settings = Settings(state=REAL_CACHE / "state", cache=REAL_CACHE)
             settings.stores.mkdir(parents=True, exist_ok=True)
-            with (REAL_CACHE / "proofs.lock").open("w") as file:
+            with (REAL_CACHE / "releases.lock").open("w") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)  # the other worker may be bringing it too
                 Releases(settings, Silence()).release(release)
         return document(fixtool(*given, FIXTOOL_CACHE_DIR=str(REAL_CACHE), **places))
