@@ -12,65 +12,21 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from fixtool.errors import Refused
+from fixtool.hunks import all_of, conflicted, merged, place, same_blob, untouched
 from fixtool.objects import Merge
-from fixtool.patch import FilePatch, Hunk, Patch, apply_on
+from fixtool.patch import Patch, apply_on
 from fixtool.repo import Repo
 from fixtool.series import Line
+from fixtool.verdict import FAILED, FileResult, PatchResult, Verdict, read_result
 
 _CACHE_FORMAT = 3
 _CACHE_DAYS = 90
-
-
-class Verdict(StrEnum):
-    """What became of a patch, a file or a hunk."""
-
-    CLEAN = "clean"
-    OFFSET = "offset"  # applied, its lines had moved
-    MERGED = "merged"  # three-way
-    ABSORBED = "absorbed"  # the target has it already
-    PARTLY_ABSORBED = "partly-absorbed"
-    CONFLICT = "conflict"
-    BLOCKED = "blocked"  # fails only because an earlier patch did
-
-
-FAILED = frozenset({Verdict.CONFLICT, Verdict.BLOCKED})
-
-
-@dataclass(frozen=True)
-class HunkResult:
-    """``written_for`` is the line (1-based) of the patch's own base where the hunk begins, ``line``
-    that of the target, None where it has no place there; ``offset`` is how far they are apart."""
-
-    number: int
-    verdict: Verdict
-    written_for: int
-    line: int | None
-    offset: int | None
-
-
-@dataclass(frozen=True)
-class FileResult:
-    path: str
-    verdict: Verdict
-    hunks: tuple[HunkResult, ...]
-
-
-@dataclass(frozen=True)
-class PatchResult:
-    """``commit`` is None where the patch made none: absorbed, conflict, blocked."""
-
-    slug: str
-    subject: str
-    verdict: Verdict
-    commit: str | None
-    files: tuple[FileResult, ...]
-    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +47,18 @@ class Replay:
         return not any(one.verdict in FAILED for one in self.patches)
 
 
+@dataclass(frozen=True)
+class Decisions:
+    """What a replay is told instead of finding out, by slug: ``aside`` are patches that are not to
+    go in, with the verdict to give; ``resolved`` the trees that somebody's resolution made."""
+
+    aside: Mapping[str, tuple[Verdict, tuple[str, ...]]] = field(default_factory=dict)
+    resolved: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.aside or self.resolved)
+
+
 def replay(
     repo: Repo,
     line: Line,
@@ -98,23 +66,49 @@ def replay(
     *,
     base: Callable[[], str] | None = None,
     cache: Path | None = None,
+    decisions: Decisions | None = None,
 ) -> Replay:
     """Apply ``line`` to commit ``onto``.
 
     ``base`` brings the line's base commit into ``repo`` and returns it; it is called only when a
     three-way merge needs it. ``cache`` is a folder of verdicts by prefix; None does without.
     """
-    run = _Run(repo, line, onto, base or (lambda: line.upstream.base), cache)
+    decisions = decisions or Decisions()
+    if decisions:
+        cache = None  # its answers are upstream's and the series' alone
+    run = _Run(repo, line, onto, base or (lambda: line.upstream.base), cache, decisions)
     return run.whole_series()
+
+
+def on_own_base(repo: Repo, line: Line, slug: str, base: str) -> tuple[str, str]:
+    """A patch as a commit of its series on the line's own base, and that commit's parent; Refused
+    where the series does not apply to its own base."""
+    run = _Run(repo, line, base, lambda: base, None, Decisions())
+    position = [entry.slug for entry in line.entries].index(slug)
+    parent, own = run.own(position - 1), run.own(position)
+    if parent is None or own is None:
+        raise Refused(
+            f"{slug} does not apply to the base of its own line",
+            where=str(line.folder / f"{slug}.patch"),
+            hint="fixtool lint --drift",
+        )
+    return own, parent
 
 
 class _Run:
     """The state of one replay: the commit so far, and the series on its own base if needed."""
 
     def __init__(
-        self, repo: Repo, line: Line, onto: str, base: Callable[[], str], cache: Path | None
+        self,
+        repo: Repo,
+        line: Line,
+        onto: str,
+        base: Callable[[], str],
+        cache: Path | None,
+        decisions: Decisions,
     ) -> None:
         self.repo = repo
+        self.decisions = decisions
         self.line = line
         self.patches = line.patches
         self.onto = onto
@@ -146,13 +140,17 @@ class _Run:
 
     def _one(self, position: int, index: Path, before: Sequence[PatchResult]) -> PatchResult:
         patch = self.patches[position]
+        if aside := self.decisions.aside.get(patch.slug):
+            return PatchResult(patch.slug, patch.subject, aside[0], None, (), aside[1])
+        if tree := self.decisions.resolved.get(patch.slug):
+            return self._resolved(patch, tree, index)
         targets = self._target_files(patch)
         strict = self._strictly(patch, index)
         merge = None
-        if strict is not None and all(_same_blob(one, targets) for one in patch.files):
-            files = tuple(_untouched(one) for one in patch.files)
+        if strict is not None and all(same_blob(one, targets) for one in patch.files):
+            files = tuple(untouched(one) for one in patch.files)
         else:
-            files = tuple(_place(one, targets, self.repo) for one in patch.files)
+            files = tuple(place(one, targets, self.repo) for one in patch.files)
             if strict is None or any(one.verdict is not Verdict.CLEAN for one in files):
                 merge = self._three_way(position)
         result, tree = self._judge(patch, files, strict, merge, frozenset(targets))
@@ -166,6 +164,20 @@ class _Run:
         commit = self.repo.write_commit(patch.commit(tree, self.commit))
         self.commit, self.tree = commit, tree
         return replace(result, commit=commit)
+
+    def _resolved(self, patch: Patch, tree: str, index: Path) -> PatchResult:
+        """Somebody's resolution; one that changes nothing says that upstream has it all."""
+        self.repo.run("read-tree", tree, index=index)
+        if tree == self.tree:
+            why = "resolved by hand to what upstream has"
+            return PatchResult(patch.slug, patch.subject, Verdict.ABSORBED, None, (), (why,))
+        changed = self.repo.changes(self.tree, tree)
+        files = tuple(FileResult(one.path, Verdict.MERGED, ()) for one in changed)
+        self.tree = tree
+        self.commit = self.repo.write_commit(patch.commit(tree, self.commit))
+        return PatchResult(
+            patch.slug, patch.subject, Verdict.MERGED, self.commit, files, ("resolved by hand",)
+        )
 
     def _judge(
         self,
@@ -188,19 +200,19 @@ class _Run:
         if merge is None:
             return result(Verdict.CONFLICT, "does not apply to its own base either"), None
         if merge.conflicts:
-            files = tuple(_conflicted(one, merge.conflicts) for one in files)
+            files = tuple(conflicted(one, merge.conflicts) for one in files)
             evidence = [f"conflict in {', '.join(merge.conflicts)}"]
             if strict is not None:  # a twin of its place would take it; its own has changed
                 evidence.append("`git apply` alone would have put it in a wrong place")
             return result(Verdict.CONFLICT, *evidence), None
         if merge.tree == self.tree:
-            files = tuple(_all(one, Verdict.ABSORBED) for one in files)
+            files = tuple(all_of(one, Verdict.ABSORBED) for one in files)
             return result(Verdict.ABSORBED, "the three-way merge changes nothing"), merge.tree
         if strict == merge.tree:
             return result(Verdict.OFFSET), merge.tree
         changed = {one.path for one in self.repo.changes(self.tree, merge.tree)}
         same = present - changed
-        files = tuple(_merged(one, same) for one in files)
+        files = tuple(merged(one, same) for one in files)
         part = any(hunk.verdict is Verdict.ABSORBED for one in files for hunk in one.hunks) or any(
             one.verdict is Verdict.ABSORBED for one in files
         )
@@ -216,19 +228,19 @@ class _Run:
         return self.repo.write_tree(index)
 
     def _three_way(self, position: int) -> Merge | None:
-        own = self._on_own_base(position)
+        own = self.own(position)
         if own is None:
             return None
-        parent = self._on_own_base(position - 1)
+        parent = self.own(position - 1)
         assert parent is not None
         return self.repo.merge(parent, self.commit, own)
 
-    def _on_own_base(self, position: int) -> str | None:
+    def own(self, position: int) -> str | None:
         """The series up to ``position`` as commits on its base; None where it does not apply."""
         if position < 0:
             return self.base
         if position not in self._own:
-            parent = self._on_own_base(position - 1)
+            parent = self.own(position - 1)
             self._own[position] = parent and self._commit_on(parent, self.patches[position])
         return self._own[position]
 
@@ -260,116 +272,6 @@ def depends_on(patch: Patch) -> tuple[str, ...]:
     return tuple(slug for value in values for slug in value.replace(",", " ").split())
 
 
-# -- where hunks stand -----------------------------------------------------------------------
-
-
-def _same_blob(one: FilePatch, targets: dict[str, tuple[str, str]]) -> bool:
-    """Whether the target's file is the very one the patch was written against."""
-    if one.old_path is None:
-        return one.path not in targets
-    here = targets.get(one.old_path)
-    return here is not None and one.old_blob is not None and here[1].startswith(one.old_blob)
-
-
-def _untouched(one: FilePatch) -> FileResult:
-    hunks = tuple(
-        HunkResult(h.number, Verdict.CLEAN, h.old_start, h.old_start, 0) for h in one.hunks
-    )
-    return FileResult(one.path, Verdict.CLEAN, hunks)
-
-
-def _place(one: FilePatch, targets: dict[str, tuple[str, str]], repo: Repo) -> FileResult:
-    """Look for each hunk in the target's file: its old side (it can go in), else its new side (it
-    is there already), else nothing."""
-    here = targets.get(one.old_path or one.path)
-    if one.binary or not one.hunks or here is None:
-        fits = _same_blob(one, targets)
-        if here is None and one.old_path is not None:
-            hunks = tuple(_unplaced(h) for h in one.hunks)
-            return FileResult(one.path, Verdict.CONFLICT, hunks)
-        return FileResult(one.path, Verdict.CLEAN if fits else Verdict.CONFLICT, ())
-    text = next(iter(repo.read_blobs([here[1]]))).decode("utf-8", "surrogateescape")
-    lines = _lines(text)
-    shift = 0
-    hunks_found = []
-    for hunk in one.hunks:
-        placed = _find_hunk(hunk, lines, shift)
-        shift = placed.offset if placed.offset is not None else shift
-        hunks_found.append(placed)
-    return FileResult(one.path, _worst(hunks_found), tuple(hunks_found))
-
-
-def _lines(text: str) -> list[str]:
-    """Lines as git has them: only a newline ends one (str.splitlines cuts at form feeds too)."""
-    lines = [line + "\n" for line in text.split("\n")]
-    lines[-1] = lines[-1][:-1]
-    return lines if lines[-1] else lines[:-1]
-
-
-def _find_hunk(hunk: Hunk, lines: Sequence[str], shift: int) -> HunkResult:
-    at = _find(lines, hunk.before, hunk.old_start - 1 + shift)
-    if at is not None and hunk.before:
-        offset = at - (hunk.old_start - 1)
-        verdict = Verdict.OFFSET if offset else Verdict.CLEAN
-        return HunkResult(hunk.number, verdict, hunk.old_start, at + 1, offset)
-    at = _find(lines, hunk.after, hunk.new_start - 1 + shift)
-    if at is not None and hunk.after:
-        offset = at - (hunk.new_start - 1)
-        return HunkResult(hunk.number, Verdict.ABSORBED, hunk.old_start, at + 1, offset)
-    return _unplaced(hunk)
-
-
-def _unplaced(hunk: Hunk) -> HunkResult:
-    return HunkResult(hunk.number, Verdict.CONFLICT, hunk.old_start, None, None)
-
-
-def _find(lines: Sequence[str], wanted: Sequence[str], near: int) -> int | None:
-    """Where ``wanted`` stands in ``lines``, nearest to index ``near``."""
-    size = len(wanted)
-    places = (
-        at
-        for at in range(len(lines) - size + 1)
-        if lines[at] == wanted[0] and tuple(lines[at : at + size]) == tuple(wanted)
-    )
-    return min(places, key=lambda at: abs(at - near), default=None) if size else None
-
-
-def _worst(hunks: Sequence[HunkResult]) -> Verdict:
-    found = {hunk.verdict for hunk in hunks}
-    for verdict in (Verdict.CONFLICT, Verdict.MERGED):
-        if verdict in found:
-            return verdict
-    if Verdict.ABSORBED in found:
-        return Verdict.ABSORBED if found == {Verdict.ABSORBED} else Verdict.PARTLY_ABSORBED
-    return Verdict.OFFSET if Verdict.OFFSET in found else Verdict.CLEAN
-
-
-def _all(one: FileResult, verdict: Verdict) -> FileResult:
-    hunks = tuple(replace(h, verdict=verdict) for h in one.hunks)
-    return FileResult(one.path, verdict, hunks)
-
-
-def _merged(one: FileResult, same: frozenset[str]) -> FileResult:
-    """After a clean merge no hunk is in conflict: one with no place of its own was merged (near a
-    change of upstream's, or in a file that moved). ``same`` are paths the merge left as they were.
-    """
-    if one.path in same:
-        return _all(one, Verdict.ABSORBED)
-    hunks = tuple(
-        replace(h, verdict=Verdict.MERGED) if h.verdict is Verdict.CONFLICT else h
-        for h in one.hunks
-    )
-    return FileResult(one.path, _worst(hunks) if hunks else Verdict.MERGED, hunks)
-
-
-def _conflicted(one: FileResult, conflicts: Sequence[str]) -> FileResult:
-    """Hunks without a place are what the conflict is about, in the files that git names; hunks in
-    other files were merged."""
-    if one.path in conflicts:
-        return FileResult(one.path, Verdict.CONFLICT, one.hunks)
-    return _merged(one, frozenset())
-
-
 # -- the prefix cache ------------------------------------------------------------------------
 
 
@@ -394,7 +296,7 @@ class _Prefix:
             return results
         for key in self.keys:
             try:
-                results.append(_read_result((self.folder / f"{key}.json").read_text("utf-8")))
+                results.append(read_result((self.folder / f"{key}.json").read_text("utf-8")))
             except (OSError, ValueError, KeyError, TypeError):
                 break
         while results and not repo.has(*(one.commit for one in results if one.commit)):
@@ -425,19 +327,3 @@ class _Prefix:
         for path in self.folder.iterdir():
             if path.stat().st_mtime < oldest:
                 path.unlink(missing_ok=True)
-
-
-def _read_result(text: str) -> PatchResult:
-    data = json.loads(text)
-    files = tuple(
-        FileResult(
-            one["path"],
-            Verdict(one["verdict"]),
-            tuple(HunkResult(**{**h, "verdict": Verdict(h["verdict"])}) for h in one["hunks"]),
-        )
-        for one in data["files"]
-    )
-    return PatchResult(
-        data["slug"], data["subject"], Verdict(data["verdict"]), data["commit"], files,
-        tuple(data["evidence"]),
-    )  # fmt: skip

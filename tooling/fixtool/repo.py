@@ -298,6 +298,14 @@ class Repo:
             return None
         return int(self.run("rev-list", "--count", f"{ancestor}..{commit}").text)
 
+    def sizes(self, blobs: Sequence[str]) -> dict[str, int]:
+        """``blob id -> bytes``, from one process."""
+        if not blobs:
+            return {}
+        asked = "\n".join(blobs).encode() + b"\n"
+        out = self.run("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=asked)
+        return {blob: int(size) for blob, size in map(str.split, out.text.splitlines())}
+
     # -- writing objects -------------------------------------------------------------------
 
     @contextmanager
@@ -316,6 +324,33 @@ class Repo:
     def write_tree(self, index: Path) -> str:
         # Without --missing-ok, git looks every blob up, and a partial clone fetches the whole tree.
         return self.run("write-tree", "--missing-ok", index=index).text
+
+    def write_trees(self, contents: Sequence[Mapping[str, tuple[str, str]]]) -> list[str]:
+        """Store trees of ``path -> (mode, blob id)``: one process for each depth of folders,
+        however many trees. The blobs need not be here."""
+        folders: dict[tuple[int, str], dict[str, str]] = {}  # (which, folder) -> name -> entry
+        for which, files in enumerate(contents):
+            folders.setdefault((which, ""), {})
+            for path, (mode, blob) in files.items():
+                parts = path.split("/")
+                for depth in range(1, len(parts)):
+                    folders.setdefault((which, "/".join(parts[:depth])), {})
+                kind = "commit" if mode == "160000" else "blob"
+                place = folders[which, "/".join(parts[:-1])]
+                place[parts[-1]] = f"{mode} {kind} {blob}\t{parts[-1]}"
+        deepest = max((_depth(folder) for _, folder in folders), default=0)
+        made: dict[tuple[int, str], str] = {}
+        for depth in range(deepest, -1, -1):
+            level = [one for one in folders if _depth(one[1]) == depth]
+            lists = ["".join(f"{entry}\0" for entry in folders[one].values()) for one in level]
+            text = "\0".join(lists).encode("utf-8", "surrogateescape")
+            ids = self.run("mktree", "-z", "--missing", "--batch", stdin=text + b"\0").text.split()
+            for (which, folder), tree in zip(level, ids, strict=True):
+                made[which, folder] = tree
+                if folder:
+                    parent, _, name = folder.rpartition("/")
+                    folders[which, parent][name] = f"040000 tree {tree}\t{name}"
+        return [made[which, ""] for which in range(len(contents))]
 
     def write_commit(self, commit: Commit) -> str:
         """Store a commit, byte for byte as given: no cleanup, no signature, no user identity."""
@@ -375,6 +410,10 @@ class Repo:
 
     def head(self) -> str | None:
         return self.commit_id("HEAD")
+
+
+def _depth(folder: str) -> int:
+    return folder.count("/") + 1 if folder else 0
 
 
 def _check_version() -> None:

@@ -13,10 +13,11 @@ from functools import cached_property
 from fixtool.errors import CannotRun, Refused
 from fixtool.host.layout import blob_id, tree_id
 from fixtool.objects import MACHINE, ZERO, Commit
-from fixtool.replay import FAILED, Replay, Verdict, depends_on, replay
+from fixtool.replay import Replay, depends_on, replay
 from fixtool.repo import Repo
 from fixtool.series import Line
 from fixtool.suite import BASE, SERIES, Mutant, Suite, alone, undone
+from fixtool.verdict import FAILED, Verdict
 
 PYTHON = "python"
 """The folder of an SGLang tree that a process imports from; nothing else is laid out."""

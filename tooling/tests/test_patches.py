@@ -16,7 +16,8 @@ from conftest import Git
 from fixtool.lint import drift, lint
 from fixtool.patch import export
 from fixtool.progress import Silence
-from fixtool.replay import Verdict, replay
+from fixtool.replay import replay
+from fixtool.verdict import Verdict
 from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository
 from fixtool.settings import Settings

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from conftest import NUMBERS, Git, Team
-from fixtool.replay import Replay, Verdict, replay
+from fixtool.replay import Replay, replay
+from fixtool.verdict import Verdict
 from fixtool.series import PatchRepository
 
 

@@ -15,7 +15,7 @@ from fixtool.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from fixtool.apply import Applied
     from fixtool.build import BuiltWheel
-    from fixtool.replay import PatchResult
+    from fixtool.verdict import PatchResult
 
 
 def apply(
