@@ -54,10 +54,12 @@ def export(
     output: Path | None = None,
     remove_missing: bool = False,
     dry_run: bool = False,
+    only: str | None = None,
 ) -> Exported:
     """Write the commits of a work tree, from its base to HEAD, to their line, or to ``output``.
 
-    A patch whose commit is the one that `apply` made keeps its exact bytes. Raises Refused where
+    A patch whose commit is the one that `apply` made keeps its exact bytes. ``only`` writes that
+    patch's file and no other. Raises Refused where
     the tree is dirty (the change would be lost), where a patch of the series has no commit any
     more, and where the work tree is on another base than the line.
     """
@@ -65,8 +67,9 @@ def export(
     with nullcontext() if dry_run else writing(repository):
         line = repository.line(record.line)
         return _export(
-            line, tree, record, output=output, remove_missing=remove_missing, dry_run=dry_run
-        )
+            line, tree, record, output=output, remove_missing=remove_missing, dry_run=dry_run,
+            only=only and line.find(only).slug,
+        )  # fmt: skip
 
 
 def _export(
@@ -77,6 +80,7 @@ def _export(
     output: Path | None,
     remove_missing: bool,
     dry_run: bool,
+    only: str | None,
 ) -> Exported:
     at_base = record.onto == line.upstream.base
     if output is None and not at_base:
@@ -116,6 +120,13 @@ def _export(
     series = series_text(line, [*slugs, *still])
     files["series"] = series
     series_changed = series != (line.folder / "series").read_bytes()
+    if only:
+        commit = next(c for c, slug in zip(commits, slugs, strict=True) if slug == only)
+        if not dry_run:
+            rewrite(folder, {f"{only}.patch": files[f"{only}.patch"]})
+            write_record(tree, replace(record, commits={**record.commits, only: commit}))
+        chosen = tuple(one for one in changes if one.slug == only)
+        return Exported(line.name, folder, chosen, False)
     if not dry_run:
         rewrite(folder, files, frozenset(f"{slug}.patch" for slug in missing))
         if output is None and commits:  # saved: the next apply may move this work tree on

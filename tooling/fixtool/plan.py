@@ -88,6 +88,13 @@ class Planner:
                 if probe.slug in columns:
                     self._probe(probe, tree, None)
 
+    def ask(self) -> None:
+        """Every probe of the line on the base alone: which patches are needed there?"""
+        own = {entry.slug for entry in self.line.entries}
+        for probe in self._probes:
+            if probe.slug in own:
+                self._probe(probe, BASE, None)
+
     def check(self) -> None:
         """Every probe of the line on the series, and every check that is for this line."""
         own = {entry.slug for entry in self.line.entries}

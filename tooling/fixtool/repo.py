@@ -227,6 +227,18 @@ class Repo:
         )  # fmt: skip
         return b"missing" not in out.stdout
 
+    def lacks(self, objects: Iterable[str]) -> set[str]:
+        """Those of ``objects`` that are not here now, found without fetching any (`cat-file` of an
+        old git would fetch each)."""
+        wanted = sorted(set(objects))
+        if not wanted:
+            return set()
+        out = self.run(
+            "rev-list", "--objects", "--no-object-names", "--missing=print", "--no-walk", "--stdin",
+            stdin="\n".join(wanted).encode() + b"\n",
+        )  # fmt: skip
+        return {line[1:] for line in out.text.splitlines() if line.startswith("?")}
+
     def read_blobs(self, ids: Sequence[str]) -> Iterator[bytes]:
         """The contents of ``ids``, in order, from one process."""
         if not ids:

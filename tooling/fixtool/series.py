@@ -49,10 +49,11 @@ class Entry:
 
     slug: str
     line_number: int
+    folder: str = ""  # below the line's: `shelf/` for one that comes back from there
 
     @property
     def file_name(self) -> str:
-        return self.slug + _SUFFIX
+        return f"{self.folder}{self.slug}{_SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,11 @@ def _upstream(path: Path) -> Upstream:
     )
 
 
+def why_of(folder: Path) -> str:
+    """Why a line exists, as its ``upstream.toml`` says."""
+    return str(tomllib.loads((folder / "upstream.toml").read_text("utf-8")).get("why", ""))
+
+
 def upstream_toml(upstream: Upstream, why: str) -> str:
     """The text of an ``upstream.toml``."""
     pairs = {"why": why, "url": upstream.url, "release": upstream.release, "base": upstream.base,
@@ -198,6 +204,7 @@ def rewrite(
     folder: Path, files: Mapping[str, bytes], remove: frozenset[str] = frozenset()
 ) -> list[str]:
     """Write ``files`` into line ``folder``, take ``remove`` away; return the names that changed.
+    A name may lie in a folder of the line: ``shelf/a.patch``.
 
     The new folder is built beside the old one and swapped in, so a killed run leaves the old line
     or the new one; files whose bytes are the same keep their inode and time.
@@ -220,7 +227,10 @@ def rewrite(
                     os.link(old, staging / old.name)
                 else:
                     shutil.copytree(old, staging / old.name, symlinks=True)
+        for name in gone:
+            (staging / name).unlink(missing_ok=True)
         for name in changed:
+            (staging / name).parent.mkdir(exist_ok=True, parents=True)
             _write_durably(staging / name, files[name])
         if folder.exists():
             _swap(staging, folder)

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -48,7 +49,9 @@ class Target:
 
 class Source(Protocol):
     """``repo`` is the store; its methods raise CannotRun with the command that would work instead.
-    ``bring`` makes files of a commit readable (no ``paths``: all), in one request at most."""
+    ``bring`` makes files of a commit readable (no ``paths``: all), in one request at most;
+    ``bring_history`` the commits that lead from ``start``, made on the day ``since``, to ``end``;
+    ``bring_blobs`` files by their ids."""
 
     name: str
     repo: Store
@@ -58,6 +61,10 @@ class Source(Protocol):
     def ensure(self, commit: str) -> str: ...
 
     def bring(self, commit: str, paths: Sequence[str]) -> None: ...
+
+    def bring_history(self, start: str, end: str, since: str) -> None: ...
+
+    def bring_blobs(self, blobs: Sequence[str]) -> None: ...
 
 
 def version_of(ref: str) -> str | None:
@@ -123,6 +130,17 @@ class Local:
                 "or use --source git",
             )
 
+    def bring_history(self, start: str, end: str, since: str) -> None:
+        """All that there is is here."""
+
+    def bring_blobs(self, blobs: Sequence[str]) -> None:
+        if self.repo.lacks(blobs):
+            raise CannotRun(
+                f"{self.name} is a partial clone and lacks files of upstream's history",
+                where=self.name,
+                hint="use --source git, or a full clone",
+            )
+
 
 class Remote:
     """A repository that git reaches over a URL. Only the wanted commits are fetched, one deep and
@@ -174,6 +192,29 @@ class Remote:
                 f"{without_login(out.complaint)}",
                 where=self.url,
                 hint=_elsewhere(commit),
+            )
+
+    def bring_history(self, start: str, end: str, since: str) -> None:
+        if self.repo.ahead_by(start, end) is not None:
+            return
+        day = date.fromisoformat(since) - timedelta(days=2)  # time zones, and clocks that were off
+        with self._progress.task(f"fetching upstream's history since {day}"):
+            out = self.repo.fetch_history(self.url, [start, end], day.isoformat())
+        if out.status != 0:
+            raise CannotRun(
+                f"cannot fetch the history of {end[:12]} from {self.url}: "
+                f"{without_login(out.complaint)}",
+                where=self.url,
+                hint=_elsewhere(end),
+            )
+
+    def bring_blobs(self, blobs: Sequence[str]) -> None:
+        with self._progress.task(f"fetching files of {self.url}'s history"):
+            out = self.repo.fetch_blobs(self.repo.lacks(blobs))
+        if out.status != 0:
+            raise CannotRun(
+                f"cannot fetch files from {self.url}: {without_login(out.complaint)}",
+                where=self.url,
             )
 
     def _look_up(self, ref: str) -> str:
@@ -235,6 +276,12 @@ class Releases:
         return commit
 
     def bring(self, commit: str, paths: Sequence[str]) -> None:
+        """A release is here whole."""
+
+    def bring_history(self, start: str, end: str, since: str) -> None:  # noqa: ARG002
+        raise UsageError("releases on the package index have no history between them")
+
+    def bring_blobs(self, blobs: Sequence[str]) -> None:
         """A release is here whole."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from fixtool.address import public_url, without_login
@@ -103,7 +103,21 @@ class Store(Repo):
     def fetch_files(self, commit: str, *paths: str) -> Output:
         """Fetch the files of ``commit``, all or under ``paths``, that are not here: in one request,
         from where the last fetch went. The status is the caller's to judge."""
-        missing = self.missing_files(commit, *paths)
+        return self.fetch_blobs(self.missing_files(commit, *paths))
+
+    def fetch_history(self, url: str, wants: Sequence[str], since: str) -> Output:
+        """Fetch ``wants`` with the commits after the day ``since`` (ISO 8601) that lead to them,
+        without blobs. The status is the caller's to judge."""
+        self._promise(url)
+        return self.run(
+            "-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
+            f"--shallow-since={since}", "--filter=blob:none", "--no-auto-maintenance",
+            "--end-of-options", "origin", *wants, accept=None,
+        )  # fmt: skip
+
+    def fetch_blobs(self, missing: Iterable[str]) -> Output:
+        """Fetch blobs by their ids, in one request, from where the last fetch went."""
+        missing = set(missing)
         if not missing:
             return Output(0, b"", "")
         return self.run(

@@ -31,13 +31,14 @@ from fixtool.source import bring_base
 from fixtool.suite import Suite, probes, read_suite
 from fixtool.trees import Trees
 
-CHECKS, PROVE, MUTANTS = "checks", "prove", "mutants"
+CHECKS, PROVE, MUTANTS, ASK = "checks", "prove", "mutants", "ask"
 _PATIENCE = 30  # seconds that a runner has to stop its servers
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; ``kinds`` of CHECKS, PROVE, MUTANTS."""
+    """What the user asked for; ``kinds`` of CHECKS, PROVE, MUTANTS; ASK asks the probes on the
+    base alone."""
 
     ref: str | None = None
     source: str | None = None
@@ -136,6 +137,8 @@ def make_plan(
     with progress.task("making trees"):
         if CHECKS in request.kinds:
             planner.check()
+        if ASK in request.kinds:
+            planner.ask()
         if PROVE in request.kinds:
             planner.prove()
         if MUTANTS in request.kinds:

@@ -326,7 +326,7 @@ def _staging(store: Repo, folder: Path) -> Iterator[Path]:
     try:
         yield staging
     except BaseException:
-        _remove(store, staging)
+        remove(store, staging)
         raise
 
 
@@ -334,10 +334,11 @@ def _clear_staging(store: Repo, folder: Path) -> None:
     """Take away what a killed run left; the caller holds the lock, so nobody is filling it."""
     if folder.parent.exists():
         for left in folder.parent.glob(f".{folder.name}.fixtool-*"):
-            _remove(store, left)
+            remove(store, left)
 
 
-def _remove(store: Repo, staging: Path) -> None:
+def remove(store: Repo, staging: Path) -> None:
+    """Take a work tree of fixtool's away, with all that is in it."""
     shutil.rmtree(staging, ignore_errors=True)
     _forget(store, staging)
 

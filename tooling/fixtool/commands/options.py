@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,10 @@ import typer
 from fixtool.errors import UsageError
 
 if TYPE_CHECKING:
+    from fixtool.progress import Progress
     from fixtool.series import Line, PatchRepository
     from fixtool.settings import Settings
+    from fixtool.store import Store
 
 Directory = Annotated[
     Path | None,
@@ -52,6 +55,32 @@ def start(ctx: typer.Context, directory: Path | None) -> tuple[PatchRepository, 
         raise UsageError(f"-C {here}: no such directory")
     repository = PatchRepository.find(here.resolve())
     return repository, load(repository.root)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A store that holds a line's own base."""
+
+    repo: Store
+    base: str
+
+
+def open_base(
+    settings: Settings,
+    line: Line,
+    source: str | None,
+    progress: Progress,
+) -> Place:
+    """Where the base of ``line`` and the files that its series touches can be read."""
+    from fixtool.source import bring_base, open_source
+
+    upstream = line.upstream
+    name = source or ("pypi" if upstream.release else settings.source)
+    place = open_source(name, settings, settings.url or upstream.url, progress, [upstream.base])
+    base = bring_base(place, upstream, settings, progress)
+    files = [one for patch in line.patches for one in patch.files]
+    place.bring(base, sorted({p for one in files for p in (one.old_path, one.new_path) if p}))
+    return Place(place.repo, base)
 
 
 def pick_line(repository: PatchRepository, settings: Settings, wanted: str | None) -> Line:

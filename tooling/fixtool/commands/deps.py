@@ -1,0 +1,46 @@
+"""fixtool deps"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fixtool import report
+from fixtool.commands import options
+from fixtool.errors import ExitCode
+
+
+def deps(
+    ctx: typer.Context,
+    slugs: Annotated[list[str] | None, typer.Argument(metavar="[SLUG...]")] = None,
+    source: options.Source = None,
+    line: options.LineName = None,
+    directory: options.Directory = None,
+    json: options.Json = False,
+) -> None:
+    """Say which earlier patches each one needs, and what breaks if it goes, by applying them.
+
+    Example: fixtool deps --line b0ce16d0c
+    """
+    from fixtool.deps import dependencies
+
+    repository, settings = options.start(ctx, directory)
+    chosen = options.pick_line(repository, settings, line)
+    wanted = {chosen.find(slug).slug for slug in slugs or ()}
+    place = options.open_base(settings, chosen, source, report.progress(quiet=json))
+    found = [
+        one
+        for one in dependencies(place.repo, chosen, place.base)
+        if not wanted or one.slug in wanted
+    ]
+    if json:
+        report.print_document("deps", ExitCode.OK, {"line": chosen.name, "patches": found})
+        return
+    report.table(
+        ("patch", "needs, by its text", "needs, as it says", "without it, these break"),
+        [
+            (one.slug, ", ".join(one.derived), ", ".join(one.declared), ", ".join(one.breaks))
+            for one in found
+        ],
+    )

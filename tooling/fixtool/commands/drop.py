@@ -1,0 +1,40 @@
+"""fixtool drop"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fixtool import report
+from fixtool.commands import options
+from fixtool.errors import ExitCode
+
+
+def drop(
+    ctx: typer.Context,
+    slug: Annotated[str, typer.Argument(metavar="SLUG")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why it can go.")],
+    source: options.Source = None,
+    line: options.LineName = None,
+    directory: options.Directory = None,
+    json: options.Json = False,
+) -> None:
+    """Take a patch out of a line; its file stays on the line's shelf, with the reason.
+
+    Example: fixtool drop gemma4-mtp-pp-group --reason "upstream sets it since #26026"
+    """
+    from fixtool.drop import drop as run
+
+    repository, settings = options.start(ctx, directory)
+    chosen = options.pick_line(repository, settings, line)
+    place = options.open_base(settings, chosen, source, report.progress(quiet=json))
+    done = run(repository, chosen, place.repo, place.base, slug, reason)
+    if json:
+        report.print_document("drop", ExitCode.OK, {"dropped": done})
+        return
+    report.say(f"dropped   {done.slug} from {done.line}; it lies in {done.file}")
+    for one in done.rewritten:
+        report.say(f"rewritten {one}")
+    if done.committed:
+        report.say(f"committed {done.committed[:12]} in the patch repository")

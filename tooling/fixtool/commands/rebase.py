@@ -1,0 +1,244 @@
+"""fixtool rebase"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fixtool import report
+from fixtool.commands import options
+from fixtool.commands.build import Python
+from fixtool.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from fixtool.rebase import Ask
+    from fixtool.series import PatchRepository
+    from fixtool.settings import Settings
+    from fixtool.settle import Outcome, Rebased
+
+
+def rebase(
+    ctx: typer.Context,
+    onto: Annotated[
+        str | None,
+        typer.Option("--onto", metavar="REF", help="A commit id, tag, branch or release."),
+    ] = None,
+    go_on: Annotated[
+        bool, typer.Option("--continue", help="Go on: the conflict is resolved.")
+    ] = False,
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Go on without the patch: it stays, on the shelf.")
+    ] = False,
+    abort: Annotated[
+        bool, typer.Option("--abort", help="End a rebase that waits; nothing has changed.")
+    ] = False,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why, with --skip.")
+    ] = "skipped by hand",
+    new_line: Annotated[
+        str | None,
+        typer.Option("--new-line", metavar="NAME", help="Start another line; leave this as it is."),
+    ] = None,
+    accept_resolutions: Annotated[
+        bool,
+        typer.Option("--accept-resolutions", help="Take remembered resolutions without a look."),
+    ] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask each patch's own probe whether its bug is there.")
+    ] = False,
+    python: Python = None,
+    source: options.Source = None,
+    line: options.LineName = None,
+    dry_run: options.DryRun = False,
+    directory: options.Directory = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Move a line onto another commit: what upstream has is dropped, what moved is rewritten.
+
+    A conflict leaves patches/ as it is and a work tree to resolve it in; then --continue, --skip or
+    --abort.
+
+    Example: fixtool rebase --onto main
+    """
+    from fixtool import parked
+    from fixtool import rebase as core
+
+    chosen = [name for name, on in (("--onto", onto), ("--continue", go_on), ("--skip", skip),
+                                    ("--abort", abort)) if on]  # fmt: skip
+    if len(chosen) != 1:
+        raise UsageError(
+            "give one of --onto REF, --continue, --skip, --abort",
+            hint="fixtool rebase --onto main",
+        )
+    repository, settings = options.start(ctx, directory)
+    progress = report.progress(quiet=json)
+    if onto:
+        request = core.Request(
+            onto, source, line, new_line, dry_run, probe,
+            str(python) if python else None, accept_resolutions,
+        )  # fmt: skip
+        ask = _ask(repository, settings, source, request.python, json) if probe else None
+        done = core.rebase(repository, settings, request, progress, ask)
+    else:
+        session = parked.the_session(repository, settings, line or settings.line)
+        if abort:
+            core.abort(repository, settings, session)
+            if json:
+                gone = {"line": session.line, "aborted": True}
+                report.print_document("rebase", ExitCode.OK, gone)
+            else:
+                report.say(f"line {session.line} is as it was; the work tree is gone")
+            return
+        ask = None
+        if session.probe:
+            ask = _ask(repository, settings, session.source, session.python, json)
+        done = core.go_on(
+            repository, settings, session, progress, ask,
+            skip=reason if skip else None, accept=accept_resolutions,
+        )  # fmt: skip
+    exit_code = ExitCode.OK if done.ok else ExitCode.CONFLICT
+    if json:
+        report.print_document("rebase", exit_code, _body(done, dry_run=dry_run))
+    else:
+        _tell(done, dry_run=dry_run, verbose=verbose)
+    raise typer.Exit(int(exit_code))
+
+
+def _ask(
+    repository: PatchRepository, settings: Settings, source: str | None, python: str | None,
+    quiet: bool,
+) -> Ask:  # fmt: skip
+    """Asks a line's probes on a commit, in the target's Python."""
+    from fixtool.series import Line
+    from fixtool.source import Target
+    from fixtool.suite import BASE
+    from fixtool.verify import ASK, Request, Where, verify
+
+    def ask(line: Line, target: Target) -> dict[str, int | None]:
+        ref = target.version if target.release and target.version else target.commit
+        request = Request(ref, source, line.name, (ASK,))
+        where = Where(python=python)
+        result = verify(repository, settings, request, where, report.progress(quiet=quiet)).result
+        return {one.slug: result.answer(one.slug, BASE) for one in line.entries}
+
+    return ask
+
+
+def _body(done: Rebased, *, dry_run: bool) -> dict[str, Any]:
+    replay, session = done.replay, done.session
+    asked = next((one for one in done.outcomes if one.action.value == "asked"), None)
+    return {
+        "line": done.line,
+        "new_line": done.new_line,
+        "base": done.base,
+        "onto": done.target.commit,
+        "ref": done.target.ref,
+        "source": done.target.source,
+        "dry_run": dry_run,
+        "moved": done.moved,
+        "patches": [_patch_body(one) for one in done.outcomes],
+        "tree": replay.tree if replay and done.ok else None,
+        "commit": replay.commit if replay and done.ok else None,
+        "committed": done.committed,
+        "warnings": done.warnings,
+        "range_diff": done.range_diff,
+        "session": session
+        and {
+            "worktree": session.worktree,
+            "patch": session.slug,
+            "position": session.position,
+            "of": session.of,
+            "conflicts": session.conflicts,
+            "remembered": session.remembered,
+            "culprit": asked and asked.culprit,
+            "intent": done.intent,
+            "next": "fixtool rebase --continue",
+        },
+    }
+
+
+def _patch_body(one: Outcome) -> dict[str, Any]:
+    result = one.result
+    return {
+        "slug": result.slug,
+        "subject": result.subject,
+        "verdict": result.verdict,
+        "commit": result.commit,
+        "files": result.files,
+        "evidence": result.evidence,
+        "culprit": one.culprit,
+        "action": one.action,
+        "probe": None if one.probe is None else {"before": one.probe, "after": None},
+    }
+
+
+def _tell(done: Rebased, *, dry_run: bool, verbose: bool) -> None:
+    target = done.target
+    report.say(f"line      {done.line}" + (f" -> {done.new_line}" if done.new_line else ""))
+    report.say(
+        f"onto      {target.commit[:12]} ({report.printable(target.ref)} from {target.source})"
+    )
+    if not done.outcomes:
+        report.say("it is there already; nothing to do")
+        return
+    report.say()
+    rows = []
+    for one in done.outcomes:
+        by = f"{one.culprit.sha[:12]} {one.culprit.subject}" if one.culprit else ""
+        rows.append((one.result.slug, one.result.verdict.value, one.action.value, by))
+        if verbose:
+            rows += [("", "", "", f"  {why}") for why in one.result.evidence]
+    report.table(("patch", "verdict", "now", "by upstream's"), rows)
+    report.say()
+    for warning in done.warnings:
+        report.say(f"look      {report.printable(warning)}")
+    if done.ok:
+        _tell_moved(done, dry_run=dry_run, verbose=verbose)
+    elif done.session is None:
+        report.say("a person is needed; nothing was changed")
+        report.say(f"next      fixtool rebase --onto {report.printable(target.ref)}")
+    else:
+        _tell_waiting(done)
+
+
+def _tell_moved(done: Rebased, *, dry_run: bool, verbose: bool) -> None:
+    assert done.replay is not None
+    report.say(f"tree      {done.replay.tree}")
+    if dry_run:
+        report.say("nothing was written (--dry-run)")
+    elif done.committed:
+        report.say(f"committed {done.committed[:12]} in the patch repository")
+    else:
+        report.say("written; the patch repository is not in git, so nothing was committed")
+    if verbose and done.range_diff:
+        report.say()
+        report.say(report.printable(done.range_diff.rstrip()))
+    if not dry_run:
+        name = done.new_line or done.line
+        report.say(f"next      fixtool apply --line {name}; fixtool verify --prove --line {name}")
+
+
+def _tell_waiting(done: Rebased) -> None:
+    session = done.session
+    assert session is not None
+    asked = next(one for one in done.outcomes if one.result.slug == session.slug)
+    report.say(f"{session.slug} (patch {session.position} of {session.of}) needs a person")
+    for file in asked.result.files:
+        for hunk in file.hunks:
+            if hunk.verdict.value == "conflict":
+                report.say(f"  {report.printable(file.path)}: hunk {hunk.number}, "
+                           f"written for line {hunk.written_for}")  # fmt: skip
+    if by := asked.culprit:
+        report.say(f"  since {by.sha[:12]} of {by.date[:10]} by {report.printable(by.author)}:")
+        report.say(f"    {report.printable(by.subject)}")
+        for text in done.intent.split("\n") if done.intent else ():
+            report.say(f"    {report.printable(text)}")
+    report.say(f"worktree  {session.worktree}")
+    if session.remembered:
+        report.say("resolved  as it was resolved before: look at it, then go on")
+    else:
+        for path in session.conflicts:
+            report.say(f"edit      {report.printable(path)}")
+    report.say("next      fixtool rebase --continue   (or --skip, or --abort)")

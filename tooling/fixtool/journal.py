@@ -1,0 +1,69 @@
+"""The patch repository's own git history: one commit for one change of a line.
+
+The commit is the user's: their name, their branch. Only the line's folder goes into it, whatever
+else is staged or changed, and no hook runs.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from fixtool.errors import CannotRun, FixtoolError, Refused
+from fixtool.objects import Commit, Signature, parse_signature
+from fixtool.repo import Repo
+
+
+def open_journal(root: Path) -> Repo | None:
+    """The git repository that holds the patch repository at ``root``; None where there is none."""
+    try:
+        repo = Repo.open(root)
+    except FixtoolError:
+        return None
+    if repo.work_tree is None:
+        return None
+    ignored = repo.run("check-ignore", "--quiet", str(root.resolve() / "patches"), accept=None)
+    return None if ignored.status == 0 else repo
+
+
+def require_saved(journal: Repo, folder: Path) -> None:
+    """Raise Refused where ``folder`` holds what no commit has: rewriting it could lose that."""
+    out = journal.run("status", "--porcelain", "-z", "--", str(folder)).stdout
+    if changed := [one[3:] for one in out.decode("utf-8", "surrogateescape").split("\0") if one]:
+        raise Refused(
+            f"{changed[0]} is not committed",
+            where=str(folder),
+            hint=f"git -C {journal.work_tree} commit {folder}, or git stash",
+        )
+
+
+def record(journal: Repo, folder: Path, message: str) -> str | None:
+    """Commit ``folder`` as it lies on disk, alone; None where nothing changed."""
+    head = journal.head()
+    who = identity(journal)
+    with tempfile.TemporaryDirectory(prefix="fixtool-index-") as scratch:
+        index = Path(scratch) / "index"
+        if head:
+            journal.run("read-tree", head, index=index)
+        journal.run("add", "--all", "--", str(folder), index=index)
+        tree = journal.write_tree(index)
+    if head and tree == journal.tree_id(head):
+        return None
+    commit = journal.write_commit(Commit(tree, (head,) if head else (), who, who, message))
+    branch = journal.run("symbolic-ref", "--quiet", "HEAD", accept=None).text or "HEAD"
+    journal.update_refs([(branch, commit, head)], message.split("\n")[0])
+    journal.run("add", "--all", "--", str(folder))  # what is staged of it is what was committed
+    return commit
+
+
+def identity(journal: Repo) -> Signature:
+    """Who commits: as git would say it, from the environment or the user's configuration."""
+    said = journal.run_as_user("-C", str(journal.work_tree), "var", "GIT_COMMITTER_IDENT").strip()
+    if not re.search(r"<\S+@?\S*> \d+ [+-]\d{4}$", said):
+        raise CannotRun(
+            "git does not know who you are, so the change cannot be committed",
+            where=str(journal.work_tree),
+            hint="git config --global user.name NAME; git config --global user.email MAIL",
+        )
+    return parse_signature(said)
