@@ -124,7 +124,8 @@ def told(patch: Patch, found: Sequence[Finding], steps: Sequence[Step]) -> list[
     shas, numbers = forwarded(patch)
     borders = landed(steps, shas, numbers) if shas or numbers else []
     told: list[Finding] = []
-    was_in = False  # by its text, at some commit before
+    taken: int | None = None  # where its text came in; None also once it was taken back
+    back = False
     for position, finding in enumerate(found):
         passed = [border for border in borders if border < position]  # steps[0] leads to found[1]
         if len(passed) % 2:
@@ -133,14 +134,22 @@ def told(patch: Patch, found: Sequence[Finding], steps: Sequence[Step]) -> list[
                 why = f"upstream took {_name(took)} as {took.sha[:12]}"
                 text = f"by its text: {finding.verdict}"
                 finding = Finding(Verdict.ABSORBED, (why, text, *finding.evidence))
-        elif finding.verdict in _APPLIED and (passed or was_in):
+        elif finding.verdict is Verdict.CONFLICT and taken is not None and not passed:
+            took = steps[taken - 1].commit if taken else None
+            where = f"since {took.sha[:12]}" if took else "from the start"
+            why = f"upstream had all of it {where}, and edited that later"
+            finding = Finding(Verdict.ABSORBED, (why, *finding.evidence))
+        elif finding.verdict in _APPLIED and (passed or back or taken is not None):
             why = (
                 f"{steps[passed[-1]].commit.sha[:12]} took it back"
                 if passed
                 else "upstream had it, and has it no more"
             )
             finding = Finding(Verdict.REVERTED, (why, *finding.evidence))
-        was_in = was_in or finding.verdict is Verdict.ABSORBED
+        if finding.verdict is Verdict.ABSORBED and taken is None:
+            taken = position
+        elif finding.verdict is Verdict.REVERTED:
+            taken, back = None, True
         told.append(finding)
     return told
 

@@ -15,7 +15,9 @@ def same_blob(one: FilePatch, targets: dict[str, tuple[str, str]]) -> bool:
     if one.old_path is None:
         return one.path not in targets
     here = targets.get(one.old_path)
-    return here is not None and one.old_blob is not None and here[1].startswith(one.old_blob)
+    if one.old_blob is None:  # only its mode or its name changes: git gives no blob
+        return here is not None and not one.hunks and not one.binary
+    return here is not None and here[1].startswith(one.old_blob)
 
 
 def untouched(one: FilePatch) -> FileResult:

@@ -238,7 +238,8 @@ class _Rebase:
         }
         for one in self.line.entries:
             now = self._now(one.slug)
-            if now and now.verdict is Verdict.ABSORBED and one.slug not in resolved:
+            present = self.probes.get(one.slug) == 1  # then nobody has fixed it, whatever they say
+            if now and now.verdict is Verdict.ABSORBED and one.slug not in resolved and not present:
                 aside.setdefault(one.slug, (Verdict.ABSORBED, now.evidence))
         followed: dict[str, Followed] = {}
         while True:
@@ -252,7 +253,7 @@ class _Rebase:
                 why = "its probe says that the bug is gone"
                 aside[conflict.slug] = (Verdict.SUPERSEDED, (why, *conflict.evidence))
                 continue
-            there = follow(self.repo, self._patch(conflict.slug), self._parent(done, conflict))
+            there = follow(self.repo, self._patch(conflict.slug), self._parent(done, conflict.slug))
             if there is None:
                 break
             followed[conflict.slug] = there
@@ -271,9 +272,9 @@ class _Rebase:
     def _patch(self, slug: str) -> patch.Patch:
         return next(one for one in self.whole.patches if one.slug == slug)
 
-    def _parent(self, done: Replay, conflict: PatchResult) -> str:
+    def _parent(self, done: Replay, slug: str) -> str:
         """The last good commit before a patch."""
-        position = done.patches.index(conflict)
+        position = [one.slug for one in done.patches].index(slug)
         made = [one.commit for one in done.patches[:position] if one.commit]
         return made[-1] if made else self.target.commit
 
@@ -363,7 +364,7 @@ class _Rebase:
         skipped: Mapping[str, str],
     ) -> Session:
         slug = asked.result.slug
-        parent = self._parent(done, asked.result)
+        parent = self._parent(done, slug)
         own, _ = on_own_base(self.repo, self.line, slug, self.base)
         folder = parked.worktree_for(self.repository, self.settings, self.line.name)
         conflicts, memory = parked.park(self.repo, self.line, folder, parent, own)

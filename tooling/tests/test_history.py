@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import NUMBERS, Git, Team
 
+from conftest import NUMBERS, Git, Team
 from fixtool.history import Finding, History, history, told
 from fixtool.progress import Silence
 from fixtool.replay import replay

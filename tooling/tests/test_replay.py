@@ -9,8 +9,8 @@ import pytest
 
 from conftest import NUMBERS, Git, Team
 from fixtool.replay import Replay, replay
-from fixtool.verdict import Verdict
 from fixtool.series import PatchRepository
+from fixtool.verdict import Verdict
 
 
 def edited(old: str, new: str, text: str = NUMBERS) -> str:
