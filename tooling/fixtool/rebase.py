@@ -63,7 +63,8 @@ def rebase(
     committed, and where a rebase of it is parked."""
     name = request.line or settings.line or _only_line(repository)
     line = repository.line(name)
-    if waiting := parked.load(repository, settings, name):
+    waiting = parked.load(repository, settings, name)
+    if waiting and not request.dry_run:
         raise Refused(
             f"a rebase of line {name} waits at {waiting.slug}",
             where=waiting.worktree,

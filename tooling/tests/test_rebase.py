@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 import os
 import subprocess
@@ -10,11 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from conftest import NUMBERS, Git, Ran, Team, format_patch
 
 Run = Callable[..., Ran]
+SCHEMA = json.loads(
+    (importlib.resources.files("fixtool") / "schemas/output.json").read_text("utf-8")
+)
 
 FIVE = NUMBERS.replace("line 5\n", "line 5 fixed\n")
 TWENTY = NUMBERS.replace("line 20\n", "line 20 fixed\n")
@@ -41,6 +46,7 @@ def save(team: Team) -> str:
 
 def document(ran: Ran) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(ran.out)
+    jsonschema.validate(found, SCHEMA)
     assert found["exit_code"] == ran.status
     return found
 
@@ -642,6 +648,25 @@ def test_refresh_writes_one_patch(fixtool: Run, team: Team, tmp_path: Path) -> N
     done = document(fixtool("refresh", "other", "--worktree", place, "--json"))
     assert [one["change"] for one in done["patches"]] == ["rewritten"]
     assert b"+delta" in files(team)["other.patch"]
+
+
+def test_history_for_people_and_programs(fixtool: Run, team: Team) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    team.upstream.commit("rewrite (#12)", python__model_py=NUMBERS.replace("line 5\n", "line V\n"))
+    words = ["history", "--to", "main", "--source", team.upstream.path, "-C", team.root]
+    found = document(fixtool(*words, "--json"))
+    assert [one["verdict"] for one in found["patches"][0]["intervals"]] == ["clean", "conflict"]
+    assert found["patches"][0]["intervals"][1]["culprit"]["pr"] == 12
+    told = fixtool(*words, "five", "-v").out
+    assert "rewrite (#12) (A Person)" in told
+    assert "conflict in python/model.py" in told
+    ran = fixtool(*words, "nope")
+    assert (ran.status, "no patch 'nope'" in ran.err) == (2, True)
+
+
+def test_history_of_a_source_without_one(fixtool: Run, team: Team) -> None:
+    ran = fixtool("history", "--source", "pypi", "-C", team.root)
+    assert (ran.status, "releases have no commits" in ran.err) == (2, True)
 
 
 # -- words -----------------------------------------------------------------------------------
