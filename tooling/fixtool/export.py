@@ -147,6 +147,12 @@ def series_text(line: Line, slugs: Sequence[str]) -> bytes:
     at = {entry.line_number - 1: entry.slug for entry in line.entries}
     if [at[number] for number in sorted(at)] == list(slugs):
         return path.read_bytes() if path.exists() else b""
+    here = [at[number] for number in sorted(at)]
+    left = [slug for slug in here if slug in slugs]
+    if left and left == list(slugs)[: len(left)]:  # some went, some came: the rest stays in place
+        lines = [line for number, line in enumerate(lines) if at.get(number, left[0]) in left]
+        lines += [f"{slug}.patch" for slug in slugs[len(left) :]]
+        return "".join(f"{one}\n" for one in lines).encode("utf-8", "surrogateescape")
     names = iter(slugs)
     text = []
     for number, old in enumerate(lines):

@@ -135,8 +135,7 @@ def told(patch: Patch, found: Sequence[Finding], steps: Sequence[Step]) -> list[
                 text = f"by its text: {finding.verdict}"
                 finding = Finding(Verdict.ABSORBED, (why, text, *finding.evidence))
         elif finding.verdict is Verdict.CONFLICT and taken is not None and not passed:
-            took = steps[taken - 1].commit if taken else None
-            where = f"since {took.sha[:12]}" if took else "from the start"
+            where = f"since {steps[taken - 1].commit.sha[:12]}" if taken else "from the start"
             why = f"upstream had all of it {where}, and edited that later"
             finding = Finding(Verdict.ABSORBED, (why, *finding.evidence))
         elif finding.verdict in _APPLIED and (passed or back or taken is not None):

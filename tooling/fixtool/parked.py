@@ -1,8 +1,8 @@
 """A rebase that waits for a person: a work tree with conflict markers, and what is decided so far.
 
 The session holds decisions, not results: going on is replaying with them, so a crash or a reboot
-costs nothing. Resolutions are git's own (rerere): kept with the line in ``resolutions/``, offered
-again to whoever meets the same conflict.
+costs nothing. Resolutions are git's own (rerere), kept with the line in ``resolutions/`` as diffs,
+and offered again to whoever meets the same conflict.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from fixtool.store import Store
 from fixtool.worktree import remove
 
 RESOLUTIONS = "resolutions"
-_KEPT = ("preimage", "postimage")
+_IMAGE = "image"  # the name of a file in a resolution
 _RERERE = ("-c", "rerere.enabled=true", "-c", "rerere.autoupdate=true")
 _MARKER = re.compile(rb"^(<{7}|>{7})( |$)", re.MULTILINE)
 _WHO = {f"GIT_COMMITTER_{key}": "fixtool" for key in ("NAME", "EMAIL")}
@@ -117,13 +116,24 @@ def park(
     conflicts."""
     remove(store, folder)
     private_folder(folder.parent)
-    _teach(store, line)
     store.run("worktree", "add", "--quiet", "--detach", "--force", str(folder), parent)
     tree = Repo.open(folder)
     tree.run(*_RERERE, "cherry-pick", "--allow-empty", own, env=_WHO, accept=(0, 1))
-    known = tree.git_dir / "MERGE_RR"
-    fields = known.read_text("utf-8", "surrogateescape").split("\0") if known.is_file() else []
-    return unmerged(tree), tuple(sorted({one.split("\t")[0] for one in fields if "\t" in one}))
+    memory = _memory_of(tree)
+    for conflict, path in memory.items():
+        text = _remembered(tree, line, conflict)
+        if text is not None and not _MARKER.search(text):
+            (folder / path).write_bytes(text)
+            tree.run("add", "--", f":(literal){path}")
+    return unmerged(tree), tuple(sorted(memory))
+
+
+def _memory_of(tree: Repo) -> dict[str, str]:
+    """git's name of each conflict in its rr-cache -> the file that it is in."""
+    listed = tree.git_dir / "MERGE_RR"
+    text = listed.read_text("utf-8", "surrogateescape") if listed.is_file() else ""
+    pairs = (one.partition("\t") for one in text.split("\0"))
+    return {conflict: path for conflict, tab, path in pairs if tab}
 
 
 def unmerged(tree: Repo) -> tuple[str, ...]:
@@ -195,17 +205,6 @@ def _require_no_markers(folder: Path, path: str) -> None:
 # -- resolutions -----------------------------------------------------------------------------
 
 
-def _teach(store: Store, line: Line) -> None:
-    """Give git what the line remembers."""
-    for known in sorted((line.folder / RESOLUTIONS).glob("*/postimage")):
-        folder = _memory(store) / known.parent.name
-        if re.fullmatch(r"[0-9a-f]{40}", known.parent.name) and not folder.exists():
-            folder.mkdir(parents=True)
-            for name in _KEPT:
-                if (file := known.parent / name).is_file():
-                    shutil.copyfile(file, folder / name)
-
-
 def packed(files: Mapping[str, bytes]) -> dict[str, str]:
     return {name: base64.b64encode(data).decode() for name, data in files.items()}
 
@@ -219,15 +218,42 @@ def _learned(tree: Repo, session: Session) -> dict[str, bytes]:
     """The resolutions of this session's conflicts, by their file name in the line."""
     found = learned(session)
     for known in session.memory:
-        folder = _memory(tree) / known
-        if (folder / "postimage").is_file():
-            for name in _KEPT:
-                found[f"{RESOLUTIONS}/{known}/{name}"] = (folder / name).read_bytes()
+        images = [_image(tree, known, name) for name in ("preimage", "postimage")]
+        if not all(one.is_file() for one in images):
+            continue
+        blobs = [tree.run("hash-object", "-w", str(one)).text for one in images]
+        trees = tree.write_trees([{_IMAGE: ("100644", one)} for one in blobs])
+        diff = tree.run("diff-tree", "-p", "--no-renames", "--no-color", *trees).stdout
+        about = f"# {session.slug} onto {session.onto}\n".encode()
+        found[_file_of(known)] = about + diff
     return found
 
 
-def _memory(repo: Repo) -> Path:
-    return repo.objects_folder.parent / "rr-cache"
+def _remembered(tree: Repo, line: Line, conflict: str) -> bytes | None:
+    """The file as somebody resolved it, where the line remembers how: git keeps the whole file
+    before and after, the line only how they differ."""
+    known = line.folder / _file_of(conflict)
+    image = _image(tree, conflict, "preimage")
+    if not known.is_file() or not image.is_file():
+        return None
+    blob = tree.run("hash-object", "-w", str(image)).text
+    (start,) = tree.write_trees([{_IMAGE: ("100644", blob)}])
+    with tree.scratch_index(start) as index:
+        if tree.apply_to_index(index, known.read_bytes()).status != 0:
+            return None
+        end = tree.write_tree(index)
+    return next(iter(tree.read_blobs([tree.entries(end)[_IMAGE][1]])))
+
+
+def _file_of(conflict: str) -> str:
+    return f"{RESOLUTIONS}/{conflict.partition('.')[0]}.diff"
+
+
+def _image(tree: Repo, conflict: str, name: str) -> Path:
+    """A file of git's rr-cache. A conflict that was met before and not resolved has a number:
+    ``<id>.1`` means ``<id>/preimage.1``."""
+    folder, dot, number = conflict.partition(".")
+    return tree.objects_folder.parent / "rr-cache" / folder / f"{name}{dot}{number}"
 
 
 def _file(repository: PatchRepository, settings: Settings, line: str) -> Path:

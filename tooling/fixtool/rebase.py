@@ -16,7 +16,6 @@ from fixtool.apply import find_target
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.follow import Followed, follow
 from fixtool.history import History, Interval, history
-from fixtool.hunks import place
 from fixtool.lint import require_well_formed
 from fixtool.parked import Session
 from fixtool.progress import Progress
@@ -26,7 +25,7 @@ from fixtool.settings import Settings
 from fixtool.settle import Action, Outcome, Rebased, exported, settle
 from fixtool.shelf import Shelved
 from fixtool.source import Source, Target, bring_base
-from fixtool.verdict import FAILED, FileResult, PatchResult, Verdict
+from fixtool.verdict import FAILED, PatchResult, Verdict
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,6 @@ class Request:
 
 
 _GONE = frozenset({Verdict.ABSORBED, Verdict.SUPERSEDED})
-_APPLIED = frozenset({Verdict.CLEAN, Verdict.OFFSET})
 _INTENT = 8  # lines of a message
 
 Ask = Callable[[Line, Target], Mapping[str, int | None]]
@@ -201,10 +199,14 @@ class _Rebase:
     def _history(self) -> History | None:
         """What upstream did to each patch on the way; None where it leads another way, as from one
         release to the next."""
+        return self._trace(self.line, self.base)
+
+    def _trace(self, line: Line, start: str) -> History | None:
         try:
-            self.source.bring_history(self.base, self.target.commit, self.line.upstream.date)
+            self.source.ensure(start)
+            self.source.bring_history(start, self.target.commit, line.upstream.date)
             return history(
-                self.repo, self.line, self.base, self.target.commit, self.progress,
+                self.repo, line, start, self.target.commit, self.progress,
                 bring=self.source.bring_blobs, cache=self.settings.cache / "history",
             )  # fmt: skip
         except (UsageError, CannotRun):
@@ -215,20 +217,19 @@ class _Rebase:
         return next((one.now for one in known if one.slug == slug), None)
 
     def _taken_back(self) -> tuple[Shelved, ...]:
-        """What is on the shelf because upstream had it, and whose lines are as they were before."""
+        """What is on the shelf because upstream had it, and has it no more: that its text fits is
+        not enough, for upstream may have taken it in another form."""
         found = []
         for one in shelf.read(self.line.folder):
             if one.verdict is Verdict.ABSORBED:
-                text = shelf.patch(self.line.folder, one.slug)
-                if all(file.verdict in _APPLIED for file in self._placed(text)):
+                entry = Entry(one.slug, 0, f"{shelf.FOLDER}/")
+                upstream = replace(self.line.upstream, base=one.base)
+                told = self._trace(
+                    replace(self.line, upstream=upstream, entries=(entry,)), one.base
+                )
+                if told and told.patches[0].now.verdict is Verdict.REVERTED:
                     found.append(one)
         return tuple(found)
-
-    def _placed(self, text: patch.Patch) -> list[FileResult]:
-        paths = {path for one in text.files for path in (one.old_path, one.new_path) if path}
-        commit = self.target.commit
-        files = self.repo.entries(commit, *(f":(literal){path}" for path in sorted(paths)))
-        return [place(one, files, self.repo) for one in text.files]
 
     # -- deciding --------------------------------------------------------------------------
 

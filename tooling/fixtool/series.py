@@ -183,9 +183,20 @@ def _upstream(path: Path) -> Upstream:
     )
 
 
-def why_of(folder: Path) -> str:
-    """Why a line exists, as its ``upstream.toml`` says."""
-    return str(tomllib.loads((folder / "upstream.toml").read_text("utf-8")).get("why", ""))
+def moved_toml(text: str, upstream: Upstream) -> str:
+    """The text of an ``upstream.toml`` with what it says of its base brought up to ``upstream``;
+    comments, and what else there is, stay."""
+    values = {"release": upstream.release, "base": upstream.base, "tree": upstream.tree,
+              "version": upstream.version, "date": upstream.date}  # fmt: skip
+    lines = []
+    for line in text.splitlines():
+        match = re.match(r"(\w+)(\s*=\s*)", line)
+        if match is None or match[1] not in values:
+            lines.append(line)
+        elif (value := values.pop(match[1])) is not None:
+            lines.append(f'{match[1]}{match[2]}"{value}"')
+    lines += [f'{key} = "{value}"' for key, value in values.items() if value is not None]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def upstream_toml(upstream: Upstream, why: str) -> str:

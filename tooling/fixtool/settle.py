@@ -18,9 +18,8 @@ from fixtool.series import (
     Line,
     PatchRepository,
     Upstream,
+    moved_toml,
     rewrite,
-    upstream_toml,
-    why_of,
     writing,
 )
 from fixtool.shelf import Shelved
@@ -128,8 +127,9 @@ def _files(
             del shelved[slug]
             gone.append(f"{shelf.FOLDER}/{slug}.patch")
     files["series"] = series_text(line, slugs)
-    about = upstream_toml(_upstream(line.upstream, repo, rebased.target), why_of(line.folder))
-    files["upstream.toml"] = about.encode()
+    about = (line.folder / "upstream.toml").read_text("utf-8")
+    moved = _upstream(line.upstream, repo, rebased.target)
+    files["upstream.toml"] = moved_toml(about, moved).encode()
     if shelved or (line.folder / shelf.FILE).exists():
         files[shelf.FILE] = shelf.text(shelved.values())
     return files, gone
@@ -162,7 +162,10 @@ def message(rebased: Rebased) -> str:
     lines.append("")
     wide = max((len(one.result.slug) for one in rebased.outcomes), default=0)
     for one in rebased.outcomes:
-        by = f", {one.culprit.sha[:12]} ({one.culprit.subject})" if one.culprit else ""
+        # No subject, and no #12: in another repository than upstream's they mean other things, and
+        # an @name or a `Closes` would be acted on.
+        by = f", upstream's {one.culprit.sha[:12]}" if one.culprit else ""
+        by += f" (pull request {one.culprit.pr})" if one.culprit and one.culprit.pr else ""
         lines.append(f"{one.result.slug:{wide}}  {one.result.verdict}, {one.action}{by}")
     lines += ["", *rebased.warnings] if rebased.warnings else []
     return "\n".join(lines).rstrip() + "\n"
