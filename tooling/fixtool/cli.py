@@ -15,7 +15,24 @@ import typer
 from typer.core import TyperGroup
 
 from fixtool import __version__, report
-from fixtool.commands import apply, build, export, import_, init, lint, list_, show, verify
+from fixtool.commands import (
+    announce,
+    apply,
+    build,
+    deps,
+    drop,
+    export,
+    history,
+    import_,
+    init,
+    lint,
+    list_,
+    rebase,
+    refresh,
+    show,
+    verify,
+)
+from fixtool.commands import report as report_
 from fixtool.errors import SYSTEM_HINTS, CannotRun, ExitCode, FixtoolError, UsageError
 
 # What typer itself refuses; it has click inside, or beside it, and exports only this subclass.
@@ -107,6 +124,13 @@ def fixtool(
 app.command("apply")(apply.apply)
 app.command("build")(build.build)
 app.command("verify")(verify.verify)
+app.command("rebase")(rebase.rebase)
+app.command("history")(history.history)
+app.command("deps")(deps.deps)
+app.command("drop")(drop.drop)
+app.command("refresh")(refresh.refresh)
+app.command("report")(report_.report_)
+app.command("announce")(announce.announce)
 app.command("list")(list_.list_)
 app.command("show")(show.show)
 app.command("lint")(lint.lint)

@@ -120,18 +120,37 @@ class Matrix:
 def read_result(path: Path) -> Result:
     """A result.json, from here or from another host. It is somebody's file: every field is looked
     at. Raises UsageError where there is none, Refused where it is not one."""
-    try:
-        if path.stat().st_size > LARGEST:
-            raise Refused(f"{path.name} is over {LARGEST >> 20} MiB: not a result", where=str(path))
-        raw = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", where=str(path)) from error
-    except (ValueError, RecursionError) as error:
-        raise _not_a_result(path, "it is not JSON") from error
+    raw = _read(path)
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         raise _not_a_result(path, "its schema is not 1")
     try:
         return _result(raw)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _not_a_result(path, f"{type(error).__name__}: {error}") from error
+
+
+def _read(path: Path) -> Any:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise Refused(f"{path.name} is over {LARGEST >> 20} MiB: not a result", where=str(path))
+        return json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", where=str(path)) from error
+    except (ValueError, RecursionError) as error:
+        raise _not_a_result(path, "it is not JSON") from error
+
+
+def read_kept(path: Path) -> Result | None:
+    """What ``verify --save`` kept; None for a file of another kind, such as a benchmark's. Raises
+    as ``read_result`` does."""
+    raw = _read(path)
+    if not isinstance(raw, dict) or raw.get("command") != "verify" or "steps" not in raw:
+        return None
+    try:
+        missing = [{"name": one["tree"], "why": one["why"]} for one in raw["missing"]]
+        return _result(
+            {**raw, "plan": {**raw, "missing": missing}, "finished": raw["ended"] is not None}
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _not_a_result(path, f"{type(error).__name__}: {error}") from error
 

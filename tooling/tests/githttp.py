@@ -53,6 +53,7 @@ class Server:
 
     ``limit`` is how many more bytes it will send: then every connection is cut, until it is None
     again. ``login`` is the ``user:password`` that it asks for. ``protocol`` 0 makes it an old one.
+    ``swallow`` is how many of the next pushes it carries out without an answer.
     ``headers`` are those of every request.
     """
 
@@ -62,6 +63,7 @@ class Server:
     login: str | None = None
     limit: int | None = None
     protocol: int = 2
+    swallow: int = 0
     headers: list[Message] = field(default_factory=list)
 
 
@@ -234,6 +236,10 @@ class _Handler(BaseHTTPRequestHandler):
         )  # fmt: skip
         assert backend.stdout is not None
         try:
+            if self.git.swallow and self.command == "POST" and path.endswith("/git-receive-pack"):
+                self.git.swallow -= 1
+                backend.stdout.read()
+                raise ConnectionAbortedError("the test said so")
             self._pass_on(backend.stdout)
         except BaseException:
             self.close_connection = True

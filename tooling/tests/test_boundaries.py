@@ -26,7 +26,19 @@ DOORS = {
     "requests": {"index"},
     "pyproject_metadata": {"project"},
     "rich": {"report"},
-    "packaging": {"index", "release", "build", "wheel", "interpreter", "source", "apply"},
+    "jinja2": {"page"},
+    "markupsafe": {"page"},
+    "github": {"github"},
+    "packaging": {
+        "releases",
+        "index",
+        "release",
+        "build",
+        "wheel",
+        "interpreter",
+        "source",
+        "apply",
+    },
     "typer": {"cli", *(name for name in MODULES if name.startswith("commands."))},
 }
 
@@ -40,12 +52,18 @@ LAYERS = [
     {"series", "hunks"},
     {"index", "replay"},
     {"lint", "release", "interpreter", "suite", "history"},
-    {"source", "worktree", "wheel", "trees"},
+    {"source", "worktree", "wheel", "trees", "deps", "shelf", "journal", "absorption", "follow"},
     {"project", "plan"},
     {"build"},
-    {"export", "init", "apply", "evidence"},
-    {"intake", "report", "verify"},
-    {"bundle"},
+    {"export", "init", "apply", "evidence", "documents"},
+    {"intake", "report", "verify", "needs", "bands"},
+    {"page"},
+    {"bundle", "parked"},
+    {"settle", "releases", "drop"},
+    {"rebase"},
+    {"github", "markdown", "outcome"},
+    {"rolling", "telling"},
+    {"announce"},
     {name for name in MODULES if name.startswith("commands")},
     {"cli"},
     {"__main__"},
@@ -108,7 +126,8 @@ def test_core_commands_do_not_load_torch_triton_or_sglang(words: list[str]) -> N
         f"sys.argv = ['fixtool', *{words!r}]\n"
         "try: app()\nexcept SystemExit: pass\n"
         "loaded = {name.split('.')[0] for name in sys.modules}\n"
-        "print(sorted(loaded & {'torch', 'triton', 'sglang', 'numpy', 'requests', 'pypi_simple'}))"
+        "print(sorted(loaded & {'torch', 'triton', 'sglang', 'numpy', 'requests', 'pypi_simple', "
+        "'github', 'jinja2'}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root

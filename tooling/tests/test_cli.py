@@ -20,7 +20,24 @@ FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
 SCHEMA = json.loads(
     (importlib.resources.files("fixtool") / "schemas/output.json").read_text("utf-8")
 )
-VERBS = ["apply", "build", "list", "show", "lint", "export", "import", "init", "verify"]
+VERBS = [
+    "announce",
+    "apply",
+    "build",
+    "list",
+    "show",
+    "lint",
+    "export",
+    "import",
+    "init",
+    "verify",
+    "report",
+    "rebase",
+    "history",
+    "deps",
+    "drop",
+    "refresh",
+]
 
 
 @pytest.fixture

