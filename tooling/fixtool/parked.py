@@ -118,6 +118,8 @@ def park(
     private_folder(folder.parent)
     store.run("worktree", "add", "--quiet", "--detach", "--force", str(folder), parent)
     tree = Repo.open(folder)
+    for known in (tree.objects_folder.parent / "rr-cache").glob("*/postimage*"):
+        known.unlink()  # the line's memory counts, which the team shares, not this machine's
     tree.run(*_RERERE, "cherry-pick", "--allow-empty", own, env=_WHO, accept=(0, 1))
     memory = _memory_of(tree)
     for conflict, path in memory.items():

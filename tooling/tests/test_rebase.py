@@ -527,6 +527,14 @@ def test_a_resolution_is_remembered_by_the_team(
     save(team)
     for name in kept:
         assert (folder / name).exists()
+    # Where it was resolved, it is asked for again if the line has forgotten it.
+    (folder / kept[0]).rename(tmp_path / "kept")
+    save(team)
+    asked = rebase(fixtool, team)
+    assert asked["session"]["remembered"] is False
+    assert on(fixtool, team, "--abort").status == 0
+    (tmp_path / "kept").rename(folder / kept[0])
+    save(team)
     there = {"FIXTOOL_STATE_DIR": str(tmp_path / "colleague")}
     words = ["rebase", "--onto", "main", "--json", "--source", team.upstream.path, "-C", team.root]
     offered = document(fixtool(*words, **there))
