@@ -17,13 +17,13 @@ from fixtool.lint import drift, lint
 from fixtool.patch import export
 from fixtool.progress import Silence
 from fixtool.replay import replay
-from fixtool.verdict import Verdict
 from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository
 from fixtool.settings import Settings
 from fixtool.source import Releases
 from fixtool.store import Store
 from fixtool.suite import probes
+from fixtool.verdict import Verdict
 from test_index import REAL_CACHE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,13 +51,13 @@ def releases() -> Releases:
 
 
 def kernel_of(patch_text: str) -> str:
-    """The fused routing kernel and its launcher, as the patch leaves them. (One line of the
+    """The fused routing kernels and their launcher, as the patch leaves them. (One line of the
     signature is left out: at 0.5.23 it falls between two hunks.)"""
     lines = [one[1:] for one in patch_text.split("\n") if one.startswith(("+", " "))]
     lines = [one for one in lines if one != "    gating_output: torch.Tensor,"]
     text = "\n".join(lines)
-    start = text.index("def _flip_below_zero")
-    return text[start : text.index("return weights, ids\n", text.index("num_warps=rows")) + 19]
+    start = text.index("# Gemma4 routing in one launch.")
+    return text[start : text.index("return weights, ids\n", text.index("num_warps=warps")) + 19]
 
 
 def test_there_are_the_lines_that_the_readme_names() -> None:

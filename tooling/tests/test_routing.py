@@ -265,8 +265,8 @@ def test_real_router_matrices_are_read_without_safetensors(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "families",
     [
-        ("corners", "equal", "k-equals-e", "layouts", "scales", "refusals", "drawn", "router"),
-        ("bf16-ties", "tiles", "grid", "tokens"),
+        ("corners", "equal", "k-equals-e", "layouts", "scales", "refusals", "drawn", "large"),
+        ("bf16-ties", "tiles", "grid", "tokens", "router"),
     ],
     ids=["corners", "grid"],
 )
@@ -278,6 +278,8 @@ def test_the_kernel_of_the_series_passes(families, tree: Path, tmp_path: Path) -
     assert details["cases"] >= 600
     assert details["cases_skipped"] == 0
     assert details["families_skipped"] == {}
+    assert set(details["paths"]) == {"merge", "heads", "rounds"}
+    assert min(details["paths"].values()) >= 30
     assert details["kernel"]["file"] == str(tree / HOMES[0])
     assert re.fullmatch("[0-9a-f]{40}", details["kernel"]["blob"])
     assert all(worst["relative"] < 2e-6 for worst in details["worst_weight_error"].values())
@@ -288,7 +290,7 @@ def test_families_that_need_a_gpu_are_said_to_be_skipped(tree: Path, tmp_path: P
     code, line, details, _ = run("check.py", *words, tree=tree, details=tmp_path / "details.json")
     assert code == 0
     assert "families skipped: cuda-graph, far" in line
-    assert details["families"]["far"]["why"] == {"needs a CUDA GPU": 10}
+    assert details["families"]["far"]["why"] == {"needs a CUDA GPU": 17}  # 7 by both kernels
 
 
 def test_no_fused_routing_is_no_failure(tmp_path: Path) -> None:
@@ -333,6 +335,48 @@ def test_a_process_that_dies_costs_its_case_only(tmp_path: Path) -> None:
     assert all("raised RuntimeError: no" in found[name] for name in found.keys() - died)
 
 
+@pytest.mark.parametrize(
+    ("shape", "itself", "reached"),
+    [
+        (("bf16", 1, 128, 8), "heads", ["merge", "heads"]),
+        (("fp16", 4096, 5, 5), "merge", ["merge", "heads"]),
+        (("fp32", 4096, 128, 8), "heads", ["heads"]),
+        (("bf16", 65536, 128, 9), "heads", ["heads"]),
+        (("bf16", 65536, 129, 8), "rounds", ["rounds"]),
+        (("fp32", 1, 1024, 32), "rounds", ["rounds"]),
+    ],
+)
+def test_a_case_runs_by_every_kernel_that_its_shape_reaches(shape, itself, reached, tree) -> None:
+    from verify.routing import kernel, paths
+    from verify.routing.cases import Case
+
+    module = kernel.load(tree / HOMES[0])
+    before = getattr(module, paths.TABLE)
+    case = Case("a case", "grid", *shape)
+    assert paths.taken(module, case) == itself
+    assert {one.path or itself for one in paths.spread(module, [case])} == set(reached)
+    for path in reached:
+        with paths.forced(module, path, 2, 1):
+            ((_, least, *_, tokens, warps),) = getattr(module, paths.TABLE)
+            assert (list(paths.rows(module)), least, tokens, warps) == ([path], 1, 2, 1)
+        assert getattr(module, paths.TABLE) is before
+    large = Case("few tokens", "large", shape[0], 1, *shape[2:], path=paths.LARGE)
+    assert paths.taken(module, large) == reached[0]
+
+
+def test_a_kernel_without_a_table_runs_each_case_once() -> None:
+    import types
+
+    from verify.routing import paths
+    from verify.routing.cases import Case
+
+    plain, case = types.ModuleType("plain"), Case("a case", "grid", "bf16", 1, 128, 8)
+    assert paths.spread(plain, [case]) == [case]
+    assert paths.taken(plain, case) == ""
+    with paths.forced(plain, paths.LARGE):
+        assert not hasattr(plain, paths.TABLE)
+
+
 # --- the mutants --------------------------------------------------------------------------------
 
 
@@ -359,7 +403,7 @@ def test_every_mutant_is_killed(part: int, tree: Path, tmp_path: Path) -> None:
 def test_the_check_itself_kills_a_mutant_and_names_the_case(tree: Path, tmp_path: Path) -> None:
     from verify.routing.kill import mutants, mutated
 
-    mutant = next(one for one in mutants() if one["name"] == "kernel-winner-stays")
+    mutant = next(one for one in mutants() if one["name"] == "kernel-heads-winner-stays")
     file = tmp_path / "mutant.py"
     file.write_text(mutated((tree / HOMES[0]).read_text(), mutant))
     code, line, _, _ = run("check.py", "--kernel", file, "--fail-fast", tree=tree)

@@ -1042,9 +1042,13 @@ from verify.server.live import recorder
 def kernel(x, y, N: tl.constexpr):
     at = tl.arange(0, N)
     tl.store(y + at, tl.load(x + at))
+@triton.jit
+def another(x, y, N: tl.constexpr):
+    kernel(x, y, N)
+table = ((another, 1),)
 def routing(logits, scale, topk):
-    for _ in range(2):
-        kernel[(1,)](logits, torch.empty_like(logits), N=16)
+    for one, _ in ((kernel, 1), *table):
+        one[(1,)](logits, torch.empty_like(logits), N=16)
     return scale, topk
 one = recorder.Recorder(routing, recorder.Evidence(sys.argv[1]))
 routing(torch.zeros(1, 16), 0, 0)

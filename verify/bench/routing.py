@@ -1,14 +1,15 @@
 """Times routing kernels on a CUDA GPU, side by side: verify/bench/NOTES.md holds what was learned.
 
-    routing.py [--kernel NAME[@ROWSxWARPS]=FILE ...] [--peer NAME=FILE ...] [--only PART ...]
-               [--seconds N] [--warm JOBS] [--out JSON] [--plot PNG]
+    routing.py [--kernel NAME[@PATH[:ROWSxWARPS]]=FILE ...] [--peer NAME=FILE ...] [--only PART ...]
+               [--seconds N] [--warm JOBS] [--out JSON] [--plot PNG] [--draw JSON]
 
 Without --kernel it is FIXTOOL_TREE's. Beside it: each peer (a file with a gemma4_fused_routing of its
 own, such as that of an SGLang wheel), SGLang's torch ops, an empty kernel, a copy of the logits.
-Ratios are to the first peer. @ROWSxWARPS sets TILE in a file that has one.
+Ratios are to the first peer. @PATH forces one of the file's kernels (`verify.routing.paths`: heads, merge,
+rounds) on whatever it can take, with :ROWSxWARPS of so many tokens and warps a program.
 
 Parts: ``bf16``, ``fp16``, ``fp32`` (E=128, K=8, every T), ``host`` (eager, host time a call), ``experts``,
-``topk`` (other E, other K; bf16 and fp32; not for rows with a @). Whatever answers wrongly is named and not timed. A time is
+``topk`` (other E, other K; bf16 and fp32), ``paths`` (bf16, where one kernel takes over from another). Whatever answers wrongly is named and not timed. A time is
 the median of REPLAYS replays of a CUDA graph of many calls, the rows taking turns (A B C, A B C), so
 that a drifting clock drifts under all. Exit 4 without a GPU; 1 if a --kernel was wrong or raised.
 """
@@ -32,16 +33,16 @@ from typing import Any
 
 import torch
 from verify.answer import CANNOT_RUN, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
-from verify.routing import kernel
+from verify.routing import kernel, paths
 from verify.routing.judge import judge
 
 DEVICE = "cuda"
 REPLAYS, BATCH_US = 15, 2000
 TOKENS = (1, 8, 64, 256, 1024, 8192, 65536)
 FEW = (1, 1024, 8192)
+AROUND = (1024, 2048, 3072, 4096, 6144, 8192, 16384)  # where merge takes over from heads
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-PARTS = ("bf16", "host", "fp32", "experts", "topk", "fp16")
-SWEEPS = ("experts", "topk")
+PARTS = ("bf16", "host", "paths", "fp32", "experts", "topk", "fp16")
 UNCHECKED = ("empty", "copy")
 
 Routing = Callable[[torch.Tensor, torch.Tensor, int], Any]
@@ -61,8 +62,16 @@ class Point:
 
 
 @dataclass
+class Row:
+    """What is called, and for which points."""
+
+    routing: Routing
+    fits: Callable[[Point], bool] = lambda point: True
+
+
+@dataclass
 class Bench:
-    rows: dict[str, Routing]
+    rows: dict[str, Row]
     peer: str | None
     deadline: float
     wrong: dict[str, str] = field(default_factory=dict)  # row -> what; no longer run
@@ -76,6 +85,8 @@ def points(parts: tuple[str, ...]) -> Iterator[Point]:
             yield from (Point(part, part, tokens) for tokens in TOKENS)
         elif part == "host":
             yield from (Point(part, "bf16", tokens) for tokens in (1, 64))
+        elif part == "paths":
+            yield from (Point(part, "bf16", tokens) for tokens in AROUND)
         else:
             others = (64, 96, 256, 512) if part == "experts" else (1, 2, 4, 6, 16)
             for dtype in ("bf16", "fp32"):
@@ -134,31 +145,30 @@ def load_peer(file: str, name: str) -> ModuleType:
     return kernel.load(bare, name)
 
 
-def load(said: str, number: int, peer: bool) -> tuple[str, Routing]:
-    """NAME[@ROWSxWARPS]=FILE, or FILE alone, as a name and what to call."""
+def load(said: str, number: int, peer: bool) -> tuple[str, Row]:
+    """NAME[@PATH[:ROWSxWARPS]]=FILE, or FILE alone, as a name and what to call."""
     name, _, file = said.rpartition("=")
     name = name or Path(file).stem
     module = (load_peer if peer else kernel.load)(file, f"routing_row_{number}_{int(peer)}")
+    row = Row(module.gemma4_fused_routing)
     if "@" in name:
-        rows, _, warps = name.rpartition("@")[2].partition("x")
-        if not hasattr(module, "TILE"):
-            raise AttributeError(f"{file} has no TILE")
-        module.TILE = int(rows), int(warps)
-    return name, module.gemma4_fused_routing
+        path, _, tile = name.rpartition("@")[2].partition(":")
+        table = paths.table(module, path, *(int(one) for one in tile.split("x") if one))
+        setattr(module, paths.TABLE, table)
+        row.fits = lambda point: path in paths.reached(module, point)
+    return name, row
 
 
-def compiled(said: str, peer: bool, parts: tuple[str, ...]) -> str:
+def compiled(said: str, peer: bool, part: str) -> str:
     """In a process of its own: each shape once, so that triton's cache on disk holds it."""
     try:
-        name, routing = load(said, 0, peer)
+        name, row = load(said, 0, peer)
     except Exception as error:
         return f"{said}: {error!r}"
     problems = set()
-    for point in points(parts):
-        if "@" in name and point.part in SWEEPS:
-            continue
+    for point in filter(row.fits, points((part,))):
         try:
-            routing(*inputs(point), point.topk)
+            row.routing(*inputs(point), point.topk)
         except Exception as error:
             problems.add(f"{name} {point.shape}: {error!r}"[:300])
     return "; ".join(sorted(problems))
@@ -229,16 +239,16 @@ def measure(bench: Bench, point: Point) -> None:
     some = min(point.tokens, 512)
     sample = torch.randperm(point.tokens, device=DEVICE)[:some]
     runs: dict[str, Callable[[], float]] = {}
-    for name, routing in bench.rows.items():
-        if name in bench.wrong or (name, point.shape) in bench.refused:
+    for name, row in bench.rows.items():
+        if name in bench.wrong or (name, point.shape) in bench.refused or not row.fits(point):
             continue
-        if "@" in name and point.part in SWEEPS:
-            continue
-        call = lambda routing=routing: routing(logits, scale, point.topk)
+        call = lambda row=row: row.routing(logits, scale, point.topk)
         try:
             call()
             torch.cuda.synchronize()
-            if name not in UNCHECKED and (what := problem(routing, point, logits, scale, sample)):
+            if name not in UNCHECKED and (
+                what := problem(row.routing, point, logits, scale, sample)
+            ):
                 if name == "torch ops":  # its ties go either way
                     what = ""
                 elif name == bench.peer:
@@ -300,7 +310,13 @@ def show(bench: Bench, part: str) -> None:
     sys.stdout.flush()
 
 
-def plot(bench: Bench, file: str, device: str) -> str:
+COLOURS = {"torch ops": "#999999", "copy": "#56b4e9", "empty": "#bbbbbb"}
+PEERS, OURS = ("#d55e00", "#cc79a7", "#e69f00"), ("#009e73", "#0072b2", "#000000")
+
+
+def plot(points: list[dict[str, Any]], peer: str | None, file: str, device: str) -> str:
+    """Time by tokens, a panel a dtype, every row but the forced ones; its ratio to the peer beside
+    ours at both ends."""
     try:
         import matplotlib
     except ImportError:
@@ -308,21 +324,37 @@ def plot(bench: Bench, file: str, device: str) -> str:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    parts = [part for part in DTYPES if any(one["part"] == part for one in bench.points)]
+    parts = [part for part in DTYPES if any(one["part"] == part for one in points)]
     if not parts:
         return "no plot: nothing to draw"
-    figure, axes = pyplot.subplots(1, len(parts), figsize=(5 * len(parts), 4), squeeze=False)
+    names = [one for one in points[0]["us"] if "@" not in one]
+    colours = dict(COLOURS) | {peer: PEERS[0]}
+    colours |= dict(zip([one for one in names if one not in colours], OURS, strict=False))
+    figure, axes = pyplot.subplots(
+        1, len(parts), figsize=(4.2 * len(parts), 4), sharey=True, squeeze=False
+    )
     for axis, part in zip(axes[0], parts, strict=True):
-        for name in bench.rows:
-            of = [one for one in bench.points if one["part"] == part and name in one["us"]]
-            if of:
-                axis.plot(
-                    [p["T"] for p in of], [p["us"][name][0] for p in of], marker="o", label=name
-                )
-        axis.set(xscale="log", yscale="log", xlabel="tokens", title=f"{part}, 128 experts, top-8")
-    axes[0][0].set_ylabel("µs a call, CUDA graph")
-    axes[0][0].legend(fontsize=7)
-    figure.suptitle(device)
+        for name in names:
+            of = [one for one in points if one["part"] == part and name in one["us"]]
+            times = [one["us"][name][0] for one in of]
+            bold = name not in COLOURS
+            axis.plot(
+                [one["T"] for one in of], times, color=colours.get(name), label=name,
+                marker="o" if bold else None, linewidth=2.2 if bold else 1.4,
+                linestyle="-" if bold else "--",
+            )  # fmt: skip
+            if bold and name != peer and peer:
+                for one in (of[0], of[-1]):
+                    ratio = one["us"][peer][0] / one["us"][name][0]
+                    axis.annotate(f"{ratio:.2f}x", (one["T"], one["us"][name][0]), xytext=(2, -14),
+                                  textcoords="offset points", fontsize=8, color=colours[name])  # fmt: skip
+        axis.set(xscale="log", yscale="log", xlabel="tokens", title=part)
+        axis.set_xticks(TOKENS, [f"{one:,}" for one in TOKENS], rotation=45, fontsize=8)
+        axis.minorticks_off()
+        axis.grid(alpha=0.25)
+    axes[0][0].set_ylabel("µs a call, in a CUDA graph")
+    axes[0][-1].legend(fontsize=8, loc="upper left")
+    figure.suptitle(f"Gemma 4 routing, 128 experts, top-8, {device}", fontsize=11)
     figure.tight_layout()
     figure.savefig(file, dpi=110)
     return f"plot in {file}"
@@ -330,7 +362,7 @@ def plot(bench: Bench, file: str, device: str) -> str:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kernel", action="append", metavar="NAME[@ROWSxWARPS]=FILE")
+    parser.add_argument("--kernel", action="append", metavar="NAME[@PATH[:ROWSxWARPS]]=FILE")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--only", action="append", choices=PARTS, help="default: all, in turn")
     parser.add_argument("--seconds", type=float, default=600.0, help="begin no point after these")
@@ -338,10 +370,14 @@ def options() -> argparse.Namespace:
     parser.add_argument("--warm-only", action="store_true", help="compile, and time nothing")
     parser.add_argument("--out", metavar="FILE", help="JSON")
     parser.add_argument("--plot", metavar="FILE", help="PNG, with matplotlib")
+    parser.add_argument("--draw", metavar="JSON", help="draw what an earlier run left in --out")
     return parser.parse_args()
 
 
 def main(given: argparse.Namespace) -> Answer:
+    if given.draw:
+        kept = json.loads(Path(given.draw).read_text(encoding="utf-8"))
+        return Answer(PASSED, plot(kept["points"], kept["peer"], given.plot, kept["device"]))
     if not torch.cuda.is_available():
         return Answer(CANNOT_RUN, "no CUDA GPU to time anything on")
     import triton
@@ -359,26 +395,27 @@ def main(given: argparse.Namespace) -> Answer:
     if given.warm:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(given.warm, mp_context=spawn) as pool:
-            for done in as_completed([pool.submit(compiled, *one, parts) for one in said]):
+            tasks = [pool.submit(compiled, *one, part) for part in parts for one in said]
+            for done in as_completed(tasks):
                 if what := done.result():
                     print(f"compiling: {what[:600]}", flush=True)
         print(f"compiled in {time.perf_counter() - begun:.1f} s", flush=True)
     if given.warm_only:
         return Answer(PASSED, f"compiled in {time.perf_counter() - begun:.1f} s")
 
-    rows: dict[str, Routing] = {}
+    rows: dict[str, Row] = {}
     peer, broken = None, {}
     for number, (one, is_peer) in enumerate(said):
         try:
-            name, routing = load(one, number, is_peer)
+            name, row = load(one, number, is_peer)
         except Exception as error:
             broken[one] = f"{one}: {error!r}"
             print(f"FAILED {broken[one]}", flush=True)
             continue
-        rows[name] = routing
+        rows[name] = row
         peer = peer or (name if is_peer else None)
-    rows |= {"torch ops": torch_ops, "empty": empty_kernel()}
-    rows["copy"] = lambda logits, scale, topk: logits.clone()
+    rows |= {"torch ops": Row(torch_ops), "empty": Row(empty_kernel())}
+    rows["copy"] = Row(lambda logits, scale, topk: logits.clone())
 
     bench = Bench(rows, peer, begun + given.seconds, wrong=broken)
     skipped, shown = 0, set()
@@ -406,7 +443,7 @@ def main(given: argparse.Namespace) -> Answer:
     if given.out:
         Path(given.out).write_text(json.dumps(details, indent=1), encoding="utf-8")
     if given.plot:
-        print(plot(bench, given.plot, details["device"]))
+        print(plot(bench.points, peer, given.plot, details["device"]))
     saw = f"{len(bench.points)} points timed, {skipped} skipped, {len(rows)} rows"
     saw += f"; {details['device']}, {details['seconds']} s"
     if failed := [*bench.wrong.values()] or details["refused"]:

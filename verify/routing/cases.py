@@ -33,7 +33,8 @@ class Case:
 
     ``values`` names a function of VALUES, ``layout`` one of LAYOUTS; ``rows`` holds drawn rows
     instead, ``source`` the file and tensor of a real router matrix. ``way`` names how it is run
-    (`verify.routing.ways`). `cut` never takes it below ``least`` tokens.
+    (`verify.routing.ways`), ``path`` the kernel that it is forced to take, if it is
+    (`verify.routing.paths`). `cut` never takes it below ``least`` tokens.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Case:
     scale_values: str = "ordinary"
     scale_layout: str = "contiguous"
     way: str = "call"
+    path: str = ""
     seed: int = 0
     least: int = 0
     rows: tuple[tuple[float, ...], ...] = ()
@@ -375,9 +377,16 @@ def _tiles() -> Iterator[Case]:
     for e, k in ((6, 2), (128, 8), (130, 8)):
         for tokens in (1023, 1025, 1024, 1026, 1027, 1028, 2047, 2049, 4095, 4097):
             for dtype in DTYPES:
-                # Three of them, one a dtype, go through the interpreter whole.
-                whole = (tokens, dtype, e) in ((1025, "bf16", 6), (1026, "fp32", 6), (1027, "fp16", 6))  # fmt: skip
-                yield Case("", "tiles", dtype, tokens, e, k, "mixed", least=tokens if whole else 0)
+                # In the interpreter, too, more than one program, the last of them not full.
+                least = 8 + tokens % 4 if e == 6 else 0
+                yield Case("", "tiles", dtype, tokens, e, k, "mixed", least=least)
+
+
+def _large() -> Iterator[Case]:
+    """Few tokens, by the kernels of many: does the launcher keep to the limits of each?"""
+    for e, k in ((100, 6), (200, 8), (128, 8), (128, 9), (100, 32), (1024, 4)):
+        for dtype in DTYPES:
+            yield Case("", "large", dtype, 5, e, k, "large", path="large")
 
 
 def _ties16() -> Iterator[Case]:
@@ -457,7 +466,7 @@ def _on_gpu() -> Iterator[Case]:
     for dtype in DTYPES:
         for tokens in (1, 7, 64, 1024, 1025, 4096):
             yield Case("", "cuda-graph", dtype, tokens, 128, 8, way="graph")
-        yield Case("", "cuda-graph", dtype, 2048, 128, 8, "shared-pool", way="graphs")
+        yield Case("", "cuda-graph", dtype, 5000, 128, 8, "shared-pool", way="graphs")
     for way in ("compile-default", "compile-dynamic", "compile-reduce-overhead"):
         for dtype in ("bf16", "fp32"):
             yield Case("", "torch.compile", dtype, 64, 128, 8, way=way)
@@ -499,7 +508,7 @@ def listed(source: str | None = None) -> tuple[list[Case], dict[str, str]]:
     cases: list[Case] = []
     skipped: dict[str, str] = {}
     for make in (
-        _corners, _equal_rows, _every_expert, _layouts, _scales, _refusals, _ties16, _tiles,
+        _corners, _equal_rows, _every_expert, _layouts, _scales, _refusals, _large, _ties16, _tiles,
         lambda: _routers(source), _grid, _on_gpu,
     ):  # fmt: skip
         cases += make()

@@ -4,7 +4,8 @@
 
 Without --kernel it is the one that FIXTOOL_TREE's Gemma4 imports (77 if that imports none). On a CUDA GPU
 the compiler runs it, elsewhere, or where TRITON_INTERPRET=1 is set, Triton's interpreter does, over
-the same cases with fewer tokens. Details: what each family gave, the worst errors, the failures.
+the same cases with fewer tokens. A case runs by every kernel of the file that its shape can reach,
+whatever its tokens. Details: what each family gave, cases by kernel, the worst errors, the failures.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ def main(given: argparse.Namespace) -> Answer:
     device = "cpu" if interpreted else "cuda"
     import triton
     from verify.routing import cases as listing
+    from verify.routing import paths
 
     module = kernel.load(file)  # here, so that a file that cannot be loaded is said once
     cases, skipped = listing.listed(given.router or os.environ.get("FIXTOOL_MODEL"))
@@ -102,12 +104,16 @@ def main(given: argparse.Namespace) -> Answer:
     if interpreted:
         cases = [listing.cut(case) for case in cases]
 
+    cases = paths.spread(module, cases)
     if given.fail_fast:
         cases = listing.interleaved(cases)
     jobs = given.jobs or (1 if interpreted else 8)
     outcomes = []
+    by_path = dict.fromkeys(paths.rows(module), 0)
     for outcome in run(cases, module, str(file), device, jobs, given.fail_fast):
         outcomes.append(outcome)
+        if outcome.status != "skipped" and outcome.case.tokens and by_path:
+            by_path[paths.taken(module, outcome.case)] += 1
         if outcome.status == "failed":
             print(f"FAILED {outcome.case.name}: {outcome.what}", file=sys.stderr, flush=True)
             if given.fail_fast:
@@ -125,6 +131,7 @@ def main(given: argparse.Namespace) -> Answer:
         "how": " ".join((listing.cut.__doc__ or "").split()) if interpreted else "none",
     }
     details["kernel"] = {"file": str(file), "blob": kernel.blob(file)}
+    details["paths"] = by_path
     details["versions"] = {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -143,6 +150,8 @@ def main(given: argparse.Namespace) -> Answer:
         first = details["failures"][0]
         return Answer(FAILED, f"{saw}; first: {first['case']}: {first['what'][:400]}", details)
     saw += f"; worst relative weight error {errors}; {details['device']}, {details['seconds']} s"
+    if details["paths"]:
+        saw += "; " + ", ".join(f"{path} {cases}" for path, cases in details["paths"].items())
     if details["cases_skipped"]:
         saw += f"; {details['cases_skipped']} cases skipped"
     if skipped:

@@ -407,8 +407,12 @@ class Recorder:
 
 
 def _kernels(function: Any) -> Iterator[Any]:
+    """Triton kernels that it names, by themselves or in a table of tuples."""
     code = getattr(function, "__code__", None)
-    for name in code.co_names if code is not None else ():
-        one = function.__globals__.get(name)
-        if type(one).__module__.startswith("triton.") and callable(getattr(one, "run", None)):
+    named = [function.__globals__.get(name) for name in code.co_names] if code is not None else []
+    while named:
+        one = named.pop()
+        if isinstance(one, tuple):
+            named.extend(one)
+        elif type(one).__module__.startswith("triton.") and callable(getattr(one, "run", None)):
             yield one
