@@ -342,7 +342,7 @@ class Boot:
         return round(time.monotonic() - self.start, 1)
 
 
-def _end_on_signals() -> None:
+def end_on_signals() -> None:
     """Let SIGTERM and SIGHUP unwind as Ctrl-C does, so that the server is stopped."""
 
     def end(number: int, _frame: object) -> NoReturn:
@@ -354,7 +354,7 @@ def _end_on_signals() -> None:
 
 
 def main(given: argparse.Namespace) -> Answer:
-    _end_on_signals()
+    end_on_signals()
     return Boot(given).run()
 
 

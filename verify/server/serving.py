@@ -305,7 +305,8 @@ class Server:
             "memory_usage": state.get("memory_usage"),
         }
 
-    def _ask(self, path: str, body: Any = None, timeout: float = 60.0) -> dict[str, Any]:
+    def fetch(self, path: str, body: Any = None, timeout: float = 60.0) -> bytes:
+        """What it answers with; Hang, Lost or Refused where it does not."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             data=None if body is None else json.dumps(body).encode(),
@@ -313,7 +314,9 @@ class Server:
         )
         try:
             with self._http.open(request, timeout=timeout) as response:
-                content = response.read()
+                return bytes(response.read())
+        except Answer:  # a signal's, and not what went wrong here
+            raise
         except urllib.error.HTTPError as error:
             with error:
                 said = error.read(500).decode("utf-8", "replace")
@@ -326,6 +329,9 @@ class Server:
             raise Lost(f"{path}: {error}") from None
         except Exception as error:  # http.client's own are no OSError
             raise Lost(f"{path}: {error!r}") from None
+
+    def _ask(self, path: str, body: Any = None, timeout: float = 60.0) -> dict[str, Any]:
+        content = self.fetch(path, body, timeout)
         try:
             return dict(json.loads(content)) if content.strip() else {}
         except (ValueError, TypeError):

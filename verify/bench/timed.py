@@ -1,0 +1,104 @@
+"""A server as the serving benchmark times it, and the workloads that fit the models."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from verify.bench.contender import Contender
+from verify.server import host, models
+from verify.server.life import HOOK
+from verify.server.log import ServerLog
+from verify.server.serving import Refused, Server
+
+
+@dataclass(frozen=True)
+class Size:
+    """A workload that fits a model. Lengths in tokens, memory in GiB."""
+
+    model: str
+    batches: tuple[int, ...]
+    prompt: int
+    out: int
+    prefill: tuple[int, int]  # prompts, and the length of each
+    vocabulary: range
+    flags: tuple[str, ...]
+    reserve: float
+
+
+FULL = Size(
+    "full", (1, 16, 64), 128, 192, (16, 1024), range(400, 200_000),
+    ("--load-format", "dummy", "--max-running-requests", "64"), 8.0,
+)  # fmt: skip
+TINY = Size(
+    "tiny", (1, 4, 8), 64, 96, (4, 256), range(400, 1000), ("--max-running-requests", "8"), 6.0
+)
+
+
+class Timed(Server):
+    """A server without MTP and without the recorder, whose copies would be timed too."""
+
+    def __init__(
+        self,
+        contender: Contender,
+        where: models.Models,
+        log: ServerLog,
+        size: Size,
+        batches: tuple[int, ...],
+        more: list[str],
+    ) -> None:
+        port, nccl = host.free_ports(2)
+        super().__init__(
+            contender.place, where, log, port=port, nccl_port=nccl, graphs=True,
+            real=size.model == "full", more=[],
+        )  # fmt: skip
+        new = "--cuda-graph-max-bs-decode" in self.command
+        self.command = [
+            *_without(self.command, "--speculative-", "--max-running-requests", "--cuda-graph-max-bs"),
+            *size.flags,
+            "--cuda-graph-bs-decode" if new else "--cuda-graph-bs", *map(str, batches),
+            *more,
+        ]  # fmt: skip
+
+    def environment(self, live: Path) -> dict[str, str]:
+        env = super().environment(live)
+        env.pop("FIXTOOL_LIVE")
+        paths = [one for one in env["PYTHONPATH"].split(os.pathsep) if one != str(HOOK)]
+        env["PYTHONPATH"] = os.pathsep.join(paths)
+        # CUPTI, once it has been torn down, can crash when it meets a CUDA graph again.
+        env |= {"TEARDOWN_CUPTI": "0", "DISABLE_CUPTI_LAZY_REINIT": "1"}
+        return env
+
+    def time(self, prompts: list[list[int]], tokens: int, timeout: float) -> tuple[float, int]:
+        """Seconds for all of these prompts in one request, ``tokens`` out of each, greedy; and how
+        many different answers there were."""
+        body = {
+            "input_ids": prompts,
+            "sampling_params": {"temperature": 0, "max_new_tokens": tokens, "ignore_eos": True},
+        }
+        start = time.perf_counter()
+        content = self.fetch("/generate", body, timeout)
+        seconds = time.perf_counter() - start
+        try:
+            said = json.loads(content)
+            counts = [one["meta_info"]["completion_tokens"] for one in said]
+            different = len({str(one.get("output_ids") or one.get("text")) for one in said})
+        except (ValueError, KeyError, TypeError):
+            raise Refused(f"/generate answers {content[:200]!r}") from None
+        if counts != [tokens] * len(prompts):
+            raise Refused(f"{len(prompts)} prompts of {tokens} tokens each gave {counts[:8]}")
+        return seconds, different
+
+
+def _without(words: list[str], *flags: str) -> list[str]:
+    """A command without flags that begin so, and without their values."""
+    kept, dropping = [], False
+    for word in words:
+        if word.startswith("--"):
+            dropping = word.startswith(flags)
+        if not dropping:
+            kept.append(word)
+    return kept
