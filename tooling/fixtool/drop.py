@@ -11,7 +11,7 @@ from fixtool.errors import Refused
 from fixtool.export import series_text
 from fixtool.replay import replay
 from fixtool.repo import Repo
-from fixtool.series import Line, PatchRepository, rewrite, writing
+from fixtool.series import Line, PatchRepository, writing
 from fixtool.shelf import Shelved
 from fixtool.verdict import Verdict
 
@@ -56,8 +56,7 @@ def drop(
         files["series"] = series_text(line, [one.slug for one in rest.entries])
         files[f"{shelf.FOLDER}/{slug}.patch"] = raw
         files[shelf.FILE] = shelf.text((*shelf.read(line.folder), Shelved(slug, reason, base)))
-        rewrite(line.folder, files, frozenset({f"{slug}.patch"}))
-    said = f"{line.name}: drop {slug}\n\n{reason}\n"
-    committed = journal.record(into, line.folder, said) if into else None
+        said = f"{line.name}: drop {slug}\n\n{reason}\n"
+        committed = journal.change(into, line.folder, files, {f"{slug}.patch"}, said)
     file = line.folder / shelf.FOLDER / f"{slug}.patch"
     return Dropped(line.name, slug, file, rewritten, committed)

@@ -1,22 +1,31 @@
 """The patch repository's own git history: one commit for one change of a line.
 
 The commit is the user's: their name, their branch. Only the line's folder goes into it, whatever
-else is staged or changed, and no hook runs.
+else is staged or changed, and no hook runs. What is to be committed is noted before the folder
+changes, so that a run that is killed between the two is finished by the next.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.objects import Commit, Signature, parse_signature
 from fixtool.repo import Repo
+from fixtool.series import rewrite
+from fixtool.worktree import free
+
+_NOTE = "fixtool.pending.json"
 
 
 def open_journal(root: Path) -> Repo | None:
-    """The git repository that holds the patch repository at ``root``; None where there is none."""
+    """The git repository that holds the patch repository at ``root``; None where there is none.
+    What a killed run had still to commit is committed."""
     try:
         repo = Repo.open(root)
     except FixtoolError:
@@ -24,7 +33,10 @@ def open_journal(root: Path) -> Repo | None:
     if repo.work_tree is None:
         return None
     ignored = repo.run("check-ignore", "--quiet", str(root.resolve() / "patches"), accept=None)
-    return None if ignored.status == 0 else repo
+    if ignored.status == 0:
+        return None
+    _finish(repo)
+    return repo
 
 
 def require_saved(journal: Repo, folder: Path) -> None:
@@ -38,7 +50,60 @@ def require_saved(journal: Repo, folder: Path) -> None:
         )
 
 
-def record(journal: Repo, folder: Path, message: str) -> str | None:
+def change(
+    journal: Repo | None,
+    folder: Path,
+    files: Mapping[str, bytes],
+    gone: Collection[str],
+    message: str,
+) -> str | None:
+    """Rewrite the line at ``folder`` and commit it; return the commit, None without a journal."""
+    if journal is None:
+        rewrite(folder, files, frozenset(gone))
+        return None
+    after = {**_contents(folder), **files}
+    after = {name: data for name, data in after.items() if name not in gone}
+    note = journal.git_dir / _NOTE
+    text = {"folder": str(folder), "digest": _digest(after), "message": message}
+    note.write_text(json.dumps(text), "utf-8")
+    rewrite(folder, files, frozenset(gone))
+    committed = _record(journal, folder, message)
+    note.unlink()
+    return committed
+
+
+def _finish(journal: Repo) -> None:
+    """Commit what a killed run wrote, where it is what that run was to write."""
+    note = journal.git_dir / _NOTE
+    try:
+        said = json.loads(note.read_text("utf-8"))
+        folder, digest, message = Path(said["folder"]), said["digest"], said["message"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if _digest(_contents(folder)) == digest:
+        branch = journal.run("symbolic-ref", "--quiet", "HEAD", accept=None).text or "HEAD"
+        free(journal.git_dir, "index", "HEAD", branch)
+        _record(journal, folder, message)
+    note.unlink()
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(one.relative_to(folder)): one.read_bytes()
+        for one in folder.rglob("*")
+        if one.is_file() and not one.is_symlink()
+    }
+
+
+def _digest(files: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{name}\0{len(files[name])}\0".encode("utf-8", "surrogateescape"))
+        digest.update(files[name])
+    return digest.hexdigest()
+
+
+def _record(journal: Repo, folder: Path, message: str) -> str | None:
     """Commit ``folder`` as it lies on disk, alone; None where nothing changed."""
     head = journal.head()
     who = identity(journal)
@@ -49,6 +114,7 @@ def record(journal: Repo, folder: Path, message: str) -> str | None:
         journal.run("add", "--all", "--", str(folder), index=index)
         tree = journal.write_tree(index)
     if head and tree == journal.tree_id(head):
+        journal.run("add", "--all", "--", str(folder))
         return None
     commit = journal.write_commit(Commit(tree, (head,) if head else (), who, who, message))
     branch = journal.run("symbolic-ref", "--quiet", "HEAD", accept=None).text or "HEAD"

@@ -21,7 +21,7 @@ from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository
 from fixtool.settings import Settings, private_folder
 from fixtool.store import Store
-from fixtool.worktree import remove
+from fixtool.worktree import free, remove
 
 RESOLUTIONS = "resolutions"
 _IMAGE = "image"  # the name of a file in a resolution
@@ -155,6 +155,7 @@ def collect(session: Session) -> tuple[str, dict[str, bytes]]:
             hint=f"fixtool rebase --abort --line {session.line}, then rebase again",
         )
     tree = Repo.open(folder)
+    free(tree.git_dir, "index", "MERGE_RR", "HEAD")
     head = tree.head()
     if head != session.parent:
         return _committed(tree, session, head), _learned(tree, session)

@@ -151,9 +151,9 @@ class _Rebase:
     def run(self, resolved: Mapping[str, str], skipped: Mapping[str, str]) -> Rebased:
         """``resolved`` is slug -> tree, ``skipped`` slug -> why: what a person decided."""
         line, target, dry_run = self.line, self.target, self.request.dry_run
+        repo = None if dry_run else journal.open_journal(self.repository.root)
         if line.upstream.base == target.commit and not self.request.new_line:
             return Rebased(line.name, None, target.commit, target, None, ())
-        repo = None if dry_run else journal.open_journal(self.repository.root)
         if repo:
             journal.require_saved(repo, line.folder)
             journal.identity(repo)  # asked for before the work, not after it

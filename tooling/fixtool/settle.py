@@ -19,7 +19,6 @@ from fixtool.series import (
     PatchRepository,
     Upstream,
     moved_toml,
-    rewrite,
     writing,
 )
 from fixtool.shelf import Shelved
@@ -98,8 +97,7 @@ def settle(
                 hint="run the same command again",
             )
         folder = repository.folder / (rebased.new_line or line.name)
-        rewrite(folder, files, frozenset(gone))
-    return journal.record(into, folder, message(rebased)) if into else None
+        return journal.change(into, folder, files, gone, message(rebased))
 
 
 def _files(

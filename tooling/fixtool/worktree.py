@@ -158,7 +158,7 @@ def recover(tree: Repo) -> None:
             gone = path in dirty or not os.path.lexists(tree.work_tree / path)
             if set(one.old_blob) == {"0"} and gone:
                 _take_away(tree.work_tree, path)
-        _wait_for_index(tree)
+        free(tree.git_dir, "index")
         tree.run("read-tree", "--reset", "-u", head)
     write_record(tree, replace(record, moving_to=None))
 
@@ -194,13 +194,13 @@ def _take_away(top: Path, path: str) -> None:
             folder.rmdir()
 
 
-def _wait_for_index(tree: Repo) -> None:
-    """Take away the index lock of a git that was killed; one that still lives has time to end."""
-    held = tree.git_dir / "index.lock"
-    with suppress(FileNotFoundError):
-        while time.time() - held.stat().st_mtime < 1:
-            time.sleep(0.05)
-        held.unlink()
+def free(git_dir: Path, *names: str) -> None:
+    """Take away the locks of a git that was killed; one that still lives has time to end."""
+    for held in (git_dir / f"{name}.lock" for name in names):
+        with suppress(FileNotFoundError):
+            while time.time() - held.stat().st_mtime < 1:
+                time.sleep(0.05)
+            held.unlink()
 
 
 def _move_on(tree: Repo, record: Record) -> Placed:

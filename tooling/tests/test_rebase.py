@@ -546,7 +546,7 @@ def test_a_resolution_is_remembered_by_the_team(
     assert taken["tree"] == done["tree"]
 
 
-@pytest.mark.parametrize("stage", ["park", "settle"])
+@pytest.mark.parametrize("stage", ["decide", "write", "commit", "end"])
 def test_a_killed_run_is_resumed(
     fixtool: Run, waiting: tuple[Team, dict[str, Any]], stage: str
 ) -> None:
@@ -556,16 +556,25 @@ def test_a_killed_run_is_resumed(
         "import os, signal\nfrom fixtool import settle, rebase\n"
         "def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    code += "settle.rewrite = die\n" if stage == "settle" else "rebase.settle = die\n"
+    code += {
+        "decide": "rebase.settle = die\n",
+        "write": "from fixtool import journal\njournal.rewrite = die\n",
+        "commit": "from fixtool import journal\njournal._record = die\n",
+        "end": "from fixtool import parked\nparked.forget = die\n",
+    }[stage]
     code += "from fixtool.cli import app\napp()\n"
     ran = subprocess.run(
         [sys.executable, "-c", code, "rebase", "--continue", "-C", str(team.root)],
         env=dict(os.environ), check=False, capture_output=True,
     )  # fmt: skip
     assert ran.returncode == -9
-    assert Git(team.root)("status", "--porcelain") == ""
     assert tree.exists()
-    assert document(on(fixtool, team, "--continue", "--json"))["committed"]
+    document(on(fixtool, team, "--continue", "--json"))
+    git = Git(team.root)
+    assert git("status", "--porcelain") == ""
+    assert git("show", "-s", "--format=%s").startswith("main: rebase onto ")
+    assert git("rev-list", "--count", "HEAD") == "2"
+    assert not tree.exists()
 
 
 def test_what_needs_a_skipped_patch_is_set_aside_with_it(fixtool: Run, saved: Team) -> None:
