@@ -24,7 +24,7 @@ from fixtool.series import Entry, Line, PatchRepository
 from fixtool.settings import Settings
 from fixtool.settle import Action, Outcome, Rebased, exported, settle
 from fixtool.shelf import Shelved
-from fixtool.source import Source, Target, bring_base
+from fixtool.source import Local, Source, Target, bring_base
 from fixtool.verdict import FAILED, PatchResult, Verdict
 
 
@@ -91,6 +91,18 @@ def go_on(
 ) -> Rebased:
     """Go on with a parked rebase: with what its work tree holds now, or, given a reason to
     ``skip``, without the patch, which is kept on the shelf."""
+    # A release is asked for by its name: the package index knows no commits.
+    ref = session.ref if session.source == "pypi" else session.onto
+    wanted = Wanted(ref, session.source, session.line)
+    source, target = find_target(repository, settings, wanted, progress)
+    target = replace(target, ref=session.ref)
+    journal.open_journal(repository.root)
+    written = session.new_line or session.line
+    if written in repository.line_names and (
+        repository.line(written).upstream.base == session.onto
+    ):  # a killed run had come to its end, and perhaps taken away half of the work tree
+        parked.forget(repository, settings, session)
+        return Rebased(session.line, session.new_line, session.onto, target, None, ())
     line = repository.line(session.line)
     resolved, skipped = dict(session.resolved), dict(session.skipped)
     if skip is None:
@@ -102,9 +114,6 @@ def go_on(
         session.onto, session.source, session.line, session.new_line,
         probe=session.probe, python=session.python, accept=accept,
     )  # fmt: skip
-    wanted = Wanted(session.onto, session.source, session.line)
-    source, target = find_target(repository, settings, wanted, progress)
-    target = replace(target, ref=session.ref)
     work = _Rebase(repository, settings, request, progress, line, source, target, ask)
     work.learned = learned
     done = work.run(resolved, skipped)
@@ -358,6 +367,12 @@ class _Rebase:
 
     # -- writing ---------------------------------------------------------------------------
 
+    def _source_again(self) -> str:
+        """What names the same source from any folder."""
+        if isinstance(self.source, Local):
+            return self.source.name
+        return self.request.source or self.settings.source
+
     def _park(
         self,
         asked: Outcome,
@@ -375,7 +390,7 @@ class _Rebase:
             patches=str(self.repository.root.resolve()),
             ref=self.target.ref,
             onto=self.target.commit,
-            source=self.request.source or self.settings.source,
+            source=self._source_again(),
             store=str(self.repo.git_dir),
             worktree=str(folder),
             parent=parent,

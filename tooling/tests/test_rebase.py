@@ -546,7 +546,7 @@ def test_a_resolution_is_remembered_by_the_team(
     assert taken["tree"] == done["tree"]
 
 
-@pytest.mark.parametrize("stage", ["decide", "write", "commit", "end"])
+@pytest.mark.parametrize("stage", ["decide", "write", "commit", "end", "after"])
 def test_a_killed_run_is_resumed(
     fixtool: Run, waiting: tuple[Team, dict[str, Any]], stage: str
 ) -> None:
@@ -561,6 +561,11 @@ def test_a_killed_run_is_resumed(
         "write": "from fixtool import journal\njournal.rewrite = die\n",
         "commit": "from fixtool import journal\njournal._record = die\n",
         "end": "from fixtool import parked\nparked.forget = die\n",
+        "after": (
+            "import shutil\nfrom fixtool import parked\n"
+            "def half(_, place): shutil.rmtree(place / 'python'); (place / '.git').unlink(); die()\n"
+            "parked.remove = half\n"
+        ),
     }[stage]
     code += "from fixtool.cli import app\napp()\n"
     ran = subprocess.run(
