@@ -228,16 +228,17 @@ class Repo:
         return b"missing" not in out.stdout
 
     def lacks(self, objects: Iterable[str]) -> set[str]:
-        """Those of ``objects`` that are not here now, found without fetching any (`cat-file` of an
-        old git would fetch each)."""
+        """Those of ``objects`` that are not here now, found without fetching any: an old git knows
+        no GIT_NO_LAZY_FETCH, so it is told that nobody promised them."""
         wanted = sorted(set(objects))
         if not wanted:
             return set()
         out = self.run(
-            "rev-list", "--objects", "--no-object-names", "--missing=print", "--no-walk", "--stdin",
+            "-c", "remote.origin.promisor=false", "cat-file", "--batch-check=%(objectname)",
             stdin="\n".join(wanted).encode() + b"\n",
         )  # fmt: skip
-        return {line[1:] for line in out.text.splitlines() if line.startswith("?")}
+        said = (line.split(" ") for line in out.text.splitlines())
+        return {one[0] for one in said if one[1:] == ["missing"]}
 
     def read_blobs(self, ids: Sequence[str]) -> Iterator[bytes]:
         """The contents of ``ids``, in order, from one process."""

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+import githttp
 from conftest import NUMBERS, Ran, Team
 from githubapi import TOKEN
 from nightly_world import (
@@ -137,11 +138,20 @@ def test_a_whole_night(host: Host) -> None:
     assert not any(TOKEN in word for words, _ in host.calls for word in words)
 
 
-def test_a_whole_night_of_the_real_thing(made: Path, tmp_path: Path, team: Team) -> None:
-    """Upstream moves, then breaks a patch."""
+def test_four_nights_of_the_real_thing(made: Path, tmp_path: Path, team: Team) -> None:
+    """Upstream over HTTP, fetched without blobs: nothing new; one patch taken; one broken; mended by
+    a person."""
     team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.patch("taken", "fix beta", python__other_py="alpha\nbeta!\ngamma\n")
     upstream = team.upstream
-    with world(made, tmp_path / "night") as night:
+    with (
+        world(made, tmp_path / "night") as night,
+        githttp.serve(tmp_path / "upstreams") as server,
+    ):
+
+        def publish() -> None:
+            githttp.publish(upstream.path, server.root / "upstream.git")
+
         shutil.rmtree(night.root / "patches")
         shutil.copytree(team.root / "patches", night.root / "patches")
         (night.root / "ci").mkdir()
@@ -152,21 +162,64 @@ def test_a_whole_night_of_the_real_thing(made: Path, tmp_path: Path, team: Team)
         fixtool = tmp_path / "fixtool"
         fixtool.write_text(f'#!/bin/sh\nexec {sys.executable} -m fixtool "$@"\n')
         fixtool.chmod(0o755)
-        env = {"LINE": "main", "SOURCE": str(upstream.path), "FIXTOOL": str(fixtool),
-               "OUT": str(tmp_path / "out")}  # fmt: skip
+        source = f"{server.url}/upstream.git"
+        env = {"LINE": "main", "SOURCE": source, "FIXTOOL": str(fixtool),
+               "OUT": str(tmp_path / "out"), "no_proxy": "127.0.0.1"}  # fmt: skip
         host = Host(night, tmp_path, tmp_path / "out", env)
-        upstream.commit("docs", README_txt="read me twice\n")
+
+        publish()
+        before = night.git.snapshot()
         ran = host()
         assert ran.status == 0, ran.err
+        assert night.git.snapshot() == before
+        assert (night.tip(), night.api.pulls, night.api.issues) == (None, [], [])
+
+        upstream.commit("Take beta (#76)", python__other_py="alpha\nbeta!\ngamma\n")
+        upstream.commit("docs", README_txt="read me twice\n")
+        publish()
+        ran = host()
+        assert ran.status == 0, ran.err
+        assert night.git.snapshot() == before
         said = json.loads((host.out / "rebase.json").read_text())
+        assert {one["slug"]: (one["verdict"], one["action"]) for one in said["patches"]} == {
+            "fix": ("clean", "kept"), "taken": ("absorbed", "dropped"),
+        }  # fmt: skip
         assert night.tip() == said["committed"]
+        (pull,) = night.api.pulls
+        print(pull["title"], pull["body"], sep="\n\n")
+        assert "Take beta (#76)" in pull["body"] or "76" in pull["body"]
+        assert "taken" in pull["body"]
         assert (host.out / "report" / "report.html").exists()
+
         upstream.commit("Rework twenty (#77)", python__model_py=FIX.replace("fixed", "reworked"))
+        publish()
         ran = host()
         assert ran.status == 3, ran.err
         (issue,) = night.api.issues
+        print(issue["title"], issue["body"], sep="\n\n")
         assert "fix does not apply" in issue["body"]
-        assert "Rework twenty (#77)" in issue["body"]
+        assert "Rework twenty" in issue["body"]
+        assert len(night.api.pulls) == 1
+
+        begun = ["rebase", "--line", "main", "--onto", "main", "--source", source]
+        home = {**os.environ, **env, "GIT_COMMITTER_NAME": "x", "GIT_COMMITTER_EMAIL": "x@x"}
+
+        def at_home(*words: str) -> dict[str, Any]:
+            done = subprocess.run(
+                [str(fixtool), *words, "--json", "-C", str(night.root)],
+                env=home, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            found: dict[str, Any] = json.loads(done.stdout)
+            return found
+
+        waiting = at_home(*begun)
+        tree = Path(waiting["session"]["worktree"])
+        (tree / "python/model.py").write_text(FIX.replace("fixed", "reworked, and fixed"))
+        assert at_home("rebase", "--continue")["committed"]
+        night.git("push", "--quiet", str(night.served), "main")
+        ran = host()
+        assert ran.status == 0, ran.err
+        assert night.api.issues[0]["state"] == "closed"
         assert len(night.api.pulls) == 1
 
 
