@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from fixtool import absorption, journal, parked, patch, shelf
 from fixtool.apply import Request as Wanted
@@ -155,6 +156,7 @@ class _Rebase:
         self.repo = source.repo
         self.ask = ask
         self.learned: dict[str, bytes] = {}
+        self.unread: str | None = None  # why upstream's history could not be read
         self.warnings: list[str] = []
 
     def run(self, resolved: Mapping[str, str], skipped: Mapping[str, str]) -> Rebased:
@@ -213,12 +215,17 @@ class _Rebase:
     def _trace(self, line: Line, start: str) -> History | None:
         try:
             self.source.ensure(start)
-            self.source.bring_history(start, self.target.commit, line.upstream.date)
+            seconds = int(self.repo.read_commit(start).committer.date.split()[0])
+            day = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
+            self.source.bring_history(start, self.target.commit, day)
             return history(
                 self.repo, line, start, self.target.commit, self.progress,
                 bring=self.source.bring_blobs, cache=self.settings.cache / "history",
             )  # fmt: skip
-        except (UsageError, CannotRun):
+        except UsageError:  # no way leads there
+            return None
+        except CannotRun as error:
+            self.unread = error.message
             return None
 
     def _now(self, slug: str) -> Interval | None:
@@ -323,6 +330,8 @@ class _Rebase:
     def _warnings(self, rebased: Rebased) -> tuple[str, ...]:
         """What a person should hear although nothing stopped."""
         said = []
+        if self.unread:
+            said.append(f"upstream's history was not read, so text alone decided: {self.unread}")
         for one in rebased.outcomes:
             slug, result = one.result.slug, one.result
             if result.verdict is Verdict.REVERTED:

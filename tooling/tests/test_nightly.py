@@ -222,6 +222,12 @@ def test_four_nights_of_the_real_thing(made: Path, tmp_path: Path, team: Team) -
         assert night.api.issues[0]["state"] == "closed"
         assert len(night.api.pulls) == 1
 
+        upstream.commit("Take beta back", python__other_py="alpha\nbeta\ngamma\n")
+        publish()
+        assert host().status in (0, 3)
+        said = json.loads((host.out / "rebase.json").read_text())
+        assert {one["slug"]: one["action"] for one in said["patches"]}["taken"] == "restored"
+
 
 def test_nights_in_a_row(host: Host) -> None:
     """A conflict, the same again, and green: one issue, which closes itself."""

@@ -361,6 +361,22 @@ def test_without_git_the_line_is_written_and_that_is_said(fixtool: Run, team: Te
     assert "is not in git" in ran.out
 
 
+def test_a_history_that_cannot_be_read_is_told(fixtool: Run, team: Team) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    team.upstream.commit("shift", python__model_py="line 0\n" + NUMBERS)
+    code = (
+        "from fixtool import rebase\nfrom fixtool.errors import CannotRun\n"
+        "def fail(*_, **__): raise CannotRun('the disk is full')\n"
+        "rebase.history = fail\nfrom fixtool.cli import app\napp()\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, "rebase", "--onto", "main", "--dry-run", "--json",
+         "--source", str(team.upstream.path), "-C", str(team.root)],
+        env=dict(os.environ), check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "text alone decided: the disk is full" in json.loads(ran.stdout)["warnings"][0]
+
+
 def test_git_must_know_who_commits(fixtool: Run, saved: Team) -> None:
     saved.patch("five", "fix five", python__model_py=FIVE)
     save(saved)
