@@ -26,8 +26,7 @@ def evidence(repo: Repo, patch: Patch, onto: str, culprit: str | None) -> tuple[
         shared = sum((Counter(added) & Counter(_added(theirs))).values())
         if added:
             said.append(f"{shared} of its {len(added)} added lines are in {culprit[:12]}")
-        paths = {path for one in patch.files for path in (one.old_path, one.new_path) if path}
-        same = _patch_id(repo, patch.diff) == _patch_id(repo, _diff(repo, culprit, *paths))
+        same = _patch_id(repo, patch.diff) == _patch_id(repo, _diff(repo, culprit, *patch.paths))
         said.append(f"its patch-id is {'' if same else 'not '}that of {culprit[:12]}")
     with repo.scratch_index(onto) as index:
         back = repo.run("apply", "--cached", "--check", "-R", "--binary", "-",

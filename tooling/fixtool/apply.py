@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
 from packaging.version import Version
@@ -61,7 +61,7 @@ def apply(
     source, target = find_target(repository, settings, request, progress)
     choice = choose_line(repository, target, source.repo, request.line or settings.line)
     require_well_formed(choice.line)
-    source.bring(target.commit, _paths(choice.line))
+    source.bring(target.commit, choice.line.paths)
     result = replay(
         source.repo,
         choice.line,
@@ -120,16 +120,9 @@ def _by_version(lines: Sequence[Line], target: Target) -> Choice | None:
 
 
 def _by_date(lines: Sequence[Line], target: Target, repo: Repo) -> Choice:
-    seconds = int(repo.read_commit(target.commit).committer.date.split()[0])
-    day = datetime.fromtimestamp(seconds, UTC).date()
+    day = repo.read_commit(target.commit).committer.day
     line = min(lines, key=lambda line: abs(date.fromisoformat(line.upstream.date) - day))
     return Choice(line, f"its base of {line.upstream.date} is nearest in time to {day}")
-
-
-def _paths(line: Line) -> list[str]:
-    """Every path that the series reads or writes."""
-    files = [one for patch in line.patches for one in patch.files]
-    return sorted({path for one in files for path in (one.old_path, one.new_path) if path})
 
 
 def find_target(
@@ -200,7 +193,7 @@ def _place(
         assert isinstance(source, Local)
         return place_into(source.repo, source.theirs, record)
     if folder is None:
-        home = hashlib.sha256(record.patches.encode()).hexdigest()[:6]
+        home = repository.digest[:6]
         folder = settings.worktrees / f"{repository.root.name}-{home}" / name
         record = replace(record, branch=f"fixtool/{home}/{name}")
     return place(source.repo, folder, record, progress)

@@ -89,7 +89,7 @@ def _made(
     entries = repo.entries(commit, *(f":(literal){path}" for path in edits))
     with repo.scratch_index(commit) as index:
         if whole:
-            names = [path for one in whole for path in (one.old_path, one.new_path) if path]
+            names = [path for one in whole for path in one.paths]
             include = [f"--include={name}" for name in dict.fromkeys(names)]
             done = repo.run("apply", "--cached", "--binary", *include, "-",
                             stdin=patch.diff, index=index, accept=None)  # fmt: skip

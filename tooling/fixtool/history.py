@@ -23,6 +23,7 @@ from fixtool.progress import Progress
 from fixtool.replay import depends_on, replay
 from fixtool.repo import Repo
 from fixtool.series import Line
+from fixtool.settings import put
 from fixtool.upstream_log import Step, UpstreamCommit, first_parent, landed, read_one
 from fixtool.verdict import Verdict
 
@@ -187,15 +188,14 @@ def _intervals(commits: Sequence[UpstreamCommit], found: Sequence[Finding]) -> t
 
 
 def _paths(patches: Iterable[Patch]) -> set[str]:
-    files = [one for patch in patches for one in patch.files]
-    return {path for one in files for path in (one.old_path, one.new_path) if path}
+    return {path for patch in patches for path in patch.paths}
 
 
 def _components(patches: Sequence[Patch]) -> list[frozenset[str]]:
     """The slugs that must be judged together: patches that share a file, or say they depend."""
     groups: list[tuple[set[str], set[str]]] = []  # names (paths, and slugs), slugs
     for patch in patches:
-        names = _paths([patch]) | {f"\0{one}" for one in (patch.slug, *depends_on(patch))}
+        names = set(patch.paths) | {f"\0{one}" for one in (patch.slug, *depends_on(patch))}
         slugs = {patch.slug}
         for group in [one for one in groups if one[0] & names]:
             groups.remove(group)
@@ -358,9 +358,7 @@ class _Judge:
         data = {key: [(one.verdict, one.evidence) for one in known[key]] for key in known}
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            partial = self._file.with_suffix(f".{os.getpid()}")
-            partial.write_text(json.dumps(data), "utf-8")
-            partial.replace(self._file)
+            put(self._file, json.dumps(data))
         except OSError:
             return
 

@@ -46,7 +46,6 @@ def init(
     line = folder / "patches" / name
     if line.exists():
         raise Refused(f"line {name} exists already", where=str(line), hint="--line OTHER-NAME")
-    seconds = int(source.repo.read_commit(target.commit).committer.date.split()[0])
     about = Upstream(
         url=upstream if re.match(r"[a-z]+://|[\w.-]+@", upstream) else _UPSTREAM,
         base=target.commit,
@@ -55,7 +54,7 @@ def init(
         version=version or wheel_version or target.version or "0.0.0",
         date=datetime.now(UTC).date().isoformat()
         if version
-        else datetime.fromtimestamp(seconds, UTC).date().isoformat(),
+        else source.repo.read_commit(target.commit).committer.day.isoformat(),
     )
     why = why or f"patches on SGLang {version or target.commit[:12]}"
     rewrite(line, {"series": _SERIES.encode(), "upstream.toml": upstream_toml(about, why).encode()})

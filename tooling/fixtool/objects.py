@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from dataclasses import dataclass
 
@@ -18,6 +19,12 @@ class Signature:
     name: str
     email: str
     date: str
+
+    @property
+    def day(self) -> datetime.date:
+        """In UTC."""
+        seconds = int(self.date.split()[0])
+        return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date()
 
     def __str__(self) -> str:
         return f"{self.name} <{self.email}> {self.date}"

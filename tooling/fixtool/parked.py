@@ -8,9 +8,7 @@ and offered again to whoever meets the same conflict.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,7 +17,7 @@ from pathlib import Path
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository
-from fixtool.settings import Settings, private_folder
+from fixtool.settings import Settings, private_folder, put
 from fixtool.store import Store
 from fixtool.worktree import free, remove
 
@@ -92,9 +90,7 @@ def the_session(repository: PatchRepository, settings: Settings, line: str | Non
 def save(repository: PatchRepository, settings: Settings, session: Session) -> None:
     path = _file(repository, settings, session.line)
     private_folder(path.parent)
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(asdict(session), indent=1), "utf-8")
-    partial.replace(path)
+    put(path, json.dumps(asdict(session), indent=1))
 
 
 def forget(repository: PatchRepository, settings: Settings, session: Session) -> None:
@@ -104,8 +100,7 @@ def forget(repository: PatchRepository, settings: Settings, session: Session) ->
 
 
 def worktree_for(repository: PatchRepository, settings: Settings, line: str) -> Path:
-    home = hashlib.sha256(str(repository.root.resolve()).encode()).hexdigest()[:6]
-    return settings.worktrees / f"{repository.root.name}-{home}" / f"rebase-{line}"
+    return settings.worktrees / f"{repository.root.name}-{repository.digest[:6]}" / f"rebase-{line}"
 
 
 def park(
@@ -260,5 +255,4 @@ def _image(tree: Repo, conflict: str, name: str) -> Path:
 
 
 def _file(repository: PatchRepository, settings: Settings, line: str) -> Path:
-    home = hashlib.sha256(str(repository.root.resolve()).encode()).hexdigest()[:10]
-    return settings.state / "rebase" / f"{home}-{line}.json"
+    return settings.state / "rebase" / f"{repository.digest[:10]}-{line}.json"

@@ -75,6 +75,10 @@ class FilePatch:
     binary: bool
     hunks: tuple[Hunk, ...] = field(repr=False)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(path for path in (self.old_path, self.new_path) if path)
+
 
 @dataclass(frozen=True)
 class Patch:
@@ -99,6 +103,11 @@ class Patch:
     @cached_property
     def files(self) -> tuple[FilePatch, ...]:
         return read_diff(self.diff, where=str(self.path or self.slug))
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Every path that it reads or writes."""
+        return frozenset(path for one in self.files for path in one.paths)
 
     @cached_property
     def digest(self) -> str:

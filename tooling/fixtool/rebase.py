@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from fixtool import absorption, journal, parked, patch, shelf
 from fixtool.apply import Request as Wanted
@@ -60,8 +59,8 @@ def rebase(
 ) -> Rebased:
     """Move a line onto ``request.onto``. Raises Refused where its folder holds what is not
     committed, and where a rebase of it is parked."""
-    name = request.line or settings.line or _only_line(repository)
-    line = repository.line(name)
+    line = repository.pick(request.line or settings.line)
+    name = line.name
     waiting = parked.load(repository, settings, name)
     if waiting and not request.dry_run:
         raise Refused(
@@ -128,15 +127,6 @@ def abort(repository: PatchRepository, settings: Settings, session: Session) -> 
     parked.forget(repository, settings, session)
 
 
-def _only_line(repository: PatchRepository) -> str:
-    if len(repository.line_names) == 1:
-        return repository.line_names[0]
-    raise UsageError(
-        "which line? there is more than one",
-        hint=f"--line with one of: {', '.join(repository.line_names)}",
-    )
-
-
 class _Rebase:
     """One rebase: its world, and what was found out about it."""
 
@@ -172,9 +162,8 @@ class _Rebase:
         done = self._decide(resolved, skipped)
         outcomes = tuple(self._outcome(one, skipped) for one in done.patches)
         rebased = Rebased(
-            line.name, self.request.new_line, line.upstream.base, target, done, outcomes,
-            history=self.found,
-        )  # fmt: skip
+            line.name, self.request.new_line, line.upstream.base, target, done, outcomes
+        )
         asked = next((one for one in outcomes if one.action is Action.ASKED), None)
         if asked is None:
             rebased = replace(
@@ -215,9 +204,8 @@ class _Rebase:
     def _trace(self, line: Line, start: str) -> History | None:
         try:
             self.source.ensure(start)
-            seconds = int(self.repo.read_commit(start).committer.date.split()[0])
-            day = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
-            self.source.bring_history(start, self.target.commit, day)
+            day = self.repo.read_commit(start).committer.day
+            self.source.bring_history(start, self.target.commit, day.isoformat())
             return history(
                 self.repo, line, start, self.target.commit, self.progress,
                 bring=self.source.bring_blobs, cache=self.settings.cache / "history",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -23,6 +22,7 @@ from fixtool.objects import Merge
 from fixtool.patch import Patch, apply_on
 from fixtool.repo import Repo
 from fixtool.series import Line
+from fixtool.settings import put
 from fixtool.verdict import FAILED, FileResult, PatchResult, Verdict, read_result
 
 _CACHE_FORMAT = 3
@@ -262,8 +262,7 @@ class _Run:
         return None if tip else ", ".join(failed)
 
     def _target_files(self, patch: Patch) -> dict[str, tuple[str, str]]:
-        paths = [path for one in patch.files for path in (one.old_path, one.new_path) if path]
-        return self.repo.entries(self.tree, *(f":(literal){path}" for path in sorted(set(paths))))
+        return self.repo.entries(self.tree, *(f":(literal){path}" for path in sorted(patch.paths)))
 
 
 def depends_on(patch: Patch) -> tuple[str, ...]:
@@ -313,10 +312,7 @@ class _Prefix:
             for key, result in zip(self.keys, results, strict=True):
                 if result.verdict in FAILED:
                     break
-                path = self.folder / f"{key}.json"
-                partial = path.with_suffix(f".{os.getpid()}")
-                partial.write_text(json.dumps(asdict(result)), "utf-8")
-                partial.replace(path)
+                put(self.folder / f"{key}.json", json.dumps(asdict(result)))
             self._prune()
         except OSError:
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -70,6 +71,11 @@ class Line:
         """The series, parsed and in order. Raises Refused where an entry has no file or is bad."""
         return tuple(self.patch(entry) for entry in self.entries)
 
+    @property
+    def paths(self) -> list[str]:
+        """Every path that the series reads or writes, sorted."""
+        return sorted({path for patch in self.patches for path in patch.paths})
+
     def patch(self, entry: Entry) -> Patch:
         path = self.folder / entry.file_name
         try:
@@ -122,6 +128,22 @@ class PatchRepository:
         if name not in self._lines:
             self._lines[name] = read_line(self.folder / name)
         return self._lines[name]
+
+    def pick(self, wanted: str | None) -> Line:
+        """The line asked for, or the only one."""
+        if wanted:
+            return self.line(wanted)
+        if len(self.line_names) == 1:
+            return self.line(self.line_names[0])
+        raise UsageError(
+            "which line? there is more than one",
+            hint=f"--line with one of: {', '.join(self.line_names)}",
+        )
+
+    @property
+    def digest(self) -> str:
+        """What tells this folder from others of its name, in fixtool's own folders."""
+        return hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()
 
     def read_anew(self) -> None:
         """Forget what was read; another run may have written since."""

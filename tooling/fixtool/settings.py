@@ -73,6 +73,14 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def put(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` whole or not at all: a killed run leaves the old file or the new
+    one."""
+    partial = path.with_suffix(f".{os.getpid()}")
+    partial.write_text(text, "utf-8")
+    partial.replace(path)
+
+
 def _folder(environment: Mapping[str, str], kind: str, default: str) -> Path:
     if chosen := environment.get(f"FIXTOOL_{kind}_DIR"):
         return Path(chosen).absolute()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from fixtool import journal, patch, shelf
 from fixtool.errors import Refused
 from fixtool.export import series_text
-from fixtool.history import History
 from fixtool.parked import Session
 from fixtool.replay import Replay
 from fixtool.repo import Repo
@@ -65,7 +63,6 @@ class Rebased:
     intent: str = ""  # what upstream said of the commit that a person has to deal with
     range_diff: str = ""
     session: Session | None = None
-    history: History | None = field(default=None, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -139,14 +136,13 @@ def exported(repo: Repo, one: PatchResult) -> bytes:
 
 
 def _upstream(before: Upstream, repo: Repo, target: Target) -> Upstream:
-    seconds = int(repo.read_commit(target.commit).committer.date.split()[0])
     return replace(
         before,
         base=target.commit,
         tree=target.tree,
         release=target.version if target.release else None,
         version=target.version or before.version,
-        date=f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}",
+        date=repo.read_commit(target.commit).committer.day.isoformat(),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from fixtool.address import public_url, without_login
 from fixtool.errors import CannotRun
 from fixtool.repo import Output, Repo
+from fixtool.settings import put
 
 # What a user needs to reach the network: proxies, certificates, credentials, mirrors. Nothing else
 # of their configuration may shape a result.
@@ -57,9 +57,7 @@ class Store(Repo):
         known = listed.read_text().splitlines() if listed.exists() else []
         if folder not in known:
             listed.parent.mkdir(exist_ok=True)
-            partial = listed.with_suffix(f".{os.getpid()}")
-            partial.write_text("".join(f"{one}\n" for one in [*known, folder]))
-            partial.replace(listed)
+            put(listed, "".join(f"{one}\n" for one in [*known, folder]))
         shallow = lender.objects_folder.with_name("shallow")
         if shallow.exists():  # else git would miss the parents that a shallow clone does not have
             (self.git_dir / "shallow").write_bytes(shallow.read_bytes())

@@ -208,9 +208,7 @@ def _importable(path: str) -> bool:
 
 def touched(line: Line, trees: Sequence[Tree]) -> list[str]:
     """Every importable path that a patch of the line names, or that differs in one of ``trees``."""
-    files = [one for patch in line.patches for one in patch.files]
-    named = {path for one in files for path in (one.old_path, one.new_path) if path}
     return sorted(
-        {path for path in named if _importable(path)}
+        {path for path in line.paths if _importable(path)}
         | {path for tree in trees for path in tree.changes}
     )

@@ -22,6 +22,7 @@ from fixtool.objects import MACHINE, FileChange
 from fixtool.progress import Progress
 from fixtool.repo import Repo
 from fixtool.series import lock
+from fixtool.settings import put
 
 _RECORD = "fixtool.json"
 _NEXT = "fixtool.next.json"  # the record that is to be, while a work tree moves on
@@ -306,9 +307,7 @@ def _send_objects(store: Repo, checkout: Repo, record: Record) -> None:
 def write_record(tree: Repo, record: Record, name: str = _RECORD) -> None:
     """Keep ``record`` with the work tree; a killed run leaves the old one or the new one."""
     path = tree.git_dir / name
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(asdict(record), indent=1), "utf-8")
-    partial.replace(path)
+    put(path, json.dumps(asdict(record), indent=1))
 
 
 @contextmanager

@@ -78,18 +78,10 @@ def open_base(
     name = source or ("pypi" if upstream.release else settings.source)
     place = open_source(name, settings, settings.url or upstream.url, progress, [upstream.base])
     base = bring_base(place, upstream, settings, progress)
-    files = [one for patch in line.patches for one in patch.files]
-    place.bring(base, sorted({p for one in files for p in (one.old_path, one.new_path) if p}))
+    place.bring(base, line.paths)
     return Place(place.repo, base)
 
 
 def pick_line(repository: PatchRepository, settings: Settings, wanted: str | None) -> Line:
     """The line asked for, or the only one."""
-    if name := wanted or settings.line:
-        return repository.line(name)
-    if len(repository.line_names) == 1:
-        return repository.line(repository.line_names[0])
-    raise UsageError(
-        "which line? there is more than one",
-        hint=f"--line with one of: {', '.join(repository.line_names)}",
-    )
+    return repository.pick(wanted or settings.line)
