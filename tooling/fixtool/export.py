@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -191,19 +192,29 @@ def _commits(tree: Repo, onto: str) -> list[str]:
 
 
 def _name_commits(tree: Repo, commits: Sequence[str], record: Record, line: Line) -> list[str]:
-    """The slug of each commit: the one that `apply` recorded, else the patch with its subject, else
-    a new one made from the subject."""
+    """The slug of each commit: the one that `apply` recorded, else of the patch with its subject,
+    else with its author and his date, which outlive a new subject, else one made of the subject."""
     recorded = {commit: slug for slug, commit in record.commits.items()}
     subjects = {one.subject: one.slug for one in line.patches}
+    read = [tree.read_commit(commit) for commit in commits]
+    first = [
+        recorded.get(commit) or subjects.get(of.subject)
+        for commit, of in zip(commits, read, strict=True)
+    ]
+    authored = Counter(of.author for of in read) + Counter(one.author for one in line.patches)
+    reworded = {
+        one.author: one.slug
+        for one in line.patches
+        if one.slug not in first and authored[one.author] == 2  # one patch and one commit
+    }
     slugs: list[str] = []
-    for commit in commits:
-        subject = tree.read_commit(commit).message.split("\n", 1)[0]
-        slug = recorded.get(commit) or subjects.get(subject)
+    for of, known in zip(read, first, strict=True):
+        slug = known or reworded.get(of.author)
         if slug is None:
-            slug = free_slug(subject, {*slugs, *subjects.values()})
+            slug = free_slug(of.subject, {*slugs, *subjects.values()})
         if slug in slugs:
             raise Refused(
-                f"two commits have the subject {subject!r}, by which patches are told apart",
+                f"two commits have the subject {of.subject!r}, by which patches are told apart",
                 where=str(tree.work_tree),
                 hint=f"git -C {tree.work_tree} rebase --interactive {record.onto[:12]}",
             )

@@ -40,6 +40,10 @@ class Commit:
     committer: Signature
     message: str
 
+    @property
+    def subject(self) -> str:
+        return self.message.split("\n", 1)[0]
+
 
 @dataclass(frozen=True)
 class FileChange:

@@ -88,6 +88,29 @@ def test_a_new_commit_becomes_a_patch_at_the_end(team: Team, tree: Git) -> None:
     assert series == "# in order\nfix.patch\nbeta.patch\narea-a-new-thing.patch\n"
 
 
+def test_a_new_subject_keeps_the_patch(team: Team, tree: Git) -> None:
+    """By its author and date; where another commit has both too, nobody can tell."""
+    for number, slug in enumerate(("fix", "beta")):
+        file = team.root / f"patches/main/{slug}.patch"
+        text = file.read_text()
+        date = next(line for line in text.splitlines() if line.startswith("Date: "))
+        file.write_text(text.replace(date, f"Date: Sat, {number + 1} Jan 2000 12:00:00 +0000"))
+    tree("reset", "--hard", "--quiet", "HEAD~2")
+    for slug in ("fix", "beta"):
+        tree("am", "--quiet", str(team.root / f"patches/main/{slug}.patch"))
+    tree("commit", "--amend", "--quiet", "--message", "area: say it in another way")
+    done = out(team, tree)
+    assert changes(done) == {"fix": Change.UNCHANGED, "beta": Change.REWRITTEN}
+    assert (
+        "[PATCH] area: say it in another way" in (team.root / "patches/main/beta.patch").read_text()
+    )
+
+    tree("commit", "--amend", "--quiet", "--message", "area: and again")
+    tree("commit", "--quiet", "--allow-empty", "--message", "x", "--date", "2000-01-02T12:00:00Z")
+    with pytest.raises(Refused, match="no commit in the work tree holds beta"):
+        out(team, tree)
+
+
 def test_reordered_commits_reorder_the_series(team: Team, tree: Git) -> None:
     fix, beta = tree("rev-list", "--reverse", "HEAD", "-2").split()
     tree("reset", "--hard", "--quiet", "HEAD~2")
