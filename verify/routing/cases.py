@@ -516,6 +516,7 @@ def listed(source: str | None = None) -> tuple[list[Case], dict[str, str]]:
         cases += drawn()
     except ImportError:
         skipped["drawn"] = "hypothesis is not installed"
+    cases.append(Case("", "names", "fp32", 1, 128, 8, way="names"))
     if not source:
         skipped["real-router"] = "no --router was given"
     return [_named(case, 1000 + n) for n, case in enumerate(cases)], skipped

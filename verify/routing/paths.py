@@ -20,7 +20,7 @@ from verify.routing.cases import DTYPES, Case
 
 TABLE = "_ROUTING_KERNELS"
 LARGE = "large"
-BY_THEMSELVES = ("refuse", "variants")  # ways that no path is forced upon
+BY_THEMSELVES = ("refuse", "variants", "names")  # ways that no path is forced upon
 
 
 def rows(module: ModuleType) -> dict[str, tuple[Any, ...]]:

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
+from unittest import mock
 
 import torch
+from verify.routing import kernel
 from verify.routing.cases import DTYPES, Case, build, rows_of, scale_of
 from verify.routing.judge import as_bits, judge, unwritten_shows
 from verify.routing.paths import forced
@@ -104,6 +107,27 @@ def _refuse(fn: Routing, tally: Tally, module: ModuleType) -> None:
         tally.expect(bool(str(error)), f"refuses {what} without a word")
     else:
         tally.problems.append(f"takes {what}")
+
+
+def _names(fn: Routing, tally: Tally, module: ModuleType) -> None:
+    """The compiler takes all that the kernels refer to, in a server as well.
+
+    SGLang, once imported, has a function of its own as ``triton.next_power_of_2``, and Triton compiles
+    no kernel that refers to it: one passed every case alone, and died in every server.
+    """
+    from triton.runtime.jit import JITFunction
+
+    interpreted = {"TRITON_INTERPRET": "0"}  # read by @triton.jit
+    sglang = lambda number: 1 << (number - 1).bit_length()
+    with mock.patch.dict(os.environ, interpreted), mock.patch("triton.next_power_of_2", sglang):
+        alone = kernel.load(str(module.__file__), f"{module.__name__}_names")
+        found = {name: one for name, one in vars(alone).items() if isinstance(one, JITFunction)}
+        for name, one in found.items():
+            try:
+                one.cache_key  # noqa: B018  # finds what it refers to, without a GPU
+            except RuntimeError as error:
+                tally.problems.append(f"{name}: {error}")
+    tally.expect(bool(found), "the file holds no kernel")
 
 
 # --- on a GPU only ----------------------------------------------------------------------------
@@ -327,6 +351,7 @@ def _far(fn: Routing, tally: Tally, module: ModuleType) -> None:
 WAYS: dict[str, Callable[[Routing, Tally, ModuleType], None]] = {
     "call": _call,
     "refuse": _refuse,
+    "names": _names,
     "graph": _graph,
     "graphs": _graphs,
     "compile-default": _compiled,
