@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from fixtool.patch import Patch
+from fixtool.patch import Patch, patch_id
 from fixtool.repo import Repo
 
 _TELLING = 4  # characters: shorter lines, such as `)`, are in any commit
@@ -26,7 +26,7 @@ def evidence(repo: Repo, patch: Patch, onto: str, culprit: str | None) -> tuple[
         shared = sum((Counter(added) & Counter(_added(theirs))).values())
         if added:
             said.append(f"{shared} of its {len(added)} added lines are in {culprit[:12]}")
-        same = _patch_id(repo, patch.diff) == _patch_id(repo, _diff(repo, culprit, *patch.paths))
+        same = patch_id(repo, patch.diff) == patch_id(repo, _diff(repo, culprit, *patch.paths))
         said.append(f"its patch-id is {'' if same else 'not '}that of {culprit[:12]}")
     with repo.scratch_index(onto) as index:
         back = repo.run("apply", "--cached", "--check", "-R", "--binary", "-",
@@ -47,10 +47,6 @@ def _diff(repo: Repo, commit: str, *paths: str) -> bytes:
         "--no-commit-id", "--diff-merges=first-parent", "--root", commit,
         "--", *(f":(literal){path}" for path in sorted(paths)),
     ).stdout  # fmt: skip
-
-
-def _patch_id(repo: Repo, diff: bytes) -> str:
-    return repo.run("patch-id", "--stable", stdin=diff).text.split(" ")[0]
 
 
 def _added(diff: bytes) -> list[str]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fixtool.errors import FixtoolError, Refused
-from fixtool.github import GitHub, Issue, Pull
+from fixtool.forge import Issue, Pull
+from fixtool.github import GitHub
 from fixtool.markdown import Marker, read_marker, same
 from fixtool.outcome import Outcome
 from fixtool.rolling import Rolling

@@ -30,6 +30,7 @@ from fixtool.commands import (
     rebase,
     refresh,
     show,
+    upstream,
     verify,
 )
 from fixtool.commands import report as report_
@@ -129,6 +130,7 @@ app.command("history")(history.history)
 app.command("deps")(deps.deps)
 app.command("drop")(drop.drop)
 app.command("refresh")(refresh.refresh)
+app.command("upstream")(upstream.upstream)
 app.command("report")(report_.report_)
 app.command("announce")(announce.announce)
 app.command("list")(list_.list_)

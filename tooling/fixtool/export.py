@@ -64,6 +64,12 @@ def export(
     the tree is dirty (the change would be lost), where a patch of the series has no commit any
     more, and where the work tree is on another base than the line.
     """
+    if record.proposal:
+        raise Refused(
+            f"this work tree holds {record.proposal} as upstream would get it",
+            where=str(tree.work_tree),
+            hint="make the change in a work tree of the line: fixtool apply --worktree DIR",
+        )
     require_clean(tree)
     with nullcontext() if dry_run else writing(repository):
         line = repository.line(record.line)

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
-from fixtool.address import public_url
-from fixtool.errors import CannotRun, UsageError
+from fixtool.errors import CannotRun
+from fixtool.forge import Issue, Place, Pull, Repository, Review, check_login
 
 try:
     from github import Auth, BadAttributeException, Github, GithubException
@@ -27,16 +25,12 @@ except ImportError as error:
 
 Answer = TypeVar("Answer")
 
-_PUBLIC = "https://github.com"
 _PATIENCE = 60.0  # seconds: how long one wait for a rate limit may be; a longer one is told instead
 _PAUSES = (1.0, 4.0, 10.0)  # after a lost connection or a 5xx
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _NOT_GITHUBS = (  # PyGithub's, of redirections to elsewhere and of answers in another form
     BadAttributeException, RuntimeError, AssertionError, AttributeError, LookupError, TypeError,
     ValueError,
 )  # fmt: skip
-_LOGIN = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}")
-_NAME = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 
 
 class Lost(CannotRun):
@@ -49,93 +43,6 @@ class Invalid(CannotRun):
 
 class NotThere(CannotRun):
     """There is no such thing, or this token may not know of it (404)."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A repository on GitHub or on an Enterprise server, and the token for it."""
-
-    api: str
-    server: str
-    repository: str
-    token: str | None = field(default=None, repr=False)
-
-    @property
-    def owner(self) -> str:
-        return self.repository.partition("/")[0]
-
-    def is_at(self, url: str) -> bool:
-        """Whether a git ``url`` is on this server: no other may be given the token."""
-        ours, theirs = urlsplit(self.server), urlsplit(url)
-        return (ours.scheme, ours.netloc) == (theirs.scheme, theirs.netloc.rpartition("@")[2])
-
-
-@dataclass(frozen=True)
-class Pull:
-    number: int
-    url: str
-    title: str
-    body: str
-    state: str  # open, closed
-    merged: bool
-    head: str  # the commit
-    labels: tuple[str, ...]
-    assignees: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Issue:
-    number: int
-    url: str
-    title: str
-    body: str
-    state: str  # open, closed
-    labels: tuple[str, ...]
-    assignees: tuple[str, ...]
-
-
-def place(environment: Mapping[str, str], remote: str | None = None) -> Place:
-    """Where to speak to, as GitHub Actions says it: GITHUB_API_URL, GITHUB_SERVER_URL,
-    GITHUB_REPOSITORY and GITHUB_TOKEN or GH_TOKEN; elsewhere the repository is ``remote``'s."""
-    api = environment.get("GITHUB_API_URL", "https://api.github.com").rstrip("/")
-    parts = urlsplit(api)
-    server = environment.get("GITHUB_SERVER_URL", "").rstrip("/")
-    if not server:
-        server = (
-            _PUBLIC if parts.hostname == "api.github.com" else f"{parts.scheme}://{parts.netloc}"
-        )
-    for name, url in (("GITHUB_API_URL", api), ("GITHUB_SERVER_URL", server)):
-        about = urlsplit(url)
-        safe = about.scheme == "https" or (about.scheme == "http" and about.hostname in _LOOPBACK)
-        if not safe or about.username is not None:
-            raise UsageError(
-                f"{name} is {public_url(url)!r}: a token goes only over https://",
-                hint=f"{name}=https://…, and the same command again",
-            )
-    token = (environment.get("GITHUB_TOKEN") or environment.get("GH_TOKEN") or "").strip()
-    if token and not re.fullmatch(r"[\x21-\x7e]+", token):
-        raise UsageError("the token in GITHUB_TOKEN has spaces or other characters no token has")
-    repository = environment.get("GITHUB_REPOSITORY") or _repository_of(remote or "", server)
-    if not repository or not _NAME.fullmatch(repository):
-        raise UsageError(
-            "which repository on GitHub? neither GITHUB_REPOSITORY nor the remote's address says",
-            hint="GITHUB_REPOSITORY=owner/name, and the same command again",
-        )
-    return Place(api, server, repository, token or None)
-
-
-def _repository_of(url: str, server: str) -> str:
-    host = re.escape(urlsplit(server).netloc)
-    form = rf"(?:https?://(?:[^@/]*@)?|ssh://(?:[^@/]*@)?|[^@/:]+@){host}[:/](.+?)(?:\.git)?/?"
-    match = re.fullmatch(form, url)
-    return match[1] if match else ""
-
-
-def check_login(text: str) -> str:
-    """Return ``text`` if it can be a user's name on GitHub; else raise UsageError."""
-    if not _LOGIN.fullmatch(text):
-        raise UsageError(f"{text!r} is not a user's name on GitHub")
-    return text
 
 
 class GitHub:
@@ -170,6 +77,37 @@ class GitHub:
         """The name of ``login`` as GitHub spells it."""
         check_login(login)
         return self._ask(f"find the user {login}", lambda: self._github.get_user(login).login)
+
+    def login(self) -> str:
+        """Whose the token is."""
+        return self._ask("ask whose the token is", lambda: self._github.get_user().login)
+
+    def about(self) -> Repository:
+        """The repository itself."""
+
+        def call() -> Repository:
+            one = self._github.get_repo(self.place.repository, lazy=False)
+            root = one.source if one.fork else None
+            return Repository(one.full_name, root.full_name if root else None, one.archived)
+
+        return self._ask(f"read the repository {self.place.repository}", call)
+
+    def review(self, number: int) -> Review:
+        """Where the pull request ``number`` stands, and who said what last."""
+
+        def call() -> Review:
+            one = self._github.get_repo(self.place.repository).get_pull(number)
+            said = [each for each in one.get_reviews() if each.submitted_at]
+            last = max(said, key=lambda each: each.submitted_at) if said else None
+            state = "merged" if one.merged_at else one.state
+            return Review(
+                number, one.html_url, state, one.created_at.isoformat(),
+                last.submitted_at.isoformat() if last else None,
+                last.state.lower() if last else None,
+                one.merge_commit_sha if one.merged_at else None,
+            )  # fmt: skip
+
+        return self._ask(f"read #{number}", call)
 
     def pulls(self, head: str, state: str = "open") -> list[Pull]:
         """Pull requests from ``head`` (``owner:branch``, or a branch of this repository)."""

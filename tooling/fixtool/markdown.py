@@ -8,12 +8,20 @@ blocks only: there GitHub makes no mention of `@name`, no link of `#123`, closes
 from __future__ import annotations
 
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 LIMIT = 65_536
 """Characters of a body, title and comment; GitHub refuses more."""
+
+CALLS = re.compile(
+    r"(?<![\w@/.+-])@[A-Za-z0-9]"
+    r"|\b(close[sd]?|fix(e[sd])?|resolve[sd]?):?\s+(([\w.-]+/[\w.-]+)?#|https?://\S+/)\d",
+    re.IGNORECASE,
+)
+"""What GitHub acts on in a text, a commit's message too: `@name`, and `Closes #1` once merged."""
 
 _ROOM = 2_000  # kept free for what is said about a cut, and for how GitHub counts
 
@@ -61,6 +69,37 @@ def block(text: str, language: str = "", limit: int = 20_000) -> str:
     longest = max((len(run) for run in re.findall("`+", "\n".join(lines))), default=0)
     fence = "`" * max(3, longest + 1)
     return "\n".join([f"{fence}{language}", *lines, fence])
+
+
+def prose(text: str) -> str:
+    """Somebody's hard-wrapped text as Markdown that says the same and does nothing: no mention, no
+    closing word, no HTML, no heading. Lines of one paragraph are joined, since GitHub would break
+    where they do; lists keep their lines, and an indented paragraph becomes a code block."""
+    paragraphs = []
+    for paragraph in re.split(r"\n[ \t]*\n", text.strip("\n")):
+        lines: list[str] = []
+        if all(re.match(r" {2}(?! *([-*+]|\d+[.)]) )", line) for line in paragraph.split("\n")):
+            paragraphs.append(block(textwrap.dedent(paragraph)))
+            continue
+        for line in paragraph.split("\n"):
+            safe = _harmless(_seen(line.expandtabs(4)).rstrip())
+            own = not lines or re.match(r"\s{4}|\s*([-*+]|\d+[.)]) ", line)
+            if own:
+                lines.append(safe)
+            else:
+                lines[-1] += f" {safe.strip()}"
+        paragraphs.append("\n".join(lines))
+    return "\n\n".join(paragraphs)
+
+
+def _harmless(line: str) -> str:
+    line = line.replace("&", "&amp;").replace("<", "&lt;")
+    line = re.sub(r"(?<![\w@/.+-])(@[A-Za-z0-9][\w/-]*)", r"`\1`", line)
+    line = re.sub(
+        r"\b((?:close[sd]?|fix(?:e[sd])?|resolve[sd]?):?\s+)((?:[\w.-]+/[\w.-]+)?#\d+|https?://\S+)",
+        r"\1`\2`", line, flags=re.IGNORECASE,
+    )  # fmt: skip
+    return re.sub(r"^(\s*)(#+\s|=+$|-+$|~~~|```)", r"\1\\\2", line)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

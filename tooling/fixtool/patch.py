@@ -113,6 +113,11 @@ class Patch:
     def digest(self) -> str:
         return hashlib.sha256(self.raw).hexdigest()
 
+    @cached_property
+    def diff_digest(self) -> str:
+        """Of what it changes alone: a new message or trailer leaves it as it is."""
+        return hashlib.sha256(self.diff).hexdigest()
+
     def trailer(self, key: str) -> str | None:
         return next((value for name, value in self.trailers if name.lower() == key.lower()), None)
 
@@ -194,6 +199,11 @@ def apply_on(repo: Repo, patch: Patch, commit: str) -> tuple[str | None, str]:
     with repo.scratch_index(commit) as index:
         out = repo.apply_to_index(index, patch.diff)
         return (repo.write_tree(index), "") if out.status == 0 else (None, out.complaint)
+
+
+def patch_id(repo: Repo, diff: bytes) -> str:
+    """git's id of a diff: the same wherever its lines stand, and whatever its blanks are."""
+    return repo.run("patch-id", "--stable", stdin=diff).text.split(" ")[0]
 
 
 def export(repo: Repo, commit: str) -> bytes:

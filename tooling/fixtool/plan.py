@@ -95,6 +95,13 @@ class Planner:
             if probe.slug in own:
                 self._probe(probe, BASE, None)
 
+    def flip(self) -> None:
+        """Every probe on the base and on the series: does it say what the series changes?"""
+        for probe in self._probes:
+            self._probe(probe, BASE, None)
+            if self._has(SERIES):
+                self._probe(probe, SERIES, None)
+
     def check(self) -> None:
         """Every probe of the line on the series, and every check that is for this line."""
         own = {entry.slug for entry in self.line.entries}

@@ -15,18 +15,13 @@ from pathlib import Path
 
 from fixtool.address import check_ref, check_url, is_full_sha, public_url, without_login
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.github import Place
+from fixtool.forge import Place
+from fixtool.markdown import CALLS
 from fixtool.repo import Output, Repo
 from fixtool.store import Store
 
 _COMMITS = 50
 _PAUSES = (1.0, 4.0)
-_CALLS = re.compile(
-    r"(?<![\w@/.+-])@[A-Za-z0-9]"
-    r"|\b(close[sd]?|fix(e[sd])?|resolve[sd]?):?\s+(([\w.-]+/[\w.-]+)?#|https?://\S+/)\d",
-    re.IGNORECASE,
-)
-"""What GitHub acts on in a commit's message: `@name`, and `Closes #1` once it is merged."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +114,7 @@ class Rolling(Store):
             there = self.entries(sha, *folders)
             if any(there[one][0] != "100644" for one in paths if one in there):
                 raise Refused(f"commit {sha[:12]} holds more than plain files", where=sha)
-            if _CALLS.search(self.read_commit(sha).message):
+            if CALLS.search(self.read_commit(sha).message):
                 raise Refused(
                     f"the message of commit {sha[:12]} mentions somebody or closes an issue: it is "
                     "not pushed",

@@ -3,7 +3,6 @@ the target's Python, judged here."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import signal
 import subprocess
@@ -106,9 +105,9 @@ def verify(
     name = "-".join([about["line"], about["onto"][:12], *about["kinds"]])
     folder = settings.state / "verify" / name
     private_folder(folder)
-    with lock(folder / "lock", f"the evidence folder {folder}"), _scratch(folder) as place:
+    with lock(folder / "lock", f"the evidence folder {folder}"), scratch(folder) as place:
         write(planned.plan, place, planned.repo, planned.suite, progress, xz=False)
-        _run(python, place, folder, where, len(planned.plan.steps), progress)
+        run_plan(python, place, folder, where, len(planned.plan.steps), progress)
     return _judged(read_result(folder / "result.json"), repository, folder)
 
 
@@ -184,27 +183,28 @@ def target_python(wanted: str | None, repository: PatchRepository) -> str:
 
 def _digests(line: Line) -> list[dict[str, Any]]:
     return [
-        {"slug": one.slug, "sha256": hashlib.sha256(one.raw).hexdigest()} for one in line.patches
+        {"slug": one.slug, "sha256": one.digest, "diff": one.diff_digest} for one in line.patches
     ]
 
 
 def _judged(result: Result, repository: PatchRepository, folder: Path | None) -> Verified:
     name = result.about["line"]
     current = name in repository.line_names and (
-        _digests(repository.line(name)) == list(result.about["patches"])
+        [(one.slug, one.digest) for one in repository.line(name).patches]
+        == [(one["slug"], one["sha256"]) for one in result.about["patches"]]
     )
     return Verified(result, evidence.matrix(result), current, folder)
 
 
 @contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
+def scratch(folder: Path) -> Iterator[Path]:
     for stale in folder.glob("plan-*"):  # of a run that was killed; the lock says it is not at work
         shutil.rmtree(stale, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="plan-", dir=folder, ignore_cleanup_errors=True) as at:
         yield Path(at)
 
 
-def _run(
+def run_plan(
     python: str, place: Path, folder: Path, where: Where, steps: int, progress: Progress
 ) -> None:
     """Run the plan in ``place`` with ``python``. The runner has a session of its own: Ctrl-C

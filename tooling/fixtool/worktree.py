@@ -44,6 +44,7 @@ class Record:
     release: str | None
     commits: Mapping[str, str]
     moving_to: str | None = None
+    proposal: str | None = None  # the patch, where this is what upstream would get
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from conftest import Git, Ran
 from fixtool import markdown, rolling
 from fixtool.announce import Announcement, Announcer
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
-from fixtool.github import GitHub, place
+from fixtool.forge import place
+from fixtool.github import GitHub
 from fixtool.markdown import Marker, block, body, code, read_marker
 from fixtool.outcome import read_history, read_outcome
 from fixtool.rolling import Rolling

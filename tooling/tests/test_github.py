@@ -12,7 +12,8 @@ import pytest
 import githubapi
 from fixtool import github
 from fixtool.errors import CannotRun, UsageError
-from fixtool.github import GitHub, Invalid, NotThere, place
+from fixtool.forge import Issue, place
+from fixtool.github import GitHub, Invalid, NotThere
 from githubapi import TOKEN, Api
 
 
@@ -196,7 +197,7 @@ def test_nothing_is_made_twice(api: Api, what: str, status: int | None, after: b
         assert hub.create_pull("topic", "main", "t", "b").title == "t"
         assert len(api.pulls) == 1
     elif what == "issue":
-        find: Callable[[], github.Issue | None] = lambda: next(iter(hub.issues("x")), None)  # noqa: E731
+        find: Callable[[], Issue | None] = lambda: next(iter(hub.issues("x")), None)  # noqa: E731
         assert hub.create_issue("t", "b", ["x"], find).title == "t"
         assert len(api.issues) == 2
     else:

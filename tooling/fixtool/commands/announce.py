@@ -13,7 +13,7 @@ from fixtool.errors import ExitCode, FixtoolError
 
 if TYPE_CHECKING:
     from fixtool.announce import Announcement
-    from fixtool.github import Place
+    from fixtool.forge import Place
     from fixtool.series import PatchRepository
     from fixtool.telling import Words
 
@@ -57,7 +57,8 @@ def announce(
     import os
 
     from fixtool.announce import Announcer
-    from fixtool.github import GitHub, check_login, place
+    from fixtool.forge import check_login, place
+    from fixtool.github import GitHub
     from fixtool.outcome import read_history, read_outcome
     from fixtool.repo import Repo
     from fixtool.rolling import Rolling, address

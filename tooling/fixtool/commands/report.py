@@ -7,7 +7,6 @@ import stat
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -149,12 +148,13 @@ def _kept(folder: Path, name: str, line: Line | None) -> tuple[Kept, ...]:
 
     newest: dict[tuple[str, str], Kept] = {}
     patches = line.patches if line else ()
-    now = [{"slug": one.slug, "sha256": sha256(one.raw).hexdigest()} for one in patches]
+    now = [(one.slug, one.digest) for one in patches]
     for path in sorted(folder.glob("*.json")):
         result = evidence.read_kept(path) if path.is_file() else None
         if result is None or result.about["line"] != name:
             continue
-        kept = Kept(path.name, result, list(result.about["patches"]) == now)
+        seen = [(one["slug"], one["sha256"]) for one in result.about["patches"]]
+        kept = Kept(path.name, result, seen == now)
         device = " ".join(str(one["name"]) for one in result.environment.get("gpus", ()))
         for kind in result.about["kinds"]:
             older = newest.get((kind, device))

@@ -1,0 +1,93 @@
+"""fixtool upstream --status"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from fixtool import report
+from fixtool.errors import ExitCode
+from fixtool.verdict import Verdict
+
+if TYPE_CHECKING:
+    from fixtool.forge import Review
+    from fixtool.github import GitHub
+    from fixtool.progress import Progress
+    from fixtool.series import Line, PatchRepository
+    from fixtool.settings import Settings
+    from fixtool.standing import Ask, Standing
+
+
+def standing(
+    repository: PatchRepository,
+    settings: Settings,
+    line: str | None,
+    source: str | None,
+    onto: str,
+    progress: Progress,
+    *,
+    json: bool,
+    dry_run: bool,
+) -> None:
+    """Say where every patch stands; exit 4 where something could not be found out."""
+    from fixtool.standing import standings, write_merged
+
+    lines: Sequence[Line] = [repository.line(line)] if line else repository.lines
+    now = datetime.datetime.now(datetime.UTC)
+    found = standings(settings, lines, source, onto, _asker(settings), now, progress)
+    if not dry_run:
+        found = write_merged(repository, lines, found)
+    unknown = [why for one in found for why in one.unknown]
+    code = ExitCode.CANNOT_RUN if unknown else ExitCode.OK
+    if json:
+        report.print_document("upstream", code, {"onto": onto, "standings": found})
+    else:
+        _tell(found, onto)
+        for why in dict.fromkeys(unknown):
+            report.say(f"unknown   {why}")
+    if unknown:
+        raise typer.Exit(int(code))
+
+
+def _asker(settings: Settings) -> Ask:
+    """Reads pull requests, one client for each upstream; an upstream that is not on GitHub says so
+    for each."""
+    from fixtool.submission import upstream_place
+
+    clients: dict[str, GitHub] = {}
+
+    def ask(line: Line, number: int) -> Review:
+        url = settings.url or line.upstream.url
+        if url not in clients:
+            from fixtool.github import GitHub
+
+            clients[url] = GitHub(upstream_place(url, os.environ))
+        return clients[url].review(number)
+
+    return ask
+
+
+def _tell(found: Sequence[Standing], onto: str) -> None:
+    rows = []
+    before = ""
+    for one in found:
+        review = one.review
+        pull = f"#{review.number} {review.state}" if review else "-"
+        if review and review.state == "open":
+            said = review.said.replace("_", " ") if review.said else "no review"
+            pull += f", {report.count(one.days or 0, 'day')}, {said}"
+            pull += f" {report.count(one.waiting or 0, 'day')} ago" if review.said else ""
+        tip = one.tip.value if one.tip else "unknown"
+        if one.tip is Verdict.ABSORBED and one.since:
+            tip += f" {one.since.sha[:12]}" + (f" #{one.since.pr}" if one.since.pr else "")
+        rows.append((one.line if one.line != before else "", one.slug, one.forwarded or "no", pull,
+                     tip))  # fmt: skip
+        before = one.line
+    report.table(("line", "patch", "forwarded", "pull request", f"on {onto}"), rows)
+    for one in found:
+        if one.written:
+            report.say(f"recorded  Applied-Upstream: {one.written} in {one.slug}")

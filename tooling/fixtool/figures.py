@@ -1,0 +1,187 @@
+"""Accuracy and speed tables for a pull request, from the results kept under verify/results/.
+
+Only what was measured of these very changes counts: a check's result names the diff that it was
+of, a benchmark of a kernel the blob of the file that it timed, one of servers the git tree. What
+was measured of another version is named, and not shown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fixtool import evidence
+from fixtool.errors import FixtoolError
+from fixtool.evidence import Result
+from fixtool.markdown import code, table
+from fixtool.patch import Patch
+from fixtool.series import PatchRepository
+
+_LARGEST = 8 << 20  # bytes
+_DTYPES = ("bf16", "fp16", "fp32")
+_PLAIN = {"copy": "copying the logits", "empty": "an empty kernel"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One table as Markdown, and the file it is from."""
+
+    kind: str  # accuracy or speed
+    source: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """``stale`` are files that speak of a patch of the proposal, in another version."""
+
+    tables: tuple[Figure, ...]
+    stale: tuple[str, ...]
+
+    def of(self, kind: str) -> tuple[Figure, ...]:
+        return tuple(one for one in self.tables if one.kind == kind)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a result must be of: the proposal's patches, and the ids of its files and trees."""
+
+    patches: Sequence[Patch]
+    blobs: frozenset[str]
+    trees: frozenset[str]
+
+
+Tables = tuple[str, "Sequence[Figure] | None"]
+"""The kind of measurement ("" for none of ours), and its tables: None for another version's."""
+
+
+def gather(repository: PatchRepository, subject: Subject) -> Figures:
+    """Every table that the kept results give, newest first, one of a kind of measurement."""
+    tables: list[Figure] = []
+    stale: list[str] = []
+    seen: set[str] = set()
+    folder = repository.root / "verify" / "results"
+    for file in sorted(folder.glob("*.json"), reverse=True):
+        kind, found = _one(file, subject)
+        if found and kind not in seen:
+            seen.add(kind)
+            tables += found
+        elif found is None and kind:
+            stale.append(file.name)
+    return Figures(tuple(tables), tuple(stale))
+
+
+def _one(file: Path, subject: Subject) -> Tables:
+    try:
+        if file.stat().st_size > _LARGEST:
+            return "", ()
+        kept = evidence.read_kept(file)
+        raw = json.loads(file.read_text("utf-8")) if kept is None else {}
+    except (FixtoolError, OSError, ValueError):
+        return "", ()
+    if kept is not None:
+        return _checked(file.name, kept, subject)
+    if not isinstance(raw, dict):
+        return "", ()
+    try:
+        if "points" in raw and "peer" in raw:
+            return _timed(file.name, raw, subject)
+        if "boots" in raw and "contenders" in raw:
+            return _served(file.name, raw, subject)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return "", ()
+    return "", ()
+
+
+def _day(name: str) -> str:
+    found = re.match(r"\d{4}-\d{2}-\d{2}", name)
+    return found[0] if found else "of an unknown day"
+
+
+def _checked(name: str, kept: Result, subject: Subject) -> Tables:
+    about = {one["slug"]: one for one in kept.about["patches"]}
+    mine = [one for one in subject.patches if one.slug in about]
+    checks = [one for one in kept.steps if one.kind == "check" and one.outcome == "passed"]
+    own = {one.slug for one in subject.patches}
+    probes = [one for one in kept.steps if one.kind == "probe" and one.slug in own]
+    if len(mine) < len(subject.patches) or not (checks or probes):
+        return "", ()
+    kind = f"checks on {evidence.where(kept).split(',')[0]}"
+    if not all(_is_of(about[one.slug], one) for one in mine):
+        return kind, None
+    rows = [(code(one.name), one.outcome, code(one.said, 160)) for one in checks]
+    rows += [(code(one.name), f"exit {one.answer}", code(one.said, 160)) for one in probes]
+    head = (
+        f"{evidence.where(kept)}, {kept.started[:10]}, on {kept.about['onto'][:12]} with the fixes "
+        "that launch the model there:"
+        if len(about) > len(mine)
+        else f"{evidence.where(kept)}, {kept.started[:10]}, on {kept.about['onto'][:12]}:"
+    )
+    return kind, [Figure("accuracy", name, f"{head}\n\n{table(('', 'outcome', ''), rows)}")]
+
+
+def _is_of(about: Mapping[str, Any], patch: Patch) -> bool:
+    """By its diff: a new message or trailer leaves what was measured as it was."""
+    return bool(about.get("diff") == patch.diff_digest or about["sha256"] == patch.digest)
+
+
+def _timed(name: str, raw: Mapping[str, Any], subject: Subject) -> Tables:
+    timed = {said.partition("=")[0]: blob for said, blob in raw["files"].items() if "@" not in said}
+    mine = next((one for one, blob in timed.items() if blob in subject.blobs), None)
+    if mine is None:
+        return ("kernel", None) if _speaks_of(raw, subject) else ("", ())
+    found: list[str] = []
+    for dtype in _DTYPES:
+        points = [one for one in raw["points"] if one["part"] == dtype]
+        if not points:
+            continue
+        others = [one for one in ("torch ops", raw["peer"], mine, "copy", "empty")
+                  if one and one in points[0]["us"]]  # fmt: skip
+        rows = [
+            ("**this change**" if other == mine else _PLAIN.get(other, other),
+             *(f"{one['us'][other][0]:.2f}" for one in points))
+            for other in others
+        ]  # fmt: skip
+        heads = (f"{dtype}, tokens", *(f"{one['T']:,}" for one in points))
+        found.append(table(heads, rows))
+    first = raw["points"][0]
+    head = (
+        f"{raw['device']}, torch {raw['torch']}, triton {raw['triton']}, {_day(name)}: median µs a "
+        f"call in a CUDA graph, {first['E']} experts, top-{first['K']}. Every result was compared "
+        "with a float64 oracle first."
+    )
+    return "kernel", [Figure("speed", name, "\n\n".join([head, *found]))]
+
+
+def _speaks_of(raw: Mapping[str, Any], subject: Subject) -> bool:
+    """Whether it was made to show what one of these patches changes."""
+    return any(one.slug == raw.get("patch") for one in subject.patches)
+
+
+def _served(name: str, raw: Mapping[str, Any], subject: Subject) -> Tables:
+    whose = {one: about["python_tree"] for one, about in raw["contenders"].items()}
+    if "series" not in whose or "fixes" not in whose or not _speaks_of(raw, subject):
+        return "", ()
+    if whose["series"] not in subject.trees:
+        return "serving", None
+    rows = []
+    for batch in raw["summary"]["decode"]:
+        cells = raw["summary"]["decode"][batch]
+        share = raw["summary"]["routing"].get(batch, {})
+        row = [f"batch {batch}"]
+        for one in ("fixes", "series"):
+            routed = f", {share[one]['share_percent']:.2f}%" if one in share else ""
+            row.append(f"{cells[one]['median']:.0f}{routed}")
+        row.append(f"{cells['series']['median'] / cells['fixes']['median']:.3f}x")
+        rows.append(row)
+    head = (
+        f"{raw['device']}, {_day(name)}: decode tokens/s, and routing's share of the GPU's time; "
+        f"26B-A4B's shapes, {raw['layers']} layers, weights made up, {len(raw['boots'])} boots in "
+        "turns."
+    )
+    text = table(("", "without", "with this change", "ratio"), rows)
+    return "serving", [Figure("speed", name, f"{head}\n\n{text}")]

@@ -1,0 +1,255 @@
+"""Preflight: what upstream's reviewers and robots would say of a proposal, before they do.
+
+Hooks and tests take a while, so their answers are kept, by patch-ids and by the commit they stand
+on: an edit of the diff makes them stale, and a new message does not. What is read from texts is
+looked at every time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from fixtool import hooks
+from fixtool.hooks import Hook
+from fixtool.interpreter import absolute, last_line
+from fixtool.interpreter import run as run_python
+from fixtool.lint import Finding, Level
+from fixtool.markdown import CALLS
+from fixtool.patch import Patch
+from fixtool.progress import Progress
+from fixtool.proposal import Part, Proposal, is_placeholder
+from fixtool.repo import Repo
+from fixtool.series import PatchRepository
+from fixtool.settings import Settings, private_folder, put
+
+_FORMAT = 1
+_LONGEST_TITLE = 100
+_TEST = re.compile(r"(^|/)tests?/.*test_[^/]*\.py$|(^|/)test_[^/]*\.py$")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+_LOCAL = re.compile(r"(?<![\w/.])(/home/|/Users/|/root/|[A-Za-z]:\\Users\\|file://)[\w.-]")
+_SECRETS = re.compile(
+    r"gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}|hf_[A-Za-z0-9]{30,}"
+    r"|AKIA[0-9A-Z]{16}|xox[abprs]-[A-Za-z0-9-]{10,}|sk-[A-Za-z0-9_-]{32,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY|https?://[^/\s:@]+:[^/\s:@]+@"
+)
+
+
+@dataclass(frozen=True)
+class TestRun:
+    """One test file of the proposal, run in the target's Python: passed, failed, nothing-shown or
+    not-run."""
+
+    __test__ = False  # what pytest is not to collect
+
+    path: str
+    outcome: str
+    said: str
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """``reused`` where the hooks' and tests' answers were known from before, for these very
+    diffs."""
+
+    findings: tuple[Finding, ...]
+    hooks: tuple[Hook, ...]
+    tests: tuple[TestRun, ...]
+    reused: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing said no. What could not be run said nothing."""
+        return (
+            not any(one.level is Level.ERROR for one in self.findings)
+            and not any(one.outcome == "failed" for one in self.hooks)
+            and not any(one.outcome == "failed" for one in self.tests)
+        )
+
+    @property
+    def not_run(self) -> tuple[str, ...]:
+        """What stays open: hooks and tests that nobody could run here."""
+        return (
+            *(f"hook {one.id}: {one.said}" for one in self.hooks
+              if one.outcome == "not-run" and "by hand" not in one.said),
+            *(f"{one.path}: {one.said}" for one in self.tests if one.outcome == "not-run"),
+        )  # fmt: skip
+
+
+def look(
+    repository: PatchRepository,
+    settings: Settings,
+    proposal: Proposal,
+    python: str | None,
+    progress: Progress,
+    *,
+    fresh: bool = False,
+) -> Preflight:
+    """Everything. ``python`` is the target's, None where there is none; ``fresh`` asks hooks and
+    tests again."""
+    findings = tuple(read(repository, proposal))
+    file = private_folder(settings.state / "upstream") / f"{_key(proposal, python)}.json"
+    known = None if fresh else _load(file)
+    if known is not None:
+        return replace(known, findings=findings)
+    proposal.source.bring(proposal.target.commit, ())
+    with checkout(proposal.repo, proposal.tip, settings) as folder:
+        with progress.task("running upstream's hooks"):
+            ran = hooks.run(folder, proposal.files, settings)
+        tests = tuple(
+            _test(repository, folder, path, python, progress)
+            for path in proposal.files
+            if _TEST.search(path)
+        )
+    found = Preflight(findings, ran, tests, reused=False)
+    if not found.not_run:
+        with suppress(OSError):  # a cache that cannot be written costs time, never the result
+            put(file, json.dumps(asdict(replace(found, findings=()))))
+    return found
+
+
+def _key(proposal: Proposal, python: str | None) -> str:
+    ids = " ".join(one.patch_id for one in proposal.parts)
+    words = f"{_FORMAT} {proposal.target.commit} {ids} {python}"
+    return hashlib.sha256(words.encode()).hexdigest()[:32]
+
+
+def _load(file: Path) -> Preflight | None:
+    try:
+        data = json.loads(file.read_text("utf-8"))
+        ran = tuple(Hook(**one) for one in data["hooks"])
+        return Preflight((), ran, tuple(TestRun(**one) for one in data["tests"]), reused=True)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def checkout(repo: Repo, commit: str, settings: Settings) -> Iterator[Path]:
+    """A work tree of ``commit`` to throw away: hooks rewrite files."""
+    home = private_folder(settings.state / "upstream")
+    repo.run("worktree", "prune")
+    with tempfile.TemporaryDirectory(prefix="tree-", dir=home) as scratch:
+        folder = Path(scratch) / "sglang"
+        repo.run("worktree", "add", "--quiet", "--detach", str(folder), commit)
+        try:
+            yield folder
+        finally:
+            repo.run("worktree", "remove", "--force", str(folder), accept=None)
+
+
+def _test(
+    repository: PatchRepository, folder: Path, path: str, python: str | None, progress: Progress
+) -> TestRun:
+    script = repository.root / "verify" / "owntests.py"
+    if python is None:
+        return TestRun(path, "not-run", "no Python here has torch: --python PY")
+    if not script.is_file():
+        return TestRun(path, "not-run", f"there is no {script} to run it with")
+    paths = os.pathsep.join((str(folder / "python"), str(repository.root)))
+    env = {"FIXTOOL_TREE": str(folder), "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+    with progress.task(f"running {path}"):
+        done = run_python([absolute(python), "-s", str(script), path], env)
+    said = (done.stdout.strip().splitlines() or [last_line(done)])[-1]
+    outcome = {0: "passed", 1: "failed", 77: "nothing-shown"}.get(done.returncode, "not-run")
+    return TestRun(path, outcome, " ".join(said.split())[:400])
+
+
+# -- what is read ----------------------------------------------------------------------------
+
+
+def read(repository: PatchRepository, proposal: Proposal) -> Iterator[Finding]:
+    """What can be seen in titles, messages and added lines."""
+    fork = fork_names(repository)
+    for part, patch in zip(proposal.parts, proposal.patches, strict=True):
+        commit = proposal.repo.read_commit(part.commit)
+        where = str(patch.path or part.slug)
+        yield from _title(part, where)
+        for number, line in enumerate(commit.message.split("\n"), 1):
+            here = f"message of {part.slug}, line {number}"
+            yield from text(line, here, fork)
+            if CALLS.search(line):
+                what = "GitHub would notify somebody, or close something, for this line"
+                yield Finding(Level.ERROR, "calls", here, f"{what}: {line.strip()[:60]!r}",
+                              "reword it, or say it in the pull request yourself")  # fmt: skip
+        yield from _signed(commit.message, commit.author.name, commit.author.email, where)
+        if is_placeholder(commit.author):
+            said = f"{commit.author.email} is an address that nobody can write to"
+            yield Finding(Level.ERROR, "author", where, said,
+                          "git config user.name NAME; git config user.email MAIL")  # fmt: skip
+        for path, number, line in added(patch):
+            yield from text(line, f"{path}:{number}", fork)
+    if not any(_TEST.search(path) for path in proposal.files) and any(
+        path.endswith(".py") for path in proposal.files
+    ):
+        yield Finding(
+            Level.WARNING, "test", proposal.slug, "no test comes with it",
+            "add one where upstream registers tests, such as test/registered/unit/",
+        )  # fmt: skip
+
+
+def text(line: str, where: str, fork: re.Pattern[str] | None) -> Iterator[Finding]:
+    """What may not leave the house in one line of any text."""
+    rules = (
+        ("secret", _SECRETS, "looks like a secret", "take it out, and revoke it"),
+        ("local-path", _LOCAL, "names a path of somebody's machine", "take it out"),
+        ("control-characters", _CONTROLS, "holds control characters", "take them out"),
+        ("fork-name", fork, "names the fork", "say it so that upstream understands it"),
+    )
+    for rule, pattern, what, fix in rules:
+        if pattern and (found := pattern.search(line)):
+            shown = "" if rule in ("secret", "control-characters") else f": {found[0]!r}"
+            yield Finding(Level.ERROR, rule, where, f"{what}{shown}", fix)
+
+
+def fork_names(repository: PatchRepository) -> re.Pattern[str]:
+    """What upstream has never heard of: this tool, and the patch repository's own name."""
+    names = {"fixtool"}
+    own = repository.root.name
+    if len(own) >= 5 and own.lower() not in ("sglang", "master", "patches", "trunk"):  # a word
+        names.add(own)
+    return re.compile("|".join(rf"\b{re.escape(one)}\b" for one in sorted(names)), re.IGNORECASE)
+
+
+def _title(part: Part, where: str) -> Iterator[Finding]:
+    fix = "fixtool upstream SLUG --title '[Area] Do it', or reword the patch's subject"
+    if not re.match(r"(\[[^\[\]]+\] ?)+\S|[a-z]+(\([\w./-]+\))?: \S", part.title):
+        what = f"upstream's titles begin with an [Area]: {part.title!r}"
+        yield Finding(Level.WARNING, "title", where, what, fix)
+    if len(part.title) > _LONGEST_TITLE or part.title.endswith("."):
+        what = f"the title is long, or ends with a full stop: {part.title!r}"
+        yield Finding(Level.WARNING, "title", where, what, fix)
+
+
+def _signed(message: str, name: str, address: str, where: str) -> Iterator[Finding]:
+    if f"Signed-off-by: {name} <{address}>" not in message:
+        yield Finding(
+            Level.ERROR, "sign-off", where, f"no Signed-off-by: of its author, {name} <{address}>",
+            "the author signs the patch off, as the DCO wants: git commit --amend --signoff",
+        )  # fmt: skip
+
+
+def added(patch: Patch) -> Iterator[tuple[str, int, str]]:
+    """path, line of the new file, text of every line that the patch adds."""
+    for one in patch.files:
+        for hunk in one.hunks:
+            before = list(hunk.before)
+            for offset, line in enumerate(hunk.after):
+                if line in before:
+                    before.remove(line)
+                else:
+                    yield one.path, hunk.new_start + offset, line.rstrip("\n")
+
+
+def formatted(ran: Sequence[Hook]) -> bool:
+    """Whether every formatter of upstream's ran, where it had something to look at, and passed."""
+    mine = [one for one in ran if one.id in hooks.FORMATTERS]
+    return any(one.outcome == "passed" for one in mine) and all(
+        one.outcome in ("passed", "skipped") for one in mine
+    )

@@ -1,0 +1,132 @@
+"""Where every patch stands upstream: what it was sent as, what became of that, and whether
+upstream's tip has it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from fixtool import forwarding
+from fixtool.errors import CannotRun, FixtoolError
+from fixtool.forge import Review
+from fixtool.history import forwarded
+from fixtool.patch import Patch
+from fixtool.progress import Progress
+from fixtool.proposal import runs_of
+from fixtool.replay import replay
+from fixtool.series import Line, PatchRepository
+from fixtool.settings import Settings
+from fixtool.source import bring_base, open_source
+from fixtool.upstream_log import UpstreamCommit
+from fixtool.verdict import Verdict
+
+Ask = Callable[[Line, int], Review]
+"""Reads a pull request of a line's upstream."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One patch. ``forwarded`` is its trailer; ``review`` the pull request that this or another
+    trailer names; ``days`` how old that is, ``waiting`` the days since a reviewer last said
+    something (since it was opened, where none did); ``tip`` what the patch is on upstream's tip,
+    and ``since`` the commit that made it so; ``unknown`` what could not be found out; ``written``
+    the trailer that a merge put into the patch."""
+
+    line: str
+    slug: str
+    forwarded: str | None
+    review: Review | None
+    days: int | None
+    waiting: int | None
+    tip: Verdict | None
+    since: UpstreamCommit | None
+    unknown: tuple[str, ...]
+    written: str | None = None
+
+
+def standings(
+    settings: Settings,
+    lines: Sequence[Line],
+    source: str | None,
+    onto: str,
+    ask: Ask,
+    now: datetime.datetime,
+    progress: Progress,
+) -> tuple[Standing, ...]:
+    """Every patch of ``lines``. What the network does not tell is left open, and said."""
+    found: list[Standing] = []
+    for line in lines:
+        tips, why = _tips(settings, line, source, onto, progress)
+        for patch in line.patches:
+            unknown = [why] if why else []
+            review = None
+            number = forwarding.pull_request(patch)
+            if number is not None:
+                try:
+                    review = ask(line, number)
+                except FixtoolError as error:
+                    unknown.append(error.message)
+            verdict, since = tips.get(patch.slug, (None, None))
+            found.append(
+                Standing(
+                    line.name, patch.slug, patch.trailer("Forwarded"), review,
+                    _days(review.opened, now) if review else None,
+                    _days(review.reviewed or review.opened, now) if review else None,
+                    verdict, since, tuple(unknown),
+                )
+            )  # fmt: skip
+    return tuple(found)
+
+
+def write_merged(
+    repository: PatchRepository, lines: Sequence[Line], found: Sequence[Standing]
+) -> tuple[Standing, ...]:
+    """Write ``Applied-Upstream:`` into the patches whose pull request was merged."""
+    by_name = {line.name: line for line in lines}
+    told = []
+    for one in found:
+        patch = by_name[one.line].find(one.slug)
+        value = _applied(one.review, patch)
+        if value:
+            forwarding.record(
+                repository, by_name[one.line], one.slug, {"Applied-Upstream": value},
+                f"Merged as {value}.",
+            )  # fmt: skip
+        told.append(replace(one, written=value))
+    return tuple(told)
+
+
+def _applied(review: Review | None, patch: Patch) -> str | None:
+    """What a merge has the patch say; None where there was none, or it says so already."""
+    if review is None or review.state != "merged" or review.commit is None:
+        return None
+    shas, _ = forwarded(patch)
+    known = any(review.commit.startswith(one) for one in shas)
+    return None if known else f"{review.commit}, #{review.number}"
+
+
+def _tips(
+    settings: Settings, line: Line, source: str | None, onto: str, progress: Progress
+) -> tuple[dict[str, tuple[Verdict, UpstreamCommit | None]], str | None]:
+    """slug -> verdict on upstream's tip, and whose commit made it so; else why not."""
+    try:
+        name = source or ("git" if settings.source == "pypi" else settings.source)
+        url = settings.url or line.upstream.url
+        known = [] if line.upstream.release else [line.upstream.base]
+        place = open_source(name, settings, url, progress, known)
+        target = place.resolve(onto)
+        base = bring_base(place, line.upstream, settings, progress)
+        place.bring(base, line.paths)
+        place.bring(target.commit, line.paths)
+        runs, _ = runs_of(place, settings, line, base, target.commit, progress)
+        if runs:
+            return {slug: (run.verdict, run.culprit) for slug, run in runs.items()}, None
+        done = replay(place.repo, line, target.commit, base=lambda: base)
+        return {one.slug: (one.verdict, None) for one in done.patches}, None
+    except CannotRun as error:
+        return {}, f"upstream's tip could not be read: {error.message}"
+
+
+def _days(since: str, now: datetime.datetime) -> int:
+    return (now - datetime.datetime.fromisoformat(since)).days

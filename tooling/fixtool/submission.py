@@ -1,0 +1,298 @@
+"""Sending a proposal: its branch to the user's fork, and a pull request to upstream.
+
+What was sent is in the pull request itself, in the first line of its body, so that a run that was
+cut off anywhere is finished by the next one, and nothing is ever opened twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fixtool import forwarding
+from fixtool.address import check_ref, public_url
+from fixtool.description import Description
+from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.forge import Place, Pull, check_login, place
+from fixtool.github import GitHub, NotThere
+from fixtool.markdown import Marker, block, read_marker, same
+from fixtool.progress import Progress
+from fixtool.proposal import Proposal
+from fixtool.rolling import Heads, Rolling
+from fixtool.series import PatchRepository, lock
+from fixtool.settings import Settings, private_folder, put
+
+_KIND = "upstream"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What came of it: ``action`` is created, updated or unchanged; ``replaced`` the commit that
+    the fork's branch held before; ``recorded`` the patch file that says so now."""
+
+    action: str
+    number: int
+    url: str
+    fork: str
+    branch: str
+    commit: str
+    replaced: str | None
+    commented: bool
+    kept_body: bool
+    recorded: str | None
+
+
+class Submission:
+    """One proposal, its fork and its pull request, if there is one already."""
+
+    def __init__(
+        self,
+        repository: PatchRepository,
+        settings: Settings,
+        proposal: Proposal,
+        description: Description,
+        upstream: GitHub,
+        fork: Place,
+        branch: str,
+    ) -> None:
+        self.repository, self.settings = repository, settings
+        self.proposal, self.description = proposal, description
+        self.upstream, self.fork, self.branch = upstream, fork, branch
+        self.remote = Rolling(proposal.repo, f"{fork.server}/{fork.repository}.git", branch, fork)
+        name = hashlib.sha256(f"{fork.server} {fork.repository} {branch}".encode()).hexdigest()[:24]
+        self._note = private_folder(settings.state / "upstream") / f"sent-{name}.json"
+        self.heads: Heads = self.remote.heads()
+        self.pull = self._find()
+        self._require_ours()
+
+    @classmethod
+    def prepare(
+        cls,
+        repository: PatchRepository,
+        settings: Settings,
+        proposal: Proposal,
+        description: Description,
+        environment: Mapping[str, str],
+        fork: str | None,
+        branch: str | None,
+    ) -> Submission:
+        """Look at upstream, the fork and what was sent before; nothing is written there yet."""
+        if bad := description.findings:
+            raise Refused(
+                f"the pull request would say what may not leave the house: {bad[0].message}",
+                where=bad[0].where,
+                hint=bad[0].fix,
+            )
+        at = upstream_place(settings.url or proposal.line.upstream.url, environment)
+        if at.token is None:
+            raise CannotRun(
+                "sending needs a token, and GITHUB_TOKEN has none",
+                where=at.repository,
+                hint="GITHUB_TOKEN=$(gh auth token) fixtool upstream … --send",
+            )
+        github = GitHub(at)
+        owner, _, name = (fork or "").partition("/")
+        owner = check_login(owner) if owner else github.login()
+        theirs = replace(at, repository=f"{owner}/{name or at.repository.partition('/')[2]}")
+        _require_fork(GitHub(theirs), at)
+        return cls(
+            repository, settings, proposal, description, github, theirs,
+            check_ref(branch or proposal.slug),
+        )  # fmt: skip
+
+    def plan(self) -> str:
+        """What sending would do, in words."""
+        tip = self.proposal.tip[:12]
+        to = f"{self.fork.repository}:{self.branch}"
+        moves = f"push {tip} to {to}"
+        if self.heads.tip == self.proposal.tip:
+            moves = f"{to} holds {tip} already"
+        elif self.heads.tip:
+            moves += f", in the place of {self.heads.tip[:12]}"
+        if self.pull:
+            return f"{moves}; update {self.pull.url}"
+        where = self.upstream.place.repository
+        return f"{moves}; open a pull request at {where}: {self.description.title}"
+
+    def send(self, progress: Progress) -> Sent:
+        """Push, then open or update the pull request, then write its address into the patch."""
+        with (
+            lock(self._note.with_suffix(".lock"), f"sending to {self.fork.repository}"),
+            progress.task(f"sending to {self.fork.repository}"),
+        ):
+            self.heads, self.pull = self.remote.heads(), self._find()
+            self._require_ours()
+            replaced = self.heads.tip
+            if replaced != self.proposal.tip:
+                if replaced and not self.proposal.repo.has(replaced):
+                    self.remote.bring((self.branch, replaced))
+                self._remember(self.proposal.tip, *([replaced] if replaced else []))
+                self._push()
+            pull = self.pull
+            sent = self._open(replaced) if pull is None else self._update(pull, replaced)
+        recorded = None
+        if sent.url != (self.proposal.patches[-1].trailer("Forwarded") or ""):
+            recorded = forwarding.record(
+                self.repository, self.proposal.line, self.proposal.slug, {"Forwarded": sent.url},
+                f"Sent as pull request {sent.number}.",
+            )  # fmt: skip
+        return replace(sent, recorded=recorded)
+
+    # -- parts -----------------------------------------------------------------------------
+
+    def _find(self) -> Pull | None:
+        """The pull request of the branch: the open one, else the newest."""
+        found = self.upstream.pulls(f"{self.fork.owner}:{self.branch}", "all")
+        found.sort(key=lambda one: (one.state == "open", one.number), reverse=True)
+        return found[0] if found else None
+
+    def _require_ours(self) -> None:
+        """Refuse to touch a pull request or a branch that somebody else made, or that is done."""
+        other = "choose another branch: --branch NAME"
+        if self.pull:
+            if self.pull.merged:
+                raise Refused(
+                    f"{self.pull.url} was merged",
+                    where=self.pull.url,
+                    hint="fixtool upstream --status writes that into the patch",
+                )
+            if self.pull.state != "open":
+                raise Refused(f"{self.pull.url} was closed", where=self.pull.url, hint=other)
+            if read_marker(self.pull.body, _KIND) is None:
+                raise Refused(
+                    f"{self.pull.url} was not opened by fixtool, so its text is left alone",
+                    where=self.pull.url,
+                    hint=other,
+                )
+        tip = self.heads.tip
+        if tip and self.pull is None and tip != self.proposal.tip and tip not in self._sent():
+            raise Refused(
+                f"{self.fork.repository} has a branch {self.branch} that fixtool did not push",
+                where=f"{self.fork.repository}:{self.branch}",
+                hint=other,
+            )
+
+    def _push(self) -> None:
+        try:
+            self.remote.push(self.proposal.tip, self.heads.tip)
+        except CannotRun as error:
+            if "shallow" not in error.message and "did not receive" not in error.message:
+                raise
+            raise CannotRun(
+                f"{self.fork.repository} lacks upstream's {self.proposal.target.commit[:12]}",
+                where=self.fork.repository,
+                hint=f"bring the fork up to date: gh repo sync {self.fork.repository}",
+            ) from error
+
+    def _open(self, replaced: str | None) -> Sent:
+        base = self.upstream.default_branch()
+        pull = self.upstream.create_pull(
+            f"{self.fork.owner}:{self.branch}", base, self.description.title,
+            self._body(self.proposal.tip),
+        )  # fmt: skip
+        return self._sent_as(pull, "created", replaced, commented=False, kept_body=False)
+
+    def _update(self, pull: Pull, replaced: str | None) -> Sent:
+        """The comment first, the body last: the body says what was told, so that a run which is
+        cut off between the two tells it again, and GitHub is asked whether it was."""
+        marker = read_marker(pull.body, _KIND)
+        assert marker is not None
+        told = marker["head"]
+        commented = False
+        if told and told != self.proposal.tip:
+            mark = Marker("range-diff", {"from": told[:12], "to": self.proposal.tip[:12]})
+            commented = self.upstream.comment(pull.number, self._range_diff(told), str(mark))
+        written = pull.body.replace("\r\n", "\n").partition("\n")[2].strip()
+        edited = _digest(written) != marker["text"]
+        body = self._body(self.proposal.tip)
+        if edited:  # by hand, on GitHub: theirs is kept, and only what was told is brought up
+            body = f"{self._marker(self.proposal.tip, marker['text'])}\n{written}\n"
+        fields: dict[str, Any] = {} if same(body, pull.body) else {"body": body}
+        if pull.title != self.description.title and not edited:
+            fields["title"] = self.description.title
+        if fields:
+            self.upstream.update_pull(pull.number, **fields)
+        changed = bool(fields) or commented or replaced != self.proposal.tip
+        action = "updated" if changed else "unchanged"
+        return self._sent_as(pull, action, replaced, commented=commented, kept_body=edited)
+
+    def _sent_as(
+        self, pull: Pull, action: str, replaced: str | None, *, commented: bool, kept_body: bool
+    ) -> Sent:
+        before = replaced if replaced != self.proposal.tip else None
+        return Sent(
+            action, pull.number, pull.url, self.fork.repository, self.branch, self.proposal.tip,
+            before, commented, kept_body, None,
+        )  # fmt: skip
+
+    def _body(self, head: str) -> str:
+        text = self.description.body.strip()
+        return f"{self._marker(head, _digest(text))}\n{text}\n"
+
+    def _marker(self, head: str, text: str) -> Marker:
+        return Marker(_KIND, {"head": head, "text": text})
+
+    def _range_diff(self, old: str) -> str:
+        """What changed between two versions, as a comment."""
+        repo, new = self.proposal.repo, self.proposal.tip
+        head = f"Updated: `{old[:12]}` to `{new[:12]}`."
+        base = repo.run("merge-base", old, self.proposal.target.commit, accept=None)
+        if base.status != 0:
+            return f"{head}\n\nThe version before is not at hand, so the two were not compared."
+        out = repo.run(
+            "range-diff", "--no-color", "--creation-factor=90", f"{base.text}..{old}",
+            f"{self.proposal.target.commit}..{new}", accept=None,
+        )  # fmt: skip
+        said = out.stdout.decode("utf-8", "replace") if out.status == 0 else out.complaint
+        return f"{head} The range-diff:\n\n{block(said, 'diff')}"
+
+    def _sent(self) -> list[str]:
+        """The commits that this machine pushed to that branch."""
+        try:
+            return [str(one) for one in json.loads(self._note.read_text("utf-8"))]
+        except (OSError, ValueError, TypeError):
+            return []
+
+    def _remember(self, *commits: str) -> None:
+        known = self._sent()
+        put(self._note, json.dumps([*known, *(one for one in commits if one not in known)]))
+
+
+def upstream_place(url: str, environment: Mapping[str, str]) -> Place:
+    """Upstream on GitHub; GITHUB_REPOSITORY, in Actions the patch repository, is not asked."""
+    mine = {key: one for key, one in environment.items() if key != "GITHUB_REPOSITORY"}
+    try:
+        return place(mine, url)
+    except UsageError as error:
+        if "which repository" not in error.message:
+            raise
+        raise UsageError(
+            f"upstream is {public_url(url)}, which is not on GitHub as GITHUB_API_URL says it",
+            hint="--mail DIR makes a series for a mailing list",
+        ) from error
+
+
+def _require_fork(fork: GitHub, upstream: Place) -> None:
+    name = fork.place.repository
+    try:
+        about = fork.about()
+    except NotThere as error:
+        raise CannotRun(
+            f"there is no fork {name}, or the token may not see it",
+            where=name,
+            hint=f"gh repo fork {upstream.repository}, or --fork OWNER/NAME",
+        ) from error
+    if about.archived:
+        raise Refused(f"the fork {name} is archived: nothing can be pushed", where=name,
+                      hint="--fork OWNER/NAME")  # fmt: skip
+    if about.fork_of != upstream.repository:
+        raise Refused(
+            f"{name} is no fork of {upstream.repository}", where=name, hint="--fork OWNER/NAME"
+        )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(" ".join(text.split()).encode()).hexdigest()[:16]

@@ -1,0 +1,96 @@
+"""Upstream's pull request template: its sections, in its order and words, filled in.
+
+A section is known by a word of its heading, so that a template which is reworded is still filled;
+one that nobody knows stays as upstream wrote it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fixtool.repo import Repo
+
+_PLACES = (".github/pull_request_template.md", ".github/PULL_REQUEST_TEMPLATE.md",
+           "docs/pull_request_template.md", "pull_request_template.md")  # fmt: skip
+_DEFAULT = """## Motivation
+
+## Modifications
+
+## Accuracy Tests
+
+## Speed Tests and Profiling
+
+## Checklist
+
+- [ ] Format your code with the project's hooks.
+- [ ] Add unit tests.
+- [ ] Update documentation.
+- [ ] Provide accuracy and speed benchmark results.
+"""
+_WORDS = {
+    "motivation": r"motivation|why|purpose|description|summary",
+    "modifications": r"modification|changes|what",
+    "accuracy": r"accuracy|correctness",
+    "speed": r"speed|benchmark|profil|performance",
+    "checklist": r"checklist|before submitting",
+}
+_HEADING = re.compile(r"^##? +(.+?) *$", re.MULTILINE)
+_ITEM = re.compile(r"^( *[-*] )\[ \] (.*)$", re.MULTILINE)
+_ITEMS = {
+    "tests": r"unit ?test|add tests",
+    "documentation": r"document",
+    "results": r"benchmark result|accuracy and speed|speed benchmark",
+    "format": r"format|pre-commit|lint",
+    "style": r"code style|style guid",
+}
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One line of the checklist: ``why`` is what was run, or what is missing."""
+
+    item: str
+    ticked: bool
+    why: str
+
+
+def read(repo: Repo, commit: str) -> tuple[str, str | None]:
+    """The template of ``commit``, and its path; a plain one, and None, where it has none."""
+    for path in _PLACES:
+        if entry := repo.entries(commit, f":(literal){path}").get(path):
+            raw = next(iter(repo.read_blobs([entry[1]])))
+            return raw.decode("utf-8", "replace").replace("\r\n", "\n"), path
+    return _DEFAULT, None
+
+
+def fill(
+    template: str, sections: Mapping[str, str], answers: Mapping[str, tuple[bool, str]]
+) -> tuple[str, tuple[Tick, ...]]:
+    """The body: ``sections`` by the keys of ``_WORDS``, and the checklist ticked by ``answers``,
+    kind of item -> (ticked, why). Comments of a section that is filled are left out."""
+    heads = list(_HEADING.finditer(template))
+    if not heads:
+        return fill(_DEFAULT, sections, answers)
+    parts: list[str] = []
+    ticks: list[Tick] = []
+    left = dict(sections)
+    for head, end in zip(heads, [*(one.start() for one in heads[1:]), len(template)], strict=True):
+        own = template[head.end() : end]
+        kind = next((key for key, word in _WORDS.items() if re.search(word, head[1], re.I)), None)
+        if kind == "checklist" or _ITEM.search(own):
+            own = _ITEM.sub(lambda item: _tick(item, answers, ticks), own)
+        elif kind in left:
+            own = f"\n\n{left.pop(kind)}\n"
+        parts.append(f"{head[0]}\n\n{own.strip()}")
+    rest = [f"## {kind.capitalize()}\n\n{text}" for kind, text in left.items() if text]
+    return "\n\n".join([*rest, *parts]) + "\n", tuple(ticks)
+
+
+def _tick(item: re.Match[str], answers: Mapping[str, tuple[bool, str]], ticks: list[Tick]) -> str:
+    words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", item[2])
+    kind = next((key for key, word in _ITEMS.items() if re.search(word, words, re.I)), None)
+    done, why = answers.get(kind or "", (False, "nothing that fixtool runs says so"))
+    ticks.append(Tick(words, done, why))
+    return f"{item[1]}[{'x' if done else ' '}] {item[2]}"
