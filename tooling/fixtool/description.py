@@ -16,6 +16,7 @@ from fixtool.replay import on_own_base, replay
 from fixtool.series import PatchRepository
 from fixtool.template import Tick
 
+_NAMED = 6  # functions and classes of one file
 _CHANGES = {"A": "new", "D": "deleted", "M": "", "T": "another type"}
 
 
@@ -111,7 +112,9 @@ def _modifications(proposal: Proposal) -> str:
 def _file(one: ChangedFile) -> str:
     size = "binary" if one.added is None else f"+{one.added} -{one.removed}"
     words = [word for word in (_CHANGES.get(one.status, one.status), size) if word]
-    places = f", in {', '.join(code(place) for place in one.places)}" if one.places else ""
+    named = one.places[:_NAMED] if one.status != "A" else ()
+    places = f", in {', '.join(code(place) for place in named)}" if named else ""
+    places += f" and {len(one.places) - _NAMED} more" if named != one.places and named else ""
     return f"{code(one.path)} ({', '.join(words)}){places}"
 
 

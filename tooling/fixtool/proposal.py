@@ -305,6 +305,11 @@ def _places(diff: bytes, path: str) -> tuple[str, ...]:
     text = diff.decode("utf-8", "surrogateescape")
     begin, end = rf"^diff --git a/{re.escape(path)} ", r"(?=^diff --git |\Z)"
     mine = re.search(f"{begin}.*?{end}", text, re.MULTILINE | re.DOTALL)
-    heads = re.findall(r"^@@ [^@]* @@ (\S.*)$", mine[0], re.MULTILINE) if mine else []
-    names = (re.search(r"\b(?:class|def|func|fn)\s+(\w+)", head) for head in heads)
-    return tuple(dict.fromkeys(one[1] for one in names if one))
+    places: list[str] = []
+    for hunk in re.split(r"^(?=@@ )", mine[0], flags=re.MULTILINE)[1:] if mine else ():
+        # What git names is the definition above the hunk: not where new ones are added below it.
+        made = re.findall(r"^\+(?:class|def|async def) (\w+)", hunk, re.MULTILINE)
+        near = re.match(r"@@ [^@]* @@ .*\b(?:class|def) (\w+)", hunk)
+        places += [one for one in made if not one.startswith("_")]
+        places += [near[1]] if near and not made else []
+    return tuple(dict.fromkeys(places))

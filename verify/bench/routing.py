@@ -433,6 +433,7 @@ def main(given: argparse.Namespace) -> Answer:
         "torch": torch.__version__,
         "triton": triton.__version__,
         "files": {one: kernel.blob(one.rpartition("=")[2]) for one, _ in said if one not in broken},
+        "patch": "gemma4-fused-routing",
         "peer": peer,
         "points": bench.points,
         "points_skipped": skipped,

@@ -2,7 +2,7 @@
 much of a decode step is routing.
 
     serving.py --tree NAME=FOLDER … [--kernel NAME=FILE …] [--order A,B,C,C,B,A] [--seconds N]
-               [--batches 1,16,64] [--not-slower NAME:THAN] [--add JSON] [--out JSON] [-- server flags]
+               [--batches 1,16,64] [--patch SLUG] [--not-slower NAME:THAN] [--add JSON] [--out JSON] [-- server flags]
 
 FOLDER holds python/sglang. --kernel puts FILE's gemma4_fused_routing in the place of the tree's own, in
 a folder of links; the call site stays the tree's. The model has Gemma 4 26B-A4B's shapes and weights made
@@ -165,6 +165,7 @@ class Bench:
             "out": self.size.out,
             "prefill": list(self.size.prefill),
             "layers": self.layers,
+            "patch": self.given.patch,
             "order": self.given.order,
             "device": self.gpu.label,
             "driver": _driver(),
@@ -462,6 +463,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     )
     asked.add_argument("--tree", action="append", required=True, metavar="NAME=FOLDER")
     asked.add_argument("--kernel", action="append", default=[], metavar="NAME=FILE")
+    asked.add_argument("--patch", metavar="SLUG", help="what the last tree has more than the first")
     asked.add_argument("--order", metavar="A,B,…", help="default: the trees as given, and back")
     asked.add_argument("--batches", type=_numbers, metavar="1,16,64")
     asked.add_argument("--reps", type=int, default=3, help="of each timing, in each boot")
