@@ -126,7 +126,8 @@ def propose(
             hint="--onto main, with --source git or a clone",
         )
     base = bring_base(source, line.upstream, settings, progress)
-    source.bring(base, line.paths)
+    if not line.upstream.release:
+        source.bring(base, line.paths)
     needs = {one.slug: one for one in dependencies(source.repo, line, base)}
     closure = (*needs[slug].closure, slug)
     part = replace(line, entries=tuple(one for one in line.entries if one.slug in closure))

@@ -117,7 +117,8 @@ def _tips(
         place = open_source(name, settings, url, progress, known)
         target = place.resolve(onto)
         base = bring_base(place, line.upstream, settings, progress)
-        place.bring(base, line.paths)
+        if not line.upstream.release:
+            place.bring(base, line.paths)
         place.bring(target.commit, line.paths)
         runs, _ = runs_of(place, settings, line, base, target.commit, progress)
         if runs:
