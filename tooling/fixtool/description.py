@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from fixtool import figures, template
 from fixtool.figures import Figures, Subject
 from fixtool.lint import Finding
-from fixtool.markdown import LIMIT, code, prose
+from fixtool.markdown import code, prose
 from fixtool.need import Need
 from fixtool.preflight import Preflight, fork_names, formatted
 from fixtool.preflight import text as look_at
 from fixtool.proposal import ChangedFile, Part, Proposal, prose_of
 from fixtool.replay import on_own_base, replay
 from fixtool.series import PatchRepository
+from fixtool.suite import SERIES, read_suite
 from fixtool.template import Tick
 
 _NAMED = 6  # functions and classes of one file
+_ROOM = {"motivation": 24_000, "modifications": 12_000, "accuracy": 10_000, "speed": 10_000}
+"""Characters: with upstream's template, less than GitHub takes (``markdown.LIMIT``)."""
 _CHANGES = {"A": "new", "D": "deleted", "M": "", "T": "another type"}
 
 
@@ -42,19 +46,18 @@ def describe(
     if need and need.shown:
         accuracy.insert(0, f"Probe on {proposal.target.commit[:12]} ({need.device}): {need.said}.")
     accuracy += [
-        f"{code(one.path)}: {one.outcome}, {one.said}."
+        f"{code(one.path)}: {one.outcome}, {code(one.said)}."
         for one in preflight.tests
         if one.outcome in ("passed", "failed")
     ]
     speed = [one.text for one in found.of("speed")]
     sections = {
         "motivation": _motivation(proposal),
-        "modifications": _modifications(proposal),
-        "accuracy": "\n\n".join(accuracy) or "Not measured on this version.",
-        "speed": "\n\n".join(speed) or "Not measured on this version.",
+        "modifications": _within(_modifications(proposal), "modifications"),
+        "accuracy": _within("\n\n".join(accuracy), "accuracy"),
+        "speed": _within("\n\n".join(speed), "speed"),
     }
     body, ticks = template.fill(text, sections, _answers(proposal, preflight, found))
-    body = body if len(body) <= LIMIT - 2_000 else body[: LIMIT - 2_000] + "\n\n*Cut here.*\n"
     own = {line.strip() for line in text.split("\n")}  # upstream's words are upstream's
     fork = fork_names(repository)
     bad = tuple(
@@ -80,19 +83,27 @@ def _subject(repository: PatchRepository, proposal: Proposal) -> Subject:
     whole = replay(repo, repository.line(proposal.line.name), base)
     if whole.ok:
         trees.add(repo.run("rev-parse", f"{whole.commit}:python", accept=None).text)
-    return Subject(proposal.patches, frozenset(blobs), frozenset(trees))
+    slugs = {one.slug for one in proposal.patches}
+    suite = (repository.root / "verify").is_dir() and read_suite(repository)
+    others = {
+        f"check {one.name}"
+        for one in (suite.checks if suite else ())
+        if one.tree != SERIES or (one.patches and not slugs & set(one.patches))
+    }
+    return Subject(proposal.patches, frozenset(blobs), frozenset(trees), frozenset(others))
 
 
 def _motivation(proposal: Proposal) -> str:
     texts = []
+    room = _ROOM["motivation"] // len(proposal.parts)
     for part, patch in zip(proposal.parts, proposal.patches, strict=True):
         head = f"### {prose(part.title)}\n\n" if len(proposal.parts) > 1 else ""
-        texts.append(head + prose(prose_of(patch)))
+        texts.append(head + _words(prose_of(patch), room))
     related = [
         value
         for patch in proposal.patches
         for key, value in patch.trailers
-        if key.lower() == "bug" and value.startswith("https://")
+        if key.lower() == "bug" and re.fullmatch(r"https://[\w./%#?=&~+:,-]+", value)
     ]
     if related:
         texts.append("Related: " + ", ".join(dict.fromkeys(related)))
@@ -107,6 +118,23 @@ def _modifications(proposal: Proposal) -> str:
         indent = "  " if len(proposal.parts) > 1 else ""
         lines += [f"{indent}- {_file(one)}" for one in part.files]
     return "\n".join([*lines, *_credits(proposal.parts, proposal)])
+
+
+def _words(text: str, room: int) -> str:
+    """A message as Markdown, cut before it is made so: a cut in Markdown could free a mention."""
+    text = text if len(text) <= room else f"{text[:room]}…"
+    while len(shown := prose(text)) > room:
+        text = f"{text[: len(text) * room // len(shown) * 9 // 10]}…"
+    return shown
+
+
+def _within(text: str, section: str) -> str:
+    """The whole lines that fit, and how many do not."""
+    lines = text.split("\n")
+    while sum(map(len, lines)) + len(lines) > _ROOM[section]:
+        lines = lines[: len(lines) * 9 // 10]
+    left = text.count("\n") + 1 - len(lines)
+    return "\n".join([*lines, "", f"… and {left} more lines"] if left else lines)
 
 
 def _file(one: ChangedFile) -> str:

@@ -20,6 +20,7 @@ from fixtool.evidence import Result
 from fixtool.markdown import code, table
 from fixtool.patch import Patch
 from fixtool.series import PatchRepository
+from fixtool.suite import BASE, alone
 
 _LARGEST = 8 << 20  # bytes
 _DTYPES = ("bf16", "fp16", "fp32")
@@ -48,11 +49,13 @@ class Figures:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a result must be of: the proposal's patches, and the ids of its files and trees."""
+    """What a result must be of: the proposal's patches, and the ids of its files and trees;
+    ``others`` are checks of something else."""
 
     patches: Sequence[Patch]
     blobs: frozenset[str]
     trees: frozenset[str]
+    others: frozenset[str]
 
 
 Tables = tuple[str, "Sequence[Figure] | None"]
@@ -105,19 +108,24 @@ def _day(name: str) -> str:
 def _checked(name: str, kept: Result, subject: Subject) -> Tables:
     about = {one["slug"]: one for one in kept.about["patches"]}
     mine = [one for one in subject.patches if one.slug in about]
-    checks = [one for one in kept.steps if one.kind == "check" and one.outcome == "passed"]
     own = {one.slug for one in subject.patches}
+    checks = [one for one in kept.steps if (one.kind, one.outcome) == ("check", "passed")]
+    checks = [one for one in checks if one.name not in subject.others]
     probes = [one for one in kept.steps if one.kind == "probe" and one.slug in own]
+    probes = [one for one in probes if one.tree in (BASE, alone(one.slug or ""))]
     if len(mine) < len(subject.patches) or not (checks or probes):
         return "", ()
     kind = f"checks on {evidence.where(kept).split(',')[0]}"
     if not all(_is_of(about[one.slug], one) for one in mine):
         return kind, None
     rows = [(code(one.name), one.outcome, code(one.said, 160)) for one in checks]
-    rows += [(code(one.name), f"exit {one.answer}", code(one.said, 160)) for one in probes]
+    for one in probes:
+        what = "the bug without this change" if one.tree == BASE else "the bug with it"
+        there = {1: "there", 0: "not there"}.get(one.answer if one.answer is not None else -1, "?")
+        rows.append((what, there, code(one.said, 160)))
     head = (
-        f"{evidence.where(kept)}, {kept.started[:10]}, on {kept.about['onto'][:12]} with the fixes "
-        "that launch the model there:"
+        f"{evidence.where(kept)}, {kept.started[:10]}, on {kept.about['onto'][:12]} with "
+        f"{len(about) - len(mine)} more patches that are not part of this:"
         if len(about) > len(mine)
         else f"{evidence.where(kept)}, {kept.started[:10]}, on {kept.about['onto'][:12]}:"
     )

@@ -123,6 +123,14 @@ def _repository_of(url: str, server: str) -> str:
     return match[1] if match else ""
 
 
+def check_repository(text: str) -> str:
+    """Return ``text`` if it can be ``owner/name`` on GitHub; else raise UsageError."""
+    owner, _, name = text.partition("/")
+    if not (_LOGIN.fullmatch(owner) and _NAME.fullmatch(text)) or name in (".", ".."):
+        raise UsageError(f"{text!r} is no repository's name on GitHub: OWNER/NAME")
+    return text
+
+
 def check_login(text: str) -> str:
     """Return ``text`` if it can be a user's name on GitHub; else raise UsageError."""
     if not _LOGIN.fullmatch(text):

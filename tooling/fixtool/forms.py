@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from email.header import Header
 from pathlib import Path
 
 from fixtool.description import Description
@@ -18,15 +19,28 @@ from fixtool.worktree import Record, place
 def branch(
     repository: PatchRepository, proposal: Proposal, folder: Path, progress: Progress
 ) -> Path:
-    """A work tree with the proposal as the branch ``upstream/SLUG``."""
+    """A work tree with the proposal as the branch ``upstream/SLUG``. Raises Refused where that is
+    checked out in another: it would move under that one's files."""
     proposal.source.bring(proposal.target.commit, ())
+    name = f"upstream/{proposal.slug}"
+    there = proposal.repo.run("worktree", "list", "--porcelain").text.split("\n\n")
+    for other in (
+        one.split("\n") for one in there if f"branch refs/heads/{name}" in one.split("\n")
+    ):
+        held = Path(other[0].removeprefix("worktree "))
+        if held.is_dir() and held.resolve() != folder.resolve():
+            raise Refused(
+                f"the branch {name} is checked out in {held}",
+                where=str(held),
+                hint=f"--worktree {held}, or take it away: rm -r {held}",
+            )
     record = Record(
         line=proposal.line.name,
         patches=str(repository.root.resolve()),
         base=proposal.line.upstream.base,
         onto=proposal.target.commit,
         commit=proposal.tip,
-        branch=f"upstream/{proposal.slug}",
+        branch=name,
         version=proposal.line.upstream.version,
         release=None,
         commits={one.slug: one.commit for one in proposal.parts},
@@ -52,13 +66,15 @@ def mail(proposal: Proposal, description: Description, folder: Path) -> Path:
             f"{proposal.target.commit}..{proposal.tip}",
         )  # fmt: skip
         letter = next(made.glob("0000-*"))
-        text = letter.read_text("utf-8", "surrogateescape")
-        text = text.replace("*** SUBJECT HERE ***", description.title)
+        head, _, text = letter.read_text("utf-8", "surrogateescape").partition("\n\n")
+        title = description.title
+        encoded = title if title.isascii() else Header(title, "utf-8").encode()
+        head = head.replace("*** SUBJECT HERE ***", encoded)
         text = text.replace("*** BLURB HERE ***", description.body.rstrip())
-        if not text.isascii() and "\nContent-Type:" not in text:
-            said = "MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\n"
-            text = text.replace("\n\n", f"\n{said}Content-Transfer-Encoding: 8bit\n\n", 1)
-        letter.write_text(text, "utf-8", "surrogateescape")
+        if not text.isascii() and "\nContent-Type:" not in head:
+            head += "\nMIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8"
+            head += "\nContent-Transfer-Encoding: 8bit"
+        letter.write_text(f"{head}\n\n{text}", "utf-8", "surrogateescape")
         if folder.exists():
             folder.rmdir()
         shutil.move(made, folder)
@@ -68,10 +84,8 @@ def mail(proposal: Proposal, description: Description, folder: Path) -> Path:
 def body(description: Description, file: Path) -> Path:
     """The body alone, whole or not at all."""
     file = file.absolute()
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=file.parent, prefix=f".{file.name}.", delete=False
-    ) as partial:
-        partial.write(description.body)
-    Path(partial.name).chmod(0o644)
-    Path(partial.name).replace(file)
+    with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as scratch:
+        partial = Path(scratch) / "body"
+        partial.write_text(description.body, "utf-8")
+        partial.replace(file)
     return file

@@ -10,13 +10,21 @@ from fixtool.errors import Refused
 from fixtool.patch import Patch, parse
 from fixtool.series import Line, PatchRepository, writing
 
-_PULL = re.compile(r"/pull/(\d+)/?$")
+_PULL = re.compile(r"https?://[^/\s]+/([^/\s]+/[^/\s]+)/pull/(\d+)/?")
 
 
-def pull_request(patch: Patch) -> int | None:
-    """The pull request that this patch was sent as, by its ``Forwarded:`` trailer."""
-    found = _PULL.search(patch.trailer("Forwarded") or "")
-    return int(found[1]) if found else None
+def pull_request(patch: Patch) -> tuple[str, int] | None:
+    """The pull request that this patch was sent as, by its ``Forwarded:`` trailer: the repository
+    and the number there."""
+    found = _PULL.fullmatch(patch.trailer("Forwarded") or "")
+    return (found[1], int(found[2])) if found else None
+
+
+def require_recordable(repository: PatchRepository, line: Line) -> None:
+    """Raise what ``record`` would: before anything is sent that it is to record."""
+    if into := journal.open_journal(repository.root):
+        journal.require_saved(into, line.folder)
+        journal.identity(into)
 
 
 def record(
@@ -29,10 +37,10 @@ def record(
         line = repository.line(line.name)
         patch = line.find(slug)
         raw = patch.raw
+        if all(patch.trailer(key) == value for key, value in values.items()):
+            return None
         for key, value in values.items():
             raw = with_trailer(raw, key, value)
-        if raw == patch.raw:
-            return None
         again = parse(raw, slug)
         if again.diff != patch.diff or any(again.trailer(k) != v for k, v in values.items()):
             raise Refused(
@@ -50,7 +58,7 @@ def record(
 
 def with_trailer(raw: bytes, key: str, value: str) -> bytes:
     """A patch file whose message has ``key: value``: in the place of the one it has, else before
-    its sign-off."""
+    its sign-off, else after its last trailer."""
     head, mark, rest = raw.partition(b"\ndiff --git ")
     line = f"{key}: {value}".encode()
     at = re.compile(rb"^" + re.escape(key.encode()) + rb": .*(\n[ \t].*)*$", re.MULTILINE)
@@ -58,4 +66,9 @@ def with_trailer(raw: bytes, key: str, value: str) -> bytes:
         head = head[: found[-1].start()] + line + head[found[-1].end() :]
     elif (signed := head.rfind(b"\nSigned-off-by: ")) > 0:
         head = head[: signed + 1] + line + b"\n" + head[signed + 1 :]
+    else:
+        text = head.rstrip(b"\n")
+        last = text.partition(b"\n\n")[2].rpartition(b"\n")[2]  # of the body, if there is one
+        gap = b"\n" if re.fullmatch(rb"[A-Za-z][A-Za-z0-9-]*: .*", last) else b"\n\n"
+        head = text + gap + line + head[len(text) :]
     return head + mark + rest

@@ -86,7 +86,7 @@ class GitHub:
         """The repository itself."""
 
         def call() -> Repository:
-            one = self._github.get_repo(self.place.repository, lazy=False)
+            one = self._github.get_repo(self.place.repository)
             root = one.source if one.fork else None
             return Repository(one.full_name, root.full_name if root else None, one.archived)
 
@@ -97,7 +97,12 @@ class GitHub:
 
         def call() -> Review:
             one = self._github.get_repo(self.place.repository).get_pull(number)
-            said = [each for each in one.get_reviews() if each.submitted_at]
+            mine = one.user.login if one.user else None  # who answers a reviewer reviews, to GitHub
+            said = [
+                each
+                for each in one.get_reviews()
+                if each.submitted_at and (each.user is None or each.user.login != mine)
+            ]
             last = max(said, key=lambda each: each.submitted_at) if said else None
             state = "merged" if one.merged_at else one.state
             return Review(

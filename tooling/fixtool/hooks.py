@@ -24,8 +24,7 @@ from fixtool.settings import Settings, private_folder
 
 CONFIG = ".pre-commit-config.yaml"
 _PATIENCE = 600  # seconds for the hooks of one repository, their installation included
-_SECRETS = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY$|^GIT_|^PYTHON", re.IGNORECASE)
-_ROW = re.compile(r"^(\S.*?)\.{3,}(?:\(.*\))?(Passed|Failed|Skipped)$", re.MULTILINE)
+_SECRETS = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH|_PAT$|_KEY", re.IGNORECASE)
 _KEYS = ("files", "exclude", "types", "types_or", "exclude_types", "args", "pass_filenames",
          "always_run", "require_serial", "stages")  # fmt: skip
 
@@ -79,8 +78,9 @@ FORMATTERS = ("black", "black-jupyter", "isort", "ruff", "ruff-format", "clang-f
 
 @dataclass(frozen=True)
 class Hook:
-    """One hook and what came of it: passed, failed, skipped (no file of its kind), or not-run,
-    which ``said`` explains. ``package`` is what was installed for it."""
+    """One hook and what came of it: passed, failed, skipped (no file of its kind), by-hand (it is
+    not for every commit) or not-run, which ``said`` explains. ``package`` is what was installed for
+    it."""
 
     id: str
     package: str | None
@@ -99,10 +99,10 @@ def run(folder: Path, files: Sequence[str], settings: Settings) -> tuple[Hook, .
         return (Hook("pre-commit", None, "not-run", why),)
     config = _read(file)
     found: list[Hook] = []
-    for repo in config.get("repos", ()):
+    for repo in config["repos"]:
         wanted = [one for one in repo["hooks"] if "pre-commit" in _stages(one, config)]
         found += [
-            Hook(one["id"], None, "not-run", f"upstream runs it by hand: stage {one['stages'][0]}")
+            Hook(one["id"], None, "by-hand", f"it is of the stage {_stages(one, config)[0]}")
             for one in repo["hooks"]
             if one not in wanted
         ]
@@ -110,7 +110,7 @@ def run(folder: Path, files: Sequence[str], settings: Settings) -> tuple[Hook, .
         found += missing
         if local:
             found += _run(folder, files, {**config, "repos": [local]}, settings)
-    order = [one["id"] for repo in config.get("repos", ()) for one in repo["hooks"]]
+    order = [one["id"] for repo in config["repos"] for one in repo["hooks"]]
     return tuple(sorted(found, key=lambda one: order.index(one.id)))
 
 
@@ -119,8 +119,12 @@ def _read(file: Path) -> dict[str, Any]:
 
     try:
         config = yaml.safe_load(file.read_text("utf-8"))
-        assert all(one["id"] for repo in config["repos"] for one in repo["hooks"])
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AssertionError) as error:
+        texts = [
+            one["id"] for repo in config["repos"] for one in (*repo["hooks"], {"id": repo["repo"]})
+        ]
+        if not all(isinstance(one, str) for one in texts):
+            raise TypeError("the name of a hook, or of a repository, is no text")
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise CannotRun(
             f"upstream's {CONFIG} cannot be read: {' '.join(str(error).split())[:200]}",
             where=str(file),
@@ -137,16 +141,19 @@ def _local(
     repo: Mapping[str, Any], wanted: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, Any] | None, list[Hook]]:
     """``repo`` as one that pre-commit takes from no remote, and the hooks that cannot be had."""
-    if repo["repo"] in ("local", "meta"):
+    if repo["repo"] == "meta":
+        return None, [
+            Hook(one["id"], None, "skipped", "it reads the configuration") for one in wanted
+        ]
+    if repo["repo"] == "local":
         mine = [one for one in wanted if one.get("language") in ("system", "script", "python",
-                "pygrep", "fail", "unsupported")]  # fmt: skip
+                "pygrep", "fail", "unsupported", "unsupported_script")]  # fmt: skip
         other = [
             Hook(one["id"], None, "not-run", f"its language {one.get('language')} is not at hand")
             for one in wanted
             if one not in mine
         ]
-        named = [{**one, "name": one["id"]} for one in mine]
-        return ({"repo": repo["repo"], "hooks": named} if named else None), other
+        return ({"repo": "local", "hooks": mine} if mine else None), other
     name = re.sub(r"^https?://github\.com/|\.git/?$|/$", "", repo["repo"]).lower()
     package, known = KNOWN.get(name, ("", {}))
     version = re.sub(r"^v", "", str(repo.get("rev", "")))
@@ -160,8 +167,8 @@ def _local(
         said = {key: one[key] for key in _KEYS if key in one}
         more = [str(extra) for extra in one.get("additional_dependencies", ())]
         hooks.append({
-            **manifest, **said, "id": one["id"], "name": one["id"], "entry": entry,
-            "language": "python", "additional_dependencies": [f"{package}=={version}", *more],
+            **manifest, **said, "id": one["id"], "entry": entry, "language": "python",
+            "additional_dependencies": [f"{package}=={version}", *more],
         })  # fmt: skip
     return ({"repo": "local", "hooks": hooks} if hooks else None), missing
 
@@ -169,12 +176,18 @@ def _local(
 def _run(
     folder: Path, files: Sequence[str], config: Mapping[str, Any], settings: Settings
 ) -> Iterator[Hook]:
-    hooks = config["repos"][0]["hooks"]
-    packages = {one["id"]: (one.get("additional_dependencies") or [None])[0] for one in hooks}
+    # A name that no output of theirs holds by accident, nor another hook has, finds each its row.
+    mark = os.urandom(4).hex()
+    hooks = [
+        {**one, "name": f"{mark}-{number}"}
+        for number, one in enumerate(config["repos"][0]["hooks"])
+    ]
+    config = {**config, "repos": [{"repo": "local", "hooks": hooks}], "fail_fast": False}
     home = private_folder(settings.cache / "pre-commit")
     written = home / f"config-{os.getpid()}.yaml"
-    written.write_text(json.dumps(config), "utf-8")  # JSON is YAML
-    env = {key: one for key, one in os.environ.items() if not _SECRETS.search(key)}
+    written.write_text(json.dumps(config, default=str), "utf-8")  # is YAML
+    env = {key: one for key, one in without_secrets(os.environ).items()
+           if not key.startswith(("GIT_", "PYTHON"))}  # fmt: skip
     env |= {"PRE_COMMIT_HOME": str(home), "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0"}  # fmt: skip
     command = [sys.executable, "-m", "pre_commit", "run", "--config", str(written),
@@ -189,20 +202,27 @@ def _run(
         output, status = "", -1
     finally:
         written.unlink(missing_ok=True)
-    rows = list(_ROW.finditer(output))
+    row = re.compile(rf"^{mark}-(\d+)\.{{3,}}(?:\(.*\))?(Passed|Failed|Skipped)$", re.MULTILINE)
+    rows = list(row.finditer(output))
     ends = [*(one.start() for one in rows[1:]), len(output)]
-    told = {
-        row[1]: (row[2].lower(), output[row.end() : end])
-        for row, end in zip(rows, ends, strict=True)
-    }
-    for one in hooks:
-        if one["id"] in told:
-            outcome, said = told[one["id"]]
-            words = _words(said) if outcome == "failed" else ""
-            yield Hook(one["id"], packages[one["id"]], outcome, words)
-        else:
+    told = {int(one[1]): (one, end) for one, end in zip(rows, ends, strict=False)}
+    for number, one in enumerate(hooks):
+        package = (one.get("additional_dependencies") or [None])[0]
+        if number not in told:
             why = "no end in ten minutes" if status == -1 else _words(output) or f"exit {status}"
-            yield Hook(one["id"], packages[one["id"]], "not-run", f"could not be had: {why}")
+            yield Hook(one["id"], package, "not-run", f"could not be had: {why}")
+            continue
+        found, end = told[number]
+        outcome, said = found[2].lower(), output[found.end() : end]
+        if outcome == "failed" and re.search(r"^Executable `.*` not found", said, re.MULTILINE):
+            outcome = "not-run"
+        said = _words(said) if outcome in ("failed", "not-run") else ""
+        yield Hook(one["id"], package, outcome, said)
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """What code of upstream's may see of our environment."""
+    return {key: one for key, one in environment.items() if not _SECRETS.search(key)}
 
 
 def _words(output: str) -> str:

@@ -10,18 +10,30 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 LIMIT = 65_536
 """Characters of a body, title and comment; GitHub refuses more."""
 
-CALLS = re.compile(
-    r"(?<![\w@/.+-])@[A-Za-z0-9]"
-    r"|\b(close[sd]?|fix(e[sd])?|resolve[sd]?):?\s+(([\w.-]+/[\w.-]+)?#|https?://\S+/)\d",
+_FREE = r"(?<![^\W_])"  # no letter before it: `_` may be emphasis, and is gone where GitHub looks
+_CLOSING = rf"{_FREE}(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?)"
+_THREAD = r"(?:(?:[\w.-]+/[\w.-]+)?#|GH-|https?://\S+/)\d+"
+CALLS = re.compile(rf"{_FREE}@[A-Za-z0-9]|{_CLOSING}:?\s+{_THREAD}", re.IGNORECASE)
+"""What GitHub acts on in a text, a commit's message too: `@name`, and `Closes #1` once merged."""
+
+_ACTS = re.compile(
+    rf"{_FREE}(?P<name>@[A-Za-z0-9][\w/@-]*)"
+    rf"|(?P<word>{_CLOSING}[*_~:]*\s+[\[(*_~]*)(?P<thread>{_THREAD}[\w/@-]*)",
     re.IGNORECASE,
 )
-"""What GitHub acts on in a text, a commit's message too: `@name`, and `Closes #1` once merged."""
+_CUT_OFF = re.compile(rf"{_CLOSING}[*_~:]*$", re.IGNORECASE)
+_OWN_LINE = re.compile(r"\s{4}|\s*([-*+]|\d+[.)]) ")  # a list's item, or what is set off
+_FENCED = re.compile(
+    r"^ {0,3}(`{3,}|~{3,})[^`\n]*\n(.*?)\n {0,3}\1[`~]*[ \t]*$", re.MULTILINE | re.DOTALL
+)
+_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", "`": "&#96;", "\\": "&#92;"}
 
 _ROOM = 2_000  # kept free for what is said about a cut, and for how GitHub counts
 
@@ -74,32 +86,63 @@ def block(text: str, language: str = "", limit: int = 20_000) -> str:
 def prose(text: str) -> str:
     """Somebody's hard-wrapped text as Markdown that says the same and does nothing: no mention, no
     closing word, no HTML, no heading. Lines of one paragraph are joined, since GitHub would break
-    where they do; lists keep their lines, and an indented paragraph becomes a code block."""
-    paragraphs = []
-    for paragraph in re.split(r"\n[ \t]*\n", text.strip("\n")):
-        lines: list[str] = []
-        if all(re.match(r" {2}(?! *([-*+]|\d+[.)]) )", line) for line in paragraph.split("\n")):
-            paragraphs.append(block(textwrap.dedent(paragraph)))
+    where they do; lists keep their lines; what is fenced, and an indented paragraph, becomes a code
+    block."""
+    found: list[str] = []
+    at = 0
+    for fenced in _FENCED.finditer(text):
+        found += _paragraphs(text[at : fenced.start()])
+        found.append(block(fenced[2]))
+        at = fenced.end()
+    return "\n\n".join([*found, *_paragraphs(text[at:])])
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    for paragraph in re.split(r"\n[ \t]*\n", text.expandtabs(4).strip("\n")):
+        given = paragraph.split("\n")
+        if not paragraph.strip():
             continue
-        for line in paragraph.split("\n"):
-            safe = _harmless(_seen(line.expandtabs(4)).rstrip())
-            own = not lines or re.match(r"\s{4}|\s*([-*+]|\d+[.)]) ", line)
-            if own:
-                lines.append(safe)
+        if all(
+            line.startswith("  ") and not re.match(r"\s*([-*+]|\d+[.)]) ", line) for line in given
+        ):
+            yield block(textwrap.dedent(paragraph))
+            continue
+        lines: list[str] = []
+        for line in (_seen(one).rstrip() for one in given):
+            if not lines or (_OWN_LINE.match(line) and not _CUT_OFF.search(lines[-1])):
+                lines.append(line)
             else:
-                lines[-1] += f" {safe.strip()}"
-        paragraphs.append("\n".join(lines))
-    return "\n\n".join(paragraphs)
+                lines[-1] += f" {line.strip()}"
+        yield "\n".join(_harmless(line) for line in lines)
 
 
 def _harmless(line: str) -> str:
-    line = line.replace("&", "&amp;").replace("<", "&lt;")
-    line = re.sub(r"(?<![\w@/.+-])(@[A-Za-z0-9][\w/-]*)", r"`\1`", line)
-    line = re.sub(
-        r"\b((?:close[sd]?|fix(?:e[sd])?|resolve[sd]?):?\s+)((?:[\w.-]+/[\w.-]+)?#\d+|https?://\S+)",
-        r"\1`\2`", line, flags=re.IGNORECASE,
-    )  # fmt: skip
-    return re.sub(r"^(\s*)(#+\s|=+$|-+$|~~~|```)", r"\1\\\2", line)
+    """One line. Every backtick that is left is one of a whole code span: an odd one of theirs would
+    open what GitHub acts on behind it."""
+    pieces: list[str] = []
+    at = 0
+    for span in _SPAN.finditer(line):
+        pieces += [*_inert(line[at : span.start()]), span[0]]
+        at = span.end()
+    pieces += _inert(line[at:])
+    text = ""
+    for piece in pieces:  # two code spans side by side would be read as one, or as none
+        text += f" {piece}" if text.endswith("`") and piece.startswith("`") else piece
+    return re.sub(r"^((?:\s|[-*+>]\s|>|\d+[.)]\s)*)(#+(\s|$)|=+$|-+$|~~~)", r"\1\\\2", text)
+
+
+def _inert(text: str) -> Iterator[str]:
+    """Text that holds no code span, in pieces, with what GitHub acts on as code."""
+    at = 0
+    for found in _ACTS.finditer(text):
+        yield _escaped(text[at : found.start()] + (found["word"] or ""))
+        yield f"`{found['name'] or found['thread']}`"
+        at = found.end()
+    yield _escaped(text[at:])
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"[&<`\\]", lambda one: _ENTITIES[one[0]], text)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fixtool import __version__
 from fixtool.errors import CannotRun
@@ -48,12 +48,13 @@ def ask(
 ) -> Need:
     """Run the probe of ``slug`` with ``python`` on ``target``, and on it with ``line`` (the patch
     and what it needs). Raises CannotRun where the probe gives no answer."""
-    suite = read_suite(repository)
-    own = [one for one in probes(repository, line) if one.slug == slug]
-    if not own:
+    if line.find(slug).trailer("Probe") is None:
         return Need(
             None, None, None, "it has no Probe: trailer, so nothing shows that it is needed"
         )
+    suite = read_suite(repository)
+    alone = replace(line, entries=tuple(one for one in line.entries if one.slug == slug))
+    own = [one for one in probes(repository, alone) if one.slug == slug]
     source.bring(target.commit, ["python"])
     trees = Trees(
         source.repo, line, target.commit, suite,

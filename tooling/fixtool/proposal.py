@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fixtool.apply import Request as Wanted
@@ -17,6 +17,7 @@ from fixtool.deps import dependencies
 from fixtool.errors import ExitCode, FixtoolError, Refused, UsageError
 from fixtool.history import Interval, history
 from fixtool.lint import require_well_formed
+from fixtool.markdown import visible
 from fixtool.objects import Commit, Signature
 from fixtool.patch import Patch, patch_id
 from fixtool.progress import Progress
@@ -34,7 +35,7 @@ _THEIRS = frozenset({
 })  # fmt: skip
 """The trailers that upstream reads; all others are the fork's own."""
 
-_PLACEHOLDER = re.compile(r"@(.*\.)?(invalid|localhost|example)$|@localhost$", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"@(.*\.)?(invalid|localhost|example)$", re.IGNORECASE)
 _SUBJECTS = 2000  # of upstream's, from which the spelling of an area is learned
 
 
@@ -72,7 +73,7 @@ class Part:
 @dataclass(frozen=True)
 class Proposal:
     """``absorbed`` are needed patches that upstream has; ``patches`` those that are sent, the one
-    asked for last; ``unsure`` says what could not be found out about upstream's history."""
+    asked for last; ``notes`` say what upstream's history tells of them, or why it tells nothing."""
 
     slug: str
     line: Line
@@ -81,7 +82,7 @@ class Proposal:
     parts: tuple[Part, ...]
     patches: tuple[Patch, ...]
     absorbed: tuple[str, ...]
-    unsure: str | None
+    notes: tuple[str, ...]
 
     @property
     def repo(self) -> Repo:
@@ -118,20 +119,22 @@ def propose(
     """
     line = repository.pick(wanted.line or settings.line)
     slug = line.find(slug).slug
-    require_well_formed(line)
-    source, target = find_target(repository, settings, replace(wanted, line=line.name), progress)
-    if target.release:
+    if title is not None and (not title.strip() or visible(title) != title):
+        raise UsageError(f"{title!r} is no title: one line, and nothing that cannot be seen")
+    if (wanted.source or settings.source) == "pypi":
         raise UsageError(
-            f"{target.ref} is a release from the package index: upstream takes commits",
+            f"{wanted.ref} would be a release from the package index: upstream takes commits",
             hint="--onto main, with --source git or a clone",
         )
+    require_well_formed(line)
+    source, target = find_target(repository, settings, replace(wanted, line=line.name), progress)
     base = bring_base(source, line.upstream, settings, progress)
     if not line.upstream.release:
         source.bring(base, line.paths)
     needs = {one.slug: one for one in dependencies(source.repo, line, base)}
     closure = (*needs[slug].closure, slug)
     part = replace(line, entries=tuple(one for one in line.entries if one.slug in closure))
-    runs, unsure = runs_of(source, settings, line, base, target.commit, progress)
+    runs, unknown = runs_of(source, settings, line, base, target.commit, progress)
     if (run := runs.get(slug)) and run.verdict is Verdict.ABSORBED:
         raise Refused(
             f"upstream has {slug} already: {_named(run.culprit)}",
@@ -150,8 +153,17 @@ def propose(
     parts = _rewritten(source.repo, done, patches, sender, target.commit, title)
     return Proposal(
         slug, part, source, target, parts, tuple(patches[one.slug] for one in parts),
-        tuple(one.slug for one in done.patches if one.verdict is Verdict.ABSORBED), unsure,
+        tuple(one.slug for one in done.patches if one.verdict is Verdict.ABSORBED),
+        (*_taken_back(runs, parts), *([unknown] if unknown else [])),
     )  # fmt: skip
+
+
+def _taken_back(runs: Mapping[str, Interval], parts: Sequence[Part]) -> Iterator[str]:
+    """What whoever sends a patch again has to have an answer to."""
+    for one in parts:
+        run = runs.get(one.slug)
+        if run and run.verdict is Verdict.REVERTED:
+            yield f"{one.slug} was taken back upstream: {'; '.join(run.evidence)}"
 
 
 def runs_of(
@@ -243,7 +255,7 @@ def message_of(patch: Patch, title: str, author: Signature, sender: Signature | 
     """The commit's message: no trailer that only the fork reads, signed off by the sender."""
     text = prose_of(patch)
     kept = [f"{key}: {value}" for key, value in patch.trailers if key.lower() in _THEIRS]
-    kept = [one for one in kept if not re.search(r"@([\w.-]*\.)?(invalid|localhost)>", one)]
+    kept = [one for one in kept if not _PLACEHOLDER.search(one.rpartition("<")[2].rstrip("> "))]
     sign = sender or (None if is_placeholder(author) else author)
     if sign and (line := f"Signed-off-by: {sign.name} <{sign.email}>") not in kept:
         kept.append(line)
@@ -263,9 +275,10 @@ def title_of(subject: str, areas: Mapping[str, str]) -> str:
     if subject.startswith("["):
         return subject
     area, colon, rest = subject.partition(": ")
-    if not colon or not re.fullmatch(r"[\w.+/ -]{1,30}", area):
+    known = areas.get(area.lower())
+    if not colon or not (known or re.fullmatch(r"[\w.+/-]{1,30}", area)):
         return subject[:1].upper() + subject[1:]
-    spelled = areas.get(area.lower(), area[:1].upper() + area[1:])
+    spelled = known or area[:1].upper() + area[1:]
     return f"[{spelled}] {rest[:1].upper()}{rest[1:]}"
 
 

@@ -21,8 +21,8 @@ from fixtool.source import bring_base, open_source
 from fixtool.upstream_log import UpstreamCommit
 from fixtool.verdict import Verdict
 
-Ask = Callable[[Line, int], Review]
-"""Reads a pull request of a line's upstream."""
+Ask = Callable[[Line, str, int], Review]
+"""Reads a pull request (repository, number), which has to be of the line's upstream."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def standings(
         for patch in line.patches:
             unknown = [why] if why else []
             review = None
-            number = forwarding.pull_request(patch)
-            if number is not None:
+            sent = forwarding.pull_request(patch)
+            if sent is not None:
                 try:
-                    review = ask(line, number)
+                    review = ask(line, *sent)
                 except FixtoolError as error:
                     unknown.append(error.message)
             verdict, since = tips.get(patch.slug, (None, None))
@@ -82,17 +82,22 @@ def standings(
 def write_merged(
     repository: PatchRepository, lines: Sequence[Line], found: Sequence[Standing]
 ) -> tuple[Standing, ...]:
-    """Write ``Applied-Upstream:`` into the patches whose pull request was merged."""
+    """Write ``Applied-Upstream:`` into the patches whose pull request was merged; where that may
+    not be, it is said, and the others are written."""
     by_name = {line.name: line for line in lines}
     told = []
     for one in found:
         patch = by_name[one.line].find(one.slug)
-        value = _applied(one.review, patch)
-        if value:
-            forwarding.record(
-                repository, by_name[one.line], one.slug, {"Applied-Upstream": value},
-                f"Merged as {value}.",
-            )  # fmt: skip
+        if value := _applied(one.review, patch):
+            try:
+                forwarding.record(
+                    repository, by_name[one.line], one.slug, {"Applied-Upstream": value},
+                    f"Merged as {value}.",
+                )  # fmt: skip
+            except FixtoolError as error:
+                why = f"Applied-Upstream: {value} is not in {one.slug} yet: {error.message}"
+                told.append(replace(one, unknown=(*one.unknown, why)))
+                continue
         told.append(replace(one, written=value))
     return tuple(told)
 
@@ -130,4 +135,4 @@ def _tips(
 
 
 def _days(since: str, now: datetime.datetime) -> int:
-    return (now - datetime.datetime.fromisoformat(since)).days
+    return max(0, (now - datetime.datetime.fromisoformat(since)).days)

@@ -16,7 +16,7 @@ from fixtool import forwarding
 from fixtool.address import check_ref, public_url
 from fixtool.description import Description
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.forge import Place, Pull, check_login, place
+from fixtool.forge import Place, Pull, check_repository, place
 from fixtool.github import GitHub, NotThere
 from fixtool.markdown import Marker, block, read_marker, same
 from fixtool.progress import Progress
@@ -31,7 +31,8 @@ _KIND = "upstream"
 @dataclass(frozen=True)
 class Sent:
     """What came of it: ``action`` is created, updated or unchanged; ``replaced`` the commit that
-    the fork's branch held before; ``recorded`` the patch file that says so now."""
+    the fork's branch held before; ``kept_title`` and ``kept_body`` where somebody wrote another on
+    GitHub; ``recorded`` the patch file that says so now."""
 
     action: str
     number: int
@@ -40,9 +41,10 @@ class Sent:
     branch: str
     commit: str
     replaced: str | None
-    commented: bool
-    kept_body: bool
-    recorded: str | None
+    commented: bool = False
+    kept_title: bool = False
+    kept_body: bool = False
+    recorded: str | None = None
 
 
 class Submission:
@@ -80,12 +82,7 @@ class Submission:
         branch: str | None,
     ) -> Submission:
         """Look at upstream, the fork and what was sent before; nothing is written there yet."""
-        if bad := description.findings:
-            raise Refused(
-                f"the pull request would say what may not leave the house: {bad[0].message}",
-                where=bad[0].where,
-                hint=bad[0].fix,
-            )
+        forwarding.require_recordable(repository, proposal.line)
         at = upstream_place(settings.url or proposal.line.upstream.url, environment)
         if at.token is None:
             raise CannotRun(
@@ -95,9 +92,10 @@ class Submission:
             )
         github = GitHub(at)
         owner, _, name = (fork or "").partition("/")
-        owner = check_login(owner) if owner else github.login()
-        theirs = replace(at, repository=f"{owner}/{name or at.repository.partition('/')[2]}")
-        _require_fork(GitHub(theirs), at)
+        owner = owner if fork else github.login()
+        name = name or at.repository.partition("/")[2]
+        theirs = replace(at, repository=check_repository(f"{owner}/{name}"))
+        theirs = replace(theirs, repository=_require_fork(GitHub(theirs), at))
         return cls(
             repository, settings, proposal, description, github, theirs,
             check_ref(branch or proposal.slug),
@@ -168,11 +166,16 @@ class Submission:
                     hint=other,
                 )
         tip = self.heads.tip
-        if tip and self.pull is None and tip != self.proposal.tip and tip not in self._sent():
+        marker = read_marker(self.pull.body, _KIND) if self.pull else None
+        told = [marker["head"]] if marker else []
+        if tip and tip not in (self.proposal.tip, *told, *self._sent()):
             raise Refused(
-                f"{self.fork.repository} has a branch {self.branch} that fixtool did not push",
+                f"{self.fork.repository} has {tip[:12]} on its branch {self.branch}, which fixtool "
+                "did not push from here",
                 where=f"{self.fork.repository}:{self.branch}",
-                hint=other,
+                hint=f"take it into the patch, then put the branch back to {told[0][:12]}"
+                if told
+                else other,
             )
 
     def _push(self) -> None:
@@ -189,11 +192,12 @@ class Submission:
 
     def _open(self, replaced: str | None) -> Sent:
         base = self.upstream.default_branch()
+        title, text = self.description.title, self.description.body.strip()
         pull = self.upstream.create_pull(
-            f"{self.fork.owner}:{self.branch}", base, self.description.title,
-            self._body(self.proposal.tip),
+            f"{self.fork.owner}:{self.branch}", base, title,
+            f"{self._marker(_digest(title), _digest(text))}\n{text}\n",
         )  # fmt: skip
-        return self._sent_as(pull, "created", replaced, commented=False, kept_body=False)
+        return self._sent_as(pull, "created", replaced)
 
     def _update(self, pull: Pull, replaced: str | None) -> Sent:
         """The comment first, the body last: the body says what was told, so that a run which is
@@ -203,37 +207,38 @@ class Submission:
         told = marker["head"]
         commented = False
         if told and told != self.proposal.tip:
-            mark = Marker("range-diff", {"from": told[:12], "to": self.proposal.tip[:12]})
-            commented = self.upstream.comment(pull.number, self._range_diff(told), str(mark))
+            about = Marker("range-diff", {"from": told[:12], "to": self.proposal.tip[:12]})
+            commented = self.upstream.comment(pull.number, self._range_diff(told), str(about))
         written = pull.body.replace("\r\n", "\n").partition("\n")[2].strip()
-        edited = _digest(written) != marker["text"]
-        body = self._body(self.proposal.tip)
-        if edited:  # by hand, on GitHub: theirs is kept, and only what was told is brought up
-            body = f"{self._marker(self.proposal.tip, marker['text'])}\n{written}\n"
-        fields: dict[str, Any] = {} if same(body, pull.body) else {"body": body}
-        if pull.title != self.description.title and not edited:
-            fields["title"] = self.description.title
+        # What somebody wrote on GitHub is kept, and so is the digest by which that is known.
+        kept_title = _digest(pull.title) != marker["title"]
+        kept_body = _digest(written) != marker["text"]
+        title = pull.title if kept_title else self.description.title
+        text = written if kept_body else self.description.body.strip()
+        mark = self._marker(
+            marker["title"] if kept_title else _digest(title),
+            marker["text"] if kept_body else _digest(text),
+        )
+        fields: dict[str, Any] = {} if title == pull.title else {"title": title}
+        if not same(body := f"{mark}\n{text}\n", pull.body):
+            fields["body"] = body
         if fields:
             self.upstream.update_pull(pull.number, **fields)
         changed = bool(fields) or commented or replaced != self.proposal.tip
         action = "updated" if changed else "unchanged"
-        return self._sent_as(pull, action, replaced, commented=commented, kept_body=edited)
+        sent = self._sent_as(pull, action, replaced)
+        return replace(sent, commented=commented, kept_title=kept_title, kept_body=kept_body)
 
-    def _sent_as(
-        self, pull: Pull, action: str, replaced: str | None, *, commented: bool, kept_body: bool
-    ) -> Sent:
+    def _sent_as(self, pull: Pull, action: str, replaced: str | None) -> Sent:
         before = replaced if replaced != self.proposal.tip else None
         return Sent(
             action, pull.number, pull.url, self.fork.repository, self.branch, self.proposal.tip,
-            before, commented, kept_body, None,
+            before,
         )  # fmt: skip
 
-    def _body(self, head: str) -> str:
-        text = self.description.body.strip()
-        return f"{self._marker(head, _digest(text))}\n{text}\n"
-
-    def _marker(self, head: str, text: str) -> Marker:
-        return Marker(_KIND, {"head": head, "text": text})
+    def _marker(self, title: str, text: str) -> Marker:
+        """The version that was told of, and the digests of our own words."""
+        return Marker(_KIND, {"head": self.proposal.tip, "title": title, "text": text})
 
     def _range_diff(self, old: str) -> str:
         """What changed between two versions, as a comment."""
@@ -275,7 +280,8 @@ def upstream_place(url: str, environment: Mapping[str, str]) -> Place:
         ) from error
 
 
-def _require_fork(fork: GitHub, upstream: Place) -> None:
+def _require_fork(fork: GitHub, upstream: Place) -> str:
+    """The fork's name as GitHub writes it; Refused where it is none, or takes nothing."""
     name = fork.place.repository
     try:
         about = fork.about()
@@ -288,10 +294,11 @@ def _require_fork(fork: GitHub, upstream: Place) -> None:
     if about.archived:
         raise Refused(f"the fork {name} is archived: nothing can be pushed", where=name,
                       hint="--fork OWNER/NAME")  # fmt: skip
-    if about.fork_of != upstream.repository:
+    if (about.fork_of or "").lower() != upstream.repository.lower():
         raise Refused(
             f"{name} is no fork of {upstream.repository}", where=name, hint="--fork OWNER/NAME"
         )
+    return about.name
 
 
 def _digest(text: str) -> str:

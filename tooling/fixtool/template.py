@@ -29,6 +29,7 @@ _DEFAULT = """## Motivation
 - [ ] Update documentation.
 - [ ] Provide accuracy and speed benchmark results.
 """
+_LARGEST = 7_000  # characters
 _WORDS = {
     "motivation": r"motivation|why|purpose|description|summary",
     "modifications": r"modification|changes|what",
@@ -36,7 +37,10 @@ _WORDS = {
     "speed": r"speed|benchmark|profil|performance",
     "checklist": r"checklist|before submitting",
 }
-_HEADING = re.compile(r"^##? +(.+?) *$", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,4} +(.+?) *$", re.MULTILINE)
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_APART = re.compile(r"<!--.*?-->|^```.*?^```", re.DOTALL | re.MULTILINE)  # holds no heading
+_NOTHING = "Not measured on this version."
 _ITEM = re.compile(r"^( *[-*] )\[ \] (.*)$", re.MULTILINE)
 _ITEMS = {
     "tests": r"unit ?test|add tests",
@@ -57,11 +61,13 @@ class Tick:
 
 
 def read(repo: Repo, commit: str) -> tuple[str, str | None]:
-    """The template of ``commit``, and its path; a plain one, and None, where it has none."""
+    """The template of ``commit``, and its path; a plain one, and None, where it has none that
+    leaves room for more."""
     for path in _PLACES:
         if entry := repo.entries(commit, f":(literal){path}").get(path):
             raw = next(iter(repo.read_blobs([entry[1]])))
-            return raw.decode("utf-8", "replace").replace("\r\n", "\n"), path
+            text = raw.decode("utf-8", "replace").replace("\r\n", "\n")
+            return (text, path) if len(text) <= _LARGEST else (_DEFAULT, None)
     return _DEFAULT, None
 
 
@@ -69,23 +75,34 @@ def fill(
     template: str, sections: Mapping[str, str], answers: Mapping[str, tuple[bool, str]]
 ) -> tuple[str, tuple[Tick, ...]]:
     """The body: ``sections`` by the keys of ``_WORDS``, and the checklist ticked by ``answers``,
-    kind of item -> (ticked, why). Comments of a section that is filled are left out."""
-    heads = list(_HEADING.finditer(template))
+    kind of item -> (ticked, why). Comments of a section that is filled are left out. What the
+    template has no section for stands before its checklist; an empty one is only told of where the
+    template asks."""
+    apart = [one.span() for one in _APART.finditer(template)]
+    heads = [
+        one
+        for one in _HEADING.finditer(template)
+        if not any(start <= one.start() < end for start, end in apart)
+    ]
     if not heads:
         return fill(_DEFAULT, sections, answers)
-    parts: list[str] = []
+    parts = [_COMMENT.sub("", template[: heads[0].start()]).strip()]
     ticks: list[Tick] = []
     left = dict(sections)
+    first = 0  # of the parts that is a checklist
     for head, end in zip(heads, [*(one.start() for one in heads[1:]), len(template)], strict=True):
         own = template[head.end() : end]
         kind = next((key for key, word in _WORDS.items() if re.search(word, head[1], re.I)), None)
         if kind == "checklist" or _ITEM.search(own):
             own = _ITEM.sub(lambda item: _tick(item, answers, ticks), own)
+            first = first or len(parts)
         elif kind in left:
-            own = f"\n\n{left.pop(kind)}\n"
-        parts.append(f"{head[0]}\n\n{own.strip()}")
+            own = left.pop(kind) or _NOTHING
+        parts.append(f"{head[0]}\n\n{own.strip()}".strip())
     rest = [f"## {kind.capitalize()}\n\n{text}" for kind, text in left.items() if text]
-    return "\n\n".join([*rest, *parts]) + "\n", tuple(ticks)
+    at = first or len(parts)
+    parts[at:at] = rest
+    return "\n\n".join(one for one in parts if one) + "\n", tuple(ticks)
 
 
 def _tick(item: re.Match[str], answers: Mapping[str, tuple[bool, str]], ticks: list[Tick]) -> str:

@@ -356,7 +356,11 @@ def _forget(store: Repo, folder: Path) -> None:
 def _own_branch(store: Repo, record: Record) -> str | None:
     """Where a deleted work tree left the branch; Refused where that is somebody's commit."""
     tip = store.ref(f"refs/heads/{record.branch}")
-    if tip and tip != record.onto and store.read_commit(tip).committer.email != MACHINE.email:
+    if (
+        tip
+        and tip not in (record.onto, record.commit)
+        and store.read_commit(tip).committer.email != MACHINE.email
+    ):
         raise Refused(
             f"the branch {record.branch} still holds commits from a work tree that was deleted",
             where=str(store.git_dir),

@@ -34,7 +34,9 @@ class Fault:
 
 @dataclass
 class Api:
-    """A repository's pull requests, issues and comments; ``log`` has ``METHOD path`` a request."""
+    """A repository's pull requests, issues and comments; ``log`` has ``METHOD path`` a request;
+    ``forks`` are other repositories, by name, with what differs from a fork of this one; the
+    token's owner is the first of ``users``."""
 
     url: str
     repository: str = "acme/fork"
@@ -44,6 +46,8 @@ class Api:
     issues: list[Json] = field(default_factory=list)
     comments: dict[int, list[str]] = field(default_factory=dict)
     reviewers: dict[int, list[str]] = field(default_factory=dict)
+    reviews: dict[int, list[Json]] = field(default_factory=dict)
+    forks: dict[str, Json] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     per_page: int = 100
@@ -70,15 +74,24 @@ class Api:
 
     def add_pull(self, head: str, base: str, title: str, body: str) -> Json:
         number = self.new_number()
+        owner = self.repository.partition("/")[0]
+        whose, _, ref = head.rpartition(":")
         pull = self._common("pull", number, title, body) | {
-            "head": {"ref": head, "sha": "0" * 40, "label": f"acme:{head}"},
-            "base": {"ref": base, "sha": "0" * 40, "label": f"acme:{base}"},
+            "head": {"ref": ref, "sha": "0" * 40, "label": f"{whose or owner}:{ref}"},
+            "base": {"ref": base, "sha": "0" * 40, "label": f"{owner}:{base}"},
             "merged_at": None,
+            "merge_commit_sha": None,
             "labels": [],
         }
         pull["url"] = f"{self.url}/repos/{self.repository}/pulls/{number}"
         self.pulls.append(pull)
         return pull
+
+    def add_review(self, number: int, login: str, state: str, when: str) -> None:
+        self.reviews.setdefault(number, []).append({
+            "id": len(self.reviews), "user": _user(login), "body": "", "state": state,
+            "submitted_at": when,
+        })  # fmt: skip
 
     def _common(self, kind: str, number: int, title: str, body: str) -> Json:
         here = f"{self.url}/repos/{self.repository}"
@@ -214,6 +227,9 @@ class _Handler(BaseHTTPRequestHandler):
         here = re.escape(f"/repos/{self.server.api.repository}")
         routes: list[tuple[str, Callable[..., Any]]] = [
             (rf"GET {here}", self._repository),
+            (r"GET /repos/[\w.-]+/[\w.-]+", self._fork),
+            (r"GET /user", lambda query, sent: _user(self.server.api.users[0])),
+            (rf"GET {here}/pulls/(\d+)/reviews", self._reviews),
             (rf"(GET|POST) {here}/pulls", self._pulls),
             (rf"(GET|PATCH) {here}/pulls/(\d+)", self._thread),
             (rf"POST {here}/pulls/(\d+)/requested_reviewers", self._reviewers),
@@ -232,7 +248,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _repository(self, query: Any, sent: Json) -> Json:
         api = self.server.api
-        return {"full_name": api.repository, "name": "fork", "default_branch": api.default_branch}
+        return {"full_name": api.repository, "name": "fork", "default_branch": api.default_branch,
+                "fork": False, "archived": False}  # fmt: skip
+
+    def _fork(self, query: Any, sent: Json) -> Json:
+        wanted = urlsplit(self.path).path.removeprefix("/repos/")
+        for name, more in self.server.api.forks.items():
+            if name.lower() == wanted.lower():
+                root = {"full_name": self.server.api.repository}
+                return {"full_name": name, "default_branch": "main", "fork": True,
+                        "archived": False, "parent": root, "source": root, **more}  # fmt: skip
+        raise _Refused(404, "Not Found")
+
+    def _reviews(self, query: Any, sent: Json, number: int) -> list[Json]:
+        self._found(number)
+        return self.server.api.reviews.get(number, [])
 
     def _user(self, query: Any, sent: Json) -> Json:
         login = self.path.rpartition("/")[2]
@@ -248,8 +278,10 @@ class _Handler(BaseHTTPRequestHandler):
             return [one for one in api.pulls
                     if state in ("all", one["state"]) and head in ("", one["head"]["label"])]  # fmt: skip
         for one in api.pulls:
-            if one["state"] == "open" and one["head"]["ref"] == sent["head"]:
-                message = f"A pull request already exists for acme:{sent['head']}."
+            owner = api.repository.partition("/")[0]
+            head = sent["head"] if ":" in sent["head"] else f"{owner}:{sent['head']}"
+            if one["state"] == "open" and one["head"]["label"] == head:
+                message = f"A pull request already exists for {head}."
                 raise _Refused(422, "Validation Failed", [
                     {"resource": "PullRequest", "code": "custom", "message": message}
                 ])  # fmt: skip

@@ -29,6 +29,7 @@ DOORS = {
     "jinja2": {"page"},
     "markupsafe": {"page"},
     "github": {"github"},
+    "yaml": {"hooks"},
     "packaging": {
         "releases",
         "index",
@@ -46,9 +47,9 @@ DOORS = {
 LAYERS = [
     {"__init__", "errors", "progress"},
     {"host.__init__", "host.layout", "host.processes", "host.run"},
-    {"address", "objects", "process"},
-    {"settings", "repo"},
-    {"store", "patch", "verdict", "upstream_log"},
+    {"address", "objects", "process", "markdown"},
+    {"settings", "repo", "forge"},
+    {"store", "patch", "verdict", "upstream_log", "hooks", "template"},
     {"series", "hunks"},
     {"index", "replay"},
     {"lint", "release", "interpreter", "suite", "history"},
@@ -56,14 +57,14 @@ LAYERS = [
     {"project", "plan"},
     {"build"},
     {"export", "init", "apply", "evidence", "documents"},
-    {"intake", "report", "verify", "needs", "bands"},
-    {"page"},
-    {"bundle", "parked", "journal"},
-    {"settle", "releases", "drop"},
-    {"rebase"},
-    {"github", "markdown", "outcome"},
+    {"intake", "report", "verify", "needs", "bands", "proposal", "figures"},
+    {"page", "need", "preflight"},
+    {"bundle", "parked", "journal", "description"},
+    {"settle", "releases", "drop", "forwarding", "forms", "draft"},
+    {"rebase", "standing"},
+    {"github", "outcome"},
     {"rolling", "telling"},
-    {"announce"},
+    {"announce", "submission"},
     {name for name in MODULES if name.startswith("commands")},
     {"cli"},
     {"__main__"},
@@ -118,7 +119,9 @@ def test_core_never_prints_exits_or_changes_directory(name: str) -> None:
             assert called not in {"print", "exit", "sys.exit", "os._exit", "os.chdir", "input"}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["apply", "--help"], ["list"], ["lint"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["apply", "--help"], ["upstream", "--help"], ["list"], ["lint"]]
+)
 def test_core_commands_do_not_load_torch_triton_or_sglang(words: list[str]) -> None:
     root = Path(__file__).resolve().parents[2]
     code = (
@@ -127,7 +130,7 @@ def test_core_commands_do_not_load_torch_triton_or_sglang(words: list[str]) -> N
         "try: app()\nexcept SystemExit: pass\n"
         "loaded = {name.split('.')[0] for name in sys.modules}\n"
         "print(sorted(loaded & {'torch', 'triton', 'sglang', 'numpy', 'requests', 'pypi_simple', "
-        "'github', 'jinja2'}))"
+        "'github', 'jinja2', 'yaml', 'pre_commit'}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root

@@ -37,6 +37,7 @@ VERBS = [
     "deps",
     "drop",
     "refresh",
+    "upstream",
 ]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fixtool import report
-from fixtool.errors import ExitCode
+from fixtool.errors import ExitCode, FixtoolError, UsageError
 from fixtool.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -59,14 +59,27 @@ def _asker(settings: Settings) -> Ask:
     from fixtool.submission import upstream_place
 
     clients: dict[str, GitHub] = {}
+    silent: dict[str, FixtoolError] = {}
 
-    def ask(line: Line, number: int) -> Review:
+    def ask(line: Line, repository: str, number: int) -> Review:
         url = settings.url or line.upstream.url
         if url not in clients:
             from fixtool.github import GitHub
 
             clients[url] = GitHub(upstream_place(url, os.environ))
-        return clients[url].review(number)
+        if (ours := clients[url].place.repository).lower() != repository.lower():
+            raise UsageError(f"{repository}#{number} is no pull request of {ours}")
+        if url in silent:  # each question would wait as long as the first
+            raise silent[url]
+        from fixtool.github import NotThere
+
+        try:
+            return clients[url].review(number)
+        except NotThere:
+            raise
+        except FixtoolError as error:
+            silent[url] = error
+            raise
 
     return ask
 

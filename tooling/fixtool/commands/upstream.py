@@ -11,15 +11,11 @@ import typer
 
 from fixtool import report
 from fixtool.commands import options
-from fixtool.errors import CannotRun, ExitCode, FixtoolError, Refused, UsageError
+from fixtool.errors import ExitCode, Refused, UsageError
 
 if TYPE_CHECKING:
-    from fixtool.description import Description
-    from fixtool.need import Need
-    from fixtool.objects import Signature
-    from fixtool.preflight import Preflight
+    from fixtool.draft import Draft
     from fixtool.progress import Progress
-    from fixtool.proposal import Proposal
     from fixtool.series import PatchRepository
     from fixtool.settings import Settings
     from fixtool.submission import Sent
@@ -89,158 +85,39 @@ def upstream(
         return
     if slug is None:
         raise UsageError("which patch?", hint="fixtool upstream SLUG, or fixtool upstream --status")
-    if send and dry_run:
-        raise UsageError("--send and --dry-run are opposites")
+    if dry_run and (send or worktree or mail or body):
+        raise UsageError("--dry-run sends and writes nothing: leave it out, or the others")
     from fixtool.apply import Request
-    from fixtool.proposal import Unplaceable, propose
+    from fixtool.draft import draft
 
-    sender = _sender(repository)
-    wanted = Request(onto, source, line)
-    interpreter, no_python = _interpreter(repository, settings, python)
-    try:
-        proposal = propose(repository, settings, wanted, slug, sender, progress, title)
-    except Unplaceable as error:
-        _superseded(repository, settings, wanted, slug, interpreter, progress)
-        raise error
-    found = _look(repository, settings, proposal, interpreter, progress, fresh=fresh)
-    need, preflight, description = found
-    refusal = _refusal(proposal, need, preflight, no_python)
-    forms = _write(repository, proposal, description, worktree, mail, body, progress)
-    sent: Sent | None = None
+    made = draft(
+        repository, settings, Request(onto, source, line), slug, python, title, progress,
+        fresh=fresh,
+    )  # fmt: skip
+    forms = _write(repository, made, worktree, mail, body, progress)
     if not json:
-        _tell(proposal, need, preflight, description, forms)
+        _tell(made, forms)
+    refusal, sent = made.refusal, None
     if send:
         if refusal:
             raise refusal
         if not json:
             report.say()
-        sent = _send(
-            repository, settings, proposal, description, fork, branch, progress, yes=yes, json=json
-        )
-    code = ExitCode.OK if refusal is None else refusal.exit_code
+        sent = _send(repository, settings, made, fork, branch, progress, yes=yes, json=json)
     if json:
-        document = _document(proposal, need, preflight, description, forms, sent)
-        document["refused"] = refusal and {"message": refusal.message, "hint": refusal.hint}
-        report.print_document("upstream", code, document)
+        code = ExitCode.OK if refusal is None else refusal.exit_code
+        report.print_document("upstream", code, _document(made, forms, sent))
+        if refusal:
+            raise typer.Exit(int(code))
     elif refusal:
         raise refusal
     elif not send:
-        report.say(f"next      fixtool upstream {proposal.slug} --onto {onto} --send")
-    if code is not ExitCode.OK:
-        raise typer.Exit(int(code))
-
-
-def _sender(repository: PatchRepository) -> Signature | None:
-    """Who signs off: the user of the patch repository's git; None where git does not know."""
-    from fixtool import journal
-
-    try:
-        own = journal.open_journal(repository.root)
-        return journal.identity(own) if own else None
-    except CannotRun:
-        return None
-
-
-def _interpreter(
-    repository: PatchRepository, settings: Settings, python: str | None
-) -> tuple[str | None, CannotRun | None]:
-    from fixtool.verify import target_python
-
-    try:
-        return target_python(python or settings.python, repository), None
-    except CannotRun as error:
-        return None, error
-
-
-def _look(
-    repository: PatchRepository,
-    settings: Settings,
-    proposal: Proposal,
-    python: str | None,
-    progress: Progress,
-    *,
-    fresh: bool,
-) -> tuple[Need | None, Preflight, Description]:
-    from fixtool.description import describe
-    from fixtool.need import ask
-    from fixtool.preflight import look
-
-    need = None
-    if python:
-        need = ask(
-            repository, settings, proposal.line, proposal.slug, proposal.source, proposal.target,
-            python, progress,
-        )  # fmt: skip
-    preflight = look(repository, settings, proposal, python, progress, fresh=fresh)
-    return need, preflight, describe(repository, proposal, preflight, need)
-
-
-def _superseded(
-    repository: PatchRepository,
-    settings: Settings,
-    wanted: Any,
-    slug: str,
-    python: str | None,
-    progress: Progress,
-) -> None:
-    """Raise Refused where a patch that does not apply mends what is mended: its probe says so."""
-    if python is None:
-        return
-    from dataclasses import replace
-
-    from fixtool.apply import find_target
-    from fixtool.need import ask
-
-    line = repository.pick(wanted.line or settings.line)
-    source, target = find_target(repository, settings, replace(wanted, line=line.name), progress)
-    need = ask(repository, settings, line, slug, source, target, python, progress)
-    if need.without == 0:
-        raise Refused(
-            f"{slug} is superseded: it does not apply to {target.commit[:12]}, and its probe says "
-            "that the bug is not there",
-            where=target.commit,
-            hint=f"let it go: fixtool rebase --line {line.name} --onto {target.commit[:12]}",
-        )
-
-
-def _refusal(
-    proposal: Proposal, need: Need | None, preflight: Preflight, no_python: CannotRun | None
-) -> FixtoolError | None:
-    """Why it may not be sent; None where it may."""
-    where = proposal.target.commit
-    if need is None:
-        assert no_python is not None
-        why = "nobody asked the probe, and no test was run: " + no_python.message
-        return CannotRun(why, where=where, hint=no_python.hint)
-    if need.script and not need.shown:
-        return Refused(
-            f"the probe of {proposal.slug} does not flip on {where[:12]}: {need.said}",
-            where=need.script,
-            hint=f"fixtool verify --prove --line {proposal.line.name} --sglang-ref {where[:12]}",
-        )
-    if not preflight.ok:
-        failed = [one.id for one in preflight.hooks if one.outcome == "failed"]
-        failed += [one.path for one in preflight.tests if one.outcome == "failed"]
-        failed += [f"{one.rule} at {one.where}" for one in preflight.findings
-                   if one.level.value == "error"]  # fmt: skip
-        return Refused(
-            f"the preflight says no: {'; '.join(failed[:4])}",
-            where=proposal.slug,
-            hint="mend the patch, then fixtool export, and the same command again",
-        )
-    if preflight.not_run:
-        return CannotRun(
-            f"not all of the preflight could run: {'; '.join(preflight.not_run[:3])}",
-            where=proposal.slug,
-            hint="pip install 'fixtool[upstream]', and a network for the package index",
-        )
-    return None
+        report.say(f"next      fixtool upstream {made.proposal.slug} --onto {onto} --send")
 
 
 def _write(
     repository: PatchRepository,
-    proposal: Proposal,
-    description: Description,
+    made: Draft,
     worktree: Path | None,
     mail: Path | None,
     body: Path | None,
@@ -251,19 +128,18 @@ def _write(
 
     found = {}
     if worktree:
-        found["worktree"] = str(forms.branch(repository, proposal, worktree, progress))
+        found["worktree"] = str(forms.branch(repository, made.proposal, worktree, progress))
     if mail:
-        found["mail"] = str(forms.mail(proposal, description, mail))
+        found["mail"] = str(forms.mail(made.proposal, made.description, mail))
     if body:
-        found["body"] = str(forms.body(description, body))
+        found["body"] = str(forms.body(made.description, body))
     return found
 
 
 def _send(
     repository: PatchRepository,
     settings: Settings,
-    proposal: Proposal,
-    description: Description,
+    made: Draft,
     fork: str | None,
     branch: str | None,
     progress: Progress,
@@ -274,43 +150,48 @@ def _send(
     from fixtool.submission import Submission
 
     submission = Submission.prepare(
-        repository, settings, proposal, description, os.environ, fork, branch
+        repository, settings, made.proposal, made.description, os.environ, fork, branch
     )
     if not yes:
         if json or not typer.get_text_stream("stdin").isatty():
             raise UsageError(
                 f"nothing was sent: {submission.plan()}", hint="the same command with --yes"
             )
-        if not typer.confirm(f"{submission.plan()}. Send it?"):
+        if not typer.confirm(f"{report.printable(submission.plan())}. Send it?"):
             raise Refused("nothing was sent")
     sent = submission.send(progress)
     if not json:
-        report.say(f"{sent.action:9} {sent.url}")
+        _say(f"{sent.action:9} {sent.url}")
         if sent.commented:
-            report.say("comment   what changed since then, as a range-diff")
+            _say("comment   what changed since then, as a range-diff")
+        for kept, what in ((sent.kept_title, "title"), (sent.kept_body, "text")):
+            if kept:
+                _say(f"kept      the {what} that somebody wrote on GitHub")
         if sent.recorded:
-            report.say(f"recorded  Forwarded: {sent.url} in {sent.recorded}")
+            _say(f"recorded  Forwarded: {sent.url} in {sent.recorded}")
     return sent
 
 
 # -- telling ---------------------------------------------------------------------------------
 
 
-def _tell(
-    proposal: Proposal,
-    need: Need | None,
-    preflight: Preflight,
-    description: Description,
-    forms: dict[str, str],
-) -> None:
+def _say(text: str) -> None:
+    """A line, or lines, in which upstream's words and a hook's may stand."""
+    report.say(report.printable(text.expandtabs(4)))
+
+
+def _tell(made: Draft, forms: dict[str, str]) -> None:
+    proposal, need, preflight, description = (
+        made.proposal, made.need, made.preflight, made.description,
+    )  # fmt: skip
     target = proposal.target
-    report.say(f"line      {proposal.line.name}")
-    report.say(f"onto      {target.commit[:12]} ({target.ref} from {target.source})")
-    report.say(f"title     {description.title}")
+    _say(f"line      {proposal.line.name}")
+    _say(f"onto      {target.commit[:12]} ({target.ref} from {target.source})")
+    _say(f"title     {description.title}")
     for one in proposal.absorbed:
-        report.say(f"left out  {one}: upstream has it")
-    if proposal.unsure:
-        report.say(f"note      {proposal.unsure}")
+        _say(f"left out  {one}: upstream has it")
+    for note in proposal.notes:
+        _say(f"note      {note}")
     report.say()
     rows: list[Sequence[str]] = []
     for part in proposal.parts:
@@ -321,36 +202,31 @@ def _tell(
     report.table(("commit", "title", "file", "lines"), rows)
     report.say()
     if need:
-        report.say(f"probe     {need.said}" + (f" ({need.device})" if need.device else ""))
+        _say(f"probe     {need.said}" + (f" ({need.device})" if need.device else ""))
     known = ", known from before" if preflight.reused else ""
     ran = [one for one in preflight.hooks if one.outcome in ("passed", "failed")]
     passed = sum(one.outcome == "passed" for one in ran)
     skipped = sum(one.outcome == "skipped" for one in preflight.hooks)
-    report.say(f"hooks     {passed} of {len(ran)} passed, {skipped} had no file to look at{known}")
+    _say(f"hooks     {passed} of {len(ran)} passed, {skipped} had no file to look at{known}")
     for hook in preflight.hooks:
-        if hook.outcome in ("failed", "not-run"):
-            report.say(f"          {hook.id}: {hook.outcome}: {hook.said}")
+        if hook.outcome not in ("passed", "skipped"):
+            _say(f"          {hook.id}: {hook.outcome}: {hook.said}")
     for test in preflight.tests:
-        report.say(f"test      {test.path}: {test.outcome}, {test.said}")
-    for finding in preflight.findings:
-        report.say(f"{finding.level.value:9} {finding.where}: {finding.message} ({finding.fix})")
+        _say(f"test      {test.path}: {test.outcome}, {test.said}")
+    for finding in made.findings:
+        _say(f"{finding.level.value:9} {finding.where}: {finding.message} ({finding.fix})")
     for tick in description.ticks:
-        report.say(f"{'[x]' if tick.ticked else '[ ]':9} {tick.item}: {tick.why}")
+        _say(f"{'[x]' if tick.ticked else '[ ]':9} {tick.item}: {tick.why}")
     for kind, where in forms.items():
-        report.say(f"{kind:9} {where}")
+        _say(f"{kind:9} {where}")
     if not forms:
         report.say()
-        report.say(description.body.rstrip())
+        _say(description.body.rstrip())
 
 
-def _document(
-    proposal: Proposal,
-    need: Need | None,
-    preflight: Preflight,
-    description: Description,
-    forms: dict[str, str],
-    sent: Sent | None,
-) -> dict[str, Any]:
+def _document(made: Draft, forms: dict[str, str], sent: Sent | None) -> dict[str, Any]:
+    proposal, preflight, description = made.proposal, made.preflight, made.description
+    refusal = made.refusal
     return {
         "slug": proposal.slug,
         "line": proposal.line.name,
@@ -360,9 +236,9 @@ def _document(
         "title": description.title,
         "commits": proposal.parts,
         "absorbed": proposal.absorbed,
-        "unsure": proposal.unsure,
-        "need": need,
-        "findings": preflight.findings,
+        "notes": proposal.notes,
+        "need": made.need,
+        "findings": made.findings,
         "hooks": preflight.hooks,
         "tests": preflight.tests,
         "reused": preflight.reused,
@@ -373,4 +249,5 @@ def _document(
         "body": description.body,
         "forms": forms,
         "sent": sent,
+        "refused": refusal and {"message": refusal.message, "hint": refusal.hint},
     }
