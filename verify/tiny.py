@@ -1,4 +1,5 @@
-"""Tiny Gemma 4s, the world of one rank that SGLang builds them in, and a watch on their routing.
+"""Tiny Gemma 4s, the world of one rank or of a few that SGLang builds them in, and a watch on their
+routing.
 
 Two layers of width 32: every module of the real ones is there, and nothing is worth measuring.
 """
@@ -65,32 +66,40 @@ def one_rank() -> list[str]:
 
     To be called once the model's modules are imported. Gives the stand-ins it had to put up.
     """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return one_stage(0, 1, f"tcp://127.0.0.1:{port}")
+
+
+def one_stage(rank: int, stages: int, meet: str) -> list[str]:
+    """The same for rank ``rank`` of a pipeline of ``stages`` processes, which meet at the URL
+    ``meet``. Returns once all of them are there."""
     import torch
 
     standing_in = bind_rotary_embedding()
     cuda = torch.cuda.is_available()
-    _publish(device="cuda" if cuda else "cpu")
+    _publish("cuda" if cuda else "cpu", rank, stages)
     groups = from_tree("sglang.srt.distributed.parallel_state")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     backend = "nccl" if cuda else "gloo"
     groups.init_distributed_environment(
-        world_size=1,
-        rank=0,
-        local_rank=0,
-        distributed_init_method=f"tcp://127.0.0.1:{port}",
+        world_size=stages,
+        rank=rank,
+        local_rank=rank,
+        distributed_init_method=meet,
         backend=backend,
     )
-    groups.initialize_model_parallel(backend=backend)
+    width = "pipeline_model_parallel_size"  # later trees read it from what is published
+    takes_width = width in inspect.signature(groups.initialize_model_parallel).parameters
+    groups.initialize_model_parallel(backend=backend, **{width: stages} if takes_width else {})
     return standing_in
 
 
-def _publish(device: str) -> None:
+def _publish(device: str, rank: int, stages: int) -> None:
     """Settings, the way the tree at hand wants to be told them."""
     arguments = from_tree("sglang.srt.server_args")
-    settings = arguments.ServerArgs(model_path="dummy", device=device)
+    settings = arguments.ServerArgs(model_path="dummy", device=device, pp_size=stages)
     if hasattr(settings, "resolve_once"):  # since 0.5.2x construction no longer resolves
         settings.resolve_once()
     try:
@@ -98,7 +107,7 @@ def _publish(device: str) -> None:
     except ModuleNotFoundError:
         arguments.set_global_server_args_for_scheduler(settings)
     else:
-        publish(settings, role="scheduler", ranks=SpawnRanks(world_rank=0))
+        publish(settings, role="scheduler", ranks=SpawnRanks(world_rank=rank))
     utils = from_tree("sglang.srt.layers.moe.utils")
     takes_settings = utils.initialize_moe_config.__code__.co_argcount > 0
     utils.initialize_moe_config(*[settings] * takes_settings)

@@ -46,6 +46,7 @@ class Step:
     timeout: int
     needs: str | None = None
     model: bool = False
+    parallel: bool = False
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _check_step(check: Check, name: str, kind: str, tree: str, want: tuple[int, 
     wave = check.wave if kind == "check" else f"{kind}s"
     return Step(
         name, kind, tree, None, check.script, check.args, want, wave, check.timeout,
-        check.needs, check.model,
+        check.needs, check.model, check.parallel,
     )  # fmt: skip
 
 

@@ -44,7 +44,8 @@ class Probe:
 @dataclass(frozen=True)
 class Check:
     """What runs besides the probes. ``tree`` names the tree it runs on; ``lines`` and ``patches``
-    say for whom (empty: all); ``needs`` is None or "gpu"; ``timeout`` is in seconds."""
+    say for whom (empty: all); ``needs`` is None or "gpu"; ``parallel`` is one that runs only where
+    --tp or --pp is asked for, and takes both; ``timeout`` is in seconds."""
 
     name: str
     script: str
@@ -54,6 +55,7 @@ class Check:
     lines: tuple[str, ...] = ()
     needs: str | None = None
     model: bool = False
+    parallel: bool = False
     timeout: int = 900
     wave: str = "checks"
 

@@ -47,7 +47,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Where:
-    """Where and how the plan is run: ``python`` is the target's; ``jobs`` 0 is one a core."""
+    """Where and how the plan is run: ``python`` is the target's; ``jobs`` 0 is one a core; ``tp``
+    and ``pp`` spread the checks that take them over GPUs, which without either do not run."""
 
     python: str | None = None
     jobs: int = 0
@@ -57,6 +58,12 @@ class Where:
     port: int | None = None
     require_gpu: bool = False
     keep_trees: bool = False
+    tp: int | None = None
+    pp: int | None = None
+
+    def runs(self, plan: Plan) -> int:
+        """How many of its steps do."""
+        return sum(not one.parallel or bool(self.tp or self.pp) for one in plan.steps)
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ def verify(
     private_folder(folder)
     with lock(folder / "lock", f"the evidence folder {folder}"), scratch(folder) as place:
         write(planned.plan, place, planned.repo, planned.suite, progress, xz=False)
-        run_plan(python, place, folder, where, len(planned.plan.steps), progress)
+        run_plan(python, place, folder, where, where.runs(planned.plan), progress)
     return _judged(read_result(folder / "result.json"), repository, folder)
 
 
@@ -216,7 +223,7 @@ def run_plan(
         "--result", str(result), "--with-parent",
     ]  # fmt: skip
     command += ["--jobs", str(where.jobs)] if where.jobs else []
-    for name in ("model", "assistant", "port"):
+    for name in ("model", "assistant", "port", "tp", "pp"):
         value = getattr(where, name)
         if value is not None:
             given = str(value.resolve()) if isinstance(value, Path) else str(value)

@@ -120,6 +120,34 @@ def test_the_probes_notice_every_mutant_of_the_fixes(verify: Verify) -> None:
 
 
 @pytest.mark.pypi
+def test_two_ranks_see_what_one_cannot(verify: Verify) -> None:
+    """Two gloo ranks build and load the assistant as a pipeline, and notice where the group is taken
+    from it, or is the pipeline's on one rank alone, which the probe must miss."""
+    only = ["--only", "mutant stages-", "--only", "control parallel/stages.py"]
+    found = verify("--mutants", "--line", "v0.5.23", *only, release="0.5.23")
+    steps = {one["name"]: one for one in found["steps"]}
+    control = steps.pop(f"control parallel/stages.py {PP}")
+    assert (control["outcome"], pipeline(control)) == ("passed", [None, None])
+    assert {one["outcome"] for one in steps.values()} == {"passed"}
+    said = "AttributeError: 'Gemma4AssistantForCausalLM' object has no attribute 'pp_group'"
+    assert pipeline(steps["mutant stages-pp-group-dropped"]) == [said] * 2
+    first, last = pipeline(steps["mutant stages-pp-group-of-one-rank-alone"])
+    assert first == "ValueError: its pp_group is tp:0, not the pipeline's pp:0"
+    assert last  # it dies tying an embedding that lies on the first stage
+
+
+def pipeline(step: dict[str, Any]) -> list[str | None]:
+    """What the two ranks of a pipeline said, each known by its place in it."""
+    ranks = step["details"]["ranks"]
+    assert [(one["ranks"], one["pp_rank"], one["met"]) for one in ranks] == [
+        (2, 0, [0, 1]), (2, 1, [0, 1]),
+    ]  # fmt: skip
+    assert [(one["first"], one["last"]) for one in ranks] == [(True, False), (False, True)]
+    assert all("speculative decoding" in one["refusal"] for one in ranks)
+    return [one["error"] for one in ranks]
+
+
+@pytest.mark.pypi
 @pytest.mark.parametrize("release", ["0.5.12.post1", "0.5.23"])
 def test_routing_end_to_end(verify: Verify, release: str) -> None:
     found = verify("--line", f"v{release}", "--only", "routing end to end", release=release)
@@ -139,3 +167,20 @@ def test_the_pinned_base(verify: Verify) -> None:
         "series": dict.fromkeys(slugs, 0),
     }
     assert set(proofs(found).values()) == {"proved"}
+
+
+@pytest.mark.history
+def test_the_pinned_base_in_a_pipeline(verify: Verify) -> None:
+    """Each rank dies of the next bug, as a server on one GPU does, until the series lets it load."""
+    source = os.environ["FIXTOOL_SGLANG_REPO"]
+    words = ["--line", "b0ce16d0c", "--sglang-ref", BASE, "--source", source]
+    found = verify(*words, "--only", "pipeline of two")
+    assert found["exit_code"] == 0, found["steps"]
+    first, second, whole = found["steps"]
+    assert [one["tree"] for one in found["steps"]] == ["base", f"+{PP}", "series"]
+    said = "AttributeError: 'Gemma4AssistantForCausalLM' object has no attribute 'pp_group'"
+    assert pipeline(first) == [said] * 2
+    said = "TypeError: 'NoneType' object cannot be interpreted as an integer"
+    assert pipeline(second) == [said] * 2
+    assert pipeline(whole) == [None] * 2
+    assert [one["layers"] for one in whole["details"]["ranks"]] == [[0], [1]]

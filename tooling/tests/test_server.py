@@ -194,6 +194,7 @@ class Bench:
     folder: Path
     tree: Path
     models: Path
+    script: str = "verify/server/boot.py"
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     env: dict[str, str] = field(default_factory=dict)
 
@@ -230,9 +231,9 @@ class Bench:
         }
         for name in ("CUDA_VISIBLE_DEVICES", "FIXTOOL_SHARED"):
             env.pop(name, None) if name not in self.env else None
-        script = str(ROOT / "verify/server/boot.py")
+        script = str(ROOT / self.script)
         words = [str(one) for one in arguments]
-        if "--model" not in words:
+        if "--model" not in words and script.endswith("boot.py"):
             words = ["--models", str(self.models), *words]
         with (
             (self.folder / "stdout").open("w") as out,
@@ -811,7 +812,7 @@ def small(monkeypatch: pytest.MonkeyPatch, pause: float = 0.0) -> list[Path]:
     """Models whose weights are nothing, and a note of each that is written."""
     written: list[Path] = []
 
-    def write(path: Path, _: object) -> None:
+    def write(path: Path, *_: object) -> None:
         time.sleep(pause)
         written.append(path)
         path.write_bytes(b"")
@@ -836,7 +837,7 @@ def test_a_folder_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_killed_maker_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "import sys, time; from verify.server import models\n"
-        "models._write_safetensors = lambda path, _: (print('here', flush=True), time.sleep(60))\n"
+        "models._write_safetensors = lambda *_: (print('here', flush=True), time.sleep(60))\n"
         "models.make(sys.argv[1])"
     )
     with subprocess.Popen(

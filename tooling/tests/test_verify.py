@@ -234,6 +234,11 @@ script = "text.py"
 name = "card"
 script = "text.py"
 needs = "gpu"
+[[check]]
+name = "many"
+script = "text.py"
+needs = "gpu"
+parallel = true
 """
 LOOK = """\
 import json, os, pathlib, sys
@@ -331,6 +336,63 @@ def test_junit_and_markdown(fixtool: Run, checked: Team, tmp_path: Path) -> None
     assert "| `base` | 1 | 1 |" in text
 
 
+# -- several GPUs --------------------------------------------------------------------------
+
+CARDS = """\
+from types import SimpleNamespace as Some
+version = Some(cuda="13.0")
+cuda = Some(
+    device_count=lambda: {count},
+    get_device_properties=lambda n: Some(name="NVIDIA H100", total_memory=1, major=9, minor=0),
+)
+"""
+
+
+def with_cards(fixtool: Run, team: Team, count: int, *args: str | Path) -> dict[str, Any]:
+    """On a host with ``count`` GPUs, as far as nvidia-smi and torch say, which is in the tree."""
+    smi = team.root.parent / "bin/nvidia-smi"
+    smi.parent.mkdir(exist_ok=True)
+    smi.write_text("#!/bin/sh\n")
+    smi.chmod(0o755)
+    team.upstream.commit("cards", python__torch_py=CARDS.format(count=count))
+    words = ["verify", "--sglang-ref", "main", "--source", team.upstream.path, "--python", PY]
+    path = f"{smi.parent}{os.pathsep}{os.environ['PATH']}"
+    return document(fixtool(*words, "--json", "-C", team.root, *args, PATH=path))
+
+
+def test_a_check_for_several_gpus_runs_only_when_asked_for(fixtool: Run, checked: Team) -> None:
+    found = with_cards(fixtool, checked, 2)
+    assert "check many" not in {one["name"] for one in found["steps"]}
+    assert "spread" not in found["environment"]
+    found = with_cards(fixtool, checked, 2, "--tp", "2", "--save")
+    steps = {one["name"]: one for one in found["steps"]}
+    assert steps["check many"]["outcome"] == "passed"
+    assert steps["check many"]["said"] == "args ['--tp', '2', '--pp', '1']"
+    assert steps["check card"]["said"] == "args []"
+    assert found["environment"]["spread"] == {"tp": 2, "pp": 1}
+    assert found["saved"].endswith("-h100-main-tp2.json")
+    only = with_cards(fixtool, checked, 4, "--tp", "2", "--pp", "2", "--only", "many")
+    assert [one["said"] for one in only["steps"]] == ["args ['--tp', '2', '--pp', '2']"]
+
+
+def test_more_ranks_than_gpus_start_nothing(fixtool: Run, checked: Team, bundled: Path) -> None:
+    found = with_cards(fixtool, checked, 1, "--tp", "4")
+    assert found["exit_code"] == 4
+    said = found["error"]["message"].partition("could not run the plan: ")[2]
+    assert said == (
+        "--tp 4 needs 4 GPUs, one a rank, and this host has 1 (NVIDIA H100): ask for fewer ranks, or "
+        "run it on a host that has them"
+    )
+    assert not list(Path(found["error"]["where"]).rglob("stdout"))
+    assert with_cards(fixtool, checked, 3, "--tp", "2", "--pp", "2")["exit_code"] == 4
+    ran = on_host(bundled, "--pp", "2")
+    if not Path("/dev/nvidiactl").exists():
+        assert ran.returncode == 4
+        assert ran.stderr.startswith(
+            "error: --pp 2 needs 2 GPUs, one a rank, and this host has none"
+        )
+
+
 # -- another host --------------------------------------------------------------------------
 
 
@@ -406,6 +468,7 @@ def test_a_bundle_can_run_a_part_and_again(bundled: Path) -> None:
         ran = on_host(bundled, "--only", "check text", "--jobs", "1")
         assert ran.returncode == 0, ran.stderr
     assert on_host(bundled, "--only", "nothing").returncode == 2
+    assert on_host(bundled, "--tp", "0").returncode == 2
 
 
 ABOUT = {
@@ -511,6 +574,10 @@ def test_a_run_that_was_stopped_is_no_success(fixtool: Run, checked: Team, bundl
         (["--bundle", "x", "--junit", "y"], 2, "--bundle only packs"),
         (["--junit", "/no/such/j.xml"], 4, "cannot write /no/such/j.xml"),
         (["--port", "70000"], 2, "70000"),
+        (["--bundle", "x", "--tp", "2"], 2, "--bundle only packs"),
+        (["--tp", "0"], 2, "not in the range"),
+        (["--only", "many"], 2, "check many wants --tp N or --pp M"),
+        (["--prove", "--pp", "2"], 2, "no step here does that"),
     ],
 )  # fmt: skip
 def test_one_message(fixtool: Run, checked: Team, args: list[str], status: int, words: str) -> None:

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from verify.answer import BROKE, CANNOT_RUN, FAILED, PASSED, Answer, answer, tree
 from verify.server import checkpoint, host, life, models
+from verify.server.layout import ONE_GPU
 from verify.server.log import ServerLog
 from verify.server.serving import Hang, Lost, Refused, Server, prompts
 
@@ -60,13 +61,17 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 
 class Boot:
-    """One server, from what it needs of the host to what is said about it."""
+    """One server, from what it needs of the host to what is said about it. ``live``, before its
+    ".log", names its evidence, ``size`` the models that are made for it."""
+
+    name, live_name, size = "server", "live", "tiny"
+    layout, mtp, float32 = ONE_GPU, True, False
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.given = given
         self.tree = Path(tree())
         self.here = Path.cwd()
-        self.live = self.here / "live"
+        self.live = self.here / self.live_name
         self.graphs = not given.eager
         self.wanted = None
         if given.dies_with is not None:
@@ -74,7 +79,7 @@ class Boot:
                 self.wanted = re.compile(given.dies_with)
             except re.error as error:
                 raise Answer(BROKE, f"--dies-with {given.dies_with!r}: {error}") from None
-        self.log = ServerLog(self.here / "server.log", self.wanted)
+        self.log = ServerLog(self.here / f"{self.name}.log", self.wanted)
         longest = (800.0 if self.wanted else 1800.0) if given.model else 300.0
         self.timeout = given.boot_timeout or longest
         self.details: dict[str, Any] = {}
@@ -121,9 +126,9 @@ class Boot:
             where = checkpoint.real(self.given.model, self.given.assistant)
         else:
             shared = os.environ.get("FIXTOOL_SHARED")
-            folder = self.given.models or Path(shared or self.here, "models-tiny")
+            folder = self.given.models or Path(shared or self.here, f"models-{self.size}")
             try:
-                where = models.make(folder)
+                where = models.make(folder, self.size)
             except OSError as error:
                 raise Answer(CANNOT_RUN, f"cannot make the tiny models: {error}") from None
         dummy = self.given.load_format == "dummy"
@@ -131,17 +136,21 @@ class Boot:
         reserve = self.given.min_free_gib
         if reserve is None:
             reserve = 8.0 if self.given.model else 6.0
-        self.gpu = host.gpu()
-        host.require_memory(self.gpu, weights, reserve)
+        seen = host.gpus()
+        host.require(seen, self.layout.ranks, self.layout.asked)
+        self.gpu, *others = seen[: self.layout.ranks]
+        for one in (self.gpu, *others):
+            host.require_memory(one, weights, reserve)
+            self.say(f"{one.label}: {one.free:.1f} GiB free")
         self.details.update(
             gpu=self.gpu.label, free_gib=round(self.gpu.free, 2), weights_gib=round(weights, 2)
         )
-        self.say(f"models in {where.target.parent}; {self.gpu.label}: {self.gpu.free:.1f} GiB free")
+        self.say(f"models in {where.target.parent}")
         return where
 
     def _server(self, where: models.Models) -> Server:
         self.live.mkdir(exist_ok=True)
-        for stale in (*self.live.glob("*.jsonl"), *self.live.glob("*.stacks")):
+        for stale in self.live.iterdir():
             stale.unlink()  # of an earlier server here: it must not speak for this one
         port, nccl = host.free_ports(2)
         server = Server(
@@ -156,6 +165,9 @@ class Boot:
                 *(["--load-format", "dummy"] if self.given.load_format == "dummy" else []),
                 *self.given.more,
             ],
+            layout=self.layout,
+            mtp=self.mtp,
+            float32=self.float32,
         )
         self.say(f"port {server.port}, log {self.log.path}")
         return server
@@ -239,7 +251,7 @@ class Boot:
             raise Answer(FAILED, f"not healthy: {health}; log: {self.log.path.name}")
         algorithm = info.get("speculative_algorithm")
         verified = [one["spec_verify_ct"] for one in self.generated if one.get("spec_verify_ct")]
-        if not algorithm and not verified:
+        if self.mtp and not algorithm and not verified:
             raise Answer(FAILED, f"it serves, but without MTP; log: {self.log.path.name}")
         if not self.graphs and info.get("disable_cuda_graph") is False:
             raise Answer(FAILED, "it serves with CUDA graphs, which --eager was to switch off")
@@ -248,14 +260,18 @@ class Boot:
             self.details["recorder"] = evidence.errors
             last = str(evidence.errors[0].get("traceback")).strip().splitlines()[-1]
             raise Answer(BROKE, f"the recorder in the server broke: {last}")
-        if (missing := life.verdict(evidence, self.tree, blobs, graphs=self.graphs)) is not None:
-            raise Answer(FAILED, f"{missing}; evidence: live.log")
+        missing = life.verdict(
+            evidence, self.tree, blobs, graphs=self.graphs, ranks=self.layout.ranks
+        )
+        if missing is not None:
+            raise Answer(FAILED, f"{missing}; evidence: {self.live_name}.log")
         how = "with CUDA graphs" if self.graphs else "eagerly"
         tokens = sum(one["tokens"] for one in self.generated)
+        mtp = f"MTP on ({algorithm})" if self.mtp else "the target alone"
         return Answer(
             PASSED,
-            f"ready after {self.details['ready_s']} s, healthy, generated {tokens} tokens {how}, MTP on "
-            f"({algorithm}): {life.in_words(evidence)}",
+            f"ready after {self.details['ready_s']} s, healthy, generated {tokens} tokens {how}, {mtp}: "
+            f"{life.in_words(evidence)}",
         )
 
     def _generate(self, server: Server) -> None:
@@ -302,7 +318,7 @@ class Boot:
         stacks = server.stacks(self.live)
         for one in stacks:
             print(f"--- {one}\n{one.read_text(errors='replace')[-3000:]}", file=sys.stderr)
-        hint = "; where its processes stand: live.log" if stacks else ""
+        hint = f"; where its processes stand: {self.live_name}.log" if stacks else ""
         raise Answer(
             FAILED, f"hangs: {what}; last line: {self.log.last}{hint}; log: {self.log.path.name}"
         )
@@ -317,14 +333,14 @@ class Boot:
         if self.wanted:
             wrong = life.strangers(self._evidence(), self.tree, blobs)
             if wrong is not None:
-                raise Answer(FAILED, f"{wrong}; evidence: live.log")
+                raise Answer(FAILED, f"{wrong}; evidence: {self.live_name}.log")
         said.details = self.details
         return said
 
     def _stop(self, server: Server) -> None:
         left = server.stop()
-        with open(self.here / "live.log", "w", encoding="utf-8") as kept:
-            for path in sorted(self.live.glob("*.*")):
+        with open(self.here / f"{self.live_name}.log", "w", encoding="utf-8") as kept:
+            for path in sorted((*self.live.glob("*.jsonl"), *self.live.glob("*.stacks"))):
                 kept.write(f"--- {path.name}\n{path.read_text(errors='replace')}")
         self.details["total_s"] = self._now()
         self.say("stopped")

@@ -22,15 +22,16 @@ from verify.answer import CANNOT_RUN, Answer
 
 _TORCH = """
 import json, torch
-if torch.cuda.is_available():
-    free, total = torch.cuda.mem_get_info(0)
-    print(json.dumps([torch.cuda.get_device_name(0), free, total]))
+found = [(torch.cuda.get_device_name(n), *torch.cuda.mem_get_info(n))
+         for n in range(torch.cuda.device_count())]
+if found:
+    print(json.dumps(found))
 """
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """Where the server will run: the first GPU that it can see. Sizes in GiB."""
+    """One that a server can see. Sizes in GiB."""
 
     label: str
     free: float
@@ -40,26 +41,30 @@ class Gpu:
 
 
 def gpu() -> Gpu:
-    """By nvidia-smi; where that is missing or does not know the chosen GPU, by a process of torch."""
+    """The one that a server on one GPU takes."""
+    return gpus()[0]
+
+
+def gpus() -> list[Gpu]:
+    """Those that a server can see, in the order in which it takes them: by nvidia-smi; where that is
+    missing or does not know the chosen ones, by a process of torch."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None and not chosen.strip():
         raise Answer(CANNOT_RUN, "CUDA_VISIBLE_DEVICES is empty: it hides every GPU")
-    chosen = (chosen or "").split(",")[0].strip()
     rows, said = _smi("--query-gpu=index,uuid,name,memory.free,memory.total")
     found = []
     for row in rows:
         with contextlib.suppress(ValueError, IndexError):
             free, total = (float(one) / 1024 for one in row[3:5])
             found.append(Gpu(f"GPU {row[0]} ({row[2]})", free, total, int(row[0]), row[1]))
-    for one in found:
-        if chosen in ("", str(one.index)) or (one.uuid or "").startswith(chosen):
-            return one
+    if found and (seen := _chosen(found, chosen)):
+        return seen
     try:
         asked = subprocess.run(
             [sys.executable, "-c", _TORCH], capture_output=True, text=True, timeout=180
         )
-        name, free, total = json.loads(asked.stdout.splitlines()[-1])
-        return Gpu(f"the GPU ({name})", free / 2**30, total / 2**30)
+        told = json.loads(asked.stdout.splitlines()[-1])
+        return [Gpu(f"the GPU ({name})", free / 2**30, of / 2**30) for name, free, of in told]
     except (OSError, subprocess.TimeoutExpired, ValueError, IndexError):
         if found:
             have = ", ".join(one.label for one in found)
@@ -69,6 +74,32 @@ def gpu() -> Gpu:
         raise Answer(
             CANNOT_RUN, f"no GPU on this host: {said}, and torch in {sys.executable} sees none"
         ) from None
+
+
+def _chosen(found: list[Gpu], chosen: str | None) -> list[Gpu]:
+    """As CUDA reads the variable: up to the first that is not there."""
+    if chosen is None:
+        return found
+    seen: list[Gpu] = []
+    for word in filter(None, (one.strip() for one in chosen.split(","))):
+        fits = (one for one in found if word == str(one.index) or (one.uuid or "").startswith(word))
+        if (one := next(fits, None)) is None:
+            break
+        seen.append(one)
+    return seen
+
+
+def require(seen: list[Gpu], ranks: int, asked: str) -> None:
+    """One a rank: two ranks on the same would wait for each other."""
+    if ranks <= len(seen):
+        return
+    have = ", ".join(one.label for one in seen)
+    raise Answer(
+        CANNOT_RUN,
+        f"{asked} needs {ranks} GPUs, one a rank, and this host has {len(seen)} ({have}): ask for fewer "
+        "ranks, or run it on a host that has them",
+        {"gpus": [one.label for one in seen]},
+    )
 
 
 def used_gib(one: Gpu) -> float | None:

@@ -14,13 +14,15 @@ HOOK = Path(__file__).resolve().parent / "live" / "hook"
 
 @dataclass
 class Evidence:
-    """What all processes of a server said."""
+    """What all processes of a server said; ``routers`` of them routed."""
 
     installed: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     mismatches: list[dict[str, Any]] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
     patched: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    native: set[str] = field(default_factory=set)
+    routers: int = 0
 
     def details(self) -> dict[str, Any]:
         return {
@@ -29,6 +31,8 @@ class Evidence:
             "mismatches": self.mismatches,
             "errors": self.errors,
             "patched": self.patched,
+            "native": sorted(self.native),
+            "routers": self.routers,
         }
 
 
@@ -50,8 +54,11 @@ def read(folder: Path) -> Evidence:
                 found.mismatches.append(one)
             elif event == "error":
                 found.errors.append(one)
+            elif event == "native":
+                found.native.add(str(one.get("layer")))
             for name, file in (one.get("patched") or {}).items():
                 found.patched.setdefault(name, []).append(file)
+        found.routers += bool(summary.get("launches"))
         found.counts.update(
             {name: n for name, n in summary.items() if isinstance(n, int) and name != "pid"}
         )
@@ -91,8 +98,11 @@ def _other(name: str, file: dict[str, Any], blobs: dict[str, str]) -> str | None
     return f"{name} is blob {file.get('blob')} in the server, {want} in the patched tree"
 
 
-def verdict(evidence: Evidence, tree: Path, blobs: dict[str, str], *, graphs: bool) -> str | None:
-    """What is missing from the proof that this tree's fused kernel ran and routed right."""
+def verdict(
+    evidence: Evidence, tree: Path, blobs: dict[str, str], *, graphs: bool, ranks: int = 1
+) -> str | None:
+    """What is missing from the proof that this tree's fused kernel ran, and routed right, in each of
+    ``ranks`` processes."""
     if not evidence.installed:
         return "no process of the server said that it imported gemma4_causal: nothing was recorded"
     if (wrong := strangers(evidence, tree, blobs)) is not None:
@@ -107,6 +117,8 @@ def verdict(evidence: Evidence, tree: Path, blobs: dict[str, str], *, graphs: bo
     counts = evidence.counts
     if not counts["launches"]:
         return "gemma4_fused_routing was imported and never called"
+    if evidence.routers < ranks:
+        return f"{evidence.routers} of {ranks} ranks routed"
     if counts["enqueued"] == 0 and "enqueued" in counts:
         return f"{counts['launches']} calls of gemma4_fused_routing launched no Triton kernel"
     if evidence.mismatches or counts["mismatches"]:

@@ -1,11 +1,12 @@
 """Makes a Gemma 4 MoE target and its MTP assistant out of nothing, to boot a real server with.
 
-    python verify/server/models.py OUT [--size tiny|full]
+    python verify/server/models.py OUT [--size tiny|float32|full]
 
 OUT/target and OUT/assistant get a configuration, a byte tokenizer and processor files; "tiny" gets
-random safetensors too, the same bytes on every host. "full" has the shapes of
-google/gemma-4-26B-A4B-it and is for --load-format dummy. (Dummy loading skips load_weights and so
-hides the crash on `num_experts: null`; that one needs the tiny models' real files.)
+random safetensors too, the same bytes on every host, and so does "float32", of a shape that several
+GPUs can share and a server can run in float32. "full" has the shapes of google/gemma-4-26B-A4B-it and
+is for --load-format dummy. (Dummy loading skips load_weights and so hides the crash on
+`num_experts: null`; that one needs the tiny models' real files.)
 
 Standard library only: shapes follow from the configuration, a safetensors file is a JSON header
 and raw bytes, and a bfloat16 of about ±0.05 is two random bytes of which one has been looked up. So
@@ -67,35 +68,49 @@ class Models:
 # --- configurations ------------------------------------------------------------------------------
 
 
+_SHAPES: dict[str, dict[str, Any]] = {
+    "full": {
+        "num_hidden_layers": 30,
+        "hidden_size": 2816,
+        "intermediate_size": 2112,
+        "moe_intermediate_size": 704,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "num_global_key_value_heads": 2,
+        "vocab_size": 262144,
+        "vocab_size_per_layer_input": 262144,
+        "sliding_window": 1024,
+        "max_position_embeddings": 262144,
+    },
+    "tiny": {
+        "num_hidden_layers": 6,
+        "hidden_size": 256,
+        "intermediate_size": 512,
+        "moe_intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "num_global_key_value_heads": 1,
+        "vocab_size": 1024,
+        "vocab_size_per_layer_input": 1024,
+        "sliding_window": 512,
+        "max_position_embeddings": 8192,
+    },
+}
+# What eight ranks can share, and what each of six stages has a layer of either kind of; heads so
+# narrow that attention's tiles fit into a GPU's shared memory in float32 too.
+_SHAPES["float32"] = _SHAPES["tiny"] | {
+    "num_hidden_layers": 12,
+    "moe_intermediate_size": 32,
+    "num_attention_heads": 8,
+    "head_dim": 64,
+    "global_head_dim": 128,
+}
+_FULL_ATTENTION_EVERY = {"full": 6, "tiny": 6, "float32": 2}
+
+
 def _text(size: str) -> dict[str, Any]:
-    layers = 30 if size == "full" else 6
-    shapes = (
-        {
-            "hidden_size": 2816,
-            "intermediate_size": 2112,
-            "moe_intermediate_size": 704,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 8,
-            "num_global_key_value_heads": 2,
-            "vocab_size": 262144,
-            "vocab_size_per_layer_input": 262144,
-            "sliding_window": 1024,
-            "max_position_embeddings": 262144,
-        }
-        if size == "full"
-        else {
-            "hidden_size": 256,
-            "intermediate_size": 512,
-            "moe_intermediate_size": 128,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "num_global_key_value_heads": 1,
-            "vocab_size": 1024,
-            "vocab_size_per_layer_input": 1024,
-            "sliding_window": 512,
-            "max_position_embeddings": 8192,
-        }
-    )
+    shapes, every = _SHAPES[size], _FULL_ATTENTION_EVERY[size]
+    layers = shapes["num_hidden_layers"]
     return {
         "model_type": "gemma4_text",
         "dtype": "bfloat16",
@@ -121,9 +136,9 @@ def _text(size: str) -> dict[str, Any]:
         "use_double_wide_mlp": False,
         "head_dim": 256,
         "global_head_dim": 512,
-        "num_hidden_layers": layers,
         "layer_types": [
-            "sliding_attention" if (layer + 1) % 6 else "full_attention" for layer in range(layers)
+            "sliding_attention" if (layer + 1) % every else "full_attention"
+            for layer in range(layers)
         ],
         **shapes,
     }
@@ -132,6 +147,7 @@ def _text(size: str) -> dict[str, Any]:
 def target_config(size: str) -> dict[str, Any]:
     """Multimodal, as the released MoE is: SGLang asks for vision_config and eoa_token_id."""
     full = size == "full"
+    heads = 8 if size == "float32" else 1  # of the vision tower, of which every rank has a share
     return {
         "architectures": ["Gemma4ForConditionalGeneration"],
         "model_type": "gemma4",
@@ -143,9 +159,9 @@ def target_config(size: str) -> dict[str, Any]:
             "hidden_size": 1152 if full else 64,
             "intermediate_size": 4304 if full else 128,
             "num_hidden_layers": 27 if full else 1,
-            "num_attention_heads": 16 if full else 1,
-            "num_key_value_heads": 16 if full else 1,
-            "head_dim": 72 if full else 64,
+            "num_attention_heads": 16 if full else heads,
+            "num_key_value_heads": 16 if full else heads,
+            "head_dim": 72 if full else 64 // heads,
             "patch_size": 16,
             "pooling_kernel_size": 3,
             "position_embedding_size": 10240 if full else 64,
@@ -300,9 +316,12 @@ _WEIGHTS = bytes(
     for i in range(256)
 )
 _ONE = b"\x80\x3f"
+# Of the norm of attention's queries. Gemma 4 does not scale their products, and with 1 here a softmax
+# is so steep that a difference in the last bit grows by half in every layer; with a quarter it stays.
+_QUERY_NORM = {"float32": b"\x80\x3e"}
 
 
-def _values(name: str, shape: tuple[int, ...]) -> bytes | bytearray:
+def _values(name: str, shape: tuple[int, ...], query_norm: bytes = _ONE) -> bytes | bytearray:
     """A tensor's bytes: drawn from its name alone, so that its neighbours do not matter."""
     count = _count(shape)
     drawn = random.Random(f"{_RECIPE} {name}")
@@ -311,6 +330,8 @@ def _values(name: str, shape: tuple[int, ...]) -> bytes | bytearray:
         values = bytearray(b"\x00\x3f" * count)
         values[0::2] = drawn.randbytes(count)
         return values
+    if name.endswith("q_norm.weight"):
+        return query_norm * count
     if len(shape) < 2:
         return _ONE * count  # norms and scalars: random ones drown what flows through them
     values = bytearray(2 * count)
@@ -319,7 +340,7 @@ def _values(name: str, shape: tuple[int, ...]) -> bytes | bytearray:
     return values
 
 
-def _write_safetensors(path: Path, tensors: dict[str, tuple[int, ...]]) -> None:
+def _write_safetensors(path: Path, tensors: dict[str, tuple[int, ...]], size: str) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in tensors.items():
@@ -330,7 +351,7 @@ def _write_safetensors(path: Path, tensors: dict[str, tuple[int, ...]]) -> None:
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, shape in tensors.items():
-            file.write(_values(name, shape))
+            file.write(_values(name, shape, _QUERY_NORM.get(size, _ONE)))
 
 
 # --- tokenizer and processor ---------------------------------------------------------------------
@@ -443,8 +464,8 @@ def make(out: Path | str, size: str = "tiny") -> Models:
             for name, content in _small_files(config).items():
                 text = json.dumps(content, indent=1, ensure_ascii=False)
                 (at / name).write_text(text, encoding="utf-8")
-            if size == "tiny":
-                _write_safetensors(at / "model.safetensors", shapes(config))
+            if size != "full":
+                _write_safetensors(at / "model.safetensors", shapes(config), size)
         (partial / _MARK).write_text(json.dumps(recipe), encoding="utf-8")
         if out.exists():
             old = out.with_name(f"{out.name}.partial-{os.getpid()}-old")
@@ -482,7 +503,7 @@ def _locked(path: Path) -> Iterator[None]:
 def main() -> int:
     asked = argparse.ArgumentParser(description="Make a Gemma 4 MoE target and its MTP assistant.")
     asked.add_argument("out", type=Path)
-    asked.add_argument("--size", choices=("tiny", "full"), default="tiny")
+    asked.add_argument("--size", choices=tuple(_SHAPES), default="tiny")
     given = asked.parse_args()
     start = time.monotonic()
     try:

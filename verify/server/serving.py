@@ -20,16 +20,19 @@ from typing import Any
 
 from verify.answer import CANNOT_RUN, Answer
 from verify.server import keeper, life
+from verify.server.layout import ONE_GPU, Layout
 from verify.server.log import ServerLog
 from verify.server.models import Models
 
 _ROOT = Path(__file__).resolve().parents[2]
 # Two requests verify four draft tokens each at a time, so eight of them are 32 rows in a graph.
-_FLAGS = {
+_MTP = {
     "--speculative-algorithm": "NEXTN",
     "--speculative-num-steps": "3",
     "--speculative-num-draft-tokens": "4",
     "--speculative-eagle-topk": "1",
+}
+_FLAGS = {
     "--attention-backend": "triton",
     "--mm-attention-backend": "triton_attn",
     "--sampling-backend": "pytorch",
@@ -48,7 +51,8 @@ _REAL = {
     "--max-total-tokens": "32768",
     "--mem-fraction-static": "0.88",
 }
-# What a server without a network, and with one host, needs; a caller's own settings stand.
+# What a server without a network, and with one host, needs; a caller's own settings stand. NVLink
+# multicast is off: on a shared host it can put GPUs out of service that others use too.
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -56,7 +60,12 @@ _ENVIRONMENT = {
     "GLOO_SOCKET_IFNAME": "lo",
     "TOKENIZERS_PARALLELISM": "false",
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # so that CUDA numbers GPUs as nvidia-smi does
+    "NCCL_NVLS_ENABLE": "0",
+    "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
+    "NVSHMEM_DISABLE_NVLS": "1",
 }
+# Products of float32 in float32, in cuBLAS and in Triton; live/float32.py sees to the rest.
+_FLOAT32 = {"NVIDIA_TF32_OVERRIDE": "0", "TRITON_F32_DEFAULT": "ieee", "FIXTOOL_FLOAT32": "1"}
 
 
 class Hang(Exception):
@@ -85,24 +94,33 @@ class Server:
         graphs: bool,
         real: bool,
         more: list[str],
+        layout: Layout = ONE_GPU,
+        mtp: bool = True,
+        float32: bool = False,
     ) -> None:
         self.port = port
         self.exit_code: int | None = None
         self._tree = tree
         self._log = log
         self._models = models
+        self._float32 = float32
         self._token = f"fixtool-server-{secrets.token_hex(16)}"
         self._keeper: subprocess.Popen[bytes] | None = None
         self._heard = b""
         self._left: list[int] = []
+        flags = (_MTP if mtp else {}) | _FLAGS | (_REAL if real else _TINY)
+        if float32:
+            flags["--dtype"] = "float32"
+        if layout.ranks > 1:
+            flags |= {"--tp-size": str(layout.tp), "--pp-size": str(layout.pp)}
         self.command = [
             sys.executable, "-m", "sglang.launch_server",
             "--host", "127.0.0.1",
             "--port", str(port),
             "--model-path", str(models.target),
-            "--speculative-draft-model-path", str(models.assistant),
+            *(["--speculative-draft-model-path", str(models.assistant)] if mtp else []),
             "--skip-server-warmup",
-            *(word for pair in (_FLAGS | (_REAL if real else _TINY)).items() for word in pair),
+            *(word for pair in flags.items() for word in pair),
             *_tree_flags(tree, nccl_port, graphs=graphs),
             *more,
         ]  # fmt: skip
@@ -118,6 +136,8 @@ class Server:
         env["PYTHONPATH"] = os.pathsep.join([*first, *(one for one in before if one not in first)])
         for name, value in _ENVIRONMENT.items():
             env.setdefault(name, value)
+        if self._float32:
+            env |= _FLOAT32
         env["FIXTOOL_LIVE"] = str(live)
         env["FIXTOOL_SERVER"] = self._token
         env["PYTHONUNBUFFERED"] = "1"
@@ -275,6 +295,21 @@ class Server:
             )
         return said
 
+    def likeliest(self, prompt: list[int], timeout: float) -> dict[int, float]:
+        """The likeliest tokens to follow, with the logarithms of their probabilities."""
+        body = {
+            "input_ids": prompt,
+            "sampling_params": {"temperature": 0, "max_new_tokens": 1, "ignore_eos": True},
+            "return_logprob": True,
+            "top_logprobs_num": 8,
+        }
+        said = self._ask("/generate", body, timeout)
+        try:
+            first = said["meta_info"]["output_top_logprobs"][0]
+            return {int(one[1]): float(one[0]) for one in first}
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise Refused(f"/generate names no likeliest tokens: {str(said)[:200]}") from None
+
     def health(self, within: float) -> int | str:
         """/health's status; it may say 503 at first."""
         end = time.monotonic() + within
@@ -296,7 +331,7 @@ class Server:
         names = (
             "version", "speculative_algorithm", "speculative_num_steps", "attention_backend",
             "speculative_num_draft_tokens", "moe_runner_backend", "disable_cuda_graph",
-            "max_total_num_tokens", "cuda_graph_bs",
+            "max_total_num_tokens", "cuda_graph_bs", "tp_size", "pp_size", "dtype",
         )  # fmt: skip
         state = (said.get("internal_states") or [{}])[0]
         return {
@@ -343,11 +378,7 @@ def _tree_flags(tree: Path, nccl_port: int, *, graphs: bool) -> list[str]:
 
     A prefill must run outside graphs, or the recorder would have no moment to read them.
     """
-    srt = tree / "python" / "sglang" / "srt"
-    text = ""
-    for path in (srt / "server_args.py", *sorted((srt / "arg_groups").glob("*.py"))):
-        with contextlib.suppress(OSError):
-            text += path.read_text(encoding="utf-8", errors="replace")
+    text = source(tree, "server_args.py") + source(tree, "arg_groups/*.py")
     flags = []
     if "nccl_port" in text:
         flags += ["--nccl-port", str(nccl_port)]
@@ -361,6 +392,15 @@ def _tree_flags(tree: Path, nccl_port: int, *, graphs: bool) -> list[str]:
         if name in text:
             flags.append(f"--{name.replace('_', '-')}")
     return flags
+
+
+def source(tree: Path, names: str) -> str:
+    """The text of those files of the tree's `sglang/srt`; nothing where there are none."""
+    text = ""
+    for path in sorted(Path(tree, "python/sglang/srt").glob(names)):
+        with contextlib.suppress(OSError):
+            text += path.read_text(encoding="utf-8", errors="replace")
+    return text
 
 
 def prompts(*, real: bool) -> Iterator[tuple[str, list[Any], int]]:

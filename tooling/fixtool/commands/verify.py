@@ -47,6 +47,14 @@ def verify(
     port: Annotated[
         int | None, typer.Option("--port", min=1, max=65535, help="The servers' port.")
     ] = None,
+    tp: Annotated[
+        int | None,
+        typer.Option("--tp", metavar="N", min=1, help="Also a server on N GPUs that share layers."),
+    ] = None,
+    pp: Annotated[
+        int | None,
+        typer.Option("--pp", metavar="M", min=1, help="Also a server on M GPUs in a pipeline."),
+    ] = None,
     require_gpu: Annotated[
         bool, typer.Option("--require-gpu", help="A step skipped for want of a GPU is exit 4.")
     ] = False,
@@ -83,7 +91,7 @@ def verify(
     repository, settings = options.start(ctx, directory)
     progress = report.progress(quiet=json)
     if import_ is not None:
-        if bundle or prove or mutants or checks or sglang_ref or source or only:
+        if bundle or prove or mutants or checks or sglang_ref or source or only or tp or pp:
             raise UsageError("--import reads what has run: it takes no ref and no choice of steps")
         verified = core.read(repository, import_)
     else:
@@ -91,7 +99,8 @@ def verify(
         kinds = tuple(one for one, wanted in chosen.items() if wanted) or (core.CHECKS,)
         request = core.Request(sglang_ref, source, line, kinds)
         if bundle is not None:
-            if save or junit or markdown or only or model or assistant or port or python:
+            there = (only, model, assistant, port, python, tp, pp)
+            if save or junit or markdown or any(there):
                 raise UsageError(
                     "--bundle only packs: what runs there is told to its run.py",
                     hint="python3 fixtool-verify/run.py --help",
@@ -102,7 +111,7 @@ def verify(
             _tell_bundle(pack(planned, bundle, settings, progress), as_json=json)
             raise typer.Exit(0)
         where = core.Where(
-            python, jobs, tuple(only or ()), model, assistant, port, require_gpu, keep_trees
+            python, jobs, tuple(only or ()), model, assistant, port, require_gpu, keep_trees, tp, pp
         )
         verified = core.verify(repository, settings, request, where, progress)
     kept = _save(verified, repository.root) if save else None
@@ -225,6 +234,7 @@ def _save(verified: Verified, root: Path) -> Path:
     device = gpus[0].removeprefix("NVIDIA ") if gpus else "cpu"
     words = [result.started[:10], device.split()[0], str(result.about["line"])]
     words += [one for one in result.about.get("kinds", ()) if one != "checks"]
+    words += _spread(result.environment.get("spread"))
     name = re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-.")
     path = root / "verify" / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
@@ -233,6 +243,12 @@ def _save(verified: Verified, root: Path) -> Path:
     document.pop("folder")  # of the host it ran on
     path.write_text(json_module.dumps(document, indent=1) + "\n", "utf-8")
     return path
+
+
+def _spread(of: Any) -> list[str]:
+    """``tp2``, ``pp2``: of the file of another host, which may hold anything."""
+    counts = [(name, of.get(name)) for name in ("tp", "pp")] if isinstance(of, dict) else []
+    return [f"{name}{n}" for name, n in counts if isinstance(n, int) and n > 1]
 
 
 def _write(verified: Verified, junit: Path | None, markdown: Path | None) -> None:

@@ -1,6 +1,7 @@
 """Runs a plan of probes and checks on a host and leaves result.json.
 
-    python3 run.py [--jobs N] [--require-gpu] [--only NAME] [--model PATH --assistant PATH] …
+    python3 run.py [--jobs N] [--require-gpu] [--only NAME] [--model PATH --assistant PATH]
+                   [--tp N] [--pp M] …
 
 `fixtool verify` starts it for a local run; a bundle carries it, so that a GPU host with another
 Python, no network and no fixtool gives the same JSON. In --folder lie plan.json, base.tar[.xz],
@@ -70,13 +71,26 @@ class Host:
         if self.plan.get("schema") != SCHEMA:
             raise Stop(4, f"plan.json has schema {self.plan.get('schema')!r}, this runner knows 1")
         self.token = f"{os.getpid()}-{time.time_ns()}"
-        self.steps = [one for one in self.plan["steps"] if _wanted(one["name"], options.only)]
-        if options.only and not self.steps:
-            raise Stop(2, f"no step is named {', '.join(options.only)}")
+        self.spread = {"tp": options.tp or 1, "pp": options.pp or 1}
+        self.steps = self._chosen()
         self.result: dict[str, Any] = {
             "schema": SCHEMA, "plan": self.plan["about"], "started": _now(), "finished": False,
             "environment": {}, "trees": {}, "steps": [],
         }  # fmt: skip
+
+    def _chosen(self) -> list[dict[str, Any]]:
+        """The steps to run: those for several GPUs only where one asks for some."""
+        options = self.options
+        named = [one for one in self.plan["steps"] if _wanted(one["name"], options.only)]
+        if options.only and not named:
+            raise Stop(2, f"no step is named {', '.join(options.only)}")
+        asked = bool(options.tp or options.pp)
+        if asked and not any(one["parallel"] for one in named):
+            raise Stop(2, "--tp and --pp spread a server over GPUs, and no step here does that")
+        steps = [one for one in named if asked or not one["parallel"]]
+        if named and not steps:
+            raise Stop(2, f"{named[0]['name']} wants --tp N or --pp M")
+        return steps
 
     def environment(self, tree: str) -> dict[str, str]:
         """What a step runs under. PYTHONDONTWRITEBYTECODE would have every server compile SGLang
@@ -129,7 +143,24 @@ class Host:
             "machine": platform.machine(), "cpus": len(os.sched_getaffinity(0)),
             "driver": _driver(), **told,
         }  # fmt: skip
+        if self.options.tp or self.options.pp:
+            self._require_gpus()
         self.result["prepare_seconds"] = round(time.monotonic() - began, 1)
+
+    def _require_gpus(self) -> None:
+        """A GPU for each rank. The same words are right on another host, so this is no usage error;
+        and a skip would hide that what was asked for did not run."""
+        ranks, gpus = self.spread["tp"] * self.spread["pp"], self.result["environment"]["gpus"]
+        if ranks > len(gpus):
+            given = {name: getattr(self.options, name) for name in self.spread}
+            asked = " ".join(f"--{name} {n}" for name, n in given.items() if n)
+            names = f"{len(gpus)} ({', '.join(one['name'] for one in gpus)})" if gpus else "none"
+            raise Stop(
+                4,
+                f"{asked} needs {ranks} GPU{'s' * (ranks > 1)}, one a rank, and this host has "
+                f"{names}: ask for fewer ranks, or run it on a host that has them",
+            )
+        self.result["environment"]["spread"] = self.spread
 
     def _compile(self) -> None:
         """Bytecode for a bare host, with every core, while the first steps make their models."""
@@ -215,6 +246,8 @@ class Host:
         for name in ("model", "assistant", "port") if step["model"] else ():
             if (value := getattr(self.options, name)) is not None:
                 given += [f"--{name}", str(value)]
+        if step["parallel"]:
+            given += [word for name, n in self.spread.items() for word in (f"--{name}", str(n))]
         return given
 
     def _wait(
@@ -310,6 +343,12 @@ def _tell(number: int, total: int, record: dict[str, Any]) -> None:
     )
 
 
+def ranks(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
 def _stop(*_: object) -> None:
     _STOPPING.set()
 
@@ -325,6 +364,8 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", help="a real checkpoint instead of the tiny one")
     parser.add_argument("--assistant", help="the assistant that goes with it")
     parser.add_argument("--port", type=int, help="the servers' port; default a free one")
+    parser.add_argument("--tp", type=ranks, metavar="N", help="GPUs that share a server's layers")
+    parser.add_argument("--pp", type=ranks, metavar="M", help="GPUs in a row, as its stages")
     parser.add_argument("--require-gpu", action="store_true", help="a skip is exit 4")
     parser.add_argument("--with-parent", action="store_true", help="stop when the starter is gone")
     parser.add_argument("--keep-trees", action="store_true", help="leave the trees in --work")

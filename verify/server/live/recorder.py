@@ -5,6 +5,7 @@ Evidence goes to FIXTOOL_LIVE/<pid>.jsonl, a JSON object a line, flushed at once
 processes are killed and not asked to leave:
 
     installed  once, when sglang.srt.models.gemma4_causal has been imported: files and blob ids
+    native     a layer that float32.py has compute in PyTorch ops
     summary    the counts so far; the last one stands
     mismatch   a routing that is not the oracle's
     error      the recorder itself broke, and from then on only counts
@@ -15,19 +16,20 @@ anew, and a counter that every replay raises. The next call outside a graph (a p
 them. The buffers are made at the first such call: memory allocated during a capture belongs to the
 graph's pool, which hands it to others. (SGLang runs each shape eagerly before it captures it.)
 
+With FIXTOOL_ROUTES=N every call outside a graph of at least N rows, a long prefill, is kept whole in
+FIXTOOL_LIVE/<pid>-<number>.pt: another server's can be laid beside it.
+
 Standard library only until the first call; the routing oracle comes with torch then.
 """
 
 from __future__ import annotations
 
 import atexit
-import faulthandler
 import functools
 import hashlib
 import inspect
 import json
 import os
-import signal
 import sys
 import traceback
 from collections import Counter
@@ -61,38 +63,6 @@ class Evidence:
 
 
 # --- what was imported ---------------------------------------------------------------------------
-
-
-def watch_imports(folder: str) -> None:
-    """Wait for the model's module, and let boot.py ask for this process's stacks (SIGUSR1)."""
-    evidence = Evidence(folder)
-    stacks = open(os.path.join(folder, f"{os.getpid()}.stacks"), "a")  # noqa: SIM115
-    faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
-    sys.meta_path.insert(0, _Watch(evidence))
-
-
-class _Watch:
-    """A finder that finds what the others find, and looks once the module has run."""
-
-    def __init__(self, evidence: Evidence) -> None:
-        self._evidence = evidence
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name != CALLER:
-            return None
-        for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(name, path, target)
-            if spec is not None and spec.loader is not None:
-                spec.loader.exec_module = functools.partial(self._run, spec.loader.exec_module)
-                return spec
-        return None
-
-    def _run(self, run: Callable[[ModuleType], None], module: ModuleType) -> None:
-        run(module)
-        try:
-            install(module, self._evidence)
-        except Exception:
-            self._evidence.say("error", at="install", traceback=traceback.format_exc())
 
 
 def install(module: ModuleType, evidence: Evidence) -> Recorder | None:
@@ -257,6 +227,8 @@ class Recorder:
         self._patched = _Patched()
         self._broken = False
         self._told = 0
+        self._kept = 0
+        self._keep_from = int(os.environ.get("FIXTOOL_ROUTES", "0"))
         self.counts: Counter[str] = Counter()
         self._count_enqueues()
 
@@ -329,6 +301,8 @@ class Recorder:
             rows = len(call.logits)
             problems = self._judge(weights[:rows], ids[:rows], call.logits, call.scale, call.topk)
             self._compared("eager", call.logits, problems)
+            if 0 < self._keep_from <= rows:
+                self._keep(call.logits, ids[:rows])
             self._look()
             self.summarise()
             return
@@ -350,6 +324,14 @@ class Recorder:
             call.slot.weights.copy_(weights)
             call.slot.ids.copy_(ids)
         self._buffers.counters[call.slot.index if call.slot else 0].add_(1)
+
+    def _keep(self, logits: Any, ids: Any) -> None:
+        import torch
+
+        self._kept += 1
+        path = os.path.join(self._evidence.folder, f"{os.getpid()}-{self._kept:06}.pt")
+        kept = {"place": _place(), "logits": logits.cpu(), "ids": ids.detach().cpu()}
+        torch.save(kept, path)
 
     def _look(self) -> None:
         """Read what the graphs' replays left since the last time. Not during a capture."""
@@ -404,6 +386,14 @@ class Recorder:
             return run(*args, **kwargs)
 
         return counted
+
+
+def _place() -> tuple[int, int]:
+    """Which stage of the pipeline this process is, and which tensor-parallel rank in it."""
+    groups = sys.modules.get("sglang.srt.distributed.parallel_state")
+    if groups is None:
+        return 0, 0
+    return groups.get_pp_group().rank_in_group, groups.get_tp_group().rank_in_group
 
 
 def _kernels(function: Any) -> Iterator[Any]:

@@ -15,8 +15,8 @@ def _bring_recorder(evidence: str, here: str) -> None:
     import importlib.util
 
     # By path: nothing of fixtool's becomes importable by a name that SGLang might look for.
-    path = os.path.join(os.path.dirname(here), "recorder.py")
-    spec = importlib.util.spec_from_file_location("fixtool_live_recorder", path)
+    path = os.path.join(os.path.dirname(here), "watch.py")
+    spec = importlib.util.spec_from_file_location("fixtool_live_watch", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
