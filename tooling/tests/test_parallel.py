@@ -3,6 +3,7 @@ processes, and what is said where they do not answer alike. (Real ranks: test_pr
 
 from __future__ import annotations
 
+import ctypes
 import json
 import multiprocessing
 import os
@@ -440,9 +441,15 @@ def test_what_ranks_say(
     monkeypatch.setattr(stages, "spoken", lambda *_: spoken)
     monkeypatch.setattr(stages, "install", list)
     monkeypatch.setattr(stages, "from_tree", lambda *_, **__: None)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    for name in ("CUDA_VISIBLE_DEVICES", "SGLANG_NCCL_SO_PATH"):
+        monkeypatch.setenv(name, "as the host has it")  # main's own are gone after the test
     try:
         given = stages.main(stages.arguments(words))
     except Answer as raised:
         given = raised
     assert (given.code, said in given.saw) == (code, True), given.saw
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    with pytest.raises(
+        OSError, match="cannot open shared object"
+    ):  # on a GPU host too: see _NO_GPU
+        ctypes.CDLL(os.environ["SGLANG_NCCL_SO_PATH"])

@@ -154,14 +154,18 @@ def test_the_pinned_base(tmp_path: Path) -> None:
 
 
 @pytest.mark.pypi
-@pytest.mark.parametrize("name", sorted(KERNELS))
+@pytest.mark.parametrize(
+    ("name", "chosen", "least"),
+    [("v0.5.23", "test", 180), ("v0.5.12.post1", "full_tile or rows_apart or arguments", 20)],
+)
 def test_the_kernel_is_right_in_the_interpreter(
-    name: str, releases: Releases, tmp_path: Path
+    name: str, chosen: str, least: int, releases: Releases, tmp_path: Path
 ) -> None:
     """The patch's own test, as it lies in the patched tree, through Triton's interpreter.
 
-    Only the kernel's file and the test register are put into the package, since importing all of
-    sglang wants 2 GB of other packages; `fixtool verify` runs it in a whole tree.
+    The kernel is the same text in all its homes (see above), so the second is asked a little of
+    everything. Only the kernel's file and the test register are put into the package, since
+    importing all of sglang wants 2 GB of other packages; `fixtool verify` runs it in a whole tree.
     """
     pytest.importorskip("torch", reason="pip install '.[verify]' brings torch")
     pytest.importorskip("triton", reason="pip install '.[verify]' brings triton")
@@ -184,7 +188,7 @@ def test_the_kernel_is_right_in_the_interpreter(
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", str(tmp_path / tests[0])],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", "-k", chosen, str(tmp_path / tests[0])],
         env={**os.environ, **wanted}, cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout[-3000:]
@@ -194,4 +198,4 @@ def test_the_kernel_is_right_in_the_interpreter(
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     }
     assert len(declared) >= 15
-    assert int(ran.stdout.rsplit(" passed", 1)[0].rsplit(maxsplit=1)[-1].lstrip("=")) >= 90
+    assert int(ran.stdout.rsplit(" passed", 1)[0].rsplit(maxsplit=1)[-1].lstrip("=")) >= least

@@ -40,6 +40,9 @@ from verify.standins import from_tree, in_tree, install, versions
 _POLL_SECONDS = 0.05
 # All ranks do the same work once they have met, so the last is not far behind the first.
 _BEHIND_SECONDS = 60.0
+# Two ranks cannot share a GPU. And where SGLang finds NCCL it has every group of several ranks use it,
+# whatever they run on: "Expected a cuda device, but got: cpu", seen on an H100 at b0ce16d0c.
+_NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "SGLANG_NCCL_SO_PATH": "none: these ranks have no GPU"}
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
@@ -164,7 +167,7 @@ def say(number: int, stages: int, mtp: ModuleType) -> None:
 
 def main(given: argparse.Namespace) -> Answer:
     wanted = None if given.dies_with is None else re.compile(given.dies_with)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # two ranks cannot share a GPU
+    os.environ |= _NO_GPU
     details: dict[str, Any] = {"stages": given.stages, "stand_ins": install(), **versions()}
     mtp = from_tree("sglang.srt.models.gemma4_mtp", absent=DOES_NOT_APPLY)
     details["ranks"] = ranks = spoken(given, mtp)
