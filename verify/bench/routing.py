@@ -3,23 +3,25 @@
     routing.py [--kernel NAME[@PATH[:ROWSxWARPS]]=FILE ...] [--peer NAME=FILE ...] [--only PART ...]
                [--seconds N] [--warm JOBS] [--out JSON] [--plot PNG] [--draw JSON]
 
-Without --kernel it is FIXTOOL_TREE's. Beside it: each peer (a file with a gemma4_fused_routing of its
-own, such as that of an SGLang wheel), SGLang's torch ops, an empty kernel, a copy of the logits.
+Without --kernel it is FIXTOOL_TREE's. Beside it: each peer (a file with a launcher of its own, such as
+that of an SGLang wheel or vLLM's model: `peer.py`), SGLang's torch ops, an empty kernel, a copy of the logits.
 Ratios are to the first peer. @PATH forces one of the file's kernels (`verify.routing.paths`: heads, merge,
 rounds) on whatever it can take, with :ROWSxWARPS of so many tokens and warps a program.
 
 Parts: ``bf16``, ``fp16``, ``fp32`` (E=128, K=8, every T), ``host`` (eager, host time a call), ``experts``,
-``topk`` (other E, other K; bf16 and fp32), ``paths`` (bf16, where one kernel takes over from another). Whatever answers wrongly is named and not timed. A time is
-the median of REPLAYS replays of a CUDA graph of many calls, the rows taking turns (A B C, A B C), so
-that a drifting clock drifts under all. Exit 4 without a GPU; 1 if a --kernel was wrong or raised.
+``topk`` (other E, other K; bf16 and fp32), ``paths`` (bf16, where one kernel takes over from another),
+``first`` (a process's first call, compiled or out of Triton's cache). Whatever answers wrongly is named
+and not timed. A time is the median of REPLAYS replays of a CUDA graph of many calls, the rows taking
+turns (A B C, A B C), so that a drifting clock drifts under all. Exit 4 without a GPU; 1 if a --kernel
+was wrong or raised.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
@@ -28,11 +30,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from verify.answer import CANNOT_RUN, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
+from verify.bench import peer as peers
+from verify.bench.plot import plot
 from verify.routing import kernel, paths
 from verify.routing.judge import judge
 
@@ -42,7 +45,7 @@ TOKENS = (1, 8, 64, 256, 1024, 8192, 65536)
 FEW = (1, 1024, 8192)
 AROUND = (1024, 2048, 3072, 4096, 6144, 8192, 16384)  # where merge takes over from heads
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-PARTS = ("bf16", "host", "paths", "fp32", "experts", "topk", "fp16")
+PARTS = ("bf16", "host", "first", "paths", "fp32", "experts", "topk", "fp16")
 UNCHECKED = ("empty", "copy")
 
 Routing = Callable[[torch.Tensor, torch.Tensor, int], Any]
@@ -85,6 +88,9 @@ def points(parts: tuple[str, ...]) -> Iterator[Point]:
             yield from (Point(part, part, tokens) for tokens in TOKENS)
         elif part == "host":
             yield from (Point(part, "bf16", tokens) for tokens in (1, 64))
+        elif part == "first":  # each another kernel of ours, and two of one
+            yield from (Point(part, *one) for one in (("bf16", 1), ("fp32", 1), ("bf16", 8192)))
+            yield Point(part, "bf16", 1, 256)
         elif part == "paths":
             yield from (Point(part, "bf16", tokens) for tokens in AROUND)
         else:
@@ -119,37 +125,11 @@ def empty_kernel() -> Routing:
     return lambda logits, scale, topk: nothing[(1,)](scale, num_warps=1)
 
 
-def load_peer(file: str, name: str) -> ModuleType:
-    """That file's module; where it imports what is not here, without that and what it decorates."""
-    try:
-        return kernel.load(file, name)
-    except ImportError:
-        parsed = ast.parse(Path(file).read_text(encoding="utf-8"))
-    known = {"torch", "triton", "typing", "functools", "math", "__future__"}
-
-    def stays(one: ast.stmt) -> bool:
-        if isinstance(one, ast.Import):
-            return all(alias.name.split(".")[0] in known for alias in one.names)
-        if isinstance(one, ast.ImportFrom):
-            return (one.module or "").split(".")[0] in known and one.level == 0
-        return not isinstance(one, ast.Expr | ast.If)
-
-    parsed.body = [one for one in parsed.body if stays(one)]
-    for one in parsed.body:
-        if isinstance(one, ast.FunctionDef):
-            one.decorator_list = [
-                by for by in one.decorator_list if ast.unparse(by).startswith(("triton.", "torch."))
-            ]
-    bare = Path(tempfile.mkdtemp()) / f"{name}.py"
-    bare.write_text(ast.unparse(parsed), encoding="utf-8")
-    return kernel.load(bare, name)
-
-
 def load(said: str, number: int, peer: bool) -> tuple[str, Row]:
     """NAME[@PATH[:ROWSxWARPS]]=FILE, or FILE alone, as a name and what to call."""
     name, _, file = said.rpartition("=")
     name = name or Path(file).stem
-    module = (load_peer if peer else kernel.load)(file, f"routing_row_{number}_{int(peer)}")
+    module = (peers.load if peer else kernel.load)(file, f"routing_row_{number}_{int(peer)}")
     row = Row(module.gemma4_fused_routing)
     if "@" in name:
         path, _, tile = name.rpartition("@")[2].partition(":")
@@ -172,6 +152,61 @@ def compiled(said: str, peer: bool, part: str) -> str:
         except Exception as error:
             problems.add(f"{name} {point.shape}: {error!r}"[:300])
     return "; ".join(sorted(problems))
+
+
+# --- the first call -----------------------------------------------------------------------------
+
+
+def first_calls(said: str, peer: bool, cache: str) -> tuple[str, list[float | None]]:
+    """In a process of its own: the row's name, and seconds of its first call at each point. Triton
+    itself is warm: it has compiled another kernel. ``cache`` is its folder."""
+    os.environ["TRITON_CACHE_DIR"] = cache
+    name, row = load(said, 0, peer)
+    given = [(inputs(point), point) for point in points(("first",))]
+    empty_kernel()(None, given[0][0][1], 1)
+    torch.cuda.synchronize()
+    found: list[float | None] = []
+    for (logits, scale), point in given:
+        if not row.fits(point):
+            found.append(None)
+            continue
+        begun = time.perf_counter()
+        row.routing(logits, scale, point.topk)
+        torch.cuda.synchronize()
+        found.append(round(time.perf_counter() - begun, 4))
+    return name, found
+
+
+def measure_first(said: list[tuple[str, bool]]) -> list[dict[str, Any]]:
+    """Every row at once, each with an empty cache of its own; then once more with what that holds."""
+    spawn = multiprocessing.get_context("spawn")
+    found = [
+        {"part": "first", "dtype": one.dtype, "T": one.tokens, "E": one.experts, "K": one.topk,
+         "compiled_s": {}, "cached_s": {}}
+        for one in points(("first",))
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        for key in ("compiled_s", "cached_s"):
+            with ProcessPoolExecutor(len(said), mp_context=spawn) as pool:
+                tasks = [
+                    pool.submit(first_calls, one, peer, f"{folder}/{number}")
+                    for number, (one, peer) in enumerate(said)
+                ]
+                for task in as_completed(tasks):
+                    name, seconds = task.result()
+                    for point, took in zip(found, seconds, strict=True):
+                        if took is not None:
+                            point[key][name] = took
+    return found
+
+
+def show_first(found: list[dict[str, Any]]) -> None:
+    print("\nfirst: seconds of a process's first call: compiled, and out of Triton's cache")
+    for one in found:
+        print(f"  {one['dtype']} E={one['E']} K={one['K']} T={one['T']}")
+        for name, took in one["compiled_s"].items():
+            print(f"{name:>14} {took:8.3f} {one['cached_s'][name]:8.3f}")
+    sys.stdout.flush()
 
 
 # --- how it is timed ----------------------------------------------------------------------------
@@ -310,56 +345,6 @@ def show(bench: Bench, part: str) -> None:
     sys.stdout.flush()
 
 
-COLOURS = {"torch ops": "#999999", "copy": "#56b4e9", "empty": "#bbbbbb"}
-PEERS, OURS = ("#d55e00", "#cc79a7", "#e69f00"), ("#009e73", "#0072b2", "#000000")
-
-
-def plot(points: list[dict[str, Any]], peer: str | None, file: str, device: str) -> str:
-    """Time by tokens, a panel a dtype, every row but the forced ones; its ratio to the peer beside
-    ours at both ends."""
-    try:
-        import matplotlib
-    except ImportError:
-        return "no plot: matplotlib is not here"
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    parts = [part for part in DTYPES if any(one["part"] == part for one in points)]
-    if not parts:
-        return "no plot: nothing to draw"
-    names = [one for one in points[0]["us"] if "@" not in one]
-    colours = dict(COLOURS) | {peer: PEERS[0]}
-    colours |= dict(zip([one for one in names if one not in colours], OURS, strict=False))
-    figure, axes = pyplot.subplots(
-        1, len(parts), figsize=(4.2 * len(parts), 4), sharey=True, squeeze=False
-    )
-    for axis, part in zip(axes[0], parts, strict=True):
-        for name in names:
-            of = [one for one in points if one["part"] == part and name in one["us"]]
-            times = [one["us"][name][0] for one in of]
-            bold = name not in COLOURS
-            axis.plot(
-                [one["T"] for one in of], times, color=colours.get(name), label=name,
-                marker="o" if bold else None, linewidth=2.2 if bold else 1.4,
-                linestyle="-" if bold else "--",
-            )  # fmt: skip
-            if bold and name != peer and peer:
-                for one in (of[0], of[-1]):
-                    ratio = one["us"][peer][0] / one["us"][name][0]
-                    axis.annotate(f"{ratio:.2f}x", (one["T"], one["us"][name][0]), xytext=(2, -14),
-                                  textcoords="offset points", fontsize=8, color=colours[name])  # fmt: skip
-        axis.set(xscale="log", yscale="log", xlabel="tokens", title=part)
-        axis.set_xticks(TOKENS, [f"{one:,}" for one in TOKENS], rotation=45, fontsize=8)
-        axis.minorticks_off()
-        axis.grid(alpha=0.25)
-    axes[0][0].set_ylabel("µs a call, in a CUDA graph")
-    axes[0][-1].legend(fontsize=8, loc="upper left")
-    figure.suptitle(f"Gemma 4 routing, 128 experts, top-8, {device}", fontsize=11)
-    figure.tight_layout()
-    figure.savefig(file, dpi=110)
-    return f"plot in {file}"
-
-
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kernel", action="append", metavar="NAME[@PATH[:ROWSxWARPS]]=FILE")
@@ -384,6 +369,7 @@ def main(given: argparse.Namespace) -> Answer:
 
     begun = time.perf_counter()
     parts = tuple(part for part in PARTS if not given.only or part in given.only)
+    timed = tuple(part for part in parts if part != "first")
     kernels = given.kernel
     if not kernels:
         file = kernel.find(tree())
@@ -395,7 +381,7 @@ def main(given: argparse.Namespace) -> Answer:
     if given.warm:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(given.warm, mp_context=spawn) as pool:
-            tasks = [pool.submit(compiled, *one, part) for part in parts for one in said]
+            tasks = [pool.submit(compiled, *one, part) for part in timed for one in said]
             for done in as_completed(tasks):
                 if what := done.result():
                     print(f"compiling: {what[:600]}", flush=True)
@@ -418,8 +404,12 @@ def main(given: argparse.Namespace) -> Answer:
     rows["copy"] = Row(lambda logits, scale, topk: logits.clone())
 
     bench = Bench(rows, peer, begun + given.seconds, wrong=broken)
-    skipped, shown = 0, set()
-    todo = list(points(parts))
+    skipped = 0
+    whole = [one for one in said if one[0] not in broken and "@" not in one[0]]
+    first = measure_first(whole) if "first" in parts else []
+    if first:
+        show_first(first)
+    todo = list(points(timed))
     for number, point in enumerate(todo):
         if time.perf_counter() > bench.deadline:
             skipped += 1
@@ -427,7 +417,6 @@ def main(given: argparse.Namespace) -> Answer:
             measure(bench, point)
         if number + 1 == len(todo) or todo[number + 1].part != point.part:
             show(bench, point.part)
-            shown.add(point.part)
     details = {
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__,
@@ -436,6 +425,7 @@ def main(given: argparse.Namespace) -> Answer:
         "patch": "gemma4-fused-routing",
         "peer": peer,
         "points": bench.points,
+        "first_calls": first,
         "points_skipped": skipped,
         "wrong": bench.wrong,
         "refused": sorted(f"{name}: {shape}" for name, shape in bench.refused),
