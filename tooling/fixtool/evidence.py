@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -359,13 +360,18 @@ def markdown(result: Result, proved: Matrix | None) -> str:
 def where(result: Result) -> str:
     """The device and the versions that matter, in one line."""
     environment = result.environment
-    gpus = [str(one.get("name")) for one in environment.get("gpus", ())]
-    device = ", ".join(gpus) if gpus else f"CPU only ({environment.get('machine')})"
     packages = environment.get("packages", {})
     names = ("torch", "triton", "transformers")
     versions = [f"{name} {packages[name]}" for name in names if packages.get(name)]
     driver = [f"driver {environment['driver']}"] if environment.get("driver") else []
-    return ", ".join([device, *driver, f"Python {environment.get('python')}", *versions])
+    return ", ".join([devices(result), *driver, f"Python {environment.get('python')}", *versions])
+
+
+def devices(result: Result) -> str:
+    """``NVIDIA H100 80GB HBM3``, ``2 x NVIDIA H100 80GB HBM3``, ``CPU only (x86_64)``."""
+    names = Counter(str(one.get("name")) for one in result.environment.get("gpus", ()))
+    said = [name if count == 1 else f"{count} x {name}" for name, count in names.items()]
+    return ", ".join(said) or f"CPU only ({result.environment.get('machine')})"
 
 
 def tally(result: Result) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from fixtool import evidence
 from fixtool.errors import FixtoolError
-from fixtool.evidence import Result
+from fixtool.evidence import Result, StepResult
 from fixtool.markdown import code, table
 from fixtool.patch import Patch
 from fixtool.series import PatchRepository
@@ -63,13 +63,14 @@ Tables = tuple[str, "Sequence[Figure] | None"]
 
 
 def gather(repository: PatchRepository, subject: Subject) -> Figures:
-    """Every table that the kept results give, newest first, one of a kind of measurement."""
+    """Every table that the kept results give, newest first: one of a kind of measurement, and each
+    check on a device once, in whichever run it was last."""
     tables: list[Figure] = []
     stale: list[str] = []
     seen: set[str] = set()
     folder = repository.root / "verify" / "results"
     for file in sorted(folder.glob("*.json"), reverse=True):
-        kind, found = _one(file, subject)
+        kind, found = _one(file, subject, seen)
         if found and kind not in seen:
             seen.add(kind)
             tables += found
@@ -78,7 +79,7 @@ def gather(repository: PatchRepository, subject: Subject) -> Figures:
     return Figures(tuple(tables), tuple(stale))
 
 
-def _one(file: Path, subject: Subject) -> Tables:
+def _one(file: Path, subject: Subject, seen: set[str]) -> Tables:
     try:
         if file.stat().st_size > _LARGEST:
             return "", ()
@@ -87,7 +88,7 @@ def _one(file: Path, subject: Subject) -> Tables:
     except (FixtoolError, OSError, ValueError):
         return "", ()
     if kept is not None:
-        return _checked(file.name, kept, subject)
+        return _checked(file.name, kept, subject, seen)
     if not isinstance(raw, dict):
         return "", ()
     try:
@@ -105,7 +106,8 @@ def _day(name: str) -> str:
     return found[0] if found else "of an unknown day"
 
 
-def _checked(name: str, kept: Result, subject: Subject) -> Tables:
+def _checked(name: str, kept: Result, subject: Subject, seen: set[str]) -> Tables:
+    """What no newer run said already; ``seen`` learns of it."""
     about = {one["slug"]: one for one in kept.about["patches"]}
     mine = [one for one in subject.patches if one.slug in about]
     own = {one.slug for one in subject.patches}
@@ -115,14 +117,17 @@ def _checked(name: str, kept: Result, subject: Subject) -> Tables:
     probes = [one for one in probes if one.tree in (BASE, alone(one.slug or ""))]
     if len(mine) < len(subject.patches) or not (checks or probes):
         return "", ()
-    kind = f"checks on {evidence.where(kept).split(',')[0]}"
+    kind = f"checks in {name}"
     if not all(_is_of(about[one.slug], one) for one in mine):
         return kind, None
-    rows = [(code(one.name), one.outcome, code(one.said, 160)) for one in checks]
-    for one in probes:
-        what = "the bug without this change" if one.tree == BASE else "the bug with it"
-        there = {1: "there", 0: "not there"}.get(one.answer if one.answer is not None else -1, "?")
-        rows.append((what, there, code(one.said, 160)))
+    place = f"{evidence.devices(kept)} {kept.environment.get('spread')}"
+    rows = []
+    for one in (*checks, *probes):
+        if (key := f"{one.name} on {place}") not in seen:
+            seen.add(key)
+            rows.append(_row(one))
+    if not rows:
+        return "", ()
     head = (
         f"{evidence.where(kept)}, {kept.started[:10]}, on {kept.about['onto'][:12]} with "
         f"{len(about) - len(mine)} more patches that are not part of this:"
@@ -130,6 +135,18 @@ def _checked(name: str, kept: Result, subject: Subject) -> Tables:
         else f"{evidence.where(kept)}, {kept.started[:10]}, on {kept.about['onto'][:12]}:"
     )
     return kind, [Figure("accuracy", name, f"{head}\n\n{table(('', 'outcome', ''), rows)}")]
+
+
+def _row(one: StepResult) -> tuple[str, str, str]:
+    said = code(one.said, 160)
+    if one.kind != "probe":
+        return code(one.name), one.outcome, said
+    what = "the bug without this change" if one.tree == BASE else "the bug with it"
+    return (
+        what,
+        {1: "there", 0: "not there"}.get(-1 if one.answer is None else one.answer, "?"),
+        said,
+    )
 
 
 def _is_of(about: Mapping[str, Any], patch: Patch) -> bool:
@@ -147,8 +164,9 @@ def _timed(name: str, raw: Mapping[str, Any], subject: Subject) -> Tables:
         points = [one for one in raw["points"] if one["part"] == dtype]
         if not points:
             continue
-        others = [one for one in ("torch ops", raw["peer"], mine, "copy", "empty")
-                  if one and one in points[0]["us"]]  # fmt: skip
+        peers = [one for one in timed if one != mine and one in points[0]["us"]]
+        others = [one for one in ("torch ops", *peers, mine, "copy", "empty")
+                  if one in points[0]["us"]]  # fmt: skip
         rows = [
             ("**this change**" if other == mine else _PLAIN.get(other, other),
              *(f"{one['us'][other][0]:.2f}" for one in points))

@@ -393,6 +393,29 @@ def test_figures_are_of_these_very_changes(land: Land) -> None:
     assert "NVIDIA H100, Python 3.12, torch 2.9.0, 2026-11-24" in found["body"]
     assert "| `routing` | passed | `1,427 cases ¦ @you` |" in found["body"]
     assert found["stale"] == []
+
+    # A later run of one check, and one on two GPUs: what they say stands beside what they do not.
+    step = result["steps"][0]
+    result["steps"].append({**step, "name": "server", "said": "healthy"})
+    land.team.write("verify/results/2026-11-24-x.json", json.dumps(result))
+    later = {**result, "steps": [{**step, "said": "1,500 cases"}]}
+    land.team.write("verify/results/2026-11-25-x.json", json.dumps(later))
+    cards = {
+        **result["environment"],
+        "gpus": [{"name": "NVIDIA H100"}] * 2,
+        "spread": {"tp": 2, "pp": 1},
+    }
+    spread = {**later, "environment": cards, "steps": [{**step, "said": "as on one"}]}
+    land.team.write("verify/results/2026-11-25-x-tp2.json", json.dumps(spread))
+    body = land.draft("b").description.body
+    assert "1,427 cases" not in body
+    for row in ("`routing` | passed | `1,500 cases`", "`server` | passed | `healthy`"):
+        assert body.count(row) == 1
+    assert "2 x NVIDIA H100, Python 3.12" in body
+    assert "`routing` | passed | `as on one`" in body
+
+    for later_file in (land.team.path / "verify/results").glob("2026-11-25-*"):
+        later_file.unlink()
     land.patch("b", "numbers: change beta", {"python/other.py": "alpha\nbeta !\ngamma\n"})
     found = document(call(*land.words("b", "--json")))
     assert (found["figures"], found["stale"]) == ([], ["2026-11-24-x.json"])

@@ -443,6 +443,15 @@ def test_a_bundle_gives_the_same_matrix_without_fixtool(
     )["saved"]  # fmt: skip
     assert Path(saved).parent == checked.root / "verify/results"
     assert "folder" not in json.loads(Path(saved).read_text())
+    result = bundled / "result.json"
+    again = ["verify", "--import", result, "--save", "--json", "-C", checked.root]
+    assert document(fixtool(*again))["saved"] == saved  # the same is kept once
+    result.write_text(result.read_text().replace('"finished": true', '"finished": true, "x": 1'))
+    result.write_text(
+        re.sub(r'"prepare_seconds": [\d.]+', '"prepare_seconds": 7.0', result.read_text())
+    )
+    other = Path(document(fixtool(*again))["saved"])
+    assert other.name == f"{Path(saved).stem}-2.json"
 
     with (checked.root / "patches/main/five.patch").open("a") as file:
         file.write("\n")

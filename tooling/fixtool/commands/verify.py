@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -225,7 +227,8 @@ def _tell_bundle(packed: Bundle, *, as_json: bool) -> None:
 
 
 def _save(verified: Verified, root: Path) -> Path:
-    """Evidence, by date, device and line: verify/results/2026-11-23-h100-b0ce16d0c.json."""
+    """Evidence, by date, device, line and what ran: verify/results/2026-11-23-h100-b0ce16d0c.json;
+    a second one of the same day stands beside the first."""
     import json as json_module
     import re
 
@@ -233,16 +236,25 @@ def _save(verified: Verified, root: Path) -> Path:
     gpus = [str(one["name"]) for one in result.environment.get("gpus", ())]
     device = gpus[0].removeprefix("NVIDIA ") if gpus else "cpu"
     words = [result.started[:10], device.split()[0], str(result.about["line"])]
-    words += [one for one in result.about.get("kinds", ()) if one != "checks"]
+    words += ["prove"] if verified.matrix else []
+    words += ["mutants"] if any(one.kind == "mutant" for one in result.steps) else []
     words += _spread(result.environment.get("spread"))
     name = re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-.")
-    path = root / "verify" / "results" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
     text = report.document("verify", verified.exit_code(require_gpu=False), _body(verified, None))
     document = json_module.loads(text)
     document.pop("folder")  # of the host it ran on
-    path.write_text(json_module.dumps(document, indent=1) + "\n", "utf-8")
-    return path
+    text = json_module.dumps(document, indent=1) + "\n"
+    folder = root / "verify" / "results"
+    folder.mkdir(exist_ok=True)
+    for number in count(1):
+        path = folder / (f"{name}.json" if number == 1 else f"{name}-{number}.json")
+        with suppress(FileExistsError):
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+            return path
+        if path.read_text("utf-8") == text:
+            return path
+    raise AssertionError
 
 
 def _spread(of: Any) -> list[str]:
