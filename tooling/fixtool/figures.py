@@ -164,9 +164,9 @@ def _timed(name: str, raw: Mapping[str, Any], subject: Subject) -> Tables:
         points = [one for one in raw["points"] if one["part"] == dtype]
         if not points:
             continue
-        peers = [one for one in timed if one != mine and one in points[0]["us"]]
+        peers = raw.get("peers", [raw["peer"]])
         others = [one for one in ("torch ops", *peers, mine, "copy", "empty")
-                  if one in points[0]["us"]]  # fmt: skip
+                  if one and one in points[0]["us"]]  # fmt: skip
         rows = [
             ("**this change**" if other == mine else _PLAIN.get(other, other),
              *(f"{one['us'][other][0]:.2f}" for one in points))

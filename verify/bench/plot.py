@@ -41,11 +41,18 @@ def plot(points: list[dict[str, Any]], peer: str | None, file: str, device: str)
                 linestyle="-" if bold else "--",
             )  # fmt: skip
             if name == ours and peer:
-                for one in (of[0], of[-1]):
+                for one, place in ((of[0], (-8, -25)), (of[-1], (7, -3))):
                     ratio = one["us"][peer][0] / one["us"][name][0]
-                    axis.annotate(f"{ratio:.2f}x", (one["T"], one["us"][name][0]), xytext=(2, -14),
+                    axis.annotate(f"{ratio:.2f}x", (one["T"], one["us"][name][0]), xytext=place,
                                   textcoords="offset points", fontsize=8, color=colours[name])  # fmt: skip
-        axis.set(xscale="log", yscale="log", xlabel="tokens", title=part)
+        axis.set(
+            xscale="log",
+            yscale="log",
+            xlabel="tokens",
+            title=part,
+            xlim=(0.6, 280_000),
+            ylim=(0.45, 700),
+        )
         ticks = [one["T"] for one in of]
         axis.set_xticks(ticks, [f"{one:,}" for one in ticks], rotation=45, fontsize=8)
         axis.minorticks_off()

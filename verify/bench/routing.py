@@ -390,7 +390,8 @@ def main(given: argparse.Namespace) -> Answer:
         return Answer(PASSED, f"compiled in {time.perf_counter() - begun:.1f} s")
 
     rows: dict[str, Row] = {}
-    peer, broken = None, {}
+    named_peers: list[str] = []
+    broken: dict[str, str] = {}
     for number, (one, is_peer) in enumerate(said):
         try:
             name, row = load(one, number, is_peer)
@@ -399,7 +400,8 @@ def main(given: argparse.Namespace) -> Answer:
             print(f"FAILED {broken[one]}", flush=True)
             continue
         rows[name] = row
-        peer = peer or (name if is_peer else None)
+        named_peers += [name] if is_peer else []
+    peer = next(iter(named_peers), None)
     rows |= {"torch ops": Row(torch_ops), "empty": Row(empty_kernel())}
     rows["copy"] = Row(lambda logits, scale, topk: logits.clone())
 
@@ -424,6 +426,7 @@ def main(given: argparse.Namespace) -> Answer:
         "files": {one: kernel.blob(one.rpartition("=")[2]) for one, _ in said if one not in broken},
         "patch": "gemma4-fused-routing",
         "peer": peer,
+        "peers": named_peers,
         "points": bench.points,
         "first_calls": first,
         "points_skipped": skipped,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 from typing import Any
+
+_DRAWS = 2000
 
 
 def decode_rates(batch: int, out: int, first: list[float], whole: list[float]) -> list[float]:
@@ -45,13 +48,38 @@ def summarise(boots: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
     return summary
 
 
-def ratios(summary: dict[str, Any], name: str, than: str) -> dict[str, float]:
-    """How many times as fast ``name`` decodes as ``than``, for each batch at which both were timed."""
-    return {
-        batch: round(row[name]["median"] / row[than]["median"], 4)
-        for batch, row in summary["decode"].items()
-        if name in row and than in row
-    }
+def ratios(
+    boots: list[dict[str, Any]], name: str, than: str
+) -> dict[str, tuple[float, float, float]]:
+    """How many times as fast ``name`` decodes as ``than``, for each batch at which both were timed:
+    the ratio of the medians, and between what 95% of such ratios lie where boots, and samples of a
+    boot, are drawn anew. (Boots first: samples of one are more alike than those of two.)"""
+    drawn = random.Random(0)
+    found = {}
+    for batch in dict.fromkeys(batch for one in boots for batch in one["decode"]):
+        mine, theirs = (
+            [
+                one["decode"][batch]["tokens_per_s"]
+                for one in boots
+                if one["contender"] == who and one["decode"].get(batch, {}).get("tokens_per_s")
+            ]
+            for who in (name, than)
+        )
+        if mine and theirs:
+            again = sorted(_median(_anew(mine, drawn)) / _median(_anew(theirs, drawn))
+                           for _ in range(_DRAWS))  # fmt: skip
+            ratio = _median(mine) / _median(theirs)
+            low, high = again[int(_DRAWS * 0.025)], again[int(_DRAWS * 0.975)]
+            found[batch] = (round(ratio, 4), round(low, 4), round(high, 4))
+    return found
+
+
+def _median(boots: list[list[float]]) -> float:
+    return statistics.median(one for boot in boots for one in boot)
+
+
+def _anew(boots: list[list[float]], drawn: random.Random) -> list[list[float]]:
+    return [drawn.choices(one, k=len(one)) for one in drawn.choices(boots, k=len(boots))]
 
 
 def table(summary: dict[str, Any], names: list[str]) -> list[str]:

@@ -14,7 +14,8 @@ Prefill tokens/s = prompt tokens / seconds, 1 token out. Last, in a contender's 
 profiler slows what comes after it: a few decode steps of each batch under torch's profiler (trace.py).
 
 The order goes there and back (A B C C B A unless told otherwise), so that a drifting clock drifts under
-all alike. A row is the median of all samples of all boots; its spread is (most - least) / median. When
+all alike. A row is the median of all samples of all boots; its spread is (most - least) / median; a
+ratio of --not-slower comes with its 95% interval (rows.py), which says what that spread leaves open. When
 --seconds are nearly over, what is left is named and left out. --add takes an earlier run's boots in.
 
 Everything goes to the working directory: logs, traces, and models unless FIXTOOL_SHARED has some. Exit
@@ -372,6 +373,10 @@ class Bench:
             "boots": self.boots,
             "left_out": self.left_out,
             "summary": summarise(self.boots, self.names),
+            "ratios": {
+                f"{name}:{than}": ratios(self.boots, name, than)
+                for name, than in self.given.not_slower
+            },
             "seconds": self.clock.passed(),
         }
         if self.given.out:
@@ -398,11 +403,15 @@ class Bench:
         if never:
             return Answer(CANNOT_RUN, f"{said}; never timed: {', '.join(never)}", self.details)
         for name, than in self.given.not_slower:
-            times = ratios(summary, name, than)
+            times = self.details["ratios"][f"{name}:{than}"]
             said += f"; {name} / {than}: "
-            said += ", ".join(f"{one:.4f} at batch {batch}" for batch, one in times.items())
+            said += ", ".join(
+                f"{ratio:.4f} ({low:.3f} to {high:.3f}) at batch {batch}"
+                for batch, (ratio, low, high) in times.items()
+            )
             least = 1 - self.given.tolerance / 100
-            if set(times) != set(map(str, self.batches)) or min(times.values()) < least:
+            slowest = min((ratio for ratio, _, _ in times.values()), default=0.0)
+            if set(times) != set(map(str, self.batches)) or slowest < least:
                 said += f"; not shown: at least {least:g} at every batch"
                 return Answer(FAILED, said, self.details)
         return Answer(PASSED, said, self.details)
