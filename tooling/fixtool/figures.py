@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,10 @@ _PLAIN = {"copy": "copying the logits", "empty": "an empty kernel"}
 
 @dataclass(frozen=True)
 class Figure:
-    """One table as Markdown, and the file it is from."""
+    """Tables as Markdown, what they are about, and the file that they are from, or the files."""
 
     kind: str  # accuracy or speed
+    about: str
     source: str
     text: str
 
@@ -58,28 +59,49 @@ class Subject:
     others: frozenset[str]
 
 
-Tables = tuple[str, "Sequence[Figure] | None"]
-"""The kind of measurement ("" for none of ours), and its tables: None for another version's."""
+@dataclass(frozen=True)
+class Check:
+    """A row of a table under ``head``; ``key`` is what was checked, and on what."""
+
+    key: str
+    head: str
+    cells: tuple[str, str, str, str]
+
+
+Found = tuple[str, "Sequence[Figure | Check] | None"]
+"""The kind of measurement ("" for none of ours), and what it gave: None for another version's."""
 
 
 def gather(repository: PatchRepository, subject: Subject) -> Figures:
-    """Every table that the kept results give, newest first: one of a kind of measurement, and each
-    check on a device once, in whichever run it was last."""
+    """Every table that the kept results give: of a benchmark the newest, and of each check the
+    newest that ran on such a device."""
     tables: list[Figure] = []
+    checks: dict[str, tuple[str, Check]] = {}
     stale: list[str] = []
-    seen: set[str] = set()
     folder = repository.root / "verify" / "results"
     for file in sorted(folder.glob("*.json"), reverse=True):
-        kind, found = _one(file, subject, seen)
-        if found and kind not in seen:
-            seen.add(kind)
-            tables += found
-        elif found is None and kind:
+        kind, found = _one(file, subject)
+        if found is None:
             stale.append(file.name)
-    return Figures(tuple(tables), tuple(stale))
+        for one in found or ():
+            if isinstance(one, Check):
+                checks.setdefault(one.key, (file.name, one))
+            elif kind not in {each.about for each in tables}:
+                tables.append(one)
+    return Figures((*_under_heads(checks.values()), *tables), tuple(stale))
 
 
-def _one(file: Path, subject: Subject, seen: set[str]) -> Tables:
+def _under_heads(checks: Iterable[tuple[str, Check]]) -> Iterator[Figure]:
+    heads: dict[str, list[tuple[str, Check]]] = {}
+    for name, one in checks:
+        heads.setdefault(one.head, []).append((name, one))
+    for head, under in heads.items():
+        names = dict.fromkeys(name for name, _ in under)
+        rows = table(("", "outcome", "", "date"), [one.cells for _, one in under])
+        yield Figure("accuracy", "checks", ", ".join(names), f"{head}\n\n{rows}")
+
+
+def _one(file: Path, subject: Subject) -> Found:
     try:
         if file.stat().st_size > _LARGEST:
             return "", ()
@@ -88,7 +110,7 @@ def _one(file: Path, subject: Subject, seen: set[str]) -> Tables:
     except (FixtoolError, OSError, ValueError):
         return "", ()
     if kept is not None:
-        return _checked(file.name, kept, subject, seen)
+        return _checked(kept, subject)
     if not isinstance(raw, dict):
         return "", ()
     try:
@@ -106,8 +128,7 @@ def _day(name: str) -> str:
     return found[0] if found else "of an unknown day"
 
 
-def _checked(name: str, kept: Result, subject: Subject, seen: set[str]) -> Tables:
-    """What no newer run said already; ``seen`` learns of it."""
+def _checked(kept: Result, subject: Subject) -> Found:
     about = {one["slug"]: one for one in kept.about["patches"]}
     mine = [one for one in subject.patches if one.slug in about]
     own = {one.slug for one in subject.patches}
@@ -117,24 +138,16 @@ def _checked(name: str, kept: Result, subject: Subject, seen: set[str]) -> Table
     probes = [one for one in probes if one.tree in (BASE, alone(one.slug or ""))]
     if len(mine) < len(subject.patches) or not (checks or probes):
         return "", ()
-    kind = f"checks in {name}"
     if not all(_is_of(about[one.slug], one) for one in mine):
-        return kind, None
-    place = f"{evidence.devices(kept)} {kept.environment.get('spread')}"
-    rows = []
-    for one in (*checks, *probes):
-        if (key := f"{one.name} on {place}") not in seen:
-            seen.add(key)
-            rows.append(_row(one))
-    if not rows:
-        return "", ()
-    head = (
-        f"{evidence.where(kept)}, {kept.started[:10]}, on {kept.about['onto'][:12]} with "
-        f"{len(about) - len(mine)} more patches that are not part of this:"
-        if len(about) > len(mine)
-        else f"{evidence.where(kept)}, {kept.started[:10]}, on {kept.about['onto'][:12]}:"
-    )
-    return kind, [Figure("accuracy", name, f"{head}\n\n{table(('', 'outcome', ''), rows)}")]
+        return "checks", None
+    others = len(about) - len(mine)
+    beside = f" with {others} more patches that are not part of this" if others else ""
+    head = f"{evidence.where(kept)}, on {kept.about['onto'][:12]}{beside}:"
+    place = f"{evidence.devices(kept)}, {kept.environment.get('spread')}"
+    return "checks", [
+        Check(f"{one.name} on {place}", head, (*_row(one), kept.started[:10]))
+        for one in (*probes, *checks)
+    ]
 
 
 def _row(one: StepResult) -> tuple[str, str, str]:
@@ -142,11 +155,8 @@ def _row(one: StepResult) -> tuple[str, str, str]:
     if one.kind != "probe":
         return code(one.name), one.outcome, said
     what = "the bug without this change" if one.tree == BASE else "the bug with it"
-    return (
-        what,
-        {1: "there", 0: "not there"}.get(-1 if one.answer is None else one.answer, "?"),
-        said,
-    )
+    outcome = {1: "there", 0: "not there", None: "?"}.get(one.answer, "?")
+    return what, outcome, said
 
 
 def _is_of(about: Mapping[str, Any], patch: Patch) -> bool:
@@ -154,7 +164,7 @@ def _is_of(about: Mapping[str, Any], patch: Patch) -> bool:
     return bool(about.get("diff") == patch.diff_digest or about["sha256"] == patch.digest)
 
 
-def _timed(name: str, raw: Mapping[str, Any], subject: Subject) -> Tables:
+def _timed(name: str, raw: Mapping[str, Any], subject: Subject) -> Found:
     timed = {said.partition("=")[0]: blob for said, blob in raw["files"].items() if "@" not in said}
     mine = next((one for one, blob in timed.items() if blob in subject.blobs), None)
     if mine is None:
@@ -180,7 +190,7 @@ def _timed(name: str, raw: Mapping[str, Any], subject: Subject) -> Tables:
         f"call in a CUDA graph, {first['E']} experts, top-{first['K']}. Every result was compared "
         "with a float64 oracle first."
     )
-    return "kernel", [Figure("speed", name, "\n\n".join([head, *found]))]
+    return "kernel", [Figure("speed", "kernel", name, "\n\n".join([head, *found]))]
 
 
 def _speaks_of(raw: Mapping[str, Any], subject: Subject) -> bool:
@@ -188,7 +198,7 @@ def _speaks_of(raw: Mapping[str, Any], subject: Subject) -> bool:
     return any(one.slug == raw.get("patch") for one in subject.patches)
 
 
-def _served(name: str, raw: Mapping[str, Any], subject: Subject) -> Tables:
+def _served(name: str, raw: Mapping[str, Any], subject: Subject) -> Found:
     whose = {one: about["python_tree"] for one, about in raw["contenders"].items()}
     if "series" not in whose or "fixes" not in whose or not _speaks_of(raw, subject):
         return "", ()
@@ -210,4 +220,4 @@ def _served(name: str, raw: Mapping[str, Any], subject: Subject) -> Tables:
         "turns."
     )
     text = table(("", "without", "with this change", "ratio"), rows)
-    return "serving", [Figure("speed", name, f"{head}\n\n{text}")]
+    return "serving", [Figure("speed", "serving", name, f"{head}\n\n{text}")]

@@ -26,6 +26,12 @@ def test_refs_that_are_refused(ref: str) -> None:
         check_ref(ref)
 
 
+def test_an_expression_is_told_what_gives_its_commit() -> None:
+    with pytest.raises(UsageError) as raised:
+        check_ref("5ae8d286d^")
+    assert raised.value.hint == "give the commit itself: git -C CLONE rev-parse '5ae8d286d^'"
+
+
 @pytest.mark.parametrize(
     "ref", ["v0.5.23", "main", "feature/x-y", "b0ce16d", "a" * 40, "0.5.12.post1"]
 )

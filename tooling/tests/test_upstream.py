@@ -7,6 +7,7 @@ import email.policy
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -390,8 +391,8 @@ def test_figures_are_of_these_very_changes(land: Land) -> None:
     land.edit("b", "Why.", "Because.")
     found = document(call(*land.words("b", "--json")))
     assert found["figures"] == [{"kind": "accuracy", "source": "2026-11-24-x.json"}]
-    assert "NVIDIA H100, Python 3.12, torch 2.9.0, 2026-11-24" in found["body"]
-    assert "| `routing` | passed | `1,427 cases ¦ @you` |" in found["body"]
+    assert f"NVIDIA H100, Python 3.12, torch 2.9.0, on {'b' * 12}:\n" in found["body"]
+    assert "| `routing` | passed | `1,427 cases ¦ @you` | 2026-11-24 |" in found["body"]
     assert found["stale"] == []
 
     # A later run of one check, and one on two GPUs: what they say stands beside what they do not.
@@ -409,6 +410,7 @@ def test_figures_are_of_these_very_changes(land: Land) -> None:
     land.team.write("verify/results/2026-11-25-x-tp2.json", json.dumps(spread))
     body = land.draft("b").description.body
     assert "1,427 cases" not in body
+    assert body.count("NVIDIA H100, Python 3.12") == 2  # one table a place
     for row in ("`routing` | passed | `1,500 cases`", "`server` | passed | `healthy`"):
         assert body.count(row) == 1
     assert "2 x NVIDIA H100, Python 3.12" in body
@@ -508,6 +510,8 @@ def test_for_a_person(real: Land, fixtool: Run, tmp_path: Path) -> None:
     assert re.search(r"^[0-9a-f]{12}  \[GEMMA4\] Change five more  python/model.py  \+1 -1$", ran.out, re.M)  # fmt: skip
     assert "probe     without it: the bug is there; with it: it is not (CPU)" in ran.out
     assert "[ ]       Ask a friend.: nothing that fixtool runs says so" in ran.out
-    assert ran.out.endswith("next      fixtool upstream c --onto main --send\n")
+    assert ran.out.endswith(
+        f"next      fixtool {shlex.join(map(str, real.words('c', '--send')))}\n"
+    )
     assert (real.team.snapshot(), real.upstream.snapshot()) == before
     assert os.listdir(real.settings.state / "upstream")  # noqa: PTH208

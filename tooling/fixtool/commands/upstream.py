@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,7 +113,10 @@ def upstream(
     elif refusal:
         raise refusal
     elif not send:
-        report.say(f"next      fixtool upstream {made.proposal.slug} --onto {onto} --send")
+        typed = {"--onto": onto, "--line": line, "--source": source, "-C": directory,
+                 "--python": python, "--title": title}  # fmt: skip
+        words = [str(word) for one in typed.items() if one[1] for word in one]
+        _say(f"next      {shlex.join(['fixtool', 'upstream', slug, *words, '--send'])}")
 
 
 def _write(
