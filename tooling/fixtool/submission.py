@@ -22,7 +22,7 @@ from fixtool.markdown import Marker, block, read_marker, same
 from fixtool.progress import Progress
 from fixtool.proposal import Proposal
 from fixtool.rolling import Heads, Rolling
-from fixtool.series import PatchRepository, lock
+from fixtool.series import Line, PatchRepository, lock
 from fixtool.settings import Settings, private_folder, put
 
 _KIND = "upstream"
@@ -47,43 +47,26 @@ class Sent:
     recorded: str | None = None
 
 
-class Submission:
-    """One proposal, its fork and its pull request, if there is one already."""
+@dataclass(frozen=True)
+class Destination:
+    """Where a proposal is to go: upstream, and the user's fork of it."""
 
-    def __init__(
-        self,
-        repository: PatchRepository,
-        settings: Settings,
-        proposal: Proposal,
-        description: Description,
-        upstream: GitHub,
-        fork: Place,
-        branch: str,
-    ) -> None:
-        self.repository, self.settings = repository, settings
-        self.proposal, self.description = proposal, description
-        self.upstream, self.fork, self.branch = upstream, fork, branch
-        self.remote = Rolling(proposal.repo, f"{fork.server}/{fork.repository}.git", branch, fork)
-        name = hashlib.sha256(f"{fork.server} {fork.repository} {branch}".encode()).hexdigest()[:24]
-        self._note = private_folder(settings.state / "upstream") / f"sent-{name}.json"
-        self.heads: Heads = self.remote.heads()
-        self.pull = self._find()
-        self._require_ours()
+    upstream: GitHub
+    fork: Place
 
     @classmethod
-    def prepare(
+    def find(
         cls,
         repository: PatchRepository,
         settings: Settings,
-        proposal: Proposal,
-        description: Description,
+        line: Line,
         environment: Mapping[str, str],
         fork: str | None,
-        branch: str | None,
-    ) -> Submission:
-        """Look at upstream, the fork and what was sent before; nothing is written there yet."""
-        forwarding.require_recordable(repository, proposal.line)
-        at = upstream_place(settings.url or proposal.line.upstream.url, environment)
+    ) -> Destination:
+        """Ask what can be asked before there is a proposal, which takes a minute: the token, the
+        fork, and whether the address of a pull request can be written into the patch."""
+        forwarding.require_recordable(repository, line)
+        at = upstream_place(settings.url or line.upstream.url, environment)
         if at.token is None:
             raise CannotRun(
                 "sending needs a token, and GITHUB_TOKEN has none",
@@ -95,11 +78,34 @@ class Submission:
         owner = owner if fork else github.login()
         name = name or at.repository.partition("/")[2]
         theirs = replace(at, repository=check_repository(f"{owner}/{name}"))
-        theirs = replace(theirs, repository=_require_fork(GitHub(theirs), at))
-        return cls(
-            repository, settings, proposal, description, github, theirs,
-            check_ref(branch or proposal.slug),
-        )  # fmt: skip
+        return cls(github, replace(theirs, repository=_require_fork(GitHub(theirs), at)))
+
+
+class Submission:
+    """One proposal, its fork and its pull request, if there is one already."""
+
+    def __init__(
+        self,
+        repository: PatchRepository,
+        settings: Settings,
+        proposal: Proposal,
+        description: Description,
+        to: Destination,
+        branch: str | None,
+    ) -> None:
+        """Look at what is there and what was sent before; nothing is written there yet."""
+        self.repository, self.settings = repository, settings
+        self.proposal, self.description = proposal, description
+        self.upstream, self.fork = to.upstream, to.fork
+        self.branch = check_ref(branch or proposal.slug)
+        url = f"{self.fork.server}/{self.fork.repository}.git"
+        self.remote = Rolling(proposal.repo, url, self.branch, self.fork)
+        name = f"{self.fork.server} {self.fork.repository} {self.branch}"
+        name = hashlib.sha256(name.encode()).hexdigest()[:24]
+        self._note = private_folder(settings.state / "upstream") / f"sent-{name}.json"
+        self.heads: Heads = self.remote.heads()
+        self.pull = self._find()
+        self._require_ours()
 
     def plan(self) -> str:
         """What sending would do, in words."""

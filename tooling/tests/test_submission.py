@@ -250,6 +250,8 @@ def test_not_to_another_server(world: Sea, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_token_that_is_not_taken(world: Sea, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", "wrong")
     assert "does not take the token (Bad credentials)" in refused(world, code=4)
+    ran = call(*world.land.words("b", "--send", "--yes"))
+    assert (ran.status, ran.out) == (4, "")  # before the minute that hooks and tests take
     monkeypatch.setenv("GITHUB_TOKEN", TOKEN)
     world.server.login = "x-access-token:another"
     assert "put a token that may write" in refused(world, code=4)

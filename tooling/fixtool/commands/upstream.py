@@ -17,9 +17,9 @@ from fixtool.errors import ExitCode, Refused, UsageError
 if TYPE_CHECKING:
     from fixtool.draft import Draft
     from fixtool.progress import Progress
-    from fixtool.series import PatchRepository
+    from fixtool.series import Line, PatchRepository
     from fixtool.settings import Settings
-    from fixtool.submission import Sent
+    from fixtool.submission import Destination, Sent
 
 
 def upstream(
@@ -91,6 +91,9 @@ def upstream(
     from fixtool.apply import Request
     from fixtool.draft import draft
 
+    chosen = repository.pick(line or settings.line)
+    chosen.find(slug)
+    to = _destination(repository, settings, chosen, fork) if send else None
     made = draft(
         repository, settings, Request(onto, source, line), slug, python, title, progress,
         fresh=fresh,
@@ -99,12 +102,12 @@ def upstream(
     if not json:
         _tell(made, forms)
     refusal, sent = made.refusal, None
-    if send:
+    if to:
         if refusal:
             raise refusal
         if not json:
             report.say()
-        sent = _send(repository, settings, made, fork, branch, progress, yes=yes, json=json)
+        sent = _send(repository, settings, made, to, branch, progress, yes=yes, json=json)
     if json:
         code = ExitCode.OK if refusal is None else refusal.exit_code
         report.print_document("upstream", code, _document(made, forms, sent))
@@ -112,7 +115,7 @@ def upstream(
             raise typer.Exit(int(code))
     elif refusal:
         raise refusal
-    elif not send:
+    elif not to:
         typed = {"--onto": onto, "--line": line, "--source": source, "-C": directory,
                  "--python": python, "--title": title}  # fmt: skip
         words = [str(word) for one in typed.items() if one[1] for word in one]
@@ -140,11 +143,19 @@ def _write(
     return found
 
 
+def _destination(
+    repository: PatchRepository, settings: Settings, line: Line, fork: str | None
+) -> Destination:
+    from fixtool.submission import Destination
+
+    return Destination.find(repository, settings, line, os.environ, fork)
+
+
 def _send(
     repository: PatchRepository,
     settings: Settings,
     made: Draft,
-    fork: str | None,
+    to: Destination,
     branch: str | None,
     progress: Progress,
     *,
@@ -153,9 +164,7 @@ def _send(
 ) -> Sent:
     from fixtool.submission import Submission
 
-    submission = Submission.prepare(
-        repository, settings, made.proposal, made.description, os.environ, fork, branch
-    )
+    submission = Submission(repository, settings, made.proposal, made.description, to, branch)
     if not yes:
         if json or not typer.get_text_stream("stdin").isatty():
             raise UsageError(
