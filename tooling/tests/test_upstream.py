@@ -408,6 +408,8 @@ def test_figures_are_of_these_very_changes(land: Land) -> None:
     }
     spread = {**later, "environment": cards, "steps": [{**step, "said": "as on one"}]}
     land.team.write("verify/results/2026-11-25-x-tp2.json", json.dumps(spread))
+    alone = {**spread, "environment": {**cards, "spread": None}}  # on one of the two
+    land.team.write("verify/results/2026-11-25-w.json", json.dumps(alone))
     body = land.draft("b").description.body
     assert "1,427 cases" not in body
     assert body.count("NVIDIA H100, Python 3.12") == 2  # one table a place
