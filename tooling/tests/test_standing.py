@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from conftest import Ran
 from fixtool import forwarding
 from fixtool.errors import FixtoolError
 from fixtool.patch import parse
@@ -196,6 +197,22 @@ def test_without_an_answer_the_rest_is_shown(two: Sea, monkeypatch: pytest.Monke
     found = document(call(*status(two, "--json")))
     assert found["exit_code"] == 4
     assert "is not on GitHub" in found["standings"][1]["unknown"][0]
+
+
+def test_without_pygithub_what_needs_none_is_shown(
+    two: Sea, fixtool: Callable[..., Ran], tmp_path: Path
+) -> None:
+    hidden = tmp_path / "hidden"
+    (hidden / "github").mkdir(parents=True)
+    (hidden / "github/__init__.py").write_text("raise ImportError\n")
+    ran = fixtool(*status(two, "--line", "other"), PYTHONPATH=str(hidden))
+    assert (ran.status, ran.err) == (4, "")
+    assert "clean" in ran.out
+    assert "unknown   GitHub's API needs PyGithub, which is not installed here" in ran.out
+    for slug, number in (("b", 1), ("c", 2)):
+        two.land.edit(slug, f"Forwarded: https://github.com/sgl/sglang/pull/{number}", "Forwarded: no")  # fmt: skip
+    ran = fixtool(*status(two, "--line", "main"), PYTHONPATH=str(hidden))
+    assert (ran.status, ran.err) == (0, ""), ran.out
 
 
 def test_an_upstream_that_cannot_be_read(two: Sea) -> None:

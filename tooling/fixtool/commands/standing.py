@@ -56,23 +56,21 @@ def standing(
 def _asker(settings: Settings) -> Ask:
     """Reads pull requests, one client for each upstream; an upstream that is not on GitHub says so
     for each."""
-    from fixtool.submission import upstream_place
-
     clients: dict[str, GitHub] = {}
     silent: dict[str, FixtoolError] = {}
 
     def ask(line: Line, repository: str, number: int) -> Review:
+        # Here, since a series without a pull request is told of without PyGithub as well.
+        from fixtool.github import GitHub, NotThere
+        from fixtool.submission import upstream_place
+
         url = settings.url or line.upstream.url
         if url not in clients:
-            from fixtool.github import GitHub
-
             clients[url] = GitHub(upstream_place(url, os.environ))
         if (ours := clients[url].place.repository).lower() != repository.lower():
             raise UsageError(f"{repository}#{number} is no pull request of {ours}")
         if url in silent:  # each question would wait as long as the first
             raise silent[url]
-        from fixtool.github import NotThere
-
         try:
             return clients[url].review(number)
         except NotThere:
