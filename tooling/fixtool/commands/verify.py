@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -232,6 +231,8 @@ def _save(verified: Verified, root: Path) -> Path:
     import json as json_module
     import re
 
+    from fixtool.settings import put
+
     result = verified.result
     gpus = [str(one["name"]) for one in result.environment.get("gpus", ())]
     device = gpus[0].removeprefix("NVIDIA ") if gpus else "cpu"
@@ -246,15 +247,11 @@ def _save(verified: Verified, root: Path) -> Path:
     text = json_module.dumps(document, indent=1) + "\n"
     folder = root / "verify" / "results"
     folder.mkdir(exist_ok=True)
-    for number in count(1):
-        path = folder / (f"{name}.json" if number == 1 else f"{name}-{number}.json")
-        with suppress(FileExistsError):
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
-            return path
-        if path.read_text("utf-8") == text:
-            return path
-    raise AssertionError
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    paths = (folder / f"{one}.json" for one in names)
+    path = next(one for one in paths if not one.exists() or one.read_text("utf-8") == text)
+    put(path, text)
+    return path
 
 
 def _spread(of: Any) -> list[str]:
