@@ -175,7 +175,8 @@ def _answers(
     tested = bool(tests) and len(tests) == len(preflight.tests)
     kinds = [kind for kind in ("accuracy", "speed") if found.of(kind)]
     missing = [kind for kind in ("accuracy", "speed") if not found.of(kind)]
-    results = f"tables of {', '.join(one.source for one in found.tables)}"
+    sources = dict.fromkeys(source for one in found.tables for source in one.sources)
+    results = f"tables of {', '.join(sources)}"
     if missing:
         results = f"no current result for {' and '.join(missing)}"
         results += f" ({', '.join(found.stale)}: of another version)" if found.stale else ""

@@ -29,11 +29,11 @@ _PLAIN = {"copy": "copying the logits", "empty": "an empty kernel"}
 
 @dataclass(frozen=True)
 class Figure:
-    """Tables as Markdown, what they are about, and the file that they are from, or the files."""
+    """Tables as Markdown, what they are about, and the files that they are from."""
 
     kind: str  # accuracy or speed
     about: str
-    source: str
+    sources: tuple[str, ...]
     text: str
 
 
@@ -98,7 +98,7 @@ def _under_heads(checks: Iterable[tuple[str, Check]]) -> Iterator[Figure]:
     for head, under in heads.items():
         names = dict.fromkeys(name for name, _ in under)
         rows = table(("", "outcome", "", "date"), [one.cells for _, one in under])
-        yield Figure("accuracy", "checks", ", ".join(names), f"{head}\n\n{rows}")
+        yield Figure("accuracy", "checks", tuple(names), f"{head}\n\n{rows}")
 
 
 def _one(file: Path, subject: Subject) -> Found:
@@ -192,7 +192,7 @@ def _timed(name: str, raw: Mapping[str, Any], subject: Subject) -> Found:
         f"call in a CUDA graph, {first['E']} experts, top-{first['K']}. Every result was compared "
         "with a float64 oracle first."
     )
-    return "kernel", [Figure("speed", "kernel", name, "\n\n".join([head, *found]))]
+    return "kernel", [Figure("speed", "kernel", (name,), "\n\n".join([head, *found]))]
 
 
 def _speaks_of(raw: Mapping[str, Any], subject: Subject) -> bool:
@@ -222,4 +222,4 @@ def _served(name: str, raw: Mapping[str, Any], subject: Subject) -> Found:
         "turns."
     )
     text = table(("", "without", "with this change", "ratio"), rows)
-    return "serving", [Figure("speed", "serving", name, f"{head}\n\n{text}")]
+    return "serving", [Figure("speed", "serving", (name,), f"{head}\n\n{text}")]

@@ -390,7 +390,7 @@ def test_figures_are_of_these_very_changes(land: Land) -> None:
     land.team.write("verify/results/broken.json", "{")
     land.edit("b", "Why.", "Because.")
     found = document(call(*land.words("b", "--json")))
-    assert found["figures"] == [{"kind": "accuracy", "source": "2026-11-24-x.json"}]
+    assert found["figures"] == [{"kind": "accuracy", "sources": ["2026-11-24-x.json"]}]
     assert f"NVIDIA H100, Python 3.12, torch 2.9.0, on {'b' * 12}:\n" in found["body"]
     assert "| `routing` | passed | `1,427 cases ¦ @you` | 2026-11-24 |" in found["body"]
     assert found["stale"] == []

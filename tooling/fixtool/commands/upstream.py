@@ -257,7 +257,9 @@ def _document(made: Draft, forms: dict[str, str], sent: Sent | None) -> dict[str
         "reused": preflight.reused,
         "checklist": description.ticks,
         "template": description.template,
-        "figures": [{"kind": one.kind, "source": one.source} for one in description.figures.tables],
+        "figures": [
+            {"kind": one.kind, "sources": one.sources} for one in description.figures.tables
+        ],
         "stale": description.figures.stale,
         "body": description.body,
         "forms": forms,
