@@ -75,6 +75,25 @@ class Result:
         return self.ended is not None
 
     @property
+    def ran(self) -> tuple[str, ...]:
+        """What there are answers of: checks, prove, mutants. More may have been planned."""
+        probes = [one.want for one in self.steps if one.kind == "probe"]
+        kinds = {one.kind for one in self.steps}
+        has = {
+            "checks": "check" in kinds or any(want is not None for want in probes),
+            "prove": any(want is None for want in probes),
+            "mutants": "mutant" in kinds,
+        }
+        return tuple(kind for kind, there in has.items() if there)
+
+    @property
+    def place(self) -> str:
+        """On what cards it ran, and over how many a step was spread. One that is not spread runs
+        on one card, however many there are."""
+        names = sorted({str(one.get("name")) for one in self.environment.get("gpus", ())})
+        return f"{', '.join(names)} {self.environment.get('spread')}"
+
+    @property
     def missing(self) -> Mapping[str, str]:
         """The trees that could not be made, and why."""
         return {one["name"]: one["why"] for one in self.about["missing"]}

@@ -143,11 +143,8 @@ def _checked(kept: Result, subject: Subject) -> Found:
     others = len(about) - len(mine)
     beside = f" with {others} more patches that are not part of this" if others else ""
     head = f"{evidence.where(kept)}, on {kept.about['onto'][:12]}{beside}:"
-    # A step that is not spread runs on one card, however many there are.
-    names = sorted({str(one["name"]) for one in kept.environment.get("gpus", ())})
-    place = f"{names} {kept.environment.get('spread')}"
     return "checks", [
-        Check(f"{one.name} on {place}", head, (*_row(one), kept.started[:10]))
+        Check(f"{one.name} on {kept.place}", head, (*_row(one), kept.started[:10]))
         for one in (*probes, *checks)
     ]
 

@@ -168,7 +168,7 @@ def _history_needs(history: History) -> Iterable[Need]:
 def _result_needs(kept: Kept) -> Iterable[Need]:
     result, matrix = kept.result, evidence.matrix(kept.result)
     about = result.about
-    kinds = [f"--{kind}" for kind in ("checks", "prove", "mutants") if kind in about["kinds"]]
+    kinds = [f"--{kind}" for kind in result.ran]
     again = _command("verify", *kinds, "--line", about["line"], "--sglang-ref", about["onto"])
     bad = [one for one in matrix.proofs if one.proof in evidence.BAD] if matrix else []
     for proof in bad:

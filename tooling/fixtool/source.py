@@ -357,9 +357,10 @@ def _only(ref: str, found: Sequence[str], where: str) -> str:
 
 
 def _elsewhere(ref: str) -> str:
+    """What any command that takes a source can be told instead."""
     if version_of(ref):
-        return f"with no network to git: fixtool apply --sglang-ref {ref} --source pypi"
-    return f"with a clone on this machine: fixtool apply --sglang-ref {ref} --source PATH"
+        return "the same command with --source pypi, which needs no network to git"
+    return "the same command with --source PATH, a clone on this machine"
 
 
 def _store(settings: Settings, words: str, identity: str) -> Path:

@@ -476,6 +476,23 @@ def test_report_writes_both_and_says_where(fixtool: Run, left: Path) -> None:
     assert (folder / link.replace("%20", " ")).is_file()
 
 
+def test_a_run_of_one_check_hides_no_other(fixtool: Run, left: Path) -> None:
+    """And what went wrong once, and right since, is no longer told."""
+    results = left / "verify" / "results"
+    older = json.loads((results / "2026-11-24-cpu-main.json").read_text())
+    wrong = next(one for one in older["steps"] if one["outcome"] == "failed")
+    right = {**wrong, "outcome": "passed", "said": "better now"}
+    later = {**older, "started": "2026-11-25T10:00:00Z", "steps": [right]}
+    (results / "2026-11-25-cpu-main.json").write_text(json.dumps(later))
+    assert fixtool("report", "--history", "h.json", cwd=left).status == 0
+    text = (left / "fixtool-report/report.md").read_text("utf-8")
+    assert "2026-11-25: checks, ok" in text
+    assert "better now" in text
+    assert "2026-11-24: prove and mutants, not ok" in text
+    assert "1 step of 4 went wrong" in text
+    assert "What is known: mutant 1: said" in text
+
+
 def test_report_as_json(fixtool: Run, left: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "deep"
     ran = fixtool(

@@ -142,26 +142,31 @@ def _line_name(
 
 
 def _kept(folder: Path, name: str, line: Line | None) -> tuple[Kept, ...]:
-    """The newest result of each kind on each device: a laptop's does not hide a GPU's."""
+    """The results that hold the newest answer of some step on such a device, the newest first: a
+    laptop's does not hide a GPU's, nor a run of one check what the others said before it. A check
+    that a newer one has answered is left out; probes stay, since a matrix is of one run."""
     from fixtool import evidence
     from fixtool.needs import Kept
 
-    newest: dict[tuple[str, str], Kept] = {}
     patches = line.patches if line else ()
     now = [(one.slug, one.digest) for one in patches]
-    for path in sorted(folder.glob("*.json")):
-        result = evidence.read_kept(path) if path.is_file() else None
-        if result is None or result.about["line"] != name:
-            continue
-        seen = [(one["slug"], one["sha256"]) for one in result.about["patches"]]
-        kept = Kept(path.name, result, seen == now)
-        device = " ".join(str(one["name"]) for one in result.environment.get("gpus", ()))
-        for kind in result.about["kinds"]:
-            older = newest.get((kind, device))
-            if older is None or older.result.started <= result.started:
-                newest[kind, device] = kept
-    unique = {one.name: one for one in newest.values()}
-    return tuple(sorted(unique.values(), key=lambda one: one.result.started, reverse=True))
+    read = [
+        (result, path.name)
+        for path in folder.glob("*.json")
+        if path.is_file()
+        and (result := evidence.read_kept(path)) is not None
+        and result.about["line"] == name
+    ]
+    found: list[Kept] = []
+    told: set[tuple[str, str]] = set()
+    for result, file in sorted(read, key=lambda one: (one[0].started, one[1]), reverse=True):
+        new = [one for one in result.steps if (one.name, result.place) not in told]
+        told |= {(one.name, result.place) for one in new}
+        if new:
+            seen = [(one["slug"], one["sha256"]) for one in result.about["patches"]]
+            steps = tuple(one for one in result.steps if one in new or one.kind == "probe")
+            found.append(Kept(file, replace(result, steps=steps), seen == now))
+    return tuple(found)
 
 
 def _plot(given: Path | None, results: Path, root: Path, output: Path) -> Plot | None:

@@ -237,8 +237,7 @@ def _save(verified: Verified, root: Path) -> Path:
     gpus = [str(one["name"]) for one in result.environment.get("gpus", ())]
     device = gpus[0].removeprefix("NVIDIA ") if gpus else "cpu"
     words = [result.started[:10], device.split()[0], str(result.about["line"])]
-    words += ["prove"] if verified.matrix else []
-    words += ["mutants"] if any(one.kind == "mutant" for one in result.steps) else []
+    words += [one for one in result.ran if one != "checks"]
     words += _spread(result.environment.get("spread"))
     name = re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-.")
     text = report.document("verify", verified.exit_code(require_gpu=False), _body(verified, None))
