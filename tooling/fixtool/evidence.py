@@ -396,7 +396,8 @@ def devices(result: Result) -> str:
 def tally(result: Result) -> str:
     """``24 steps: 23 passed, 1 skipped``"""
     parts = [f"{result.count(one)} {one}" for one in OUTCOMES if result.count(one)]
-    return f"{len(result.steps)} steps: {', '.join(parts) or 'none'}"
+    number = len(result.steps)
+    return f"{number} step{'s' * (number != 1)}: {', '.join(parts) or 'none'}"
 
 
 def shown(answer: int | None) -> str:
