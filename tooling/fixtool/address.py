@@ -27,7 +27,7 @@ def check_ref(ref: str) -> str:
     )
     if bad or len(ref) > 250:
         hint = "give a sha of 7 to 40 digits, a tag such as v0.5.23, a branch, or a release"
-        if re.fullmatch(r"[\w./+-]+[~^][\w~^]*", ref) and not ref.startswith("-"):
+        if re.fullmatch(r"\w[\w./+-]*[~^][\w~^]*", ref):
             hint = f"give the commit itself: git -C CLONE rev-parse '{ref}'"
         raise UsageError(f"{ref!r} is not a commit id, tag, branch or release", hint=hint)
     return ref

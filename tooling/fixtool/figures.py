@@ -68,8 +68,8 @@ class Check:
     cells: tuple[str, str, str, str]
 
 
-Found = tuple[str, "Sequence[Figure | Check] | None"]
-"""The kind of measurement ("" for none of ours), and what it gave: None for another version's."""
+Found = Sequence[Figure | Check] | None
+"""What a file gives: nothing where it is of something else, None where of another version."""
 
 
 def gather(repository: PatchRepository, subject: Subject) -> Figures:
@@ -80,13 +80,13 @@ def gather(repository: PatchRepository, subject: Subject) -> Figures:
     stale: list[str] = []
     folder = repository.root / "verify" / "results"
     for file in sorted(folder.glob("*.json"), reverse=True):
-        kind, found = _one(file, subject)
+        found = _one(file, subject)
         if found is None:
             stale.append(file.name)
         for one in found or ():
             if isinstance(one, Check):
                 checks.setdefault(one.key, (file.name, one))
-            elif kind not in {each.about for each in tables}:
+            elif one.about not in {each.about for each in tables}:
                 tables.append(one)
     return Figures((*_under_heads(checks.values()), *tables), tuple(stale))
 
@@ -104,23 +104,23 @@ def _under_heads(checks: Iterable[tuple[str, Check]]) -> Iterator[Figure]:
 def _one(file: Path, subject: Subject) -> Found:
     try:
         if file.stat().st_size > _LARGEST:
-            return "", ()
+            return ()
         kept = evidence.read_kept(file)
         raw = json.loads(file.read_text("utf-8")) if kept is None else {}
     except (FixtoolError, OSError, ValueError):
-        return "", ()
+        return ()
     if kept is not None:
         return _checked(kept, subject)
     if not isinstance(raw, dict):
-        return "", ()
+        return ()
     try:
         if "points" in raw and "peer" in raw:
             return _timed(file.name, raw, subject)
         if "boots" in raw and "contenders" in raw:
             return _served(file.name, raw, subject)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-        return "", ()
-    return "", ()
+        return ()
+    return ()
 
 
 def _day(name: str) -> str:
@@ -137,13 +137,13 @@ def _checked(kept: Result, subject: Subject) -> Found:
     probes = [one for one in kept.steps if one.kind == "probe" and one.slug in own]
     probes = [one for one in probes if one.tree in (BASE, alone(one.slug or ""))]
     if len(mine) < len(subject.patches) or not (checks or probes):
-        return "", ()
+        return ()
     if not all(_is_of(about[one.slug], one) for one in mine):
-        return "checks", None
+        return None
     others = len(about) - len(mine)
     beside = f" with {others} more patches that are not part of this" if others else ""
     head = f"{evidence.where(kept)}, on {kept.about['onto'][:12]}{beside}:"
-    return "checks", [
+    return [
         Check(f"{one.name} on {kept.place}", head, (*_row(one), kept.started[:10]))
         for one in (*probes, *checks)
     ]
@@ -167,7 +167,7 @@ def _timed(name: str, raw: Mapping[str, Any], subject: Subject) -> Found:
     timed = {said.partition("=")[0]: blob for said, blob in raw["files"].items() if "@" not in said}
     mine = next((one for one, blob in timed.items() if blob in subject.blobs), None)
     if mine is None:
-        return ("kernel", None) if _speaks_of(raw, subject) else ("", ())
+        return None if _speaks_of(raw, subject) else ()
     found: list[str] = []
     for dtype in _DTYPES:
         points = [one for one in raw["points"] if one["part"] == dtype]
@@ -189,7 +189,7 @@ def _timed(name: str, raw: Mapping[str, Any], subject: Subject) -> Found:
         f"call in a CUDA graph, {first['E']} experts, top-{first['K']}. Every result was compared "
         "with a float64 oracle first."
     )
-    return "kernel", [Figure("speed", "kernel", (name,), "\n\n".join([head, *found]))]
+    return [Figure("speed", "kernel", (name,), "\n\n".join([head, *found]))]
 
 
 def _speaks_of(raw: Mapping[str, Any], subject: Subject) -> bool:
@@ -200,9 +200,9 @@ def _speaks_of(raw: Mapping[str, Any], subject: Subject) -> bool:
 def _served(name: str, raw: Mapping[str, Any], subject: Subject) -> Found:
     whose = {one: about["python_tree"] for one, about in raw["contenders"].items()}
     if "series" not in whose or "fixes" not in whose or not _speaks_of(raw, subject):
-        return "", ()
+        return ()
     if whose["series"] not in subject.trees:
-        return "serving", None
+        return None
     rows = []
     for batch in raw["summary"]["decode"]:
         cells = raw["summary"]["decode"][batch]
@@ -219,4 +219,4 @@ def _served(name: str, raw: Mapping[str, Any], subject: Subject) -> Found:
         "turns."
     )
     text = table(("", "without", "with this change", "ratio"), rows)
-    return "serving", [Figure("speed", "serving", (name,), f"{head}\n\n{text}")]
+    return [Figure("speed", "serving", (name,), f"{head}\n\n{text}")]

@@ -46,19 +46,19 @@ def verify(fixtool: Callable[..., Ran]) -> Verify:
         given = ["verify", "--python", PYTHON, "--json", "-C", str(ROOT), *args]
         if release is not None:
             given += ["--sglang-ref", f"v{release}", "--source", "pypi"]
-            settings = Settings(state=REAL_CACHE / "state", cache=REAL_CACHE)
             with (REAL_CACHE / "releases.lock").open("w") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)  # the other worker may be bringing it too
                 Releases(settings, Silence()).release(release)
         line = args[args.index("--line") + 1]
         with (REAL_CACHE / f"verify-{line}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # two runs at once into one folder are refused
-            found = document(fixtool(*given, FIXTOOL_CACHE_DIR=str(REAL_CACHE), **places))
+            found = document(fixtool(*given, **places))
         assert "error" not in found, found["error"]
         return found
 
-    places = {"FIXTOOL_STATE_DIR": str(REAL_CACHE / "state")}
-    Settings(state=REAL_CACHE / "state", cache=REAL_CACHE).stores.mkdir(parents=True, exist_ok=True)
+    settings = Settings(state=REAL_CACHE / "state", cache=REAL_CACHE)
+    settings.stores.mkdir(parents=True, exist_ok=True)
+    places = {"FIXTOOL_STATE_DIR": str(settings.state), "FIXTOOL_CACHE_DIR": str(settings.cache)}
     return run
 
 

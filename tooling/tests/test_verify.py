@@ -446,7 +446,6 @@ def test_a_bundle_gives_the_same_matrix_without_fixtool(
     result = bundled / "result.json"
     again = ["verify", "--import", result, "--save", "--json", "-C", checked.root]
     assert document(fixtool(*again))["saved"] == saved  # the same is kept once
-    result.write_text(result.read_text().replace('"finished": true', '"finished": true, "x": 1'))
     result.write_text(
         re.sub(r'"prepare_seconds": [\d.]+', '"prepare_seconds": 7.0', result.read_text())
     )
