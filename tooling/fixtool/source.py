@@ -358,9 +358,8 @@ def _only(ref: str, found: Sequence[str], where: str) -> str:
 
 def _elsewhere(ref: str) -> str:
     """What any command that takes a source can be told instead."""
-    if version_of(ref):
-        return "the same command with --source pypi, which needs no network to git"
-    return "the same command with --source PATH, a clone on this machine"
+    clone = "the same command with --source PATH, a clone on this machine"
+    return f"{clone}; or --source pypi, where a release will do" if version_of(ref) else clone
 
 
 def _store(settings: Settings, words: str, identity: str) -> Path:

@@ -185,7 +185,12 @@ def test_a_branch_and_a_fork_of_another_name(world: Sea) -> None:
     world.fork.path.rename(world.fork.path.with_name("sgl-mirror.git"))
     world.api.forks = {"OctoCat/sgl-mirror": {"archived": False}}
     world.fork.path.parent.rename(world.fork.path.parent.with_name("OctoCat"))
-    found = send(world, "--fork", "octocat/SGL-mirror", "--branch", "topic/c")["sent"]
+    there = ("--fork", "octocat/SGL-mirror", "--branch", "topic/c")
+    ran = call(*world.land.words("b", *there))
+    assert ran.out.endswith(
+        f" {' '.join(there)} --send\n"
+    )  # what is to be typed next goes there too
+    found = send(world, *there)["sent"]
     assert (found["fork"], found["branch"]) == ("OctoCat/sgl-mirror", "topic/c")
     assert world.api.pulls[0]["head"]["label"] == "OctoCat:topic/c"
 

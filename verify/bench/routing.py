@@ -177,8 +177,11 @@ def first_calls(said: str, peer: bool, cache: str) -> tuple[str, list[float | No
     return name, found
 
 
-def measure_first(said: list[tuple[str, bool]]) -> list[dict[str, Any]]:
-    """Every row at once, each with an empty cache of its own; then once more with what that holds."""
+def measure_first(
+    said: list[tuple[str, bool]], refused: set[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """Every row at once, each with an empty cache of its own; then once more with what that holds.
+    ``refused`` learns of those that raise."""
     spawn = multiprocessing.get_context("spawn")
     found = [
         {"part": "first", "dtype": one.dtype, "T": one.tokens, "E": one.experts, "K": one.topk,
@@ -195,8 +198,9 @@ def measure_first(said: list[tuple[str, bool]]) -> list[dict[str, Any]]:
             for (one, _), task in zip(said, tasks, strict=True):
                 try:
                     name, seconds = task.result()
-                except Exception as error:  # `measure` says the same of it, and counts it
+                except Exception as error:
                     print(f"FAILED first calls of {one}: {error!r}"[:500], flush=True)
+                    refused.add((one, "first call"))
                     continue
                 for point, took in zip(found, seconds, strict=True):
                     if took is not None:
@@ -412,7 +416,7 @@ def main(given: argparse.Namespace) -> Answer:
     bench = Bench(rows, peer, begun + given.seconds, wrong=broken)
     skipped = 0
     whole = [one for one in said if one[0] not in broken and "@" not in one[0].rpartition("=")[0]]
-    first = measure_first(whole) if "first" in parts else []
+    first = measure_first(whole, bench.refused) if "first" in parts else []
     if first:
         show_first(first)
     todo = list(points(timed))

@@ -17,7 +17,7 @@ from fixtool.errors import ExitCode, Refused, UsageError
 if TYPE_CHECKING:
     from fixtool.draft import Draft
     from fixtool.progress import Progress
-    from fixtool.series import Line, PatchRepository
+    from fixtool.series import PatchRepository
     from fixtool.settings import Settings
     from fixtool.submission import Destination, Sent
 
@@ -91,9 +91,7 @@ def upstream(
     from fixtool.apply import Request
     from fixtool.draft import draft
 
-    chosen = repository.pick(line or settings.line)
-    chosen.find(slug)
-    to = _destination(repository, settings, chosen, fork) if send else None
+    to = _destination(repository, settings, line, slug, fork) if send else None
     made = draft(
         repository, settings, Request(onto, source, line), slug, python, title, progress,
         fresh=fresh,
@@ -117,7 +115,8 @@ def upstream(
         raise refusal
     elif not to:
         typed = {"--onto": onto, "--line": line, "--source": source, "-C": directory,
-                 "--python": python, "--title": title}  # fmt: skip
+                 "--python": python, "--title": title, "--fork": fork,
+                 "--branch": branch}  # fmt: skip
         words = [str(word) for one in typed.items() if one[1] for word in one]
         _say(f"next      {shlex.join(['fixtool', 'upstream', slug, *words, '--send'])}")
 
@@ -144,11 +143,13 @@ def _write(
 
 
 def _destination(
-    repository: PatchRepository, settings: Settings, line: Line, fork: str | None
+    repository: PatchRepository, settings: Settings, line: str | None, slug: str, fork: str | None
 ) -> Destination:
     from fixtool.submission import Destination
 
-    return Destination.find(repository, settings, line, os.environ, fork)
+    chosen = repository.pick(line or settings.line)
+    chosen.find(slug)  # before anybody is asked over the network
+    return Destination.find(repository, settings, chosen, os.environ, fork)
 
 
 def _send(
