@@ -14,7 +14,8 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from fixtool import __version__, report
+from fixtool import __version__
+from fixtool import terminal as report
 from fixtool.commands import (
     announce,
     apply,

@@ -24,7 +24,7 @@ from fixtool.documents import Commit, Failure, History, Rebase
 from fixtool.errors import ExitCode
 from fixtool.evidence import Matrix, StepResult
 from fixtool.needs import FINE, Kept, Report, looked, many, needs
-from fixtool.report import printable
+from fixtool.terminal import printable
 
 _GITHUB = re.compile(r"(https://(?:[\w-]+\.)*github\.[\w.-]+/[\w-]+/(?!\.)[\w.-]+?)(?:\.git)?/?")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fixtool import report
+from fixtool import terminal as report
 from fixtool.commands import options
 from fixtool.errors import ExitCode, FixtoolError
 

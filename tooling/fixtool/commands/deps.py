@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fixtool import report
+from fixtool import terminal as report
 from fixtool.commands import options
 from fixtool.errors import ExitCode
 

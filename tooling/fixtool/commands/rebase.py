@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fixtool import report
+from fixtool import terminal as report
 from fixtool.commands import options
 from fixtool.commands.build import Python
 from fixtool.errors import ExitCode, UsageError

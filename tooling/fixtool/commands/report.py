@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fixtool import __version__, report
+from fixtool import __version__
+from fixtool import terminal as report
 from fixtool.commands import options
 from fixtool.errors import ExitCode, Refused, UsageError
 

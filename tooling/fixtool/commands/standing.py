@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fixtool import report
+from fixtool import terminal as report
 from fixtool.errors import ExitCode, FixtoolError, UsageError
 from fixtool.verdict import Verdict
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fixtool import report
+from fixtool import terminal as report
 from fixtool.commands import options
 from fixtool.errors import ExitCode, Refused, UsageError
 
