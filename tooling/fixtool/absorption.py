@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from fixtool.git.repo import Repo
 from fixtool.patch import Patch, patch_id
-from fixtool.repo import Repo
 
 _TELLING = 4  # characters: shorter lines, such as `)`, are in any commit
 

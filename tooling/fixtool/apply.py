@@ -11,10 +11,10 @@ from pathlib import Path
 from packaging.version import Version
 
 from fixtool.errors import UsageError
+from fixtool.git.repo import Repo
 from fixtool.lint import require_well_formed
 from fixtool.progress import Progress
 from fixtool.replay import Replay, replay
-from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository, Upstream
 from fixtool.settings import Settings
 from fixtool.source import Local, Source, Target, bring_base, open_source

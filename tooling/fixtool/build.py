@@ -22,13 +22,13 @@ from packaging.version import Version
 
 from fixtool import index
 from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.git.repo import Repo
 from fixtool.interpreter import absolute, last_line, run
 from fixtool.interpreter import install as install
 from fixtool.interpreter import interpreter_tags as interpreter_tags
 from fixtool.progress import Progress, Silence
 from fixtool.project import plan_from_tree
 from fixtool.release import Release, is_native, open_wheel, safe_members, wheel_for, wheel_path
-from fixtool.repo import Repo
 from fixtool.settings import Settings, private_folder
 from fixtool.wheel import (
     FORMAT,

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fixtool.errors import Refused
+from fixtool.git.repo import Repo
 from fixtool.patch import Patch, apply_on
 from fixtool.replay import depends_on
-from fixtool.repo import Repo
 from fixtool.series import Line
 
 

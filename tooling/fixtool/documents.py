@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fixtool.address import is_full_sha
 from fixtool.errors import Refused, UsageError
+from fixtool.git.names import is_full_sha
 from fixtool.verdict import Verdict
 
 SCHEMA = 1

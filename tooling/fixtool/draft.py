@@ -9,9 +9,9 @@ from fixtool.apply import Request as Wanted
 from fixtool.apply import find_target
 from fixtool.description import Description, describe
 from fixtool.errors import CannotRun, FixtoolError, Refused
+from fixtool.git.objects import Signature
 from fixtool.lint import Finding, Level
 from fixtool.need import Need
-from fixtool.objects import Signature
 from fixtool.preflight import Preflight
 from fixtool.progress import Progress
 from fixtool.proposal import Proposal, Unplaceable, propose

@@ -9,8 +9,8 @@ from fixtool import journal, patch, shelf
 from fixtool.deps import dependencies
 from fixtool.errors import Refused
 from fixtool.export import series_text
+from fixtool.git.repo import Repo
 from fixtool.replay import replay
-from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository, writing
 from fixtool.shelf import Shelved
 from fixtool.verdict import Verdict

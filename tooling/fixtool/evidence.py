@@ -12,8 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from fixtool.address import is_full_sha
 from fixtool.errors import ExitCode, Refused, UsageError
+from fixtool.git.names import is_full_sha
 from fixtool.host.run import SCHEMA
 from fixtool.suite import BASE, SERIES, alone, undone
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fixtool import patch as patches
 from fixtool.errors import Refused
-from fixtool.repo import Repo
+from fixtool.git.repo import Repo
 from fixtool.series import Line, PatchRepository, rewrite, writing
 from fixtool.worktree import Record, require_clean, write_record
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from fixtool.address import public_url
 from fixtool.errors import UsageError
+from fixtool.git.names import public_url
 
 _PUBLIC = "https://github.com"
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}

@@ -17,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fixtool.objects import MACHINE, Commit
+from fixtool.git.objects import MACHINE, Commit
+from fixtool.git.repo import Repo
 from fixtool.patch import Patch
 from fixtool.progress import Progress
 from fixtool.replay import depends_on, replay
-from fixtool.repo import Repo
 from fixtool.series import Line
 from fixtool.settings import put
 from fixtool.upstream_log import Step, UpstreamCommit, first_parent, landed, read_one

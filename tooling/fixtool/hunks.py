@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fixtool.git.repo import Repo
 from fixtool.patch import FilePatch, Hunk
-from fixtool.repo import Repo
 from fixtool.verdict import FileResult, HunkResult, Verdict
 
 

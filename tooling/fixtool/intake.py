@@ -14,12 +14,12 @@ from pathlib import Path
 from fixtool import patch as patches
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.export import Change, free_slug, series_text
-from fixtool.objects import Signature
+from fixtool.git.objects import Signature
+from fixtool.git.repo import Repo
+from fixtool.git.store import Store
 from fixtool.patch import Patch, read_diff, slugify, unsafe_paths
-from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository, rewrite, writing
 from fixtool.source import resolve_local
-from fixtool.store import Store
 
 _MBOX = re.compile(rb"^From [0-9a-f]{40} ", re.MULTILINE)
 _MAIL = re.compile(rb"\A(From [^\n]*\n)?([A-Za-z-]+:[^\n]*\n([ \t][^\n]*\n)*)+", re.MULTILINE)

@@ -15,8 +15,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from fixtool.errors import CannotRun, FixtoolError, Refused
-from fixtool.objects import Commit, Signature, parse_signature
-from fixtool.repo import Repo
+from fixtool.git.objects import Commit, Signature, parse_signature
+from fixtool.git.repo import Repo
 from fixtool.series import rewrite
 from fixtool.worktree import free
 

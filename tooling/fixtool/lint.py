@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fixtool.errors import FixtoolError, Refused
+from fixtool.git.repo import Repo
 from fixtool.patch import Patch, apply_on, export, unsafe_paths
 from fixtool.replay import depends_on
-from fixtool.repo import Repo
 from fixtool.series import Line
 
 _WANTED = ("Origin", "Forwarded", "Drop-When", "Signed-off-by")

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fixtool import __version__, documents
-from fixtool.address import is_full_sha
 from fixtool.documents import Failure, Rebase, Rebased
 from fixtool.errors import Refused
+from fixtool.git.names import is_full_sha
 from fixtool.needs import Need, Report, needs
 from fixtool.patch import is_slug
 

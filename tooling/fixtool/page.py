@@ -18,11 +18,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fixtool import evidence
-from fixtool.address import public_url
 from fixtool.bands import WORDS, letters, picture
 from fixtool.documents import Commit, Failure, History, Rebase
 from fixtool.errors import ExitCode
 from fixtool.evidence import Matrix, StepResult
+from fixtool.git.names import public_url
 from fixtool.needs import FINE, Kept, Report, looked, many, needs
 from fixtool.terminal import printable
 

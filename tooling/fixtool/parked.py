@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.repo import Repo
+from fixtool.git.repo import Repo
+from fixtool.git.store import Store
 from fixtool.series import Line, PatchRepository
 from fixtool.settings import Settings, private_folder, put
-from fixtool.store import Store
 from fixtool.worktree import free, remove
 
 RESOLUTIONS = "resolutions"

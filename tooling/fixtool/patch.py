@@ -32,8 +32,8 @@ from unidiff.patch import Hunk as DiffHunk
 from unidiff.patch import PatchedFile, PatchSet
 
 from fixtool.errors import Refused
-from fixtool.objects import Commit, Signature
-from fixtool.repo import Repo
+from fixtool.git.objects import Commit, Signature
+from fixtool.git.repo import Repo
 
 _TAG = "[PATCH] "
 _DIFF_START = re.compile(rb"^diff --git ", re.MULTILINE)

@@ -16,9 +16,9 @@ from typing import Any
 
 from fixtool import host
 from fixtool.errors import Refused
+from fixtool.git.repo import Repo
 from fixtool.host.run import SCHEMA
 from fixtool.progress import Progress
-from fixtool.repo import Repo
 from fixtool.series import Line
 from fixtool.suite import BASE, PROBE_TIMEOUT, SERIES, Check, Mutant, Probe, Suite, alone, undone
 from fixtool.trees import NoTree, Tree, Trees, touched

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fixtool import hooks
+from fixtool.git.repo import Repo
 from fixtool.hooks import Hook
 from fixtool.interpreter import absolute, last_line
 from fixtool.lint import Finding, Level
@@ -29,7 +30,6 @@ from fixtool.markdown import CALLS
 from fixtool.patch import Patch
 from fixtool.progress import Progress
 from fixtool.proposal import Part, Proposal, is_placeholder
-from fixtool.repo import Repo
 from fixtool.series import PatchRepository
 from fixtool.settings import Settings, private_folder, put
 

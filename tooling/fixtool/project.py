@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtool.errors import CannotRun, Refused
-from fixtool.repo import Repo
+from fixtool.git.repo import Repo
 from fixtool.wheel import (
     PURE_TAG,
     ROOT,

@@ -15,14 +15,14 @@ from fixtool.apply import Request as Wanted
 from fixtool.apply import find_target
 from fixtool.deps import dependencies
 from fixtool.errors import ExitCode, FixtoolError, Refused, UsageError
+from fixtool.git.objects import Commit, Signature
+from fixtool.git.repo import Repo
 from fixtool.history import Interval, history
 from fixtool.lint import require_well_formed
 from fixtool.markdown import visible
-from fixtool.objects import Commit, Signature
 from fixtool.patch import Patch, patch_id
 from fixtool.progress import Progress
 from fixtool.replay import Decisions, Replay, replay
-from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository
 from fixtool.settings import Settings
 from fixtool.source import Source, Target, bring_base

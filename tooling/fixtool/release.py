@@ -30,11 +30,11 @@ from packaging.tags import sys_tags
 
 from fixtool import index
 from fixtool.errors import CannotRun, Refused
+from fixtool.git.objects import MACHINE, ZERO
+from fixtool.git.repo import Repo
 from fixtool.index import WheelFile
-from fixtool.objects import MACHINE, ZERO
 from fixtool.patch import FilePatch, unsafe_paths
 from fixtool.progress import Progress, Silence
-from fixtool.repo import Repo
 from fixtool.settings import Settings, private_folder
 
 MAX_FILES = 100_000

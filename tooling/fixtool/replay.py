@@ -17,10 +17,10 @@ from functools import cached_property
 from pathlib import Path
 
 from fixtool.errors import Refused
+from fixtool.git.objects import Merge
+from fixtool.git.repo import Repo
 from fixtool.hunks import all_of, conflicted, merged, place, same_blob, untouched
-from fixtool.objects import Merge
 from fixtool.patch import Patch, apply_on
-from fixtool.repo import Repo
 from fixtool.series import Line
 from fixtool.settings import put
 from fixtool.verdict import FAILED, FileResult, PatchResult, Verdict, read_result

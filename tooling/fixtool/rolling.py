@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fixtool.address import check_ref, check_url, is_full_sha, public_url, without_login
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.forge import Place
+from fixtool.git.names import check_ref, check_url, is_full_sha, public_url, without_login
+from fixtool.git.repo import Output, Repo
+from fixtool.git.store import Store
 from fixtool.markdown import CALLS
-from fixtool.repo import Output, Repo
-from fixtool.store import Store
 
 _COMMITS = 50
 _PAUSES = (1.0, 4.0)

@@ -9,9 +9,9 @@ from enum import StrEnum
 from fixtool import journal, patch, shelf
 from fixtool.errors import Refused
 from fixtool.export import series_text
+from fixtool.git.repo import Repo
 from fixtool.parked import Session
 from fixtool.replay import Replay
-from fixtool.repo import Repo
 from fixtool.series import (
     Line,
     PatchRepository,

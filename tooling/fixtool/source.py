@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from packaging.version import InvalidVersion, Version
 
-from fixtool.address import (
+from fixtool.errors import CannotRun, UsageError
+from fixtool.git.names import (
     check_ref,
     check_url,
     is_full_sha,
@@ -24,12 +25,11 @@ from fixtool.address import (
     public_url,
     without_login,
 )
-from fixtool.errors import CannotRun, UsageError
+from fixtool.git.repo import Repo
+from fixtool.git.store import Store
 from fixtool.progress import Progress
-from fixtool.repo import Repo
 from fixtool.series import Upstream, lock
 from fixtool.settings import Settings, private_folder
-from fixtool.store import Store
 
 if TYPE_CHECKING:
     from fixtool.release import Release

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fixtool import forwarding
-from fixtool.address import check_ref, public_url
 from fixtool.description import Description
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.forge import Place, Pull, check_repository, place
+from fixtool.git.names import check_ref, public_url
 from fixtool.github import GitHub, NotThere
 from fixtool.markdown import Marker, block, read_marker, same
 from fixtool.progress import Progress

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fixtool.repo import Repo
+from fixtool.git.repo import Repo
 
 _PLACES = (".github/pull_request_template.md", ".github/PULL_REQUEST_TEMPLATE.md",
            "docs/pull_request_template.md", "pull_request_template.md")  # fmt: skip

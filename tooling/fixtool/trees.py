@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from fixtool.errors import CannotRun, Refused
+from fixtool.git.objects import MACHINE, ZERO, Commit
+from fixtool.git.repo import Repo
 from fixtool.host.layout import blob_id, tree_id
-from fixtool.objects import MACHINE, ZERO, Commit
 from fixtool.replay import Replay, depends_on, replay
-from fixtool.repo import Repo
 from fixtool.series import Line
 from fixtool.suite import BASE, SERIES, Mutant, Suite, alone, undone
 from fixtool.verdict import FAILED, Verdict

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fixtool.errors import UsageError
-from fixtool.repo import Repo
+from fixtool.git.repo import Repo
 
 _FORMAT = "%x01%H%x00%P%x00%an%x00%aI%x00%s%x00%b%x00"
 _PULL_REQUEST = re.compile(r"\(#(\d+)\)\s*$")

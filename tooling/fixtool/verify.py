@@ -19,11 +19,11 @@ from fixtool.apply import Request as Wanted
 from fixtool.apply import choose_line, find_target
 from fixtool.errors import CannotRun, ExitCode, Refused, UsageError
 from fixtool.evidence import Matrix, Result, read_result
+from fixtool.git.repo import Repo
 from fixtool.interpreter import absolute, run
 from fixtool.lint import require_well_formed
 from fixtool.plan import Plan, Planner, write
 from fixtool.progress import Progress
-from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository, lock
 from fixtool.settings import Settings, private_folder
 from fixtool.source import bring_base

@@ -24,8 +24,8 @@ from pathlib import Path
 from packaging.version import Version
 
 from fixtool.errors import CannotRun, Refused
+from fixtool.git.repo import Repo
 from fixtool.progress import Progress
-from fixtool.repo import Repo
 
 FORMAT = 1  # of the wheels built here: a change of their bytes needs a new number
 PURE_TAG = "py3-none-any"

@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fixtool.errors import CannotRun, FixtoolError, Refused
-from fixtool.objects import MACHINE, FileChange
+from fixtool.git.objects import MACHINE, FileChange
+from fixtool.git.repo import Repo
 from fixtool.progress import Progress
-from fixtool.repo import Repo
 from fixtool.series import lock
 from fixtool.settings import put
 

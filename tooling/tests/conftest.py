@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtool.repo import Repo
+from fixtool.git.repo import Repo
 from fixtool.series import PatchRepository, Upstream, upstream_toml
 from fixtool.settings import Settings
 

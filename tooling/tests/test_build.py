@@ -21,11 +21,11 @@ from conftest import Git
 from fixtool import build, release
 from fixtool.build import BuiltWheel, Request
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.objects import MACHINE, Commit
+from fixtool.git.objects import MACHINE, Commit
+from fixtool.git.repo import Repo
+from fixtool.git.store import Store
 from fixtool.release import Release
-from fixtool.repo import Repo
 from fixtool.settings import Settings
-from fixtool.store import Store
 from test_index import ELF, REAL_CACHE, X86, Server, largest_file, make_wheel, online, server
 from test_release import NAMES, SO, make_release, real_wheel
 

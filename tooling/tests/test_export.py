@@ -10,10 +10,10 @@ from conftest import NUMBERS, Git, Team, format_patch
 from fixtool.apply import Request, apply
 from fixtool.errors import Refused, UsageError
 from fixtool.export import Change, Exported, export
+from fixtool.git.store import Store
 from fixtool.intake import Imported, author_from, read_file, read_range, take
 from fixtool.progress import Silence
 from fixtool.settings import Settings
-from fixtool.store import Store
 from fixtool.worktree import open_worktree
 
 FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")

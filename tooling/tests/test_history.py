@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from conftest import NUMBERS, Git, Team
+from fixtool.git.repo import Repo
+from fixtool.git.store import Store
 from fixtool.history import Finding, History, history, told
 from fixtool.progress import Silence
 from fixtool.replay import replay
-from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository
-from fixtool.store import Store
 from fixtool.upstream_log import first_parent
 from fixtool.verdict import Verdict
 

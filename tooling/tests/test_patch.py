@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from conftest import Git, format_patch
 from fixtool.errors import Refused
-from fixtool.objects import MACHINE, Commit, Signature
+from fixtool.git.objects import MACHINE, Commit, Signature
+from fixtool.git.repo import Repo
+from fixtool.git.store import Store
 from fixtool.patch import export, is_slug, parse, slugify, trailers, unsafe_paths
-from fixtool.repo import Repo
-from fixtool.store import Store
 
 BINARY = bytes(range(256)) * 4
 

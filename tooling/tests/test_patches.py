@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from conftest import Git
+from fixtool.git.repo import Repo
+from fixtool.git.store import Store
 from fixtool.lint import drift, lint
 from fixtool.patch import export
 from fixtool.progress import Silence
 from fixtool.replay import replay
-from fixtool.repo import Repo
 from fixtool.series import Line, PatchRepository
 from fixtool.settings import Settings
 from fixtool.source import Releases
-from fixtool.store import Store
 from fixtool.suite import probes
 from fixtool.verdict import Verdict
 from test_index import REAL_CACHE

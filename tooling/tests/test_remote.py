@@ -14,8 +14,8 @@ import pytest
 
 import githttp
 from conftest import NUMBERS, Git, Ran, Team
-from fixtool.address import public_url, without_login
 from fixtool.errors import CannotRun, ExitCode, FixtoolError, UsageError
+from fixtool.git.names import public_url, without_login
 from fixtool.progress import Silence
 from fixtool.settings import Settings
 from fixtool.source import Remote, open_source

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from conftest import Git, Team
-from fixtool.address import check_ref, check_url
 from fixtool.apply import choose_line
 from fixtool.errors import CannotRun, UsageError
+from fixtool.git.names import check_ref, check_url
+from fixtool.git.repo import Repo
 from fixtool.progress import Silence
-from fixtool.repo import Repo
 from fixtool.settings import Settings, load
 from fixtool.source import Local, Target, open_source, resolve_local, version_of
 

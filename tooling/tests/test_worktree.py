@@ -11,8 +11,8 @@ import pytest
 from conftest import NUMBERS, Git, Team
 from fixtool.apply import Applied, Request, apply
 from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.git.repo import Repo
 from fixtool.progress import Silence
-from fixtool.repo import Repo
 from fixtool.settings import Settings
 from fixtool.worktree import read_record, recover
 

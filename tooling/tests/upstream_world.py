@@ -22,9 +22,9 @@ from fixtool.apply import Request
 from fixtool.cli import app
 from fixtool.draft import Draft, draft
 from fixtool.errors import FixtoolError
+from fixtool.git.objects import Signature
 from fixtool.github import GitHub
 from fixtool.need import Need
-from fixtool.objects import Signature
 from fixtool.progress import Silence
 from fixtool.proposal import Proposal, propose
 from fixtool.series import PatchRepository

@@ -58,9 +58,9 @@ def announce(
 
     from fixtool.announce import Announcer
     from fixtool.forge import check_login, place
+    from fixtool.git.repo import Repo
     from fixtool.github import GitHub
     from fixtool.outcome import read_history, read_outcome
-    from fixtool.repo import Repo
     from fixtool.rolling import Rolling, address
     from fixtool.telling import Words, marks, notice
 

@@ -11,10 +11,10 @@ import typer
 from fixtool.errors import UsageError
 
 if TYPE_CHECKING:
+    from fixtool.git.store import Store
     from fixtool.progress import Progress
     from fixtool.series import Line, PatchRepository
     from fixtool.settings import Settings
-    from fixtool.store import Store
 
 Directory = Annotated[
     Path | None,

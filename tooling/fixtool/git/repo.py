@@ -24,10 +24,10 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # else the import itself r
 from git.cmd import Git
 from git.exc import GitCommandNotFound
 
-from fixtool.address import is_full_sha
 from fixtool.errors import SYSTEM_HINTS, CannotRun
-from fixtool.objects import MACHINE, ZERO, Commit, FileChange, Merge, parse_signature
-from fixtool.process import ENVIRONMENT, PINNED, communicate, is_foreign
+from fixtool.git.names import is_full_sha
+from fixtool.git.objects import MACHINE, ZERO, Commit, FileChange, Merge, parse_signature
+from fixtool.git.process import ENVIRONMENT, PINNED, communicate, is_foreign
 
 OLDEST_GIT = (2, 38)  # the first with `merge-tree --write-tree`
 

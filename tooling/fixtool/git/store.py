@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from fixtool.address import public_url, without_login
 from fixtool.errors import CannotRun
-from fixtool.repo import Output, Repo
+from fixtool.git.names import public_url, without_login
+from fixtool.git.repo import Output, Repo
 from fixtool.settings import put
 
 # What a user needs to reach the network: proxies, certificates, credentials, mirrors. Nothing else
