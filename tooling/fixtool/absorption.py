@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from fixtool.git.repo import Repo
-from fixtool.patch import Patch, patch_id
+from fixtool.series.patch import Patch, patch_id
 
 _TELLING = 4  # characters: shorter lines, such as `)`, are in any commit
 

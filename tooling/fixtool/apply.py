@@ -12,10 +12,10 @@ from packaging.version import Version
 
 from fixtool.errors import UsageError
 from fixtool.git.repo import Repo
-from fixtool.lint import require_well_formed
 from fixtool.progress import Progress
 from fixtool.replay import Replay, replay
-from fixtool.series import Line, PatchRepository, Upstream
+from fixtool.series.line import Line, PatchRepository, Upstream
+from fixtool.series.lint import require_well_formed
 from fixtool.settings import Settings
 from fixtool.source import Local, Source, Target, bring_base, open_source
 from fixtool.worktree import Placed, Record, place, place_into, read_record

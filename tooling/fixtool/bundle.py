@@ -23,7 +23,7 @@ from fixtool.errors import CannotRun, Refused
 from fixtool.interpreter import last_line, run
 from fixtool.plan import add_file, write
 from fixtool.progress import Progress
-from fixtool.series import lock
+from fixtool.series.line import lock
 from fixtool.settings import Settings, private_folder
 from fixtool.suite import Suite
 from fixtool.verify import Planned

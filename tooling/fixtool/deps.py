@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from fixtool.errors import Refused
 from fixtool.git.repo import Repo
-from fixtool.patch import Patch, apply_on
 from fixtool.replay import depends_on
-from fixtool.series import Line
+from fixtool.series.line import Line
+from fixtool.series.patch import Patch, apply_on
 
 
 @dataclass(frozen=True)

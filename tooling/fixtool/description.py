@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from fixtool import figures, template
 from fixtool.figures import Figures, Subject
-from fixtool.lint import Finding
 from fixtool.markdown import code, prose
 from fixtool.need import Need
 from fixtool.preflight import Preflight, fork_names, formatted
 from fixtool.preflight import text as look_at
 from fixtool.proposal import ChangedFile, Part, Proposal, prose_of
 from fixtool.replay import on_own_base, replay
-from fixtool.series import PatchRepository
+from fixtool.series.line import PatchRepository
+from fixtool.series.lint import Finding
 from fixtool.suite import SERIES, read_suite
 from fixtool.template import Tick
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fixtool import journal, need, preflight
+from fixtool import need, preflight
 from fixtool.apply import Request as Wanted
 from fixtool.apply import find_target
 from fixtool.description import Description, describe
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.git.objects import Signature
-from fixtool.lint import Finding, Level
 from fixtool.need import Need
 from fixtool.preflight import Preflight
 from fixtool.progress import Progress
 from fixtool.proposal import Proposal, Unplaceable, propose
-from fixtool.series import PatchRepository
+from fixtool.series import commit as journal
+from fixtool.series.line import PatchRepository
+from fixtool.series.lint import Finding, Level
 from fixtool.settings import Settings
 from fixtool.verify import target_python
 

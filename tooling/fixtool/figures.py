@@ -18,8 +18,8 @@ from fixtool import evidence
 from fixtool.errors import FixtoolError
 from fixtool.evidence import Result, StepResult
 from fixtool.markdown import code, table
-from fixtool.patch import Patch
-from fixtool.series import PatchRepository
+from fixtool.series.line import PatchRepository
+from fixtool.series.patch import Patch
 from fixtool.suite import BASE, alone
 
 _LARGEST = 8 << 20  # bytes

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fixtool.git.repo import Repo
 from fixtool.hunks import find, lines_of, place
-from fixtool.patch import FilePatch, Hunk, Patch
+from fixtool.series.patch import FilePatch, Hunk, Patch
 from fixtool.verdict import HunkResult, Verdict
 
 _LEAST = 3  # lines that a hunk must know of its place

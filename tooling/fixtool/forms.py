@@ -12,7 +12,7 @@ from fixtool.description import Description
 from fixtool.errors import Refused
 from fixtool.progress import Progress
 from fixtool.proposal import Proposal
-from fixtool.series import PatchRepository
+from fixtool.series.line import PatchRepository
 from fixtool.worktree import Record, place
 
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from fixtool.git.objects import MACHINE, Commit
 from fixtool.git.repo import Repo
-from fixtool.patch import Patch
 from fixtool.progress import Progress
 from fixtool.replay import depends_on, replay
-from fixtool.series import Line
+from fixtool.series.line import Line
+from fixtool.series.patch import Patch
 from fixtool.settings import put
 from fixtool.upstream_log import Step, UpstreamCommit, first_parent, landed, read_one
 from fixtool.verdict import Verdict

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fixtool.git.repo import Repo
-from fixtool.patch import FilePatch, Hunk
+from fixtool.series.patch import FilePatch, Hunk
 from fixtool.verdict import FileResult, HunkResult, Verdict
 
 

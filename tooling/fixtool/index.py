@@ -34,7 +34,7 @@ from packaging.version import InvalidVersion, Version
 
 from fixtool.errors import CannotRun, UsageError
 from fixtool.progress import Progress, Silence, Task
-from fixtool.series import lock
+from fixtool.series.line import lock
 
 if TYPE_CHECKING:
     import requests

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fixtool.errors import Refused, UsageError
-from fixtool.patch import is_slug
 from fixtool.progress import Progress
-from fixtool.series import Line, Upstream, read_line, rewrite, upstream_toml
+from fixtool.series.line import Line, Upstream, read_line, rewrite, upstream_toml
+from fixtool.series.patch import is_slug
 from fixtool.settings import load
 from fixtool.source import open_source, version_of
 

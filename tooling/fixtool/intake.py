@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from email.utils import parseaddr
 from pathlib import Path
 
-from fixtool import patch as patches
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.export import Change, free_slug, series_text
 from fixtool.git.objects import Signature
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
-from fixtool.patch import Patch, read_diff, slugify, unsafe_paths
-from fixtool.series import Line, PatchRepository, rewrite, writing
+from fixtool.series import patch as patches
+from fixtool.series.line import Line, PatchRepository, rewrite, writing
+from fixtool.series.patch import Patch, read_diff, slugify, unsafe_paths
 from fixtool.source import resolve_local
 
 _MBOX = re.compile(rb"^From [0-9a-f]{40} ", re.MULTILINE)

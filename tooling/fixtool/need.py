@@ -9,7 +9,7 @@ from fixtool.errors import CannotRun
 from fixtool.evidence import read_result
 from fixtool.plan import Planner, write
 from fixtool.progress import Progress
-from fixtool.series import Line, PatchRepository, lock
+from fixtool.series.line import Line, PatchRepository, lock
 from fixtool.settings import Settings, private_folder
 from fixtool.source import Source, Target, bring_base
 from fixtool.suite import BASE, SERIES, probes, read_suite

@@ -17,7 +17,7 @@ from fixtool.documents import Failure, Rebase, Rebased
 from fixtool.errors import Refused
 from fixtool.git.names import is_full_sha
 from fixtool.needs import Need, Report, needs
-from fixtool.patch import is_slug
+from fixtool.series.patch import is_slug
 
 _LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 

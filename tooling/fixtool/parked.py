@@ -17,7 +17,7 @@ from pathlib import Path
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
-from fixtool.series import Line, PatchRepository
+from fixtool.series.line import Line, PatchRepository
 from fixtool.settings import Settings, private_folder, put
 from fixtool.worktree import free, remove
 

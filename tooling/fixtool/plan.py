@@ -19,7 +19,7 @@ from fixtool.errors import Refused
 from fixtool.git.repo import Repo
 from fixtool.host.run import SCHEMA
 from fixtool.progress import Progress
-from fixtool.series import Line
+from fixtool.series.line import Line
 from fixtool.suite import BASE, PROBE_TIMEOUT, SERIES, Check, Mutant, Probe, Suite, alone, undone
 from fixtool.trees import NoTree, Tree, Trees, touched
 

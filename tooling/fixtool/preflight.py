@@ -25,12 +25,12 @@ from fixtool import hooks
 from fixtool.git.repo import Repo
 from fixtool.hooks import Hook
 from fixtool.interpreter import absolute, last_line
-from fixtool.lint import Finding, Level
 from fixtool.markdown import CALLS
-from fixtool.patch import Patch
 from fixtool.progress import Progress
 from fixtool.proposal import Part, Proposal, is_placeholder
-from fixtool.series import PatchRepository
+from fixtool.series.line import PatchRepository
+from fixtool.series.lint import Finding, Level
+from fixtool.series.patch import Patch
 from fixtool.settings import Settings, private_folder, put
 
 _FORMAT = 1

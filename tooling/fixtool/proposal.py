@@ -18,12 +18,12 @@ from fixtool.errors import ExitCode, FixtoolError, Refused, UsageError
 from fixtool.git.objects import Commit, Signature
 from fixtool.git.repo import Repo
 from fixtool.history import Interval, history
-from fixtool.lint import require_well_formed
 from fixtool.markdown import visible
-from fixtool.patch import Patch, patch_id
 from fixtool.progress import Progress
 from fixtool.replay import Decisions, Replay, replay
-from fixtool.series import Line, PatchRepository
+from fixtool.series.line import Line, PatchRepository
+from fixtool.series.lint import require_well_formed
+from fixtool.series.patch import Patch, patch_id
 from fixtool.settings import Settings
 from fixtool.source import Source, Target, bring_base
 from fixtool.upstream_log import UpstreamCommit

@@ -10,20 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from fixtool import absorption, journal, parked, patch, shelf
+from fixtool import absorption, parked
 from fixtool.apply import Request as Wanted
 from fixtool.apply import find_target
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.follow import Followed, follow
 from fixtool.history import History, Interval, history
-from fixtool.lint import require_well_formed
 from fixtool.parked import Session
 from fixtool.progress import Progress
 from fixtool.replay import Decisions, Replay, on_own_base, replay
-from fixtool.series import Entry, Line, PatchRepository
+from fixtool.series import commit as journal
+from fixtool.series import patch, shelf
+from fixtool.series.line import Entry, Line, PatchRepository
+from fixtool.series.lint import require_well_formed
+from fixtool.series.shelf import Shelved
 from fixtool.settings import Settings
 from fixtool.settle import Action, Outcome, Rebased, exported, settle
-from fixtool.shelf import Shelved
 from fixtool.source import Local, Source, Target, bring_base
 from fixtool.verdict import FAILED, PatchResult, Verdict
 

@@ -33,8 +33,8 @@ from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import MACHINE, ZERO
 from fixtool.git.repo import Repo
 from fixtool.index import WheelFile
-from fixtool.patch import FilePatch, unsafe_paths
 from fixtool.progress import Progress, Silence
+from fixtool.series.patch import FilePatch, unsafe_paths
 from fixtool.settings import Settings, private_folder
 
 MAX_FILES = 100_000

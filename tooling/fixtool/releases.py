@@ -11,7 +11,7 @@ from fixtool import index
 from fixtool.errors import UsageError
 from fixtool.progress import Progress
 from fixtool.replay import replay
-from fixtool.series import Line
+from fixtool.series.line import Line
 from fixtool.settings import Settings
 from fixtool.source import Releases, Source, bring_base
 from fixtool.verdict import Verdict

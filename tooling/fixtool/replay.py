@@ -20,8 +20,8 @@ from fixtool.errors import Refused
 from fixtool.git.objects import Merge
 from fixtool.git.repo import Repo
 from fixtool.hunks import all_of, conflicted, merged, place, same_blob, untouched
-from fixtool.patch import Patch, apply_on
-from fixtool.series import Line
+from fixtool.series.line import Line
+from fixtool.series.patch import Patch, apply_on
 from fixtool.settings import put
 from fixtool.verdict import FAILED, FileResult, PatchResult, Verdict, read_result
 

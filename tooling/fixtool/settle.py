@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from fixtool import journal, patch, shelf
 from fixtool.errors import Refused
 from fixtool.export import series_text
 from fixtool.git.repo import Repo
 from fixtool.parked import Session
 from fixtool.replay import Replay
-from fixtool.series import (
+from fixtool.series import commit as journal
+from fixtool.series import patch, shelf
+from fixtool.series.line import (
     Line,
     PatchRepository,
     Upstream,
     moved_toml,
     writing,
 )
-from fixtool.shelf import Shelved
+from fixtool.series.shelf import Shelved
 from fixtool.source import Target
 from fixtool.upstream_log import UpstreamCommit
 from fixtool.verdict import PatchResult

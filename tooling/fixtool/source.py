@@ -28,7 +28,7 @@ from fixtool.git.names import (
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.progress import Progress
-from fixtool.series import Upstream, lock
+from fixtool.series.line import Upstream, lock
 from fixtool.settings import Settings, private_folder
 
 if TYPE_CHECKING:

@@ -7,15 +7,15 @@ import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from fixtool import forwarding
 from fixtool.errors import CannotRun, FixtoolError
 from fixtool.forge import Review
 from fixtool.history import forwarded
-from fixtool.patch import Patch
 from fixtool.progress import Progress
 from fixtool.proposal import runs_of
 from fixtool.replay import replay
-from fixtool.series import Line, PatchRepository
+from fixtool.series import trailers as forwarding
+from fixtool.series.line import Line, PatchRepository
+from fixtool.series.patch import Patch
 from fixtool.settings import Settings
 from fixtool.source import bring_base, open_source
 from fixtool.upstream_log import UpstreamCommit

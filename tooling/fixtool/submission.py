@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fixtool import forwarding
 from fixtool.description import Description
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.forge import Place, Pull, check_repository, place
@@ -22,7 +21,8 @@ from fixtool.markdown import Marker, block, read_marker, same
 from fixtool.progress import Progress
 from fixtool.proposal import Proposal
 from fixtool.rolling import Heads, Rolling
-from fixtool.series import Line, PatchRepository, lock
+from fixtool.series import trailers as forwarding
+from fixtool.series.line import Line, PatchRepository, lock
 from fixtool.settings import Settings, private_folder, put
 
 _KIND = "upstream"

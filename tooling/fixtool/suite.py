@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fixtool.errors import Refused
-from fixtool.series import Line, PatchRepository
+from fixtool.series.line import Line, PatchRepository
 
 BASE, SERIES = "base", "series"
 PROBE_TIMEOUT = 300

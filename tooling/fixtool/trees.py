@@ -15,7 +15,7 @@ from fixtool.git.objects import MACHINE, ZERO, Commit
 from fixtool.git.repo import Repo
 from fixtool.host.layout import blob_id, tree_id
 from fixtool.replay import Replay, depends_on, replay
-from fixtool.series import Line
+from fixtool.series.line import Line
 from fixtool.suite import BASE, SERIES, Mutant, Suite, alone, undone
 from fixtool.verdict import FAILED, Verdict
 

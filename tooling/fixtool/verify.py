@@ -21,10 +21,10 @@ from fixtool.errors import CannotRun, ExitCode, Refused, UsageError
 from fixtool.evidence import Matrix, Result, read_result
 from fixtool.git.repo import Repo
 from fixtool.interpreter import absolute, run
-from fixtool.lint import require_well_formed
 from fixtool.plan import Plan, Planner, write
 from fixtool.progress import Progress
-from fixtool.series import Line, PatchRepository, lock
+from fixtool.series.line import Line, PatchRepository, lock
+from fixtool.series.lint import require_well_formed
 from fixtool.settings import Settings, private_folder
 from fixtool.source import bring_base
 from fixtool.suite import Suite, probes, read_suite

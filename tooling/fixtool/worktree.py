@@ -21,7 +21,7 @@ from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.git.objects import MACHINE, FileChange
 from fixtool.git.repo import Repo
 from fixtool.progress import Progress
-from fixtool.series import lock
+from fixtool.series.line import lock
 from fixtool.settings import put
 
 _RECORD = "fixtool.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fixtool.git.repo import Repo
-from fixtool.series import PatchRepository, Upstream, upstream_toml
+from fixtool.series.line import PatchRepository, Upstream, upstream_toml
 from fixtool.settings import Settings
 
 DATE = "2026-01-02T03:04:05+0100"
@@ -136,7 +136,7 @@ def upstream(make_git: Callable[[str], Git]) -> Git:
 
 
 def format_patch(git: Git, commit: str = "HEAD") -> bytes:
-    from fixtool.patch import export
+    from fixtool.series.patch import export
 
     return export(git.repo, git("rev-parse", commit))
 

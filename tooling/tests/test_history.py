@@ -15,7 +15,7 @@ from fixtool.git.store import Store
 from fixtool.history import Finding, History, history, told
 from fixtool.progress import Silence
 from fixtool.replay import replay
-from fixtool.series import Line, PatchRepository
+from fixtool.series.line import Line, PatchRepository
 from fixtool.upstream_log import first_parent
 from fixtool.verdict import Verdict
 

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import NUMBERS, Team
 from fixtool.errors import Refused
-from fixtool.lint import Level, drift, errors_in, lint
+from fixtool.series.lint import Level, drift, errors_in, lint
 
 FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
 

@@ -16,7 +16,7 @@ from fixtool.errors import Refused
 from fixtool.git.objects import MACHINE, Commit, Signature
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
-from fixtool.patch import export, is_slug, parse, slugify, trailers, unsafe_paths
+from fixtool.series.patch import export, is_slug, parse, slugify, trailers, unsafe_paths
 
 BINARY = bytes(range(256)) * 4
 

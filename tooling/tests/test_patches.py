@@ -15,11 +15,11 @@ import pytest
 from conftest import Git
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
-from fixtool.lint import drift, lint
-from fixtool.patch import export
 from fixtool.progress import Silence
 from fixtool.replay import replay
-from fixtool.series import Line, PatchRepository
+from fixtool.series.line import Line, PatchRepository
+from fixtool.series.lint import drift, lint
+from fixtool.series.patch import export
 from fixtool.settings import Settings
 from fixtool.source import Releases
 from fixtool.suite import probes

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import NUMBERS, Git, Team
 from fixtool.replay import Replay, replay
-from fixtool.series import PatchRepository
+from fixtool.series.line import PatchRepository
 from fixtool.verdict import Verdict
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Team
 from fixtool.errors import CannotRun, Refused
-from fixtool.series import PatchRepository, lock, read_line, repair, rewrite
+from fixtool.series.line import PatchRepository, lock, read_line, repair, rewrite
 
 
 def test_comments_and_blank_lines_are_no_entries(team: Team) -> None:
@@ -101,7 +101,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fixtool.series._write_durably", full)
+    monkeypatch.setattr("fixtool.series.line._write_durably", full)
     with pytest.raises(OSError, match="No space"):
         rewrite(folder, {"a": b"new", "b": b"new"})
     assert {one.name: one.read_bytes() for one in folder.iterdir()} == {"a": b"old"}
@@ -111,7 +111,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     code = (
-        "import sys; from pathlib import Path; from fixtool.series import lock\n"
+        "import sys; from pathlib import Path; from fixtool.series.line import lock\n"
         f"with lock(Path({str(path)!r}), 'x'): print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(

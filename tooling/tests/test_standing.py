@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from conftest import Ran
-from fixtool import forwarding
 from fixtool.errors import FixtoolError
-from fixtool.patch import parse
+from fixtool.series import trailers as forwarding
+from fixtool.series.patch import parse
 from fixtool.standing import _days
 from test_cli import document
 from upstream_world import FIVE, MORE, Sea, call, calm, line

@@ -17,8 +17,9 @@ import pytest
 import typer
 
 import githttp
-from fixtool import forwarding, github, rolling
+from fixtool import github, rolling
 from fixtool.markdown import read_marker
+from fixtool.series import trailers as forwarding
 from githubapi import TOKEN
 from test_cli import document
 from upstream_world import Sea, call, calm

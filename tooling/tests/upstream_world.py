@@ -27,7 +27,7 @@ from fixtool.github import GitHub
 from fixtool.need import Need
 from fixtool.progress import Silence
 from fixtool.proposal import Proposal, propose
-from fixtool.series import PatchRepository
+from fixtool.series.line import PatchRepository
 from fixtool.settings import Settings, load
 from githubapi import TOKEN, Api
 

@@ -14,7 +14,7 @@ from fixtool.errors import ExitCode, FixtoolError
 if TYPE_CHECKING:
     from fixtool.announce import Announcement
     from fixtool.forge import Place
-    from fixtool.series import PatchRepository
+    from fixtool.series.line import PatchRepository
     from fixtool.telling import Words
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fixtool.history import History
     from fixtool.progress import Progress
     from fixtool.releases import ReleaseMatrix
-    from fixtool.series import Line, PatchRepository
+    from fixtool.series.line import Line, PatchRepository
     from fixtool.settings import Settings
 
 

@@ -31,9 +31,9 @@ def lint(
 
     Example: fixtool lint --drift --source pypi --line v0.5.23
     """
-    from fixtool.lint import Finding, Level
-    from fixtool.lint import drift as check_drift
-    from fixtool.lint import lint as check
+    from fixtool.series.lint import Finding, Level
+    from fixtool.series.lint import drift as check_drift
+    from fixtool.series.lint import lint as check
     from fixtool.source import bring_base, open_source
 
     repository, settings = options.start(ctx, directory)

@@ -11,7 +11,7 @@ from fixtool.commands import options
 from fixtool.errors import ExitCode
 
 if TYPE_CHECKING:
-    from fixtool.patch import Patch
+    from fixtool.series.patch import Patch
 
 
 def list_(

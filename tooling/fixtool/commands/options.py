@@ -13,7 +13,7 @@ from fixtool.errors import UsageError
 if TYPE_CHECKING:
     from fixtool.git.store import Store
     from fixtool.progress import Progress
-    from fixtool.series import Line, PatchRepository
+    from fixtool.series.line import Line, PatchRepository
     from fixtool.settings import Settings
 
 Directory = Annotated[
@@ -47,7 +47,7 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more: files,
 
 def start(ctx: typer.Context, directory: Path | None) -> tuple[PatchRepository, Settings]:
     """The patch repository at hand and its settings."""
-    from fixtool.series import PatchRepository
+    from fixtool.series.line import PatchRepository
     from fixtool.settings import load
 
     here = directory or ctx.obj or Path.cwd()

@@ -13,7 +13,7 @@ from fixtool.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from fixtool.rebase import Ask
-    from fixtool.series import PatchRepository
+    from fixtool.series.line import PatchRepository
     from fixtool.settings import Settings
     from fixtool.settle import Outcome, Rebased
 
@@ -111,7 +111,7 @@ def _ask(
     quiet: bool,
 ) -> Ask:  # fmt: skip
     """Asks a line's probes on a commit, in the target's Python."""
-    from fixtool.series import Line
+    from fixtool.series.line import Line
     from fixtool.source import Target
     from fixtool.suite import BASE
     from fixtool.verify import ASK, Request, Where, verify

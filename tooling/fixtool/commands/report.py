@@ -20,7 +20,7 @@ from fixtool.errors import ExitCode, Refused, UsageError
 if TYPE_CHECKING:
     from fixtool.documents import Failure, History, Rebase
     from fixtool.needs import Kept, Plot
-    from fixtool.series import Line, PatchRepository
+    from fixtool.series.line import Line, PatchRepository
     from fixtool.settings import Settings
 
 _PNG = b"\x89PNG\r\n\x1a\n"

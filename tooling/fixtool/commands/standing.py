@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fixtool.forge import Review
     from fixtool.github import GitHub
     from fixtool.progress import Progress
-    from fixtool.series import Line, PatchRepository
+    from fixtool.series.line import Line, PatchRepository
     from fixtool.settings import Settings
     from fixtool.standing import Ask, Standing
 

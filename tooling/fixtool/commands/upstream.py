@@ -17,7 +17,7 @@ from fixtool.errors import ExitCode, Refused, UsageError
 if TYPE_CHECKING:
     from fixtool.draft import Draft
     from fixtool.progress import Progress
-    from fixtool.series import PatchRepository
+    from fixtool.series.line import PatchRepository
     from fixtool.settings import Settings
     from fixtool.submission import Destination, Sent
 

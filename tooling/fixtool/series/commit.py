@@ -17,7 +17,7 @@ from pathlib import Path
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.git.objects import Commit, Signature, parse_signature
 from fixtool.git.repo import Repo
-from fixtool.series import rewrite
+from fixtool.series.line import rewrite
 from fixtool.worktree import free
 
 _NOTE = "fixtool.pending.json"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from fixtool.errors import Refused
-from fixtool.patch import Patch, is_slug, parse
+from fixtool.series.patch import Patch, is_slug, parse
 from fixtool.verdict import Verdict
 
 FILE = "shelf.toml"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from fixtool import journal
 from fixtool.errors import Refused
-from fixtool.patch import Patch, parse
-from fixtool.series import Line, PatchRepository, writing
+from fixtool.series import commit as journal
+from fixtool.series.line import Line, PatchRepository, writing
+from fixtool.series.patch import Patch, parse
 
 _PULL = re.compile(r"https?://[^/\s]+/([^/\s]+/[^/\s]+)/pull/(\d+)/?")
 

@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.patch import Patch, is_slug, parse
+from fixtool.series.patch import Patch, is_slug, parse
 
 _SUFFIX = ".patch"
 _LINES = "[!.]*/series"  # a folder with a dot is a line that is being written

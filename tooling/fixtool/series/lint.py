@@ -9,9 +9,9 @@ from enum import StrEnum
 
 from fixtool.errors import FixtoolError, Refused
 from fixtool.git.repo import Repo
-from fixtool.patch import Patch, apply_on, export, unsafe_paths
 from fixtool.replay import depends_on
-from fixtool.series import Line
+from fixtool.series.line import Line
+from fixtool.series.patch import Patch, apply_on, export, unsafe_paths
 
 _WANTED = ("Origin", "Forwarded", "Drop-When", "Signed-off-by")
 _LONGEST_LINE = 10_000  # bytes

@@ -1,0 +1,1 @@
+"""Patch files, the lines that order them, and the checks and commits of a patch repository."""
