@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fixtool.errors import FixtoolError, Refused
-from fixtool.forge import Issue, Pull
-from fixtool.github import GitHub
+from fixtool.github.client import GitHub
+from fixtool.github.model import Issue, Pull
+from fixtool.github.push import Rolling
 from fixtool.markdown import Marker, read_marker, same
 from fixtool.outcome import Outcome
-from fixtool.rolling import Rolling
 from fixtool.telling import Words
 
 _PULL, _ISSUE, _COMMENT = "rebase-pull", "rebase-issue", "rebase-comment"

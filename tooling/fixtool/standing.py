@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from fixtool.errors import CannotRun, FixtoolError
-from fixtool.forge import Review
+from fixtool.github.model import Review
 from fixtool.history import forwarded
 from fixtool.progress import Progress
 from fixtool.proposal import runs_of

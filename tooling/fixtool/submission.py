@@ -14,13 +14,13 @@ from typing import Any
 
 from fixtool.description import Description
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.forge import Place, Pull, check_repository, place
 from fixtool.git.names import check_ref, public_url
-from fixtool.github import GitHub, NotThere
+from fixtool.github.client import GitHub, NotThere
+from fixtool.github.model import Place, Pull, check_repository, place
+from fixtool.github.push import Heads, Rolling
 from fixtool.markdown import Marker, block, read_marker, same
 from fixtool.progress import Progress
 from fixtool.proposal import Proposal
-from fixtool.rolling import Heads, Rolling
 from fixtool.series import trailers as forwarding
 from fixtool.series.line import Line, PatchRepository, lock
 from fixtool.settings import Settings, private_folder, put

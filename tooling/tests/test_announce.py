@@ -14,14 +14,15 @@ import jsonschema
 import pytest
 
 from conftest import Git, Ran
-from fixtool import markdown, rolling
+from fixtool import markdown
 from fixtool.announce import Announcement, Announcer
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
-from fixtool.forge import place
-from fixtool.github import GitHub
+from fixtool.github import push as rolling
+from fixtool.github.client import GitHub
+from fixtool.github.model import place
+from fixtool.github.push import Rolling
 from fixtool.markdown import Marker, block, body, code, read_marker
 from fixtool.outcome import read_history, read_outcome
-from fixtool.rolling import Rolling
 from fixtool.telling import Words, marks
 from githubapi import TOKEN
 from nightly_world import (

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import githubapi
-from fixtool import github
 from fixtool.errors import CannotRun, UsageError
-from fixtool.forge import Issue, place
-from fixtool.github import GitHub, Invalid, NotThere
+from fixtool.github import client as github
+from fixtool.github.client import GitHub, Invalid, NotThere
+from fixtool.github.model import Issue, place
 from githubapi import TOKEN, Api
 
 
@@ -81,7 +81,7 @@ def test_the_token_is_not_shown_and_goes_to_its_own_server() -> None:
 
 
 def test_it_says_what_to_install() -> None:
-    code = "import sys; sys.modules['github'] = None\nimport fixtool.github"
+    code = "import sys; sys.modules['github'] = None\nimport fixtool.github.client"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "CannotRun: GitHub's API needs PyGithub" in ran.stderr
 

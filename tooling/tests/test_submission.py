@@ -17,7 +17,8 @@ import pytest
 import typer
 
 import githttp
-from fixtool import github, rolling
+from fixtool.github import client as github
+from fixtool.github import push as rolling
 from fixtool.markdown import read_marker
 from fixtool.series import trailers as forwarding
 from githubapi import TOKEN

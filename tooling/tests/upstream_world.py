@@ -17,13 +17,14 @@ from typer.testing import CliRunner
 import githttp
 import githubapi
 from conftest import NUMBERS, Git, Ran, format_patch
-from fixtool import need, rolling
+from fixtool import need
 from fixtool.apply import Request
 from fixtool.cli import app
 from fixtool.draft import Draft, draft
 from fixtool.errors import FixtoolError
 from fixtool.git.objects import Signature
-from fixtool.github import GitHub
+from fixtool.github import push as rolling
+from fixtool.github.client import GitHub
 from fixtool.need import Need
 from fixtool.progress import Silence
 from fixtool.proposal import Proposal, propose

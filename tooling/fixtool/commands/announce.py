@@ -13,7 +13,7 @@ from fixtool.errors import ExitCode, FixtoolError
 
 if TYPE_CHECKING:
     from fixtool.announce import Announcement
-    from fixtool.forge import Place
+    from fixtool.github.model import Place
     from fixtool.series.line import PatchRepository
     from fixtool.telling import Words
 
@@ -57,11 +57,11 @@ def announce(
     import os
 
     from fixtool.announce import Announcer
-    from fixtool.forge import check_login, place
     from fixtool.git.repo import Repo
-    from fixtool.github import GitHub
+    from fixtool.github.client import GitHub
+    from fixtool.github.model import check_login, place
+    from fixtool.github.push import Rolling, address
     from fixtool.outcome import read_history, read_outcome
-    from fixtool.rolling import Rolling, address
     from fixtool.telling import Words, marks, notice
 
     repository, _ = options.start(ctx, directory)

@@ -14,8 +14,8 @@ from fixtool.errors import ExitCode, FixtoolError, UsageError
 from fixtool.verdict import Verdict
 
 if TYPE_CHECKING:
-    from fixtool.forge import Review
-    from fixtool.github import GitHub
+    from fixtool.github.client import GitHub
+    from fixtool.github.model import Review
     from fixtool.progress import Progress
     from fixtool.series.line import Line, PatchRepository
     from fixtool.settings import Settings
@@ -61,7 +61,7 @@ def _asker(settings: Settings) -> Ask:
 
     def ask(line: Line, repository: str, number: int) -> Review:
         # Here, since a series without a pull request is told of without PyGithub as well.
-        from fixtool.github import GitHub, NotThere
+        from fixtool.github.client import GitHub, NotThere
         from fixtool.submission import upstream_place
 
         url = settings.url or line.upstream.url

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.forge import Place
 from fixtool.git.names import check_ref, check_url, is_full_sha, public_url, without_login
 from fixtool.git.repo import Output, Repo
 from fixtool.git.store import Store
+from fixtool.github.model import Place
 from fixtool.markdown import CALLS
 
 _COMMITS = 50

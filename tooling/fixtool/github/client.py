@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from fixtool.errors import CannotRun
-from fixtool.forge import Issue, Place, Pull, Repository, Review, check_login
+from fixtool.github.model import Issue, Place, Pull, Repository, Review, check_login
 
 try:
     from github import Auth, BadAttributeException, Github, GithubException
