@@ -17,7 +17,7 @@ from fixtool.replay import Replay, replay
 from fixtool.series.line import Line, PatchRepository, Upstream
 from fixtool.series.lint import require_well_formed
 from fixtool.settings import Settings
-from fixtool.source import Local, Source, Target, bring_base, open_source
+from fixtool.sources.source import Local, Source, Target, bring_base, open_source
 from fixtool.worktree import Placed, Record, place, place_into, read_record
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from fixtool import index
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.repo import Repo
 from fixtool.interpreter import absolute, last_line, run
@@ -28,8 +27,16 @@ from fixtool.interpreter import install as install
 from fixtool.interpreter import interpreter_tags as interpreter_tags
 from fixtool.progress import Progress, Silence
 from fixtool.project import plan_from_tree
-from fixtool.release import Release, is_native, open_wheel, safe_members, wheel_for, wheel_path
 from fixtool.settings import Settings, private_folder
+from fixtool.sources import index
+from fixtool.sources.release import (
+    Release,
+    is_native,
+    open_wheel,
+    safe_members,
+    wheel_for,
+    wheel_path,
+)
 from fixtool.wheel import (
     FORMAT,
     PURE_TAG,

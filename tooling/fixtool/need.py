@@ -11,7 +11,7 @@ from fixtool.plan import Planner, write
 from fixtool.progress import Progress
 from fixtool.series.line import Line, PatchRepository, lock
 from fixtool.settings import Settings, private_folder
-from fixtool.source import Source, Target, bring_base
+from fixtool.sources.source import Source, Target, bring_base
 from fixtool.suite import BASE, SERIES, probes, read_suite
 from fixtool.trees import Trees
 from fixtool.verify import Where, run_plan, scratch

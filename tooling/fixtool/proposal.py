@@ -25,7 +25,7 @@ from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import require_well_formed
 from fixtool.series.patch import Patch, patch_id
 from fixtool.settings import Settings
-from fixtool.source import Source, Target, bring_base
+from fixtool.sources.source import Source, Target, bring_base
 from fixtool.upstream_log import UpstreamCommit
 from fixtool.verdict import FAILED, Verdict
 

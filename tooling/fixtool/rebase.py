@@ -26,7 +26,7 @@ from fixtool.series.lint import require_well_formed
 from fixtool.series.shelf import Shelved
 from fixtool.settings import Settings
 from fixtool.settle import Action, Outcome, Rebased, exported, settle
-from fixtool.source import Local, Source, Target, bring_base
+from fixtool.sources.source import Local, Source, Target, bring_base
 from fixtool.verdict import FAILED, PatchResult, Verdict
 
 

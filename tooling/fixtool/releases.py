@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from fixtool import index
 from fixtool.errors import UsageError
 from fixtool.progress import Progress
 from fixtool.replay import replay
 from fixtool.series.line import Line
 from fixtool.settings import Settings
-from fixtool.source import Releases, Source, bring_base
+from fixtool.sources import index
+from fixtool.sources.source import Releases, Source, bring_base
 from fixtool.verdict import Verdict
 
 

@@ -21,7 +21,7 @@ from fixtool.series.line import (
     writing,
 )
 from fixtool.series.shelf import Shelved
-from fixtool.source import Target
+from fixtool.sources.source import Target
 from fixtool.upstream_log import UpstreamCommit
 from fixtool.verdict import PatchResult
 

@@ -17,7 +17,7 @@ from fixtool.series import trailers as forwarding
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.patch import Patch
 from fixtool.settings import Settings
-from fixtool.source import bring_base, open_source
+from fixtool.sources.source import bring_base, open_source
 from fixtool.upstream_log import UpstreamCommit
 from fixtool.verdict import Verdict
 

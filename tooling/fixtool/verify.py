@@ -26,7 +26,7 @@ from fixtool.progress import Progress
 from fixtool.series.line import Line, PatchRepository, lock
 from fixtool.series.lint import require_well_formed
 from fixtool.settings import Settings, private_folder
-from fixtool.source import bring_base
+from fixtool.sources.source import bring_base
 from fixtool.suite import Suite, probes, read_suite
 from fixtool.trees import Trees
 

@@ -18,14 +18,15 @@ import pytest
 from packaging.tags import sys_tags
 
 from conftest import Git
-from fixtool import build, release
+from fixtool import build
 from fixtool.build import BuiltWheel, Request
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.objects import MACHINE, Commit
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
-from fixtool.release import Release
 from fixtool.settings import Settings
+from fixtool.sources import release
+from fixtool.sources.release import Release
 from test_index import ELF, REAL_CACHE, X86, Server, largest_file, make_wheel, online, server
 from test_release import NAMES, SO, make_release, real_wheel
 

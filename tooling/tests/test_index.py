@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtool import index
 from fixtool.errors import CannotRun, UsageError
-from fixtool.index import PipConfig, WheelFile
+from fixtool.sources import index
+from fixtool.sources.index import PipConfig, WheelFile
 
 REAL_HOME = os.environ.get("HOME", "")  # conftest gives every test an empty one
 REAL_CACHE = Path(
@@ -544,7 +544,7 @@ def test_a_file_that_the_index_lists_and_does_not_have(
 
 
 def test_importing_is_cheap() -> None:
-    code = "import fixtool.index, fixtool.release, fixtool.build, sys; print(*sys.modules)"
+    code = "import fixtool.sources.index, fixtool.sources.release, fixtool.build, sys; print(*sys.modules)"
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

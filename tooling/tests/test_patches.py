@@ -21,7 +21,7 @@ from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import drift, lint
 from fixtool.series.patch import export
 from fixtool.settings import Settings
-from fixtool.source import Releases
+from fixtool.sources.source import Releases
 from fixtool.suite import probes
 from fixtool.verdict import Verdict
 from test_index import REAL_CACHE

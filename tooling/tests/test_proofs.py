@@ -19,7 +19,7 @@ import pytest
 from conftest import Ran
 from fixtool.progress import Silence
 from fixtool.settings import Settings
-from fixtool.source import Releases
+from fixtool.sources.source import Releases
 from test_cli import document
 from test_index import REAL_CACHE
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from fixtool import index, release
 from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import MACHINE
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
-from fixtool.release import Native
 from fixtool.settings import Settings
+from fixtool.sources import index, release
+from fixtool.sources.release import Native
 from test_index import ARM, ELF, GPU_ELF, REAL_CACHE, X86, Server, make_wheel, online, server
 
 __all__ = ["online", "server"]  # fixtures

@@ -18,7 +18,7 @@ from fixtool.errors import CannotRun, ExitCode, FixtoolError, UsageError
 from fixtool.git.names import public_url, without_login
 from fixtool.progress import Silence
 from fixtool.settings import Settings
-from fixtool.source import Remote, open_source
+from fixtool.sources.source import Remote, open_source
 
 FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
 FEW = 20_000  # bytes: no file of the small upstream needs more

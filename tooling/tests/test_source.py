@@ -13,7 +13,7 @@ from fixtool.git.names import check_ref, check_url
 from fixtool.git.repo import Repo
 from fixtool.progress import Silence
 from fixtool.settings import Settings, load
-from fixtool.source import Local, Target, open_source, resolve_local, version_of
+from fixtool.sources.source import Local, Target, open_source, resolve_local, version_of
 
 
 @pytest.mark.parametrize(

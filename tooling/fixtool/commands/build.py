@@ -68,8 +68,8 @@ def build_worktree(
     """Build HEAD of a work tree that `apply` made. Raises Refused where it is not clean: the wheel
     would silently lack what is not committed."""
     from fixtool import build as core
-    from fixtool.release import own_tags, recorded
-    from fixtool.source import Releases
+    from fixtool.sources.release import own_tags, recorded
+    from fixtool.sources.source import Releases
     from fixtool.worktree import open_worktree, require_clean
 
     if editable and python is None:

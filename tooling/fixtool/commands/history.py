@@ -84,7 +84,7 @@ def look(
     """The history of ``line``, from a source that has upstream's commits."""
     from fixtool.apply import Request, find_target
     from fixtool.history import history as run
-    from fixtool.source import bring_base
+    from fixtool.sources.source import bring_base
 
     if (source or settings.source) == "pypi" or line.upstream.release:
         raise UsageError(
@@ -109,7 +109,7 @@ def _matrix(
     settings: Settings, line: Line, source: str | None, span: str, progress: Progress
 ) -> ReleaseMatrix:
     from fixtool.releases import matrix
-    from fixtool.source import open_source
+    from fixtool.sources.source import open_source
 
     name = source or settings.source
     return matrix(

@@ -48,7 +48,7 @@ def import_(
     """
     from fixtool.git.repo import Repo
     from fixtool.intake import author_from, read_file, read_range, take
-    from fixtool.source import bring_base, open_source
+    from fixtool.sources.source import bring_base, open_source
 
     repository, settings = options.start(ctx, directory)
     progress = report.progress(quiet=json)

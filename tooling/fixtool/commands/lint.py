@@ -34,7 +34,7 @@ def lint(
     from fixtool.series.lint import Finding, Level
     from fixtool.series.lint import drift as check_drift
     from fixtool.series.lint import lint as check
-    from fixtool.source import bring_base, open_source
+    from fixtool.sources.source import bring_base, open_source
 
     repository, settings = options.start(ctx, directory)
     progress = report.progress(quiet=json)

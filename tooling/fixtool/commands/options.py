@@ -72,7 +72,7 @@ def open_base(
     progress: Progress,
 ) -> Place:
     """Where the base of ``line`` and the files that its series touches can be read."""
-    from fixtool.source import bring_base, open_source
+    from fixtool.sources.source import bring_base, open_source
 
     upstream = line.upstream
     name = source or ("pypi" if upstream.release else settings.source)

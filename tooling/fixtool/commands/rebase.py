@@ -112,7 +112,7 @@ def _ask(
 ) -> Ask:  # fmt: skip
     """Asks a line's probes on a commit, in the target's Python."""
     from fixtool.series.line import Line
-    from fixtool.source import Target
+    from fixtool.sources.source import Target
     from fixtool.suite import BASE
     from fixtool.verify import ASK, Request, Where, verify
 

@@ -28,14 +28,14 @@ from pathlib import Path
 
 from packaging.tags import sys_tags
 
-from fixtool import index
 from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import MACHINE, ZERO
 from fixtool.git.repo import Repo
-from fixtool.index import WheelFile
 from fixtool.progress import Progress, Silence
 from fixtool.series.patch import FilePatch, unsafe_paths
 from fixtool.settings import Settings, private_folder
+from fixtool.sources import index
+from fixtool.sources.index import WheelFile
 
 MAX_FILES = 100_000
 MAX_FILE = 256 << 20  # bytes; the largest file of 0.5.23 has 24 MB

@@ -32,7 +32,7 @@ from fixtool.series.line import Upstream, lock
 from fixtool.settings import Settings, private_folder
 
 if TYPE_CHECKING:
-    from fixtool.release import Release
+    from fixtool.sources.release import Release
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,9 @@ class Releases:
         return Target(ref, release.commit, release.tree, self.name, version, release)
 
     def release(self, version: str) -> Release:
-        from fixtool.release import import_release  # zip and index code: only releases need it
+        from fixtool.sources.release import (
+            import_release,  # zip and index code: only releases need it
+        )
 
         return import_release(version, self.repo, self._settings, self._progress)
 
