@@ -13,7 +13,7 @@ from packaging.version import Version
 from fixtool.errors import UsageError
 from fixtool.git.repo import Repo
 from fixtool.progress import Progress
-from fixtool.replay import Replay, replay
+from fixtool.replay.run import Replay, replay
 from fixtool.series.line import Line, PatchRepository, Upstream
 from fixtool.series.lint import require_well_formed
 from fixtool.settings import Settings

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from fixtool.documents import Interval, PatchHistory
-from fixtool.verdict import Verdict
+from fixtool.replay.verdict import Verdict
 
 WORDS: Mapping[Verdict, tuple[str, str]] = {
     Verdict.CLEAN: ("C", "applies as it lies"),

@@ -12,7 +12,7 @@ from fixtool.need import Need
 from fixtool.preflight import Preflight, fork_names, formatted
 from fixtool.preflight import text as look_at
 from fixtool.proposal import ChangedFile, Part, Proposal, prose_of
-from fixtool.replay import on_own_base, replay
+from fixtool.replay.run import on_own_base, replay
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding
 from fixtool.suite import SERIES, read_suite

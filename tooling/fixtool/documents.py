@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from fixtool.errors import Refused, UsageError
 from fixtool.git.names import is_full_sha
-from fixtool.verdict import Verdict
+from fixtool.replay.verdict import Verdict
 
 SCHEMA = 1
 LARGEST = 64 << 20  # bytes; the history of 20 patches over 10,000 commits is under one MiB

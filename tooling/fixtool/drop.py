@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fixtool.deps import dependencies
 from fixtool.errors import Refused
 from fixtool.export import series_text
 from fixtool.git.repo import Repo
-from fixtool.replay import replay
+from fixtool.replay.dependencies import dependencies
+from fixtool.replay.run import replay
+from fixtool.replay.verdict import Verdict
 from fixtool.series import commit as journal
 from fixtool.series import patch, shelf
 from fixtool.series.line import Line, PatchRepository, writing
 from fixtool.series.shelf import Shelved
-from fixtool.verdict import Verdict
 
 
 @dataclass(frozen=True)

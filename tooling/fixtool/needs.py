@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fixtool import evidence
 from fixtool.documents import Commit, Failure, History, Rebase
 from fixtool.evidence import Result
-from fixtool.verdict import Verdict
+from fixtool.replay.verdict import Verdict
 
 FINE = ("passed", "seen", "skipped")
 

@@ -13,21 +13,21 @@ from dataclasses import dataclass, replace
 
 from fixtool.apply import Request as Wanted
 from fixtool.apply import find_target
-from fixtool.deps import dependencies
 from fixtool.errors import ExitCode, FixtoolError, Refused, UsageError
 from fixtool.git.objects import Commit, Signature
 from fixtool.git.repo import Repo
 from fixtool.history import Interval, history
 from fixtool.markdown import visible
 from fixtool.progress import Progress
-from fixtool.replay import Decisions, Replay, replay
+from fixtool.replay.dependencies import dependencies
+from fixtool.replay.run import Decisions, Replay, replay
+from fixtool.replay.verdict import FAILED, Verdict
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import require_well_formed
 from fixtool.series.patch import Patch, patch_id
 from fixtool.settings import Settings
 from fixtool.sources.source import Source, Target, bring_base
 from fixtool.upstream_log import UpstreamCommit
-from fixtool.verdict import FAILED, Verdict
 
 _THEIRS = frozenset({
     "signed-off-by", "co-authored-by", "reviewed-by", "tested-by", "acked-by", "reported-by",

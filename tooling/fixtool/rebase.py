@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from fixtool import absorption, parked
+from fixtool import parked
 from fixtool.apply import Request as Wanted
 from fixtool.apply import find_target
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.follow import Followed, follow
 from fixtool.history import History, Interval, history
 from fixtool.parked import Session
 from fixtool.progress import Progress
-from fixtool.replay import Decisions, Replay, on_own_base, replay
+from fixtool.replay import absorption
+from fixtool.replay.moved_hunks import Followed, follow
+from fixtool.replay.run import Decisions, Replay, on_own_base, replay
+from fixtool.replay.verdict import FAILED, PatchResult, Verdict
 from fixtool.series import commit as journal
 from fixtool.series import patch, shelf
 from fixtool.series.line import Entry, Line, PatchRepository
@@ -27,7 +29,6 @@ from fixtool.series.shelf import Shelved
 from fixtool.settings import Settings
 from fixtool.settle import Action, Outcome, Rebased, exported, settle
 from fixtool.sources.source import Local, Source, Target, bring_base
-from fixtool.verdict import FAILED, PatchResult, Verdict
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from packaging.version import Version
 
 from fixtool.errors import UsageError
 from fixtool.progress import Progress
-from fixtool.replay import replay
+from fixtool.replay.run import replay
+from fixtool.replay.verdict import Verdict
 from fixtool.series.line import Line
 from fixtool.settings import Settings
 from fixtool.sources import index
 from fixtool.sources.source import Releases, Source, bring_base
-from fixtool.verdict import Verdict
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from fixtool.errors import Refused
 from fixtool.export import series_text
 from fixtool.git.repo import Repo
 from fixtool.parked import Session
-from fixtool.replay import Replay
+from fixtool.replay.run import Replay
+from fixtool.replay.verdict import PatchResult
 from fixtool.series import commit as journal
 from fixtool.series import patch, shelf
 from fixtool.series.line import (
@@ -23,7 +24,6 @@ from fixtool.series.line import (
 from fixtool.series.shelf import Shelved
 from fixtool.sources.source import Target
 from fixtool.upstream_log import UpstreamCommit
-from fixtool.verdict import PatchResult
 
 
 class Action(StrEnum):

@@ -14,10 +14,10 @@ from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import MACHINE, ZERO, Commit
 from fixtool.git.repo import Repo
 from fixtool.host.layout import blob_id, tree_id
-from fixtool.replay import Replay, depends_on, replay
+from fixtool.replay.run import Replay, depends_on, replay
+from fixtool.replay.verdict import FAILED, Verdict
 from fixtool.series.line import Line
 from fixtool.suite import BASE, SERIES, Mutant, Suite, alone, undone
-from fixtool.verdict import FAILED, Verdict
 
 PYTHON = "python"
 """The folder of an SGLang tree that a process imports from; nothing else is laid out."""

@@ -13,7 +13,7 @@ from typing import Any
 from fixtool import documents, evidence
 from fixtool.documents import Failure, History, Rebase
 from fixtool.needs import Kept, Plot, Report
-from fixtool.verdict import Verdict
+from fixtool.replay.verdict import Verdict
 
 URL = "https://github.com/sgl-project/sglang.git"
 WEB = "https://github.com/sgl-project/sglang"

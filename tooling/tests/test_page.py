@@ -28,7 +28,7 @@ from fixtool.commands import report as command
 from fixtool.documents import History
 from fixtool.errors import FixtoolError, Refused, UsageError
 from fixtool.needs import Report, needs
-from fixtool.verdict import Verdict
+from fixtool.replay.verdict import Verdict
 
 Run = Callable[..., Ran]
 CSS = (importlib.resources.files("fixtool") / "templates/report.css").read_text("utf-8")

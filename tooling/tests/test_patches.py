@@ -16,14 +16,14 @@ from conftest import Git
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.progress import Silence
-from fixtool.replay import replay
+from fixtool.replay.run import replay
+from fixtool.replay.verdict import Verdict
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import drift, lint
 from fixtool.series.patch import export
 from fixtool.settings import Settings
 from fixtool.sources.source import Releases
 from fixtool.suite import probes
-from fixtool.verdict import Verdict
 from test_index import REAL_CACHE
 
 ROOT = Path(__file__).resolve().parents[2]

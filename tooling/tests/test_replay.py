@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from conftest import NUMBERS, Git, Team
-from fixtool.replay import Replay, replay
+from fixtool.replay.run import Replay, replay
+from fixtool.replay.verdict import Verdict
 from fixtool.series.line import PatchRepository
-from fixtool.verdict import Verdict
 
 
 def edited(old: str, new: str, text: str = NUMBERS) -> str:

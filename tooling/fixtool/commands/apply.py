@@ -15,7 +15,7 @@ from fixtool.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from fixtool.apply import Applied
     from fixtool.build import BuiltWheel
-    from fixtool.verdict import PatchResult
+    from fixtool.replay.verdict import PatchResult
 
 
 def apply(

@@ -23,7 +23,7 @@ def deps(
 
     Example: fixtool deps --line b0ce16d0c
     """
-    from fixtool.deps import dependencies
+    from fixtool.replay.dependencies import dependencies
 
     repository, settings = options.start(ctx, directory)
     chosen = options.pick_line(repository, settings, line)

@@ -11,7 +11,7 @@ import typer
 
 from fixtool import terminal as report
 from fixtool.errors import ExitCode, FixtoolError, UsageError
-from fixtool.verdict import Verdict
+from fixtool.replay.verdict import Verdict
 
 if TYPE_CHECKING:
     from fixtool.github.client import GitHub

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from fixtool.errors import FixtoolError, Refused
 from fixtool.git.repo import Repo
-from fixtool.replay import depends_on
+from fixtool.replay.run import depends_on
 from fixtool.series.line import Line
 from fixtool.series.patch import Patch, apply_on, export, unsafe_paths
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from fixtool.errors import Refused
+from fixtool.replay.verdict import Verdict
 from fixtool.series.patch import Patch, is_slug, parse
-from fixtool.verdict import Verdict
 
 FILE = "shelf.toml"
 FOLDER = "shelf"

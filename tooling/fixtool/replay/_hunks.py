@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fixtool.git.repo import Repo
+from fixtool.replay.verdict import FileResult, HunkResult, Verdict
 from fixtool.series.patch import FilePatch, Hunk
-from fixtool.verdict import FileResult, HunkResult, Verdict
 
 
 def same_blob(one: FilePatch, targets: dict[str, tuple[str, str]]) -> bool:

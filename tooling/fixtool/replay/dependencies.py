@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fixtool.errors import Refused
 from fixtool.git.repo import Repo
-from fixtool.replay import depends_on
+from fixtool.replay.run import depends_on
 from fixtool.series.line import Line
 from fixtool.series.patch import Patch, apply_on
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fixtool.git.repo import Repo
-from fixtool.hunks import find, lines_of, place
+from fixtool.replay._hunks import find, lines_of, place
+from fixtool.replay.verdict import HunkResult, Verdict
 from fixtool.series.patch import FilePatch, Hunk, Patch
-from fixtool.verdict import HunkResult, Verdict
 
 _LEAST = 3  # lines that a hunk must know of its place
 

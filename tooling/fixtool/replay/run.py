@@ -19,11 +19,11 @@ from pathlib import Path
 from fixtool.errors import Refused
 from fixtool.git.objects import Merge
 from fixtool.git.repo import Repo
-from fixtool.hunks import all_of, conflicted, merged, place, same_blob, untouched
+from fixtool.replay._hunks import all_of, conflicted, merged, place, same_blob, untouched
+from fixtool.replay.verdict import FAILED, FileResult, PatchResult, Verdict, read_result
 from fixtool.series.line import Line
 from fixtool.series.patch import Patch, apply_on
 from fixtool.settings import put
-from fixtool.verdict import FAILED, FileResult, PatchResult, Verdict, read_result
 
 _CACHE_FORMAT = 3
 _CACHE_DAYS = 90
