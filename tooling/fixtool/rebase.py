@@ -14,7 +14,7 @@ from fixtool import parked
 from fixtool.apply import Request as Wanted
 from fixtool.apply import find_target
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.history import History, Interval, history
+from fixtool.history.run import History, Interval, history
 from fixtool.parked import Session
 from fixtool.progress import Progress
 from fixtool.replay import absorption

@@ -9,6 +9,7 @@ from enum import StrEnum
 from fixtool.errors import Refused
 from fixtool.export import series_text
 from fixtool.git.repo import Repo
+from fixtool.history.log import UpstreamCommit
 from fixtool.parked import Session
 from fixtool.replay.run import Replay
 from fixtool.replay.verdict import PatchResult
@@ -23,7 +24,6 @@ from fixtool.series.line import (
 )
 from fixtool.series.shelf import Shelved
 from fixtool.sources.source import Target
-from fixtool.upstream_log import UpstreamCommit
 
 
 class Action(StrEnum):

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from fixtool.errors import CannotRun, FixtoolError
 from fixtool.github.model import Review
-from fixtool.history import forwarded
+from fixtool.history.log import UpstreamCommit
+from fixtool.history.run import forwarded
 from fixtool.progress import Progress
 from fixtool.proposal import runs_of
 from fixtool.replay.run import replay
@@ -19,7 +20,6 @@ from fixtool.series.line import Line, PatchRepository
 from fixtool.series.patch import Patch
 from fixtool.settings import Settings
 from fixtool.sources.source import bring_base, open_source
-from fixtool.upstream_log import UpstreamCommit
 
 Ask = Callable[[Line, str, int], Review]
 """Reads a pull request (repository, number), which has to be of the line's upstream."""

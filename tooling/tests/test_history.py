@@ -12,12 +12,12 @@ import pytest
 from conftest import NUMBERS, Git, Team
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
-from fixtool.history import Finding, History, history, told
+from fixtool.history.log import first_parent
+from fixtool.history.run import Finding, History, history, told
 from fixtool.progress import Silence
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import Verdict
 from fixtool.series.line import Line, PatchRepository
-from fixtool.upstream_log import first_parent
 
 FIVE = NUMBERS.replace("line 5\n", "line 5 fixed\n")
 TWENTY = NUMBERS.replace("line 20\n", "line 20 fixed\n")

@@ -11,9 +11,9 @@ from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from fixtool.history import History
+    from fixtool.history.releases import ReleaseMatrix
+    from fixtool.history.run import History
     from fixtool.progress import Progress
-    from fixtool.releases import ReleaseMatrix
     from fixtool.series.line import Line, PatchRepository
     from fixtool.settings import Settings
 
@@ -83,7 +83,7 @@ def look(
 ) -> History:
     """The history of ``line``, from a source that has upstream's commits."""
     from fixtool.apply import Request, find_target
-    from fixtool.history import history as run
+    from fixtool.history.run import history as run
     from fixtool.sources.source import bring_base
 
     if (source or settings.source) == "pypi" or line.upstream.release:
@@ -108,7 +108,7 @@ def look(
 def _matrix(
     settings: Settings, line: Line, source: str | None, span: str, progress: Progress
 ) -> ReleaseMatrix:
-    from fixtool.releases import matrix
+    from fixtool.history.releases import matrix
     from fixtool.sources.source import open_source
 
     name = source or settings.source

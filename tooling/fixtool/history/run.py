@@ -19,13 +19,13 @@ from pathlib import Path
 
 from fixtool.git.objects import MACHINE, Commit
 from fixtool.git.repo import Repo
+from fixtool.history.log import Step, UpstreamCommit, first_parent, landed, read_one
 from fixtool.progress import Progress
 from fixtool.replay.run import depends_on, replay
 from fixtool.replay.verdict import Verdict
 from fixtool.series.line import Line
 from fixtool.series.patch import Patch
 from fixtool.settings import put
-from fixtool.upstream_log import Step, UpstreamCommit, first_parent, landed, read_one
 
 _CACHE_FORMAT = 1
 _APPLIED = frozenset({Verdict.CLEAN, Verdict.OFFSET})

@@ -1,0 +1,1 @@
+"""What upstream's commits and releases did to each patch."""
