@@ -18,8 +18,6 @@ import pytest
 from packaging.tags import sys_tags
 
 from conftest import Git
-from fixtool import build
-from fixtool.build import BuiltWheel, Request
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.objects import MACHINE, Commit
 from fixtool.git.repo import Repo
@@ -27,6 +25,8 @@ from fixtool.git.store import Store
 from fixtool.settings import Settings
 from fixtool.sources import release
 from fixtool.sources.release import Release
+from fixtool.wheel import build
+from fixtool.wheel.build import BuiltWheel, Request
 from test_index import ELF, REAL_CACHE, X86, Server, largest_file, make_wheel, online, server
 from test_release import NAMES, SO, make_release, real_wheel
 

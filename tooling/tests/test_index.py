@@ -544,11 +544,11 @@ def test_a_file_that_the_index_lists_and_does_not_have(
 
 
 def test_importing_is_cheap() -> None:
-    code = "import fixtool.sources.index, fixtool.sources.release, fixtool.build, sys; print(*sys.modules)"
+    code = "import fixtool.sources.index, fixtool.sources.release, fixtool.wheel.build, sys; print(*sys.modules)"
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert "fixtool.build" in out
+    assert "fixtool.wheel.build" in out
     assert {"pypi_simple", "requests", "pyproject_metadata"} & set(out) == set()
 
 

@@ -14,8 +14,8 @@ from fixtool.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from fixtool.apply import Applied
-    from fixtool.build import BuiltWheel
     from fixtool.replay.verdict import PatchResult
+    from fixtool.wheel.build import BuiltWheel
 
 
 def apply(

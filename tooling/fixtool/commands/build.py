@@ -12,9 +12,9 @@ from fixtool.commands import options
 from fixtool.errors import CannotRun, ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from fixtool.build import BuiltWheel
     from fixtool.progress import Progress
     from fixtool.settings import Settings
+    from fixtool.wheel.build import BuiltWheel
 
 Python = Annotated[
     str | None,
@@ -67,9 +67,9 @@ def build_worktree(
 ) -> BuiltWheel:
     """Build HEAD of a work tree that `apply` made. Raises Refused where it is not clean: the wheel
     would silently lack what is not committed."""
-    from fixtool import build as core
     from fixtool.sources.release import own_tags, recorded
     from fixtool.sources.source import Releases
+    from fixtool.wheel import build as core
     from fixtool.worktree import open_worktree, require_clean
 
     if editable and python is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from fixtool.errors import CannotRun, Refused
 from fixtool.git.repo import Repo
-from fixtool.wheel import (
+from fixtool.wheel._archive import (
     PURE_TAG,
     ROOT,
     Plan,

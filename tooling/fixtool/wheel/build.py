@@ -26,7 +26,6 @@ from fixtool.interpreter import absolute, last_line, run
 from fixtool.interpreter import install as install
 from fixtool.interpreter import interpreter_tags as interpreter_tags
 from fixtool.progress import Progress, Silence
-from fixtool.project import plan_from_tree
 from fixtool.settings import Settings, private_folder
 from fixtool.sources import index
 from fixtool.sources.release import (
@@ -37,7 +36,7 @@ from fixtool.sources.release import (
     wheel_for,
     wheel_path,
 )
-from fixtool.wheel import (
+from fixtool.wheel._archive import (
     FORMAT,
     PURE_TAG,
     ROOT,
@@ -51,6 +50,7 @@ from fixtool.wheel import (
     wheel_text,
     write,
 )
+from fixtool.wheel._metadata import plan_from_tree
 
 
 @dataclass(frozen=True)

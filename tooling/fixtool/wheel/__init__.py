@@ -1,0 +1,1 @@
+"""Builds a wheel of a patched tree without a compiler."""
