@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fixtool import need, preflight
-from fixtool.apply import Request as Wanted
-from fixtool.apply import find_target
+from fixtool.apply.run import Request as Wanted
+from fixtool.apply.run import find_target
 from fixtool.description import Description, describe
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.git.objects import Signature

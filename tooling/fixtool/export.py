@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from fixtool.apply.worktree import Record, require_clean, write_record
 from fixtool.errors import Refused
 from fixtool.git.repo import Repo
 from fixtool.series import patch as patches
 from fixtool.series.line import Line, PatchRepository, rewrite, writing
-from fixtool.worktree import Record, require_clean, write_record
 
 
 class Change(StrEnum):

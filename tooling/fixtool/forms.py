@@ -8,12 +8,12 @@ import tempfile
 from email.header import Header
 from pathlib import Path
 
+from fixtool.apply.worktree import Record, place
 from fixtool.description import Description
 from fixtool.errors import Refused
 from fixtool.progress import Progress
 from fixtool.proposal import Proposal
 from fixtool.series.line import PatchRepository
-from fixtool.worktree import Record, place
 
 
 def branch(

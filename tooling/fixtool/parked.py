@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from fixtool.apply.worktree import free, remove
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.series.line import Line, PatchRepository
 from fixtool.settings import Settings, private_folder, put
-from fixtool.worktree import free, remove
 
 RESOLUTIONS = "resolutions"
 _IMAGE = "image"  # the name of a file in a resolution

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fixtool.apply import Request as Wanted
-from fixtool.apply import find_target
+from fixtool.apply.run import Request as Wanted
+from fixtool.apply.run import find_target
 from fixtool.errors import ExitCode, FixtoolError, Refused, UsageError
 from fixtool.git.objects import Commit, Signature
 from fixtool.git.repo import Repo

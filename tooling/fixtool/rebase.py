@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from fixtool import parked
-from fixtool.apply import Request as Wanted
-from fixtool.apply import find_target
+from fixtool.apply.run import Request as Wanted
+from fixtool.apply.run import find_target
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.history.run import History, Interval, history
 from fixtool.parked import Session

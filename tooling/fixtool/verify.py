@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from fixtool import __version__, evidence
-from fixtool.apply import Request as Wanted
-from fixtool.apply import choose_line, find_target
+from fixtool.apply.run import Request as Wanted
+from fixtool.apply.run import choose_line, find_target
 from fixtool.errors import CannotRun, ExitCode, Refused, UsageError
 from fixtool.evidence import Matrix, Result, read_result
 from fixtool.git.repo import Repo

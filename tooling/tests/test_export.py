@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from conftest import NUMBERS, Git, Team, format_patch
-from fixtool.apply import Request, apply
+from fixtool.apply.run import Request, apply
+from fixtool.apply.worktree import open_worktree
 from fixtool.errors import Refused, UsageError
 from fixtool.export import Change, Exported, export
 from fixtool.git.store import Store
 from fixtool.intake import Imported, author_from, read_file, read_range, take
 from fixtool.progress import Silence
 from fixtool.settings import Settings
-from fixtool.worktree import open_worktree
 
 FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
 BETA = "alpha\nBETA\ngamma\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Git, Team
-from fixtool.apply import choose_line
+from fixtool.apply.run import choose_line
 from fixtool.errors import CannotRun, UsageError
 from fixtool.git.names import check_ref, check_url
 from fixtool.git.repo import Repo

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from conftest import NUMBERS, Git, Team
-from fixtool.apply import Applied, Request, apply
+from fixtool.apply.run import Applied, Request, apply
+from fixtool.apply.worktree import read_record, recover
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.repo import Repo
 from fixtool.progress import Silence
 from fixtool.settings import Settings
-from fixtool.worktree import read_record, recover
 
 FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
 

@@ -18,7 +18,7 @@ import githttp
 import githubapi
 from conftest import NUMBERS, Git, Ran, format_patch
 from fixtool import need
-from fixtool.apply import Request
+from fixtool.apply.run import Request
 from fixtool.cli import app
 from fixtool.draft import Draft, draft
 from fixtool.errors import FixtoolError

@@ -13,7 +13,7 @@ from fixtool.commands.build import Editable, Native, Python, build_worktree, tel
 from fixtool.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from fixtool.apply import Applied
+    from fixtool.apply.run import Applied
     from fixtool.replay.verdict import PatchResult
     from fixtool.wheel.build import BuiltWheel
 
@@ -48,8 +48,8 @@ def apply(
 
     Example: fixtool apply --sglang-ref v0.5.23 --source pypi
     """
-    from fixtool.apply import Request
-    from fixtool.apply import apply as run
+    from fixtool.apply.run import Request
+    from fixtool.apply.run import apply as run
 
     if editable and python is None:
         raise UsageError("--editable needs an interpreter to install into", hint="add --python PY")

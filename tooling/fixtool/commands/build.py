@@ -67,10 +67,10 @@ def build_worktree(
 ) -> BuiltWheel:
     """Build HEAD of a work tree that `apply` made. Raises Refused where it is not clean: the wheel
     would silently lack what is not committed."""
+    from fixtool.apply.worktree import open_worktree, require_clean
     from fixtool.sources.release import own_tags, recorded
     from fixtool.sources.source import Releases
     from fixtool.wheel import build as core
-    from fixtool.worktree import open_worktree, require_clean
 
     if editable and python is None:
         raise UsageError("--editable needs an interpreter to install into", hint="add --python PY")

@@ -82,7 +82,7 @@ def look(
     progress: Progress,
 ) -> History:
     """The history of ``line``, from a source that has upstream's commits."""
-    from fixtool.apply import Request, find_target
+    from fixtool.apply.run import Request, find_target
     from fixtool.history.run import history as run
     from fixtool.sources.source import bring_base
 

@@ -88,7 +88,7 @@ def upstream(
         raise UsageError("which patch?", hint="fixtool upstream SLUG, or fixtool upstream --status")
     if dry_run and (send or worktree or mail or body):
         raise UsageError("--dry-run sends and writes nothing: leave it out, or the others")
-    from fixtool.apply import Request
+    from fixtool.apply.run import Request
     from fixtool.draft import draft
 
     to = _destination(repository, settings, line, slug, fork) if send else None

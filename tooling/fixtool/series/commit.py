@@ -14,11 +14,11 @@ import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from fixtool.apply.worktree import free
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.git.objects import Commit, Signature, parse_signature
 from fixtool.git.repo import Repo
 from fixtool.series.line import rewrite
-from fixtool.worktree import free
 
 _NOTE = "fixtool.pending.json"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from fixtool.apply.worktree import Placed, Record, place, place_into, read_record
 from fixtool.errors import UsageError
 from fixtool.git.repo import Repo
 from fixtool.progress import Progress
@@ -18,7 +19,6 @@ from fixtool.series.line import Line, PatchRepository, Upstream
 from fixtool.series.lint import require_well_formed
 from fixtool.settings import Settings
 from fixtool.sources.source import Local, Source, Target, bring_base, open_source
-from fixtool.worktree import Placed, Record, place, place_into, read_record
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Puts a replayed series into a work tree."""
