@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from fixtool import figures, template
 from fixtool.figures import Figures, Subject
 from fixtool.markdown import code, prose
-from fixtool.need import Need
 from fixtool.preflight import Preflight, fork_names, formatted
 from fixtool.preflight import text as look_at
 from fixtool.proposal import ChangedFile, Part, Proposal, prose_of
 from fixtool.replay.run import on_own_base, replay
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding
-from fixtool.suite import SERIES, read_suite
 from fixtool.template import Tick
+from fixtool.verify.flip import Need
+from fixtool.verify.suite import SERIES, read_suite
 
 _NAMED = 6  # functions and classes of one file
 _ROOM = {"motivation": 24_000, "modifications": 12_000, "accuracy": 10_000, "speed": 10_000}

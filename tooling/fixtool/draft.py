@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fixtool import need, preflight
+from fixtool import preflight
 from fixtool.apply.run import Request as Wanted
 from fixtool.apply.run import find_target
 from fixtool.description import Description, describe
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.git.objects import Signature
-from fixtool.need import Need
 from fixtool.preflight import Preflight
 from fixtool.progress import Progress
 from fixtool.proposal import Proposal, Unplaceable, propose
@@ -18,7 +17,9 @@ from fixtool.series import commit as journal
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding, Level
 from fixtool.settings import Settings
-from fixtool.verify import target_python
+from fixtool.verify import flip as need
+from fixtool.verify.flip import Need
+from fixtool.verify.run import target_python
 
 
 @dataclass(frozen=True)

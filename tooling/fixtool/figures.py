@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fixtool import evidence
 from fixtool.errors import FixtoolError
-from fixtool.evidence import Result, StepResult
 from fixtool.markdown import code, table
 from fixtool.series.line import PatchRepository
 from fixtool.series.patch import Patch
-from fixtool.suite import BASE, alone
+from fixtool.verify import result as evidence
+from fixtool.verify.result import Result, StepResult
+from fixtool.verify.suite import BASE, alone
 
 _LARGEST = 8 << 20  # bytes
 _DTYPES = ("bf16", "fp16", "fp32")

@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fixtool import evidence
 from fixtool.documents import Commit, Failure, History, Rebase
-from fixtool.evidence import Result
 from fixtool.replay.verdict import Verdict
+from fixtool.verify import result as evidence
+from fixtool.verify.result import Result
 
 FINE = ("passed", "seen", "skipped")
 

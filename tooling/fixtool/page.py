@@ -17,14 +17,14 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fixtool import evidence
 from fixtool.bands import WORDS, letters, picture
 from fixtool.documents import Commit, Failure, History, Rebase
 from fixtool.errors import ExitCode
-from fixtool.evidence import Matrix, StepResult
 from fixtool.git.names import public_url
 from fixtool.needs import FINE, Kept, Report, looked, many, needs
 from fixtool.terminal import printable
+from fixtool.verify import result as evidence
+from fixtool.verify.result import Matrix, StepResult
 
 _GITHUB = re.compile(r"(https://(?:[\w-]+\.)*github\.[\w.-]+/[\w-]+/(?!\.)[\w.-]+?)(?:\.git)?/?")
 

@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from fixtool import documents, evidence
+from fixtool import documents
 from fixtool.documents import Failure, History, Rebase
 from fixtool.needs import Kept, Plot, Report
 from fixtool.replay.verdict import Verdict
+from fixtool.verify import result as evidence
 
 URL = "https://github.com/sgl-project/sglang.git"
 WEB = "https://github.com/sgl-project/sglang"

@@ -23,7 +23,7 @@ from fixtool.series.lint import drift, lint
 from fixtool.series.patch import export
 from fixtool.settings import Settings
 from fixtool.sources.source import Releases
-from fixtool.suite import probes
+from fixtool.verify.suite import probes
 from test_index import REAL_CACHE
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -666,7 +666,7 @@ def test_no_gpu_no_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 def make_bundle(bench: Bench) -> Path:
     """As fixtool makes them: a base, what each of two patches changes, and what both do."""
     sys.path.insert(0, str(ROOT / "tooling"))
-    from fixtool.host.layout import blob_id
+    from fixtool.verify.runner.layout import blob_id
 
     base = make_tree(bench.folder / "base", fused=False)
     series = make_tree(bench.folder / "series")

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from conftest import NUMBERS, Git, Ran, Team
-from fixtool.evidence import Proof, matrix, read_result
-from fixtool.host.layout import blob_id, tree_id
+from fixtool.verify.result import Proof, matrix, read_result
+from fixtool.verify.runner.layout import blob_id, tree_id
 from test_cli import document
 
 Run = Callable[..., Ran]

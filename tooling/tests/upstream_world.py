@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 import githttp
 import githubapi
 from conftest import NUMBERS, Git, Ran, format_patch
-from fixtool import need
 from fixtool.apply.run import Request
 from fixtool.cli import app
 from fixtool.draft import Draft, draft
@@ -25,11 +24,12 @@ from fixtool.errors import FixtoolError
 from fixtool.git.objects import Signature
 from fixtool.github import push as rolling
 from fixtool.github.client import GitHub
-from fixtool.need import Need
 from fixtool.progress import Silence
 from fixtool.proposal import Proposal, propose
 from fixtool.series.line import PatchRepository
 from fixtool.settings import Settings, load
+from fixtool.verify import flip as need
+from fixtool.verify.flip import Need
 from githubapi import TOKEN, Api
 
 FIVE = NUMBERS.replace("line 5\n", "line 5 fixed\n")

@@ -113,8 +113,8 @@ def _ask(
     """Asks a line's probes on a commit, in the target's Python."""
     from fixtool.series.line import Line
     from fixtool.sources.source import Target
-    from fixtool.suite import BASE
-    from fixtool.verify import ASK, Request, Where, verify
+    from fixtool.verify.run import ASK, Request, Where, verify
+    from fixtool.verify.suite import BASE
 
     def ask(line: Line, target: Target) -> dict[str, int | None]:
         ref = target.version if target.release and target.version else target.commit

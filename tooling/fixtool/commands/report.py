@@ -146,8 +146,8 @@ def _kept(folder: Path, name: str, line: Line | None) -> tuple[Kept, ...]:
     """The results that hold the newest answer of some step on such a device, the newest first: a
     laptop's does not hide a GPU's, nor a run of one check what the others said before it. A check
     that a newer one has answered is left out; probes stay, since a matrix is of one run."""
-    from fixtool import evidence
     from fixtool.needs import Kept
+    from fixtool.verify import result as evidence
 
     patches = line.patches if line else ()
     now = [(one.slug, one.digest) for one in patches]

@@ -14,8 +14,8 @@ from fixtool.commands.build import Python
 from fixtool.errors import CannotRun, UsageError
 
 if TYPE_CHECKING:
-    from fixtool.bundle import Bundle
-    from fixtool.verify import Verified
+    from fixtool.verify.bundle import Bundle
+    from fixtool.verify.run import Verified
 
 
 def verify(
@@ -87,7 +87,7 @@ def verify(
 
     Example: fixtool verify --prove --line b0ce16d0c --source ../sglang --python target/bin/python
     """
-    from fixtool import verify as core
+    from fixtool.verify import run as core
 
     repository, settings = options.start(ctx, directory)
     progress = report.progress(quiet=json)
@@ -106,7 +106,7 @@ def verify(
                     "--bundle only packs: what runs there is told to its run.py",
                     hint="python3 fixtool-verify/run.py --help",
                 )
-            from fixtool.bundle import bundle as pack
+            from fixtool.verify.bundle import bundle as pack
 
             planned = core.make_plan(repository, settings, request, progress)
             _tell_bundle(pack(planned, bundle, settings, progress), as_json=json)
@@ -126,7 +126,7 @@ def verify(
 
 
 def _body(verified: Verified, kept: Path | None) -> dict[str, Any]:
-    from fixtool.evidence import OUTCOMES
+    from fixtool.verify.result import OUTCOMES
 
     result = verified.result
     about = {key: result.about.get(key) for key in (
@@ -155,7 +155,7 @@ def _body(verified: Verified, kept: Path | None) -> dict[str, Any]:
 
 
 def _tell(verified: Verified, kept: Path | None, *, verbose: bool) -> None:
-    from fixtool import evidence
+    from fixtool.verify import result as evidence
 
     result, about = verified.result, verified.result.about
     stands = "" if verified.current else ", not as it stands here now"
@@ -260,7 +260,7 @@ def _spread(of: Any) -> list[str]:
 
 
 def _write(verified: Verified, junit: Path | None, markdown: Path | None) -> None:
-    from fixtool import evidence
+    from fixtool.verify import result as evidence
 
     for path, render in ((junit, evidence.junit), (markdown, evidence.markdown)):
         if path is None:

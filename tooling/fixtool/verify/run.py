@@ -14,21 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fixtool import __version__, evidence
+from fixtool import __version__
 from fixtool.apply.run import Request as Wanted
 from fixtool.apply.run import choose_line, find_target
 from fixtool.errors import CannotRun, ExitCode, Refused, UsageError
-from fixtool.evidence import Matrix, Result, read_result
 from fixtool.git.repo import Repo
 from fixtool.interpreter import absolute, run
-from fixtool.plan import Plan, Planner, write
 from fixtool.progress import Progress
 from fixtool.series.line import Line, PatchRepository, lock
 from fixtool.series.lint import require_well_formed
 from fixtool.settings import Settings, private_folder
 from fixtool.sources.source import bring_base
-from fixtool.suite import Suite, probes, read_suite
-from fixtool.trees import Trees
+from fixtool.verify import result as evidence
+from fixtool.verify._plan import Plan, Planner, write
+from fixtool.verify._trees import Trees
+from fixtool.verify.result import Matrix, Result, read_result
+from fixtool.verify.suite import Suite, probes, read_suite
 
 CHECKS, PROVE, MUTANTS, ASK = "checks", "prove", "mutants", "ask"
 _PATIENCE = 30  # seconds that a runner has to stop its servers

@@ -21,12 +21,12 @@ from pathlib import Path
 
 from fixtool.errors import CannotRun, Refused
 from fixtool.interpreter import last_line, run
-from fixtool.plan import add_file, write
 from fixtool.progress import Progress
 from fixtool.series.line import lock
 from fixtool.settings import Settings, private_folder
-from fixtool.suite import Suite
-from fixtool.verify import Planned
+from fixtool.verify._plan import add_file, write
+from fixtool.verify.run import Planned
+from fixtool.verify.suite import Suite
 
 TOP = "fixtool-verify"
 """The one folder that a bundle unpacks to."""

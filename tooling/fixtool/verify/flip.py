@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 
 from fixtool import __version__
 from fixtool.errors import CannotRun
-from fixtool.evidence import read_result
-from fixtool.plan import Planner, write
 from fixtool.progress import Progress
 from fixtool.series.line import Line, PatchRepository, lock
 from fixtool.settings import Settings, private_folder
 from fixtool.sources.source import Source, Target, bring_base
-from fixtool.suite import BASE, SERIES, probes, read_suite
-from fixtool.trees import Trees
-from fixtool.verify import Where, run_plan, scratch
+from fixtool.verify._plan import Planner, write
+from fixtool.verify._trees import Trees
+from fixtool.verify.result import read_result
+from fixtool.verify.run import Where, run_plan, scratch
+from fixtool.verify.suite import BASE, SERIES, probes, read_suite
 
 _WORDS = {1: "the bug is there", 0: "it is not", 77: "what it is about is not there"}
 

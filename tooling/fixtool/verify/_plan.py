@@ -14,14 +14,24 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fixtool import host
 from fixtool.errors import Refused
 from fixtool.git.repo import Repo
-from fixtool.host.run import SCHEMA
 from fixtool.progress import Progress
 from fixtool.series.line import Line
-from fixtool.suite import BASE, PROBE_TIMEOUT, SERIES, Check, Mutant, Probe, Suite, alone, undone
-from fixtool.trees import NoTree, Tree, Trees, touched
+from fixtool.verify import runner as host
+from fixtool.verify._trees import NoTree, Tree, Trees, touched
+from fixtool.verify.runner.run import SCHEMA
+from fixtool.verify.suite import (
+    BASE,
+    PROBE_TIMEOUT,
+    SERIES,
+    Check,
+    Mutant,
+    Probe,
+    Suite,
+    alone,
+    undone,
+)
 
 PRESENT, ABSENT, DOES_NOT_APPLY = 1, 0, 77
 _BATCH = 512  # blobs read at a time

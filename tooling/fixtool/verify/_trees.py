@@ -13,11 +13,11 @@ from functools import cached_property
 from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import MACHINE, ZERO, Commit
 from fixtool.git.repo import Repo
-from fixtool.host.layout import blob_id, tree_id
 from fixtool.replay.run import Replay, depends_on, replay
 from fixtool.replay.verdict import FAILED, Verdict
 from fixtool.series.line import Line
-from fixtool.suite import BASE, SERIES, Mutant, Suite, alone, undone
+from fixtool.verify.runner.layout import blob_id, tree_id
+from fixtool.verify.suite import BASE, SERIES, Mutant, Suite, alone, undone
 
 PYTHON = "python"
 """The folder of an SGLang tree that a process imports from; nothing else is laid out."""

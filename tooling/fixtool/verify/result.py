@@ -14,8 +14,8 @@ from typing import Any
 
 from fixtool.errors import ExitCode, Refused, UsageError
 from fixtool.git.names import is_full_sha
-from fixtool.host.run import SCHEMA
-from fixtool.suite import BASE, SERIES, alone, undone
+from fixtool.verify.runner.run import SCHEMA
+from fixtool.verify.suite import BASE, SERIES, alone, undone
 
 LARGEST = 64 << 20  # bytes of a result.json; a whole run writes under one MiB
 OUTCOMES = ("passed", "seen", "failed", "broke", "cannot-run", "skipped")
