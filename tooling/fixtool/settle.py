@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from fixtool.edit.export import series_text
 from fixtool.errors import Refused
-from fixtool.export import series_text
 from fixtool.git.repo import Repo
 from fixtool.history.log import UpstreamCommit
 from fixtool.parked import Session

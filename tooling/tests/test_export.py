@@ -9,10 +9,10 @@ import pytest
 from conftest import NUMBERS, Git, Team, format_patch
 from fixtool.apply.run import Request, apply
 from fixtool.apply.worktree import open_worktree
+from fixtool.edit.export import Change, Exported, export
+from fixtool.edit.importing import Imported, author_from, read_file, read_range, take
 from fixtool.errors import Refused, UsageError
-from fixtool.export import Change, Exported, export
 from fixtool.git.store import Store
-from fixtool.intake import Imported, author_from, read_file, read_range, take
 from fixtool.progress import Silence
 from fixtool.settings import Settings
 

@@ -24,7 +24,7 @@ def drop(
 
     Example: fixtool drop gemma4-mtp-pp-group --reason "upstream sets it since #26026"
     """
-    from fixtool.drop import drop as run
+    from fixtool.edit.drop import drop as run
 
     repository, settings = options.start(ctx, directory)
     chosen = options.pick_line(repository, settings, line)

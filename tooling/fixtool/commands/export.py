@@ -40,8 +40,8 @@ def export(
     Example: fixtool export --worktree ~/sglang-patched
     """
     from fixtool.apply.worktree import open_worktree
-    from fixtool.export import Change
-    from fixtool.export import export as run
+    from fixtool.edit.export import Change
+    from fixtool.edit.export import export as run
 
     tree, record = open_worktree(worktree or Path.cwd())
     repository, _ = options.start(ctx, directory or ctx.obj or Path(record.patches))

@@ -46,8 +46,8 @@ def import_(
 
     Example: fixtool import v0.5.23..my-branch --from ~/sglang --line v0.5.23
     """
+    from fixtool.edit.importing import author_from, read_file, read_range, take
     from fixtool.git.repo import Repo
-    from fixtool.intake import author_from, read_file, read_range, take
     from fixtool.sources.source import bring_base, open_source
 
     repository, settings = options.start(ctx, directory)

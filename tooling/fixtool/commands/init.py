@@ -37,7 +37,7 @@ def init(
 
     Example: fixtool init my-patches --upstream https://github.com/sgl-project/sglang.git --base SHA
     """
-    from fixtool.init import init as run
+    from fixtool.edit.init import init as run
 
     progress = report.progress(quiet=json)
     made = run(directory, upstream, base, line, why, progress, wheel_version=wheel_version)

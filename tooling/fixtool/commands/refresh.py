@@ -28,7 +28,7 @@ def refresh(
     Example: fixtool refresh gemma4-fused-routing --worktree ~/sglang-patched
     """
     from fixtool.apply.worktree import open_worktree
-    from fixtool.export import Change, export
+    from fixtool.edit.export import Change, export
 
     tree, record = open_worktree(worktree or Path.cwd())
     repository, _ = options.start(ctx, directory or ctx.obj or Path(record.patches))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fixtool.edit.export import series_text
 from fixtool.errors import Refused
-from fixtool.export import series_text
 from fixtool.git.repo import Repo
 from fixtool.replay.dependencies import dependencies
 from fixtool.replay.run import replay

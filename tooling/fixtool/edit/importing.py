@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from email.utils import parseaddr
 from pathlib import Path
 
+from fixtool.edit.export import Change, free_slug, series_text
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.export import Change, free_slug, series_text
 from fixtool.git.objects import Signature
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store

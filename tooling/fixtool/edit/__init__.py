@@ -1,0 +1,1 @@
+"""Changes a series: starts one, imports, exports and drops patches."""
