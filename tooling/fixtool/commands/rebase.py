@@ -12,10 +12,10 @@ from fixtool.commands.build import Python
 from fixtool.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from fixtool.rebase import Ask
+    from fixtool.rebase.result import Outcome, Rebased
+    from fixtool.rebase.run import Ask
     from fixtool.series.line import PatchRepository
     from fixtool.settings import Settings
-    from fixtool.settle import Outcome, Rebased
 
 
 def rebase(
@@ -62,8 +62,8 @@ def rebase(
 
     Example: fixtool rebase --onto main
     """
-    from fixtool import parked
-    from fixtool import rebase as core
+    from fixtool.rebase import run as core
+    from fixtool.rebase import session as parked
 
     chosen = [name for name, on in (("--onto", onto), ("--continue", go_on), ("--skip", skip),
                                     ("--abort", abort)) if on]  # fmt: skip

@@ -10,7 +10,7 @@ from fixtool.edit.export import series_text
 from fixtool.errors import Refused
 from fixtool.git.repo import Repo
 from fixtool.history.log import UpstreamCommit
-from fixtool.parked import Session
+from fixtool.rebase.session import Session
 from fixtool.replay.run import Replay
 from fixtool.replay.verdict import PatchResult
 from fixtool.series import commit as journal

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from fixtool import parked
 from fixtool.apply.run import Request as Wanted
 from fixtool.apply.run import find_target
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.history.run import History, Interval, history
-from fixtool.parked import Session
 from fixtool.progress import Progress
+from fixtool.rebase import session as parked
+from fixtool.rebase.result import Action, Outcome, Rebased, exported, settle
+from fixtool.rebase.session import Session
 from fixtool.replay import absorption
 from fixtool.replay.moved_hunks import Followed, follow
 from fixtool.replay.run import Decisions, Replay, on_own_base, replay
@@ -27,7 +28,6 @@ from fixtool.series.line import Entry, Line, PatchRepository
 from fixtool.series.lint import require_well_formed
 from fixtool.series.shelf import Shelved
 from fixtool.settings import Settings
-from fixtool.settle import Action, Outcome, Rebased, exported, settle
 from fixtool.sources.source import Local, Source, Target, bring_base
 
 

@@ -1,0 +1,1 @@
+"""Moves a line to another upstream commit."""
