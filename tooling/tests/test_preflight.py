@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from fixtool import hooks, markdown, preflight
+from fixtool import markdown
 from fixtool.errors import CannotRun
-from fixtool.hooks import Hook
 from fixtool.markdown import CALLS, LIMIT, prose
 from fixtool.settings import Settings
+from fixtool.upstream import _checks as preflight
+from fixtool.upstream import _hooks as hooks
+from fixtool.upstream._hooks import Hook
 from test_announce import visible_to_github
 from test_cli import document
 from upstream_world import TWENTY, Land, call, copy, needed

@@ -14,7 +14,7 @@ from conftest import Ran
 from fixtool.errors import FixtoolError
 from fixtool.series import trailers as forwarding
 from fixtool.series.patch import parse
-from fixtool.standing import _days
+from fixtool.upstream.status import _days
 from test_cli import document
 from upstream_world import FIVE, MORE, Sea, call, calm, line
 from upstream_world import template as make

@@ -17,9 +17,9 @@ import jsonschema
 import pytest
 
 from conftest import NUMBERS, Git, Ran
-from fixtool import template
-from fixtool.proposal import title_of
 from fixtool.settings import Settings
+from fixtool.upstream import _template as template
+from fixtool.upstream._commits import title_of
 from test_cli import SCHEMA, document
 from upstream_world import (
     FIVE,

@@ -19,15 +19,15 @@ import githubapi
 from conftest import NUMBERS, Git, Ran, format_patch
 from fixtool.apply.run import Request
 from fixtool.cli import app
-from fixtool.draft import Draft, draft
 from fixtool.errors import FixtoolError
 from fixtool.git.objects import Signature
 from fixtool.github import push as rolling
 from fixtool.github.client import GitHub
 from fixtool.progress import Silence
-from fixtool.proposal import Proposal, propose
 from fixtool.series.line import PatchRepository
 from fixtool.settings import Settings, load
+from fixtool.upstream._commits import Proposal, propose
+from fixtool.upstream.prepare import Draft, draft
 from fixtool.verify import flip as need
 from fixtool.verify.flip import Need
 from githubapi import TOKEN, Api

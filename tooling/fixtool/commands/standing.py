@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fixtool.progress import Progress
     from fixtool.series.line import Line, PatchRepository
     from fixtool.settings import Settings
-    from fixtool.standing import Ask, Standing
+    from fixtool.upstream.status import Ask, Standing
 
 
 def standing(
@@ -34,7 +34,7 @@ def standing(
     dry_run: bool,
 ) -> None:
     """Say where every patch stands; exit 4 where something could not be found out."""
-    from fixtool.standing import standings, write_merged
+    from fixtool.upstream.status import standings, write_merged
 
     lines: Sequence[Line] = [repository.line(line)] if line else repository.lines
     now = datetime.datetime.now(datetime.UTC)
@@ -62,7 +62,7 @@ def _asker(settings: Settings) -> Ask:
     def ask(line: Line, repository: str, number: int) -> Review:
         # Here, since a series without a pull request is told of without PyGithub as well.
         from fixtool.github.client import GitHub, NotThere
-        from fixtool.submission import upstream_place
+        from fixtool.upstream.send import upstream_place
 
         url = settings.url or line.upstream.url
         if url not in clients:

@@ -15,11 +15,11 @@ from fixtool.commands import options
 from fixtool.errors import ExitCode, Refused, UsageError
 
 if TYPE_CHECKING:
-    from fixtool.draft import Draft
     from fixtool.progress import Progress
     from fixtool.series.line import PatchRepository
     from fixtool.settings import Settings
-    from fixtool.submission import Destination, Sent
+    from fixtool.upstream.prepare import Draft
+    from fixtool.upstream.send import Destination, Sent
 
 
 def upstream(
@@ -89,7 +89,7 @@ def upstream(
     if dry_run and (send or worktree or mail or body):
         raise UsageError("--dry-run sends and writes nothing: leave it out, or the others")
     from fixtool.apply.run import Request
-    from fixtool.draft import draft
+    from fixtool.upstream.prepare import draft
 
     to = _destination(repository, settings, line, slug, fork) if send else None
     made = draft(
@@ -130,7 +130,7 @@ def _write(
     progress: Progress,
 ) -> dict[str, str]:
     """The forms that were asked for: kind -> where it lies."""
-    from fixtool import forms
+    from fixtool.upstream import outputs as forms
 
     found = {}
     if worktree:
@@ -145,7 +145,7 @@ def _write(
 def _destination(
     repository: PatchRepository, settings: Settings, line: str | None, slug: str, fork: str | None
 ) -> Destination:
-    from fixtool.submission import Destination
+    from fixtool.upstream.send import Destination
 
     chosen = repository.pick(line or settings.line)
     chosen.find(slug)  # before anybody is asked over the network
@@ -163,7 +163,7 @@ def _send(
     yes: bool,
     json: bool,
 ) -> Sent:
-    from fixtool.submission import Submission
+    from fixtool.upstream.send import Submission
 
     submission = Submission(repository, settings, made.proposal, made.description, to, branch)
     if not yes:

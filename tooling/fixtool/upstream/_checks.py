@@ -21,17 +21,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from fixtool import hooks
 from fixtool.git.repo import Repo
-from fixtool.hooks import Hook
 from fixtool.interpreter import absolute, last_line
 from fixtool.markdown import CALLS
 from fixtool.progress import Progress
-from fixtool.proposal import Part, Proposal, is_placeholder
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding, Level
 from fixtool.series.patch import Patch
 from fixtool.settings import Settings, private_folder, put
+from fixtool.upstream import _hooks as hooks
+from fixtool.upstream._commits import Part, Proposal, is_placeholder
+from fixtool.upstream._hooks import Hook
 
 _FORMAT = 1
 _DAY = 86_400

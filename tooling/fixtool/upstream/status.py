@@ -12,7 +12,6 @@ from fixtool.github.model import Review
 from fixtool.history.log import UpstreamCommit
 from fixtool.history.run import forwarded
 from fixtool.progress import Progress
-from fixtool.proposal import runs_of
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import Verdict
 from fixtool.series import trailers as forwarding
@@ -20,6 +19,7 @@ from fixtool.series.line import Line, PatchRepository
 from fixtool.series.patch import Patch
 from fixtool.settings import Settings
 from fixtool.sources.source import bring_base, open_source
+from fixtool.upstream._commits import runs_of
 
 Ask = Callable[[Line, str, int], Review]
 """Reads a pull request (repository, number), which has to be of the line's upstream."""

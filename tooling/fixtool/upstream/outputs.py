@@ -9,11 +9,11 @@ from email.header import Header
 from pathlib import Path
 
 from fixtool.apply.worktree import Record, place
-from fixtool.description import Description
 from fixtool.errors import Refused
 from fixtool.progress import Progress
-from fixtool.proposal import Proposal
 from fixtool.series.line import PatchRepository
+from fixtool.upstream._body import Description
+from fixtool.upstream._commits import Proposal
 
 
 def branch(

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fixtool import figures, template
-from fixtool.figures import Figures, Subject
 from fixtool.markdown import code, prose
-from fixtool.preflight import Preflight, fork_names, formatted
-from fixtool.preflight import text as look_at
-from fixtool.proposal import ChangedFile, Part, Proposal, prose_of
 from fixtool.replay.run import on_own_base, replay
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding
-from fixtool.template import Tick
+from fixtool.upstream import _figures as figures
+from fixtool.upstream import _template as template
+from fixtool.upstream._checks import Preflight, fork_names, formatted
+from fixtool.upstream._checks import text as look_at
+from fixtool.upstream._commits import ChangedFile, Part, Proposal, prose_of
+from fixtool.upstream._figures import Figures, Subject
+from fixtool.upstream._template import Tick
 from fixtool.verify.flip import Need
 from fixtool.verify.suite import SERIES, read_suite
 

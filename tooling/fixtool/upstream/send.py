@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fixtool.description import Description
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.names import check_ref, public_url
 from fixtool.github.client import GitHub, NotThere
@@ -20,10 +19,11 @@ from fixtool.github.model import Place, Pull, check_repository, place
 from fixtool.github.push import Heads, Rolling
 from fixtool.markdown import Marker, block, read_marker, same
 from fixtool.progress import Progress
-from fixtool.proposal import Proposal
 from fixtool.series import trailers as forwarding
 from fixtool.series.line import Line, PatchRepository, lock
 from fixtool.settings import Settings, private_folder, put
+from fixtool.upstream._body import Description
+from fixtool.upstream._commits import Proposal
 
 _KIND = "upstream"
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fixtool import preflight
 from fixtool.apply.run import Request as Wanted
 from fixtool.apply.run import find_target
-from fixtool.description import Description, describe
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.git.objects import Signature
-from fixtool.preflight import Preflight
 from fixtool.progress import Progress
-from fixtool.proposal import Proposal, Unplaceable, propose
 from fixtool.series import commit as journal
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding, Level
 from fixtool.settings import Settings
+from fixtool.upstream import _checks as preflight
+from fixtool.upstream._body import Description, describe
+from fixtool.upstream._checks import Preflight
+from fixtool.upstream._commits import Proposal, Unplaceable, propose
 from fixtool.verify import flip as need
 from fixtool.verify.flip import Need
 from fixtool.verify.run import target_python

@@ -1,0 +1,1 @@
+"""Sends one patch upstream: its commits, its checks, its pull request."""
