@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fixtool import __version__, documents
-from fixtool.documents import Failure, Rebase, Rebased
+from fixtool import __version__
 from fixtool.errors import Refused
 from fixtool.git.names import is_full_sha
-from fixtool.needs import Need, Report, needs
+from fixtool.report import documents
+from fixtool.report.documents import Failure, Rebase, Rebased
+from fixtool.report.todo import Need, Report, needs
 from fixtool.series.patch import is_slug
 
 _LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

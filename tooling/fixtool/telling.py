@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fixtool.documents import Commit, History
 from fixtool.markdown import LIMIT, Marker, block, body, code, table, visible
-from fixtool.needs import Need
 from fixtool.outcome import Outcome
+from fixtool.report.documents import Commit, History
+from fixtool.report.todo import Need
 
 _ROWS = 100
 _SUMMARY_LIMIT = 200_000  # of the mebibyte that a step's summary may have

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from fixtool import documents
-from fixtool.documents import Failure, History, Rebase
-from fixtool.needs import Kept, Plot, Report
 from fixtool.replay.verdict import Verdict
+from fixtool.report import documents
+from fixtool.report.documents import Failure, History, Rebase
+from fixtool.report.todo import Kept, Plot, Report
 from fixtool.verify import result as evidence
 
 URL = "https://github.com/sgl-project/sglang.git"

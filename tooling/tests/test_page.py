@@ -22,13 +22,13 @@ from markdown_it import MarkdownIt
 
 import picture as make
 from conftest import Ran, Team
-from fixtool import documents, page
-from fixtool.bands import WORDS, letters, picture
 from fixtool.commands import report as command
-from fixtool.documents import History
 from fixtool.errors import FixtoolError, Refused, UsageError
-from fixtool.needs import Report, needs
 from fixtool.replay.verdict import Verdict
+from fixtool.report import documents, page
+from fixtool.report._timeline import WORDS, letters, picture
+from fixtool.report.documents import History
+from fixtool.report.todo import Report, needs
 
 Run = Callable[..., Ran]
 CSS = (importlib.resources.files("fixtool") / "templates/report.css").read_text("utf-8")

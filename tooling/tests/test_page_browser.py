@@ -11,8 +11,8 @@ import pytest
 
 import picture as make
 from browser import Browser, Tab, browsing, chromium
-from fixtool import page
-from fixtool.needs import Report
+from fixtool.report import page
+from fixtool.report.todo import Report
 from test_page import Strict
 
 PAGES = ("every", "calm", "flips", "hostile", "empty")

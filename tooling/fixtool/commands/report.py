@@ -18,8 +18,8 @@ from fixtool.commands import options
 from fixtool.errors import ExitCode, Refused, UsageError
 
 if TYPE_CHECKING:
-    from fixtool.documents import Failure, History, Rebase
-    from fixtool.needs import Kept, Plot
+    from fixtool.report.documents import Failure, History, Rebase
+    from fixtool.report.todo import Kept, Plot
     from fixtool.series.line import Line, PatchRepository
     from fixtool.settings import Settings
 
@@ -58,8 +58,8 @@ def report_(
 
     Example: fixtool report --history history.json --rebase rebase.json --output public
     """
-    from fixtool import documents, page
-    from fixtool.needs import Report, needs
+    from fixtool.report import documents, page
+    from fixtool.report.todo import Report, needs
 
     repository, settings = options.start(ctx, directory)
     told = documents.read_history(history) if history else None
@@ -107,8 +107,8 @@ def _history(
     """What `fixtool history` would say now."""
     import json
 
-    from fixtool import documents
     from fixtool.commands.history import body, look
+    from fixtool.report import documents
 
     found = look(repository, settings, line, source, None, None, report.progress(quiet=True))
     text = report.document("history", ExitCode.OK, body(line.name, found, None, set()))
@@ -117,7 +117,7 @@ def _history(
 
 def _here(rebase: Rebase | Failure | None) -> Rebase | Failure | None:
     """A rebase that waits for a person waits on one machine; elsewhere it is to be started anew."""
-    from fixtool.documents import Rebase
+    from fixtool.report.documents import Rebase
 
     if isinstance(rebase, Rebase) and rebase.session and not Path(rebase.session.worktree).is_dir():
         return replace(rebase, session=None)
@@ -128,7 +128,7 @@ def _line_name(
     wanted: str | None, history: History | Failure | None, rebase: Rebase | Failure | None
 ) -> str | None:
     """The line that the words and the documents speak of; of different ones there is no picture."""
-    from fixtool.documents import History, Rebase
+    from fixtool.report.documents import History, Rebase
 
     names: list[tuple[str, ...]] = [(wanted,)] if wanted else []
     if isinstance(history, History):
@@ -146,7 +146,7 @@ def _kept(folder: Path, name: str, line: Line | None) -> tuple[Kept, ...]:
     """The results that hold the newest answer of some step on such a device, the newest first: a
     laptop's does not hide a GPU's, nor a run of one check what the others said before it. A check
     that a newer one has answered is left out; probes stay, since a matrix is of one run."""
-    from fixtool.needs import Kept
+    from fixtool.report.todo import Kept
     from fixtool.verify import result as evidence
 
     patches = line.patches if line else ()
@@ -172,7 +172,7 @@ def _kept(folder: Path, name: str, line: Line | None) -> tuple[Kept, ...]:
 
 def _plot(given: Path | None, results: Path, root: Path, output: Path) -> Plot | None:
     """The plot asked for, or the newest by name beside the results, or beside the benchmark."""
-    from fixtool.needs import Plot
+    from fixtool.report.todo import Plot
 
     beside = [results, root / "verify" / "bench" / "results", root / "verify" / "bench"]
     found = next((all_ for one in beside if (all_ := sorted(one.glob("*.png")))), [None])

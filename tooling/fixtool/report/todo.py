@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fixtool.documents import Commit, Failure, History, Rebase
 from fixtool.replay.verdict import Verdict
+from fixtool.report.documents import Commit, Failure, History, Rebase
 from fixtool.verify import result as evidence
 from fixtool.verify.result import Result
 

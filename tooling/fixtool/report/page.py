@@ -17,11 +17,11 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fixtool.bands import WORDS, letters, picture
-from fixtool.documents import Commit, Failure, History, Rebase
 from fixtool.errors import ExitCode
 from fixtool.git.names import public_url
-from fixtool.needs import FINE, Kept, Report, looked, many, needs
+from fixtool.report._timeline import WORDS, letters, picture
+from fixtool.report.documents import Commit, Failure, History, Rebase
+from fixtool.report.todo import FINE, Kept, Report, looked, many, needs
 from fixtool.terminal import printable
 from fixtool.verify import result as evidence
 from fixtool.verify.result import Matrix, StepResult

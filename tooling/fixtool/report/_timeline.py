@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from fixtool.documents import Interval, PatchHistory
 from fixtool.replay.verdict import Verdict
+from fixtool.report.documents import Interval, PatchHistory
 
 WORDS: Mapping[Verdict, tuple[str, str]] = {
     Verdict.CLEAN: ("C", "applies as it lies"),
