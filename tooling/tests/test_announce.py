@@ -15,15 +15,15 @@ import pytest
 
 from conftest import Git, Ran
 from fixtool import markdown
-from fixtool.announce import Announcement, Announcer
+from fixtool.announce.outcome import read_history, read_outcome
+from fixtool.announce.run import Announcement, Announcer
+from fixtool.announce.text import Words, marks
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 from fixtool.github import push as rolling
 from fixtool.github.client import GitHub
 from fixtool.github.model import place
 from fixtool.github.push import Rolling
 from fixtool.markdown import Marker, block, body, code, read_marker
-from fixtool.outcome import read_history, read_outcome
-from fixtool.telling import Words, marks
 from githubapi import TOKEN
 from nightly_world import (
     BRANCH,

@@ -12,10 +12,10 @@ from fixtool.commands import options
 from fixtool.errors import ExitCode, FixtoolError
 
 if TYPE_CHECKING:
-    from fixtool.announce import Announcement
+    from fixtool.announce.run import Announcement
+    from fixtool.announce.text import Words
     from fixtool.github.model import Place
     from fixtool.series.line import PatchRepository
-    from fixtool.telling import Words
 
 
 def announce(
@@ -56,13 +56,13 @@ def announce(
     """
     import os
 
-    from fixtool.announce import Announcer
+    from fixtool.announce.outcome import read_history, read_outcome
+    from fixtool.announce.run import Announcer
+    from fixtool.announce.text import Words, marks, notice
     from fixtool.git.repo import Repo
     from fixtool.github.client import GitHub
     from fixtool.github.model import check_login, place
     from fixtool.github.push import Rolling, address
-    from fixtool.outcome import read_history, read_outcome
-    from fixtool.telling import Words, marks, notice
 
     repository, _ = options.start(ctx, directory)
     outcome = read_outcome(document, line)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from fixtool.announce.outcome import Outcome
 from fixtool.markdown import LIMIT, Marker, block, body, code, table, visible
-from fixtool.outcome import Outcome
 from fixtool.report.documents import Commit, History
 from fixtool.report.todo import Need
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fixtool.announce.outcome import Outcome
+from fixtool.announce.text import Words
 from fixtool.errors import FixtoolError, Refused
 from fixtool.github.client import GitHub
 from fixtool.github.model import Issue, Pull
 from fixtool.github.push import Rolling
 from fixtool.markdown import Marker, read_marker, same
-from fixtool.outcome import Outcome
-from fixtool.telling import Words
 
 _PULL, _ISSUE, _COMMENT = "rebase-pull", "rebase-issue", "rebase-comment"
 

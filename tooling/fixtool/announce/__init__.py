@@ -1,0 +1,1 @@
+"""Tells GitHub what became of a nightly rebase."""
