@@ -61,7 +61,7 @@ def _environment(*, autoescape: bool) -> Environment:
     """Every expression of a template goes through ``finalize``: harmless unless said otherwise."""
     clean: Callable[[Any], Any] = _shown if autoescape else _neutral
     environment = Environment(
-        loader=PackageLoader("fixtool", "templates"), autoescape=autoescape, finalize=clean,  # noqa: S701
+        loader=PackageLoader("fixtool.report"), autoescape=autoescape, finalize=clean,  # noqa: S701
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"cut": _cut, "many": many, "shown": evidence.shown}
