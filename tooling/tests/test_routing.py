@@ -176,7 +176,7 @@ def test_a_scale_counts_as_its_value_in_fp32() -> None:
 )
 def test_the_judge_sees(change, said) -> None:
     import torch
-    from verify.routing.judge import judge
+    from verify.routing.compare import judge
     from verify.routing.oracle import route
 
     logits, scale = torch.tensor([[1.0, 3.0, 2.0, 0.0], [4.0, 5.0, 6.0, 7.0]]), torch.ones(4)
@@ -215,7 +215,7 @@ def test_the_cases_are_as_many_and_as_wide_as_promised() -> None:
 def test_a_case_is_the_same_twice_and_its_cut_is_small() -> None:
     import torch
     from verify.routing import cases as listing
-    from verify.routing.judge import as_bits
+    from verify.routing.compare import as_bits
 
     cases = [case for case in listing.listed()[0] if not case.gpu_only and case.way == "call"]
     for case in listing.interleaved(cases)[:120]:
@@ -302,7 +302,7 @@ def test_no_fused_routing_is_no_failure(tmp_path: Path) -> None:
 
 
 def test_the_kernel_is_found_through_a_re_export(tmp_path: Path) -> None:
-    from verify.routing import kernel
+    from verify.routing import load as kernel
 
     for path, text in {
         "srt/models/gemma4_causal.py": "def f():\n    from sglang.kernels.moe import gemma4_fused_routing\n",
@@ -320,7 +320,7 @@ def test_the_kernel_is_found_through_a_re_export(tmp_path: Path) -> None:
 
 def test_a_process_that_dies_costs_its_case_only(tmp_path: Path) -> None:
     from verify.routing import cases as listing
-    from verify.routing.crew import crew
+    from verify.routing.pool import crew
 
     kernel = tmp_path / "kernel.py"
     kernel.write_text(
@@ -347,7 +347,8 @@ def test_a_process_that_dies_costs_its_case_only(tmp_path: Path) -> None:
     ],
 )
 def test_a_case_runs_by_every_kernel_that_its_shape_reaches(shape, itself, reached, tree) -> None:
-    from verify.routing import kernel, paths
+    from verify.routing import load as kernel
+    from verify.routing import variants as paths
     from verify.routing.cases import Case
 
     module = kernel.load(tree / HOMES[0])
@@ -367,7 +368,7 @@ def test_a_case_runs_by_every_kernel_that_its_shape_reaches(shape, itself, reach
 def test_a_kernel_without_a_table_runs_each_case_once() -> None:
     import types
 
-    from verify.routing import paths
+    from verify.routing import variants as paths
     from verify.routing.cases import Case
 
     plain, case = types.ModuleType("plain"), Case("a case", "grid", "bf16", 1, 128, 8)
@@ -401,7 +402,7 @@ def test_every_mutant_is_killed(part: int, tree: Path, tmp_path: Path) -> None:
 
 
 def test_the_check_itself_kills_a_mutant_and_names_the_case(tree: Path, tmp_path: Path) -> None:
-    from verify.routing.kill import mutants, mutated
+    from verify.routing.mutant_table import mutants, mutated
 
     mutant = next(one for one in mutants() if one["name"] == "kernel-heads-winner-stays")
     file = tmp_path / "mutant.py"

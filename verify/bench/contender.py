@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from verify.answer import BROKE, Answer
-from verify.routing import kernel
+from verify.routing import load as kernel
 
 _WEIGHTS = "python/sglang/srt/model_loader/weight_utils.py"
 # SGLang's own gives every tensor ±0.001, norms too, and tensors of one size the same numbers: all

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
-from verify.routing import kernel
+from verify.routing import load as kernel
 
 _IMPORTS = "from __future__ import annotations\n\nimport torch\nimport triton\nimport triton.language as tl"
 

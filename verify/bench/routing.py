@@ -5,7 +5,7 @@
 
 Without --kernel it is FIXTOOL_TREE's. Beside it: each peer (a file with a launcher of its own, such as
 that of an SGLang wheel or vLLM's model: `peer.py`), SGLang's torch ops, an empty kernel, a copy of the logits.
-Ratios are to the first peer. @PATH forces one of the file's kernels (`verify.routing.paths`: heads, merge,
+Ratios are to the first peer. @PATH forces one of the file's kernels (`verify.routing.variants`: heads, merge,
 rounds) on whatever it can take, with :ROWSxWARPS of so many tokens and warps a program.
 
 Parts: ``bf16``, ``fp16``, ``fp32`` (E=128, K=8, every T), ``host`` (eager, host time a call), ``experts``,
@@ -36,8 +36,9 @@ import torch
 from verify.answer import CANNOT_RUN, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
 from verify.bench import peer as peers
 from verify.bench.plot import plot
-from verify.routing import kernel, paths
-from verify.routing.judge import judge
+from verify.routing import load as kernel
+from verify.routing import variants as paths
+from verify.routing.compare import judge
 
 DEVICE = "cuda"
 REPLAYS, BATCH_US = 15, 2000

@@ -33,8 +33,8 @@ class Case:
 
     ``values`` names a function of VALUES, ``layout`` one of LAYOUTS; ``rows`` holds drawn rows
     instead, ``source`` the file and tensor of a real router matrix. ``way`` names how it is run
-    (`verify.routing.ways`), ``path`` the kernel that it is forced to take, if it is
-    (`verify.routing.paths`). `cut` never takes it below ``least`` tokens.
+    (`verify.routing.executions`), ``path`` the kernel that it is forced to take, if it is
+    (`verify.routing.variants`). `cut` never takes it below ``least`` tokens.
     """
 
     name: str

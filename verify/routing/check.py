@@ -72,7 +72,7 @@ def summed(outcomes: Iterable[Any]) -> dict[str, Any]:
 
 def main(given: argparse.Namespace) -> Answer:
     begun = time.perf_counter()
-    from verify.routing import kernel
+    from verify.routing import load as kernel
 
     file = given.kernel or kernel.find(tree())
     if file is None:
@@ -90,7 +90,7 @@ def main(given: argparse.Namespace) -> Answer:
     device = "cpu" if interpreted else "cuda"
     import triton
     from verify.routing import cases as listing
-    from verify.routing import paths
+    from verify.routing import variants as paths
 
     module = kernel.load(file)  # here, so that a file that cannot be loaded is said once
     cases, skipped = listing.listed(given.router or os.environ.get("FIXTOOL_MODEL"))
@@ -165,8 +165,8 @@ def run(
     cases: list[Any], module: Any, file: str, device: str, jobs: int, fail_fast: bool
 ) -> Iterator[Any]:
     """Outcomes of all cases: here, or by a crew of processes, which a GPU always gets."""
-    from verify.routing import ways
-    from verify.routing.crew import crew
+    from verify.routing import executions as ways
+    from verify.routing.pool import crew
 
     if device == "cpu" and jobs == 1:
         yield from (ways.run(module, case, device) for case in cases)

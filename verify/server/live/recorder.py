@@ -353,7 +353,7 @@ class Recorder:
 
     @staticmethod
     def _judge(weights: Any, ids: Any, logits: Any, scale: Any, topk: int) -> list[str]:
-        from verify.routing.judge import judge
+        from verify.routing.compare import judge
 
         given = (one.detach().cpu() for one in (weights, ids, logits, scale))
         return judge(*given, topk).problems

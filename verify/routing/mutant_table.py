@@ -43,7 +43,9 @@ def main(file: Path, names: list[str]) -> Answer:
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
     warnings.filterwarnings("ignore")
     import torch
-    from verify.routing import kernel, paths, ways
+    from verify.routing import executions as ways
+    from verify.routing import load as kernel
+    from verify.routing import variants as paths
     from verify.routing.cases import cut, interleaved, listed
 
     torch.set_num_threads(1)

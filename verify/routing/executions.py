@@ -15,10 +15,10 @@ from types import ModuleType
 from unittest import mock
 
 import torch
-from verify.routing import kernel
+from verify.routing import load as kernel
 from verify.routing.cases import DTYPES, Case, build, rows_of, scale_of
-from verify.routing.judge import as_bits, judge, unwritten_shows
-from verify.routing.paths import forced
+from verify.routing.compare import as_bits, judge, unwritten_shows
+from verify.routing.variants import forced
 
 Routing = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 

@@ -100,7 +100,7 @@ def far_off(logits: Any, want: Any, dtype_name: str) -> str:
 
 def main() -> Answer:
     begun = time.perf_counter()
-    from verify.routing import kernel
+    from verify.routing import load as kernel
 
     file = kernel.find(tree())
     if file is None:
@@ -152,7 +152,7 @@ def main() -> Answer:
 def seen(gemma4: Any, device: str, notes: list[str]) -> Iterator[tuple[str, Any]]:
     """A batch's name and what was wrong with it (`judge.Judged`), for every batch."""
     import torch
-    from verify.routing.judge import Judged, judge
+    from verify.routing.compare import Judged, judge
 
     class SaysCuda(torch.Tensor):
         """A CPU tensor that says it is on a GPU."""

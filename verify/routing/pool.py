@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from verify.routing.cases import Case
-from verify.routing.ways import Outcome
+from verify.routing.executions import Outcome
 
 MOST_LOSSES = 25
 
@@ -22,7 +22,8 @@ MOST_LOSSES = 25
 def _work(pipe: Connection, file: str, device: str, threads: int) -> None:
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no processes below this one
     import torch
-    from verify.routing import kernel, ways
+    from verify.routing import executions as ways
+    from verify.routing import load as kernel
 
     torch.set_num_threads(threads)
     if device == "cpu":
