@@ -23,9 +23,11 @@ sys.path.insert(0, str(ROOT))
 
 from verify.answer import Answer  # noqa: E402
 from verify.parallel import alike, servers, stages  # noqa: E402
-from verify.server import host, keeper, models  # noqa: E402
+from verify.server import gpu as host  # noqa: E402
+from verify.server import supervisor as keeper
+from verify.server import tiny_models as models
 from verify.server.layout import Layout  # noqa: E402
-from verify.server.live import float32  # noqa: E402
+from verify.server.recorder import float32  # noqa: E402
 
 # --- a server of several processes ---------------------------------------------------------------
 

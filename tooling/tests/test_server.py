@@ -23,9 +23,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from verify.answer import Answer  # noqa: E402
-from verify.server import boot, checkpoint, host, keeper, life, models  # noqa: E402
-from verify.server.live import recorder  # noqa: E402
+from verify.server import boot, checkpoint  # noqa: E402
+from verify.server import evidence as life
+from verify.server import gpu as host
+from verify.server import supervisor as keeper
+from verify.server import tiny_models as models
 from verify.server.log import ServerLog  # noqa: E402
+from verify.server.recorder import recorder  # noqa: E402
 
 BUG = "object has no attribute 'pp_group'"
 
@@ -1038,7 +1042,7 @@ def test_triton_launches_are_counted(tmp_path: Path) -> None:
     pytest.importorskip("triton")
     code = """
 import sys, torch, triton, triton.language as tl
-from verify.server.live import recorder
+from verify.server.recorder import recorder
 @triton.jit
 def kernel(x, y, N: tl.constexpr):
     at = tl.arange(0, N)
@@ -1121,7 +1125,7 @@ def test_stale_bytecode_is_seen(tmp_path: Path) -> None:
     os.utime(path, (stamp, stamp))
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import stale\n"
-        "from verify.server.live import recorder\n"
+        "from verify.server.recorder import recorder\n"
         "print(stale.gemma4_fused_routing(), "
         "recorder._of_function(stale.gemma4_fused_routing)['runs_its_file'])"
     )

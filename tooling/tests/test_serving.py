@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from verify.answer import Answer  # noqa: E402
 from verify.bench import rows, serving, trace  # noqa: E402
 from verify.bench.contender import Contender, overlay, tree_id  # noqa: E402
-from verify.server import keeper  # noqa: E402
+from verify.server import supervisor as keeper  # noqa: E402
 
 __all__ = ["tiny"]  # a fixture
 

@@ -44,10 +44,12 @@ from verify.bench import trace
 from verify.bench.contender import Contender, compile_ahead
 from verify.bench.rows import decode_rates, ratios, summarise, table
 from verify.bench.timed import FULL, TINY, Timed
-from verify.server import checkpoint, host, models
+from verify.server import checkpoint
+from verify.server import gpu as host
+from verify.server import tiny_models as models
 from verify.server.boot import end_on_signals
 from verify.server.log import ServerLog
-from verify.server.serving import Hang, Lost, Refused
+from verify.server.process import Hang, Lost, Refused
 
 _STOP_SECONDS = 10.0  # kept back to stop a server and to write down what was seen
 _FIRST_BOOT_SECONDS = 60.0  # with less than this left, not even the first boot is begun

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verify.bench.contender import Contender
-from verify.server import host, models
-from verify.server.life import HOOK
+from verify.server import gpu as host
+from verify.server import tiny_models as models
+from verify.server.evidence import HOOK
 from verify.server.log import ServerLog
-from verify.server.serving import Refused, Server
+from verify.server.process import Refused, Server
 
 
 @dataclass(frozen=True)

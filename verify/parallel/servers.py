@@ -22,10 +22,11 @@ from typing import Any
 
 from verify.answer import BROKE, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
 from verify.parallel import alike
-from verify.server import boot, host
+from verify.server import boot
+from verify.server import gpu as host
 from verify.server.boot import Boot
 from verify.server.layout import ONE_GPU, Layout
-from verify.server.serving import Server, source
+from verify.server.process import Server, source
 
 # Tokens of the prompts, and of the answers. All are other numbers, also with the answer added, and less
 # than two of them together: so a prefill is known by its length, and a batch's for none of them.

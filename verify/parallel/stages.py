@@ -98,7 +98,7 @@ def build(mtp: Any, pipeline: Any, said: dict[str, Any]) -> None:
     """The assistant of this stage, ``said`` growing as it does."""
     import torch
     from verify import tiny
-    from verify.server import models
+    from verify.server import tiny_models as models
 
     config = tiny.assistant_config()
     model = mtp.Gemma4AssistantForCausalLM(config)

@@ -22,10 +22,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from verify.answer import BROKE, CANNOT_RUN, FAILED, PASSED, Answer, answer, tree
-from verify.server import checkpoint, host, life, models
+from verify.server import checkpoint
+from verify.server import evidence as life
+from verify.server import gpu as host
+from verify.server import tiny_models as models
 from verify.server.layout import ONE_GPU
 from verify.server.log import ServerLog
-from verify.server.serving import Hang, Lost, Refused, Server, prompts
+from verify.server.process import Hang, Lost, Refused, Server, prompts
 
 # After its message, or after one of its processes gave up, a server gets this long to be gone.
 _LAST_WORDS_SECONDS = 10.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from verify.answer import CANNOT_RUN, Answer
-from verify.server.models import Models, weight_bytes
+from verify.server.tiny_models import Models, weight_bytes
 
 
 def real(model: str, assistant: str | None) -> Models:

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from verify.answer import CANNOT_RUN, Answer
-from verify.server import keeper, life
+from verify.server import evidence as life
+from verify.server import supervisor as keeper
 from verify.server.layout import ONE_GPU, Layout
 from verify.server.log import ServerLog
-from verify.server.models import Models
+from verify.server.tiny_models import Models
 
 _ROOT = Path(__file__).resolve().parents[2]
 # Two requests verify four draft tokens each at a time, so eight of them are 32 rows in a graph.

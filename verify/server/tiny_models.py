@@ -1,6 +1,6 @@
 """Makes a Gemma 4 MoE target and its MTP assistant out of nothing, to boot a real server with.
 
-    python verify/server/models.py OUT [--size tiny|float32|full]
+    python verify/server/tiny_models.py OUT [--size tiny|float32|full]
 
 OUT/target and OUT/assistant get a configuration, a byte tokenizer and processor files; "tiny" gets
 random safetensors too, the same bytes on every host, and so does "float32", of a shape that several
