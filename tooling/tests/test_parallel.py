@@ -22,7 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from verify.answer import Answer  # noqa: E402
-from verify.parallel import alike, servers, stages  # noqa: E402
+from verify.parallel import compare as alike  # noqa: E402
+from verify.parallel import pipeline as stages
+from verify.parallel import server as servers
 from verify.server import gpu as host  # noqa: E402
 from verify.server import supervisor as keeper
 from verify.server import tiny_models as models
@@ -147,7 +149,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bench(tmp_path: Path, shared: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path, tmp_path / "tree", tmp_path, "verify/parallel/servers.py")
+    made = Bench(tmp_path, tmp_path / "tree", tmp_path, "verify/parallel/server.py")
     srt = "python/sglang/srt/"
     for name in ("", "srt/", "srt/models/", "srt/layers/", "srt/layers/utils/", "srt/distributed/"):
         made.write(f"python/sglang/{name}__init__.py", "")

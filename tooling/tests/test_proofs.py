@@ -128,10 +128,10 @@ def test_the_probes_notice_every_mutant_of_the_fixes(verify: Verify) -> None:
 def test_two_ranks_see_what_one_cannot(verify: Verify) -> None:
     """Two gloo ranks build and load the assistant as a pipeline, and notice where the group is taken
     from it, or is the pipeline's on one rank alone, which the probe must miss."""
-    only = ["--only", "mutant stages-", "--only", "control parallel/stages.py"]
+    only = ["--only", "mutant stages-", "--only", "control parallel/pipeline.py"]
     found = verify("--mutants", "--line", "v0.5.23", *only, release="0.5.23")
     steps = {one["name"]: one for one in found["steps"]}
-    control = steps.pop(f"control parallel/stages.py {PP}")
+    control = steps.pop(f"control parallel/pipeline.py {PP}")
     assert (control["outcome"], pipeline(control)) == ("passed", [None, None])
     assert {one["outcome"] for one in steps.values()} == {"passed"}
     said = "AttributeError: 'Gemma4AssistantForCausalLM' object has no attribute 'pp_group'"
