@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from verify.answer import Answer  # noqa: E402
-from verify.bench import rows, serving, trace  # noqa: E402
+from verify.bench import serving, trace
+from verify.bench import statistics as rows  # noqa: E402
 from verify.bench.contender import Contender, overlay, tree_id  # noqa: E402
 from verify.server import supervisor as keeper  # noqa: E402
 
