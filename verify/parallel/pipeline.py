@@ -61,6 +61,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 def rank(number: int, stages: int, mtp: ModuleType) -> dict[str, Any]:
     """What this rank is, and what became of its assistant."""
     import torch
+
     from verify import tiny
 
     torch.set_num_threads(1)
@@ -97,6 +98,7 @@ def rank(number: int, stages: int, mtp: ModuleType) -> dict[str, Any]:
 def build(mtp: Any, pipeline: Any, said: dict[str, Any]) -> None:
     """The assistant of this stage, ``said`` growing as it does."""
     import torch
+
     from verify import tiny
     from verify.server import tiny_models as models
 

@@ -89,6 +89,7 @@ def main(given: argparse.Namespace) -> Answer:
         torch.set_num_threads(1)
     device = "cpu" if interpreted else "cuda"
     import triton
+
     from verify.routing import cases as listing
     from verify.routing import variants as paths
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+
 from verify.routing.oracle import ATOL, RTOL, route
 
 

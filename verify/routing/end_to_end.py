@@ -40,6 +40,7 @@ EPSILONS = {"bf16": 1.0, "fp32": 64.0}
 def models(gemma4: Any, shape: tuple[int, int, int], dtype: Any, device: str) -> tuple[Any, Any]:
     """The tree's router and MoE block of that shape, their parameters drawn."""
     import torch
+
     from verify.tiny import moe_text_config
 
     hidden, experts, winners = shape
@@ -152,6 +153,7 @@ def main() -> Answer:
 def seen(gemma4: Any, device: str, notes: list[str]) -> Iterator[tuple[str, Any]]:
     """A batch's name and what was wrong with it (`judge.Judged`), for every batch."""
     import torch
+
     from verify.routing.compare import Judged, judge
 
     class SaysCuda(torch.Tensor):

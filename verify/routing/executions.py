@@ -15,6 +15,7 @@ from types import ModuleType
 from unittest import mock
 
 import torch
+
 from verify.routing import load as kernel
 from verify.routing.cases import DTYPES, Case, build, rows_of, scale_of
 from verify.routing.compare import as_bits, judge, unwritten_shows

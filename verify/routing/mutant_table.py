@@ -43,6 +43,7 @@ def main(file: Path, names: list[str]) -> Answer:
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
     warnings.filterwarnings("ignore")
     import torch
+
     from verify.routing import executions as ways
     from verify.routing import load as kernel
     from verify.routing import variants as paths

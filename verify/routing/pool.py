@@ -22,6 +22,7 @@ MOST_LOSSES = 25
 def _work(pipe: Connection, file: str, device: str, threads: int) -> None:
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no processes below this one
     import torch
+
     from verify.routing import executions as ways
     from verify.routing import load as kernel
 

@@ -1,1 +1,1 @@
-"""Runs git: repositories, stores of fixtool's own, objects as values, and the names that git may be given."""
+"""Runs git: repositories, stores of our own, objects as values, and the names git may be given."""

@@ -1,1 +1,1 @@
-"""Applies a series onto a commit in the object database, with one verdict for each patch, file and hunk."""
+"""Applies a series onto a commit in the object database, with a verdict for each patch and hunk."""

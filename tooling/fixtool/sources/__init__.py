@@ -1,1 +1,1 @@
-"""Where the upstream tree comes from: a git remote, a local repository, or a release on the package index."""
+"""Where the upstream tree comes from: a git remote, a local repository, or a release."""

@@ -1,1 +1,1 @@
-"""Proves that each patch is needed and works: plans the steps, runs them in the target's Python, reads the result."""
+"""Proves that each patch is needed and works: plans steps, runs them, reads the result."""

@@ -1,0 +1,416 @@
+"""ci/nightly as cron and the workflow run it, with a real `fixtool announce` and a stand-in for the
+rest; and what the workflow's file promises."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support import git_http as githttp
+from support.github_api import TOKEN
+from support.nightly import (
+    BRANCH,
+    UPSTREAM,
+    World,
+    conflict,
+    document,
+    failure,
+    history,
+    template,
+    world,
+    write,
+)
+from support.repositories import NUMBERS, ROOT, Ran, Team
+
+FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
+WORKFLOWS = ROOT / ".github" / "workflows"
+
+FIXTOOL = f"""#!{sys.executable}
+import json, os, pathlib, subprocess, sys
+place = pathlib.Path(os.environ["STAND_IN"])
+words = sys.argv[1:]
+tokens = [name for name in ("GITHUB_TOKEN", "GH_TOKEN") if os.environ.get(name)]
+with (place / "calls").open("a") as calls:
+    calls.write(json.dumps([words, tokens]) + chr(10))
+tree, verb = pathlib.Path(words[1]), words[2]
+def answer(name):
+    if not (place / name).exists():
+        sys.exit(137)
+    document = json.loads((place / name).read_text())
+    if document.get("moved"):
+        (tree / "patches/main/series").write_text("# moved" + chr(10))
+        git = ["git", "-C", str(tree)]
+        subprocess.run([*git, "commit", "--quiet", "--all", "--message", "x"], check=True)
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        document["committed"] = head.stdout.strip()
+    print(json.dumps(document))
+    sys.exit(document["exit_code"])
+if verb == "announce":
+    os.execv(sys.executable, [sys.executable, "-m", "fixtool", *words])
+if "--abort" not in words and verb in ("rebase", "history"):
+    answer(verb + ".json")
+"""
+
+
+@dataclass
+class Host:
+    """A machine with a clone of the patch repository, our script in it, and the stand-in."""
+
+    night: World
+    place: Path
+    out: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, *words: str, **env: str) -> Ran:
+        done = subprocess.run(
+            [str(self.night.root / "ci" / "nightly"), *words], cwd="/", text=True,
+            env={**os.environ, **self.night.env, **self.env, **env}, capture_output=True,
+            check=False, timeout=120,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr, done.stderr
+        assert TOKEN not in done.stdout + done.stderr
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def will_say(self, rebase: dict[str, Any] | None) -> None:
+        (self.place / "rebase.json").unlink(missing_ok=True)
+        if rebase:
+            write(self.place / "rebase.json", rebase)
+
+    @property
+    def calls(self) -> list[tuple[list[str], list[str]]]:
+        return [tuple(json.loads(one)) for one in (self.place / "calls").read_text().splitlines()]  # type: ignore[misc]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return template(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def host(made: Path, tmp_path: Path) -> Iterator[Host]:
+    with world(made, tmp_path) as night:
+        (night.root / "ci").mkdir()
+        shutil.copy2(ROOT / "ci" / "nightly", night.root / "ci" / "nightly")
+        place = tmp_path / "bin"
+        place.mkdir()
+        (place / "fixtool").write_text(FIXTOOL)
+        (place / "fixtool").chmod(0o755)
+        write(place / "history.json", history())
+        env = {
+            "PATH": f"{place}:{os.environ['PATH']}", "STAND_IN": str(place), "LINE": "main",
+            "OUT": str(tmp_path / "out"), "GIT_COMMITTER_NAME": "x", "GIT_COMMITTER_EMAIL": "x@x",
+            "GIT_AUTHOR_NAME": "x", "GIT_AUTHOR_EMAIL": "x@x", "OWNERS": "octocat hubot",
+        }  # fmt: skip
+        yield Host(night, place, tmp_path / "out", env)
+
+
+def test_a_whole_night(host: Host) -> None:
+    """Moved, and green: a branch and a pull request; the checkout stays as it was."""
+    host.will_say(document(moved=True))
+    before = host.night.git("rev-parse", "HEAD"), host.night.git("status", "--porcelain", "patches")
+    ran = host()
+    assert ran.status == 0, ran.err
+    commit = json.loads((host.out / "rebase.json").read_text())["committed"]
+    assert host.night.tip() == commit
+    assert host.night.api.pulls[0]["head"]["ref"] == BRANCH
+    assert [one["login"] for one in host.night.api.pulls[0]["assignees"]] == ["octocat", "hubot"]
+    git = host.night.git
+    assert (git("rev-parse", "HEAD"), git("status", "--porcelain", "patches")) == before
+    assert len(git("worktree", "list").splitlines()) == 1
+    verbs = [words[2] for words, _ in host.calls]
+    assert verbs == ["rebase", "rebase", "rebase", "history", "report", "announce"]
+    assert [tokens for _, tokens in host.calls] == [[]] * 5 + [["GITHUB_TOKEN"]]
+    told = host.calls[1][0]
+    assert told[3:] == ["--line", "main", "--onto", "main", "--json"]
+    assert not any(TOKEN in word for words, _ in host.calls for word in words)
+
+
+def test_four_nights_of_the_real_thing(made: Path, tmp_path: Path, team: Team) -> None:
+    """Upstream over HTTP, fetched without blobs: nothing new; one patch taken; one broken; mended by
+    a person."""
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.patch("taken", "fix beta", python__other_py="alpha\nbeta!\ngamma\n")
+    upstream = team.upstream
+    with (
+        world(made, tmp_path / "night") as night,
+        githttp.serve(tmp_path / "upstreams") as server,
+    ):
+
+        def publish() -> None:
+            githttp.publish(upstream.path, server.root / "upstream.git")
+
+        shutil.rmtree(night.root / "patches")
+        shutil.copytree(team.root / "patches", night.root / "patches")
+        (night.root / "ci").mkdir()
+        shutil.copy2(ROOT / "ci" / "nightly", night.root / "ci" / "nightly")
+        night.git("add", "--all")
+        night.git("commit", "--quiet", "--message", "the series")
+        night.git("push", "--quiet", str(night.served), "main")
+        fixtool = tmp_path / "fixtool"
+        fixtool.write_text(f'#!/bin/sh\nexec {sys.executable} -m fixtool "$@"\n')
+        fixtool.chmod(0o755)
+        source = f"{server.url}/upstream.git"
+        env = {"LINE": "main", "SOURCE": source, "FIXTOOL": str(fixtool),
+               "OUT": str(tmp_path / "out"), "no_proxy": "127.0.0.1"}  # fmt: skip
+        host = Host(night, tmp_path, tmp_path / "out", env)
+
+        publish()
+        before = night.git.snapshot()
+        ran = host()
+        assert ran.status == 0, ran.err
+        assert night.git.snapshot() == before
+        assert (night.tip(), night.api.pulls, night.api.issues) == (None, [], [])
+
+        upstream.commit("Take beta (#76)", python__other_py="alpha\nbeta!\ngamma\n")
+        upstream.commit("docs", README_txt="read me twice\n")
+        publish()
+        ran = host()
+        assert ran.status == 0, ran.err
+        assert night.git.snapshot() == before
+        said = json.loads((host.out / "rebase.json").read_text())
+        assert {one["slug"]: (one["verdict"], one["action"]) for one in said["patches"]} == {
+            "fix": ("clean", "kept"), "taken": ("absorbed", "dropped"),
+        }  # fmt: skip
+        assert night.tip() == said["committed"]
+        (pull,) = night.api.pulls
+        print(pull["title"], pull["body"], sep="\n\n")
+        assert "Take beta (#76)" in pull["body"] or "76" in pull["body"]
+        assert "taken" in pull["body"]
+        assert (host.out / "report" / "report.html").exists()
+
+        upstream.commit("Rework twenty (#77)", python__model_py=FIX.replace("fixed", "reworked"))
+        publish()
+        ran = host()
+        assert ran.status == 3, ran.err
+        (issue,) = night.api.issues
+        print(issue["title"], issue["body"], sep="\n\n")
+        assert "fix does not apply" in issue["body"]
+        assert "Rework twenty" in issue["body"]
+        assert len(night.api.pulls) == 1
+
+        begun = ["rebase", "--line", "main", "--onto", "main", "--source", source]
+        home = {**os.environ, **env, "GIT_COMMITTER_NAME": "x", "GIT_COMMITTER_EMAIL": "x@x"}
+
+        def at_home(*words: str) -> dict[str, Any]:
+            done = subprocess.run(
+                [str(fixtool), *words, "--json", "-C", str(night.root)],
+                env=home, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            found: dict[str, Any] = json.loads(done.stdout)
+            return found
+
+        waiting = at_home(*begun)
+        tree = Path(waiting["session"]["worktree"])
+        (tree / "python/model.py").write_text(FIX.replace("fixed", "reworked, and fixed"))
+        assert at_home("rebase", "--continue")["committed"]
+        night.git("push", "--quiet", str(night.served), "main")
+        ran = host()
+        assert ran.status == 0, ran.err
+        assert night.api.issues[0]["state"] == "closed"
+        assert len(night.api.pulls) == 1
+
+        upstream.commit("Take beta back", python__other_py="alpha\nbeta\ngamma\n")
+        publish()
+        assert host().status in (0, 3)
+        said = json.loads((host.out / "rebase.json").read_text())
+        assert {one["slug"]: one["action"] for one in said["patches"]}["taken"] == "restored"
+
+
+def test_nights_in_a_row(host: Host) -> None:
+    """A conflict, the same again, and green: one issue, which closes itself."""
+    host.will_say(conflict())
+    assert (host().status, host().status) == (3, 3)
+    assert (len(host.night.api.issues), host.night.api.comments) == (1, {})
+    host.will_say(document())
+    assert host().status == 0
+    assert host.night.api.issues[0]["state"] == "closed"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (failure(), "cannot reach https://github.com/x"),
+        (None, "fixtool rebase ended with status 137 and said nothing"),
+    ],
+)
+def test_a_rebase_that_cannot_run_is_told(host: Host, said: Any, words: str) -> None:
+    host.will_say(said)
+    ran = host()
+    assert ran.status == 3, ran.err
+    assert words in host.night.api.issues[0]["body"]
+
+
+def test_two_jobs(host: Host, tmp_path: Path) -> None:
+    """As in the workflow: the second has another clone, the files of the first, and the token."""
+    host.will_say(document(moved=True))
+    assert host("rebase", PROBE="1", REF="v0.6", SOURCE=UPSTREAM, GITHUB_TOKEN="").status == 0
+    assert host.calls[1][0][5:] == ["--onto", "v0.6", "--source", UPSTREAM, "--probe", "--json"]
+    assert host.night.api.log == []
+    url = host.night.git("remote", "get-url", "origin")
+    host.night.git(
+        "clone", "--quiet", "--depth=1", f"file://{host.night.served}", str(tmp_path / "second")
+    )
+    shutil.copytree(host.night.root / "ci", tmp_path / "second" / "ci")
+    host.night.git = type(host.night.git)(tmp_path / "second")
+    host.night.git("remote", "set-url", "origin", url)
+    ran = host("tell")
+    assert ran.status == 0, ran.err
+    assert host.night.tip() == json.loads((host.out / "rebase.json").read_text())["committed"]
+
+
+def test_a_first_job_that_left_nothing_is_told(host: Host) -> None:
+    assert host("tell").status == 3
+    assert "was stopped, or did not start" in host.night.api.issues[0]["body"]
+
+
+@pytest.mark.parametrize(
+    ("rebase", "env", "message"),
+    [
+        (document(), {"GITHUB_TOKEN": "bad"}, "does not take the token"),
+        (document(), {"GITHUB_REPOSITORY": "acme/gone"}, "it is not there"),
+        (document(), {"OWNERS": "@me"}, "is not a user's name"),
+        ({"schema": 1}, {}, "not what `fixtool rebase"),
+    ],
+)
+def test_a_reporter_that_fails_is_red(
+    host: Host, rebase: Any, env: dict[str, str], message: str
+) -> None:
+    """However well the rebase went."""
+    (host.out).mkdir()
+    write(host.out / "rebase.json", rebase)
+    ran = host("tell", **env)
+    assert ran.status not in (0, 3)
+    assert re.search(message, ran.err)
+    assert "ci/nightly: telling failed" in ran.err
+    assert "nobody may know what became of line main tonight" in ran.err
+
+
+def test_a_history_that_fails_is_red_and_the_rest_is_told(host: Host) -> None:
+    (host.place / "history.json").unlink()
+    host.will_say(conflict())
+    ran = host()
+    assert ran.status == 4
+    assert "history or report failed (137); the rebase ended with 3" in ran.err
+    assert len(host.night.api.issues) == 1
+    (host.out / "history.json").write_text("{")
+    ran = host("tell")
+    assert ran.status == 3
+    assert "history.json is not JSON" in ran.out
+
+
+def test_two_at_once(host: Host) -> None:
+    host.out.mkdir()
+    with (host.out / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for step in ((), ("rebase",), ("tell",)):
+            ran = host(*step)
+            assert (ran.status, "another ci/nightly works in" in ran.err) == (4, True)
+    assert host.night.api.log == []
+
+
+def test_what_a_killed_night_left_is_cleared(host: Host) -> None:
+    host.night.git("worktree", "add", "--quiet", "--detach", str(host.out / "tree"))
+    (host.out / "tree" / "patches" / "main" / "series").write_text("half\n")
+    (host.out / "commit.bundle").write_text("of last night")
+    host.will_say(document())
+    assert host().status == 0
+    assert not (host.out / "commit.bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "message"),
+    [
+        ((), {"LINE": ""}, "LINE=NAME, one of: main"),
+        ((), {"LINE": "../x"}, "LINE=NAME, one of: main"),
+        (("all",), {}, "no such step: all"),
+        ((), {"PROBE": "1"}, "PROBE=1 runs upstream's code"),
+    ],
+)
+def test_wrong_words(host: Host, words: tuple[str, ...], env: dict[str, str], message: str) -> None:
+    ran = host(*words, **env)
+    assert (ran.status, message in ran.err) == (2, True), ran.err
+
+
+# -- the workflow ------------------------------------------------------------------------------
+
+
+def nightly() -> dict[Any, Any]:
+    found: dict[Any, Any] = yaml.safe_load((WORKFLOWS / "nightly.yml").read_text("utf-8"))
+    return found
+
+
+def test_only_the_job_that_tells_may_write_or_has_a_token() -> None:
+    jobs = nightly()["jobs"]
+    assert nightly()["permissions"] == {}
+    assert jobs["rebase"]["permissions"] == {"contents": "read"}
+    assert jobs["tell"]["permissions"] == {
+        "contents": "write", "issues": "write", "pull-requests": "write",
+    }  # fmt: skip
+    assert not re.search(
+        r"secrets|github\.token|GITHUB_TOKEN|GH_TOKEN", yaml.safe_dump(jobs["rebase"])
+    )
+    holders = [
+        one["name"] for one in jobs["tell"]["steps"] if "token" in yaml.safe_dump(one).lower()
+    ]
+    assert holders == ["tell"]
+    assert "env" not in jobs["tell"]
+    assert "token" not in yaml.safe_dump(nightly()["env"])
+    assert set(nightly()[True]) == {"schedule", "workflow_dispatch"}  # no pull_request_target
+
+
+def test_the_job_that_tells_runs_nothing_of_upstreams() -> None:
+    tell = nightly()["jobs"]["tell"]
+    ran = "\n".join(one.get("run", "") for one in tell["steps"])
+    assert re.findall(r"ci/nightly.*", ran) == ["ci/nightly tell || status=$?"]
+    assert not re.search(r"PROBE|cpu\.txt|sglang", yaml.safe_dump(tell))
+    assert "cache" not in yaml.safe_dump(tell)
+    assert tell["if"] == "${{ !cancelled() }}"
+
+
+def steps() -> list[dict[str, Any]]:
+    return [one for job in nightly()["jobs"].values() for one in job["steps"]]
+
+
+def test_actions_are_pinned_and_checkouts_keep_no_credentials() -> None:
+    text = (WORKFLOWS / "nightly.yml").read_text("utf-8")
+    used = re.findall(r"uses: (.*)", text)
+    assert used
+    for one in used:
+        assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one), one
+    for one in steps():
+        if one.get("uses", "").startswith("actions/checkout@"):
+            assert one["with"]["persist-credentials"] is False
+
+
+def test_no_expression_is_pasted_into_a_script() -> None:
+    assert [one["run"] for one in steps() if "${{" in one.get("run", "")] == []
+
+
+def test_two_nights_do_not_overlap() -> None:
+    assert nightly()["concurrency"]["cancel-in-progress"] is False
+    assert all(job["timeout-minutes"] for job in nightly()["jobs"].values())
+
+
+@pytest.mark.parametrize("workflow", ["nightly.yml", "gpu.yml"])
+@pytest.mark.parametrize("tool", ["check-jsonschema", "zizmor"])
+def test_linters_of_workflows_agree(tool: str, workflow: str) -> None:
+    path = str(WORKFLOWS / workflow)
+    words = {
+        "check-jsonschema": ["--builtin-schema", "vendor.github-workflows", path],
+        "zizmor": ["--offline", "--no-progress", path],
+    }[tool]
+    tool = str(Path(sys.executable).parent / tool)
+    ran = subprocess.run([tool, *words], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -1,0 +1,272 @@
+"""Work trees and checkouts: fully new or as before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fixtool.apply.run import Applied, Request, apply
+from fixtool.apply.worktree import read_record, recover
+from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.git.repo import Repo
+from fixtool.progress import Silence
+from fixtool.settings import Settings
+from support.repositories import NUMBERS, Git, Team
+
+FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
+
+
+@pytest.fixture
+def series(team: Team) -> Team:
+    team.patch("fix", "fix twenty", python__model_py=FIX, new_py="x = 1\n")
+    return team
+
+
+def run(team: Team, settings: Settings, **wanted: object) -> Applied:
+    request = Request(**{"ref": "v1.0", "source": str(team.upstream.path), **wanted})  # type: ignore[arg-type]
+    return apply(team.repository, settings, request, Silence())
+
+
+def test_a_work_tree_with_one_commit_a_patch(series: Team, settings: Settings) -> None:
+    done = run(series, settings)
+    assert done.placed is not None
+    tree = Git(done.placed.path)
+    assert tree("rev-parse", "HEAD") == done.replay.commit
+    assert tree("symbolic-ref", "--short", "HEAD") == done.placed.branch
+    assert tree("status", "--porcelain") == ""
+    assert (tree.path / "python/model.py").read_text() == FIX
+    assert tree("rev-list", "--count", f"{done.target.commit}..HEAD") == "1"
+    assert "fixtool apply: line main" in tree("reflog", "show", done.placed.branch)
+
+
+def test_the_source_is_not_written_to(series: Team, settings: Settings) -> None:
+    before = series.upstream.snapshot()
+    run(series, settings)
+    assert series.upstream.snapshot() == before
+    assert series.upstream("worktree", "list").count("\n") == 0
+
+
+def test_a_second_apply_changes_nothing(series: Team, settings: Settings) -> None:
+    first, second = run(series, settings), run(series, settings)
+    assert first.placed and second.placed
+    assert (first.placed.changed, second.placed.changed) == (True, False)
+    assert first.placed.path == second.placed.path
+    assert second.replay.reused == 1
+
+
+def test_a_changed_series_moves_the_work_tree_on(series: Team, settings: Settings) -> None:
+    first = run(series, settings)
+    assert first.placed is not None
+    inode = (first.placed.path / "README.txt").stat().st_ino
+    series.patch("more", "more", python__other_py="alpha\nBETA\ngamma\n")
+    second = run(series, settings)
+    tree = Git(first.placed.path)
+    assert tree("rev-parse", "HEAD") == second.replay.commit != first.replay.commit
+    assert (tree.path / "python/other.py").read_text() == "alpha\nBETA\ngamma\n"
+    assert (tree.path / "README.txt").stat().st_ino == inode
+    assert tree("status", "--porcelain") == ""
+
+
+def test_own_work_in_a_work_tree_is_never_lost(series: Team, settings: Settings) -> None:
+    done = run(series, settings)
+    assert done.placed is not None
+    tree = Git(done.placed.path)
+    tree.write("python/other.py", "mine\n")
+    with pytest.raises(Refused, match="not clean: python/other.py"):
+        run(series, settings)
+    tree.commit("my own work")
+    with pytest.raises(Refused, match="commits of its own"):
+        run(series, settings)
+    assert (tree.path / "python/other.py").read_text() == "mine\n"
+
+
+def test_a_deleted_work_tree_is_made_anew(series: Team, settings: Settings) -> None:
+    first = run(series, settings)
+    assert first.placed is not None
+    shutil.rmtree(first.placed.path)
+    second = run(series, settings)
+    assert second.placed == first.placed
+    assert Git(first.placed.path)("status", "--porcelain") == ""
+
+
+def test_commits_of_a_deleted_work_tree_are_kept(series: Team, settings: Settings) -> None:
+    first = run(series, settings)
+    assert first.placed is not None
+    mine = Git(first.placed.path).commit("my own work")
+    shutil.rmtree(first.placed.path)
+    with pytest.raises(Refused, match="still holds commits from a work tree that was deleted"):
+        run(series, settings)
+    store = Git(next(settings.stores.iterdir()))
+    assert store("rev-parse", first.placed.branch) == mine
+    store("branch", "-m", first.placed.branch, "kept")
+    again = run(series, settings)
+    assert again.placed == first.placed
+    assert store("rev-parse", "kept") == mine
+
+
+def test_a_failed_replay_leaves_no_trace(series: Team, settings: Settings, tmp_path: Path) -> None:
+    series.upstream.commit("same", python__model_py=NUMBERS.replace("line 20\n", "theirs\n"))
+    done = run(series, settings, ref="main", worktree=tmp_path / "wt")
+    assert done.placed is None
+    assert not (tmp_path / "wt").exists()
+    store = Repo.open(next(settings.stores.iterdir()))
+    assert store.run("for-each-ref").text == ""
+    assert store.run("worktree", "list").text.count("\n") == 0
+
+
+def test_two_places_for_one_base(series: Team, settings: Settings, tmp_path: Path) -> None:
+    one = run(series, settings, worktree=tmp_path / "one")
+    two = run(series, settings, worktree=tmp_path / "two")
+    assert one.placed and two.placed
+    assert one.placed.branch != two.placed.branch
+    assert one.replay.commit == two.replay.commit
+
+
+# -- somebody's own checkout -------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(series: Team, tmp_path: Path) -> Git:
+    series.upstream("clone", "--quiet", "--branch", "v1.0", ".", str(tmp_path / "checkout"))
+    return Git(tmp_path / "checkout")
+
+
+def into(team: Team, settings: Settings, checkout: Git, ref: str | None = None) -> Applied:
+    return run(team, settings, ref=ref, source=None, into=checkout.path)
+
+
+def test_into_makes_a_branch(series: Team, settings: Settings, checkout: Git) -> None:
+    before = checkout("rev-parse", "HEAD")
+    done = into(series, settings, checkout)
+    assert done.placed and done.target.commit == before
+    assert checkout("rev-parse", "HEAD") == done.replay.commit
+    assert checkout("symbolic-ref", "--short", "HEAD") == done.placed.branch
+    assert checkout("status", "--porcelain") == ""
+    assert (checkout.path / "new.py").exists()
+    checkout("fsck", "--strict")
+
+
+def test_into_again_replaces_the_series(series: Team, settings: Settings, checkout: Git) -> None:
+    first = into(series, settings, checkout)
+    series.patch("more", "more", python__other_py="alpha\nBETA\ngamma\n")
+    second = into(series, settings, checkout)
+    assert second.target.commit == first.target.commit
+    assert checkout("rev-list", "--count", f"{first.target.commit}..HEAD") == "2"
+    assert checkout("status", "--porcelain") == ""
+
+
+def test_into_a_shallow_clone(series: Team, settings: Settings, tmp_path: Path) -> None:
+    """What a container image holds."""
+    url = f"file://{series.upstream.path}"
+    series.upstream.commit("newer")
+    series.upstream(
+        "clone", "--quiet", "--depth=1", "--branch=v1.0", url, str(tmp_path / "shallow")
+    )
+    done = into(series, settings, Git(tmp_path / "shallow"))
+    assert done.replay.ok
+    Git(tmp_path / "shallow")("fsck")
+
+
+def test_a_partial_clone_as_source_says_how_to_fill_it(
+    series: Team, settings: Settings, tmp_path: Path
+) -> None:
+    url = f"file://{series.upstream.path}"
+    series.upstream("config", "uploadpack.allowFilter", "true")
+    series.upstream(
+        "clone", "--quiet", "--filter=blob:none", "--no-checkout", url, str(tmp_path / "partial")
+    )
+    with pytest.raises(CannotRun, match="is a partial clone and lacks files") as caught:
+        run(series, settings, source=str(tmp_path / "partial"))
+    command = str(caught.value.hint).removeprefix("fill it: git -C ").split(";")[0].split(" ")
+    Git(Path(command[0]))(*command[1:])
+    assert run(series, settings, source=str(tmp_path / "partial")).replay.ok
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a checkout away")
+def test_somebody_elses_checkout_needs_the_users_word(
+    series: Team, settings: Settings, checkout: Git, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container image's checkout often belongs to another user."""
+    for one in (checkout.path, *checkout.path.rglob("*")):
+        os.chown(one, 12345, 12345, follow_symlinks=False)
+    with pytest.raises(CannotRun, match="dubious ownership") as caught:
+        into(series, settings, checkout)
+    assert f"safe.directory {checkout.path}" in str(caught.value.hint)
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL")
+    (home / ".gitconfig").write_text(f"[safe]\n\tdirectory = {checkout.path}\n")
+    assert into(series, settings, checkout).placed is not None
+
+
+def test_into_refuses_a_dirty_tree(series: Team, settings: Settings, checkout: Git) -> None:
+    checkout.write("python/other.py", "mine\n")
+    before = checkout.snapshot()
+    with pytest.raises(Refused, match="not clean"):
+        into(series, settings, checkout)
+    assert checkout.snapshot() == before
+
+
+def test_into_refuses_an_untracked_file_in_the_way(
+    series: Team, settings: Settings, checkout: Git
+) -> None:
+    checkout.write(".gitignore", "new.py\n")
+    checkout.commit("ignore")
+    checkout.write("new.py", "mine\n")
+    before = checkout.snapshot()
+    with pytest.raises(Refused, match=r"new\.py is in the way"):
+        into(series, settings, checkout)
+    assert checkout.snapshot() == before
+
+
+def test_into_refuses_a_foreign_branch(series: Team, settings: Settings, checkout: Git) -> None:
+    done = into(series, settings, checkout)
+    assert done.placed is not None
+    checkout("checkout", "--quiet", "v1.0")
+    checkout("branch", "--force", done.placed.branch, "v1.0")
+    mine = checkout("commit-tree", "-m", "mine", "HEAD^{tree}", "-p", "HEAD")
+    checkout("branch", "--force", done.placed.branch, mine)
+    before = checkout.snapshot()
+    with pytest.raises(Refused, match="did not make"):
+        into(series, settings, checkout)
+    assert checkout.snapshot() == before
+
+
+def test_into_is_its_own_source(series: Team, settings: Settings, checkout: Git) -> None:
+    with pytest.raises(UsageError, match="leave out"):
+        run(series, settings, into=checkout.path)
+
+
+def test_a_half_written_move_is_undone(series: Team, settings: Settings, checkout: Git) -> None:
+    """What SIGKILL in the middle of writing files leaves: some new, some old, HEAD not moved."""
+    done = into(series, settings, checkout)
+    target = done.replay.commit
+    checkout("checkout", "--quiet", "--detach", "v1.0")
+    record = (checkout.path / ".git" / "fixtool.json").read_text()
+    (checkout.path / ".git" / "fixtool.json").write_text(
+        record.replace('"moving_to": null', f'"moving_to": "{target}"')
+    )
+    checkout("checkout", target, "--", "new.py")
+    assert checkout("status", "--porcelain") != ""
+    recover(checkout.repo)
+    assert checkout("status", "--porcelain") == ""
+    assert not (checkout.path / "new.py").exists()
+    found = read_record(checkout.repo)
+    assert found is not None
+    assert found.moving_to is None
+
+
+def test_recovery_leaves_a_users_edit_alone(
+    series: Team, settings: Settings, checkout: Git
+) -> None:
+    done = into(series, settings, checkout)
+    checkout("checkout", "--quiet", "--detach", "v1.0")
+    path = checkout.path / ".git" / "fixtool.json"
+    path.write_text(
+        path.read_text().replace('"moving_to": null', f'"moving_to": "{done.replay.commit}"')
+    )
+    checkout.write("python/model.py", "mine\n")
+    with pytest.raises(Refused, match="not clean"):
+        into(series, settings, checkout)
+    assert (checkout.path / "python/model.py").read_text() == "mine\n"

@@ -1,0 +1,296 @@
+"""Export and import: only what changed is written, all of it or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fixtool.apply.run import Request, apply
+from fixtool.apply.worktree import open_worktree
+from fixtool.edit.export import Change, Exported, export
+from fixtool.edit.importing import Imported, author_from, read_file, read_range, take
+from fixtool.errors import Refused, UsageError
+from fixtool.git.store import Store
+from fixtool.progress import Silence
+from fixtool.settings import Settings
+from support.repositories import NUMBERS, Git, Team, format_patch
+
+FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
+BETA = "alpha\nBETA\ngamma\n"
+
+
+@pytest.fixture
+def tree(team: Team, settings: Settings) -> Git:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.patch("beta", "fix beta", python__other_py=BETA)
+    request = Request(ref="v1.0", source=str(team.upstream.path))
+    done = apply(team.repository, settings, request, Silence())
+    assert done.placed is not None
+    return Git(done.placed.path)
+
+
+def out(team: Team, tree: Git, **options: object) -> Exported:
+    repo, record = open_worktree(tree.path)
+    return export(team.repository, repo, record, **options)  # type: ignore[arg-type]
+
+
+def folder_state(team: Team) -> dict[str, tuple[bytes, int]]:
+    folder = team.root / "patches" / "main"
+    return {one.name: (one.read_bytes(), one.stat().st_ino) for one in sorted(folder.iterdir())}
+
+
+def changes(done: Exported) -> dict[str, Change]:
+    return {one.slug: one.change for one in done.patches}
+
+
+def test_export_after_apply_writes_nothing(team: Team, tree: Git) -> None:
+    before = folder_state(team)
+    done = out(team, tree)
+    assert set(changes(done).values()) == {Change.UNCHANGED}
+    assert not done.changed
+    assert folder_state(team) == before
+
+
+def test_an_amended_commit_rewrites_its_file_only(team: Team, tree: Git) -> None:
+    before = folder_state(team)
+    tree.write("python/other.py", "alpha\nBETA!\ngamma\n")
+    tree("commit", "--all", "--amend", "--no-edit", "--quiet")
+    assert changes(out(team, tree)) == {"fix": Change.UNCHANGED, "beta": Change.REWRITTEN}
+    after = folder_state(team)
+    assert after["fix.patch"] == before["fix.patch"]
+    assert after["series"] == before["series"]
+    assert b"+BETA!" in after["beta.patch"][0]
+
+
+def test_what_was_exported_may_be_applied_over(team: Team, tree: Git, settings: Settings) -> None:
+    tree.write("python/other.py", "alpha\nBETA!\ngamma\n")
+    tree("commit", "--all", "--amend", "--no-edit", "--quiet")
+    tree.commit("area: more", more_py="y = 2\n")
+    mine = tree("rev-parse", "HEAD^{tree}")
+    request = Request(ref="v1.0", source=str(team.upstream.path))
+    with pytest.raises(Refused, match="commits of its own"):
+        apply(team.repository, settings, request, Silence())
+    out(team, tree)
+    done = apply(team.repository, settings, request, Silence())
+    assert done.placed is not None
+    assert done.placed.path == tree.path
+    assert tree("rev-parse", "HEAD") == done.replay.commit
+    assert tree("rev-parse", "HEAD^{tree}") == mine
+    assert not out(team, tree).changed
+
+
+def test_a_new_commit_becomes_a_patch_at_the_end(team: Team, tree: Git) -> None:
+    tree.commit("area: a new thing", more_py="y = 2\n")
+    done = out(team, tree)
+    assert changes(done)["area-a-new-thing"] is Change.ADDED
+    series = (team.root / "patches/main/series").read_text()
+    assert series == "# in order\nfix.patch\nbeta.patch\narea-a-new-thing.patch\n"
+
+
+def test_a_new_subject_keeps_the_patch(team: Team, tree: Git) -> None:
+    """By its author and date; where another commit has both too, nobody can tell."""
+    for number, slug in enumerate(("fix", "beta")):
+        file = team.root / f"patches/main/{slug}.patch"
+        text = file.read_text()
+        date = next(line for line in text.splitlines() if line.startswith("Date: "))
+        file.write_text(text.replace(date, f"Date: Sat, {number + 1} Jan 2000 12:00:00 +0000"))
+    tree("reset", "--hard", "--quiet", "HEAD~2")
+    for slug in ("fix", "beta"):
+        tree("am", "--quiet", str(team.root / f"patches/main/{slug}.patch"))
+    tree("commit", "--amend", "--quiet", "--message", "area: say it in another way")
+    done = out(team, tree)
+    assert changes(done) == {"fix": Change.UNCHANGED, "beta": Change.REWRITTEN}
+    assert (
+        "[PATCH] area: say it in another way" in (team.root / "patches/main/beta.patch").read_text()
+    )
+
+    tree("commit", "--amend", "--quiet", "--message", "area: and again")
+    tree("commit", "--quiet", "--allow-empty", "--message", "x", "--date", "2000-01-02T12:00:00Z")
+    with pytest.raises(Refused, match="no commit in the work tree holds beta"):
+        out(team, tree)
+
+
+def test_reordered_commits_reorder_the_series(team: Team, tree: Git) -> None:
+    fix, beta = tree("rev-list", "--reverse", "HEAD", "-2").split()
+    tree("reset", "--hard", "--quiet", "HEAD~2")
+    tree("cherry-pick", beta, fix)
+    out(team, tree)
+    series = (team.root / "patches/main/series").read_text()
+    assert series == "# in order\nbeta.patch\nfix.patch\n"
+
+
+def test_a_patch_is_not_lost_by_accident(team: Team, tree: Git) -> None:
+    before = folder_state(team)
+    tree("reset", "--hard", "--quiet", "HEAD~1")
+    with pytest.raises(Refused, match="no commit in the work tree holds beta"):
+        out(team, tree)
+    assert folder_state(team) == before
+    done = out(team, tree, remove_missing=True)
+    assert changes(done)["beta"] is Change.REMOVED
+    assert not (team.root / "patches/main/beta.patch").exists()
+    assert (team.root / "patches/main/series").read_text() == "# in order\nfix.patch\n"
+
+
+def test_dirty_merged_or_twin_commits_are_refused(team: Team, tree: Git) -> None:
+    before = folder_state(team)
+    tree.write("python/other.py", "dirty\n")
+    with pytest.raises(Refused, match="not clean"):
+        out(team, tree)
+    tree.commit("fix beta")
+    with pytest.raises(Refused, match="two commits have the subject"):
+        out(team, tree)
+    tree("reset", "--hard", "--quiet", "HEAD~1")
+    tree("checkout", "--quiet", "-b", "side", "HEAD~1")
+    tree.commit("side", side_py="s = 1\n")
+    tree("merge", "--quiet", "--no-edit", "-")
+    with pytest.raises(Refused, match="one straight line"):
+        out(team, tree)
+    assert folder_state(team) == before
+
+
+def test_another_base_goes_elsewhere(team: Team, settings: Settings, tmp_path: Path) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.upstream.commit("newer", python__model_py="zero\n" + NUMBERS)
+    request = Request(ref="main", source=str(team.upstream.path))
+    done = apply(team.repository, settings, request, Silence())
+    assert done.placed is not None
+    tree = Git(done.placed.path)
+    with pytest.raises(Refused, match="line main is written against"):
+        out(team, tree)
+    elsewhere = out(team, tree, output=tmp_path / "out")
+    assert elsewhere.folder == tmp_path / "out"
+    assert b"@@ -18,7 +18,7 @@" in (tmp_path / "out" / "fix.patch").read_bytes()
+
+
+# -- import ------------------------------------------------------------------------------------
+
+
+def bring(team: Team, path: Path, **options: object) -> Imported:
+    subject = options.pop("subject", None)
+    repo = team.upstream.repo
+    author = author_from("B Person <b@example.org>", "1700000000 +0000")
+    incoming = read_file(repo, path, author, subject)  # type: ignore[arg-type]
+    base = team.repository.line("main").upstream.base
+    return take(
+        team.repository, team.repository.line("main"), repo, lambda: base, incoming, **options
+    )  # type: ignore[arg-type]
+
+
+def side(team: Team, subject: str, **files: str) -> bytes:
+    team.upstream("checkout", "--quiet", "--detach", "v1.0")
+    team.upstream.commit(f"{subject}\n\nWhy.", **files)
+    raw = format_patch(team.upstream)
+    team.upstream("checkout", "--quiet", "main")
+    return raw
+
+
+def test_a_mail_comes_in_as_it_is(team: Team, tmp_path: Path) -> None:
+    raw = side(team, "area: one", python__model_py=FIX)
+    (tmp_path / "in.patch").write_bytes(raw)
+    done = bring(team, tmp_path / "in.patch")
+    assert [(one.slug, one.change) for one in done.patches] == [("area-one", Change.ADDED)]
+    assert (team.root / "patches/main/area-one.patch").read_bytes() == raw
+
+
+def test_a_foreign_mail_is_normalised(team: Team, tmp_path: Path) -> None:
+    """A mail with a stat, a signature, abbreviated ids and CRLF line ends, as mailers leave it."""
+    side(team, "area: one", python__model_py=FIX)
+    mail = team.upstream(
+        "format-patch", "--stdout", "-1", "--abbrev=7", "--stat", "HEAD@{1}", "--subject-prefix=RFC"
+    )
+    normal = format_patch(team.upstream, "HEAD@{1}")
+    (tmp_path / "in.eml").write_bytes(mail.replace("\n", "\r\n").encode() + b"\r\n")
+    bring(team, tmp_path / "in.eml")
+    written = (team.root / "patches/main/rfc-area-one.patch").read_bytes()
+    assert written == normal.replace(b"[PATCH] area: one", b"[PATCH] [RFC] area: one")
+
+
+def test_an_mbox_comes_in_order_or_not_at_all(team: Team, tmp_path: Path) -> None:
+    one = side(team, "one", python__model_py=FIX)
+    two = side(team, "two", python__other_py=BETA)
+    bad = side(team, "bad", README_txt="x\n").replace(b"-read me", b"-nothing")
+    (tmp_path / "good.mbox").write_bytes(one + two)
+    (tmp_path / "bad.mbox").write_bytes(one + bad)
+    with pytest.raises(Refused, match="does not apply"):
+        bring(team, tmp_path / "bad.mbox")
+    assert team.repository.line("main").entries == ()
+    assert [taken.slug for taken in bring(team, tmp_path / "good.mbox").patches] == ["one", "two"]
+    assert [entry.slug for entry in team.repository.line("main").entries] == ["one", "two"]
+
+
+def test_a_writer_sees_what_another_wrote_meanwhile(team: Team, tmp_path: Path) -> None:
+    """A run that had read the line before another took a patch out brought the entry back."""
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.patch("beta", "fix beta", python__other_py=BETA)
+    (tmp_path / "two.patch").write_bytes(side(team, "two", README_txt="read me twice\n"))
+    early = team.repository
+    line = early.line("main")
+    assert len(line.patches) == 2
+    (team.root / "patches/main/series").write_text("# in order\nfix.patch\n")
+    (team.root / "patches/main/beta.patch").unlink()
+    repo = team.upstream.repo
+    author = author_from(None, "1700000000 +0000")
+    incoming = read_file(repo, tmp_path / "two.patch", author, None)
+    take(early, line, repo, lambda: line.upstream.base, incoming)
+    series = (team.root / "patches/main/series").read_text()
+    assert series == "# in order\nfix.patch\ntwo.patch\n"
+
+
+def test_a_plain_diff_gets_a_message(team: Team, tmp_path: Path) -> None:
+    """A downstream's monolithic sglang.patch."""
+    raw = side(team, "x", python__model_py=FIX, python__other_py=BETA)
+    (tmp_path / "sglang.patch").write_bytes(raw[raw.index(b"diff --git") :])
+    done = bring(team, tmp_path / "sglang.patch", subject="downstream: all of it")
+    patch = team.repository.line("main").find(done.patches[0].slug)
+    assert (patch.subject, patch.author.email) == ("downstream: all of it", "b@example.org")
+    assert [one.path for one in patch.files] == ["python/model.py", "python/other.py"]
+
+
+def test_a_range_of_a_fork_comes_in(team: Team, make_git: object, tmp_path: Path) -> None:
+    team.upstream("clone", "--quiet", ".", str(tmp_path / "fork"))
+    fork = Git(tmp_path / "fork")
+    fork("checkout", "--quiet", "-b", "work")
+    fork.commit("drift", python__model_py="zero\n" + NUMBERS)
+    fork("tag", "start")
+    fork.commit("fork: twenty", python__model_py="zero\n" + FIX)
+    fork.commit("fork: beta", python__other_py=BETA)
+    repo = Store.create(tmp_path / "store.git")
+    repo.borrow(team.upstream.repo)
+    line = team.repository.line("main")
+    incoming = read_range(repo, fork.repo, "start..work")
+    done = take(team.repository, line, repo, lambda: line.upstream.base, incoming)
+    assert [one.slug for one in done.patches] == ["fork-twenty", "fork-beta"]
+    assert b"@@ -17,7 +17,7 @@" in (line.folder / "fork-twenty.patch").read_bytes()
+    again = read_range(repo, fork.repo, "work~2..work^")
+    assert [one.subject for one in again] == ["fork: twenty"]
+    with pytest.raises(UsageError, match="goes back beyond"):
+        read_range(repo, fork.repo, "work~99..work")
+    with pytest.raises(UsageError, match="not a commit range"):
+        read_range(repo, fork.repo, "start")
+
+
+def test_replace_keeps_place_and_neighbours(team: Team, tmp_path: Path) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.patch("beta", "fix beta", python__other_py=BETA)
+    before = folder_state(team)
+    better = side(team, "fix twenty", python__model_py=FIX.replace("fixed", "fixed well"))
+    (tmp_path / "in.patch").write_bytes(better)
+    with pytest.raises(Refused, match="has a patch with this subject: fix"):
+        bring(team, tmp_path / "in.patch")
+    assert folder_state(team) == before
+    done = bring(team, tmp_path / "in.patch", replacing=True)
+    assert [(one.slug, one.change) for one in done.patches] == [("fix", Change.REWRITTEN)]
+    after = folder_state(team)
+    assert after["series"] == before["series"]
+    assert after["beta.patch"] == before["beta.patch"]
+    assert b"fixed well" in after["fix.patch"][0]
+
+
+def test_what_is_there_already_is_refused(team: Team, tmp_path: Path) -> None:
+    raw = side(team, "one", python__model_py=FIX)
+    (tmp_path / "in.patch").write_bytes(raw)
+    bring(team, tmp_path / "in.patch")
+    (tmp_path / "again.patch").write_bytes(raw.replace(b"[PATCH] one", b"[PATCH] two"))
+    with pytest.raises(Refused, match="changes nothing|does not apply"):
+        bring(team, tmp_path / "again.patch")

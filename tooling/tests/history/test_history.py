@@ -1,0 +1,214 @@
+"""History against the judgement of every single commit."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from fixtool.git.repo import Repo
+from fixtool.git.store import Store
+from fixtool.history.log import first_parent
+from fixtool.history.run import Finding, History, history, told
+from fixtool.progress import Silence
+from fixtool.replay.run import replay
+from fixtool.replay.verdict import Verdict
+from fixtool.series.line import Line, PatchRepository
+from support.repositories import NUMBERS, Git, Team
+
+FIVE = NUMBERS.replace("line 5\n", "line 5 fixed\n")
+TWENTY = NUMBERS.replace("line 20\n", "line 20 fixed\n")
+
+
+def store_of(git: Git, folder: Path) -> Store:
+    store = Store.create(folder / "store.git")
+    store.borrow(git.repo)
+    return store
+
+
+def look(team: Team, tmp_path: Path, end: str = "HEAD", **options: Path) -> History:
+    git = team.upstream
+    return history(
+        store_of(git, tmp_path), team.repository.line("main"), git("rev-parse", "v1.0"),
+        git("rev-parse", end), Silence(), **options,
+    )  # fmt: skip
+
+
+def runs(found: History, slug: str) -> list[tuple[str, int, str | None]]:
+    patch = next(one for one in found.patches if one.slug == slug)
+    return [(str(i.verdict), i.count, i.culprit and i.culprit.subject) for i in patch.intervals]
+
+
+def by_force(repo: Repo, line: Line, start: str, end: str) -> dict[str, list[Finding]]:
+    """Every commit judged by itself, on its whole tree."""
+    steps = first_parent(repo, start, end)
+    found: dict[str, list[Finding]] = {patch.slug: [] for patch in line.patches}
+    for commit in (start, *(step.commit.sha for step in steps)):
+        for one in replay(repo, line, commit).patches:
+            found[one.slug].append(Finding(one.verdict, one.evidence))
+    return {patch.slug: told(patch, found[patch.slug], steps) for patch in line.patches}
+
+
+def spread(found: History) -> dict[str, list[Verdict]]:
+    return {
+        one.slug: [run.verdict for run in one.intervals for _ in range(run.count)]
+        for one in found.patches
+    }
+
+
+def verdicts(found: dict[str, list[Finding]]) -> dict[str, list[Verdict]]:
+    return {slug: [one.verdict for one in findings] for slug, findings in found.items()}
+
+
+def test_intervals_and_culprits(team: Team, tmp_path: Path) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    team.patch("other", "fix other", python__other_py="alpha\nbeta!\ngamma\n")
+    git = team.upstream
+    git.commit("docs", README_txt="read it\n")
+    git.commit("shift", python__model_py="line 0\n" + NUMBERS)
+    git.commit("they took five (#12)", python__model_py="line 0\n" + FIVE)
+    git.commit("docs again", README_txt="read it all\n")
+    git.commit("rewrite", python__other_py="one\ntwo\nthree\n")
+    found = look(team, tmp_path)
+    assert runs(found, "five") == [
+        ("clean", 2, None), ("offset", 1, "shift"), ("absorbed", 3, "they took five (#12)"),
+    ]  # fmt: skip
+    assert runs(found, "other") == [("clean", 5, None), ("conflict", 1, "rewrite")]
+    five = found.patches[0].intervals[-1]
+    assert five.culprit is not None
+    assert (five.culprit.pr, five.culprit.author) == (12, "A Person")
+    assert (five.first, five.last.subject) == (five.culprit, "rewrite")
+    assert found.commits == 6
+    assert found.judged == 3 + 2
+
+
+def test_what_was_judged_once_is_known_the_next_time(team: Team, tmp_path: Path) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    team.upstream.commit("shift", python__model_py="line 0\n" + NUMBERS)
+    cache = tmp_path / "cache"
+    first, again = (look(team, tmp_path, cache=cache) for _ in range(2))
+    assert (first.judged, first.reused) == (2, 0)
+    assert (again.judged, again.reused) == (0, 2)
+    assert again.patches == first.patches
+    for file in cache.iterdir():
+        file.write_text("[1, 2")
+    assert look(team, tmp_path, cache=cache).patches == first.patches
+
+
+def test_merged_then_reverted_is_kept_and_told(team: Team, tmp_path: Path) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    git = team.upstream
+    git.commit("they took it", python__model_py=FIVE)
+    git("revert", "--no-edit", "HEAD")
+    assert runs(look(team, tmp_path), "five") == [
+        ("clean", 1, None), ("absorbed", 1, "they took it"),
+        ("reverted", 1, 'Revert "they took it"'),
+    ]  # fmt: skip
+
+
+def test_a_pull_request_taken_in_another_form(team: Team, tmp_path: Path) -> None:
+    raw = team.patch("five", "fix five", python__model_py=FIVE)
+    path = team.root / "patches" / "main" / "five.patch"
+    path.write_bytes(raw.replace(b"Forwarded: no", b"Forwarded: https://x.org/a/b/pull/77"))
+    git = team.upstream
+    took = git.commit("Mend line 5 (#77)", python__model_py=FIVE.replace("5 fixed", "5 mended"))
+    git.commit("docs", README_txt="x\n")
+    git("revert", "--no-edit", took)
+    found = look(team, tmp_path)
+    assert [run[:2] for run in runs(found, "five")] == [
+        ("clean", 1), ("absorbed", 2), ("reverted", 1),
+    ]  # fmt: skip
+    assert found.patches[0].intervals[1].evidence[:2] == (
+        f"upstream took #77 as {took[:12]}", "by its text: conflict",
+    )  # fmt: skip
+
+
+def test_a_file_that_moves_is_followed(team: Team, tmp_path: Path) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    git = team.upstream
+    git.commit("decoy of half its size", python__half_py=NUMBERS[: len(NUMBERS) // 2 + 20])
+    git.commit("move", python__model_py=None, python__moved__model_py=NUMBERS)
+    git.commit("twin", python__moved__twin_py=NUMBERS + "more\n")
+    git.commit("move on", python__moved__model_py=None, python__far_py="line 0\n" + NUMBERS)
+    gone = {"python__far_py": None, "python__moved__twin_py": None, "python__half_py": None}
+    git.commit("gone", **gone)
+    found = look(team, tmp_path)
+    line = team.repository.line("main")
+    forced = by_force(git.repo, line, git("rev-parse", "v1.0"), git("rev-parse", "HEAD"))
+    assert spread(found) == verdicts(forced)
+    assert [run[0] for run in runs(found, "five")] == ["clean", "merged", "conflict"]
+
+
+def test_a_history_that_does_not_lead_there(team: Team, tmp_path: Path) -> None:
+    from fixtool.errors import UsageError
+
+    git = team.upstream
+    git("checkout", "--quiet", "--orphan", "elsewhere")
+    git.commit("unrelated")
+    with pytest.raises(UsageError, match="does not descend"):
+        look(team, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_as_by_force_on_histories_drawn_at_random(team: Team, tmp_path: Path, seed: int) -> None:
+    """Edits, moves, copies, removals, absorptions and reverts, in any order."""
+    draw = random.Random(seed)
+    team.patch("five", "fix five", python__model_py=FIVE)
+    team.patch("twenty", "fix twenty", base="patch/five",
+               python__model_py=FIVE.replace("line 20\n", "line 20 fixed\n"))  # fmt: skip
+    team.patch("fresh", "add a file", python__new__file_py="".join(f"new {n}\n" for n in range(9)))
+    team.patch("other", "fix other", python__other_py="alpha\nbeta!\ngamma\n")
+    git = team.upstream
+    places = ["python/model.py", "python/moved.py", "python/new/x.py", "deep/er/model.py"]
+    for number in range(14):
+        there = [p for p in ("python/model.py", *places, "python/other.py", "python/new/file.py")
+                 if (git.path / p).exists()]  # fmt: skip
+        move = draw.choice(("edit", "edit", "move", "absorb", "revert", "copy", "remove", "else"))
+        path = draw.choice(there) if there else None
+        text = (git.path / path).read_text() if path else ""
+        if move == "edit" and path:
+            lines = text.split("\n")
+            lines[draw.randrange(len(lines))] += " edited"
+            git.write(path, "\n".join(lines))
+        elif move in ("move", "copy") and path:
+            git.write(draw.choice(places), text)
+            if move == "move" and draw.random() < 0.8:
+                (git.path / path).unlink(missing_ok=True)
+        elif move == "absorb" and path:
+            git.write(path, text.replace("line 5\n", "line 5 fixed\n").replace("beta\n", "beta!\n"))
+        elif move == "remove" and path:
+            (git.path / path).unlink()
+        elif move == "revert" and number:
+            git("revert", "--no-edit", "HEAD", check=False)
+            git("revert", "--abort", check=False)
+            continue
+        else:
+            git.write("README.txt", f"{number}\n")
+        git.commit(f"step {number}: {move}")
+    line = team.repository.line("main")
+    forced = by_force(git.repo, line, git("rev-parse", "v1.0"), git("rev-parse", "HEAD"))
+    assert spread(look(team, tmp_path)) == verdicts(forced)
+
+
+@pytest.mark.history
+def test_as_by_force_on_sglang(tmp_path: Path) -> None:
+    """All 849 commits from the base to ca17bd834, judged one by one: about ten minutes."""
+    line = PatchRepository.find(Path(__file__)).line("b0ce16d0c")
+    clone = Repo.open(Path(os.environ["FIXTOOL_SGLANG_REPO"]))
+    store = Store.create(tmp_path / "store.git")
+    store.borrow(clone)
+    base, end = line.upstream.base, "ca17bd83479c1e27f68419bbe05374d349b571cb"
+    times = []
+    for _ in range(2):
+        begun = time.perf_counter()
+        found = history(store, line, base, end, Silence(), cache=tmp_path / "cache")
+        times.append(time.perf_counter() - begun)
+    begun = time.perf_counter()
+    forced = by_force(store, line, base, end)
+    force = time.perf_counter() - begun
+    print(f"cold {times[0]:.2f} s, warm {times[1]:.2f} s, by force {force:.1f} s")
+    assert found.commits == 850
+    assert spread(found) == verdicts(forced)

@@ -1,0 +1,250 @@
+"""Verdicts, judged against what really happened to the tree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fixtool.replay.run import Replay, replay
+from fixtool.replay.verdict import Verdict
+from fixtool.series.line import PatchRepository
+from support.repositories import NUMBERS, Git, Team
+
+
+def edited(old: str, new: str, text: str = NUMBERS) -> str:
+    assert old in text
+    return text.replace(old, new)
+
+
+def run(team: Team, onto: str = "main", cache: Path | None = None) -> Replay:
+    git = team.upstream
+    return replay(git.repo, team.repository.line("main"), git("rev-parse", onto), cache=cache)
+
+
+def file_at(git: Git, commit: str, path: str) -> str:
+    return git("show", f"{commit}:{path}") + "\n"
+
+
+FIX = edited("line 20\n", "line 20 fixed\n")
+
+
+def test_clean_on_its_own_base(team: Team) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    done = run(team)
+    assert [one.verdict for one in done.patches] == [Verdict.CLEAN]
+    assert file_at(team.upstream, done.commit, "python/model.py") == FIX
+
+
+def test_equals_git_am(team: Team, tmp_path: Path) -> None:
+    """The oracle for any series is plain `git am` of the same files."""
+    one = team.patch("one", "one", python__model_py=FIX)
+    two = team.patch("two", "two", python__other_py="alpha\nBETA\ngamma\n", new_py="x = 1\n")
+    done = run(team)
+    team.upstream("worktree", "add", "--quiet", "--detach", str(tmp_path / "am"), "v1.0")
+    am = Git(tmp_path / "am")
+    am("am", "--quiet", stdin=one)
+    am("am", "--quiet", stdin=two)
+    assert done.tree == am("rev-parse", "HEAD^{tree}")
+
+
+def test_offset_says_how_far(team: Team) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.upstream.commit("more on top", python__model_py="zero\n" * 3 + NUMBERS)
+    done = run(team)
+    hunk = done.patches[0].files[0].hunks[0]
+    assert (done.patches[0].verdict, hunk.offset, hunk.line) == (Verdict.OFFSET, 3, 20)
+    assert file_at(team.upstream, done.commit, "python/model.py") == "zero\n" * 3 + FIX
+
+
+def test_merged_where_context_changed(team: Team) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.upstream.commit("near it", python__model_py=edited("line 22\n", "line 22 new\n"))
+    done = run(team)
+    assert done.patches[0].verdict is Verdict.MERGED
+    assert "line 20 fixed\nline 21\nline 22 new\n" in file_at(
+        team.upstream, done.commit, "python/model.py"
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "text"),
+    [
+        ("identical", FIX),
+        ("lines shifted", "zero\n" * 5 + FIX),
+        ("context edited later", edited("line 22\n", "other\n", FIX)),
+        ("squashed in with other changes", edited("line 35\n", "other\n", FIX)),
+    ],
+)
+def test_absorbed(team: Team, case: str, text: str) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.upstream.commit(case, python__model_py=text)
+    done = run(team)
+    assert [(one.verdict, one.commit) for one in done.patches] == [(Verdict.ABSORBED, None)]
+    assert done.ok
+    assert done.commit == done.onto
+
+
+def test_absorbed_in_a_renamed_file(team: Team) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.upstream.commit("move", python__model_py=None, python__moved_py=FIX)
+    assert run(team).patches[0].verdict is Verdict.ABSORBED
+
+
+def test_follows_a_renamed_file(team: Team) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.upstream.commit("move", python__model_py=None, python__moved_py=NUMBERS)
+    done = run(team)
+    assert done.patches[0].verdict is Verdict.MERGED
+    assert file_at(team.upstream, done.commit, "python/moved.py") == FIX
+
+
+def test_partly_absorbed_names_the_hunk(team: Team) -> None:
+    both = edited("line 35\n", "line 35 fixed\n", FIX)
+    team.patch("fix", "fix two places", python__model_py=both)
+    team.upstream.commit("half of it", python__model_py=FIX)
+    done = run(team)
+    hunks = [hunk.verdict for hunk in done.patches[0].files[0].hunks]
+    assert (done.patches[0].verdict, hunks) == (
+        Verdict.PARTLY_ABSORBED,
+        [Verdict.ABSORBED, Verdict.CLEAN],
+    )
+    assert file_at(team.upstream, done.commit, "python/model.py") == both
+
+
+def test_merged_then_reverted_is_not_absorbed(team: Team) -> None:
+    """`git cherry` and `git rebase` drop such a patch in silence."""
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.upstream.commit("take it", python__model_py=FIX)
+    team.upstream.commit("revert it", python__model_py=NUMBERS)
+    done = run(team)
+    assert done.patches[0].verdict is Verdict.CLEAN
+    assert file_at(team.upstream, done.commit, "python/model.py") == FIX
+
+
+def test_absorbed_block_is_not_put_in_twice(team: Team) -> None:
+    """`git apply` finds the repeated context further down and inserts the block again."""
+    block = "begin\nend\n" * 6
+    text = "".join(f"{n}\n" for n in range(10)) + block
+    team.upstream("checkout", "--quiet", "-b", "base2", "v1.0")
+    team.upstream.commit("base2", python__model_py=text)
+    base = team.upstream("rev-parse", "HEAD")
+    team.line(base=base)
+    fixed = text.replace(
+        "begin\nend\nbegin\nend\nbegin\n", "begin\nend\nNEW\nbegin\nend\nbegin\n", 1
+    )
+    raw = team.patch("fix", "insert", base=base, python__model_py=fixed)
+    assert raw.count(b"\n+") >= 1
+    team.upstream("checkout", "--quiet", "-B", "main", base)
+    team.upstream.commit("absorb it", python__model_py="head\n" + fixed)
+    done = run(team)
+    assert done.patches[0].verdict is Verdict.ABSORBED
+    assert done.commit == done.onto
+
+
+def test_a_twin_of_the_place_is_not_the_place(team: Team) -> None:
+    """Upstream rewrote the patched block; `git apply` takes the block that looks like it."""
+    block = "def a():\n    x\n    y\n    z\n    end\n\n"
+    filler = "".join(f"{n}\n" for n in range(20))
+    team.upstream("checkout", "--quiet", "-b", "base2", "v1.0")
+    text = filler + block + filler + block + filler
+    base = team.upstream.commit("base2", python__model_py=text)
+    team.line(base=base)
+    fixed = filler + block.replace("    y\n", "    y fixed\n") + filler + block + filler
+    raw = team.patch("fix", "fix the first", base=base, python__model_py=fixed)
+    team.upstream("checkout", "--quiet", "-B", "main", base)
+    team.upstream.commit(
+        "rewrite it", python__model_py=filler + "other\n" + filler + block + filler
+    )
+    team.upstream("apply", "--check", "-", stdin=raw)  # git sees nothing wrong
+    done = run(team)
+    assert [one.verdict for one in done.patches] == [Verdict.CONFLICT]
+    assert "wrong place" in done.patches[0].evidence[1]
+
+
+def test_conflict_names_file_and_hunk_and_goes_on(team: Team) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.patch("other", "fix beta", python__other_py="alpha\nBETA\ngamma\n")
+    team.upstream.commit("same place", python__model_py=edited("line 20\n", "line 20 theirs\n"))
+    done = run(team)
+    assert [one.verdict for one in done.patches] == [Verdict.CONFLICT, Verdict.CLEAN]
+    assert not done.ok
+    conflict = done.patches[0].files[0]
+    assert (conflict.path, conflict.hunks[0].verdict) == ("python/model.py", Verdict.CONFLICT)
+    assert conflict.hunks[0].line is None
+
+
+def test_deleted_file_is_a_conflict(team: Team) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.upstream.commit("gone", python__model_py=None)
+    assert run(team).patches[0].verdict is Verdict.CONFLICT
+
+
+def test_blocked_is_told_apart_from_conflict(team: Team) -> None:
+    """86 reported failures were once 45 intact patches and 41 cascades."""
+    team.patch("first", "first", python__model_py=FIX)
+    second = edited("line 20 fixed\n", "line 20 fixed twice\n", FIX)
+    team.patch("second", "second", base="patch/first", python__model_py=second)
+    team.upstream.commit("same place", python__model_py=edited("line 20\n", "line 20 theirs\n"))
+    verdicts = [one.verdict for one in run(team).patches]
+    assert verdicts == [Verdict.CONFLICT, Verdict.BLOCKED]
+
+
+def test_same_ids_whatever_the_user_configured(
+    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    first = run(team)
+    hostile = tmp_path / "hostile.gitconfig"
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    for name in ("applypatch-msg", "post-checkout", "reference-transaction"):
+        (hooks / name).write_text("#!/bin/sh\ntouch hook-ran\nexit 1\n")
+        (hooks / name).chmod(0o755)
+    hostile.write_text(
+        f"[core]\nautocrlf = true\nabbrev = 4\nhooksPath = {hooks}\n[commit]\ngpgsign = true\n"
+        "[diff]\nnoprefix = true\nmnemonicPrefix = true\nrenames = copies\nexternal = false\n"
+        "[format]\nsubjectPrefix = XX\nsignature = sig\nnumbered = true\n[user]\nname = Mallory\n"
+        "[apply]\nwhitespace = fix\nignoreWhitespace = change\n[i18n]\ncommitEncoding = latin1\n"
+    )
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(hostile))
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "Mallory")
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    monkeypatch.setenv("GIT_INDEX_FILE", "/nowhere/index")
+    monkeypatch.setenv("GIT_EXTERNAL_DIFF", "false")
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    again = replay(team.upstream.repo, PatchRepository.find(team.root).line("main"), first.onto)
+    assert (again.commit, again.tree) == (first.commit, first.tree)
+    assert not list(tmp_path.rglob("hook-ran"))
+
+
+def test_cache_answers_and_is_checked(team: Team, tmp_path: Path) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    cache = tmp_path / "verdicts"
+    first = run(team, cache=cache)
+    second = run(team, cache=cache)
+    assert (first.reused, second.reused) == (0, 1)
+    assert second.patches == first.patches
+    for file in cache.iterdir():
+        file.write_text("{")
+    assert run(team, cache=cache).commit == first.commit
+    for file in cache.iterdir():
+        file.write_text(file.read_text().replace(first.commit, "f" * 40))
+    assert run(team, cache=cache).commit == first.commit
+
+
+def test_unwritable_cache_costs_time_not_the_result(team: Team, tmp_path: Path) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    assert run(team, cache=blocked / "cache").ok
+
+
+def test_nothing_moves_and_no_file_is_written(team: Team) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.upstream("checkout", "--quiet", "main")
+    before = team.upstream.snapshot()
+    run(team)
+    assert team.upstream.snapshot() == before
+    assert os.environ.get("GIT_INDEX_FILE") is None

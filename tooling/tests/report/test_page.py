@@ -1,0 +1,519 @@
+"""The picture as text: every verdict, every size, and texts that mean harm."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.resources
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from markdown_it import MarkdownIt
+
+from fixtool.commands import report as command
+from fixtool.errors import FixtoolError, Refused, UsageError
+from fixtool.replay.verdict import Verdict
+from fixtool.report import documents, page
+from fixtool.report._timeline import WORDS, letters, picture
+from fixtool.report.documents import History
+from fixtool.report.todo import Report, needs
+from support import report_example as make
+from support.html import Node, Strict
+from support.repositories import Ran, Team
+
+Run = Callable[..., Ran]
+CSS = (importlib.resources.files("fixtool.report") / "templates/report.css").read_text("utf-8")
+
+
+def checked(about: Report) -> Node:
+    """The page, after all that holds of any page was looked at."""
+    text = page.html(about)
+    text.encode()
+    assert text.startswith("<!doctype html>")
+    root = Strict(text).root
+    nodes = list(root.all())
+    ids = [one.attributes["id"] for one in nodes if "id" in one.attributes]
+    assert len(ids) == len(set(ids))
+    for one in nodes:
+        names = set(one.attributes)
+        assert not {name for name in names if name.startswith("on") or name in ("style", "srcset")}
+        assert one.tag not in ("script", "iframe", "object", "base", "form")
+        for name in ("aria-labelledby", "aria-describedby"):
+            assert set(one.attributes.get(name, "").split()) <= set(ids)
+        if href := one.attributes.get("href"):
+            inside = href.startswith("#") and href[1:] in ids
+            assert (
+                inside
+                or href == "data:,"
+                or re.fullmatch(re.escape(make.WEB) + r"(/commit/[0-9a-f]{40}|/pull/\d+)?", href)
+            ), href
+        if one.tag == "a":
+            assert one.words.strip()
+            assert not list(one.all("a"))
+        if one.tag == "img":
+            assert one.attributes["alt"]
+            assert one.attributes["src"].startswith("data:image/png;base64,")
+        if one.tag == "table":
+            assert len(list(one.all("caption"))) == 1
+            heads = list(next(one.all("thead")).all("th"))
+            for row in next(one.all("tbody")).children:
+                cells = [int(cell.attributes.get("colspan", "1")) for cell in row.children]
+                assert sum(cells) == len(heads)
+        if one.tag == "th":
+            assert one.attributes["scope"] in ("col", "row", "rowgroup")
+        if one.tag == "section":
+            assert one.attributes["aria-labelledby"]
+    assert [len(list(root.all(one))) for one in ("main", "header", "footer", "nav", "h1")] == [
+        1
+    ] * 5
+    levels = [int(one.tag[1]) for one in nodes if re.fullmatch(r"h\d", one.tag)]
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    body = next(root.all("body"))
+    assert body.children[0].attributes == {"class": "skip", "href": "#now"}
+    sections = [one.attributes["id"] for one in root.all("section")]
+    assert sections[0] == "now"
+    policy = next(one for one in nodes if one.attributes.get("http-equiv"))
+    style = next(root.all("style")).words
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.attributes["content"] == (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    assert not re.search(r"url\(|@import|expression", style)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", text)
+    return root
+
+
+def written(about: Report) -> str:
+    """The Markdown, after all that holds of any was looked at, as a forge reads it."""
+    text = page.markdown(about)
+    text.encode()
+    reader = MarkdownIt("commonmark").enable("table")
+    outside = []
+    for token in reader.parse(text):
+        assert token.type not in ("html_block", "fence", "code_block"), token.content
+        for one in token.children or ():
+            assert one.type != "html_inline", one.content
+            if one.type == "link_open":
+                assert str(one.attrs["href"]).startswith(make.WEB + "/commit/"), one.attrs
+            if one.type == "text":
+                outside.append(one.content)
+    words = "\n".join(outside)
+    for linked in (r"@\w", r"#\w", r"GH-\d", r"://", r"www\.\w"):
+        assert not re.search(linked, words, re.IGNORECASE), linked
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", text)
+    tables = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
+    for table in tables:
+        widths = {len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}
+        assert len(widths) == 1, table
+    assert all(row.endswith("|") for row in text.splitlines() if row.startswith("|"))
+    return text
+
+
+def both(about: Report) -> tuple[Node, str]:
+    return checked(about), written(about)
+
+
+def test_every_verdict_is_drawn_named_and_explained() -> None:
+    assert set(WORDS) == set(Verdict)
+    assert len({letter for letter, _ in WORDS.values()}) == len(Verdict)
+    about = make.report(make.every_verdict(), plot="kernel.png", results=[make.result()])
+    root, text = both(about)
+    classes = {name for one in root.all() for name in one.attributes.get("class", "").split()}
+    for verdict, (letter, meaning) in WORDS.items():
+        assert f"v-{verdict}" in classes
+        assert f".v-{verdict} {{" in CSS
+        assert f"`{letter}` {verdict}: {meaning}" in text
+    segments = [one for one in root.all("a") if "seg" in one.attributes.get("class", "").split()]
+    assert len(segments) == 60
+    for one in segments:
+        assert re.search(r"\d+ commits?, 2026-\d\d-\d\d to 2026-\d\d-\d\d", one.words)
+
+
+@pytest.mark.parametrize("patches", [0, 1, 20])
+@pytest.mark.parametrize("commits", [1, 2, 849])
+def test_any_size(patches: int, commits: int) -> None:
+    one = (("clean", commits),) if commits < 3 else (("clean", 400), ("merged", commits - 400))
+    told = make.history(*(make.patch(f"p{n}", *one) for n in range(patches)))
+    root, text = both(make.report(told))
+    assert "Nothing needs a person" in root.words
+    assert "**Nothing needs a person.**" in text
+
+
+def test_a_verdict_that_changes_at_every_commit_scrolls_within_itself() -> None:
+    flips = [("clean", 1), ("conflict", 1)] * 424 + [("clean", 1)]
+    about = make.report(
+        make.history(make.patch("flips", *flips), make.patch("calm", ("clean", 849)))
+    )
+    root, _ = both(about)
+    assert len([one for one in root.all("a") if "seg" in one.attributes.get("class", "")]) == 850
+    assert isinstance(about.history, History)
+    drawn = picture(about.history.patches)
+    assert drawn is not None
+    assert drawn.wide
+
+
+def test_nothing_at_hand_is_a_page_as_well() -> None:
+    for told in (None, make.history(), make.history(make.patch("none"))):
+        root, _ = both(make.report(told, url=None))
+        assert "Nothing needs a person" in root.words
+
+
+def test_releases_alone() -> None:
+    whole = make.every_verdict()
+    told = make.history(start=None, end=None, releases=whole["releases"])
+    root, text = both(make.report(told))
+    assert "No history is at hand" in root.words
+    assert "| `patch-0-clean` | clean | conflict |" in text
+
+
+def test_one_commit_is_one_place_in_every_band() -> None:
+    runs = make.history(
+        make.patch("a", ("clean", 1), ("offset", 848)),
+        make.patch("b", ("clean", 1), ("conflict", 400), ("merged", 448)),
+    )
+    about = make.report(runs)
+    assert isinstance(about.history, History)
+    drawn = picture(about.history.patches)
+    assert drawn is not None
+    places = [[one.place for one in segments] for _, segments in drawn.bands]
+    assert places == [["c1-2", "c2-4"], ["c1-2", "c2-3", "c3-4"]]
+    widths = [float(one) for one in re.findall(r"([\d.]+)fr", drawn.css[0])]
+    assert sum(widths) == pytest.approx(100, abs=0.01)
+    assert widths[0] > 1.4  # one commit of 849, and still to be seen
+    assert [letters(one) for one in about.history.patches] == [
+        "O" * 32, "X" * 15 + "M" * 17,
+    ]  # fmt: skip
+
+
+def test_hostile_text_is_text() -> None:
+    root, _ = both(make.hostile())
+    assert root.words.count("<script>alert(1)</script>") > 20
+    assert "7*7" in root.words
+    for found in needs(make.hostile()):
+        assert "curl" not in (found.next or "")
+        words = shlex.split(found.next or "fixtool")
+        assert words[0] == "fixtool"
+
+
+@pytest.mark.parametrize(
+    ("url", "web"),
+    [
+        (make.URL, make.WEB),
+        ("https://user:secret@github.com/a/b", "https://github.com/a/b"),
+        ("https://github.example.org/a/b.git", "https://github.example.org/a/b"),
+        ("https://code.github.example.org/a/b/", "https://code.github.example.org/a/b"),
+        ("http://github.com/a/b", None),
+        ("git@github.com:a/b.git", None),
+        ("https://evilgithub.com/a/b", None),
+        ("https://gitlab.com/a/b", None),
+        ("https://github.com/a/b/c", None),
+        ('https://github.com/a/b"onload', None),
+        ("https://github.com/a/..", None),
+        ("javascript:alert(1)", None),
+        (None, None),
+    ],
+)
+def test_only_a_forge_that_is_known_is_linked(url: str | None, web: str | None) -> None:
+    assert page.web(url) == web
+
+
+# -- what needs a person -------------------------------------------------------------------
+
+
+def test_a_conflict_is_for_a_person_once() -> None:
+    told = make.history(
+        make.patch("good", ("clean", 100)),
+        make.patch("bad", ("clean", 90), ("conflict", 10)),
+        make.patch("behind", ("clean", 90), ("blocked", 10)),
+        make.patch("gone", ("clean", 50), ("superseded", 50)),
+    )
+    (need,) = needs(make.report(told))
+    assert (need.act, need.patch) == (True, "bad")
+    assert need.why == "It has not applied for the last 10 commits. Waiting behind it: behind."
+    assert need.next == f"fixtool rebase --line main --onto {told['end']}"
+    assert need.culprit is not None
+    assert need.culprit.subject == "Change number 90 (#20090)"
+    stopped = make.rebase(("good", "clean", "kept"), ("bad", "conflict", "asked"),
+                          ("behind", "blocked", "asked"), session=make.session("bad"))  # fmt: skip
+    assert [one.next for one in needs(make.report(told, stopped)) if one.patch == "bad"] == [
+        "fixtool rebase --continue"
+    ]
+
+
+def test_a_rebase_that_went_as_far_speaks_for_its_patches() -> None:
+    told = make.history(make.patch("bad", ("clean", 90), ("conflict", 10)))
+    resolved = make.rebase(("bad", "merged", "rewritten"))
+    assert needs(make.report(told, resolved)) == ()
+    elsewhere = {**resolved, "onto": make.commit(7)["sha"]}
+    assert [one.patch for one in needs(make.report(told, elsewhere))] == ["bad"]
+
+
+def test_what_is_to_be_looked_at_comes_after_what_is_to_be_done() -> None:
+    told = make.history(
+        make.patch("back", ("absorbed", 9), ("reverted", 1)),
+        make.patch("idle", ("clean", 9), ("not-needed", 1)),
+        make.patch("bad", ("clean", 9), ("conflict", 1)),
+    )
+    found = needs(make.report(told, make.rebase(warnings=["a symbol is lost"])))
+    assert [(one.act, one.patch) for one in found] == [
+        (True, "bad"), (False, None), (False, "back"), (False, "idle"),
+    ]  # fmt: skip
+    assert all(one.next for one in found)
+
+
+def test_what_could_not_answer_is_for_a_person() -> None:
+    failed = {"schema": 1, "command": "history", "ok": False, "exit_code": 4, "error": {
+        "message": "no network", "where": "github.com", "hint": "try again"}}  # fmt: skip
+    about = make.report(failed)
+    (need,) = needs(about)
+    assert need.why == "no network (github.com); it says: try again"
+    both(about)
+
+
+def test_a_step_that_failed_is_for_a_person() -> None:
+    about = make.report(make.history(), None, [make.result(outcome="failed"), make.result()])
+    root, text = both(about)
+    assert [one.act for one in needs(about)] == [True]
+    assert "2 steps of 5 went wrong in 0.json" in root.words
+    assert "The patches have changed since." in text
+    assert "1 of 1 mutants killed" in text
+
+
+# -- colours -------------------------------------------------------------------------------
+
+
+def themes() -> dict[str, dict[str, str]]:
+    light, dark = re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)[:2]
+    found = {}
+    for name, text in (("light", light), ("dark", dark)):
+        found[name] = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6,8});", text))
+    assert found["light"].keys() == found["dark"].keys()
+    return found
+
+
+def contrast(one: str, other: str) -> float:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    bright, dim = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dim + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_contrast_is_enough(theme: str) -> None:
+    colours = themes()[theme]
+    pairs = [(text, on) for text in ("text", "muted", "link") for on in ("bg", "card", "code")]
+    pairs += [(one, f"{one}-bg") for one in ("act", "look", "ok")] + [("tip-text", "tip")]
+    pairs += [("text", "look-bg"), ("muted", "look-bg"), ("link", "look-bg")]
+    pairs += [("v-ink", f"v-{verdict}") for verdict in Verdict]
+    poor = {pair: round(contrast(colours[pair[0]], colours[pair[1]]), 2) for pair in pairs}
+    assert {pair: ratio for pair, ratio in poor.items() if ratio < 4.5} == {}  # WCAG 1.4.3
+    shapes = [*(f"v-{verdict}" for verdict in Verdict), "ring", "act", "look", "ok"]
+    poor = {(one, "card"): round(contrast(colours[one], colours["card"]), 2) for one in shapes}
+    assert {pair: ratio for pair, ratio in poor.items() if ratio < 3} == {}  # WCAG 1.4.11
+
+
+def test_each_verdict_but_the_best_has_a_pattern_of_its_own() -> None:
+    patterns = dict(re.findall(r"\.v-([\w-]+) \{ --fill: [^;]+;(?: --weft: (.*?);)? \}", CSS))
+    assert set(patterns) == set(Verdict)
+    assert len(set(patterns.values())) == len(patterns)
+
+
+# -- documents -----------------------------------------------------------------------------
+
+GOOD = make.history(make.patch("one", ("clean", 2), ("conflict", 1)))
+
+
+def broken(**change: Any) -> dict[str, Any]:
+    return {**GOOD, **change}
+
+
+def interval(**change: Any) -> dict[str, Any]:
+    patch = GOOD["patches"][0]
+    return broken(patches=[{**patch, "intervals": [{**patch["intervals"][0], **change}]}])
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        [], {}, 1, None, "text", broken(schema=2), broken(command="rebase"), broken(line=3),
+        broken(start="main"), broken(commits=-1), broken(commits=True), broken(patches={}),
+        broken(patches=[None]), broken(patches=[{"slug": "x"}]), interval(verdict="fine"),
+        interval(count=0), interval(count=10**30), interval(first=None), interval(evidence=[1]),
+        interval(first={**make.commit(1), "date": "yesterday"}),
+        interval(first={**make.commit(1), "date": "0001-01-01T00:00:00+23:59"}),
+        interval(first={**make.commit(1), "sha": "../../x"}),
+        interval(first={**make.commit(1), "pr": "1"}),
+        broken(releases={"versions": ["1"], "patches": [
+            {"slug": "x", "cells": [{"version": "2", "verdict": "clean", "evidence": []}]}]}),
+        broken(patches=[make.patch("x", *[("clean", 1)] * 20_001)]),
+        {"schema": 1, "command": "history", "error": "no"},
+    ],
+)  # fmt: skip
+def test_a_document_that_is_none_is_one_clear_error(document: Any, tmp_path: Path) -> None:
+    path = tmp_path / "h.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(Refused, match="not what `fixtool history --json` prints"):
+        documents.read_history(path)
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"1" * 5000])
+def test_what_is_not_json_is_refused(raw: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "h.json"
+    path.write_bytes(raw)
+    with pytest.raises(Refused):
+        documents.read_rebase(path)
+    for missing in (tmp_path / "none", tmp_path):
+        with pytest.raises(UsageError, match="no such file"):
+            documents.read_rebase(missing)
+
+
+# -- the command ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def left(team: Team) -> Path:
+    """A patch repository with a document beside it, a result and a plot."""
+    results = team.root / "verify" / "results"
+    results.mkdir(parents=True)
+    (results / "2026-11-23-cpu-main.json").write_text(json.dumps(make.result()))
+    newer = {**make.result(outcome="failed"), "started": "2026-11-24T10:00:00Z"}
+    (results / "2026-11-24-cpu-main.json").write_text(json.dumps(newer))
+    (results / "2026-11-24-cpu-other.json").write_text(json.dumps(make.result(line="other")))
+    (results / "bench.json").write_text('{"device": "H100", "points": []}')
+    (results / "kernel plot.png").write_bytes(make.png())
+    (team.root / "h.json").write_text(json.dumps(GOOD))
+    return team.root
+
+
+def test_report_writes_both_and_says_where(fixtool: Run, left: Path) -> None:
+    ran = fixtool("report", "--history", "h.json", cwd=left)
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.startswith(
+        "html      fixtool-report/report.html\nmarkdown  fixtool-report/report.md\n"
+        "to do     one does not apply any more\nnext      fixtool rebase --line main --onto "
+    )
+    folder = left / "fixtool-report"
+    assert sorted(one.name for one in folder.iterdir()) == ["report.html", "report.md"]
+    root = Strict((folder / "report.html").read_text("utf-8")).root
+    assert "2026-11-24-cpu-main.json" in root.words
+    assert "2026-11-23-cpu-main.json" not in root.words  # an older one of the same kinds
+    assert [one.attributes["width"] for one in root.all("img")] == ["40"]
+    text = (folder / "report.md").read_text("utf-8")
+    (link,) = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert (folder / link.replace("%20", " ")).is_file()
+
+
+def test_a_run_of_one_check_hides_no_other(fixtool: Run, left: Path) -> None:
+    """And what went wrong once, and right since, is no longer told."""
+    results = left / "verify" / "results"
+    older = json.loads((results / "2026-11-24-cpu-main.json").read_text())
+    wrong = next(one for one in older["steps"] if one["outcome"] == "failed")
+    right = {**wrong, "outcome": "passed", "said": "better now"}
+    later = {**older, "started": "2026-11-25T10:00:00Z", "steps": [right]}
+    (results / "2026-11-25-cpu-main.json").write_text(json.dumps(later))
+    assert fixtool("report", "--history", "h.json", cwd=left).status == 0
+    text = (left / "fixtool-report/report.md").read_text("utf-8")
+    assert "2026-11-25: checks, ok" in text
+    assert "better now" in text
+    assert "2026-11-24: prove and mutants, not ok" in text
+    assert "1 step of 4 went wrong" in text
+    assert "What is known: mutant 1: said" in text
+
+
+def test_report_as_json(fixtool: Run, left: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "deep"
+    ran = fixtool(
+        "report", "--history", left / "h.json", "--line", "main", "--output", out, "--json",
+        "-C", left,
+    )  # fmt: skip
+    found = json.loads(ran.out)
+    schema = importlib.resources.files("fixtool") / "schemas/output.json"
+    jsonschema.validate(found, json.loads(schema.read_text("utf-8")))
+    assert found["report"]["html"] == str(out / "report.html")
+    assert [one["patch"] for one in found["report"]["needs_person"]] == ["one", None]
+
+
+def test_report_without_a_document_looks_at_upstream(fixtool: Run, left: Path, team: Team) -> None:
+    ran = fixtool("report", "--source", team.upstream.path, cwd=left)
+    assert ran.status == 0, ran.err
+    text = (left / "fixtool-report/report.md").read_text("utf-8")
+    assert "Looked at: 1 upstream commit, 1 kept verify result." in text
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["--history", "none.json"], 2),
+        (["--history", "verify/results/bench.json"], 1),
+        (["--history", "verify/results/kernel plot.png"], 1),
+        (["--history", "h.json", "--rebase", "h.json"], 1),
+        (["--history", "h.json", "--line", "other"], 2),
+        (["--history", "h.json", "--results", "none"], 2),
+        (["--history", "h.json", "--plot", "none.png"], 2),
+        (["--history", "h.json", "--plot", "h.json"], 1),
+    ],
+)
+def test_report_refuses(fixtool: Run, left: Path, words: list[str], status: int) -> None:
+    ran = fixtool("report", *words, cwd=left)
+    assert (ran.status, ran.out) == (status, "")
+    assert ran.err.startswith("error: ")
+    assert not (left / "fixtool-report").exists()
+
+
+def test_a_broken_result_is_refused(fixtool: Run, left: Path) -> None:
+    bad = {**make.result(), "steps": [{}]}
+    (left / "verify/results/bad.json").write_text(json.dumps(bad))
+    ran = fixtool("report", "--history", "h.json", cwd=left)
+    assert ran.status == 1
+    assert "bad.json is not a result" in ran.err
+
+
+def test_no_link_leads_a_page_elsewhere(fixtool: Run, left: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "report.html").write_text("mine")
+    (left / "linked").symlink_to(elsewhere)
+    (left / "held").mkdir()
+    (left / "held" / "report.md").symlink_to(elsewhere / "report.html")
+    for folder in ("linked", "held"):
+        ran = fixtool("report", "--history", "h.json", "--output", folder, cwd=left)
+        assert ran.status == 1, ran.out
+    assert [one.name for one in elsewhere.iterdir()] == ["report.html"]
+    assert (elsewhere / "report.html").read_text() == "mine"
+    assert [one.name for one in (left / "held").iterdir()] == ["report.md"]
+
+
+@pytest.mark.parametrize("before", [{}, {"report.html": "old", "report.md": "old too"}])
+def test_both_files_or_neither(
+    before: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in before.items():
+        (tmp_path / name).write_text(text)
+    real, moves = os.replace, iter((real_one := os.replace, None))
+
+    def replace(*args: Any, **more: Any) -> None:
+        if next(moves, real_one) is None:
+            raise OSError(28, "No space left on device")
+        real(*args, **more)
+
+    monkeypatch.setattr(os, "replace", replace)
+    texts = {"report.html": "new", "report.md": "new too"}
+    with pytest.raises((OSError, FixtoolError)):
+        command._write(tmp_path, texts)
+    files = [one for one in tmp_path.iterdir() if one.is_file()]
+    assert {one.name: one.read_text() for one in files} == before
+    command._write(tmp_path, texts)
+    files = [one for one in tmp_path.iterdir() if one.is_file()]
+    assert {one.name: one.read_text() for one in files} == texts

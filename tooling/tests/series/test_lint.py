@@ -1,0 +1,104 @@
+"""Each rule finds what it is for, says where, and says nothing of a good series."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fixtool.errors import Refused
+from fixtool.series.lint import Level, drift, errors_in, lint
+from support.repositories import NUMBERS, Team
+
+FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
+
+
+def rules(team: Team) -> dict[str, str]:
+    return {one.rule: one.where for one in lint(team.repository.line("main"))}
+
+
+def test_a_good_series_has_no_findings(team: Team) -> None:
+    team.patch("fix", "area: fix twenty", python__model_py=FIX)
+    assert rules(team) == {}
+    line = team.repository.line("main")
+    assert drift(team.upstream.repo, line, line.upstream.base) == ()
+
+
+MESSAGES: list[tuple[str, Callable[[bytes], bytes], int]] = [
+    ("subject-tag", lambda raw: raw.replace(b"[PATCH] ", b"[PATCH] [RFC] "), 4),
+    ("subject-blanks", lambda raw: raw.replace(b"area: fix", b"area:  fix"), 4),
+    ("subject-length", lambda raw: raw.replace(b"area: fix", b"area: " + b"x" * 100), 4),
+    ("in-body-header", lambda raw: raw.replace(b"\n\nWhy.", b"\n\nFrom: M <m@x.y>"), 6),
+    ("ends-message", lambda raw: raw.replace(b"Why.", b"Why.\n---\nmore"), 7),
+    ("ends-message", lambda raw: raw.replace(b"Why.", b"Index: x"), 6),
+    ("control-characters", lambda raw: raw.replace(b"Why.", b"\x1b[31mWhy."), 6),
+    ("control-characters", lambda raw: raw.replace(b"Why.", "\u202eWhy.".encode()), 6),
+    ("trailer", lambda raw: raw.replace(b"Origin: vendor\n", b""), 11),
+    ("depends-on", lambda raw: raw.replace(b"Origin:", b"Depends-On: other\nOrigin:"), 13),
+    ("crlf", lambda raw: raw.replace(b"\n", b"\r\n"), 1),
+    ("form", lambda raw: raw.replace(b"@@ -17,7", b"@@ -17,9"), 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "damage", "line"), MESSAGES, ids=[f"{n}-{m[0]}" for n, m in enumerate(MESSAGES)]
+)
+def test_each_rule_finds_its_own(
+    team: Team, rule: str, damage: Callable[[bytes], bytes], line: int
+) -> None:
+    raw = team.patch("fix", "area: fix twenty", python__model_py=FIX)
+    path = team.root / "patches/main/fix.patch"
+    path.write_bytes(damage(raw))
+    found = rules(team)
+    assert rule in found
+    assert found[rule] == (f"{path}:{line}" if line else str(path))
+
+
+def test_series_rules(team: Team) -> None:
+    raw = team.patch("fix", "area: fix twenty", python__model_py=FIX)
+    folder = team.root / "patches/main"
+    team.add("twin", raw)
+    (folder / "orphan.patch").write_bytes(raw)
+    (folder / "series").write_text("fix.patch\nfix.patch\ntwin.patch\nmissing.patch\n")
+    found = rules(team)
+    assert found["duplicate-entry"] == f"{folder}/series:2"
+    assert found["duplicate-subject"] == f"{folder}/twin.patch:4"
+    assert found["form"] == f"{folder}/series:4"
+    assert found["orphan"] == f"{folder}/orphan.patch:1"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["../x.patch", "/etc/x.patch", "a/b.patch", "x.diff", ".x.patch", "x.patch -p0", "-R.patch"],
+)
+def test_unsafe_series_entries_are_refused(team: Team, entry: str) -> None:
+    (team.root / "patches/main/series").write_text(f"# c\n{entry}\n")
+    with pytest.raises(Refused) as caught:
+        team.repository.line("main")
+    assert caught.value.where == f"{team.root / 'patches/main/series'}:2"
+
+
+def test_rules_of_the_tree_are_flagged_not_refused(team: Team) -> None:
+    raw = team.patch("fix", "area: rules", x_py="x\n")
+    path = team.root / "patches/main/fix.patch"
+    path.write_bytes(raw.replace(b"x.py", b".gitattributes"))
+    levels = {one.rule: one.level for one in lint(team.repository.line("main"))}
+    assert levels == {"touches-rules": Level.WARNING}
+    assert errors_in(team.repository.line("main")) == ()
+
+
+def test_drift_names_the_first_line_that_differs(team: Team) -> None:
+    raw = team.patch("fix", "area: fix twenty", python__model_py=FIX)
+    path = team.root / "patches/main/fix.patch"
+    path.write_bytes(raw.replace(b"@@ line 16", b"@@"))
+    line = team.repository.line("main")
+    number = raw[: raw.index(b"@@ -17")].count(b"\n") + 1
+    found = drift(team.upstream.repo, line, line.upstream.base)
+    assert [(one.rule, one.where) for one in found] == [("drift", f"{path}:{number}")]
+
+
+def test_drift_finds_a_patch_that_does_not_fit_its_base(team: Team) -> None:
+    raw = team.patch("fix", "area: fix twenty", python__model_py=FIX)
+    (team.root / "patches/main/fix.patch").write_bytes(raw.replace(b"-line 20", b"-line XX"))
+    line = team.repository.line("main")
+    assert [one.rule for one in drift(team.upstream.repo, line, line.upstream.base)] == ["applies"]

@@ -1,0 +1,133 @@
+"""Rewriting a line: old or new, never a mix, and only one writer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from fixtool.errors import CannotRun, Refused
+from fixtool.series.line import PatchRepository, lock, read_line, repair, rewrite
+from support.repositories import Team
+
+
+def test_comments_and_blank_lines_are_no_entries(team: Team) -> None:
+    (team.root / "patches/main/series").write_text(
+        "# x\n\na.patch # why\n  b.patch -p1\n#c.patch\n"
+    )
+    line = team.repository.line("main")
+    assert [(one.slug, one.line_number) for one in line.entries] == [("a", 3), ("b", 4)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("url = ", "not valid TOML"),
+        ('url = "x"\nnope = 1\n', "unknown key 'nope'"),
+        ("url = 1\n", "'url' is not a string"),
+        ('url = "x"\nbase = "abc"\n', "'base' is missing or not of the form"),
+    ],
+)
+def test_upstream_toml_is_checked(team: Team, text: str, said: str) -> None:
+    (team.root / "patches/main/upstream.toml").write_text(text)
+    with pytest.raises(Refused, match=said):
+        team.repository.line("main")
+
+
+def test_the_nearest_repository_upward(team: Team, tmp_path: Path) -> None:
+    deep = team.root / "a" / "b"
+    deep.mkdir(parents=True)
+    assert PatchRepository.find(deep).root == team.root
+    with pytest.raises(Exception, match="no patch repository"):
+        PatchRepository.find(tmp_path)
+
+
+def test_rewrite_changes_only_what_differs(tmp_path: Path) -> None:
+    folder = tmp_path / "patches" / "line"
+    assert rewrite(folder, {"a": b"1", "b": b"2"}) == ["a", "b"]
+    inode = (folder / "a").stat().st_ino
+    assert rewrite(folder, {"a": b"1", "b": b"2"}) == []
+    assert rewrite(folder, {"b": b"3"}, frozenset({"c"})) == ["b"]
+    assert (folder / "a").stat().st_ino == inode
+    assert rewrite(folder, {}, frozenset({"a"})) == ["a"]
+    assert sorted(one.name for one in folder.iterdir()) == ["b"]
+    assert [one.name for one in folder.parent.iterdir()] == ["line"]
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from fixtool import series
+    point, folder = sys.argv[1], Path(sys.argv[2])
+    def die(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if point == "writing":
+        series._write_durably = die
+    elif point == "swapping":
+        series._swap = die
+    elif point == "between renames":
+        series.ctypes.CDLL = lambda *a, **k: object()
+        real = Path.rename
+        def rename(self, target):
+            real(self, target)
+            die()
+        Path.rename = rename
+    series.rewrite(folder, {"a": b"new", "b": b"new"})
+"""
+
+
+@pytest.mark.parametrize("point", ["writing", "swapping", "between renames", "never"])
+def test_sigkill_leaves_old_or_new(tmp_path: Path, point: str) -> None:
+    folder = tmp_path / "patches" / "line"
+    rewrite(folder, {"a": b"old", "b": b"old", "series": b""})
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), point, str(folder)], check=False
+    )
+    assert done.returncode == (0 if point == "never" else -9)
+    repair(PatchRepository(tmp_path))
+    found = {one.name: one.read_bytes() for one in folder.iterdir()}
+    assert found["a"] == found["b"] == (b"new" if point == "never" else b"old")
+    assert [one.name for one in folder.parent.iterdir()] == ["line"]
+
+
+def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "patches" / "line"
+    rewrite(folder, {"a": b"old"})
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fixtool.series.line._write_durably", full)
+    with pytest.raises(OSError, match="No space"):
+        rewrite(folder, {"a": b"new", "b": b"new"})
+    assert {one.name: one.read_bytes() for one in folder.iterdir()} == {"a": b"old"}
+    assert [one.name for one in folder.parent.iterdir()] == ["line"]
+
+
+def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    code = (
+        "import sys; from pathlib import Path; from fixtool.series.line import lock\n"
+        f"with lock(Path({str(path)!r}), 'x'): print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(CannotRun, match=rf"in use by process {holder.pid} on "), lock(path, "x"):
+        pass
+    holder.kill()
+    holder.wait()
+    with lock(path, "x"):
+        assert str(os.getpid()) in path.read_text()
+
+
+def test_a_line_without_upstream_toml(tmp_path: Path) -> None:
+    (tmp_path / "series").write_text("")
+    with pytest.raises(Refused, match=r"no upstream\.toml"):
+        read_line(tmp_path)

@@ -1,0 +1,153 @@
+"""Refs and addresses: what is accepted, what each means, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fixtool.apply.run import choose_line
+from fixtool.errors import CannotRun, UsageError
+from fixtool.git.names import check_ref, check_url
+from fixtool.git.repo import Repo
+from fixtool.progress import Silence
+from fixtool.settings import Settings, load
+from fixtool.sources.source import Local, Target, open_source, resolve_local, version_of
+from support.repositories import Git, Team
+
+
+@pytest.mark.parametrize(
+    "ref",
+    ["", "-x", "--upload-pack=x", "a b", "a\nb", "a..b", "a~1", "a^", "a:b", "a?", "a*", "a[", "a\\b",
+     "@{u}", "x.lock", "a//b", "/a", "a/", ".a", "a.", "a\x7fb", "x" * 251],
+)  # fmt: skip
+def test_refs_that_are_refused(ref: str) -> None:
+    with pytest.raises(UsageError):
+        check_ref(ref)
+
+
+def test_an_expression_is_told_what_gives_its_commit() -> None:
+    with pytest.raises(UsageError) as raised:
+        check_ref("5ae8d286d^")
+    assert raised.value.hint == "give the commit itself: git -C CLONE rev-parse '5ae8d286d^'"
+
+
+@pytest.mark.parametrize(
+    "ref", ["v0.5.23", "main", "feature/x-y", "b0ce16d", "a" * 40, "0.5.12.post1"]
+)
+def test_refs_that_are_taken(ref: str) -> None:
+    assert check_ref(ref) == ref
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ext::sh -c x", "fd::17", "-oProxyCommand=x", "--upload-pack=x", "https://a b", "ftp://x/y", "",
+     "ssh://-oProxyCommand=x/y", "file://a\nb", "transport::https://x"],
+)  # fmt: skip
+def test_urls_that_are_refused(url: str) -> None:
+    with pytest.raises(UsageError):
+        check_url(url)
+
+
+def test_versions() -> None:
+    names = ["v0.5.23", "0.5.23", "v0.5.12.post1", "main", "v2", "b0ce16d", "0.x"]
+    assert [version_of(name) for name in names] == [
+        "0.5.23", "0.5.23", "0.5.12.post1", None, None, None, None,
+    ]  # fmt: skip
+
+
+def test_every_kind_of_name(upstream: Git) -> None:
+    base = upstream("rev-parse", "v1.0")
+    upstream("tag", "-a", "-m", "annotated", "v1.1", base)
+    tip = upstream.commit("newer")
+    repo = upstream.repo
+    names = [base, base[:9], "v1.0", "1.0", "v1.1", "1.1"]
+    assert {resolve_local(repo, name, "x") for name in names} == {base}
+    assert {resolve_local(repo, name, "x") for name in ("main", "HEAD", tip)} == {tip}
+    for unknown in ("nope", "f" * 40, "abcdef0", "9.9"):
+        with pytest.raises(CannotRun):
+            resolve_local(repo, unknown, "x")
+
+
+def test_a_tag_and_a_branch_that_disagree(upstream: Git) -> None:
+    upstream.commit("newer")
+    upstream("tag", "twin", "v1.0")
+    upstream("branch", "twin", "main")
+    with pytest.raises(UsageError, match="both a tag"):
+        resolve_local(upstream.repo, "twin", "x")
+
+
+def test_ambiguous_short_sha(upstream: Git) -> None:
+    """Two commits with the same first seven digits, found by their birthday."""
+    import hashlib
+
+    tree, seen, pair = upstream("rev-parse", "HEAD^{tree}"), {}, None
+    for n in range(200_000):
+        body = f"tree {tree}\nauthor a <a@b> {n} +0000\ncommitter a <a@b> 0 +0000\n\nx\n".encode()
+        sha = hashlib.sha1(b"commit %d\0" % len(body) + body).hexdigest()
+        if sha[:7] in seen:
+            pair = (seen[sha[:7]], body)
+            break
+        seen[sha[:7]] = body
+    assert pair is not None
+    ids = [upstream("hash-object", "-t", "commit", "-w", "--stdin", stdin=one) for one in pair]
+    with pytest.raises(UsageError, match=f"{ids[0][:7]} is short for 2 commits"):
+        resolve_local(upstream.repo, ids[0][:7], "x")
+    assert resolve_local(upstream.repo, ids[0][:16], "x") == ids[0]
+
+
+def test_a_path_is_borrowed_from_not_written_to(upstream: Git, settings: Settings) -> None:
+    before = upstream.snapshot()
+    source = open_source(str(upstream.path), settings, "", Silence())
+    target = source.resolve("v1.0")
+    assert source.repo.has(target.commit)
+    assert source.repo.git_dir.is_relative_to(settings.stores)
+    made = source.repo.run("hash-object", "-w", "--stdin", stdin=b"new").text
+    assert not Repo.open(upstream.path).has(made)
+    assert upstream.snapshot() == before
+
+
+def test_unknown_sources(settings: Settings) -> None:
+    with pytest.raises(UsageError, match="not git, pypi, a URL, or a path"):
+        open_source("no/such/path", settings, "", Silence())
+
+
+def test_not_a_repository(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(CannotRun, match="not a git repository"):
+        Local(tmp_path, settings)
+
+
+def target(git: Git, ref: str, version: str | None = None) -> Target:
+    commit = git("rev-parse", f"{ref}^{{commit}}")
+    return Target(ref, commit, git("rev-parse", f"{ref}^{{tree}}"), "x", version)
+
+
+def test_the_line_that_fits(team: Team) -> None:
+    git = team.upstream
+    newer = git.commit("newer", x_py="1\n")
+    team.line("newer", newer)
+    newest = git.commit("newest", x_py="2\n")
+    old = git("commit-tree", "-m", "unrelated", "4b825dc642cb6eb9a060e54bf8d69288fbee4904")
+    repository, repo = team.repository, git.repo
+
+    def chosen(ref: str, version: str | None = None, wanted: str | None = None) -> tuple[str, str]:
+        choice = choose_line(repository, target(git, ref, version), repo, wanted)
+        return choice.line.name, choice.why
+
+    assert chosen("v1.0") == ("main", "its base is this very commit")
+    assert chosen(newest) == ("newer", f"{newest[:12]} is 1 commit after its base")
+    assert chosen("v1.0", wanted="newer") == ("newer", "asked for")
+    assert chosen(old, "0.9")[1] == "its release 1.0 is nearest to 0.9"
+    assert chosen(old)[1].startswith("its base of 2026-01-02 is nearest in time")
+    with pytest.raises(UsageError, match="no line 'nope'; there are: main, newer"):
+        chosen("v1.0", wanted="nope")
+
+
+def test_settings_in_order(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.fixtool]\nsource = "pypi"\nline = "a"\n')
+    plain = {"HOME": "/h"}
+    assert load(tmp_path, plain).source == "pypi"
+    assert load(tmp_path, {**plain, "FIXTOOL_SOURCE": "git"}).source == "git"
+    assert load(None, plain).state == Path("/h/.local/state/fixtool")
+    assert load(None, {**plain, "XDG_CACHE_HOME": "/c"}).cache == Path("/c/fixtool")
+    assert load(None, {**plain, "FIXTOOL_CACHE_DIR": "/d"}).cache == Path("/d")

@@ -1,0 +1,1 @@
+"""What several tests share: repositories, servers and stand-ins of this machine."""

@@ -1,0 +1,98 @@
+"""Real git repositories, and an environment in which nothing of the developer's shines through."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fixtool.settings import Settings
+from support.repositories import NUMBERS, Git, Ran, Team
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in [one for one in os.environ if one.startswith("GIT_") and "SSL" not in one]:
+        del os.environ[name]
+    os.environ.update(GIT_CONFIG_NOSYSTEM="1", GIT_CONFIG_GLOBAL=os.devnull)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a clone with the full history says so, by name, where there is none."""
+    if os.environ.get("FIXTOOL_SGLANG_REPO"):
+        return
+    skip = pytest.mark.skip(reason="FIXTOOL_SGLANG_REPO names no clone of SGLang")
+    for item in items:
+        if item.get_closest_marker("history"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, state and cache for every test."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for kind in ("STATE", "CACHE"):
+        monkeypatch.delenv(f"XDG_{kind}_HOME", raising=False)
+        monkeypatch.setenv(f"FIXTOOL_{kind}_DIR", str(home / kind.lower()))
+    for name in ("FIXTOOL_SOURCE", "FIXTOOL_LINE", "FIXTOOL_URL", "FIXTOOL_PYTHON"):
+        monkeypatch.delenv(name, raising=False)
+    return home
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    return Settings(state=home / "state", cache=home / "cache")
+
+
+@pytest.fixture
+def make_git(tmp_path: Path) -> Callable[[str], Git]:
+    def make(name: str) -> Git:
+        path = tmp_path / name
+        path.mkdir()
+        git = Git(path)
+        git("init", "--quiet", "--initial-branch=main")
+        return git
+
+    return make
+
+
+@pytest.fixture
+def upstream(make_git: Callable[[str], Git]) -> Git:
+    """A small stand-in for SGLang's repository, with a base commit tagged v1.0."""
+    git = make_git("upstream")
+    git.commit(
+        "base",
+        python__model_py=NUMBERS,
+        python__other_py="alpha\nbeta\ngamma\n",
+        README_txt="read me\n",
+    )
+    git("tag", "v1.0")
+    return git
+
+
+@pytest.fixture
+def team(tmp_path: Path, upstream: Git) -> Team:
+    team = Team(tmp_path / "team", upstream)
+    team.line()
+    return team
+
+
+@pytest.fixture
+def fixtool(tmp_path: Path) -> Callable[..., Ran]:
+    """The command itself, as a process."""
+
+    def run(*args: str | Path, cwd: Path = tmp_path, **env: str) -> Ran:
+        done = subprocess.run(
+            [sys.executable, "-m", "fixtool", *map(str, args)],
+            cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, check=False,
+            timeout=300,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr, done.stderr
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run

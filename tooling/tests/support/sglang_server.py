@@ -1,0 +1,297 @@
+"""A server that stands in for SGLang's, a tree that holds it, and a GPU that is a script."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.repositories import ROOT
+from verify.server import supervisor as keeper
+from verify.server import tiny_models as models
+from verify.server.recorder import recorder
+
+BUG = "object has no attribute 'pp_group'"
+
+
+LAUNCH = """
+import json, os, signal, subprocess, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+mood = os.environ["MOOD"]
+port = int(sys.argv[sys.argv.index("--port") + 1])
+model = sys.argv[sys.argv.index("--model-path") + 1]
+print("args", sys.argv[1:], flush=True)
+import sglang.srt.models.gemma4_causal as caller
+
+def tell(event, **content):
+    path = os.path.join(os.environ["FIXTOOL_LIVE"], f"{os.getpid()}.jsonl")
+    with open(path, "a") as file:
+        print(json.dumps({"event": event, "pid": os.getpid(), **content}), file=file)
+
+def crash(line, before="Scheduler hit an exception: "):
+    print(f"[2026-11-23 12:00:00] {before}Traceback (most recent call last):", flush=True)
+    print('  File "gemma4_mtp.py", line 1, in __init__', flush=True)
+    print(line, flush=True)
+
+if mood == "dies":
+    crash("AttributeError: 'Gemma4AssistantForCausalLM' object has no attribute 'pp_group'")
+    print("[2026-11-23 12:00:00] Received sigquit from a child process.", flush=True)
+    crash("RuntimeError: Rank 0 scheduler died during initialization (exit code: -9).", before="")
+    os.kill(os.getpid(), 9)
+if mood == "dies-otherwise":
+    crash("KeyError: 'vision_config'")
+    crash("EOFError", before="")
+    os.kill(os.getpid(), 9)
+if mood == "dies-silently":
+    print("Loading weights", flush=True)
+    os.kill(os.getpid(), 9)
+if mood == "port-taken":
+    crash("OSError: [Errno 98] Address already in use", before="")
+    sys.exit(1)
+if mood.startswith("lacks-"):
+    crash(f"ModuleNotFoundError: No module named '{mood[6:]}'", before="")
+    sys.exit(1)
+if mood == "flood":
+    line = "x" * 200 + chr(10)
+    for n in range(60):
+        sys.stdout.write(line * 2000)
+        if n == 20:
+            crash("AttributeError: object has no attribute 'pp_group'")
+    sys.stdout.flush()
+    os.kill(os.getpid(), 9)
+if mood == "says-and-stays":
+    crash("AttributeError: object has no attribute 'pp_group'")
+    time.sleep(60)
+if mood == "hangs":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("Capture cuda graph begin", flush=True)
+    def wait_for_the_gpu(): time.sleep(60)
+    wait_for_the_gpu()
+if mood == "escapes":
+    # Leaves group, session, parent, environment and log behind.
+    away = ("import os, sys, time, signal; signal.signal(15, signal.SIG_IGN)\\n"
+            "if os.fork(): os._exit(0)\\n"
+            "os.setsid()\\n"
+            "if os.fork(): os._exit(0)\\n"
+            "open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)")
+    subprocess.run([sys.executable, "-c", away, os.path.join(os.getcwd(), "escaped.pid")],
+                   env={}, stdin=-3, stdout=-3, stderr=-3)
+if mood == "late":
+    time.sleep(1)
+
+calls = {"launches": 0}
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *a): pass
+    def answer(self, content, status=200):
+        data = b"" if content is None else json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+    def do_GET(self):
+        if self.path == "/model_info":
+            self.answer({"model_path": "/another" if mood == "another" else model})
+        elif self.path == "/health":
+            self.answer(None, 503 if mood == "unhealthy" else 200)
+        elif self.path == "/server_info":
+            algorithm = None if mood == "no-mtp" else "FROZEN_KV_MTP"
+            self.answer({"speculative_algorithm": algorithm, "internal_states": [{}],
+                         "disable_cuda_graph": "--disable-cuda-graph" in sys.argv})
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if mood == "hangs-generating":
+            time.sleep(60)
+        if mood == "dies-generating":
+            crash("RuntimeError: CUDA error: an illegal memory access was encountered")
+            os.kill(os.getpid(), 9)
+        if mood == "errors":
+            return self.answer({"error": "no"}, 400)
+        tokens = asked["sampling_params"]["max_new_tokens"]
+        if mood == "torch":
+            caller.route(len(asked["input_ids"]))
+        elif mood != "no-evidence":
+            calls["launches"] += 6
+            counts = {name: calls["launches"] for name in (
+                "launches", "enqueued", "eager", "eager_compared", "eager_rows", "eager_varied",
+                "captured", "replayed", "graph_compared")}
+            if mood == "no-replay":
+                counts["replayed"] = 0
+            if mood == "mismatch":
+                counts["mismatches"] = 1
+                tell("mismatch", where="graph", shape=[4, 128], problems=["ids of 4 rows"])
+            tell("summary", **counts)
+        self.answer({"text": "abc", "meta_info": {
+            "completion_tokens": tokens - (mood == "short"), "finish_reason": {"type": "length"},
+            "spec_verify_ct": 0 if mood == "no-mtp" else 3}})
+
+server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+print("The server is fired up and ready to roll!", flush=True)
+server.serve_forever()
+"""
+
+
+CALLER = """
+from sglang.srt.layers.gemma4_fused_ops import gemma4_fused_routing
+
+def route(tokens):
+    import torch
+    torch.manual_seed(tokens)
+    scale = torch.rand(16) + 0.5
+    for _ in range(2):
+        gemma4_fused_routing(torch.randn(tokens, 16).to(torch.bfloat16), scale, 4)
+"""
+
+
+KERNEL = """
+def gemma4_fused_routing(logits, scale, topk):
+    import torch
+    value, ids = torch.sort(logits.float(), dim=-1, descending=True, stable=True)
+    value, ids = value[:, :topk], ids[:, :topk]
+    weights = torch.softmax(value, dim=-1) * scale[ids]
+    return weights.contiguous(), ids.int().contiguous()
+"""
+
+
+SMI = """#!/bin/sh
+case "$1" in
+*compute-apps*) printf "$FAKE_APPS" ;;
+*memory.used*) echo "0, 1234" ;;
+*) echo "0, GPU-aaaa, NVIDIA H100 80GB HBM3, $FAKE_FREE_MIB, 81559" ;;
+esac
+"""
+
+
+@dataclass
+class Ran:
+    code: int
+    said: str
+    details: dict[str, Any]
+    stderr: str
+    folder: Path
+    seconds: float
+
+
+@dataclass
+class Bench:
+    """A fake tree, a fake GPU and a scratch folder to boot in."""
+
+    folder: Path
+    tree: Path
+    models: Path
+    script: str = "verify/server/boot.py"
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def here(self) -> Path:
+        return self.folder / "scratch"
+
+    def write(self, name: str, text: str) -> None:
+        path = self.tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        blobs = {
+            str(one.relative_to(self.tree)): recorder.blob_id(one.read_bytes())
+            for one in self.tree.rglob("gemma4_*.py")
+        }
+        (self.folder / "blobs.json").write_text(json.dumps(blobs))
+
+    def start(self, mood: str, *arguments: object) -> subprocess.Popen[str]:
+        self.here.mkdir(exist_ok=True)
+        (self.folder / "stdout").unlink(missing_ok=True)
+        env = {
+            **os.environ,
+            "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join([str(self.tree / "python"), str(ROOT)]),
+            "FIXTOOL_TREE": str(self.tree),
+            "FIXTOOL_TREE_BLOBS": str(self.folder / "blobs.json"),
+            "FIXTOOL_DETAILS": str(self.folder / "details.json"),
+            "FAKE_FREE_MIB": "79000",
+            "FAKE_APPS": "",
+            "MOOD": mood,
+            "TEST_MARK": self.mark,
+            "http_proxy": "http://127.0.0.1:9",
+            **self.env,
+        }
+        for name in ("CUDA_VISIBLE_DEVICES", "FIXTOOL_SHARED"):
+            env.pop(name, None) if name not in self.env else None
+        script = str(ROOT / self.script)
+        words = [str(one) for one in arguments]
+        if "--model" not in words and script.endswith("boot.py"):
+            words = ["--models", str(self.models), *words]
+        with (
+            (self.folder / "stdout").open("w") as out,
+            (self.folder / "stderr").open("w") as err,
+        ):
+            return subprocess.Popen(
+                [sys.executable, script, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=env,
+                cwd=self.here,
+                start_new_session=True,
+                text=True,
+            )
+
+    def end(self, process: subprocess.Popen[str]) -> Ran:
+        began = time.monotonic()
+        code = process.wait(60)
+        left = self.left()
+        assert left == [], subprocess.run(["ps", "-fp", *map(str, left)], check=False)
+        lines = (self.folder / "stdout").read_text().splitlines()
+        path = self.folder / "details.json"
+        details = json.loads(path.read_text()) if path.exists() else {}
+        stderr = (self.folder / "stderr").read_text()
+        said = lines[-1] if lines else ""
+        return Ran(code, said, details, stderr, self.here, time.monotonic() - began)
+
+    def boot(self, mood: str, *arguments: object) -> Ran:
+        return self.end(self.start(mood, *arguments))
+
+    def left(self) -> list[int]:
+        """What still runs of a run's processes."""
+        return keeper.strays(f"TEST_MARK={self.mark}", str(self.here / "server.log"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny models, made once: workers of xdist share them, which is what the lock is for."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "models-tiny"
+    models.make(folder)
+    return folder
+
+
+@pytest.fixture
+def bench(tmp_path: Path, tiny: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path, tmp_path / "tree", tiny)
+    for name in ("", "srt/", "srt/models/", "srt/layers/"):
+        made.write(f"python/sglang/{name}__init__.py", "")
+    made.write("python/sglang/launch_server.py", LAUNCH)
+    made.write("python/sglang/srt/models/gemma4_causal.py", CALLER)
+    made.write("python/sglang/srt/layers/gemma4_fused_ops.py", KERNEL)
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text(SMI)
+    smi.chmod(0o755)
+    yield made
+    keeper.kill(made.left())
+
+
+def until(true: Callable[[], object], seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "not within the time"
+        time.sleep(0.02)

@@ -1,0 +1,300 @@
+"""A tiny upstream and a team whose patches may go there, made once and copied for each test; a fork
+on a git server that takes pushes, beside a stand-in for GitHub's API."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from fixtool.apply.run import Request
+from fixtool.cli import app
+from fixtool.errors import FixtoolError
+from fixtool.git.objects import Signature
+from fixtool.github import push as rolling
+from fixtool.github.client import GitHub
+from fixtool.progress import Silence
+from fixtool.series.line import PatchRepository
+from fixtool.settings import Settings, load
+from fixtool.upstream._commits import Proposal, propose
+from fixtool.upstream.prepare import Draft, draft
+from fixtool.verify import flip as need
+from fixtool.verify.flip import Need
+from support import git_http as githttp
+from support import github_api as githubapi
+from support.github_api import TOKEN, Api
+from support.repositories import NUMBERS, Git, Ran, format_patch
+
+FIVE = NUMBERS.replace("line 5\n", "line 5 fixed\n")
+MORE = FIVE.replace("line 5 fixed\n", "line 5 fixed more\n")
+TWENTY = NUMBERS.replace("line 20\n", "line 20 fixed\n")
+SENDER = Signature("A Maintainer", "m@example.org", "0 +0000")
+PAIR = "Co-authored-by: B Person <b@example.org>"
+TEST = "print('looked')\n"
+URL = "https://github.com/sgl/sglang"
+TEMPLATE = """\
+<!-- Thank you. -->
+Read the guide first.
+
+## Why is this needed?
+
+<!-- Say why. -->
+
+## What changed
+
+## Screenshots
+
+<!-- if any -->
+
+## Checklist
+
+- [ ] Format your code with [pre-commit](https://x.example/format).
+- [ ] Add unit tests.
+- [ ] Update the documentation.
+- [ ] Ask a friend.
+"""
+PROBE = """\
+import os, pathlib, sys
+text = (pathlib.Path(os.environ["FIXTOOL_TREE"]) / "python/model.py").read_text()
+print("looked")
+sys.exit(0 if {mark!r} in text else 1)
+"""
+OWN_TESTS = """\
+import os, pathlib, runpy, sys
+path = pathlib.Path(os.environ["FIXTOOL_TREE"]) / sys.argv[1]
+try:
+    runpy.run_path(str(path), run_name="__main__")
+except SystemExit as end:
+    print("ended with", end.code)
+    sys.exit(end.code)
+print("1 test, 0 skipped, on CPU")
+"""
+
+
+@dataclass
+class Land:
+    """``upstream`` is SGLang's stand-in, ``team`` the patch repository."""
+
+    upstream: Git
+    team: Git
+    settings: Settings
+
+    @property
+    def repository(self) -> PatchRepository:
+        return PatchRepository.find(self.team.path)
+
+    def words(self, slug: str, *more: str | Path, onto: str = "main") -> list[str | Path]:
+        return ["upstream", slug, "--onto", onto, "--source", self.upstream.path,
+                "-C", self.team.path, "--python", sys.executable, *more]  # fmt: skip
+
+    def propose(
+        self, slug: str, onto: str = "main", title: str | None = None,
+        sender: Signature | None = SENDER, line: str | None = None,
+    ) -> Proposal:  # fmt: skip
+        wanted = Request(onto, str(self.upstream.path), line)
+        return propose(self.repository, self.settings, wanted, slug, sender, Silence(), title)
+
+    def draft(self, slug: str, onto: str = "main", *, fresh: bool = False) -> Draft:
+        wanted = Request(onto, str(self.upstream.path))
+        return draft(self.repository, self.settings, wanted, slug, sys.executable, None, Silence(),
+                     fresh=fresh)  # fmt: skip
+
+    def raises(self, slug: str, onto: str = "main") -> FixtoolError:
+        try:
+            self.draft(slug, onto)
+        except FixtoolError as error:
+            return error
+        raise AssertionError(f"{slug} was proposed")
+
+    def file(self, slug: str, line: str = "main") -> Path:
+        return self.team.path / "patches" / line / f"{slug}.patch"
+
+    def patch(
+        self, slug: str, subject: str, files: Mapping[str, str | bytes | None], *, why: str = "Why.",
+        on: str = "v1.0", mark: str | None = None, line: str = "main",
+        trailers: tuple[str, ...] = ("Signed-off-by: A Person <person@example.org>",),
+    ) -> None:  # fmt: skip
+        """Write a patch as a commit on ``on``, into the end of the series, or in its old place;
+        with ``mark``, the words in python/model.py that its probe looks for, it has one."""
+        git, here = self.upstream, self.upstream("rev-parse", "--abbrev-ref", "HEAD")
+        git("checkout", "--quiet", "--detach", on)
+        for path, text in files.items():
+            if text is None:
+                (git.path / path).unlink()
+            else:
+                git.write(path, text)
+        own = ["Origin: vendor", "Forwarded: no", "Drop-When: never"]
+        if mark:
+            own.append(f"Probe: probes/{slug}.py")
+            self.team.write(f"verify/probes/{slug}.py", PROBE.format(mark=mark))
+        git("add", "--all", "--force")
+        message = "\n\n".join(one for one in (subject, why, "\n".join([*own, *trailers])) if one)
+        git(
+            "commit",
+            "--quiet",
+            "--allow-empty",
+            "--cleanup=verbatim",
+            "-F",
+            "-",
+            stdin=message.encode(),
+        )
+        self.file(slug, line).write_bytes(format_patch(git))
+        git("branch", "--force", f"patch/{slug}")
+        git("checkout", "--quiet", here)
+        series = self.file(slug, line).with_name("series")
+        if f"{slug}.patch" not in series.read_text().split():
+            series.write_text(f"{series.read_text()}{slug}.patch\n")
+
+    def keep(self, *slugs: str) -> None:
+        """A shorter series, which takes less time."""
+        series = self.file("a").with_name("series")
+        series.write_text("".join(f"{one}.patch\n" for one in slugs))
+        for file in series.parent.glob("*.patch"):
+            if file.stem not in slugs:
+                file.unlink()
+
+    def edit(self, slug: str, old: str, new: str) -> None:
+        text = self.file(slug).read_text()
+        assert old in text
+        self.file(slug).write_text(text.replace(old, new))
+
+    def save_as(self, who: str) -> None:
+        """Commit all, as somebody whom git is told for this once."""
+        self.team("add", "--all")
+        self.team("commit", "--quiet", "--allow-empty", "--message", "save", f"--author={who}")
+
+    def save(self) -> str:
+        self.team("add", "--all")
+        self.team("commit", "--quiet", "--allow-empty", "--message", "save")
+        return self.team("rev-parse", "HEAD")
+
+
+def template(folder: Path) -> Path:
+    """A series a, b, c, d, of which c needs a by its text, and d says that it needs b."""
+    upstream, team = Git(folder / "upstream"), Git(folder / "team")
+    for git in (upstream, team):
+        git.path.mkdir()
+        git("init", "--quiet", "--template=", "--initial-branch=main")
+    upstream.commit(
+        "base", python__model_py=NUMBERS, python__other_py="alpha\nbeta\ngamma\n",
+        README_txt="read me\n", **{".github/pull_request_template.md": TEMPLATE},
+    )  # fmt: skip
+    upstream("tag", "v1.0")
+    upstream.commit("[GEMMA4] Go on (#901)", README_txt="read me more\n")
+    upstream.commit("[GEMMA4][Docs] Go on (#902)", README_txt="read me most\n")
+    upstream.commit("[gemma4] go on (#903)", README_txt="read me\n\nNow.\n")
+    team("config", "user.name", SENDER.name)
+    team("config", "user.email", SENDER.email)
+    team.write(".gitignore", "patches/.lock\n")
+    line(Land(upstream, team, Settings(folder, folder)), "main", "v1.0")
+    team.write("verify/owntests.py", OWN_TESTS)
+    land = Land(upstream, team, Settings(folder, folder))
+    land.patch("a", "gemma4: change five", {"python/model.py": FIVE}, mark="line 5 fixed")
+    land.patch("b", "numbers: change beta", {"python/other.py": "alpha\nbeta!\ngamma\n"})
+    land.patch(
+        "c", "gemma4: change five more", {"python/model.py": MORE, "test/test_c.py": TEST},
+        on="patch/a", mark="fixed more",
+        trailers=(PAIR, "Signed-off-by: A Person <person@example.org>"),
+    )  # fmt: skip
+    land.patch(
+        "d", "change twenty", {"python/model.py": TWENTY}, mark="line 20 fixed",
+        trailers=("Depends-On: b", "Signed-off-by: A Person <person@example.org>"),
+    )  # fmt: skip
+    land.save()
+    return folder
+
+
+def line(land: Land, name: str, base: str) -> None:
+    sha, tree = (land.upstream("rev-parse", f"{base}^{{{kind}}}") for kind in ("commit", "tree"))
+    land.team.write(
+        f"patches/{name}/upstream.toml",
+        f'url = "{URL}"\nbase = "{sha}"\ntree = "{tree}"\nversion = "1.0"\ndate = "2026-01-02"\n'
+        'why = "a test"\n',
+    )
+    land.team.write(f"patches/{name}/series", "# in order\n")
+
+
+def copy(made: Path, place: Path) -> Land:
+    """What ``template`` made, in ``place``, with the settings of the environment."""
+    for name in ("upstream", "team"):
+        shutil.copytree(made / name, place / name)
+    return Land(Git(place / "upstream"), Git(place / "team"), load(None))
+
+
+@dataclass
+class Sea:
+    """A land with a fork beyond it: octocat's, who owns the token."""
+
+    land: Land
+    fork: Git
+    server: githttp.Server
+    api: Api
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {
+            "GITHUB_API_URL": self.api.url, "GITHUB_SERVER_URL": self.server.url,
+            "GITHUB_TOKEN": TOKEN, "FIXTOOL_URL": f"{self.server.url}/sgl/sglang.git",
+            "no_proxy": "127.0.0.1",
+        }  # fmt: skip
+
+    def tip(self, branch: str = "b") -> str | None:
+        return (
+            self.fork("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}", check=False)
+            or None
+        )
+
+    def state(self) -> tuple[Any, ...]:
+        """Everything on the other side."""
+        return repr(self.api.pulls), repr(self.api.comments), self.fork("for-each-ref")
+
+
+@contextmanager
+def sea(land: Land, place: Path) -> Iterator[Sea]:
+    fork = Git(place / "hub" / "octocat" / "sglang.git")
+    fork.path.parent.mkdir(parents=True)
+    land.upstream("clone", "--quiet", "--bare", "--no-local", "--template=", "--single-branch",
+                  "--branch=main", str(land.upstream.path), str(fork.path))  # fmt: skip
+    fork("config", "http.receivepack", "true")
+    with (
+        githttp.serve(place / "hub", f"x-access-token:{TOKEN}") as server,
+        githubapi.serve() as api,
+    ):
+        api.repository = "sgl/sglang"
+        api.forks["octocat/sglang"] = {}
+        yield Sea(replace(land), fork, server, api)
+
+
+@contextmanager
+def calm(made: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sea]:
+    """A sea on a day without waits, on which every probe says that its patch is needed."""
+    monkeypatch.setattr(rolling, "_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(GitHub.__init__, "__defaults__", ((0.0, 0.0),))
+    needed(monkeypatch)
+    for name in ("GH_TOKEN", "GITHUB_REPOSITORY", "GITHUB_ACTIONS"):
+        monkeypatch.delenv(name, raising=False)
+    with sea(copy(made, place), place) as found:
+        for name, value in found.env.items():
+            monkeypatch.setenv(name, value)
+        yield found
+
+
+def needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No probe runs, which takes half a second: each says that its patch is needed."""
+    said = Need("probes/x.py", 1, 0, "without it: the bug is there; with it: it is not", "CPU")
+    monkeypatch.setattr(need, "ask", lambda *words: said)
+
+
+def call(*words: str | Path, typed: str | None = None) -> Ran:
+    """The command in this process: no time to start, and what a test has put in its place."""
+    done = CliRunner().invoke(app, [str(one) for one in words], input=typed)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Ran(done.exit_code, done.stdout, done.stderr)

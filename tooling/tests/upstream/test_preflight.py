@@ -1,0 +1,489 @@
+"""What upstream's robots and reviewers would say, before they do; and words that do nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from fixtool import markdown
+from fixtool.errors import CannotRun
+from fixtool.markdown import CALLS, LIMIT, prose
+from fixtool.settings import Settings
+from fixtool.upstream import _checks as preflight
+from fixtool.upstream import _hooks as hooks
+from fixtool.upstream._hooks import Hook
+from support.github_api import visible_to_github
+from support.json_documents import document
+from support.upstream import TWENTY, Land, call, copy, needed
+from support.upstream import template as make
+
+SIGN = "Signed-off-by: A Person <person@example.org>"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def land(made: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Land:
+    needed(monkeypatch)
+    land = copy(made, tmp_path)
+    land.keep("a", "c")
+    return land
+
+
+# -- what may not leave the house ------------------------------------------------------------
+
+SECRETS = ["ghp_" + "a1" * 18, "github_pat_" + "a" * 30, "hf_" + "aB" * 17, "AKIA" + "A1" * 8,
+           "xoxb-" + "1" * 12, "sk-proj-" + "a1" * 20, "https://me:hunter2@git.corp/x",
+           "-----BEGIN OPENSSH PRIVATE KEY-----"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        *((f'x = "{one}"', "secret") for one in SECRETS),
+        ("see /home/alice/sglang/x.py", "local-path"),
+        ("(/Users/bob/x)", "local-path"),
+        ("C:\\Users\\bob\\x", "local-path"),
+        ("file:///home/alice/x", "local-path"),
+        ("/root/sglang", "local-path"),
+        ("as fixtool says", "fork-name"),
+        ("from our acme-fork", "fork-name"),
+        ("a \x1b[2J b", "control-characters"),
+        ("turn \u202e back", "control-characters"),
+    ],
+)
+def test_what_is_found_in_a_line(line: str, rule: str, tmp_path: Path) -> None:
+    fork = re.compile(r"\bfixtool\b|\bacme-fork\b")
+    (finding,) = preflight.text(line, "x.py:3", fork)
+    assert (finding.rule, finding.where, finding.level) == (rule, "x.py:3", "error")
+    assert finding.fix.startswith(("take it out", "take them out", "say it"))
+    assert all(one not in finding.message for one in SECRETS)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "@triton.jit", "    @pytest.mark.parametrize('x', [1])", "SPDX: me@example.org",
+        "scp me@host:path/x .", "git clone git@github.com:sgl-project/sglang.git",
+        "docker run -v ~/.cache:/root/.cache -v $HOME:/x", "https://x.example/home/page",
+        "https://x.example/Users/list", "f'http://{user}:{password}@{host}:{port}'", "a = b @ c",
+        "http://<user>:<password>@host", "http://localhost:30000/v1@x", "disk-offload-of-the-whole-model-to-some-place",
+        "task-" + "a" * 40, "for i in range(10):\t# tabs", "'file://' + path", "hf_config_of_the_model",
+        "MY_GHP_CONST = ghp_short", "~/home/x", "os.path.join(root, 'home/x')", "fixtools, prefixtool",
+    ],
+)  # fmt: skip
+def test_what_is_harmless_in_a_line(line: str) -> None:
+    assert list(preflight.text(line, "x", re.compile(r"\bfixtool\b"))) == []
+
+
+def test_the_name_of_the_patch_repository_is_the_forks(land: Land, tmp_path: Path) -> None:
+    def named(name: str) -> bool:
+        land.team.path.rename(tmp_path / name)
+        object.__setattr__(land.team, "path", tmp_path / name)
+        return bool(preflight.fork_names(land.repository).search(f"of {name.upper()}!"))
+
+    assert named("acme-fork")
+    assert not named("routing")  # a word of the language, and in every other message
+
+
+def test_each_finding_says_where_and_what_to_do(land: Land) -> None:
+    land.patch(
+        "d", "docs: mend it for @octocat",
+        {"python/model.py": TWENTY, "NEWS.txt": f"new\nkey {SECRETS[0]}\nin /home/al/x\n",
+         "python/fixtool-x.py": "x = 1\r\n"},
+        why="As fixtool found.\n\nThis fixes\n#12, and closes: acme/sglang#3.\nSee /home/al/y.",
+        trailers=(SIGN, "Reviewed-by: C <c@example.org>"),
+    )  # fmt: skip
+    ran = call(*land.words("d", "--json"))
+    found = document(ran)
+    told = {(one["rule"], one["where"]) for one in found["findings"] if one["level"] == "error"}
+    assert told == {
+        ("calls", "message of d, line 1"), ("fork-name", "message of d, line 3"),
+        ("calls", "message of d, line 5"), ("calls", "message of d, line 6"),
+        ("local-path", "message of d, line 7"), ("secret", "NEWS.txt:2"),
+        ("local-path", "NEWS.txt:3"), ("fork-name", "python/fixtool-x.py"),
+    }  # fmt: skip
+    assert all(one["fix"] for one in found["findings"])
+    assert found["exit_code"] == 1
+    assert found["refused"]["message"].startswith("the preflight says no: ")
+    assert found["refused"]["message"].endswith(" more")
+    assert SECRETS[0] not in ran.out
+
+
+def test_the_author_signs_off_and_can_be_written_to(land: Land) -> None:
+    land.team("config", "user.name", "")  # so that nobody stands in
+    land.team("config", "user.useConfigOnly", "true")
+    land.team("config", "user.email", "")
+    land.edit("a", "\nFrom: A Person <person@example.org>", "\nFrom: Us <us@x.invalid>")
+    land.edit("a", SIGN, "Tested-by: C Person <c@example.org>")
+    land.save_as("Z <z@example.org>")
+    findings = {one.rule: one for one in land.draft("a").findings}
+    assert "no Signed-off-by: of its author, Us <us@x.invalid>" in findings["sign-off"].message
+    assert "--signoff" in findings["sign-off"].fix
+    assert "us@x.invalid is an address that nobody can write to" in findings["author"].message
+    assert "git config user.name" in findings["author"].fix
+    assert findings["author"].where.endswith("patches/main/a.patch")
+
+
+def test_a_patch_without_a_test_is_a_warning(land: Land) -> None:
+    (finding,) = land.draft("a").findings
+    assert (finding.rule, finding.level) == ("test", "warning")
+    assert land.draft("c").findings == ()
+    assert land.draft("a").refusal is None
+
+
+# -- tests and what is kept ------------------------------------------------------------------
+
+
+def test_what_was_run_is_kept_for_the_same_tree(
+    land: Land, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    run = preflight._test
+    monkeypatch.setattr(preflight, "_test", lambda *words: ran.append(words[2]) or run(*words))  # type: ignore[func-returns-value]
+    assert not land.draft("c").preflight.reused
+    second = land.draft("c").preflight
+    assert (second.reused, second.tests[0].outcome) == (True, "passed")
+    land.edit("c", "Why.", "Because.")
+    assert land.draft("c").preflight.reused
+    land.edit("c", "Because.", "Because of @octocat.")  # what is read is read anew
+    assert [one.rule for one in land.draft("c").findings] == ["calls"]
+    assert len(ran) == 1
+    assert not land.draft("c", fresh=True).preflight.reused
+    land.edit("c", "+print('looked')\n", "+print('looked' )\n")  # a blank, as a formatter sees it
+    assert not land.draft("c").preflight.reused
+    land.upstream.commit("[x] go on", README_txt="more\n")
+    assert not land.draft("c").preflight.reused
+    assert ran == ["test/test_c.py"] * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome", "status"),
+    [("raise SystemExit(1)\n", "failed", 1), ("raise SystemExit(77)\n", "nothing-shown", 0),
+     ("raise SystemExit(2)\n", "not-run", 4)],
+)  # fmt: skip
+def test_a_test_that_does_not_pass(land: Land, text: str, outcome: str, status: int) -> None:
+    land.edit("c", "+print('looked')\n", f"+{text}")
+    found = document(call(*land.words("c", "--json")))
+    assert [one["outcome"] for one in found["tests"]] == [outcome]
+    assert found["exit_code"] == status
+    ticked = {one["item"]: one["ticked"] for one in found["checklist"]}
+    assert ticked["Add unit tests."] is False
+    assert "test/test_c.py" in (found["refused"] or {"message": "test/test_c.py"})["message"]
+
+
+def test_a_test_sees_no_token_and_does_not_hang_on(
+    land: Land, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "ghs_secret")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    see = "import os; raise SystemExit(any(k in os.environ for k in ('GITHUB_TOKEN', 'AWS_ACCESS_KEY_ID')))"
+    land.edit("c", "+print('looked')\n", f"+{see}\n")
+    assert land.draft("c").preflight.tests[0].said == "ended with False"
+    monkeypatch.setattr(preflight, "_PATIENCE", 0.3)
+    land.edit("c", f"+{see}\n", "+import time; time.sleep(60)\n")
+    assert land.draft("c").preflight.tests[0].said == "no end in 0.0 minutes"
+
+
+# -- upstream's hooks ------------------------------------------------------------------------
+
+CONFIG = """\
+default_stages: [pre-commit]
+fail_fast: true
+exclude: ^vendor/
+repos:
+  - repo: https://github.com/nobody/knows-this
+    rev: v1.2.3
+    hooks: [{id: mystery}]
+  - repo: meta
+    hooks: [{id: check-hooks-apply}]
+  - repo: local
+    hooks:
+      - {id: bad, name: Bad, entry: "sh -c 'echo of no use; echo twice......Passed; exit 1'", language: system, files: model}
+      - {id: twice, name: One, entry: "false", language: system, files: model}
+      - {id: twice, name: Two, entry: python3 tools/look.py, language: system, files: model}
+      - {id: none, name: None, entry: "false", language: system, files: nothing-of-that-name}
+      - {id: absent, name: Absent, entry: no-such-program, language: system, files: model}
+      - {id: slow, name: Slow, entry: "false", language: system, stages: [manual]}
+      - {id: far, name: Far, entry: x, language: golang}
+"""
+LOOK = """\
+import os, pathlib, sys
+seen = [one for one in os.environ if 'TOKEN' in one or one in ('SSH_AUTH_SOCK', 'MY_PAT')]
+assert sys.argv[1:] == ['python/model.py'], sys.argv
+pathlib.Path(sys.argv[1]).write_bytes(pathlib.Path(sys.argv[1]).read_bytes())
+sys.exit(f'saw {seen}' if seen else 0)
+"""
+
+
+def test_upstreams_own_hooks_run_where_they_can_do_no_harm(
+    land: Land, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "ghs_secret")
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/x")
+    monkeypatch.setenv("MY_PAT", "x")
+    land.upstream.commit("[x] hooks", **{hooks.CONFIG: CONFIG, "tools/look.py": LOOK})
+    place = tmp_path / "wt"
+    before = land.team.snapshot(), land.upstream.snapshot()
+    ran = call(*land.words("a", "--json", "--worktree", place))
+    found = document(ran)
+    told = [(one["id"], one["outcome"], one["said"]) for one in found["hooks"]]
+    assert told == [
+        ("mystery", "not-run", "nobody/knows-this at v1.2.3 is no package that fixtool knows"),
+        ("check-hooks-apply", "skipped", "it reads the configuration"),
+        ("bad", "failed", "- exit code: 1; of no use; twice......Passed"),
+        ("twice", "failed", "- exit code: 1"),
+        ("twice", "passed", ""),
+        ("none", "skipped", ""),
+        ("absent", "not-run", "- exit code: 1; Executable `no-such-program` not found"),
+        ("slow", "by-hand", "it is of the stage manual"),
+        ("far", "not-run", "its language golang is not at hand"),
+    ]
+    assert found["exit_code"] == 1
+    assert found["refused"]["message"] == "the preflight says no: bad; twice"
+    assert found["checklist"][0]["why"] == "these hooks failed: bad, twice"
+    assert (land.team.snapshot(), land.upstream.snapshot()) == before
+    assert land.upstream("worktree", "list").count("\n") == 0
+    assert list((land.settings.state / "upstream").glob("tree-*")) == []
+    shown = call(*land.words("a"))
+    assert re.search(r"^hooks +1 of 3 passed, 2 had no file", shown.out, re.MULTILINE)
+    assert "          slow: by-hand: it is of the stage manual\n" in shown.out
+
+
+def test_what_could_not_run_is_no_yes(land: Land) -> None:
+    config = "repos: [{repo: 'https://github.com/nobody/x', rev: abc, hooks: [{id: y}]}]\n"
+    land.upstream.commit("[x] hooks", **{hooks.CONFIG: config})
+    ran = call(*land.words("a"))
+    assert ran.status == 4
+    assert "not all of the preflight could run: hook y: nobody/x at abc is no package" in ran.err
+    assert "  try: pip install 'fixtool[upstream]'" in ran.err
+    assert not land.draft("a").preflight.reused  # what is open is asked again
+
+
+def test_without_pre_commit(land: Land, monkeypatch: pytest.MonkeyPatch) -> None:
+    land.upstream.commit("[x] hooks", **{hooks.CONFIG: "repos: []\n"})
+    monkeypatch.setattr(hooks, "find_spec", lambda name: None)
+    assert land.draft("a").preflight.not_run == (
+        "hook pre-commit: pre-commit is not installed here: pip install 'fixtool[upstream]'",
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["repos: [", "", "[]", "repos: 3", "repos: [{hooks: [{id: x}]}]", "repos: [{repo: local}]",
+     "repos: [{repo: local, hooks: [{name: x}]}]", "repos: [{repo: local, hooks: [3]}]",
+     "repos: [{repo: 3, hooks: [{id: x}]}]", "repos: &a [*a]", "\x00", b"\xff\xfe\xfa", "a: !!python/object:os.x {}",
+     "[" * 3000],
+)  # fmt: skip
+def test_a_configuration_that_cannot_be_read(text: str | bytes, tmp_path: Path) -> None:
+    (tmp_path / hooks.CONFIG).write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(CannotRun, match=r"upstream's \.pre-commit-config\.yaml cannot be read: ."):
+        hooks.run(tmp_path, ["x.py"], Settings(tmp_path / "s", tmp_path / "c"))
+
+
+def test_a_broken_configuration_is_one_message(land: Land) -> None:
+    land.upstream.commit("[x] hooks", **{hooks.CONFIG: "repos: ["})
+    ran = call(*land.words("a"))
+    assert ran.status == 4
+    assert ran.err.startswith("error: upstream's .pre-commit-config.yaml cannot be read: ")
+
+
+def test_a_hook_that_pre_commit_refuses_and_one_without_an_end(
+    land: Land, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = "repos: [{repo: local, hooks: [{id: x, entry: 'true', language: system, types: [3], day: 2026-01-01}]}]"
+    (tmp_path / hooks.CONFIG).write_text(wrong)
+    land.upstream("init", "--quiet", str(tmp_path))
+    (hook,) = hooks.run(tmp_path, ["x"], land.settings)
+    assert (hook.outcome, "could not be had: An error has occurred" in hook.said) == (
+        "not-run",
+        True,
+    )
+    (tmp_path / hooks.CONFIG).write_text(
+        "repos: [{repo: local, hooks: [{id: x, entry: sleep 60, language: system, always_run: true, pass_filenames: false}]}]"
+    )
+    monkeypatch.setattr(hooks, "_PATIENCE", 1.5)
+    (hook,) = hooks.run(tmp_path, ["x"], land.settings)
+    assert hook == Hook("x", None, "not-run", "could not be had: no end in ten minutes")
+
+
+def test_hooks_come_from_the_package_index(land: Land) -> None:
+    """In the version that upstream pins, with its arguments: this one test installs something."""
+    config = (
+        "repos:\n  - repo: https://github.com/pre-commit/pre-commit-hooks\n    rev: v6.0.0\n"
+        "    hooks:\n      - id: trailing-whitespace\n        args: [--markdown-linebreak-ext=txt]\n"
+        "      - id: check-json\n      - id: check-merge-conflict\n"
+    )
+    land.upstream.commit("[x] hooks", **{hooks.CONFIG: config})
+    land.patch("d", "docs: say it", {"NEWS.txt": "hard break  \n", "x.py": "x = 1 \n"},
+               trailers=(SIGN,))  # fmt: skip
+    ran = {one.id: one for one in land.draft("d").preflight.hooks}
+    if "could not be had" in ran["trailing-whitespace"].said and not os.environ.get("CI"):
+        pytest.skip("no package index here")
+    white = ran["trailing-whitespace"]
+    assert (white.outcome, white.package) == ("failed", "pre-commit-hooks==6.0.0")
+    assert "Fixing x.py" in white.said
+    assert "NEWS.txt" not in white.said
+    assert (ran["check-json"].outcome, ran["check-merge-conflict"].outcome) == ("skipped", "passed")
+    land.edit("d", "+x = 1 \n", "+x = 1\n")  # a blank alone: asked anew
+    found = land.draft("d")
+    assert {one.outcome for one in found.preflight.hooks} == {"passed", "skipped"}
+    assert not found.preflight.reused
+
+
+def test_formatters_are_ticked_where_they_ran(land: Land, monkeypatch: pytest.MonkeyPatch) -> None:
+    land.upstream.commit("[x] hooks", **{hooks.CONFIG: "repos: []\n"})
+    for ran, ticked in (
+        ((Hook("black", "black==1", "passed"), Hook("isort", None, "skipped")), True),
+        ((Hook("black", "black==1", "passed"), Hook("isort", None, "not-run", "x")), False),
+        ((Hook("black", "black==1", "passed"), Hook("other", None, "failed", "x")), False),
+        ((Hook("black", "black==1", "skipped"),), False),
+        ((Hook("other", None, "passed"),), False),
+    ):
+        monkeypatch.setattr(hooks, "run", lambda *words, ran=ran: ran)
+        tick = land.draft("a", fresh=True).description.ticks[0]
+        assert (tick.item, tick.ticked) == ("Format your code with pre-commit.", ticked), ran
+
+
+# -- words that do nothing -------------------------------------------------------------------
+
+
+def runs(tokens: list[Token]) -> Iterator[str]:
+    """The texts in which GitHub looks for mentions: what lies between code, links and breaks."""
+    for token in tokens:
+        if token.type == "inline":
+            text = ""
+            for one in token.children or ():
+                assert one.type not in ("html_inline", "image"), one
+                if one.type == "text":
+                    text += one.content
+                elif one.type in ("softbreak", "hardbreak"):
+                    text += "\n"
+                elif one.type == "code_inline":
+                    text += "`"
+            yield text
+        assert token.type not in ("html_block", "heading_open"), token
+
+
+def acts(text: str) -> list[str]:
+    page = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    return [found[0] for one in runs(page.parse(text)) for found in CALLS.finditer(one)]
+
+
+PIECES = ["@octocat", "fixes", "Closes:", "#12", "a/b#3", "GH-7", "https://x.example/issues/9", "`", "``",
+          "```", "~~~", "\\", " ", " ", "\n", "\n", "\n\n", "    ", "- ", "1. ", "# ", "*", "_", "[", "](x)", "<img src=x>",
+          "<!--", "-->", "&lt;", "&#64;", "word", "/", ".", "-", "|", ">", "==", "---", "\t", "\x1b[31m", "(", "é"]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=24).map("".join))
+@example("a ` b @octocat ` c @octocat")
+@example("\\@octocat `x` \\`@octocat`")
+@example("This fixes\n#12")
+@example("This fixes\n    #12")
+@example("This fixes\n- #12")
+@example("@a``b``@c `d`@e")
+@example("@a``b`` @c d")
+@example("```\n@octocat\n\n@octocat\n```\n@octocat")
+@example("x/@octocat .@octocat -@octocat (@octocat)")
+@example("**fixes** #12, *Closes:* [#12](x)")
+@example("`fixes` #12")
+@example("_@octocat_ _fixes_ #12")
+@example("fixes #12@octocat")
+def test_prose_does_nothing(text: str) -> None:
+    assert acts(prose(text)) == [], prose(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "markdown_"),
+    [
+        ("a line\nand another", "a line and another"),
+        ("Run:\n\n  git am x\n  git push\n\nDone.", "Run:\n\n```\ngit am x\ngit push\n```\n\nDone."),
+        ("Run:\n\n\tmake\n", "Run:\n\n```\nmake\n```"),
+        ("- one\n  more\n- two", "- one more\n- two"),
+        ("1. one\n2. two", "1. one\n2. two"),
+        ("  - an item\n  - another", "  - an item\n  - another"),
+        ("## not a heading", "\\## not a heading"),
+        ("a < b && c", "a &lt; b &amp;&amp; c"),
+        ("`a < b` and `x", "`a < b` and &#96;x"),
+        ("by `@triton.jit` and @triton.jit", "by `@triton.jit` and `@triton`.jit"),
+        ("mail me@x.example", "mail me@x.example"),
+        ("Fixes #12.", "Fixes `#12`."),
+        ("see #12", "see #12"),
+        ("```sh\nmake  x\n\nmake y\n```\nend", "```\nmake  x\n\nmake y\n```\n\nend"),
+        ("red \x1b[31mred\x1b[0m \u202eback", "red red back"),
+        ("", ""),
+        ("\n\n", ""),
+    ],
+)  # fmt: skip
+def test_prose(text: str, markdown_: str) -> None:
+    assert prose(text) == markdown_
+
+
+HOSTILE = """\
+The routing @octocat knew, and <img src=x onerror=alert(1)> too.
+It closes
+#12, and Fixes: sgl/sglang#13 ` odd.
+
+## Heading
+@team/core `` x ` @octocat
+
+  git checkout @octocat
+  echo 'Closes #14'
+
+Long: """
+
+
+def test_a_hostile_message_in_a_whole_body(land: Land) -> None:
+    land.patch("d", "docs: say it", {"NEWS.txt": "x\n"}, why=HOSTILE + "`@octocat " * 120_000,
+               trailers=(SIGN, "Bug: https://x.example/1", "Bug: https://x.example/ @octocat",
+                         "Co-authored-by: @octocat <img@x.example>"))  # fmt: skip
+    body = land.draft("d").description.body
+    assert len(body) < LIMIT - 1_000
+    assert acts(re.sub(r"(?m)^#+ |<!--.*?-->", "", body)) == []
+    outside = visible_to_github(body)
+    assert "@octocat" not in outside
+    assert not re.search(r"(?i)(closes|fixes):? +\S*#1", outside)
+    assert "&lt;img" in outside
+    assert "Related: https://x.example/1\n" in body
+    assert "```\ngit checkout @octocat\necho 'Closes #14'\n```" in body
+    assert "It closes `#12`" in body
+    assert "## Checklist" in body  # what is long does not push out what is upstream's
+
+
+def test_a_great_many_files(land: Land) -> None:
+    land.patch("d", "docs: say it", {f"docs/a-rather-long-name-{n:04}.md": "x\n" for n in range(600)},
+               trailers=(SIGN,))  # fmt: skip
+    body = land.draft("d").description.body
+    assert len(body) < 20_000
+    assert re.search(r"\n… and \d+ more lines\n", body)
+    assert re.search(r"- \[x\] Update the documentation", body)
+
+
+def test_control_characters_of_upstreams_do_not_reach_the_terminal(land: Land) -> None:
+    land.upstream.commit(
+        "[x] t", **{".github/pull_request_template.md": "# Why\n\n# Note\n\x1b[2J\n"}
+    )
+    ran = call(*land.words("a"))
+    assert "\x1b" not in ran.out
+    assert "\\x1b[2J" in ran.out
+
+
+def test_what_github_acts_on() -> None:
+    for text in ("@x", "a @x", "cc/@x", ".@x", "(@x)", "fixes #1", "Closes\n#1", "resolved GH-1",
+                 "fix: a/b#1", "close https://github.com/a/b/issues/3"):  # fmt: skip
+        assert CALLS.search(text), text
+    for text in ("a@b", "fix (#12)", "@ x", "x = a @ b", "prefix #12", "see #12", "@{u}"):
+        assert not CALLS.search(text), text
+    assert markdown.body(None, [prose("@x")]) == "`@x`\n"

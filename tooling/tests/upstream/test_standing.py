@@ -1,0 +1,240 @@
+"""Where each patch stands upstream, and what is written into it."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fixtool.errors import FixtoolError
+from fixtool.series import trailers as forwarding
+from fixtool.series.patch import parse
+from fixtool.upstream.status import _days
+from support.json_documents import document
+from support.repositories import Ran
+from support.upstream import FIVE, MORE, Sea, call, calm, line
+from support.upstream import template as make
+
+PULL = "https://github.com/sgl/sglang/pull/1"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def world(made: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sea]:
+    with calm(made, tmp_path, monkeypatch) as found:
+        yield found
+
+
+# -- trailers --------------------------------------------------------------------------------
+
+HEAD = "From 0000\nFrom: A <a@b.example>\nDate: Mon, 23 Nov 2026 12:00:00 +0000\nSubject: [PATCH] x\n\n"
+DIFF = "\ndiff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-Forwarded: old\n+Forwarded: new\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("W.\n\nForwarded: no\nSigned-off-by: A\n", "W.\n\nForwarded: U\nSigned-off-by: A\n"),
+        ("W.\n\nForwarded: no,\n  at all\nX-Y: z\n", "W.\n\nForwarded: U\nX-Y: z\n"),
+        ("W.\n\nOrigin: x\nSigned-off-by: A\nSigned-off-by: B\n", "W.\n\nOrigin: x\nSigned-off-by: A\nForwarded: U\nSigned-off-by: B\n"),
+        ("W.\n\nOrigin: x\n", "W.\n\nOrigin: x\nForwarded: U\n"),
+        ("W.\n", "W.\n\nForwarded: U\n"),
+        ("Forwarded: to all.\n\nOrigin: x\nForwarded: no\n", "Forwarded: to all.\n\nOrigin: x\nForwarded: U\n"),
+        ("", "Forwarded: U\n"),
+    ],
+)  # fmt: skip
+def test_a_trailer_is_written_where_it_belongs(before: str, after: str) -> None:
+    mail = f"{HEAD}{before}" if before else HEAD[:-1]
+    raw = forwarding.with_trailer((mail + DIFF).encode(), "Forwarded", "U")
+    patch = parse(raw, "x")
+    assert raw.decode().endswith(after + DIFF), raw.decode()
+    assert (patch.trailer("Forwarded"), patch.subject) == ("U", "x")
+    assert patch.diff.decode() == DIFF[1:]
+
+
+def test_a_trailer_that_cannot_be_written(world: Sea) -> None:
+    """Its words are there, but in no block of trailers."""
+    line_ = world.land.repository.line("main")
+    world.land.edit("b", "Drop-When: never", "and more words")
+    world.land.save()
+    with pytest.raises(FixtoolError, match="the trailers of b cannot be written"):
+        forwarding.record(world.land.repository, line_, "b", {"Forwarded": PULL}, "x")
+    assert world.land.team("status", "--porcelain") == ""
+
+
+def test_without_git_the_trailer_is_written_and_nothing_committed(world: Sea) -> None:
+    shutil.rmtree(world.land.team.path / ".git")
+    land = world.land
+    told = forwarding.record(land.repository, land.repository.line("main"), "b", {"Forwarded": PULL}, "x")  # fmt: skip
+    assert told == str(land.file("b"))
+    assert f"\nForwarded: {PULL}\n" in land.file("b").read_text()
+    assert forwarding.record(land.repository, land.repository.line("main"), "b", {"Forwarded": PULL}, "x") is None  # fmt: skip
+
+
+# -- where each stands -----------------------------------------------------------------------
+
+
+def ago(days: float) -> str:
+    when = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def status(world: Sea, *more: str | Path) -> list[str | Path]:
+    land = world.land
+    return ["upstream", "--status", "--source", land.upstream.path, "-C", land.team.path, *more]
+
+
+@pytest.fixture
+def two(world: Sea) -> Sea:
+    """Two lines; a was taken, b is open, c was closed, d is of nobody, e of another line merged."""
+    land = world.land
+    for number, slug in enumerate("bce", 1):
+        world.api.add_pull(f"octocat:{slug}", "main", slug, "")
+        world.api.pulls[-1].update(created_at=ago(number * 10 + 0.5), user={"login": "octocat"})
+    for slug, number in (("b", 1), ("c", 2)):
+        land.edit(slug, "Forwarded: no", f"Forwarded: https://github.com/sgl/sglang/pull/{number}")
+    land.upstream.commit("[gemma4] Take it (#77)", python__model_py=FIVE)
+    line(land, "other", "main")
+    land.patch("e", "gemma4: go further", {"python/model.py": MORE}, on="main", line="other")
+    text = land.file("e", "other").read_text().replace("Forwarded: no", "Forwarded: https://github.com/sgl/sglang/pull/3")  # fmt: skip
+    land.file("e", "other").write_text(text)
+    world.api.pulls[1]["state"] = "closed"
+    world.api.add_review(1, "hubot", "CHANGES_REQUESTED", ago(6.5))
+    world.api.add_review(1, "reviewer", "APPROVED", ago(3.5))
+    world.api.add_review(1, "octocat", "COMMENTED", ago(0.5))  # its author, answering
+    land.save()
+    return world
+
+
+def merge(world: Sea) -> str:
+    sha = world.land.upstream.commit("[gemma4] Go further (#3)", python__model_py=MORE)
+    world.api.pulls[2].update(state="closed", merged_at=ago(1), merge_commit_sha=sha)
+    return sha
+
+
+def test_the_table_over_two_lines(two: Sea) -> None:
+    sha = two.land.upstream("rev-parse", "main")
+    before = two.land.team("rev-parse", "HEAD")
+    ran = call(*status(two))
+    assert (ran.status, ran.err) == (0, "")
+    rows = [re.split(r" {2,}", row) for row in ran.out.rstrip().split("\n")]
+    pulls = "https://github.com/sgl/sglang/pull/"
+    assert rows == [
+        ["line", "patch", "forwarded", "pull request", "on main"],
+        ["main", "a", "no", "-", f"absorbed {sha[:12]} #77"],
+        ["", "b", f"{pulls}1", "#1 open, 10 days, approved 3 days ago", "clean"],
+        ["", "c", f"{pulls}2", "#2 closed", "clean"],
+        ["", "d", "no", "-", "clean"],
+        ["other", "e", f"{pulls}3", "#3 open, 30 days, no review", "clean"],
+    ]  # fmt: skip
+    assert two.land.team("rev-parse", "HEAD") == before
+
+
+def test_the_same_as_a_document(two: Sea) -> None:
+    found = document(call(*status(two, "--json")))
+    assert found["exit_code"] == 0
+    by = {one["slug"]: one for one in found["standings"]}
+    assert by["b"]["review"] | {"opened": "", "reviewed": ""} == {
+        "number": 1, "url": PULL, "state": "open", "opened": "", "reviewed": "",
+        "said": "approved", "commit": None,
+    }  # fmt: skip
+    assert (by["b"]["days"], by["b"]["waiting"]) == (10, 3)
+    assert (by["e"]["days"], by["e"]["waiting"], by["e"]["line"]) == (30, 30, "other")
+    assert (by["a"]["tip"], by["a"]["since"]["pr"]) == ("absorbed", 77)
+    one = document(call(*status(two, "--json", "--line", "other")))
+    assert [each["slug"] for each in one["standings"]] == ["e"]
+
+
+def test_a_merge_is_written_into_the_patch_once(two: Sea) -> None:
+    sha = merge(two)
+    team, file = two.land.team, two.land.file("e", "other")
+    head = team("rev-parse", "HEAD")
+    dry = call(*status(two, "--dry-run"))
+    assert (dry.status, "recorded" in dry.out, team("rev-parse", "HEAD")) == (0, False, head)
+    ran = call(*status(two))
+    assert ran.status == 0
+    assert "#3 merged" in ran.out
+    assert f"recorded  Applied-Upstream: {sha}, #3 in e\n" in ran.out
+    assert f"\nApplied-Upstream: {sha}, #3\nSigned-off-by: " in file.read_text()
+    assert team("log", "--format=%s", f"{head}..") == "other: say where e stands upstream"
+    again = document(call(*status(two, "--json")))
+    assert [one["written"] for one in again["standings"]] == [None] * 5
+    assert team("rev-parse", "HEAD~1") == head
+
+
+def test_a_merge_that_cannot_be_written_yet(two: Sea) -> None:
+    merge(two)
+    two.land.edit("a", "Why.", "Because.")  # of another line: that one may be dirty
+    assert "recorded" in call(*status(two)).out
+    two.land.save()
+    file = two.land.file("e", "other")
+    file.write_text(re.sub("Applied-Upstream: .*\n", "", file.read_text()))
+    ran = call(*status(two))
+    assert ran.status == 4
+    assert "#3 merged" in ran.out
+    assert "unknown   Applied-Upstream: " in ran.out
+    assert "patches/other/e.patch is not committed" in ran.out
+
+
+def test_without_an_answer_the_rest_is_shown(two: Sea, monkeypatch: pytest.MonkeyPatch) -> None:
+    two.api.log.clear()
+    two.api.fail("GET .*/pulls/", None, times=99)
+    ran = call(*status(two))
+    assert ran.status == 4
+    assert len(two.api.log) == 3  # the first question's three tries; nobody waits for the others'
+    assert re.search(r"^unknown   cannot read #1: .* gives no answer", ran.out, re.MULTILINE)
+    assert re.search(r"^ +b +https://github.com/sgl/sglang/pull/1 +- +clean$", ran.out, re.M)
+    two.api.faults.clear()
+    monkeypatch.setenv("FIXTOOL_URL", "https://gitlab.example/x/y")
+    found = document(call(*status(two, "--json")))
+    assert found["exit_code"] == 4
+    assert "is not on GitHub" in found["standings"][1]["unknown"][0]
+
+
+def test_without_pygithub_what_needs_none_is_shown(
+    two: Sea, fixtool: Callable[..., Ran], tmp_path: Path
+) -> None:
+    hidden = tmp_path / "hidden"
+    (hidden / "github").mkdir(parents=True)
+    (hidden / "github/__init__.py").write_text("raise ImportError\n")
+    ran = fixtool(*status(two, "--line", "other"), PYTHONPATH=str(hidden))
+    assert (ran.status, ran.err) == (4, "")
+    assert "clean" in ran.out
+    assert "unknown   GitHub's API needs PyGithub, which is not installed here" in ran.out
+    for slug, number in (("b", 1), ("c", 2)):
+        two.land.edit(slug, f"Forwarded: https://github.com/sgl/sglang/pull/{number}", "Forwarded: no")  # fmt: skip
+    ran = fixtool(*status(two, "--line", "main"), PYTHONPATH=str(hidden))
+    assert (ran.status, ran.err) == (0, ""), ran.out
+
+
+def test_an_upstream_that_cannot_be_read(two: Sea) -> None:
+    ran = call(*status(two, "--onto", "nowhere"))
+    assert ran.status == 4
+    assert "has no commit, tag, branch or release 'nowhere'" in ran.out
+    assert "#1 open, 10 days, approved 3 days ago" in ran.out
+    assert re.search(r"^main +a +no +- +unknown$", ran.out, re.MULTILINE)
+
+
+def test_a_pull_request_of_another_repository(two: Sea) -> None:
+    two.land.edit("d", "Forwarded: no", "Forwarded: https://github.com/someone/else/pull/1")
+    found = {one["slug"]: one for one in document(call(*status(two, "--json")))["standings"]}
+    assert found["d"]["review"] is None
+    assert found["d"]["unknown"] == ["someone/else#1 is no pull request of sgl/sglang"]
+    two.land.edit("d", "someone/else/pull/1", "sgl/sglang/pull/404")
+    found = {one["slug"]: one for one in document(call(*status(two, "--json")))["standings"]}
+    assert "it is not there" in found["d"]["unknown"][0]
+    assert found["e"]["review"]["number"] == 3  # and the others are still asked
+
+
+def test_days_and_clocks() -> None:
+    now = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
+    assert _days("2026-11-24T12:00:05+00:00", now) == 0
+    assert _days("2026-11-14T11:00:00+00:00", now) == 10

@@ -1,0 +1,519 @@
+"""One patch, as upstream would get it: what goes along, what is said of it, and why it may not go."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from fixtool.settings import Settings
+from fixtool.upstream import _template as template
+from fixtool.upstream._commits import title_of
+from support.json_documents import SCHEMA, document
+from support.repositories import NUMBERS, Git, Ran
+from support.upstream import (
+    FIVE,
+    MORE,
+    TEMPLATE,
+    Land,
+    call,
+    copy,
+    needed,
+)
+from support.upstream import template as make
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def real(made: Path, tmp_path: Path, home: Path) -> Land:
+    """With probes that run."""
+    return copy(made, tmp_path)
+
+
+@pytest.fixture
+def land(real: Land, monkeypatch: pytest.MonkeyPatch) -> Land:
+    """With an answer of every probe, since running one takes half a second."""
+    needed(monkeypatch)
+    return real
+
+
+def rewritten(land: Land, text: str = "") -> str:
+    """Upstream writes the line of patch a in its own way."""
+    new = NUMBERS.replace("line 5\n", "line V\n") + text
+    return land.upstream.commit("[gemma4] Rewrite it (#12)", python__model_py=new)
+
+
+# -- what goes along -------------------------------------------------------------------------
+
+
+def test_a_patch_goes_with_what_it_needs_and_nothing_else(land: Land) -> None:
+    found = land.propose("c")
+    assert [one.slug for one in found.parts] == ["a", "c"]
+    log = found.repo.run("log", "--format=%s", f"{found.target.commit}..{found.tip}").text
+    assert log.split("\n") == ["[GEMMA4] Change five more", "[GEMMA4] Change five"]
+    assert found.repo.read_commit(found.parts[0].commit).parents == (found.target.commit,)
+    assert found.repo.read_commit(found.tip).parents == (found.parts[0].commit,)
+    changed = {one.path for one in found.repo.changes(found.target.commit, found.tip)}
+    assert changed == {"python/model.py", "test/test_c.py"} == set(found.files)
+    assert found.repo.run("show", f"{found.tip}:python/model.py").stdout.decode() == MORE
+    commit = found.repo.read_commit(found.tip)
+    assert (commit.author.name, commit.author.email) == ("A Person", "person@example.org")
+    assert commit.message == (
+        "[GEMMA4] Change five more\n\nWhy.\n\nCo-authored-by: B Person <b@example.org>\n"
+        "Signed-off-by: A Person <person@example.org>\nSigned-off-by: A Maintainer <m@example.org>\n"
+    )
+
+
+def test_a_need_that_is_declared_goes_along_too(land: Land) -> None:
+    assert [one.slug for one in land.propose("d").parts] == ["b", "d"]
+    assert [one.slug for one in land.propose("b").parts] == ["b"]
+
+
+def test_the_commits_are_the_same_wherever_they_are_made(
+    land: Land, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = land.propose("c").tip
+    assert land.propose("c").tip == first
+    there = tmp_path / "there"
+    there.mkdir()
+    other = copy(made, there)
+    other.settings = Settings(there / "state", there / "cache")
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "Somebody Else")
+    monkeypatch.chdir(there)
+    assert other.propose("c").tip == first
+
+
+def test_an_author_to_whom_nobody_can_write_is_whoever_sends_it(land: Land) -> None:
+    land.edit("a", "A Person <person@example.org>", "Us <us@fork.invalid>")
+    found = land.propose("a")
+    commit = found.repo.read_commit(found.tip)
+    assert (commit.author.name, commit.author.email) == ("A Maintainer", "m@example.org")
+    assert commit.author.date == commit.committer.date
+    assert "invalid" not in commit.message
+    nobody = land.propose("a", sender=None)
+    assert "Signed-off-by" not in nobody.repo.read_commit(nobody.tip).message
+
+
+def test_what_upstream_has_of_its_needs_is_left_out(land: Land) -> None:
+    land.upstream.commit("[gemma4] Take it (#9)", python__model_py=FIVE)
+    found = land.propose("c")
+    assert ([one.slug for one in found.parts], found.absorbed) == (["c"], ("a",))
+    assert found.repo.read_commit(found.tip).parents == (land.upstream("rev-parse", "main"),)
+
+
+def test_what_upstream_took_back_is_said(land: Land) -> None:
+    land.upstream.commit("[gemma4] Take it (#9)", python__model_py=FIVE)
+    land.upstream("revert", "--no-edit", "HEAD")
+    assert re.search(r"a was taken back upstream: ", land.propose("a").notes[0])
+
+
+def test_onto_a_commit_that_does_not_descend_from_the_base(land: Land) -> None:
+    land.upstream("checkout", "--quiet", "--orphan", "other")
+    land.upstream.commit("another root")
+    (note,) = land.propose("c", "other").notes
+    assert note.startswith("upstream's history was not read: ")
+
+
+# -- what does not go ------------------------------------------------------------------------
+
+
+def test_what_upstream_has_is_refused_with_its_commit(land: Land) -> None:
+    sha = land.upstream.commit("[gemma4] Take it (#9)", python__model_py=FIVE)
+    found = document(call(*land.words("a", "--json")))
+    assert found["exit_code"] == 1
+    message = found["error"]["message"]
+    assert message.startswith(f"upstream has a already: {sha[:12]} (2026-01-02, A Person, #9: ")
+    assert "fixtool rebase" in found["error"]["hint"]
+
+
+def test_a_conflict_names_the_commit_since_which_it_is_one(real: Land) -> None:
+    sha = rewritten(real)
+    ran = call(*real.words("c"))
+    assert ran.status == 3
+    assert "a does not apply to " in ran.err
+    assert f"since upstream's {sha[:12]} (2026-01-02, A Person, #12: [gemma4] Rewrite it" in ran.err
+    assert ran.out == ""
+    real.team.write("verify/probes/a.py", "raise SystemExit(2)")  # no news: the conflict is
+    assert real.raises("a").exit_code == 3
+
+
+def test_a_conflict_over_a_bug_that_is_gone_is_superseded(real: Land) -> None:
+    rewritten(real, "# line 5 fixed\n")
+    error = real.raises("a")
+    assert error.exit_code == 1
+    assert "a is superseded: it does not apply to" in error.message
+
+
+def test_odd_bytes_and_controls_in_a_message(land: Land, tmp_path: Path) -> None:
+    raw = land.file("b").read_bytes()
+    land.file("b").write_bytes(
+        raw.replace(b"Why.", b"Gr\xf6\xdfe.\n\n  \xf6").replace(b"beta", b"b\xe9ta", 1)
+    )
+    ran = call(*land.words("b", "--body", tmp_path / "body", "--mail", tmp_path / "mail"))
+    assert (ran.status, "title     [Numbers] Change b" in ran.out) == (0, True)
+    assert "Gre." in (tmp_path / "body").read_text("utf-8")
+    land.file("b").write_bytes(raw.replace(b"Why.", b"Wh\x1b[2Jy."))
+    ran = call(*land.words("b"))
+    assert (ran.status, ran.out) == (1, "")
+    assert "control or direction-changing characters in the message" in ran.err
+
+
+@pytest.mark.parametrize(("answer", "said"), [(0, "without it: it is not"), (1, "with it: the bug is there")])  # fmt: skip
+def test_a_probe_that_does_not_flip(real: Land, answer: int, said: str) -> None:
+    real.team.write("verify/probes/a.py", f"print('x')\nraise SystemExit({answer})\n")
+    found = document(call(*real.words("a", "--json")))
+    assert found["exit_code"] == 1
+    assert "the probe of a does not flip" in found["refused"]["message"]
+    assert said in found["need"]["said"]
+    assert "Probe on" not in found["body"]
+
+
+def test_a_probe_that_breaks(real: Land) -> None:
+    real.team.write("verify/probes/a.py", "raise SystemExit(2)")
+    error = real.raises("a")
+    assert (error.exit_code, "the probe of a broke" in error.message) == (4, True)
+
+
+def test_a_patch_without_a_probe_may_go(real: Land) -> None:
+    shutil.rmtree(real.team.path / "verify")  # nor a suite
+    found = real.draft("b")
+    assert found.refusal is None
+    assert found.need and (found.need.script, found.need.shown) == (None, False)
+    assert "Probe" not in found.description.body
+
+
+def test_without_a_python_everything_else_is_still_shown(
+    real: Land, fixtool: Run, tmp_path: Path
+) -> None:
+    """As a process of its own, in a world in which no Python has torch."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
+    words = [one for one in real.words("c") if one not in ("--python", sys.executable)]
+    ran = fixtool(*words, PYTHONPATH=str(tmp_path))
+    assert ran.status == 4
+    assert "nobody asked the probe, and no test was run: no Python here has torch" in ran.err
+    assert "title     [GEMMA4] Change five more" in ran.out
+    assert "test      test/test_c.py: not-run" in ran.out
+    assert "## What changed" in ran.out
+    assert "--send" not in ran.out
+    assert document(fixtool(*words, "--json", PYTHONPATH=str(tmp_path)))["need"] is None
+
+
+def test_no_release_and_no_network_for_it(land: Land) -> None:
+    words = [*land.words("a", onto="0.5.23"), "--source", "pypi"]
+    ran = call(*words)
+    assert (ran.status, "upstream takes commits" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a", "--send", "--dry-run"], "--dry-run sends and writes nothing"),
+        (["a", "--mail", "m", "--dry-run"], "--dry-run sends and writes nothing"),
+        (["a", "--status"], "--status is of every patch"),
+        (["--status", "--send"], "--status is of every patch"),
+        ([], "which patch?"),
+        (["nope"], "has no patch 'nope'"),
+        (["../x"], "has no patch '../x'"),
+        (["--", "-x"], "has no patch '-x'"),
+        (["a", "--onto=--upload-pack=x"], "is not a commit id"),
+        (["a", "--onto", "main..v1.0"], "is not a commit id"),
+        (["a", "--title", "one\nFrom: two"], "is no title"),
+        (["a", "--title", "\x1b[2J"], "is no title"),
+        (["a", "--title", " "], "is no title"),
+        (["a", "--python", "no-such-python"], "no interpreter"),
+        (["a", "--line", "other"], "no line 'other'"),
+    ],
+)
+def test_words_that_do_not_fit(land: Land, words: list[str], said: str) -> None:
+    before = land.team.snapshot()
+    ran = call("upstream", "-C", land.team.path, "--source", land.upstream.path, *words)
+    assert (ran.status, ran.out) == (2, "")
+    assert said in ran.err
+    assert land.team.snapshot() == before
+
+
+# -- title -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("subject", "title"),
+    [
+        ("gemma4: give it", "[GEMMA4] Give it"),  # as upstream's log has it most often
+        ("docs: say it", "[Docs] Say it"),
+        ("moe: do: it", "[Moe] Do: it"),
+        ("ci fix: do it", "[CI Fix] Do it"),
+        ("when it is late: go home", "When it is late: go home"),
+        ("[Kept] as it is", "[Kept] as it is"),
+        ("just words", "Just words"),
+        ("a/b-c: x", "[A/b-c] X"),
+    ],
+)
+def test_titles(subject: str, title: str) -> None:
+    assert title_of(subject, {"gemma4": "GEMMA4", "docs": "Docs", "ci fix": "CI Fix"}) == title
+
+
+def test_the_spelling_of_an_area_is_upstreams(land: Land) -> None:
+    assert land.propose("c").title == "[GEMMA4] Change five more"
+    land.upstream.commit("[Gemma4] One (#4)")
+    land.upstream.commit("[Gemma4] Two (#5)")
+    land.upstream.commit("[Gemma4] Three (#6)")
+    assert land.propose("c").title == "[Gemma4] Change five more"
+
+
+def test_another_title_is_the_last_commits_alone(land: Land) -> None:
+    found = document(call(*land.words("c", "--title", "[Model] Say é", "--json")))
+    assert found["title"] == "[Model] Say é"
+    assert [one["title"] for one in found["commits"]] == ["[GEMMA4] Change five", "[Model] Say é"]
+
+
+def test_the_schema_lets_nothing_else_in(land: Land) -> None:
+    found = document(call(*land.words("c", "--json")))
+    for where in (found, found["commits"][0], found["commits"][0]["files"][0], found["need"]):
+        where["more"] = 1
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(found, SCHEMA)
+        del where["more"]
+    del found["refused"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(found, SCHEMA)
+
+
+def test_a_title_that_is_not_as_upstreams_is_a_warning(land: Land) -> None:
+    (finding,) = [one for one in land.draft("d").findings if one.rule == "title"]
+    assert (finding.level, "begin with an [Area]: 'Change twenty'" in finding.message) == ("warning", True)  # fmt: skip
+    found = document(call(*land.words("c", "--title", "[X] " + "long " * 20 + "end.", "--json")))
+    assert [one["message"][:17] for one in found["findings"]] == ["the title is long"]
+    assert found["exit_code"] == 0
+
+
+# -- template and body -----------------------------------------------------------------------
+
+ANSWERS = {"format": (True, "formatted"), "tests": (False, "none")}
+SECTIONS = {"motivation": "W", "modifications": "M", "accuracy": "A", "speed": ""}
+
+
+def test_upstreams_template_is_filled_in_its_order(land: Land) -> None:
+    found = land.draft("c").description
+    assert found.template == ".github/pull_request_template.md"
+    assert re.findall(r"^## .*|^Read.*", found.body, re.MULTILINE) == [
+        "Read the guide first.", "## Why is this needed?", "## What changed", "## Screenshots",
+        "## Accuracy", "## Checklist",
+    ]  # fmt: skip
+    assert "<!-- Say why. -->" not in found.body
+    assert "<!-- if any -->" in found.body  # a section that nobody knows stays
+    assert re.findall(r"- \[(.)\]", found.body) == [" ", "x", " ", " "]
+    ticks = {one.item: (one.ticked, one.why) for one in found.ticks}
+    assert ticks["Add unit tests."] == (True, "test/test_c.py: passed, 1 test, 0 skipped, on CPU")
+    assert ticks["Format your code with pre-commit."] == (
+        False, "upstream's formatters were not run here",
+    )  # fmt: skip
+
+
+def test_the_body_of_one_patch(land: Land) -> None:
+    body = land.draft("a").description.body
+    assert (
+        "## Why is this needed?\n\nWhy.\n\n## What changed\n\n- `python/model.py` (+1 -1)\n" in body
+    )
+    assert "speed" not in body.lower()  # nobody asked, and nothing was measured
+
+
+def test_without_a_template_of_its_own(land: Land) -> None:
+    land.upstream.commit("[x] no template", **{".github/pull_request_template.md": None})
+    found = land.draft("a").description
+    assert found.template is None
+    assert "## Speed Tests and Profiling\n\nNot measured on this version.\n" in found.body
+    assert [one.ticked for one in found.ticks] == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "body"),
+    [
+        ("## Checklist\r\n- [ ] add tests\r\n", "## Motivation\n\nW\n\n## Modifications\n\nM\n\n## Accuracy\n\nA\n\n## Checklist\n\n- [ ] add tests\n"),
+        ("### Speed\n\n### Changes\n\n### Why\n", "### Speed\n\nNot measured on this version.\n\n### Changes\n\nM\n\n### Why\n\nW\n\n## Accuracy\n\nA\n"),
+        ("# Why\nold\n# Notes\nkeep\n# Accuracy\n# What\n* [ ] lint it", "# Why\n\nW\n\n# Notes\n\nkeep\n\n# Accuracy\n\nA\n\n## Modifications\n\nM\n\n# What\n\n* [x] lint it\n"),
+        ("<!--\n# Why\n-->\n# What\n\n# Benchmark\n", "# What\n\nM\n\n# Benchmark\n\nNot measured on this version.\n\n## Motivation\n\nW\n\n## Accuracy\n\nA\n"),
+    ],
+)  # fmt: skip
+def test_templates(text: str, body: str) -> None:
+    assert template.fill(text.replace("\r\n", "\n"), SECTIONS, ANSWERS)[0] == body
+
+
+@pytest.mark.parametrize("text", ["no headings\n", ""])
+def test_a_template_that_is_none(text: str) -> None:
+    body, ticks = template.fill(text, SECTIONS, ANSWERS)
+    assert body.startswith("## Motivation\n\nW\n\n## Modifications\n\nM\n")
+    assert [one.ticked for one in ticks] == [True, False, False, False]
+
+
+def test_a_template_with_other_line_ends_or_no_end(land: Land) -> None:
+    path = ".github/pull_request_template.md"
+    expected = land.draft("a").description.body
+    land.upstream.commit("[x] crlf", **{path: TEMPLATE.replace("\n", "\r\n")})
+    tip = land.upstream("rev-parse", "main~1")
+    assert land.draft("a").description.body == expected.replace(
+        tip[:12], land.upstream("rev-parse", "main")[:12]
+    )
+    land.upstream.commit("[x] a novel", **{path: TEMPLATE + "word " * 20_000})
+    assert land.draft("a").description.template is None
+
+
+def test_figures_are_of_these_very_changes(land: Land) -> None:
+    """A result names the diff that it is of: a new message leaves it current, an edit does not."""
+    patch = land.repository.line("main").find("b")
+    result = {
+        "command": "verify", "line": "main", "ref": "v1.0", "source": "git", "base": "a" * 40,
+        "onto": "b" * 40, "patches": [{"slug": "b", "sha256": "0" * 64, "diff": patch.diff_digest}],
+        "missing": [], "kinds": ["checks"], "trees": {}, "started": "2026-11-24T01:02:03Z",
+        "ended": "2026-11-24T01:02:04Z",
+        "environment": {"gpus": [{"name": "NVIDIA H100"}], "packages": {"torch": "2.9.0"}, "python": "3.12"},
+        "steps": [{"name": "routing", "kind": "check", "tree": "series", "slug": None, "want": [0],
+                   "answer": 0, "outcome": "passed", "said": "1,427 cases | @you", "seconds": 1.0,
+                   "memory_bytes": None, "log": None, "details": {}}],
+    }  # fmt: skip
+    land.team.write("verify/results/2026-11-24-x.json", json.dumps(result))
+    land.team.write("verify/results/broken.json", "{")
+    land.edit("b", "Why.", "Because.")
+    found = document(call(*land.words("b", "--json")))
+    assert found["figures"] == [{"kind": "accuracy", "sources": ["2026-11-24-x.json"]}]
+    assert f"NVIDIA H100, Python 3.12, torch 2.9.0, on {'b' * 12}:\n" in found["body"]
+    assert "| `routing` | passed | `1,427 cases ¦ @you` | 2026-11-24 |" in found["body"]
+    assert found["stale"] == []
+
+    # A later run of one check, and one on two GPUs: what they say stands beside what they do not.
+    step = result["steps"][0]
+    result["steps"].append({**step, "name": "server", "said": "healthy"})
+    land.team.write("verify/results/2026-11-24-x.json", json.dumps(result))
+    later = {**result, "steps": [{**step, "said": "1,500 cases"}]}
+    land.team.write("verify/results/2026-11-25-x.json", json.dumps(later))
+    cards = {
+        **result["environment"],
+        "gpus": [{"name": "NVIDIA H100"}] * 2,
+        "spread": {"tp": 2, "pp": 1},
+    }
+    spread = {**later, "environment": cards, "steps": [{**step, "said": "as on one"}]}
+    land.team.write("verify/results/2026-11-25-x-tp2.json", json.dumps(spread))
+    alone = {**spread, "environment": {**cards, "spread": None}}  # on one of the two
+    land.team.write("verify/results/2026-11-25-w.json", json.dumps(alone))
+    body = land.draft("b").description.body
+    assert "1,427 cases" not in body
+    assert body.count("NVIDIA H100, Python 3.12") == 2  # one table a place
+    for row in ("`routing` | passed | `1,500 cases`", "`server` | passed | `healthy`"):
+        assert body.count(row) == 1
+    assert "2 x NVIDIA H100, Python 3.12" in body
+    assert "`routing` | passed | `as on one`" in body
+
+    for later_file in (land.team.path / "verify/results").glob("2026-11-25-*"):
+        later_file.unlink()
+    land.patch("b", "numbers: change beta", {"python/other.py": "alpha\nbeta !\ngamma\n"})
+    found = document(call(*land.words("b", "--json")))
+    assert (found["figures"], found["stale"]) == ([], ["2026-11-24-x.json"])
+
+
+# -- forms -----------------------------------------------------------------------------------
+
+
+def test_a_work_tree_with_the_branch(land: Land, tmp_path: Path) -> None:
+    place = tmp_path / "wt"
+    found = document(call(*land.words("c", "--worktree", place, "--json")))
+    tree = Git(place)
+    assert found["forms"] == {"worktree": str(place)}
+    assert tree("symbolic-ref", "--short", "HEAD") == "upstream/c"
+    assert tree("rev-parse", "HEAD") == found["commits"][-1]["commit"]
+    assert (place / "python/model.py").read_text() == MORE
+    before = land.team.snapshot()
+    refused = call("export", "-C", land.team.path, "--worktree", place)
+    assert refused.status == 1
+    assert "this work tree holds c as upstream would get it" in refused.err
+    assert "try: make the change in a work tree of the line" in refused.err
+    assert land.team.snapshot() == before
+    land.edit("c", "Why.", "Because.")
+    again = document(call(*land.words("c", "--worktree", place, "--json")))
+    assert again["commits"][-1]["commit"] != found["commits"][-1]["commit"]
+    assert (
+        tree("rev-parse", "upstream/c")
+        == again["commits"][-1]["commit"]
+        == tree("rev-parse", "HEAD")
+    )
+    assert tree("status", "--porcelain") == ""
+    other = call(*land.words("c", "--worktree", tmp_path / "other"))
+    assert (other.status, f"upstream/c is checked out in {place}" in other.err) == (1, True)
+    shutil.rmtree(place)  # by hand: the branch is there still, at this very commit
+    assert call(*land.words("c", "--worktree", tmp_path / "other")).status == 0
+
+
+def test_a_work_tree_with_work_of_its_own_is_left_alone(land: Land, tmp_path: Path) -> None:
+    place = tmp_path / "wt"
+    assert call(*land.words("c", "--worktree", place)).status == 0
+    Git(place).write("README.txt", "mine\n")
+    land.edit("c", "Why.", "Because.")
+    ran = call(*land.words("c", "--worktree", place))
+    assert (ran.status, "is not clean: README.txt" in ran.err) == (1, True)
+    assert (place / "README.txt").read_text() == "mine\n"
+
+
+def test_a_mail_series(land: Land, tmp_path: Path) -> None:
+    land.edit("c", "Why.", "Because of é.")
+    words = land.words("c", "--title", "[Größe] Change — it", "--json")
+    found = document(call(*words, "--mail", tmp_path / "new" / "mail"))
+    mails = sorted((tmp_path / "new" / "mail").iterdir())
+    assert [one.name[:4] for one in mails] == ["0000", "0001", "0002"]
+    cover = email.message_from_bytes(mails[0].read_bytes(), policy=email.policy.default)
+    assert mails[0].read_bytes().partition(b"\n\n")[0].isascii()
+    assert cover["Subject"] == "[PATCH 0/2] [Größe] Change — it"
+    assert found["body"].rstrip() in cover.get_content()
+    assert "Because of é." in cover.get_content()
+    git = land.upstream
+    git("checkout", "--quiet", "--detach", "main")
+    git("am", "--quiet", *(str(one) for one in mails[1:]))
+    tree = Git(*land.settings.stores.glob("*.git"))("rev-parse", f"{found['commits'][-1]['commit']}^{{tree}}")  # fmt: skip
+    assert git("rev-parse", "HEAD^{tree}") == tree
+    assert (
+        git("log", "-1", "--format=%an <%ae>%n%s") == "A Person <person@example.org>\nChange — it"
+    )
+    full = call(*words, "--mail", tmp_path / "new" / "mail")
+    assert document(full)["error"]["message"].endswith("mail is there already")
+    assert full.status == 1
+    (tmp_path / "empty").mkdir()
+    assert call(*words, "--mail", tmp_path / "empty").status == 0
+
+
+def test_a_body_file(land: Land, tmp_path: Path) -> None:
+    file = tmp_path / "body.md"
+    file.write_text("old")
+    found = document(call(*land.words("c", "--body", file, "--json")))
+    assert file.read_text("utf-8") == found["body"]
+    assert "### [GEMMA4] Change five more" in found["body"]
+    for bad in (tmp_path / "no" / "body.md", tmp_path):
+        assert call(*land.words("c", "--body", bad)).status == 4
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
+
+
+def test_for_a_person(real: Land, fixtool: Run, tmp_path: Path) -> None:
+    """Everything is said, nothing is written but what fixtool keeps for itself."""
+    before = real.team.snapshot(), real.upstream.snapshot()
+    ran = fixtool(*real.words("c"))
+    assert (ran.status, ran.err) == (0, "")
+    assert re.search(r"^[0-9a-f]{12}  \[GEMMA4\] Change five more  python/model.py  \+1 -1$", ran.out, re.M)  # fmt: skip
+    assert "probe     without it: the bug is there; with it: it is not (CPU)" in ran.out
+    assert "[ ]       Ask a friend.: nothing that fixtool runs says so" in ran.out
+    assert ran.out.endswith(
+        f"next      fixtool {shlex.join(map(str, real.words('c', '--send')))}\n"
+    )
+    assert (real.team.snapshot(), real.upstream.snapshot()) == before
+    assert os.listdir(real.settings.state / "upstream")  # noqa: PTH208

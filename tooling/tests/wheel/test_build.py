@@ -1,0 +1,650 @@
+"""Wheels of patched trees: built, read back entry by entry, installed into a real interpreter."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import importlib.metadata
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from packaging.tags import sys_tags
+
+from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.git.objects import MACHINE, Commit
+from fixtool.git.repo import Repo
+from fixtool.git.store import Store
+from fixtool.settings import Settings
+from fixtool.sources import release
+from fixtool.sources.release import Release
+from fixtool.wheel import build
+from fixtool.wheel.build import BuiltWheel, Request
+from support.package_index import (
+    ELF,
+    REAL_CACHE,
+    X86,
+    Server,
+    largest_file,
+    make_wheel,
+    online,
+    server,
+)
+from support.releases import NAMES, SO, make_release, real_wheel
+from support.repositories import Git
+
+__all__ = ["online", "server"]  # fixtures
+
+PYPROJECT = """\
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "sglang"
+dynamic = ["version"]
+description = "Serves models."
+readme = "README.md"
+license = { file = "LICENSE" }
+requires-python = ">=3.10"
+dependencies = ["torch==2.11.0", "av ; sys_platform == 'linux'"]
+[project.optional-dependencies]
+all = ["sglang[tracing]"]
+tracing = ["opentelemetry-api"]
+[project.scripts]
+sglang = "sglang.cli:main"
+[tool.setuptools.packages.find]
+exclude = ["assets*", "tests*"]
+[tool.setuptools_scm]
+version_file = "sglang/_version.py"
+[[tool.setuptools-rust.ext-modules]]
+target = "sglang.srt.grpc._core"
+path = "../rust/Cargo.toml"
+"""
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    return Store.create(tmp_path / "store.git")
+
+
+@pytest.fixture
+def made(server: Server, repo: Repo, settings: Settings) -> Release:
+    """Release 1.0, imported from a synthetic wheel."""
+    make_release(server.folder)
+    return release.import_release("1.0", repo, settings, tags=[X86])
+
+
+def patched(repo: Repo, base: str, files: dict[str, bytes | None], mode: str = "100644") -> str:
+    """A child of ``base`` with these files written (None: deleted)."""
+    with repo.scratch_index(base) as scratch:
+        lines = []
+        for path, data in files.items():
+            blob = repo.run("hash-object", "-w", "--stdin", stdin=data or b"").text
+            lines.append(f"{mode if data is not None else '0'} {blob}\t{path}\n")
+        repo.run("update-index", "--index-info", stdin="".join(lines).encode(), index=scratch)
+        tree = repo.write_tree(scratch)
+    return repo.write_commit(Commit(tree, (base,), MACHINE, MACHINE, "patched\n"))
+
+
+def read(wheel: Path) -> dict[str, bytes]:
+    """The files of a wheel, after checking it: RECORD names each, with its hash and size."""
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.testzip() is None
+        entries = archive.infolist()
+        data = {one.filename: archive.read(one) for one in entries}
+    names = [one.filename for one in entries]
+    assert len(set(names)) == len(names)
+    info = next(name.split("/")[0] for name in names if ".dist-info/" in name)
+    outside = [name for name in names if not name.startswith(f"{info}/")]
+    inside = [name for name in names if name.startswith(f"{info}/")]
+    assert names == sorted(outside) + sorted(inside[:-1]) + [f"{info}/RECORD"]
+    assert {one.date_time for one in entries} == {(1980, 1, 1, 0, 0, 0)}
+    assert {oct(one.external_attr >> 16) for one in entries} <= {"0o100644", "0o100755"}
+    rows = list(csv.reader(io.StringIO(data[f"{info}/RECORD"].decode())))
+    assert [row[0] for row in rows] == names
+    assert rows[-1] == [f"{info}/RECORD", "", ""]
+    for name, digest, size in rows[:-1]:
+        sha = base64.urlsafe_b64encode(hashlib.sha256(data[name]).digest()).decode().rstrip("=")
+        assert (digest, size) == (f"sha256={sha}", str(len(data[name]))), name
+    return data
+
+
+def executables(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {one.filename for one in archive.infolist() if one.external_attr >> 16 & 0o111}
+
+
+def leftovers(settings: Settings) -> list[str]:
+    wheels = settings.cache / "wheels"
+    return [one.name for one in wheels.iterdir() if one.name.startswith(".")]
+
+
+# -- of a release ------------------------------------------------------------------------------
+
+
+def test_an_unpatched_release_comes_back(repo: Repo, settings: Settings, made: Release) -> None:
+    got = build.build(repo, made.commit, Request("1.0", (X86,), made), settings)
+    version = f"1.0+fixtool.{made.tree[:12]}"
+    assert got.version == version
+    assert got.path.name == f"sglang-{version}-{X86}.whl"
+    assert (got.natives_kept, got.natives_missing, got.notes) == ((SO,), (), ())
+    assert (got.size, got.reused) == (got.path.stat().st_size, False)
+    original = release.wheel_path(made, made.wheel, settings)
+    with zipfile.ZipFile(original) as archive:
+        before = {
+            name.replace("sglang-1.0.dist", f"sglang-{version}.dist"): archive.read(name)
+            for name in archive.namelist()
+        }
+    after = read(got.path)
+    info = f"sglang-{version}.dist-info"
+    assert set(after) == set(before)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"sglang/_version.py", f"{info}/METADATA", f"{info}/RECORD"}
+    assert after[f"{info}/METADATA"] == (
+        f"Metadata-Version: 2.1\nName: sglang\nVersion: {version}\n\nVersion: body\n".encode()
+    )
+    assert executables(got.path) == executables(original) == {SO, "sglang/__init__.py"}
+    names: dict[str, object] = {}
+    exec(after["sglang/_version.py"], names)
+    assert names["__version__"] == version
+    assert names["version_tuple"] == (1, 0, f"fixtool.{made.tree[:12]}")
+
+
+def test_patches_are_in_the_wheel_and_files_outside_the_packages_are_not(
+    repo: Repo, settings: Settings, made: Release
+) -> None:
+    commit = patched(
+        repo,
+        made.commit,
+        {
+            "python/sglang/__init__.py": b"x = 2\n",
+            "python/sglang/new/kernel.py": b"y = 3\n",
+            "python/tools/get_version_tag.py": None,
+            "python/pyproject.toml": b"not for a wheel",
+            "test/registered/test_new.py": b"not for a wheel",
+        },
+    )
+    commit = patched(repo, commit, {"python/sglang/run.sh": b"#!/bin/sh\n"}, "100755")
+    got = build.build(repo, commit, Request("1.0", (X86,), made), settings)
+    files = {name: data for name, data in read(got.path).items() if ".dist-info/" not in name}
+    expected = {**NAMES, SO: ELF, "sglang/__init__.py": b"x = 2\n"}
+    expected |= {"sglang/new/kernel.py": b"y = 3\n", "sglang/run.sh": b"#!/bin/sh\n"}
+    del expected["tools/get_version_tag.py"], expected["sglang/_version.py"]
+    del files["sglang/_version.py"]
+    assert files == expected
+    assert "sglang/run.sh" in executables(got.path)
+
+
+def test_the_same_tree_is_the_same_bytes(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_release(server.folder)
+    seen = set()
+    for number, (zone, umask) in enumerate([("UTC", 0o022), ("Asia/Tokyo", 0o077)]):
+        monkeypatch.setenv("TZ", zone)
+        old = os.umask(umask)
+        try:
+            repo = Store.create(tmp_path / f"{number}.git")
+            settings = Settings(tmp_path / f"state{number}", tmp_path / f"cache{number}")
+            made = release.import_release("1.0", repo, settings, tags=[X86])
+            commit = patched(repo, made.commit, {"python/sglang/__init__.py": b"x = 2\n"})
+            other = patched(repo, commit, {"python/sglang/__init__.py": b"x = 3\n"})
+            commit = patched(repo, other, {"python/sglang/__init__.py": b"x = 2\n"})
+            got = build.build(repo, commit, Request("1.0", (X86,), made), settings)
+        finally:
+            os.umask(old)
+        seen.add((got.path.name, got.path.parent.name, got.sha256, got.path.read_bytes()))
+    assert len(seen) == 1
+
+
+def test_a_wheel_is_built_once_and_a_damaged_one_again(
+    repo: Repo, settings: Settings, made: Release
+) -> None:
+    request = Request("1.0", (X86,), made)
+    first = build.build(repo, made.commit, request, settings)
+    again = build.build(repo, made.commit, request, settings)
+    assert again.reused
+    assert (again.path, again.sha256, again.natives_kept) == (
+        first.path,
+        first.sha256,
+        first.natives_kept,
+    )
+    good = first.path.read_bytes()
+    first.path.write_bytes(good[:-9])
+    third = build.build(repo, made.commit, request, settings)
+    assert (third.reused, third.path.read_bytes()) == (False, good)
+    assert leftovers(settings) == []
+
+
+def test_an_interpreter_without_a_wheel_gets_a_pure_one_and_is_told(
+    repo: Repo, settings: Settings, made: Release
+) -> None:
+    got = build.build(repo, made.commit, Request("1.0", ("cp39-cp39-win32",), made), settings)
+    assert got.path.name.endswith("-py3-none-any.whl")
+    assert (got.natives_kept, got.natives_missing) == ((), ("sglang.srt._core",))
+    assert got.notes == (
+        "sglang.srt._core is not in this wheel: it is native code, and release 1.0 has no wheel "
+        "for this interpreter",
+    )
+    files = read(got.path)
+    assert SO not in files
+    wheel = files[f"sglang-{got.version}.dist-info/WHEEL"].decode()
+    assert "Root-Is-Purelib: true\nTag: py3-none-any\n" in wheel
+
+
+def test_a_cleaned_cache_fetches_the_wheel_for_its_natives(
+    server: Server, repo: Repo, settings: Settings, made: Release
+) -> None:
+    release.wheel_path(made, made.wheel, settings).unlink()
+    asked = len(server.asked(".whl"))
+    got = build.build(repo, made.commit, Request("1.0", (X86,), made), settings)
+    assert read(got.path)[SO] == ELF
+    assert len(server.asked(".whl")) == asked + 1
+
+
+def test_a_full_disk_leaves_nothing(repo: Repo, settings: Settings, made: Release) -> None:
+    noise = b"".join(hashlib.sha256(bytes([n])).digest() for n in range(250)) * 2
+    commit = patched(repo, made.commit, {"python/sglang/data.bin": noise})
+    with largest_file(4000), pytest.raises(CannotRun, match="cannot write the wheel") as caught:
+        build.build(repo, commit, Request("1.0", (X86,), made), settings)
+    assert caught.value.hint is not None
+    assert "FIXTOOL_CACHE_DIR" in caught.value.hint
+    assert list((settings.cache / "wheels").iterdir()) == []
+    assert build.build(repo, commit, Request("1.0", (X86,), made), settings).path.is_file()
+
+
+@pytest.mark.parametrize(
+    ("base", "version"),
+    [
+        ("0.5.23", "0.5.23+fixtool.0123456789ab"),
+        ("0.5.12.post1", "0.5.12.post1+fixtool.0123456789ab"),
+        ("1.0+cu130", "1.0+cu130.fixtool.0123456789ab"),
+        ("v1.0rc1", "1.0rc1+fixtool.0123456789ab"),
+    ],
+)
+def test_the_version_names_the_tree(base: str, version: str) -> None:
+    assert build.local_version(base, "0123456789ab" + "f" * 28) == version
+
+
+def test_a_version_that_is_none(repo: Repo, settings: Settings, made: Release) -> None:
+    with pytest.raises(UsageError, match="'main' is not a release"):
+        build.build(repo, made.commit, Request("main", (X86,), made), settings)
+
+
+def test_litter_of_a_killed_run_goes_after_a_day(
+    repo: Repo, settings: Settings, made: Release
+) -> None:
+    old, young = (settings.cache / "wheels" / f".new-{age}" for age in ("old", "young"))
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+    os.utime(old, (1, 1))
+    build.build(repo, made.commit, Request("1.0", (X86,), made), settings)
+    assert leftovers(settings) == [young.name]
+
+
+# -- of a git commit ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(make_git: Callable[[str], Git]) -> Git:
+    """A source tree like SGLang's own, with its odd corners."""
+    git = make_git("project")
+    git.write("python/pyproject.toml", PYPROJECT)
+    git.write("README.md", "# Read me\n")
+    git.write("LICENSE", "Do as you like.\n")
+    git.write("shared/.clang-format", "Style: X\n")
+    git.write("python/sglang/__init__.py", "")
+    git.write("python/sglang/cli.py", "def main():\n    print('it runs')\n")
+    git.write("python/sglang/no_init/module.py", "")
+    git.write("python/sglang/.agents/skill-1.2/SKILL.md", "a tracked file below a package")
+    git.write("python/sglang/tests/inner.py", "not excluded: the pattern is for the top")
+    git.write("python/tests/outer.py", "excluded")
+    git.write("python/assets_more/logo.svg", "excluded")
+    git.write("python/tools/tag.py", "")
+    git.write("test/registered/x.py", "")
+    (git.path / "python/sglang/.clang-format").symlink_to("../../shared/.clang-format")
+    (git.path / "python/sglang/dangling").symlink_to("../../nowhere")
+    (git.path / "python/sglang/outside").symlink_to("/etc/passwd")
+    git.commit("base")
+    return git
+
+
+def test_a_git_tree_is_packed_as_setuptools_would(project: Git, settings: Settings) -> None:
+    head = project("rev-parse", "HEAD")
+    got = build.build(project.repo, head, Request("1.0.post1", (X86,)), settings)
+    files = read(got.path)
+    info = f"sglang-{got.version}.dist-info"
+    assert {name for name in files if not name.startswith(info)} == {
+        "sglang/__init__.py",
+        "sglang/_version.py",
+        "sglang/cli.py",
+        "sglang/no_init/module.py",
+        "sglang/.agents/skill-1.2/SKILL.md",
+        "sglang/.clang-format",
+        "sglang/tests/inner.py",
+        "tools/tag.py",
+    }
+    assert files["sglang/.clang-format"] == b"Style: X\n"
+    assert files[f"{info}/top_level.txt"] == b"sglang\ntools\n"
+    assert files[f"{info}/entry_points.txt"] == b"[console_scripts]\nsglang = sglang.cli:main\n"
+    assert files[f"{info}/licenses/LICENSE"] == b"Do as you like.\n"
+    assert got.metadata_source == "python/pyproject.toml"
+    assert got.natives_missing == ("sglang.srt.grpc._core",)
+    assert set(got.notes) == {
+        "python/sglang/dangling is left out: it links to nothing in this tree",
+        "python/sglang/outside is left out: it links to nothing in this tree",
+        "sglang.srt.grpc._core (the gRPC server) is not in this wheel: it is native code, to be built with --native",
+    }
+    (found,) = importlib.metadata.distributions(path=[str(unpack(got))])
+    assert (found.name, found.version) == ("sglang", got.version)
+    assert found.requires == [
+        "torch==2.11.0",
+        'av; sys_platform == "linux"',
+        'sglang[tracing]; extra == "all"',
+        'opentelemetry-api; extra == "tracing"',
+    ]
+    assert found.metadata["Description-Content-Type"] == "text/markdown"
+    assert found.read_text("METADATA").endswith("# Read me\n")  # type: ignore[union-attr]
+
+
+def unpack(built: BuiltWheel) -> Path:
+    folder = built.path.parent / "unpacked"
+    with zipfile.ZipFile(built.path) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def test_a_tree_without_readme_or_license(project: Git, settings: Settings) -> None:
+    project("rm", "--quiet", "--cached", "README.md", "LICENSE")
+    project("commit", "--quiet", "-m", "no papers")
+    head = project("rev-parse", "HEAD")
+    got = build.build(project.repo, head, Request("1.0", (X86,)), settings)
+    assert "the tree has no README.md: the wheel's metadata goes without readme" in got.notes
+    assert "the tree has no LICENSE: the wheel's metadata goes without license" in got.notes
+    assert not [name for name in read(got.path) if "licenses" in name]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "message"),
+    [
+        ("[project]", "[project", Refused, "not valid project metadata"),
+        ('name = "sglang"', "", Refused, "not valid project metadata"),
+        ('">=3.10"', '"three"', Refused, "Invalid specifier|requires-python"),
+        ('["version"]', '["version", "dependencies"]', CannotRun, "leaves dependencies to the"),
+        ("[tool.setuptools.packages.find]", "[tool.other]", CannotRun, "packages.find"),
+    ],
+)
+def test_metadata_that_cannot_be_followed(
+    project: Git,
+    settings: Settings,
+    old: str,
+    new: str,
+    error: type[Exception],
+    message: str,
+) -> None:
+    project.write("python/pyproject.toml", PYPROJECT.replace(old, new))
+    head = project.commit("broken")
+    with pytest.raises(error, match=message):
+        build.build(project.repo, head, Request("1.0", (X86,)), settings)
+    assert leftovers(settings) == []
+
+
+def test_a_tree_that_is_no_project(project: Git, settings: Settings) -> None:
+    project("rm", "--quiet", "-r", "python")
+    project("commit", "--quiet", "-m", "gone")
+    with pytest.raises(CannotRun, match=r"no python/pyproject\.toml"):
+        build.build(project.repo, project("rev-parse", "HEAD"), Request("1.0", (X86,)), settings)
+
+
+# -- native builds -----------------------------------------------------------------------------
+
+
+def test_native_names_the_compiler_that_is_missing(
+    tmp_path: Path, project: Git, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for program in ("git", "env"):
+        found = next(
+            path for one in os.environ["PATH"].split(":") if (path := Path(one) / program).exists()
+        )
+        (programs / program).symlink_to(found)
+    monkeypatch.setenv("PATH", str(programs))
+    head = project.repo.head()
+    assert head is not None
+    request = Request("1.0", (X86,), native=True, python=sys.executable)
+    with pytest.raises(CannotRun, match="there is no cargo on PATH"):
+        build.build(project.repo, head, request, settings)
+    (programs / "cargo").symlink_to("/bin/false")
+    with pytest.raises(CannotRun, match="there is no protoc on PATH"):
+        build.build(project.repo, head, request, settings)
+    (programs / "protoc").symlink_to("/bin/false")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    with pytest.raises(CannotRun, match=r"the native build failed: .*setuptools") as caught:
+        build.build(project.repo, head, request, settings)
+    assert "leave --native out" in str(caught.value.hint)
+    assert leftovers(settings) == []
+
+
+def test_native_runs_the_projects_own_build(
+    tmp_path: Path, project: Git, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a build backend of a few lines in the compilers' place: what it is given, and what
+    becomes of the natives it makes."""
+    backend = (
+        "import os, zipfile\n"
+        "def build_wheel(folder, config_settings=None, metadata_directory=None):\n"
+        "    version = os.environ['SETUPTOOLS_SCM_PRETEND_VERSION']\n"
+        "    assert os.path.exists('README.md') and os.path.exists('../shared/.clang-format')\n"
+        "    name = f'sglang-{version}-cp311-cp311-linux_x86_64.whl'\n"
+        "    with zipfile.ZipFile(os.path.join(folder, name), 'w') as archive:\n"
+        f"        archive.writestr('sglang/srt/grpc/_core.abi3.so', {ELF!r})\n"
+        "        info = f'sglang-{version}.dist-info'\n"
+        "        archive.writestr(f'{info}/METADATA', 'Metadata-Version: 2.1\\nName: sglang\\n'\n"
+        "                         f'Version: {version}\\n')\n"
+        "        archive.writestr(f'{info}/WHEEL', 'Wheel-Version: 1.0\\n')\n"
+        "    return name\n"
+    )
+    project.write("python/backend.py", backend)
+    text = PYPROJECT.replace('["setuptools"]', "[]\nbackend-path = ['.']")
+    project.write("python/pyproject.toml", text.replace("setuptools.build_meta", "backend"))
+    head = project.commit("own backend")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for program in ("cargo", "protoc"):
+        (programs / program).symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    request = Request("1.0", (X86,), native=True, python=sys.executable)
+    got = build.build(project.repo, head, request, settings)
+    assert got.path.name == f"sglang-{got.version}-cp311-cp311-linux_x86_64.whl"
+    assert got.natives_kept == ("sglang/srt/grpc/_core.abi3.so",)
+    assert got.natives_missing == ()
+    assert not [note for note in got.notes if "native" in note]
+    assert build.build(project.repo, head, request, settings).reused
+
+
+def test_native_is_for_git_bases(repo: Repo, settings: Settings, made: Release) -> None:
+    request = Request("1.0", (X86,), made, native=True, python=sys.executable)
+    with pytest.raises(UsageError, match="a release brings its native code"):
+        build.build(repo, made.commit, request, settings)
+
+
+# -- other interpreters ------------------------------------------------------------------------
+
+
+def test_the_tags_are_those_the_interpreter_would_say() -> None:
+    assert build.interpreter_tags(sys.executable) == tuple(map(str, sys_tags()))
+
+
+def test_tags_of_another_machine(tmp_path: Path) -> None:
+    facts = (
+        '{"name": "cpython", "version": [3, 13], "threads": 1, "debug": false, '
+        '"libc": ["glibc", "2.35"], "platform": "linux-riscv64"}'
+    )
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho '{facts}'\n")
+    python.chmod(0o755)
+    tags = build.interpreter_tags(str(python))
+    assert tags[0] == "cp313-cp313t-manylinux_2_35_riscv64"
+    assert "cp313-cp313t-linux_riscv64" in tags
+    assert "py3-none-any" in tags
+    assert not [tag for tag in tags if "x86_64" in tag or "2_36" in tag or "-cp313-" in tag]
+
+
+def test_an_interpreter_that_is_missing_or_broken(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no interpreter"):
+        build.interpreter_tags(str(tmp_path / "none"))
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'error: libpython is gone' >&2\nexit 127\n")
+    python.chmod(0o755)
+    with pytest.raises(CannotRun, match="does not work as an interpreter: error: libpython"):
+        build.interpreter_tags(str(python))
+    with pytest.raises(CannotRun, match="could not install"):
+        build.install(str(python), tmp_path / "x.whl")
+
+
+@pytest.fixture(scope="session")
+def venv(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("venv") / "v"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    return str(folder / "bin" / "python")
+
+
+def say(python: str, code: str) -> str:
+    return subprocess.run(
+        [python, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+    ).stdout.strip()
+
+
+WHERE = (
+    "import sglang, importlib.metadata as m; from pathlib import Path; "
+    f"at = Path(sglang.__file__).parent; so = at / 'srt' / {Path(SO).name!r}; "
+    "print(m.version('sglang'), sglang.x, so.read_bytes()[:4] if so.exists() else 'none', at)"
+)
+
+
+def test_a_wheel_installs_over_an_older_one(
+    tmp_path: Path,
+    repo: Repo,
+    settings: Settings,
+    made: Release,
+    venv: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(Path(venv).parent)
+    tags = build.interpreter_tags("./python")
+    assert tags == build.interpreter_tags(venv)
+    old = make_wheel(tmp_path / "old", "0.1", "py3-none-any", {"sglang/old.py": b""})
+    build.install(venv, old)
+    commit = patched(repo, made.commit, {"python/sglang/__init__.py": b"x = 7\n"})
+    request = Request("1.0", tags, made)
+    got = build.build(repo, commit, request, settings)
+    build.install("./python", got.path)
+    version, x, head, at = say(venv, WHERE).split(" ")
+    assert (version, x) == (got.version, "7")
+    assert head == (str(ELF[:4]) if got.natives_kept else "none")
+    assert not (Path(at) / "old.py").exists()
+    assert Path(at, "__init__.py").stat().st_mode & 0o111
+
+
+def test_an_editable_install_follows_the_worktree(
+    tmp_path: Path, repo: Repo, settings: Settings, made: Release, venv: str
+) -> None:
+    worktree = tmp_path / "worktree"
+    repo.run("worktree", "add", "--quiet", "--detach", str(worktree), made.commit)
+    request = Request("1.0", (X86,), made, python=venv)
+    got = build.install_editable(repo, made.commit, request, settings, worktree)
+    assert got.natives_kept == (SO,)
+    assert (worktree / "python" / SO).read_bytes() == ELF
+    assert (worktree / "python" / SO).stat().st_mode & 0o111
+    (worktree / "python/sglang/__init__.py").write_text("x = 'edited'\n")
+    version, x, head, at = say(venv, WHERE).split(" ")
+    assert (version, x, head) == (got.version, "edited", str(ELF[:4]))
+    assert Path(at) == worktree / "python" / "sglang"
+    opened = Repo.open(worktree)
+    assert opened.status() == ["python/sglang/__init__.py"]
+    assert (Path(venv).parent / "sglang").is_file()  # the entry point
+    assert leftovers(settings) == []
+
+
+def test_a_native_is_not_written_through_a_link(
+    tmp_path: Path, repo: Repo, settings: Settings, made: Release, venv: str
+) -> None:
+    worktree = tmp_path / "worktree"
+    repo.run("worktree", "add", "--quiet", "--detach", str(worktree), made.commit)
+    target = tmp_path / "elsewhere"
+    (worktree / "python/sglang/srt").rename(target)
+    (worktree / "python/sglang/srt").symlink_to(target)
+    before = sorted(target.iterdir())
+    request = Request("1.0", (X86,), made, python=venv)
+    with pytest.raises(Refused, match="leads out of the worktree"):
+        build.install_editable(repo, made.commit, request, settings, worktree)
+    assert sorted(target.iterdir()) == before
+
+
+# -- real releases -----------------------------------------------------------------------------
+
+
+@pytest.mark.pypi
+@pytest.mark.parametrize("version", ["0.5.12.post1", "0.5.23"])
+def test_a_real_release_comes_back(
+    tmp_path: Path, online: None, repo: Repo, venv: str, version: str
+) -> None:
+    """Unpatched, all but the version is what upstream released; and it installs."""
+    settings = Settings(state=tmp_path / "state", cache=tmp_path / "cache")
+    original = real_wheel(version, X86)
+    (settings.cache).mkdir()
+    (settings.cache / "releases").symlink_to(REAL_CACHE / "releases")
+    made = release.import_release(version, repo, settings, tags=[X86])
+    got = build.build(repo, made.commit, Request(version, (X86,), made), settings)
+    after = read(got.path)
+    with zipfile.ZipFile(original) as archive:
+        before = {
+            one.filename.replace(f"sglang-{version}.dist", f"sglang-{got.version}.dist"): one
+            for one in archive.infolist()
+            if not one.is_dir()
+        }
+        assert set(after) == set(before)
+        info = f"sglang-{got.version}.dist-info"
+        changed = {name for name, one in before.items() if archive.read(one) != after[name]}
+        metadata = archive.read(before[f"{info}/METADATA"])
+    assert changed == {"sglang/_version.py", f"{info}/METADATA", f"{info}/RECORD"}
+    lines = zip(metadata.splitlines(), after[f"{info}/METADATA"].splitlines(), strict=True)
+    assert [pair for pair in lines if pair[0] != pair[1]] == [
+        (f"Version: {version}".encode(), f"Version: {got.version}".encode())
+    ]
+    bits = {name for name, one in before.items() if one.external_attr >> 16 & 0o111}
+    assert executables(got.path) == bits - {f"{info}/RECORD"}
+    target = tmp_path / "target"
+    subprocess.run(
+        [venv, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile",
+         "--target", str(target), str(got.path)], check=True, capture_output=True,
+    )  # fmt: skip
+    (found,) = importlib.metadata.distributions(path=[str(target)])
+    assert found.version == got.version
+    assert {"sglang", "killall_sglang"} == {one.name for one in found.entry_points}
+    for native in got.natives_kept:
+        assert (target / native).read_bytes() == after[native]
+
+
+@pytest.mark.history
+def test_a_real_git_tree(tmp_path: Path) -> None:
+    base = "b0ce16d0c577e127b3f7b82ada1739277d988687"
+    repo = Repo.open(Path(os.environ["FIXTOOL_SGLANG_REPO"]))
+    settings = Settings(state=tmp_path / "state", cache=tmp_path / "cache")
+    got = build.build(repo, base, Request("0.5.12.post1", (X86,)), settings)
+    names = {name for name in read(got.path) if ".dist-info/" not in name}
+    tracked = {path[len("python/") :] for path in repo.entries(base, "python")}
+    assert tracked - names == {
+        f"pyproject{kind}.toml" for kind in ("", "_cpu", "_npu", "_other", "_xpu")
+    }
+    assert names - tracked == {"sglang/_version.py"}
+    assert got.natives_missing == ("sglang.srt.grpc._core",)

@@ -1,0 +1,6 @@
+"""The fixtures of the package's tests serve the checks' tests too."""
+
+import pytest
+
+pytest.register_assert_rewrite("support")
+pytest_plugins = ["support.fixtures", "support.package_index", "support.sglang_server"]

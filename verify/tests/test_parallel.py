@@ -1,0 +1,455 @@
+"""verify/parallel without a GPU: two servers that only look like SGLang's, the ranks of one as real
+processes, and what is said where they do not answer alike. (Real ranks: test_proofs.py.)"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import multiprocessing
+import os
+import sys
+import time
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.sglang_server import KERNEL, Bench, Ran
+from verify.answer import Answer
+from verify.parallel import compare as alike
+from verify.parallel import pipeline as stages
+from verify.parallel import server as servers
+from verify.server import gpu as host
+from verify.server import supervisor as keeper
+from verify.server import tiny_models as models
+from verify.server.layout import Layout
+from verify.server.recorder import float32
+
+# --- a server of several processes ---------------------------------------------------------------
+
+LAUNCH = """
+import json, os, subprocess, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+flags = dict(zip(sys.argv[1:], sys.argv[2:]))
+tp, pp = int(flags.get("--tp-size", 1)), int(flags.get("--pp-size", 1))
+name = "ranks" if "--tp-size" in flags else "one-gpu"
+with open(f"{name}.env.json", "w") as file:
+    json.dump({"argv": sys.argv[1:], **os.environ}, file)
+ranks = [
+    subprocess.Popen([sys.executable, "-m", "sglang.rank"], stdin=-1, stdout=-1, text=True,
+                     env={**os.environ, "PLACE": f"{stage} {rank} {pp}"})
+    for stage in range(pp) for rank in range(tp)
+]
+
+def route(rows):
+    for one in ranks:
+        one.stdin.write(f"{rows}\\n")
+        one.stdin.flush()
+    for one in ranks:
+        one.stdout.readline()
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *a): pass
+    def answer(self, content):
+        data = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+    def do_GET(self):
+        if self.path == "/model_info":
+            self.answer({"model_path": flags["--model-path"]})
+        elif self.path == "/server_info":
+            algorithm = "FROZEN_KV_MTP" if "--speculative-algorithm" in flags else None
+            self.answer({"speculative_algorithm": algorithm, "internal_states": [{}],
+                         "disable_cuda_graph": True, "tp_size": tp, "pp_size": pp})
+        else:
+            self.answer({})
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        prompt, n = asked["input_ids"], asked["sampling_params"]["max_new_tokens"]
+        route(len(prompt))
+        tokens = [(sum(prompt) + 3 * i) % 800 for i in range(n)]
+        self.answer({"text": "abc", "output_ids": tokens, "meta_info": {
+            "completion_tokens": n, "finish_reason": {"type": "length"}}})
+
+server = ThreadingHTTPServer(("127.0.0.1", int(flags["--port"])), Handler)
+print("The server is fired up and ready to roll!", flush=True)
+server.serve_forever()
+"""
+
+RANK = """
+import os, sys
+import sglang.srt.distributed.parallel_state
+import sglang.srt.layers.layernorm
+import sglang.srt.models.gemma4_causal as caller
+
+stage, _, stages = map(int, os.environ["PLACE"].split())
+sglang.srt.layers.layernorm.RMSNorm()
+for line in sys.stdin:
+    caller.route(int(line), range(4)[stage * 4 // stages : (stage + 1) * 4 // stages])
+    print("routed", flush=True)
+"""
+
+GROUPS = """
+import os
+from types import SimpleNamespace
+
+stage, rank, _ = map(int, os.environ.get("PLACE", "0 0 1").split())
+get_pp_group = lambda: SimpleNamespace(rank_in_group=stage)
+get_tp_group = lambda: SimpleNamespace(rank_in_group=rank)
+"""
+
+CALLER = """
+from sglang.srt.layers.gemma4_fused_ops import gemma4_fused_routing
+
+def route(rows, layers):
+    import torch
+    for layer in layers:
+        torch.manual_seed(100 * rows + layer)
+        gemma4_fused_routing(torch.randn(rows, 16), torch.full((16,), 1.5), 4)
+"""
+
+OPS = """
+class MultiPlatformOp:
+    def __init__(self):
+        self.chosen = self.dispatch_forward()
+    def dispatch_forward(self):
+        return "a kernel's"
+"""
+
+NORM = """
+from sglang.srt.layers.utils.multi_platform import MultiPlatformOp
+
+class RMSNorm(MultiPlatformOp):
+    forward_native = "PyTorch's"
+"""
+
+SMI = """#!/bin/sh
+case "$1" in
+*memory.used*) echo "0, 1234" ;;
+*) for n in $FAKE_GPUS; do echo "$n, GPU-$n$n, NVIDIA H200, 140000, 143771"; done ;;
+esac
+"""
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the float32 models are made, once: small ones."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-float32"
+
+
+@pytest.fixture
+def bench(tmp_path: Path, shared: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path, tmp_path / "tree", tmp_path, "verify/parallel/server.py")
+    srt = "python/sglang/srt/"
+    for name in ("", "srt/", "srt/models/", "srt/layers/", "srt/layers/utils/", "srt/distributed/"):
+        made.write(f"python/sglang/{name}__init__.py", "")
+    made.write("python/sglang/launch_server.py", LAUNCH)
+    made.write("python/sglang/rank.py", RANK)
+    made.write(f"{srt}server_args.py", 'F = "--enforce-disable-flashinfer-allreduce-fusion"\n')
+    made.write(f"{srt}distributed/parallel_state.py", GROUPS)
+    made.write(f"{srt}layers/utils/multi_platform.py", OPS)
+    made.write(f"{srt}layers/layernorm.py", NORM)
+    made.write(f"{srt}models/gemma4_mm.py", "def forward(pp_proxy_tensors=None): ...\n")
+    made.write(f"{srt}models/gemma4_causal.py", CALLER)
+    made.write(f"{srt}layers/gemma4_fused_ops.py", KERNEL)
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text(SMI)
+    smi.chmod(0o755)
+    made.env = {"FAKE_GPUS": "0 1", "FIXTOOL_SHARED": str(shared)}
+    yield made
+    keeper.kill(made.left())
+
+
+def environment_of(ran: Ran, server: str) -> dict[str, Any]:
+    return dict(json.loads((ran.folder / f"{server}.env.json").read_text()))
+
+
+def test_ranks_that_share_layers_answer_alike(bench: Bench) -> None:
+    """And what the host has set for what goes between GPUs reaches the server; NVLink multicast is
+    off, whether the host says so or nobody does."""
+    pytest.importorskip("torch")
+    bench.env |= {"NCCL_DEBUG": "WARN", "NCCL_P2P_LEVEL": "NVL", "NVSHMEM_DISABLE_NVLS": "1"}
+    ran = bench.boot("", "--tp", 2)
+    assert ran.code == 0, ran
+    assert "with --tp 2 (2 ranks, MTP on) as on one GPU: 175 greedy tokens (0 ties)" in ran.said
+    many = ran.details["many"]
+    rows = 2 * 4 * (211 + 257 + 307 + sum(n + 24 for n in (211, 257, 307, 401, 431, 461, 491)))
+    routing = many["routing"]
+    assert (routing["layers"], routing["rows"], routing["of"]) == (4, rows, rows)
+    assert (many["evidence"]["routers"], many["evidence"]["native"]) == (2, ["RMSNorm"])
+    assert many["server_info"]["tp_size"] == 2
+    assert {one.name for one in ran.folder.glob("*.log")} == {
+        "one-gpu.log", "one-gpu-live.log", "ranks.log", "ranks-live.log",
+    }  # fmt: skip
+    assert "--tp-size" not in environment_of(ran, "one-gpu")["argv"]
+    flags = environment_of(ran, "ranks")["argv"]
+    assert flags[flags.index("--dtype") + 1] == "float32"
+    assert {
+        "--speculative-algorithm", "--disable-custom-all-reduce", "--disable-cuda-graph",
+        "--enforce-disable-flashinfer-allreduce-fusion", "--disable-radix-cache",
+    } <= set(flags)  # fmt: skip
+
+    between = {
+        "NCCL_NVLS_ENABLE": "0", "NCCL_SOCKET_IFNAME": "lo", "NVSHMEM_DISABLE_NVLS": "1",
+        "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1", "NCCL_DEBUG": "WARN", "NCCL_P2P_LEVEL": "NVL",
+    }  # fmt: skip
+    for server in ("one-gpu", "ranks"):
+        env = environment_of(ran, server)
+        starts = ("NCCL_", "NVSHMEM_", "TORCH_SYMM_MEM_")
+        assert {name: env[name] for name in env if name.startswith(starts)} == between
+        assert (env["NVIDIA_TF32_OVERRIDE"], env["TRITON_F32_DEFAULT"]) == ("0", "ieee")
+    assert many["between_gpus"] == between
+
+
+def test_a_pipeline_runs_the_target_alone(bench: Bench) -> None:
+    pytest.importorskip("torch")
+    ran = bench.boot("", "--pp", 2)
+    assert ran.code == 0, ran
+    assert "with --pp 2 (2 ranks, the target alone) as on one GPU" in ran.said
+    for server in ("one-gpu", "ranks"):
+        assert not [one for one in environment_of(ran, server)["argv"] if "speculative" in one]
+    bench.write("python/sglang/srt/models/gemma4_mm.py", "def forward(): ...\n")
+    ran = bench.boot("", "--pp", 2)
+    assert (ran.code, "has no pipeline stages" in ran.said) == (77, True)
+
+
+def answers(tied: dict[int, int], likely: dict[int, float]) -> Any:
+    """A server whose answer to a prompt of 9 tokens is another from the third token on."""
+    one = object.__new__(servers.Spread)
+    one.prompts, one.said, one.ties = {"alone 9": [5] * 9}, {"alone 9": [1, 2, 7, 4]}, []
+    one.name, one.given = "ranks", servers.boot.arguments(["--serves"])
+    one.routed = alike.Compared(tied=tied)
+    asked: list[list[int]] = []
+    server = types.SimpleNamespace(likeliest=lambda prompt, _: asked.append(prompt) or likely)
+    one._compare_tokens(server, "alone 9", [1, 2, 3, 4])
+    return asked, one.ties
+
+
+def test_another_token_is_a_tie_or_follows_one() -> None:
+    asked, (tie,) = answers({}, {3: -1.0, 7: -1.00001})
+    assert asked == [[*[5] * 9, 1, 2]]
+    assert (tie["prompt"], tie["token"], tie["gap"]) == ("alone 9", 3, pytest.approx(1e-5))
+    rows = 9 + servers._TOKENS
+    asked, (tie,) = answers({rows: 10}, {})  # the third token comes of row 10
+    assert (asked, tie["after_row"]) == ([], 10)
+    for tied, likely in (({rows: 11}, {3: -1.0, 7: -1.5}), ({9: 0}, {3: -1.0})):
+        with pytest.raises(Answer) as raised:
+            answers(tied, likely)
+        assert raised.value.code == 1
+        assert "token 3 is 7, on one GPU 3, and that is no tie" in raised.value.saw
+
+
+def test_more_ranks_than_gpus_start_nothing(bench: Bench) -> None:
+    bench.env["FAKE_GPUS"] = "0"
+    ran = bench.boot("", "--tp", 4)
+    assert ran.code == 4
+    assert ran.said == (
+        "--tp 4 needs 4 GPUs, one a rank, and this host has 1 (GPU 0 (NVIDIA H200)): ask for fewer "
+        "ranks, or run it on a host that has them"
+    )
+    assert not list(ran.folder.iterdir())
+    bench.env |= {"FAKE_GPUS": "0 1 2 3", "CUDA_VISIBLE_DEVICES": "2,3"}
+    assert "--tp 2 --pp 2 needs 4 GPUs, one a rank, and this host has 2 (GPU 2" in (
+        bench.boot("", "--tp", 2, "--pp", 2).said
+    )
+
+
+def test_gpus_in_the_order_of_cuda(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{bench.folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_GPUS", "0 1 2 3")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [one.index for one in host.gpus()] == [0, 1, 2, 3]
+    for chosen, seen in (("2,0", [2, 0]), ("GPU-33, 1", [3, 1]), ("1,7,2", [1]), ("3,", [3])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+        assert [one.index for one in host.gpus()] == seen
+        assert host.gpu().index == seen[0]
+
+
+def test_words_of_a_layout() -> None:
+    asked = {(1, 1): "--tp 1", (2, 1): "--tp 2", (1, 2): "--pp 2", (2, 4): "--tp 2 --pp 4"}
+    assert {one: Layout(*one).asked for one in asked} == asked
+    assert Layout(2, 4).ranks == 8
+    with pytest.raises(SystemExit):
+        servers.arguments(["--tp", "0"])
+
+
+def test_the_float32_model_can_be_shared() -> None:
+    """By two, four and eight ranks, and by pipelines in which every stage has a layer of each kind."""
+    target, assistant = models.target_config("float32"), models.assistant_config("float32")
+    text, vision = target["text_config"], target["vision_config"]
+    for ranks in (2, 4, 8):
+        for config in (text, assistant["text_config"]):
+            assert config["num_attention_heads"] % ranks == 0
+            assert config["intermediate_size"] % ranks == 0
+        assert text["moe_intermediate_size"] % ranks == vision["num_attention_heads"] % ranks == 0
+    layers = text["layer_types"]
+    for count in (2, 3, 4, 6):
+        width = len(layers) // count
+        assert all(len({*layers[at : at + width]}) == 2 for at in range(0, len(layers), width))
+    norm = models._values("model.layers.0.self_attn.q_norm.weight", (2,), b"\x80\x3e")
+    assert (norm, models._values("model.norm.weight", (2,))) == (b"\x80\x3e" * 2, b"\x80\x3f" * 2)
+
+
+# --- routing alike -------------------------------------------------------------------------------
+
+
+def kept(place: tuple[int, int], logits: Any) -> dict[str, Any]:
+    import torch
+
+    ids = torch.sort(logits, dim=-1, descending=True, stable=True).indices[:, :4]
+    return {"place": place, "logits": logits, "ids": ids.int()}
+
+
+def layers(count: int = 3, rows: int = 8) -> list[Any]:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    return [torch.randn(rows, 16) for _ in range(count)]
+
+
+def one_of(logits: list[Any]) -> alike.Places:
+    return {(0, 0): [kept((0, 0), one) for one in logits]}
+
+
+def test_stages_are_laid_end_to_end() -> None:
+    one = layers(4)
+    many = {(0, 0): [kept((0, 0), x) for x in one[:2]], (1, 0): [kept((1, 0), x) for x in one[2:]]}
+    said = alike.compare(one_of(one), many, [8], 1, 2)
+    assert (said.problems, said.layers, said.rows, said.of, said.ties) == ([], 4, 32, 32, 0)
+    many[1, 0].pop()
+    assert alike.compare(one_of(one), many, [8], 1, 2).problems == [
+        "prefill of 8 tokens, tensor rank 0: 3 layers routed, on one GPU 4"
+    ]
+
+
+def test_noise_is_allowed_and_more_is_not() -> None:
+    one = layers()
+    off = [logits * (1 + 1e-6) for logits in one]
+    said = alike.compare(one_of(one), one_of(off), [8], 1, 1)
+    assert said.problems == []
+    assert 0 < said.worst < 2e-6
+    off[1] = one[1].clone()
+    off[1][5] *= float("nan")
+    (problem,) = alike.compare(one_of(one), one_of(off), [8], 1, 1).problems
+    assert "layer 1: logits of row 5 are off by nan" in problem
+
+
+def test_after_a_tie_nothing_later_is_compared() -> None:
+    """Row 4 of layer 0 has two equal experts, which either server may take; what follows is its own."""
+    one = layers()
+    one[0][4, :2] = one[0][4].max() + 1
+    many = [logits.clone() for logits in one]
+    many[0][4, 1] += 1e-6
+    many[1][4:] = -many[1][4:]
+    said = alike.compare(one_of(one), one_of(many), [8], 1, 1)
+    assert (said.problems, said.ties, said.tied) == ([], 1, {8: 4})
+    assert (said.rows, said.of) == (8 + 4 + 4, 24)
+    many[1][3] = -many[1][3]
+    assert (
+        "layer 1: logits of row 3"
+        in alike.compare(one_of(one), one_of(many), [8], 1, 1).problems[0]
+    )
+
+
+def test_another_expert_without_a_tie_is_told() -> None:
+    one = layers()
+    places = one_of([logits.clone() for logits in one])
+    ids = places[0, 0][2]["ids"]
+    ids[6] = ids[6].flip(0)
+    (problem,) = alike.compare(one_of(one), places, [8], 1, 1).problems
+    assert "layer 2: row 6 goes to" in problem
+    assert problem.endswith("their logits are no tie")
+
+
+# --- computing in float32 ------------------------------------------------------------------------
+
+
+def test_layers_whose_kernels_are_not_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    ops = types.ModuleType("ops")
+    exec(OPS, vars(ops))
+    native = types.ModuleType("sglang.srt.layers.moe.fused_moe_native")
+    vars(native)["fused_moe_forward_native"] = "all experts"
+    for name in ("sglang", "sglang.srt", "sglang.srt.layers", "sglang.srt.layers.moe"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, native.__name__, native)
+    said: list[str] = []
+    float32.install(ops, said.append)
+
+    def chosen(name: str, module: str) -> object:
+        layer = type(name, (vars(ops)["MultiPlatformOp"],), {"__module__": module, "forward_native": "PyTorch's"})  # fmt: skip
+        return layer().chosen
+
+    layernorm = "sglang.srt.layers.layernorm"
+    assert chosen("Gemma4RMSNorm", layernorm) == chosen("Gemma4RMSNorm", layernorm) == "PyTorch's"
+    assert chosen("RotaryEmbedding", "sglang.srt.layers.rotary_embedding.base") == "PyTorch's"
+    assert chosen("TopK", "sglang.srt.layers.moe.topk") == "a kernel's"
+    experts = chosen("UnquantizedFusedMoEMethod", "sglang.srt.layers.quantization.unquant")
+    assert experts == "all experts"
+    assert said == ["Gemma4RMSNorm", "RotaryEmbedding", "UnquantizedFusedMoEMethod"]
+
+
+# --- ranks that are stages -----------------------------------------------------------------------
+
+
+def test_ranks_that_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs is ended and told where it stands, one without a word is told; none is left."""
+    monkeypatch.chdir(tmp_path)
+    does = {0: lambda: time.sleep(60), 1: lambda: os._exit(3)}
+    monkeypatch.setattr(stages, "rank", lambda number, *_: does[number]())
+    monkeypatch.setattr(stages, "_BEHIND_SECONDS", 0.5)
+    began = time.monotonic()
+    said = stages.spoken(stages.arguments([]), types.ModuleType("mtp"))
+    assert time.monotonic() - began < 15
+    assert [(one["answer"], one["said"]) for one in said] == [
+        (1, "hangs; its stacks: rank-0.log"),
+        (2, "ended with 3 and without a word: rank-1.log"),
+    ]
+    assert "Fatal Python error: Aborted" in (tmp_path / "rank-0.log").read_text()
+    assert multiprocessing.active_children() == []
+
+
+def spoke(number: int, **other: Any) -> dict[str, Any]:
+    return {
+        "rank": number, "ranks": 2, "pp_rank": number, "first": number == 0, "last": number == 1,
+        "did": "built and loaded it", "error": None, "layers": [number], "loaded": 13,
+        "head": "PPMissingLayer", "refusal": "server_args.py:7: no", **other,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "ranks", "code", "said"),
+    [
+        ([], [{}, {}], 0, "rank 1 of 2 (last) built and loaded it: layers [1], 13 parameters"),
+        ([], [{}, {}], 0, "(no server of this tree runs it so: server_args.py:7: no)"),
+        ([], [{}, {"error": "KeyError: 1"}], 1, "(last) built and loaded it: KeyError: 1"),
+        ([], [{}, {"layers": [0]}], 1, "their stages do not make one pipeline"),
+        (["--dies-with", "Key"], [{"error": "KeyError: 1"}] * 2, 0, "all died with the message"),
+        (["--dies-with", "Key"], [{"error": "KeyError: 1"}, {}], 1, "not all died of /Key/"),
+        ([], [{}, {"answer": 2, "said": "hangs"}], 2, "rank 1: hangs"),
+    ],
+)
+def test_what_ranks_say(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], ranks: list[Any], code: int, said: str
+) -> None:
+    spoken = [spoke(number, **one) for number, one in enumerate(ranks)]
+    monkeypatch.setattr(stages, "spoken", lambda *_: spoken)
+    monkeypatch.setattr(stages, "install", list)
+    monkeypatch.setattr(stages, "from_tree", lambda *_, **__: None)
+    for name in ("CUDA_VISIBLE_DEVICES", "SGLANG_NCCL_SO_PATH"):
+        monkeypatch.setenv(name, "as the host has it")  # main's own are gone after the test
+    try:
+        given = stages.main(stages.arguments(words))
+    except Answer as raised:
+        given = raised
+    assert (given.code, said in given.saw) == (code, True), given.saw
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    with pytest.raises(
+        OSError, match="cannot open shared object"
+    ):  # on a GPU host too: see _NO_GPU
+        ctypes.CDLL(os.environ["SGLANG_NCCL_SO_PATH"])

@@ -1,0 +1,735 @@
+"""verify/bench/serving.py without a GPU: its arithmetic, and whole runs against servers that are not
+SGLang's, each as fast, and with such kernels in its trace, as its tree says."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.repositories import ROOT
+from support.sglang_server import SMI, tiny, until
+from verify.answer import Answer
+from verify.bench import serving, trace
+from verify.bench import statistics as rows
+from verify.bench.contender import Contender, overlay, tree_id
+from verify.server import supervisor as keeper
+
+__all__ = ["tiny"]  # a fixture
+
+# --- the trace -----------------------------------------------------------------------------------
+
+TORCH = (
+    ("void at::native::sbtopk::gatherTopK<c10::BFloat16, unsigned int, 2, false>(…)", 6.0),
+    ("void at::native::bitonicSortKVInPlace<2, -1, 16, 16, c10::BFloat16, long>(…)", 4.0),
+    ("void (anonymous namespace)::softmax_warp_forward<c10::BFloat16, …>(…)", 2.0),
+    ("void at::native::index_elementwise_kernel<128, 4, …>(…)", 2.0),
+    ("void at::native::vectorized_elementwise_kernel<4, …MulFunctor<float>…>(…)", 1.5),
+    ("void at::native::unrolled_elementwise_kernel<…direct_copy_kernel_cuda…>(…)", 1.5),
+    ("void at::native::unrolled_elementwise_kernel<…direct_copy_kernel_cuda…>(…)", 1.5),
+)
+UPSTREAM = (("_gemma4_routing_kernel", 2.8),)
+OURS = (("_gemma4_fused_routing_kernel", 2.3),)
+
+
+def decode(routing: tuple[tuple[str, float], ...], layers: int = 3, steps: int = 2) -> list[Any]:
+    """The kernels of some decode steps, in the order of the real ones."""
+    layer = (
+        ("_fwd_grouped_kernel_stage1", 8.0),
+        ("nvjet_tst_64x8_64x16_4x1_v_bz_TNT", 9.0),
+        ("nvjet_tst_128x8_64x12_2x1_v_bz_TNT", 6.0),  # the router's
+        ("void cublasLt::splitKreduce_kernel<32, 16, int, …>(…)", 2.0),
+        ("void flashinfer::norm::RMSNormKernel<8u, __nv_bfloat16>(…)", 2.0),
+        *routing,
+        ("Memset (Device)", 0.5),
+        (
+            "void at::native::vectorized_elementwise_kernel<4, at::native::FillFunctor<int>…>(…)",
+            0.5,
+        ),
+        ("moe_align_block_size_kernel", 3.0),
+        ("count_and_sort_expert_tokens_kernel", 2.0),
+        ("fused_moe_kernel", 40.0),
+        ("act_and_mul_kernel", 2.0),
+        ("fused_moe_kernel", 30.0),
+        ("moe_sum_reduce_warp_per_token_topk_kernel", 3.0),
+    )
+    kernels, at = [], 1000.0
+    for _ in range(steps):
+        for name, duration in (*layer * layers, ("nvjet_lm_head", 100.0)):
+            kernels.append(trace.Kernel(name, at, duration))
+            at += duration + 1.0
+    return kernels
+
+
+@pytest.mark.parametrize(("routing", "names"), [(TORCH, 7), (UPSTREAM, 1), (OURS, 1)])
+def test_routing_is_found_by_its_place(routing: Any, names: int) -> None:
+    kernels = decode(routing)
+    seen = trace.routing(list(reversed(kernels)), layers=3)
+    a_call = sum(duration for _, duration in routing)
+    rest = sum(one.duration for one in decode(())) / 2
+    assert (seen["steps"], seen["calls"], seen["odd"], len(seen["kernels"])) == (2, 6, 0, names)
+    assert seen["call_us"] == pytest.approx(a_call)
+    assert seen["step_us"] == pytest.approx(rest + 3 * a_call)
+    assert seen["share_percent"] == pytest.approx(100 * 3 * a_call / (rest + 3 * a_call), abs=1e-3)
+
+
+def test_the_names_that_are_told() -> None:
+    assert trace.routing(decode(OURS), 3)["kernels"] == ["_gemma4_fused_routing_kernel"]
+    assert trace.routing(decode(TORCH), 3)["kernels"][:3] == [
+        "sbtopk::gatherTopK<c10::BFloat16, unsigned int, 2, false>(…)",
+        "bitonicSortKVInPlace<2, -1, 16, 16, c10::BFloat16, long>(…)",
+        "(anonymous namespace)::softmax_warp_forward<c10::BFloat16, …>(…)",
+    ]
+
+
+def test_a_step_that_was_caught_in_the_middle() -> None:
+    kernels = decode(TORCH, steps=3)
+    at = [one.name for one in kernels].index("moe_align_block_size_kernel") - 4
+    seen = trace.routing(kernels[at:], 3)
+    assert (seen["calls"], seen["odd"]) == (8, 0), "what is left of the first call has no topk"
+
+
+def test_a_call_unlike_the_others_is_counted() -> None:
+    kernels = decode(TORCH)
+    odd = [one.name for one in kernels].index(TORCH[2][0])
+    seen = trace.routing(kernels[:odd] + kernels[odd + 1 :], 3)
+    assert (seen["odd"], len(seen["kernels"])) == (1, 7)
+
+
+def test_no_routing_to_be_found() -> None:
+    with pytest.raises(trace.NoRouting, match="among 14 kernels: 2 x fused_moe_kernel"):
+        trace.routing(decode((), layers=1, steps=1)[:14], 1)
+    with pytest.raises(trace.NoRouting, match="no GPU work at all"):
+        trace.routing([], 30)
+
+
+def test_a_trace_file(tmp_path: Path) -> None:
+    """Kernels only from what is timed on the GPU; as torch writes it, packed or not."""
+    events = [
+        {"ph": "X", "cat": "kernel", "name": "a", "ts": 1.5, "dur": 2, "args": {"graph id": 1}},
+        {"ph": "X", "cat": "gpu_memset", "name": "Memset (Device)", "ts": 9, "dur": 1},
+        {"ph": "X", "cat": "cuda_runtime", "name": "cudaGraphLaunch", "ts": 1, "dur": 50},
+        {"ph": "X", "cat": "gpu_user_annotation", "name": "step", "ts": 1, "dur": 50},
+        {"ph": "i", "cat": "kernel", "name": "b", "ts": 1},
+        {"ph": "M", "name": "process_name"},
+    ]
+    text = json.dumps({"traceEvents": events})
+    (tmp_path / "a.json").write_text(text)
+    with gzip.open(tmp_path / "a.json.gz", "wt") as file:
+        file.write(text)
+    want = [trace.Kernel("a", 1.5, 2.0), trace.Kernel("Memset (Device)", 9.0, 1.0)]
+    assert trace.read(tmp_path / "a.json") == trace.read(tmp_path / "a.json.gz") == want
+
+
+# --- the rows ------------------------------------------------------------------------------------
+
+
+def test_decode_rates() -> None:
+    # 16 prompts; a first token after 0.5 s; 10 more each in 2 and 4 s; nothing of a broken clock.
+    assert rows.decode_rates(16, 11, [0.4, 0.5, 9.0], [2.5, 4.5, 0.1]) == [80.0, 40.0]
+
+
+def boot(name: str, *rates: float, **more: Any) -> dict[str, Any]:
+    return {
+        "contender": name,
+        "decode": {"1": {"tokens_per_s": list(rates)}},
+        "prefill": {"16x1024": {"tokens_per_s": [2 * one for one in rates]}},
+        "routing": {},
+        **more,
+    }
+
+
+ROUTED = {"share_percent": 5.8, "call_us": 18.5, "step_us": 5812.0, "kernels": ["a"] * 7}
+
+
+def test_the_rows_of_all_boots() -> None:
+    boots = [
+        boot("fixes", 100, 101, 102, routing={"1": ROUTED}),
+        boot("ours", 110, 111, routing={"1": {"problem": "no"}}),
+        boot("ours", 112, 109),
+        boot("fixes", 98, 100),
+        boot("late", decode={}, prefill={}),
+    ]
+    seen = rows.summarise(boots, ["fixes", "ours", "late"])
+    assert seen["decode"]["1"]["fixes"] == {
+        "median": 100, "spread_percent": 4.0, "samples": 5, "ratio": 1.0,
+    }  # fmt: skip
+    assert seen["decode"]["1"]["ours"]["ratio"] == 1.105
+    assert seen["prefill"]["16x1024"]["ours"]["median"] == 221
+    assert seen["routing"] == {"1": {"fixes": ROUTED}}
+    assert rows.ratios(boots, "ours", "fixes") == {"1": (1.105, 1.0792, 1.1327)}
+    assert rows.ratios(boots, "late", "fixes") == {}
+    text = "\n".join(rows.table(seen, ["fixes", "ours", "late"]))
+    for cell in ("100 (4.0%,5) 1.000x", "110 (2.7%,4) 1.105x", "5.80% 18.50/7k 5.812ms"):
+        assert cell in text
+    # Without the first contender there is nothing to be a multiple of.
+    assert rows.summarise(boots[1:2], ["fixes", "ours"])["decode"]["1"]["ours"]["ratio"] is None
+
+
+# --- what is asked -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("", "--tree"),
+        ("--tree here", "not NAME=PATH"),
+        ("--tree a/b=x", "not NAME=PATH"),
+        ("--tree a=x --tree a=y", "a is there twice"),
+        ("--tree a=x --kernel b=y", "--kernel b: no --tree has that name"),
+        ("--tree a=x --order a,b", "no --tree is named 'b'"),
+        ("--tree a=x --not-slower a:b", "no --tree is named 'b'"),
+        ("--tree a=x --not-slower a", "--not-slower wants NAME:THAN"),
+        ("--tree a=x --batches 0,1", "--batches"),
+        ("--tree a=x --batches one", "--batches"),
+        ("--tree a=x --batches 65", "the full model's server takes 64 at most"),
+        ("--tree a=x --tiny --batches 16", "the tiny model's server takes 8 at most"),
+        ("--tree a=x --reps 0", "--reps is at least 1"),
+    ],
+)
+def test_refused(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        serving.arguments(words.split())
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_there_and_back() -> None:
+    given = serving.arguments(["--tree", "a=x", "--tree", "b=y", "--kernel", "b=k", "--", "--flag"])
+    assert given.order == ["a", "b", "b", "a"]
+    assert given.more == ["--flag"]
+    assert given.contenders["b"].kernel == Path("k").absolute()
+
+
+# --- contenders ----------------------------------------------------------------------------------
+
+LAUNCH = """
+import gzip, json, os, signal, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from sglang.srt.layers import gemma4_fused_ops as ops
+
+said = json.loads((Path(__file__).parent / "mood.json").read_text())
+mood, speed = said["mood"], said["speed"]
+port = int(sys.argv[sys.argv.index("--port") + 1])
+model = sys.argv[sys.argv.index("--model-path") + 1]
+assert not any("speculative" in one for one in sys.argv), sys.argv
+assert "FIXTOOL_LIVE" not in os.environ
+print("args", sys.argv[1:], flush=True)
+
+if mood == "dies":
+    print("[now] Scheduler hit an exception: Traceback (most recent call last):", flush=True)
+    print("torch.OutOfMemoryError: CUDA out of memory.", flush=True)
+    os.kill(os.getpid(), 9)
+if mood == "hangs":
+    print("Capture cuda graph begin", flush=True)
+    time.sleep(60)
+
+profile = {}
+
+def write_trace():
+    events = said["traces"][str(ops.KERNEL)]
+    folder = Path(profile["output_dir"])
+    for stage, content in (("EXTEND", []), ("DECODE", events)):
+        data = gzip.compress(json.dumps({"traceEvents": content}).encode())
+        with open(folder / f"1.0-TP-0-{stage}.trace.json.gz", "wb") as file:
+            file.write(data[:20])
+            file.flush()
+            time.sleep(0.1)
+            file.write(data[20:])
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *a): pass
+    def answer(self, content, status=200):
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+    def do_GET(self):
+        self.answer({"model_path": model, "internal_states": [{}], "disable_cuda_graph": False})
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/start_profile":
+            if mood == "no-profiler":
+                return self.answer({"error": "no"}, 500)
+            profile.update(asked)
+            return self.answer(b"Start profiling.")
+        tokens = asked["sampling_params"]["max_new_tokens"]
+        batch = len(asked["input_ids"])
+        if profile:
+            if mood == "dies-profiling":
+                os.kill(os.getpid(), 9)
+            threading.Thread(target=write_trace).start()
+        if mood == "dies-generating" and batch == 4 and tokens > 8:
+            print("RuntimeError: CUDA error: an illegal memory access was encountered", flush=True)
+            os.kill(os.getpid(), 9)
+        if mood == "slow" and tokens > 8:
+            time.sleep(60)
+        time.sleep(0.001 + tokens / speed)
+        one = {"text": "abc", "output_ids": [1, 2], "meta_info": {"completion_tokens": tokens}}
+        self.answer([one | {"text": str(i), "output_ids": [i]} for i in range(batch)])
+
+print("ready", flush=True)
+ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+CALLER = "from sglang.srt.layers.gemma4_fused_ops import gemma4_fused_routing\n"
+KERNEL = """
+KERNEL = "_gemma4_fused_routing_kernel"
+def gemma4_fused_routing(): pass
+"""
+PEER = """
+KERNEL = "_gemma4_routing_kernel"
+def gemma4_fused_routing(): pass
+"""
+CAUSAL = "srt/models/gemma4_causal.py"
+FUSED = "srt/layers/gemma4_fused_ops.py"
+
+
+TRACES = {
+    name: [
+        {"ph": "X", "cat": "kernel", "name": one.name, "ts": one.start, "dur": one.duration}
+        for one in decode(routing, layers=6, steps=10)
+    ]
+    for name, routing in (
+        ("None", TORCH),
+        ("_gemma4_routing_kernel", UPSTREAM),
+        ("_gemma4_fused_routing_kernel", OURS),
+    )
+}
+
+
+def make_tree(tree: Path, mood: str = "well", speed: float = 1000, fused: bool = True) -> Path:
+    files = {f"{one}__init__.py": "" for one in ("", "srt/", "srt/models/", "srt/layers/")}
+    files |= {
+        "launch_server.py": LAUNCH,
+        "mood.json": json.dumps({"mood": mood, "speed": speed, "traces": TRACES}),
+        CAUSAL: CALLER if fused else "",
+        FUSED: KERNEL if fused else "KERNEL = None\n",
+        "srt/models/other.py": "",
+        "jit_kernel/csrc/kernel.cuh": "",
+    }
+    for name, text in files.items():
+        path = tree / "python/sglang" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tree
+
+
+def test_another_kernel_in_a_trees_place(tmp_path: Path) -> None:
+    tree, peer = make_tree(tmp_path / "tree"), tmp_path / "peer.py"
+    peer.write_text(PEER)
+    before = tree_id(tree)
+    one = Contender("peer", tree, peer)
+    one.lay_out(tmp_path / "place", dummy=False)
+    assert one.place == tmp_path / "place"
+    assert list(one.files) == [f"python/sglang/{FUSED}"]
+    text = (one.place / "python/sglang" / FUSED).read_text()
+    assert text.index("_gemma4_fused_routing_kernel") < text.index("_gemma4_routing_kernel")
+    kernels = one.place / "python/sglang/jit_kernel/csrc"
+    assert kernels.resolve() == tree / "python/sglang/jit_kernel/csrc", "compiled once for all"
+    assert tree_id(tree) == before, "a tree is never written to"
+    assert one.details()["kernel"]["blob"] == rows_blob(peer)
+
+    plain = Contender("series", tree)
+    plain.lay_out(tmp_path / "other", dummy=False)
+    assert (plain.place, plain.files) == (tree, {})
+
+
+def rows_blob(path: Path) -> str:
+    done = subprocess.run(["git", "hash-object", path], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1", "defines no gemma4_fused_routing"),
+        ("def gemma4_fused_routing(:", "invalid syntax"),
+        (None, "No such file"),
+    ],
+)
+def test_a_kernel_that_is_none(tmp_path: Path, text: str | None, said: str) -> None:
+    tree, peer = make_tree(tmp_path / "tree"), tmp_path / "peer.py"
+    if text is not None:
+        peer.write_text(text)
+    with pytest.raises(Answer, match=said) as raised:
+        Contender("peer", tree, peer).lay_out(tmp_path / "place", dummy=False)
+    assert raised.value.code == 2
+
+
+def test_trees_that_cannot_be_contenders(tmp_path: Path) -> None:
+    peer = tmp_path / "peer.py"
+    peer.write_text(PEER)
+    unfused = make_tree(tmp_path / "unfused", fused=False)
+    for one, dummy, said in (
+        (Contender("a", tmp_path), False, "holds no python/sglang/launch_server.py"),
+        (Contender("a", unfused, peer), False, "has no gemma4_fused_routing to be replaced"),
+        (Contender("a", unfused), True, "weight_utils.py"),
+    ):
+        with pytest.raises(Answer, match=said):
+            one.lay_out(tmp_path / "place", dummy=dummy)
+
+
+def test_made_up_weights(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    tree = make_tree(tmp_path / "tree")
+    weights = tree / "python/sglang/srt/model_loader/weight_utils.py"
+    weights.parent.mkdir()
+    weights.write_text("import torch\ndef initialize_dummy_weights(model):\n    raise KeyError\n")
+    one = Contender("a", tree)
+    one.lay_out(tmp_path / "place", dummy=True)
+    module: dict[str, Any] = {}
+    exec((one.place / weights.relative_to(tree)).read_text(), module)
+    net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))
+    module["initialize_dummy_weights"](net)
+    assert bool((net[0].bias == 1).all())
+    assert 0.045 < float(net[0].weight.detach().abs().max()) <= 0.05
+    assert not torch.equal(net[0].weight, net[1].weight), "layers that are alike route alike"
+
+
+def test_a_trees_id_is_gits(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for name in ("a.py", "a/b.py", "a-b", "z/run.sh", "z/a.b/c"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(name)
+    (tree / "z/run.sh").chmod(0o755)
+    (tree / "z/link").symlink_to("run.sh")
+    git = ["git", "-C", str(tree), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *words], check=True)
+    said = subprocess.run([*git, "rev-parse", "HEAD^{tree}"], capture_output=True, check=True)
+    shutil.rmtree(tree / ".git")
+    (tree / "__pycache__").mkdir()
+    assert tree_id(tree) == said.stdout.decode().strip()
+    (tmp_path / "whole/python").parent.mkdir()
+    tree.rename(tmp_path / "whole/python")
+    overlay(tmp_path / "whole", tmp_path / "linked", {"python/a/b.py": b"a/b.py"})
+    assert tree_id(tmp_path / "linked/python") == tree_id(tmp_path / "whole/python")
+
+
+# --- whole runs ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Ran:
+    code: int
+    said: str
+    shown: str
+    details: dict[str, Any]
+
+
+@dataclass
+class Bench:
+    """Stand-in trees, a stand-in GPU, and a folder to run in."""
+
+    folder: Path
+    shared: Path
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def environment(self) -> dict[str, str]:
+        env = {
+            k: v for k, v in os.environ.items() if k not in ("CUDA_VISIBLE_DEVICES", "FIXTOOL_TREE")
+        }
+        return env | {
+            "PATH": f"{self.folder / 'bin'}{os.pathsep}{env['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "FIXTOOL_SHARED": str(self.shared),
+            "PYTHONPYCACHEPREFIX": str(self.shared / "pycache"),
+            "FAKE_FREE_MIB": "79000",
+            "FAKE_APPS": "",
+            "TEST_MARK": self.mark,
+            "http_proxy": "http://127.0.0.1:9",
+        }
+
+    def start(
+        self, *words: object, script: str = "verify/bench/serving.py"
+    ) -> subprocess.Popen[str]:
+        (self.folder / "run").mkdir(exist_ok=True)
+        with (self.folder / "shown").open("w") as shown:
+            return subprocess.Popen(
+                [sys.executable, str(ROOT / script), *map(str, words)],
+                stdin=subprocess.DEVNULL,
+                stdout=shown,
+                stderr=subprocess.STDOUT,
+                env=self.environment(),
+                cwd=self.folder / "run",
+                text=True,
+            )
+
+    def end(self, process: subprocess.Popen[str]) -> Ran:
+        code = process.wait(60)
+        until(lambda: not self.left())
+        shown = (self.folder / "shown").read_text()
+        out = self.folder / "out.json"
+        details = json.loads(out.read_text()) if out.exists() else {}
+        return Ran(code, (shown.splitlines() or [""])[-1], shown, details)
+
+    def run(self, trees: dict[str, Path], *words: object) -> Ran:
+        asked = [word for name, tree in trees.items() for word in ("--tree", f"{name}={tree}")]
+        return self.end(
+            self.start("--tiny", "--batches", "1,4", "--reps", 1, *asked,
+                       "--out", self.folder / "out.json", *words)
+        )  # fmt: skip
+
+    def left(self) -> list[int]:
+        return keeper.strays(f"TEST_MARK={self.mark}", "-")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, tiny: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path, tiny.parent)
+    smi = tmp_path / "bin/nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text(SMI)
+    smi.chmod(0o755)
+    yield made
+    keeper.kill(made.left())
+
+
+def test_three_contenders(bench: Bench) -> None:
+    """A B C C B A: each timed in two boots, profiled in one, and told apart by their kernels."""
+    fixes = make_tree(bench.folder / "fixes", speed=500, fused=False)
+    series = make_tree(bench.folder / "series", speed=1000)
+    peer = bench.folder / "peer.py"
+    peer.write_text(PEER)
+    trees = {"fixes": fixes, "upstream": series, "series": series}
+    ran = bench.run(
+        trees, "--kernel", f"upstream={peer}", "--not-slower", "series:upstream", "--tolerance", 80
+    )
+    assert ran.code == 0, ran.shown
+    assert ran.said.startswith("6 boots on GPU 0 (NVIDIA H100 80GB HBM3)"), ran.said
+    assert "series / upstream: " in ran.said
+    said = ran.details
+    assert [one["contender"] for one in said["boots"]] == [*trees, *reversed(trees)]
+    assert said["left_out"] == []
+    row = said["summary"]["decode"]["4"]
+    assert row["fixes"]["samples"] == row["series"]["samples"] == 2
+    assert 1.1 < row["series"]["ratio"] < 4
+    routing = said["summary"]["routing"]["1"]
+    assert [len(routing[name]["kernels"]) for name in trees] == [7, 1, 1]
+    assert routing["upstream"]["kernels"] == ["_gemma4_routing_kernel"]
+    assert routing["series"]["kernels"] == ["_gemma4_fused_routing_kernel"]
+    assert routing["fixes"]["share_percent"] > 4 * routing["upstream"]["share_percent"]
+    assert routing["fixes"]["steps"] == 10
+    assert [bool(one["routing"]) for one in said["boots"]] == [True] * 3 + [False] * 3
+    assert said["contenders"]["upstream"]["files_not_the_trees"]
+    assert said["contenders"]["series"]["python_tree"] == tree_id(series / "python")
+    assert said["boots"][0]["decode"]["4"]["different_answers"] == 4
+    assert "18.50/7k" in ran.shown
+    command = said["boots"][0]["command"]
+    assert command[-3:] == ["--cuda-graph-bs", "1", "4"]
+
+    # What an earlier run saw counts, if it was of the same trees.
+    add = ("--kernel", f"upstream={peer}", "--add", bench.folder / "out.json", "--order", "series")
+    ran = bench.run(trees, *add)
+    assert ran.code == 0, ran.shown
+    assert ran.details["summary"]["decode"]["4"]["series"]["samples"] == 3
+    assert ran.details["boots"][-1]["routing"] == {}, "profiled before"
+    (series / "python/sglang" / FUSED).write_text(KERNEL + "\n")
+    ran = bench.run(trees, *add)
+    assert (ran.code, "has another upstream, series" in ran.said) == (2, True), ran.said
+
+
+def test_what_a_spread_leaves_open() -> None:
+    """One boot that was slow by itself is no news of what it booted; many that agree are."""
+    fast = [boot("a", 100, 101), boot("b", 102, 103)]
+    slow = [boot("a", 90, 91), boot("b", 101, 102)]
+    ratio, low, high = rows.ratios(fast + slow, "a", "b")["1"]
+    assert low < ratio < 1
+    assert low < 0.9
+    ratio, low, high = rows.ratios(fast * 8, "a", "b")["1"]
+    assert 0.97 < low <= ratio <= high < 1
+
+
+def test_slower_is_told(bench: Bench) -> None:
+    trees = {
+        "upstream": make_tree(bench.folder / "a", speed=1500),
+        "series": make_tree(bench.folder / "b", speed=300),
+    }
+    words = ("--order", "series,upstream", "--not-slower", "series:upstream", "--profile-steps", 0)
+    ran = bench.run(trees, *words)
+    assert ran.code == 1
+    assert "not shown: at least 0.99 at every batch" in ran.said
+    assert ran.details["summary"]["routing"] == {}
+
+
+def test_one_that_dies_does_not_end_the_others(bench: Bench) -> None:
+    trees = {
+        "dies": make_tree(bench.folder / "a", "dies"),
+        "breaks": make_tree(bench.folder / "b", "dies-generating"),
+        "well": make_tree(bench.folder / "c"),
+    }
+    ran = bench.run(trees, "--profile-steps", 0)
+    assert ran.code == 1
+    assert (
+        "dies: died: torch.OutOfMemoryError: CUDA out of memory.; log: server-1-dies.log"
+        in ran.said
+    )
+    assert "breaks: died: RuntimeError: CUDA error: an illegal memory access" in ran.said
+    assert [one["contender"] for one in ran.details["boots"]] == ["dies", "breaks", "well", "well"]
+    assert ran.details["summary"]["decode"]["1"].keys() == {"breaks", "well"}
+    assert len(ran.details["left_out"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("mood", "said"),
+    [
+        ("no-profiler", "/start_profile answers 500"),
+        ("dies-profiling", "the server went down with the profiler"),
+    ],
+)
+def test_a_profiler_that_fails_costs_its_rows_only(bench: Bench, mood: str, said: str) -> None:
+    trees = {"a": make_tree(bench.folder / "a", mood)}
+    ran = bench.run(trees, "--order", "a")
+    assert ran.code == 0, ran.shown
+    assert said in ran.details["boots"][0]["routing"]["1"]["problem"]
+    assert ran.details["summary"]["decode"]["4"]["a"]["samples"] == 1
+
+
+def here(bench: Bench, monkeypatch: pytest.MonkeyPatch, *words: object) -> serving.Bench:
+    """A run in this process, where the seconds that it keeps back can be fewer."""
+    for name, value in bench.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(serving, "_STOP_SECONDS", 0.5)
+    monkeypatch.setattr(serving, "_FIRST_BOOT_SECONDS", 0.1)
+    (bench.folder / "run").mkdir()
+    monkeypatch.chdir(bench.folder / "run")
+    fixed = ["--tiny", "--reps", 1, "--profile-steps", 0, "--out", bench.folder / "out.json"]
+    return serving.Bench(serving.arguments([*map(str, (*fixed, *words))]))
+
+
+def test_out_of_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of a boot: what there is is kept, and what is left is named."""
+    tree, late = make_tree(bench.folder / "a", speed=2000), make_tree(bench.folder / "b", "slow")
+    run = here(bench, monkeypatch, "--tree", f"a={tree}", "--tree", f"late={late}", "--seconds", 6)
+    said = run.run()
+    assert (said.code, "never timed: late" in said.saw) == (4, True), said
+    written = json.loads((bench.folder / "out.json").read_text())
+    assert [one["contender"] for one in written["boots"]] == ["a", "late"]
+    assert written["summary"]["decode"]["8"].keys() == {"a"}
+    assert written["left_out"] == [
+        "boot 2 of 4: late: batch 1, batch 4, batch 8, prefill (out of time)",
+        "boot 3 of 4: late (out of time)",
+        "boot 4 of 4: a (out of time)",
+    ]
+    assert written["seconds"] < 15
+    assert not bench.left()
+
+
+def test_one_that_hangs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = make_tree(bench.folder / "a", "hangs")
+    run = here(bench, monkeypatch, "--tree", f"a={tree}", "--boot-timeout", 1)
+    said = run.run()
+    assert said.code == 1
+    assert "a: not ready after 1 s; last line: Capture cuda graph begin; log: " in said.saw
+    assert not bench.left()
+
+
+def test_ended_in_the_middle(bench: Bench) -> None:
+    tree = make_tree(bench.folder / "a", "slow")
+    out = bench.folder / "out.json"
+    process = bench.start("--tiny", "--tree", f"a={tree}", "--out", out)
+    until(lambda: "warm" in (bench.folder / "shown").read_text())
+    process.send_signal(signal.SIGTERM)
+    ran = bench.end(process)
+    assert (ran.code, ran.said) == (143, "ended by SIGTERM")
+    assert ran.details["boots"][0]["ready_s"] > 0
+
+
+def test_no_gpu_no_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = here(bench, monkeypatch, "--tree", f"a={make_tree(bench.folder / 'a')}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(Answer, match="hides every GPU") as raised:
+        run.run()
+    assert raised.value.code == 4
+
+
+# --- out of a bundle -----------------------------------------------------------------------------
+
+
+def make_bundle(bench: Bench) -> Path:
+    """As fixtool makes them: a base, what each of two patches changes, and what both do."""
+    sys.path.insert(0, str(ROOT / "tooling"))
+    from fixtool.verify.runner.layout import blob_id
+
+    base = make_tree(bench.folder / "base", fused=False)
+    series = make_tree(bench.folder / "series")
+    other = "python/sglang/srt/models/other.py"
+    (series / other).write_text("x = 1\n")
+    folder = bench.folder / "fixtool-verify"
+    shutil.copytree(ROOT / "tooling/fixtool/host", folder / "host")
+    (folder / "blobs").mkdir()
+
+    def changed(*paths: str) -> dict[str, list[str]]:
+        found = {}
+        for path in paths:
+            data = (series / path).read_bytes()
+            found[path] = ["100644", blob_id(data)]
+            (folder / "blobs" / found[path][1]).write_bytes(data)
+        return found
+
+    routing = [f"python/sglang/{CAUSAL}", f"python/sglang/{FUSED}"]
+    trees = {
+        "base": {}, "series": changed(other, *routing),
+        "+fix": changed(other), "+gemma4-fused-routing": changed(*routing),
+    }  # fmt: skip
+    plan = {
+        "about": {"patches": [{"slug": "fix"}, {"slug": "gemma4-fused-routing"}]},
+        "trees": {
+            name: {
+                "folder": name, "changes": changes, "touched": [],
+                "python_tree": tree_id((base if name == "base" else series) / "python"),
+            }
+            for name, changes in trees.items()
+        },
+    }  # fmt: skip
+    (folder / "plan.json").write_text(json.dumps(plan))
+    with tarfile.open(folder / "base.tar", "w") as tar:
+        tar.add(base / "python", "python")
+    with tarfile.open(bench.folder / "out.tar", "w") as tar:
+        tar.add(folder, "fixtool-verify")
+    return bench.folder / "out.tar"
+
+
+def test_out_of_a_bundle(bench: Bench) -> None:
+    bundle, work = make_bundle(bench), bench.folder / "work"
+    peer, out = bench.folder / "peer.py", bench.folder / "out.json"
+    peer.write_text(PEER)
+    shutil.rmtree(bench.folder / "series")
+    words = (bundle, "--peer", peer, "--work", work, "--", "--tiny", "--reps", 1, "--batches", 1)
+    for order in ("fixes,upstream,series", "series"):  # unpacked, and found unpacked
+        ran = bench.end(
+            bench.start(*words, "--order", order, "--out", out, "--add", out, script="ci/serving")
+        )
+        assert ran.code == 0, ran.shown
+    assert len(ran.details["boots"]) == 4
+    routing = ran.details["summary"]["routing"]["1"]
+    assert [len(routing[name]["kernels"]) for name in ("fixes", "upstream", "series")] == [7, 1, 1]
+    fixes = work / "trees/fixes/python/sglang"
+    assert (fixes / "srt/models/other.py").read_text() == "x = 1\n"
+    assert (fixes / FUSED).read_text() == "KERNEL = None\n"
+
+
+def test_a_bundle_that_will_not_do(bench: Bench) -> None:
+    bundle = make_bundle(bench)
+    work = bench.folder / "work"
+    for words, code, said in (
+        ([bench.folder / "none.tar"], 2, "there is no"),
+        ([bundle, "--without", "gemma5", "--work", work], 1, "no patch of the bundle is gemma5"),
+    ):
+        ran = bench.end(bench.start(*words, script="ci/serving"))
+        assert (ran.code, said in ran.said) == (code, True), ran
