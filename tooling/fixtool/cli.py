@@ -14,8 +14,7 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from fixtool import __version__
-from fixtool import terminal as report
+from fixtool import __version__, terminal
 from fixtool.commands import (
     announce,
     apply,
@@ -49,25 +48,25 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except FixtoolError as error:
-            report.failure(error, _verb(ctx), as_json=ctx.meta.get("json", False))
+            terminal.failure(error, _verb(ctx), as_json=ctx.meta.get("json", False))
             raise typer.Exit(int(error.exit_code)) from error
         except BrokenPipeError as error:  # `fixtool show x | head`: the reader has what it wants
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(int(ExitCode.OK)) from error
         except OSError as error:
-            report.failure(_cannot(error), _verb(ctx), as_json=ctx.meta.get("json", False))
+            terminal.failure(_cannot(error), _verb(ctx), as_json=ctx.meta.get("json", False))
             raise typer.Exit(int(ExitCode.CANNOT_RUN)) from error
         except KeyboardInterrupt as error:
             again = _Interrupted(
                 "interrupted", hint="run the same command again: nothing is left half done"
             )
-            report.failure(again, _verb(ctx), as_json=ctx.meta.get("json", False))
+            terminal.failure(again, _verb(ctx), as_json=ctx.meta.get("json", False))
             raise typer.Exit(int(ExitCode.INTERRUPTED)) from error
         except _WrongWords as error:
             verb = _verb(ctx)
             help_text = "fixtool --help" if verb == "fixtool" else f"fixtool {verb} --help"
             refused = UsageError(error.format_message(), hint=help_text)
-            report.failure(refused, verb, as_json="--json" in sys.argv)  # the words were not read
+            terminal.failure(refused, verb, as_json="--json" in sys.argv)  # the words were not read
             raise typer.Exit(int(ExitCode.USAGE)) from error
 
 
@@ -101,7 +100,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        report.say(f"fixtool {__version__}")
+        terminal.say(f"fixtool {__version__}")
         raise typer.Exit
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import textwrap
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from fixtool.text import visible, without_controls
 
 LIMIT = 65_536
 """Characters of a body, title and comment; GitHub refuses more."""
@@ -38,23 +39,6 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", "`": "&#96;", "\\": "&#92;"}
 _ROOM = 2_000  # kept free for what is said about a cut, and for how GitHub counts
 
 
-def visible(text: str) -> str:
-    """One line of what can be seen: no control characters, no escape sequences, no characters that
-    turn the direction of writing, no words that GitHub Actions takes for a command."""
-    return " ".join(_seen(text).split())
-
-
-def _seen(text: str) -> str:
-    text = re.sub(r"\x1b(\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?", "", text)
-    kinds = ((one, unicodedata.category(one)) for one in text)
-    seen = (
-        " " if one.isspace() or kind == "Cc" else one
-        for one, kind in kinds
-        if kind not in ("Cf", "Cs", "Co", "Cn")
-    )
-    return "".join(seen).replace("##[", "## [")
-
-
 def code(text: str, limit: int = 200) -> str:
     """``text`` as a code span that nothing in it can end, in a table's cell too."""
     long = len(text) > 8 * limit
@@ -77,7 +61,7 @@ def block(text: str, language: str = "", limit: int = 20_000) -> str:
         if left < 0:
             lines.append(f"… {len(given) - len(lines)} more lines")
             break
-        lines.append(_seen(line.expandtabs(4)))
+        lines.append(without_controls(line.expandtabs(4)))
     longest = max((len(run) for run in re.findall("`+", "\n".join(lines))), default=0)
     fence = "`" * max(3, longest + 1)
     return "\n".join([f"{fence}{language}", *lines, fence])
@@ -108,7 +92,7 @@ def _paragraphs(text: str) -> Iterator[str]:
             yield block(textwrap.dedent(paragraph))
             continue
         lines: list[str] = []
-        for line in (_seen(one).rstrip() for one in given):
+        for line in (without_controls(one).rstrip() for one in given):
             if not lines or (_OWN_LINE.match(line) and not _CUT_OFF.search(lines[-1])):
                 lines.append(line)
             else:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from fixtool.errors import CannotRun, Refused
+from fixtool.errors import Refused
 
 
 @dataclass(frozen=True)
@@ -58,27 +58,6 @@ def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
             f"[tool.fixtool] has an unknown key {unknown[0]!r}", where=f"{root}/pyproject.toml"
         )
     return replace(settings, **chosen)  # type: ignore[arg-type]
-
-
-def private_folder(path: Path) -> Path:
-    """Make ``path`` for this user only; CannotRun says what stands in the way."""
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise CannotRun(
-            f"cannot make the folder {path}: {error.strerror}",
-            where=str(path),
-            hint="choose another place with FIXTOOL_STATE_DIR and FIXTOOL_CACHE_DIR",
-        ) from error
-    return path
-
-
-def put(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` whole or not at all: a killed run leaves the old file or the new
-    one."""
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
 
 
 def _folder(environment: Mapping[str, str], kind: str, default: str) -> Path:

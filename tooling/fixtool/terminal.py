@@ -13,6 +13,7 @@ from typing import Any
 
 from fixtool.errors import ExitCode, FixtoolError
 from fixtool.progress import Progress, Silence, Task
+from fixtool.text import printable
 
 SCHEMA = 1
 
@@ -67,12 +68,6 @@ def patch_text(text: str) -> None:
     Console().print(Syntax(shown, "diff", background_color="default", word_wrap=False))
 
 
-def count(number: int, what: str) -> str:
-    """``1 patch``, ``2 patches``."""
-    ending = "" if number == 1 else "es" if what.endswith("ch") else "s"
-    return f"{number} {what}{ending}"
-
-
 def failure(error: FixtoolError, command: str, *, as_json: bool) -> None:
     """One message: what is wrong, where, and the next command to type."""
     if as_json:
@@ -87,14 +82,6 @@ def failure(error: FixtoolError, command: str, *, as_json: bool) -> None:
     if sys.stderr.isatty():
         lines[0] = lines[0].replace("error:", "\x1b[1;31merror:\x1b[0m", 1)
     print("\n".join(lines), file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """``text`` without terminal controls: subjects and paths come from patches, and patches from
-    anyone."""
-    return "".join(
-        one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in text
-    )
 
 
 def progress(*, quiet: bool) -> Progress:

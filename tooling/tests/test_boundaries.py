@@ -1,4 +1,4 @@
-"""The shape of the program: who may import whom, and what a command may load."""
+"""The shape of the program: which package may import which, and what a command may load."""
 
 from __future__ import annotations
 
@@ -10,110 +10,136 @@ from pathlib import Path
 import pytest
 
 import fixtool
+from support.repositories import ROOT
 
 PACKAGE = Path(fixtool.__file__).parent
 MODULES = {
-    str(path.relative_to(PACKAGE).with_suffix("")).replace("/", "."): path
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
     for path in PACKAGE.rglob("*.py")
 }
 
-# Each third-party library behind one door. packaging (versions, tags) and typer (declarations) are
-# vocabularies that several modules of one layer speak.
-DOORS = {
-    "git": {"repo"},
-    "unidiff": {"patch"},
-    "pypi_simple": {"index"},
-    "requests": {"index"},
-    "pyproject_metadata": {"project"},
-    "rich": {"report"},
-    "jinja2": {"page"},
-    "markupsafe": {"page"},
-    "github": {"github"},
-    "yaml": {"hooks"},
-    "packaging": {
-        "releases",
-        "index",
-        "release",
-        "build",
-        "wheel",
-        "interpreter",
-        "source",
-        "apply",
-    },
-    "typer": {"cli", *(name for name in MODULES if name.startswith("commands."))},
-}
-
-# The arrows: a module may import only from layers below its own.
-LAYERS = [
-    {"__init__", "errors", "progress"},
-    {"host.__init__", "host.layout", "host.processes", "host.run"},
-    {"address", "objects", "process", "markdown"},
-    {"settings", "repo", "forge"},
-    {"store", "patch", "verdict", "upstream_log", "hooks", "template"},
-    {"series", "hunks"},
-    {"index", "replay"},
-    {"lint", "release", "interpreter", "suite", "history"},
-    {"source", "worktree", "wheel", "trees", "deps", "shelf", "absorption", "follow"},
-    {"project", "plan"},
-    {"build"},
-    {"export", "init", "apply", "evidence", "documents"},
-    {"intake", "report", "verify", "needs", "bands", "proposal", "figures"},
-    {"page", "need", "preflight"},
-    {"bundle", "parked", "journal", "description"},
-    {"settle", "releases", "drop", "forwarding", "forms", "draft"},
-    {"rebase", "standing"},
-    {"github", "outcome"},
-    {"rolling", "telling"},
-    {"announce", "submission"},
-    {name for name in MODULES if name.startswith("commands")},
-    {"cli"},
-    {"__main__"},
+# The packages, lowest first: a package imports only what stands before it, and root modules.
+PACKAGES = [
+    "git",
+    "series",
+    "github",
+    "sources",
+    "replay",
+    "history",
+    "judgement",
+    "wheel",
+    "apply",
+    "verify",
+    "edit",
+    "rebase",
+    "upstream",
+    "report",
+    "announce",
+    "commands",
 ]
+# Root modules that any package may import. terminal, cli and __main__ are for the command line.
+SHARED = {"__init__", "errors", "files", "interpreter", "markdown", "progress", "settings", "text"}
+COMMAND_LINE = {"terminal", "cli", "__main__"}
+# Packages that must not know each other although one stands before the other.
+APART = [
+    {"sources", "replay"},
+    {"github", "series"},
+    *({one, other} for one in ("edit", "rebase", "upstream", "report")
+      for other in ("edit", "rebase", "upstream", "report") if one < other),
+]  # fmt: skip
+
+# Each third-party library has one door. packaging (versions, tags) and typer (declarations) are
+# vocabularies that several modules of one layer use.
+DOORS = {
+    "git": {"git.repo"},
+    "unidiff": {"series.patch"},
+    "pypi_simple": {"sources.index"},
+    "requests": {"sources.index"},
+    "pyproject_metadata": {"wheel._metadata"},
+    "rich": {"terminal"},
+    "jinja2": {"report.page"},
+    "markupsafe": {"report.page"},
+    "github": {"github.client"},
+    "yaml": {"upstream._hooks"},
+    "typer": {"cli", *(module for module in MODULES if module.startswith("commands."))},
+}
+PACKAGING = {"apply", "history", "interpreter", "judgement", "sources", "wheel"}
 
 
-def imported(path: Path) -> set[str]:
+def imports(path: Path) -> set[str]:
+    """Every module, and every name of a module, that a file imports."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {one.name for one in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module)
-            found |= {f"{node.module}.{one.name}" for one in node.names}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-def test_every_module_has_a_layer() -> None:
-    assert set().union(*LAYERS) == set(MODULES)
+def own_imports(module: str) -> set[str]:
+    """The modules of fixtool that a module imports, without the package's name."""
+    names = {name.removeprefix("fixtool.") for name in imports(MODULES[module])}
+    return {name for name in names if name in MODULES}
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_arrows_point_down(name: str) -> None:
-    level = next(n for n, layer in enumerate(LAYERS) if name in layer)
-    allowed = set().union(*LAYERS[: level + 1])
-    own = {
-        one.removeprefix("fixtool.")
-        for one in imported(MODULES[name])
-        if one.startswith("fixtool.")
-    }
-    assert {one for one in own if one in MODULES} <= allowed
+def package_of(module: str) -> str:
+    """The package that holds a module, or the root module itself."""
+    return module.partition(".")[0]
+
+
+def test_every_package_has_its_place() -> None:
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders <= set(PACKAGES)
+    assert {module for module in MODULES if "." not in module} == SHARED | COMMAND_LINE
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_run_one_way(module: str) -> None:
+    package = package_of(module)
+    if package in COMMAND_LINE - {"terminal"}:
+        return
+    lower = PACKAGES[: PACKAGES.index(package)] if package in PACKAGES else []
+    apart = {name for pair in APART if package in pair for name in pair} - {package}
+    allowed = {package, *SHARED, *lower} - apart
+    if package in {"commands"}:
+        allowed |= {"terminal", *lower}
+    assert {name for name in own_imports(module) if package_of(name) not in allowed} == set()
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_inner_modules_stay_inside_their_package(module: str) -> None:
+    inner = {name for name in own_imports(module) if name.rpartition(".")[2].startswith("_")}
+    inner -= {"__init__"}
+    assert {name for name in inner if package_of(name) != package_of(module)} == set()
+
+
+def test_a_package_file_is_a_docstring_alone() -> None:
+    for path in PACKAGE.glob("*/**/__init__.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        assert ast.get_docstring(tree), path
+        assert len(tree.body) == 1, path
 
 
 def test_what_runs_on_a_host_is_the_standard_library_alone() -> None:
-    for name in (one for one in MODULES if one.startswith("host.")):
-        outside = {one.split(".")[0] for one in imported(MODULES[name])}
-        assert outside <= set(sys.stdlib_module_names), name
+    for module in (name for name in MODULES if name.startswith("verify.runner.")):
+        outside = {name.split(".")[0] for name in imports(MODULES[module])}
+        assert outside <= set(sys.stdlib_module_names), module
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_libraries_have_one_door(name: str) -> None:
-    third = {one.split(".")[0] for one in imported(MODULES[name])} - set(sys.stdlib_module_names)
-    third -= {"fixtool", "__future__"}
-    assert {one for one in third if name not in DOORS.get(one, set())} == set()
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_libraries_have_one_door(module: str) -> None:
+    libraries = {name.split(".")[0] for name in imports(MODULES[module])}
+    libraries -= {*sys.stdlib_module_names, "fixtool", "__future__"}
+    if package_of(module) in PACKAGING:
+        libraries.discard("packaging")
+    assert {name for name in libraries if module not in DOORS.get(name, set())} == set()
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - {"report", "cli", "__main__", "host.run"}))
-def test_core_never_prints_exits_or_changes_directory(name: str) -> None:
-    for node in ast.walk(ast.parse(MODULES[name].read_text("utf-8"))):
+@pytest.mark.parametrize("module", sorted(set(MODULES) - COMMAND_LINE - {"verify.runner.run"}))
+def test_core_never_prints_exits_or_changes_directory(module: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[module].read_text("utf-8"))):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert called not in {"print", "exit", "sys.exit", "os._exit", "os.chdir", "input"}
@@ -123,7 +149,6 @@ def test_core_never_prints_exits_or_changes_directory(name: str) -> None:
     "words", [["--help"], ["apply", "--help"], ["upstream", "--help"], ["list"], ["lint"]]
 )
 def test_core_commands_do_not_load_torch_triton_or_sglang(words: list[str]) -> None:
-    root = Path(__file__).resolve().parents[2]
     code = (
         "import sys\nfrom fixtool.cli import app\n"
         f"sys.argv = ['fixtool', *{words!r}]\n"
@@ -133,7 +158,7 @@ def test_core_commands_do_not_load_torch_triton_or_sglang(words: list[str]) -> N
         "'github', 'jinja2', 'yaml', 'pre_commit'}))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -145,8 +170,3 @@ def test_version_needs_neither_typer_nor_git() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [f"fixtool {fixtool.__version__}", "[]"]
-
-
-def test_no_module_has_grown_too_long() -> None:
-    lengths = {name: len(path.read_text("utf-8").splitlines()) for name, path in MODULES.items()}
-    assert {name: length for name, length in lengths.items() if length > 450} == {}

@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 
 from fixtool.announce.outcome import Outcome
-from fixtool.markdown import LIMIT, Marker, block, body, code, table, visible
+from fixtool.markdown import LIMIT, Marker, block, body, code, table
 from fixtool.report.documents import Commit, History
 from fixtool.report.todo import Need
+from fixtool.text import visible
 
 _ROWS = 100
 _SUMMARY_LIMIT = 200_000  # of the mebibyte that a step's summary may have

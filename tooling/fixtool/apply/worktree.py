@@ -11,18 +11,17 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fixtool.errors import CannotRun, FixtoolError, Refused
+from fixtool.files import lock, write_atomically
 from fixtool.git.objects import MACHINE, FileChange
+from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.progress import Progress
-from fixtool.series.line import lock
-from fixtool.settings import put
 
 _RECORD = "fixtool.json"
 _NEXT = "fixtool.next.json"  # the record that is to be, while a work tree moves on
@@ -160,7 +159,7 @@ def recover(tree: Repo) -> None:
             gone = path in dirty or not os.path.lexists(tree.work_tree / path)
             if set(one.old_blob) == {"0"} and gone:
                 _take_away(tree.work_tree, path)
-        free(tree.git_dir, "index")
+        remove_stale_locks(tree.git_dir, "index")
         tree.run("read-tree", "--reset", "-u", head)
     write_record(tree, replace(record, moving_to=None))
 
@@ -194,15 +193,6 @@ def _take_away(top: Path, path: str) -> None:
     for folder in file.parents[: len(Path(path).parts) - 1]:
         with suppress(OSError):
             folder.rmdir()
-
-
-def free(git_dir: Path, *names: str) -> None:
-    """Take away the locks of a git that was killed; one that still lives has time to end."""
-    for held in (git_dir / f"{name}.lock" for name in names):
-        with suppress(FileNotFoundError):
-            while time.time() - held.stat().st_mtime < 1:
-                time.sleep(0.05)
-            held.unlink()
 
 
 def _move_on(tree: Repo, record: Record) -> Placed:
@@ -308,7 +298,7 @@ def _send_objects(store: Repo, checkout: Repo, record: Record) -> None:
 def write_record(tree: Repo, record: Record, name: str = _RECORD) -> None:
     """Keep ``record`` with the work tree; a killed run leaves the old one or the new one."""
     path = tree.git_dir / name
-    put(path, json.dumps(asdict(record), indent=1))
+    write_atomically(path, json.dumps(asdict(record), indent=1))
 
 
 @contextmanager

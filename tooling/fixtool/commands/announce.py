@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, FixtoolError
+from fixtool.text import printable
 
 if TYPE_CHECKING:
     from fixtool.announce.run import Announcement
@@ -99,7 +100,7 @@ def announce(
         for text in told.notes:
             typer.echo(notice(text), err=json)
     if json:
-        report.print_document("announce", exit_code, {**vars(told), "dry_run": dry_run})
+        terminal.print_document("announce", exit_code, {**vars(told), "dry_run": dry_run})
     else:
         _say(told, dry_run=dry_run)
     raise typer.Exit(int(exit_code))
@@ -120,13 +121,13 @@ def _with_run(words: Words, where: Place) -> Words:
 
 def _say(told: Announcement, *, dry_run: bool) -> None:
     would = " (dry run: nothing was sent)" if dry_run else ""
-    report.say(f"line      {told.line}{would}")
+    terminal.say(f"line      {told.line}{would}")
     if told.push:
-        report.say(f"branch    {told.push.branch} {told.push.action} ({told.push.commit[:12]})")
+        terminal.say(f"branch    {told.push.branch} {told.push.action} ({told.push.commit[:12]})")
     for name, thread in (("pull", told.pull), ("issue", told.issue)):
         if thread:
             number = f"#{thread.number} " if thread.number else ""
-            report.say(f"{name:<9} {number}{thread.action} {thread.url or ''}".rstrip())
+            terminal.say(f"{name:<9} {number}{thread.action} {thread.url or ''}".rstrip())
     for text in told.notes:
-        report.say(f"note      {report.printable(text)}")
-    report.say(f"needs     {'a person' if told.asks else 'nobody'}")
+        terminal.say(f"note      {printable(text)}")
+    terminal.say(f"needs     {'a person' if told.asks else 'nobody'}")

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.commands.build import Editable, Native, Python, build_worktree, tell_built
 from fixtool.errors import ExitCode, UsageError
+from fixtool.text import printable
 
 if TYPE_CHECKING:
     from fixtool.apply.run import Applied
@@ -63,7 +64,7 @@ def apply(
 
         interpreter_tags(python)  # refused here, before anything is placed
     repository, settings = options.start(ctx, directory)
-    progress = report.progress(quiet=json)
+    progress = terminal.progress(quiet=json)
     request = Request(sglang_ref, source, line, worktree, into, dry_run)
     applied = run(repository, settings, request, progress)
     built = None
@@ -74,7 +75,7 @@ def apply(
         )  # fmt: skip
     exit_code = ExitCode.OK if applied.replay.ok else ExitCode.CONFLICT
     if json:
-        report.print_document("apply", exit_code, _body(applied, built))
+        terminal.print_document("apply", exit_code, _body(applied, built))
     else:
         _tell(applied, built, verbose=verbose, dry_run=dry_run)
     raise typer.Exit(int(exit_code))
@@ -114,48 +115,46 @@ def _patch_body(one: PatchResult) -> dict[str, Any]:
 
 def _tell(applied: Applied, built: BuiltWheel | None, *, verbose: bool, dry_run: bool) -> None:
     replay, target = applied.replay, applied.target
-    report.say(f"line      {replay.line} ({applied.choice.why})")
-    report.say(
-        f"onto      {target.commit[:12]} ({report.printable(target.ref)} from {target.source})"
-    )
-    report.say()
+    terminal.say(f"line      {replay.line} ({applied.choice.why})")
+    terminal.say(f"onto      {target.commit[:12]} ({printable(target.ref)} from {target.source})")
+    terminal.say()
     rows = [
         (one.slug, one.verdict.value, (one.commit or "")[:12], one.subject)
         for one in replay.patches
     ]
-    report.table(("patch", "verdict", "commit", "subject"), rows)
+    terminal.table(("patch", "verdict", "commit", "subject"), rows)
     for one in replay.patches:
         if verbose or not (one.commit or one.verdict.value == "absorbed"):
             _tell_patch(one)
-    report.say()
+    terminal.say()
     if not replay.ok:
         failed = sum(
             one.commit is None and one.verdict.value != "absorbed" for one in replay.patches
         )
-        report.say(f"{failed} of {len(replay.patches)} patches do not apply; nothing was changed")
-        report.say("next      fixtool apply --line NAME for another line, or mend the patch")
+        terminal.say(f"{failed} of {len(replay.patches)} patches do not apply; nothing was changed")
+        terminal.say("next      fixtool apply --line NAME for another line, or mend the patch")
         return
-    report.say(f"commit    {replay.commit}")
-    report.say(f"tree      {replay.tree}")
+    terminal.say(f"commit    {replay.commit}")
+    terminal.say(f"tree      {replay.tree}")
     if applied.placed is None:
-        report.say("dry run   nothing was written" if dry_run else "")
+        terminal.say("dry run   nothing was written" if dry_run else "")
         return
     again = "" if applied.placed.changed else " (as it was)"
-    report.say(f"worktree  {applied.placed.path}{again}")
-    report.say(f"branch    {applied.placed.branch}")
+    terminal.say(f"worktree  {applied.placed.path}{again}")
+    terminal.say(f"branch    {applied.placed.branch}")
     if built is not None:
         tell_built(built)
 
 
 def _tell_patch(one: PatchResult) -> None:
-    report.say()
-    report.say(f"{one.slug}: {'; '.join(one.evidence) or one.verdict.value}")
+    terminal.say()
+    terminal.say(f"{one.slug}: {'; '.join(one.evidence) or one.verdict.value}")
     for file in one.files:
-        report.say(f"  {report.printable(file.path)}: {file.verdict.value}")
+        terminal.say(f"  {printable(file.path)}: {file.verdict.value}")
         for hunk in file.hunks:
             place = f"stands at {hunk.line}" if hunk.line else "no place found here"
             moved = f" ({hunk.offset:+d})" if hunk.offset else ""
-            report.say(
+            terminal.say(
                 f"    hunk {hunk.number}: {hunk.verdict.value}, written for line "
                 f"{hunk.written_for}, {place}{moved}"
             )

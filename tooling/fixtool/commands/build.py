@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import CannotRun, ExitCode, UsageError
 
@@ -47,11 +47,11 @@ def build(
     from fixtool.settings import load
 
     built = build_worktree(
-        worktree or Path.cwd(), load(None), report.progress(quiet=json),
+        worktree or Path.cwd(), load(None), terminal.progress(quiet=json),
         python=python, editable=editable, native=native,
     )  # fmt: skip
     if json:
-        report.print_document("build", ExitCode.OK, {"build": built})
+        terminal.print_document("build", ExitCode.OK, {"build": built})
     else:
         tell_built(built)
 
@@ -101,13 +101,13 @@ def build_worktree(
 def tell_built(built: BuiltWheel) -> None:
     """What was built, and what it lacks."""
     if built.path.suffix != ".whl":
-        report.say(f"editable  {built.version}, imported from {built.path}")
+        terminal.say(f"editable  {built.version}, imported from {built.path}")
     else:
         again = ", as built before" if built.reused else ""
-        report.say(f"wheel     {built.path} ({built.size / 1e6:.1f} MB{again})")
+        terminal.say(f"wheel     {built.path} ({built.size / 1e6:.1f} MB{again})")
     if built.natives_kept:
-        report.say(f"native    {len(built.natives_kept)} extension modules kept from the release")
+        terminal.say(f"native    {len(built.natives_kept)} extension modules kept from the release")
     for text in built.notes:
-        report.say(f"note      {text}")
+        terminal.say(f"note      {text}")
     if built.path.suffix == ".whl":
-        report.say(f"next      pip install --no-deps {built.path}")
+        terminal.say(f"next      pip install --no-deps {built.path}")

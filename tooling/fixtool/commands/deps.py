@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode
 
@@ -28,16 +28,16 @@ def deps(
     repository, settings = options.start(ctx, directory)
     chosen = options.pick_line(repository, settings, line)
     wanted = {chosen.find(slug).slug for slug in slugs or ()}
-    place = options.open_base(settings, chosen, source, report.progress(quiet=json))
+    place = options.open_base(settings, chosen, source, terminal.progress(quiet=json))
     found = [
         one
         for one in dependencies(place.repo, chosen, place.base)
         if not wanted or one.slug in wanted
     ]
     if json:
-        report.print_document("deps", ExitCode.OK, {"line": chosen.name, "patches": found})
+        terminal.print_document("deps", ExitCode.OK, {"line": chosen.name, "patches": found})
         return
-    report.table(
+    terminal.table(
         ("patch", "needs, by its text", "needs, as it says", "without it, these break"),
         [
             (one.slug, ", ".join(one.derived), ", ".join(one.declared), ", ".join(one.breaks))

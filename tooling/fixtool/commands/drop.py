@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode
 
@@ -28,13 +28,13 @@ def drop(
 
     repository, settings = options.start(ctx, directory)
     chosen = options.pick_line(repository, settings, line)
-    place = options.open_base(settings, chosen, source, report.progress(quiet=json))
+    place = options.open_base(settings, chosen, source, terminal.progress(quiet=json))
     done = run(repository, chosen, place.repo, place.base, slug, reason)
     if json:
-        report.print_document("drop", ExitCode.OK, {"dropped": done})
+        terminal.print_document("drop", ExitCode.OK, {"dropped": done})
         return
-    report.say(f"dropped   {done.slug} from {done.line}; it lies in {done.file}")
+    terminal.say(f"dropped   {done.slug} from {done.line}; it lies in {done.file}")
     for one in done.rewritten:
-        report.say(f"rewritten {one}")
+        terminal.say(f"rewritten {one}")
     if done.committed:
-        report.say(f"committed {done.committed[:12]} in the patch repository")
+        terminal.say(f"committed {done.committed[:12]} in the patch repository")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode
 
@@ -57,11 +57,11 @@ def export(
     if json:
         body = {"line": done.line, "folder": done.folder, "patches": done.patches,
                 "series_changed": done.series_changed, "changed": done.changed}  # fmt: skip
-        report.print_document("export", exit_code, body)
+        terminal.print_document("export", exit_code, body)
     else:
         rows = [(one.slug, one.change.value, (one.commit or "")[:12]) for one in done.patches]
-        report.table(("patch", "change", "commit"), rows)
+        terminal.table(("patch", "change", "commit"), rows)
         changed = sum(one.change is not Change.UNCHANGED for one in done.patches)
         verb = "would change" if dry_run or check else "changed"
-        report.say(f"{changed} of {len(done.patches)} files {verb} in {done.folder}")
+        terminal.say(f"{changed} of {len(done.patches)} files {verb} in {done.folder}")
     raise typer.Exit(int(exit_code))

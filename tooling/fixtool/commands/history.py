@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
+from fixtool.text import count
 
 if TYPE_CHECKING:
     from fixtool.history.releases import ReleaseMatrix
@@ -48,7 +49,7 @@ def history(
     chosen = options.pick_line(repository, settings, line)
     for slug in slugs or ():
         chosen.find(slug)
-    progress = report.progress(quiet=json)
+    progress = terminal.progress(quiet=json)
     found = None
     if releases is None or from_ or to:
         found = look(repository, settings, chosen, source, from_, to, progress)
@@ -57,12 +58,12 @@ def history(
         matrix = _matrix(settings, chosen, source, releases, progress)
     wanted = {slug.removesuffix(".patch") for slug in slugs or ()}
     if json:
-        report.print_document("history", ExitCode.OK, body(chosen.name, found, matrix, wanted))
+        terminal.print_document("history", ExitCode.OK, body(chosen.name, found, matrix, wanted))
         return
     if found:
         _tell(found, wanted, verbose=verbose)
     if matrix:
-        report.table(
+        terminal.table(
             ("patch", *matrix.versions),
             [
                 (row.slug, *(cell.verdict.value for cell in row.cells))
@@ -143,10 +144,10 @@ def body(
 
 
 def _tell(found: History, wanted: set[str], *, verbose: bool) -> None:
-    report.say(f"line      {found.line}")
-    report.say(
+    terminal.say(f"line      {found.line}")
+    terminal.say(
         f"commits   {found.commits}, {found.start[:12]} to {found.end[:12]}; "
-        f"{report.count(found.judged, 'state')} judged, {found.reused} known from before"
+        f"{count(found.judged, 'state')} judged, {found.reused} known from before"
     )
     rows = []
     for patch in found.patches:
@@ -161,5 +162,5 @@ def _tell(found: History, wanted: set[str], *, verbose: bool) -> None:
             ))  # fmt: skip
             if verbose:
                 rows += [("", "", "", "", "", f"  {why}") for why in run.evidence]
-    report.say()
-    report.table(("patch", "verdict", "commits", "from", "date", "by"), rows)
+    terminal.say()
+    terminal.table(("patch", "verdict", "commits", "from", "date", "by"), rows)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
 
@@ -51,7 +51,7 @@ def import_(
     from fixtool.sources.source import bring_base, open_source
 
     repository, settings = options.start(ctx, directory)
-    progress = report.progress(quiet=json)
+    progress = terminal.progress(quiet=json)
     chosen = options.pick_line(repository, settings, line)
     name = source or (str(fork) if fork else None)
     if name is None:
@@ -74,9 +74,9 @@ def import_(
         dry_run=dry_run,
     )
     if json:
-        report.print_document("import", ExitCode.OK, {"line": done.line, "folder": done.folder,
+        terminal.print_document("import", ExitCode.OK, {"line": done.line, "folder": done.folder,
                                                       "patches": done.patches})  # fmt: skip
         return
     rows = [(p.slug, p.change.value, p.subject, "; ".join(p.notes)) for p in done.patches]
-    report.table(("patch", "change", "subject", "notes"), rows)
-    report.say(f"{'would go' if dry_run else 'went'} into {done.folder}")
+    terminal.table(("patch", "change", "subject", "notes"), rows)
+    terminal.say(f"{'would go' if dry_run else 'went'} into {done.folder}")

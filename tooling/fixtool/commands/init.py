@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode
 
@@ -39,12 +39,12 @@ def init(
     """
     from fixtool.edit.init import init as run
 
-    progress = report.progress(quiet=json)
+    progress = terminal.progress(quiet=json)
     made = run(directory, upstream, base, line, why, progress, wheel_version=wheel_version)
     if json:
-        report.print_document("init", ExitCode.OK, {"line": made.name, "folder": made.folder,
+        terminal.print_document("init", ExitCode.OK, {"line": made.name, "folder": made.folder,
                                                     "upstream": made.upstream})  # fmt: skip
         return
-    report.say(f"line      {made.name} in {made.folder}")
-    report.say(f"base      {made.upstream.base}")
-    report.say(f"next      fixtool import FILE -C {directory}, then fixtool apply -C {directory}")
+    terminal.say(f"line      {made.name} in {made.folder}")
+    terminal.say(f"base      {made.upstream.base}")
+    terminal.say(f"next      fixtool import FILE -C {directory}, then fixtool apply -C {directory}")

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode
+from fixtool.text import count, printable
 
 
 def lint(
@@ -37,7 +38,7 @@ def lint(
     from fixtool.sources.source import bring_base, open_source
 
     repository, settings = options.start(ctx, directory)
-    progress = report.progress(quiet=json)
+    progress = terminal.progress(quiet=json)
     lines = [repository.line(line)] if line else list(repository.lines)
     findings: list[Finding] = []
     for one in lines:
@@ -51,15 +52,15 @@ def lint(
     failing = [one for one in findings if strict or one.level is Level.ERROR]
     exit_code = ExitCode.REFUSED if failing else ExitCode.OK
     if json:
-        report.print_document("lint", exit_code, {"findings": findings, "lines": len(lines)})
+        terminal.print_document("lint", exit_code, {"findings": findings, "lines": len(lines)})
     else:
         for finding in findings:
-            report.say(
+            terminal.say(
                 f"{finding.where}: {finding.level.value}: "
-                f"{report.printable(finding.message)} [{finding.rule}]"
+                f"{printable(finding.message)} [{finding.rule}]"
             )
-            report.say(f"    {finding.fix}")
+            terminal.say(f"    {finding.fix}")
         patches = sum(len(each.entries) for each in lines)
         counts = ((patches, "patch"), (len(lines), "line"), (len(findings), "finding"))
-        report.say("{} in {}: {}".format(*(report.count(*one) for one in counts)))
+        terminal.say("{} in {}: {}".format(*(count(*one) for one in counts)))
     raise typer.Exit(int(exit_code))

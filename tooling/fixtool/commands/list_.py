@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode
 
@@ -44,7 +44,7 @@ def list_(
             }
             for one in lines
         ]
-        report.print_document("list", ExitCode.OK, {"lines": body})
+        terminal.print_document("list", ExitCode.OK, {"lines": body})
         return
     rows = [
         (
@@ -57,7 +57,7 @@ def list_(
         for one in lines
         for patch in one.patches
     ]
-    report.table(("line", "base", "patch", "subject", "forwarded"), rows)
+    terminal.table(("line", "base", "patch", "subject", "forwarded"), rows)
 
 
 def _forwarded(patch: Patch) -> str:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.commands.build import Python
 from fixtool.errors import ExitCode, UsageError
+from fixtool.text import printable
 
 if TYPE_CHECKING:
     from fixtool.rebase.result import Outcome, Rebased
@@ -73,7 +74,7 @@ def rebase(
             hint="fixtool rebase --onto main",
         )
     repository, settings = options.start(ctx, directory)
-    progress = report.progress(quiet=json)
+    progress = terminal.progress(quiet=json)
     if onto:
         request = core.Request(
             onto, source, line, new_line, dry_run, probe,
@@ -87,9 +88,9 @@ def rebase(
             core.abort(repository, settings, session)
             if json:
                 gone = {"line": session.line, "aborted": True}
-                report.print_document("rebase", ExitCode.OK, gone)
+                terminal.print_document("rebase", ExitCode.OK, gone)
             else:
-                report.say(f"line {session.line} is as it was; the work tree is gone")
+                terminal.say(f"line {session.line} is as it was; the work tree is gone")
             return
         ask = None
         if session.probe:
@@ -100,7 +101,7 @@ def rebase(
         )  # fmt: skip
     exit_code = ExitCode.OK if done.ok else ExitCode.CONFLICT
     if json:
-        report.print_document("rebase", exit_code, _body(done, dry_run=dry_run))
+        terminal.print_document("rebase", exit_code, _body(done, dry_run=dry_run))
     else:
         _tell(done, dry_run=dry_run, verbose=verbose)
     raise typer.Exit(int(exit_code))
@@ -120,7 +121,7 @@ def _ask(
         ref = target.version if target.release and target.version else target.commit
         request = Request(ref, source, line.name, (ASK,))
         where = Where(python=python)
-        result = verify(repository, settings, request, where, report.progress(quiet=quiet)).result
+        result = verify(repository, settings, request, where, terminal.progress(quiet=quiet)).result
         return {one.slug: result.answer(one.slug, BASE) for one in line.entries}
 
     return ask
@@ -176,69 +177,67 @@ def _patch_body(one: Outcome) -> dict[str, Any]:
 
 def _tell(done: Rebased, *, dry_run: bool, verbose: bool) -> None:
     target = done.target
-    report.say(f"line      {done.line}" + (f" -> {done.new_line}" if done.new_line else ""))
-    report.say(
-        f"onto      {target.commit[:12]} ({report.printable(target.ref)} from {target.source})"
-    )
+    terminal.say(f"line      {done.line}" + (f" -> {done.new_line}" if done.new_line else ""))
+    terminal.say(f"onto      {target.commit[:12]} ({printable(target.ref)} from {target.source})")
     if not done.outcomes:
-        report.say("it is there already; nothing to do")
+        terminal.say("it is there already; nothing to do")
         return
-    report.say()
+    terminal.say()
     rows = []
     for one in done.outcomes:
         by = f"{one.culprit.sha[:12]} {one.culprit.subject}" if one.culprit else ""
         rows.append((one.result.slug, one.result.verdict.value, one.action.value, by))
         if verbose:
             rows += [("", "", "", f"  {why}") for why in one.result.evidence]
-    report.table(("patch", "verdict", "now", "by upstream's"), rows)
-    report.say()
+    terminal.table(("patch", "verdict", "now", "by upstream's"), rows)
+    terminal.say()
     for warning in done.warnings:
-        report.say(f"look      {report.printable(warning)}")
+        terminal.say(f"look      {printable(warning)}")
     if done.ok:
         _tell_moved(done, dry_run=dry_run, verbose=verbose)
     elif done.session is None:
-        report.say("a person is needed; nothing was changed")
-        report.say(f"next      fixtool rebase --onto {report.printable(target.ref)}")
+        terminal.say("a person is needed; nothing was changed")
+        terminal.say(f"next      fixtool rebase --onto {printable(target.ref)}")
     else:
         _tell_waiting(done)
 
 
 def _tell_moved(done: Rebased, *, dry_run: bool, verbose: bool) -> None:
     assert done.replay is not None
-    report.say(f"tree      {done.replay.tree}")
+    terminal.say(f"tree      {done.replay.tree}")
     if dry_run:
-        report.say("nothing was written (--dry-run)")
+        terminal.say("nothing was written (--dry-run)")
     elif done.committed:
-        report.say(f"committed {done.committed[:12]} in the patch repository")
+        terminal.say(f"committed {done.committed[:12]} in the patch repository")
     else:
-        report.say("written; the patch repository is not in git, so nothing was committed")
+        terminal.say("written; the patch repository is not in git, so nothing was committed")
     if verbose and done.range_diff:
-        report.say()
-        report.say(report.printable(done.range_diff.rstrip()))
+        terminal.say()
+        terminal.say(printable(done.range_diff.rstrip()))
     if not dry_run:
         name = done.new_line or done.line
-        report.say(f"next      fixtool apply --line {name}; fixtool verify --prove --line {name}")
+        terminal.say(f"next      fixtool apply --line {name}; fixtool verify --prove --line {name}")
 
 
 def _tell_waiting(done: Rebased) -> None:
     session = done.session
     assert session is not None
     asked = next(one for one in done.outcomes if one.result.slug == session.slug)
-    report.say(f"{session.slug} (patch {session.position} of {session.of}) needs a person")
+    terminal.say(f"{session.slug} (patch {session.position} of {session.of}) needs a person")
     for file in asked.result.files:
         for hunk in file.hunks:
             if hunk.verdict.value == "conflict":
-                report.say(f"  {report.printable(file.path)}: hunk {hunk.number}, "
+                terminal.say(f"  {printable(file.path)}: hunk {hunk.number}, "
                            f"written for line {hunk.written_for}")  # fmt: skip
     if by := asked.culprit:
-        report.say(f"  since {by.sha[:12]} of {by.date[:10]} by {report.printable(by.author)}:")
-        report.say(f"    {report.printable(by.subject)}")
+        terminal.say(f"  since {by.sha[:12]} of {by.date[:10]} by {printable(by.author)}:")
+        terminal.say(f"    {printable(by.subject)}")
         for text in done.intent.split("\n") if done.intent else ():
-            report.say(f"    {report.printable(text)}")
-    report.say(f"worktree  {session.worktree}")
+            terminal.say(f"    {printable(text)}")
+    terminal.say(f"worktree  {session.worktree}")
     if session.remembered:
-        report.say("resolved  as it was resolved before: look at it, then go on")
+        terminal.say("resolved  as it was resolved before: look at it, then go on")
     else:
         for path in session.conflicts:
-            report.say(f"edit      {report.printable(path)}")
-    report.say("next      fixtool rebase --continue   (or --skip, or --abort)")
+            terminal.say(f"edit      {printable(path)}")
+    terminal.say("next      fixtool rebase --continue   (or --skip, or --abort)")

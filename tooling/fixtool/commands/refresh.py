@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode
+from fixtool.text import count
 
 
 def refresh(
@@ -36,10 +37,10 @@ def refresh(
     if json:
         body = {"line": done.line, "folder": done.folder, "patches": done.patches,
                 "series_changed": done.series_changed, "changed": done.changed}  # fmt: skip
-        report.print_document("refresh", ExitCode.OK, body)
+        terminal.print_document("refresh", ExitCode.OK, body)
         return
     changed = [one for one in done.patches if one.change is not Change.UNCHANGED]
     for one in changed:
-        report.say(f"{one.change.value:9} {one.slug}")
+        terminal.say(f"{one.change.value:9} {one.slug}")
     verb = "would be written" if dry_run else "written"
-    report.say(f"{report.count(len(changed), 'file')} {verb} in {done.folder}")
+    terminal.say(f"{count(len(changed), 'file')} {verb} in {done.folder}")

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fixtool import __version__
-from fixtool import terminal as report
+from fixtool import __version__, terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, Refused, UsageError
+from fixtool.text import printable
 
 if TYPE_CHECKING:
     from fixtool.report.documents import Failure, History, Rebase
@@ -89,16 +89,16 @@ def report_(
             for one in found
         ]
         where = {"html": html.resolve(), "markdown": markdown.resolve(), "needs_person": body}
-        report.print_document("report", ExitCode.OK, {"line": name, "report": where})
+        terminal.print_document("report", ExitCode.OK, {"line": name, "report": where})
         return
-    report.say(f"html      {html}")
-    report.say(f"markdown  {markdown}")
+    terminal.say(f"html      {html}")
+    terminal.say(f"markdown  {markdown}")
     for one in found:
-        report.say(f"{'to do' if one.act else 'look':<9} {report.printable(one.what)}")
+        terminal.say(f"{'to do' if one.act else 'look':<9} {printable(one.what)}")
         if one.next:
-            report.say(f"next      {report.printable(one.next)}")
+            terminal.say(f"next      {printable(one.next)}")
     if not found:
-        report.say("nothing needs a person")
+        terminal.say("nothing needs a person")
 
 
 def _history(
@@ -110,8 +110,8 @@ def _history(
     from fixtool.commands.history import body, look
     from fixtool.report import documents
 
-    found = look(repository, settings, line, source, None, None, report.progress(quiet=True))
-    text = report.document("history", ExitCode.OK, body(line.name, found, None, set()))
+    found = look(repository, settings, line, source, None, None, terminal.progress(quiet=True))
+    text = terminal.document("history", ExitCode.OK, body(line.name, found, None, set()))
     return documents.history_of(json.loads(text), "fixtool history")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
 
@@ -55,8 +55,8 @@ def show(
             "path": patch.path,
             "diff": patch.diff.decode("utf-8", "replace"),
         }
-        report.print_document("show", ExitCode.OK, body)
+        terminal.print_document("show", ExitCode.OK, body)
     elif sys.stdout.isatty():
-        report.patch_text(patch.raw.decode("utf-8", "replace"))
+        terminal.patch_text(patch.raw.decode("utf-8", "replace"))
     else:
         sys.stdout.buffer.write(patch.raw)

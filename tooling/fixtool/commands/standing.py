@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.errors import ExitCode, FixtoolError, UsageError
 from fixtool.replay.verdict import Verdict
+from fixtool.text import count
 
 if TYPE_CHECKING:
     from fixtool.github.client import GitHub
@@ -44,11 +45,11 @@ def standing(
     unknown = [why for one in found for why in one.unknown]
     code = ExitCode.CANNOT_RUN if unknown else ExitCode.OK
     if json:
-        report.print_document("upstream", code, {"onto": onto, "standings": found})
+        terminal.print_document("upstream", code, {"onto": onto, "standings": found})
     else:
         _tell(found, onto)
         for why in dict.fromkeys(unknown):
-            report.say(f"unknown   {why}")
+            terminal.say(f"unknown   {why}")
     if unknown:
         raise typer.Exit(int(code))
 
@@ -90,15 +91,15 @@ def _tell(found: Sequence[Standing], onto: str) -> None:
         pull = f"#{review.number} {review.state}" if review else "-"
         if review and review.state == "open":
             said = review.said.replace("_", " ") if review.said else "no review"
-            pull += f", {report.count(one.days or 0, 'day')}, {said}"
-            pull += f" {report.count(one.waiting or 0, 'day')} ago" if review.said else ""
+            pull += f", {count(one.days or 0, 'day')}, {said}"
+            pull += f" {count(one.waiting or 0, 'day')} ago" if review.said else ""
         tip = one.tip.value if one.tip else "unknown"
         if one.tip is Verdict.ABSORBED and one.since:
             tip += f" {one.since.sha[:12]}" + (f" #{one.since.pr}" if one.since.pr else "")
         rows.append((one.line if one.line != before else "", one.slug, one.forwarded or "no", pull,
                      tip))  # fmt: skip
         before = one.line
-    report.table(("line", "patch", "forwarded", "pull request", f"on {onto}"), rows)
+    terminal.table(("line", "patch", "forwarded", "pull request", f"on {onto}"), rows)
     for one in found:
         if one.written:
-            report.say(f"recorded  Applied-Upstream: {one.written} in {one.slug}")
+            terminal.say(f"recorded  Applied-Upstream: {one.written} in {one.slug}")

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, Refused, UsageError
+from fixtool.text import printable
 
 if TYPE_CHECKING:
     from fixtool.progress import Progress
@@ -76,7 +77,7 @@ def upstream(
     Example: fixtool upstream gemma4-fused-routing --onto main
     """
     repository, settings = options.start(ctx, directory)
-    progress = report.progress(quiet=json)
+    progress = terminal.progress(quiet=json)
     if status:
         from fixtool.commands.standing import standing
 
@@ -104,11 +105,11 @@ def upstream(
         if refusal:
             raise refusal
         if not json:
-            report.say()
+            terminal.say()
         sent = _send(repository, settings, made, to, branch, progress, yes=yes, json=json)
     if json:
         code = ExitCode.OK if refusal is None else refusal.exit_code
-        report.print_document("upstream", code, _document(made, forms, sent))
+        terminal.print_document("upstream", code, _document(made, forms, sent))
         if refusal:
             raise typer.Exit(int(code))
     elif refusal:
@@ -171,7 +172,7 @@ def _send(
             raise UsageError(
                 f"nothing was sent: {submission.plan()}", hint="the same command with --yes"
             )
-        if not typer.confirm(f"{report.printable(submission.plan())}. Send it?"):
+        if not typer.confirm(f"{printable(submission.plan())}. Send it?"):
             raise Refused("nothing was sent")
     sent = submission.send(progress)
     if not json:
@@ -191,7 +192,7 @@ def _send(
 
 def _say(text: str) -> None:
     """A line, or lines, in which upstream's words and a hook's may stand."""
-    report.say(report.printable(text.expandtabs(4)))
+    terminal.say(printable(text.expandtabs(4)))
 
 
 def _tell(made: Draft, forms: dict[str, str]) -> None:
@@ -206,15 +207,15 @@ def _tell(made: Draft, forms: dict[str, str]) -> None:
         _say(f"left out  {one}: upstream has it")
     for note in proposal.notes:
         _say(f"note      {note}")
-    report.say()
+    terminal.say()
     rows: list[Sequence[str]] = []
     for part in proposal.parts:
         for number, file in enumerate(part.files):
             size = "binary" if file.added is None else f"+{file.added} -{file.removed}"
             head = (part.commit[:12], part.title) if number == 0 else ("", "")
             rows.append((*head, file.path, size))
-    report.table(("commit", "title", "file", "lines"), rows)
-    report.say()
+    terminal.table(("commit", "title", "file", "lines"), rows)
+    terminal.say()
     if need:
         _say(f"probe     {need.said}" + (f" ({need.device})" if need.device else ""))
     known = ", known from before" if preflight.reused else ""
@@ -234,7 +235,7 @@ def _tell(made: Draft, forms: dict[str, str]) -> None:
     for kind, where in forms.items():
         _say(f"{kind:9} {where}")
     if not forms:
-        report.say()
+        terminal.say()
         _say(description.body.rstrip())
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import chain, count
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fixtool import terminal as report
+from fixtool import terminal
 from fixtool.commands import options
 from fixtool.commands.build import Python
 from fixtool.errors import CannotRun, UsageError
+from fixtool.text import count, printable
 
 if TYPE_CHECKING:
     from fixtool.verify.bundle import Bundle
@@ -90,7 +91,7 @@ def verify(
     from fixtool.verify import run as core
 
     repository, settings = options.start(ctx, directory)
-    progress = report.progress(quiet=json)
+    progress = terminal.progress(quiet=json)
     if import_ is not None:
         if bundle or prove or mutants or checks or sglang_ref or source or only or tp or pp:
             raise UsageError("--import reads what has run: it takes no ref and no choice of steps")
@@ -119,7 +120,7 @@ def verify(
     _write(verified, junit, markdown)
     exit_code = verified.exit_code(require_gpu=require_gpu)
     if json:
-        report.print_document("verify", exit_code, _body(verified, kept))
+        terminal.print_document("verify", exit_code, _body(verified, kept))
     else:
         _tell(verified, kept, verbose=verbose)
     raise typer.Exit(int(exit_code))
@@ -159,17 +160,17 @@ def _tell(verified: Verified, kept: Path | None, *, verbose: bool) -> None:
 
     result, about = verified.result, verified.result.about
     stands = "" if verified.current else ", not as it stands here now"
-    report.say(f"line      {report.printable(about['line'])}{stands}")
-    report.say(f"onto      {about['onto'][:12]} ({report.printable(about['ref'])})")
-    report.say(f"on        {report.printable(evidence.where(result))}")
-    report.say()
+    terminal.say(f"line      {printable(about['line'])}{stands}")
+    terminal.say(f"onto      {about['onto'][:12]} ({printable(about['ref'])})")
+    terminal.say(f"on        {printable(evidence.where(result))}")
+    terminal.say()
     if verified.matrix:
         rows = [(tree, *map(evidence.shown, cells)) for tree, cells in verified.matrix.rows]
-        report.table(("tree", *verified.matrix.columns), rows)
-        report.say()
+        terminal.table(("tree", *verified.matrix.columns), rows)
+        terminal.say()
         proofs = [(one.slug, one.proof.value, one.why) for one in verified.matrix.proofs]
-        report.table(("patch", "proof", "why"), proofs)
-        report.say()
+        terminal.table(("patch", "proof", "why"), proofs)
+        terminal.say()
     told = {"seen", "passed"}  # of these, the matrix and the count of mutants have told
     shown = [
         one for one in result.steps if verbose or one.kind == "check" or one.outcome not in told
@@ -177,31 +178,31 @@ def _tell(verified: Verified, kept: Path | None, *, verbose: bool) -> None:
     killed = [one for one in result.steps if one.kind == "mutant" and one.outcome == "passed"]
     mutants = sum(one.kind == "mutant" for one in result.steps)
     if mutants:
-        report.say(f"mutants   {len(killed)} of {mutants} killed")
+        terminal.say(f"mutants   {len(killed)} of {mutants} killed")
     if shown:
         cells = [
             (one.name, one.outcome, f"{one.seconds:.1f}", evidence.mebibytes(one),
              one.said[:160])
             for one in shown
         ]  # fmt: skip
-        report.table(("step", "outcome", "s", "MiB", "said"), cells)
-        report.say()
+        terminal.table(("step", "outcome", "s", "MiB", "said"), cells)
+        terminal.say()
     for tree, why in result.missing.items() if verbose else ():
-        report.say(f"no tree   {tree}: {report.printable(why)}")
+        terminal.say(f"no tree   {tree}: {printable(why)}")
     peak = max((one.memory_bytes or 0 for one in result.steps), default=0)
-    report.say(
+    terminal.say(
         f"steps     {evidence.tally(result)}; {result.prepare_seconds:.0f} s to prepare, the "
         f"largest process {peak / 2**20:.0f} MiB"
     )
     skipped = [one for one in result.steps if one.outcome == "skipped"]
     for one in skipped:
-        report.say(f"skipped   {one.name}: {report.printable(one.said)[:160]}")
+        terminal.say(f"skipped   {one.name}: {printable(one.said)[:160]}")
     if not result.finished:
-        report.say("unfinished: the run was stopped before its last step")
+        terminal.say("unfinished: the run was stopped before its last step")
     if verified.folder is not None:
-        report.say(f"evidence  {verified.folder}/result.json, logs beside it")
+        terminal.say(f"evidence  {verified.folder}/result.json, logs beside it")
     if kept is not None:
-        report.say(f"saved     {kept}")
+        terminal.say(f"saved     {kept}")
 
 
 def _tell_bundle(packed: Bundle, *, as_json: bool) -> None:
@@ -213,16 +214,16 @@ def _tell_bundle(packed: Bundle, *, as_json: bool) -> None:
             "steps": packed.steps, "trees": packed.trees, "python": packed.python,
             "run": packed.command,
         }  # fmt: skip
-        report.print_document("verify", ExitCode.OK, {"bundle": body})
+        terminal.print_document("verify", ExitCode.OK, {"bundle": body})
         return
-    report.say(f"bundle    {packed.path} ({packed.size / 2**20:.1f} MiB)")
-    report.say(
-        f"holds     {report.count(packed.steps, 'step')}, {report.count(packed.trees, 'tree')}, "
+    terminal.say(f"bundle    {packed.path} ({packed.size / 2**20:.1f} MiB)")
+    terminal.say(
+        f"holds     {count(packed.steps, 'step')}, {count(packed.trees, 'tree')}, "
         + (f"packages for Python {packed.python} ({packed.site_size / 2**20:.1f} MiB)"
            if packed.python else "no packages: the host has them")
     )  # fmt: skip
-    report.say(f"there     {packed.command}")
-    report.say("then      fixtool verify --import result.json")
+    terminal.say(f"there     {packed.command}")
+    terminal.say("then      fixtool verify --import result.json")
 
 
 def _save(verified: Verified, root: Path) -> Path:
@@ -231,7 +232,7 @@ def _save(verified: Verified, root: Path) -> Path:
     import json as json_module
     import re
 
-    from fixtool.settings import put
+    from fixtool.files import write_atomically
 
     result = verified.result
     gpus = [str(one["name"]) for one in result.environment.get("gpus", ())]
@@ -240,16 +241,16 @@ def _save(verified: Verified, root: Path) -> Path:
     words += [one for one in result.ran if one != "checks"]
     words += _spread(result.environment.get("spread"))
     name = re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-.")
-    text = report.document("verify", verified.exit_code(require_gpu=False), _body(verified, None))
+    text = terminal.document("verify", verified.exit_code(require_gpu=False), _body(verified, None))
     document = json_module.loads(text)
     document.pop("folder")  # of the host it ran on
     text = json_module.dumps(document, indent=1) + "\n"
     folder = root / "verify" / "results"
     folder.mkdir(exist_ok=True)
-    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     paths = (folder / f"{one}.json" for one in names)
     path = next(one for one in paths if not one.exists() or one.read_text("utf-8") == text)
-    put(path, text)
+    write_atomically(path, text)
     return path
 
 

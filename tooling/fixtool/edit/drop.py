@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fixtool.edit.export import series_text
 from fixtool.errors import Refused
 from fixtool.git.repo import Repo
 from fixtool.replay.dependencies import dependencies
@@ -13,7 +12,7 @@ from fixtool.replay.run import replay
 from fixtool.replay.verdict import Verdict
 from fixtool.series import commit as journal
 from fixtool.series import patch, shelf
-from fixtool.series.line import Line, PatchRepository, writing
+from fixtool.series.line import Line, PatchRepository, series_text, writing
 from fixtool.series.shelf import Shelved
 
 

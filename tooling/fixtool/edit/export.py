@@ -14,7 +14,7 @@ from fixtool.apply.worktree import Record, require_clean, write_record
 from fixtool.errors import Refused
 from fixtool.git.repo import Repo
 from fixtool.series import patch as patches
-from fixtool.series.line import Line, PatchRepository, rewrite, writing
+from fixtool.series.line import Line, PatchRepository, rewrite, series_text, writing
 
 
 class Change(StrEnum):
@@ -140,35 +140,6 @@ def _export(
             named = dict(zip(slugs, commits, strict=True))
             write_record(tree, replace(record, commit=commits[-1], commits=named))
     return Exported(line.name, folder, tuple(changes), series_changed)
-
-
-def series_text(line: Line, slugs: Sequence[str]) -> bytes:
-    """The series file with ``slugs`` as its entries: comments stay where they are, entries keep
-    their places where they can, new ones come last."""
-    path = line.folder / "series"
-    lines = (
-        path.read_bytes().decode("utf-8", "surrogateescape").split("\n") if path.exists() else []
-    )
-    if lines and not lines[-1]:
-        lines.pop()
-    at = {entry.line_number - 1: entry.slug for entry in line.entries}
-    if [at[number] for number in sorted(at)] == list(slugs):
-        return path.read_bytes() if path.exists() else b""
-    here = [at[number] for number in sorted(at)]
-    left = [slug for slug in here if slug in slugs]
-    if left and left == list(slugs)[: len(left)]:  # some went, some came: the rest stays in place
-        lines = [line for number, line in enumerate(lines) if at.get(number, left[0]) in left]
-        lines += [f"{slug}.patch" for slug in slugs[len(left) :]]
-        return "".join(f"{one}\n" for one in lines).encode("utf-8", "surrogateescape")
-    names = iter(slugs)
-    text = []
-    for number, old in enumerate(lines):
-        if number not in at:
-            text.append(old)
-        elif (slug := next(names, None)) is not None:
-            text.append(old if slug == at[number] else f"{slug}.patch")
-    text += [f"{slug}.patch" for slug in names]
-    return "".join(f"{one}\n" for one in text).encode("utf-8", "surrogateescape")
 
 
 def free_slug(subject: str, taken: Collection[str]) -> str:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from email.utils import parseaddr
 from pathlib import Path
 
-from fixtool.edit.export import Change, free_slug, series_text
+from fixtool.edit.export import Change, free_slug
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.objects import Signature
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.series import patch as patches
-from fixtool.series.line import Line, PatchRepository, rewrite, writing
+from fixtool.series.line import Line, PatchRepository, rewrite, series_text, writing
 from fixtool.series.patch import Patch, read_diff, slugify, unsafe_paths
 from fixtool.sources.source import resolve_local
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import datetime
 import re
 from dataclasses import dataclass
+from typing import NewType
 
 from fixtool.errors import CannotRun
 
-ZERO = "0" * 40
+Oid = NewType("Oid", str)
+"""The id of a git object: 40 hexadecimal digits, lower case. ``parse_oid`` checks a text."""
+
+ZERO = Oid("0" * 40)
 """The id that stands for "no object"."""
 
 
@@ -73,3 +77,10 @@ def parse_signature(text: str) -> Signature:
     if not match:
         raise CannotRun(f"a commit has an unreadable signature: {text!r}")
     return Signature(*match.groups())
+
+
+def parse_oid(text: str, what: str) -> Oid:
+    """``text`` as an object id. Raises CannotRun, naming ``what`` gave it, where it is none."""
+    if not re.fullmatch(r"[0-9a-f]{40}", text):
+        raise CannotRun(f"{what} gives {text!r}, which is not an object id of 40 digits")
+    return Oid(text)

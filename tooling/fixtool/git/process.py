@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 PINNED = {
     "core.hooksPath": "/dev/null",
@@ -87,3 +90,12 @@ def _read_line(process: subprocess.Popen[bytes]) -> bytes:
         if byte in b"\r\n":
             break
     return bytes(line)
+
+
+def remove_stale_locks(git_dir: Path, *names: str) -> None:
+    """Take away the locks of a git that was killed; one that still lives has time to end."""
+    for held in (git_dir / f"{name}.lock" for name in names):
+        with suppress(FileNotFoundError):
+            while time.time() - held.stat().st_mtime < 1:
+                time.sleep(0.05)
+            held.unlink()

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from fixtool.errors import CannotRun
+from fixtool.files import write_atomically
 from fixtool.git.names import public_url, without_login
 from fixtool.git.repo import Output, Repo
-from fixtool.settings import put
 
 # What a user needs to reach the network: proxies, certificates, credentials, mirrors. Nothing else
 # of their configuration may shape a result.
@@ -57,7 +57,7 @@ class Store(Repo):
         known = listed.read_text().splitlines() if listed.exists() else []
         if folder not in known:
             listed.parent.mkdir(exist_ok=True)
-            put(listed, "".join(f"{one}\n" for one in [*known, folder]))
+            write_atomically(listed, "".join(f"{one}\n" for one in [*known, folder]))
         shallow = lender.objects_folder.with_name("shallow")
         if shallow.exists():  # else git would miss the parents that a shallow clone does not have
             (self.git_dir / "shallow").write_bytes(shallow.read_bytes())

@@ -17,15 +17,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fixtool.files import write_atomically
 from fixtool.git.objects import MACHINE, Commit
 from fixtool.git.repo import Repo
 from fixtool.history.log import Step, UpstreamCommit, first_parent, landed, read_one
 from fixtool.progress import Progress
-from fixtool.replay.run import depends_on, replay
+from fixtool.replay.run import replay
 from fixtool.replay.verdict import Verdict
 from fixtool.series.line import Line
 from fixtool.series.patch import Patch
-from fixtool.settings import put
 
 _CACHE_FORMAT = 1
 _APPLIED = frozenset({Verdict.CLEAN, Verdict.OFFSET})
@@ -195,7 +195,7 @@ def _components(patches: Sequence[Patch]) -> list[frozenset[str]]:
     """The slugs that must be judged together: patches that share a file, or say they depend."""
     groups: list[tuple[set[str], set[str]]] = []  # names (paths, and slugs), slugs
     for patch in patches:
-        names = set(patch.paths) | {f"\0{one}" for one in (patch.slug, *depends_on(patch))}
+        names = set(patch.paths) | {f"\0{one}" for one in (patch.slug, *patch.depends_on)}
         slugs = {patch.slug}
         for group in [one for one in groups if one[0] & names]:
             groups.remove(group)
@@ -358,7 +358,7 @@ class _Judge:
         data = {key: [(one.verdict, one.evidence) for one in known[key]] for key in known}
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            put(self._file, json.dumps(data))
+            write_atomically(self._file, json.dumps(data))
         except OSError:
             return
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from fixtool.edit.export import series_text
 from fixtool.errors import Refused
 from fixtool.git.repo import Repo
 from fixtool.history.log import UpstreamCommit
@@ -15,13 +14,7 @@ from fixtool.replay.run import Replay
 from fixtool.replay.verdict import PatchResult
 from fixtool.series import commit as journal
 from fixtool.series import patch, shelf
-from fixtool.series.line import (
-    Line,
-    PatchRepository,
-    Upstream,
-    moved_toml,
-    writing,
-)
+from fixtool.series.line import Line, PatchRepository, Upstream, moved_toml, series_text, writing
 from fixtool.series.shelf import Shelved
 from fixtool.sources.source import Target
 
@@ -110,8 +103,8 @@ def _files(
         if one.action in (Action.DROPPED, Action.SHELVED):
             upstream = one.culprit.sha if one.culprit else None
             shelved[slug] = Shelved(
-                slug, "; ".join(one.result.evidence[:2]), line.upstream.base, one.result.verdict,
-                upstream,
+                slug, "; ".join(one.result.evidence[:2]), line.upstream.base,
+                shelf.Reason(one.result.verdict.value), upstream,
             )  # fmt: skip
             files[f"{shelf.FOLDER}/{slug}.patch"] = raw[slug]
             gone.append(f"{slug}.patch")

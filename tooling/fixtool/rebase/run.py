@@ -228,7 +228,7 @@ class _Rebase:
         not enough, for upstream may have taken it in another form."""
         found = []
         for one in shelf.read(self.line.folder):
-            if one.verdict is Verdict.ABSORBED:
+            if one.verdict is shelf.Reason.ABSORBED:
                 entry = Entry(one.slug, 0, f"{shelf.FOLDER}/")
                 upstream = replace(self.line.upstream, base=one.base)
                 told = self._trace(

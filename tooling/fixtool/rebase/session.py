@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from fixtool.apply.worktree import free, remove
+from fixtool.apply.worktree import remove
 from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.files import private_folder, write_atomically
+from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.series.line import Line, PatchRepository
-from fixtool.settings import Settings, private_folder, put
+from fixtool.settings import Settings
 
 RESOLUTIONS = "resolutions"
 _IMAGE = "image"  # the name of a file in a resolution
@@ -90,7 +92,7 @@ def the_session(repository: PatchRepository, settings: Settings, line: str | Non
 def save(repository: PatchRepository, settings: Settings, session: Session) -> None:
     path = _file(repository, settings, session.line)
     private_folder(path.parent)
-    put(path, json.dumps(asdict(session), indent=1))
+    write_atomically(path, json.dumps(asdict(session), indent=1))
 
 
 def forget(repository: PatchRepository, settings: Settings, session: Session) -> None:
@@ -150,7 +152,7 @@ def collect(session: Session) -> tuple[str, dict[str, bytes]]:
             hint=f"fixtool rebase --abort --line {session.line}, then rebase again",
         )
     tree = Repo.open(folder)
-    free(tree.git_dir, "index", "MERGE_RR", "HEAD")
+    remove_stale_locks(tree.git_dir, "index", "MERGE_RR", "HEAD")
     head = tree.head()
     if head != session.parent:
         return _committed(tree, session, head), _learned(tree, session)

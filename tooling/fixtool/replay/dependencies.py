@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from fixtool.errors import Refused
 from fixtool.git.repo import Repo
-from fixtool.replay.run import depends_on
 from fixtool.series.line import Line
 from fixtool.series.patch import Patch, apply_on
 
@@ -36,7 +35,7 @@ def dependencies(repo: Repo, line: Line, base: str) -> tuple[Needs, ...]:
     order = [patch.slug for patch in line.patches]
     direct: dict[str, tuple[set[str], set[str]]] = {}
     for position, patch in enumerate(line.patches):
-        declared = {one for one in depends_on(patch) if one in order[:position]}
+        declared = {one for one in patch.depends_on if one in order[:position]}
         direct[patch.slug] = (work.least(position), declared)
     closures: dict[str, set[str]] = {}
     for slug in order:

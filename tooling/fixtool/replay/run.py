@@ -17,13 +17,13 @@ from functools import cached_property
 from pathlib import Path
 
 from fixtool.errors import Refused
+from fixtool.files import write_atomically
 from fixtool.git.objects import Merge
 from fixtool.git.repo import Repo
 from fixtool.replay._hunks import all_of, conflicted, merged, place, same_blob, untouched
 from fixtool.replay.verdict import FAILED, FileResult, PatchResult, Verdict, read_result
 from fixtool.series.line import Line
 from fixtool.series.patch import Patch, apply_on
-from fixtool.settings import put
 
 _CACHE_FORMAT = 3
 _CACHE_DAYS = 90
@@ -252,7 +252,7 @@ class _Run:
         """The failed patches without which this one cannot apply even to its own base: then it is
         blocked, not in conflict with upstream."""
         failed = [one.slug for one in before if one.verdict in FAILED]
-        named = [one for one in failed if one in depends_on(self.patches[position])]
+        named = [one for one in failed if one in self.patches[position].depends_on]
         if named or not failed:
             return ", ".join(named) or None
         tip: str | None = self.base
@@ -263,12 +263,6 @@ class _Run:
 
     def _target_files(self, patch: Patch) -> dict[str, tuple[str, str]]:
         return self.repo.entries(self.tree, *(f":(literal){path}" for path in sorted(patch.paths)))
-
-
-def depends_on(patch: Patch) -> tuple[str, ...]:
-    """The slugs in a patch's ``Depends-On:`` trailers."""
-    values = [value for key, value in patch.trailers if key.lower() == "depends-on"]
-    return tuple(slug for value in values for slug in value.replace(",", " ").split())
 
 
 # -- the prefix cache ------------------------------------------------------------------------
@@ -312,7 +306,7 @@ class _Prefix:
             for key, result in zip(self.keys, results, strict=True):
                 if result.verdict in FAILED:
                     break
-                put(self.folder / f"{key}.json", json.dumps(asdict(result)))
+                write_atomically(self.folder / f"{key}.json", json.dumps(asdict(result)))
             self._prune()
         except OSError:
             return

@@ -22,7 +22,7 @@ from fixtool.git.names import public_url
 from fixtool.report._timeline import WORDS, letters, picture
 from fixtool.report.documents import Commit, Failure, History, Rebase
 from fixtool.report.todo import FINE, Kept, Report, looked, many, needs
-from fixtool.terminal import printable
+from fixtool.text import printable
 from fixtool.verify import result as evidence
 from fixtool.verify.result import Matrix, StepResult
 

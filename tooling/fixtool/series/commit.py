@@ -14,9 +14,9 @@ import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from fixtool.apply.worktree import free
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.git.objects import Commit, Signature, parse_signature
+from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.series.line import rewrite
 
@@ -82,7 +82,7 @@ def _finish(journal: Repo) -> None:
         return
     if _digest(_contents(folder)) == digest:
         branch = journal.run("symbolic-ref", "--quiet", "HEAD", accept=None).text or "HEAD"
-        free(journal.git_dir, "index", "HEAD", branch)
+        remove_stale_locks(journal.git_dir, "index", "HEAD", branch)
         _record(journal, folder, message)
     note.unlink()
 

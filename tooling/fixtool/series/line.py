@@ -5,22 +5,20 @@
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import hashlib
 import os
 import re
 import shutil
-import socket
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.errors import Refused, UsageError
+from fixtool.files import lock, swap, write_durably
 from fixtool.series.patch import Patch, is_slug, parse
 
 _SUFFIX = ".patch"
@@ -233,6 +231,35 @@ def upstream_toml(upstream: Upstream, why: str) -> str:
     return "".join(f'{key} = "{value}"\n' for key, value in quoted.items())
 
 
+def series_text(line: Line, slugs: Sequence[str]) -> bytes:
+    """The series file with ``slugs`` as its entries: comments stay where they are, entries keep
+    their places where they can, new ones come last."""
+    path = line.folder / "series"
+    lines = (
+        path.read_bytes().decode("utf-8", "surrogateescape").split("\n") if path.exists() else []
+    )
+    if lines and not lines[-1]:
+        lines.pop()
+    at = {entry.line_number - 1: entry.slug for entry in line.entries}
+    if [at[number] for number in sorted(at)] == list(slugs):
+        return path.read_bytes() if path.exists() else b""
+    here = [at[number] for number in sorted(at)]
+    left = [slug for slug in here if slug in slugs]
+    if left and left == list(slugs)[: len(left)]:  # some went, some came: the rest stays in place
+        lines = [line for number, line in enumerate(lines) if at.get(number, left[0]) in left]
+        lines += [f"{slug}.patch" for slug in slugs[len(left) :]]
+        return "".join(f"{one}\n" for one in lines).encode("utf-8", "surrogateescape")
+    names = iter(slugs)
+    text = []
+    for number, old in enumerate(lines):
+        if number not in at:
+            text.append(old)
+        elif (slug := next(names, None)) is not None:
+            text.append(old if slug == at[number] else f"{slug}.patch")
+    text += [f"{slug}.patch" for slug in names]
+    return "".join(f"{one}\n" for one in text).encode("utf-8", "surrogateescape")
+
+
 def rewrite(
     folder: Path, files: Mapping[str, bytes], remove: frozenset[str] = frozenset()
 ) -> list[str]:
@@ -264,43 +291,14 @@ def rewrite(
             (staging / name).unlink(missing_ok=True)
         for name in changed:
             (staging / name).parent.mkdir(exist_ok=True, parents=True)
-            _write_durably(staging / name, files[name])
+            write_durably(staging / name, files[name])
         if folder.exists():
-            _swap(staging, folder)
+            swap(staging, folder)
         else:
             staging.rename(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return sorted([*changed, *gone])
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _swap(new: Path, old: Path) -> None:
-    """Put ``new`` where ``old`` is, and ``old`` where ``new`` was, in one step where the kernel can
-    (Linux: renameat2 with RENAME_EXCHANGE); else in two, which ``repair`` finishes if killed.
-    """
-    exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    at_cwd, exchange_flag = -100, 2
-    if (
-        exchange
-        and exchange(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), exchange_flag) == 0
-    ):
-        return
-    retired = old.with_name(f".{old.name}.old")
-    shutil.rmtree(retired, ignore_errors=True)
-    old.rename(retired)
-    try:
-        new.rename(old)
-    except OSError:
-        retired.rename(old)
-        raise
-    retired.rename(new)
 
 
 def repair(repository: PatchRepository) -> None:
@@ -323,29 +321,3 @@ def writing(repository: PatchRepository) -> Iterator[None]:
         repair(repository)
         repository.read_anew()
         yield
-
-
-@contextmanager
-def lock(path: Path, what: str) -> Iterator[None]:
-    """Hold ``path`` against every other run; CannotRun names who holds it.
-
-    flock is let go by the kernel when a run dies, so a killed fixtool never has to be cleaned up
-    after; the file's text is only for the message.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "another run"
-            raise CannotRun(
-                f"{what} is in use by {holder}",
-                where=str(path),
-                hint="wait for it to end, then run the same command again",
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
-        yield
-    finally:
-        os.close(descriptor)

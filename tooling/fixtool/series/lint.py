@@ -9,7 +9,6 @@ from enum import StrEnum
 
 from fixtool.errors import FixtoolError, Refused
 from fixtool.git.repo import Repo
-from fixtool.replay.run import depends_on
 from fixtool.series.line import Line
 from fixtool.series.patch import Patch, apply_on, export, unsafe_paths
 
@@ -190,7 +189,7 @@ def _trailers(patch: Patch, seen: Mapping[str, int], line: Line) -> Iterator[Fin
     for key in _WANTED:
         if patch.trailer(key) is None:
             yield _found("trailer", where, f"no {key}: trailer")
-    for slug in depends_on(patch):
+    for slug in patch.depends_on:
         if slug not in seen:
             known = slug in {entry.slug for entry in line.entries}
             message = (

@@ -118,6 +118,12 @@ class Patch:
         """Of what it changes alone: a new message or trailer leaves it as it is."""
         return hashlib.sha256(self.diff).hexdigest()
 
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """The slugs in its ``Depends-On:`` trailers."""
+        values = [value for key, value in self.trailers if key.lower() == "depends-on"]
+        return tuple(slug for value in values for slug in value.replace(",", " ").split())
+
     def trailer(self, key: str) -> str | None:
         return next((value for name, value in self.trailers if name.lower() == key.lower()), None)
 

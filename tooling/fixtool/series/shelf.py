@@ -9,25 +9,33 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 
 from fixtool.errors import Refused
-from fixtool.replay.verdict import Verdict
 from fixtool.series.patch import Patch, is_slug, parse
 
 FILE = "shelf.toml"
 FOLDER = "shelf"
 
 
+class Reason(StrEnum):
+    """Why a patch is on the shelf, where no person put it there."""
+
+    ABSORBED = "absorbed"
+    SUPERSEDED = "superseded"
+    BLOCKED = "blocked"
+
+
 @dataclass(frozen=True)
 class Shelved:
-    """``verdict`` is absorbed, superseded or blocked, or None where a person dropped it; ``base``
+    """``verdict`` is the reason, or None where a person dropped it; ``base``
     the commit that its text was written against; ``upstream`` the one that made it unnecessary."""
 
     slug: str
     why: str
     base: str
-    verdict: Verdict | None = None
+    verdict: Reason | None = None
     upstream: str | None = None
 
 
@@ -43,7 +51,7 @@ def read(folder: Path) -> tuple[Shelved, ...]:
     found = []
     for entry in data.get("patch", []):
         try:
-            verdict = Verdict(entry["verdict"]) if "verdict" in entry else None
+            verdict = Reason(entry["verdict"]) if "verdict" in entry else None
             one = Shelved(**{**entry, "verdict": verdict})
         except (TypeError, ValueError, KeyError) as error:
             raise Refused(f"an entry is not well formed: {error}", where=str(path)) from error

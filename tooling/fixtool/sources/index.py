@@ -33,8 +33,8 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 from fixtool.errors import CannotRun, UsageError
+from fixtool.files import lock
 from fixtool.progress import Progress, Silence, Task
-from fixtool.series.line import lock
 
 if TYPE_CHECKING:
     import requests

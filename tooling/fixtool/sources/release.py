@@ -29,11 +29,12 @@ from pathlib import Path
 from packaging.tags import sys_tags
 
 from fixtool.errors import CannotRun, Refused
+from fixtool.files import private_folder
 from fixtool.git.objects import MACHINE, ZERO
 from fixtool.git.repo import Repo
 from fixtool.progress import Progress, Silence
 from fixtool.series.patch import FilePatch, unsafe_paths
-from fixtool.settings import Settings, private_folder
+from fixtool.settings import Settings
 from fixtool.sources import index
 from fixtool.sources.index import WheelFile
 

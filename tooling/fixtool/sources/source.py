@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from packaging.version import InvalidVersion, Version
 
 from fixtool.errors import CannotRun, UsageError
+from fixtool.files import lock, private_folder
 from fixtool.git.names import (
     check_ref,
     check_url,
@@ -28,8 +29,8 @@ from fixtool.git.names import (
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.progress import Progress
-from fixtool.series.line import Upstream, lock
-from fixtool.settings import Settings, private_folder
+from fixtool.series.line import Upstream
+from fixtool.settings import Settings
 
 if TYPE_CHECKING:
     from fixtool.sources.release import Release
@@ -263,9 +264,8 @@ class Releases:
         return Target(ref, release.commit, release.tree, self.name, version, release)
 
     def release(self, version: str) -> Release:
-        from fixtool.sources.release import (
-            import_release,  # zip and index code: only releases need it
-        )
+        # Zip and index code: only releases need it.
+        from fixtool.sources.release import import_release
 
         return import_release(version, self.repo, self._settings, self._progress)
 

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from fixtool.files import private_folder, write_atomically
 from fixtool.git.repo import Repo
 from fixtool.interpreter import absolute, last_line
 from fixtool.markdown import CALLS
@@ -28,7 +29,7 @@ from fixtool.progress import Progress
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding, Level
 from fixtool.series.patch import Patch
-from fixtool.settings import Settings, private_folder, put
+from fixtool.settings import Settings
 from fixtool.upstream import _hooks as hooks
 from fixtool.upstream._commits import Part, Proposal, is_placeholder
 from fixtool.upstream._hooks import Hook
@@ -110,7 +111,7 @@ def look(
     found = Preflight(findings, ran, tests, reused=False)
     if not found.not_run:
         with suppress(OSError):  # a cache that cannot be written costs time, never the result
-            put(file, json.dumps(asdict(replace(found, findings=()))))
+            write_atomically(file, json.dumps(asdict(replace(found, findings=()))))
     return found
 
 

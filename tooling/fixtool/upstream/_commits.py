@@ -18,7 +18,6 @@ from fixtool.git.objects import Commit, Signature
 from fixtool.git.repo import Repo
 from fixtool.history.log import UpstreamCommit
 from fixtool.history.run import Interval, history
-from fixtool.markdown import visible
 from fixtool.progress import Progress
 from fixtool.replay.dependencies import dependencies
 from fixtool.replay.run import Decisions, Replay, replay
@@ -28,6 +27,7 @@ from fixtool.series.lint import require_well_formed
 from fixtool.series.patch import Patch, patch_id
 from fixtool.settings import Settings
 from fixtool.sources.source import Source, Target, bring_base
+from fixtool.text import visible
 
 _THEIRS = frozenset({
     "signed-off-by", "co-authored-by", "reviewed-by", "tested-by", "acked-by", "reported-by",

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from fixtool.errors import CannotRun
-from fixtool.settings import Settings, private_folder
+from fixtool.files import private_folder
+from fixtool.settings import Settings
 
 CONFIG = ".pre-commit-config.yaml"
 _PATIENCE = 600  # seconds for the hooks of one repository, their installation included

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.files import lock, private_folder, write_atomically
 from fixtool.git.names import check_ref, public_url
 from fixtool.github.client import GitHub, NotThere
 from fixtool.github.model import Place, Pull, check_repository, place
@@ -20,8 +21,8 @@ from fixtool.github.push import Heads, Rolling
 from fixtool.markdown import Marker, block, read_marker, same
 from fixtool.progress import Progress
 from fixtool.series import trailers as forwarding
-from fixtool.series.line import Line, PatchRepository, lock
-from fixtool.settings import Settings, private_folder, put
+from fixtool.series.line import Line, PatchRepository
+from fixtool.settings import Settings
 from fixtool.upstream._body import Description
 from fixtool.upstream._commits import Proposal
 
@@ -269,7 +270,9 @@ class Submission:
 
     def _remember(self, *commits: str) -> None:
         known = self._sent()
-        put(self._note, json.dumps([*known, *(one for one in commits if one not in known)]))
+        write_atomically(
+            self._note, json.dumps([*known, *(one for one in commits if one not in known)])
+        )
 
 
 def upstream_place(url: str, environment: Mapping[str, str]) -> Place:

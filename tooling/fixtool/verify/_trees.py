@@ -13,7 +13,7 @@ from functools import cached_property
 from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import MACHINE, ZERO, Commit
 from fixtool.git.repo import Repo
-from fixtool.replay.run import Replay, depends_on, replay
+from fixtool.replay.run import Replay, replay
 from fixtool.replay.verdict import FAILED, Verdict
 from fixtool.series.line import Line
 from fixtool.verify.runner.layout import blob_id, tree_id
@@ -85,7 +85,7 @@ class Trees:
             one = queue.pop()
             if one in by_slug and one not in wanted:
                 wanted.add(one)
-                queue += depends_on(by_slug[one])
+                queue += by_slug[one].depends_on
         entries = tuple(entry for entry in self.line.entries if entry.slug in wanted)
         return self._replayed(alone(slug), replace(self.line, entries=entries))
 

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fixtool.errors import CannotRun, Refused
+from fixtool.files import lock, private_folder
 from fixtool.interpreter import last_line, run
 from fixtool.progress import Progress
-from fixtool.series.line import lock
-from fixtool.settings import Settings, private_folder
+from fixtool.settings import Settings
 from fixtool.verify._plan import add_file, write
 from fixtool.verify.run import Planned
 from fixtool.verify.suite import Suite

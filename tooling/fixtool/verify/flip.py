@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 from fixtool import __version__
 from fixtool.errors import CannotRun
+from fixtool.files import lock, private_folder
 from fixtool.progress import Progress
-from fixtool.series.line import Line, PatchRepository, lock
-from fixtool.settings import Settings, private_folder
+from fixtool.series.line import Line, PatchRepository
+from fixtool.settings import Settings
 from fixtool.sources.source import Source, Target, bring_base
 from fixtool.verify._plan import Planner, write
 from fixtool.verify._trees import Trees

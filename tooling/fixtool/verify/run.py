@@ -18,12 +18,13 @@ from fixtool import __version__
 from fixtool.apply.run import Request as Wanted
 from fixtool.apply.run import choose_line, find_target
 from fixtool.errors import CannotRun, ExitCode, Refused, UsageError
+from fixtool.files import lock, private_folder
 from fixtool.git.repo import Repo
 from fixtool.interpreter import absolute, run
 from fixtool.progress import Progress
-from fixtool.series.line import Line, PatchRepository, lock
+from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import require_well_formed
-from fixtool.settings import Settings, private_folder
+from fixtool.settings import Settings
 from fixtool.sources.source import bring_base
 from fixtool.verify import result as evidence
 from fixtool.verify._plan import Plan, Planner, write

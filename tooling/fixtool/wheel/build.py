@@ -21,12 +21,13 @@ from pathlib import Path
 from packaging.version import Version
 
 from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.files import private_folder
 from fixtool.git.repo import Repo
 from fixtool.interpreter import absolute, last_line, run
 from fixtool.interpreter import install as install
 from fixtool.interpreter import interpreter_tags as interpreter_tags
 from fixtool.progress import Progress, Silence
-from fixtool.settings import Settings, private_folder
+from fixtool.settings import Settings
 from fixtool.sources import index
 from fixtool.sources.release import (
     Release,

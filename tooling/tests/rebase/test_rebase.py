@@ -365,7 +365,7 @@ def test_a_history_that_cannot_be_read_is_told(fixtool: Run, team: Team) -> None
     team.patch("five", "fix five", python__model_py=FIVE)
     team.upstream.commit("shift", python__model_py="line 0\n" + NUMBERS)
     code = (
-        "from fixtool import rebase\nfrom fixtool.errors import CannotRun\n"
+        "from fixtool.rebase import run as rebase\nfrom fixtool.errors import CannotRun\n"
         "def fail(*_, **__): raise CannotRun('the disk is full')\n"
         "rebase.history = fail\nfrom fixtool.cli import app\napp()\n"
     )
@@ -569,16 +569,16 @@ def test_a_killed_run_is_resumed(
     team, found = waiting
     tree = resolve(found)
     code = (
-        "import os, signal\nfrom fixtool import settle, rebase\n"
+        "import os, signal\nfrom fixtool.rebase import result as settle, run as rebase\n"
         "def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     code += {
         "decide": "rebase.settle = die\n",
-        "write": "from fixtool import journal\njournal.rewrite = die\n",
-        "commit": "from fixtool import journal\njournal._record = die\n",
-        "end": "from fixtool import parked\nparked.forget = die\n",
+        "write": "from fixtool.series import commit as journal\njournal.rewrite = die\n",
+        "commit": "from fixtool.series import commit as journal\njournal._record = die\n",
+        "end": "from fixtool.rebase import session as parked\nparked.forget = die\n",
         "after": (
-            "import shutil\nfrom fixtool import parked\n"
+            "import shutil\nfrom fixtool.rebase import session as parked\n"
             "def half(_, place): shutil.rmtree(place / 'python'); (place / '.git').unlink(); die()\n"
             "parked.remove = half\n"
         ),

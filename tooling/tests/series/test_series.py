@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from fixtool.errors import CannotRun, Refused
-from fixtool.series.line import PatchRepository, lock, read_line, repair, rewrite
+from fixtool.files import lock
+from fixtool.series.line import PatchRepository, read_line, repair, rewrite
 from support.repositories import Team
 
 
@@ -61,22 +62,23 @@ def test_rewrite_changes_only_what_differs(tmp_path: Path) -> None:
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from fixtool import series
+    from fixtool import files
+    from fixtool.series import line
     point, folder = sys.argv[1], Path(sys.argv[2])
     def die(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     if point == "writing":
-        series._write_durably = die
+        line.write_durably = die
     elif point == "swapping":
-        series._swap = die
+        line.swap = die
     elif point == "between renames":
-        series.ctypes.CDLL = lambda *a, **k: object()
+        files.ctypes.CDLL = lambda *a, **k: object()
         real = Path.rename
         def rename(self, target):
             real(self, target)
             die()
         Path.rename = rename
-    series.rewrite(folder, {"a": b"new", "b": b"new"})
+    line.rewrite(folder, {"a": b"new", "b": b"new"})
 """
 
 
@@ -101,7 +103,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fixtool.series.line._write_durably", full)
+    monkeypatch.setattr("fixtool.series.line.write_durably", full)
     with pytest.raises(OSError, match="No space"):
         rewrite(folder, {"a": b"new", "b": b"new"})
     assert {one.name: one.read_bytes() for one in folder.iterdir()} == {"a": b"old"}
