@@ -24,7 +24,7 @@ _LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class NightlyOutcome:
     """``rebase`` is None where there is a ``failure``; ``committed`` is the commit in the patch
     repository; ``needs`` is what a person has to do or to look at."""
 
@@ -79,7 +79,7 @@ def check_line(name: str) -> str:
     return name
 
 
-def read_outcome(path: Path, line: str | None = None) -> Outcome:
+def read_outcome(path: Path, line: str | None = None) -> NightlyOutcome:
     """The outcome in the document at ``path``; ``line`` is whose it must be, and is needed where
     the rebase failed before it knew. Raises Refused where the document is not as it should be."""
     raw: dict[str, Any]
@@ -97,7 +97,7 @@ def read_outcome(path: Path, line: str | None = None) -> Outcome:
                 hint="name the line with --line",
             )
         wanted = needs(_report(line, found))
-        return Outcome(check_line(line), int(code or 0), failure=found, needs=wanted)
+        return NightlyOutcome(check_line(line), int(code or 0), failure=found, needs=wanted)
     if line not in (None, found.line):
         raise Refused(f"the document is of line {found.line[:100]!r}, not {line}", where=str(path))
     for name in filter(None, (found.line, found.new_line)):
@@ -111,7 +111,7 @@ def read_outcome(path: Path, line: str | None = None) -> Outcome:
     # A parked session stays on the machine that ran the rebase: whoever is told starts anew.
     here = replace(found, session=None)
     wanted = needs(_report(found.line, here))
-    return Outcome(found.line, int(code or 0), here, committed=commit, needs=wanted)
+    return NightlyOutcome(found.line, int(code or 0), here, committed=commit, needs=wanted)
 
 
 def read_history(path: Path) -> documents.History | None:

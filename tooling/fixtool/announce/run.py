@@ -11,19 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fixtool.announce.outcome import Outcome
-from fixtool.announce.text import Words
+from fixtool.announce.outcome import NightlyOutcome
+from fixtool.announce.text import NightlyTexts
 from fixtool.errors import FixtoolError, Refused
 from fixtool.github.client import GitHub
-from fixtool.github.model import Issue, Pull
-from fixtool.github.push import Rolling
+from fixtool.github.model import Issue, PullRequest
+from fixtool.github.push import PushRemote
 from fixtool.markdown import Marker, read_marker, same
 
 _PULL, _ISSUE, _COMMENT = "rebase-pull", "rebase-issue", "rebase-comment"
 
 
 @dataclass(frozen=True)
-class Thread:
+class ThreadChange:
     """A pull request or an issue, and what was done to it: created, updated, reopened, closed,
     unchanged, or left (a person has decided). ``number`` is None where a dry run would make it."""
 
@@ -33,7 +33,7 @@ class Thread:
 
 
 @dataclass(frozen=True)
-class Push:
+class BranchChange:
     branch: str
     commit: str
     action: str  # pushed, unchanged, left
@@ -44,9 +44,9 @@ class Announcement:
     line: str
     asks: bool
     moved: bool
-    push: Push | None = None
-    pull: Thread | None = None
-    issue: Thread | None = None
+    push: BranchChange | None = None
+    pull: ThreadChange | None = None
+    issue: ThreadChange | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -55,16 +55,16 @@ class Announcer:
     """Carries one outcome to GitHub; ``dry`` only looks."""
 
     github: GitHub
-    words: Words
+    words: NightlyTexts
     labels: Sequence[str]
     dry: bool = False
     notes: list[str] = field(default_factory=list)
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> NightlyOutcome:
         return self.words.outcome
 
-    def announce(self, rolling: Rolling | None, bundle: Path | None) -> Announcement:
+    def announce(self, rolling: PushRemote | None, bundle: Path | None) -> Announcement:
         """Tell everything; what one half cannot tell does not keep the other from it. Raises the
         first failure at the end."""
         told = Announcement(self.outcome.line, self.outcome.asks, self.outcome.moved)
@@ -93,7 +93,9 @@ class Announcer:
             )
         return self.outcome.moved
 
-    def _tell_move(self, rolling: Rolling, bundle: Path | None) -> tuple[Push, Thread]:
+    def _tell_move(
+        self, rolling: PushRemote, bundle: Path | None
+    ) -> tuple[BranchChange, ThreadChange]:
         commit, folders = self.outcome.committed or "", self.outcome.folders
         heads = rolling.heads()
         if bundle:
@@ -117,27 +119,29 @@ class Announcer:
                 f"somebody else pushed to {rolling.branch}: it and #{pull.number} are left alone"
             )
             return (
-                Push(rolling.branch, heads.tip or "", "left"),
-                Thread(pull.number, pull.url, "left"),
+                BranchChange(rolling.branch, heads.tip or "", "left"),
+                ThreadChange(pull.number, pull.url, "left"),
             )
         # The text goes first, with both commits in its marker: wherever a run is cut off, the next
         # one knows that the branch's tip is fixtool's own.
         pushed = ours if commit in ours else [commit, *([heads.tip] if heads.tip else [])]
         changed = self._update_pull(pull, self._pull_marker(content, pushed))
         push = self._push(rolling, commit, heads.tip)
-        return push, Thread(pull.number, pull.url, "updated" if changed else "unchanged")
+        return push, ThreadChange(pull.number, pull.url, "updated" if changed else "unchanged")
 
     def _open_pull(
-        self, rolling: Rolling, tip: str | None, base: str, commit: str, content: str,
-        before: Sequence[Pull],
-    ) -> tuple[Push, Thread]:  # fmt: skip
+        self, rolling: PushRemote, tip: str | None, base: str, commit: str, content: str,
+        before: Sequence[PullRequest],
+    ) -> tuple[BranchChange, ThreadChange]:  # fmt: skip
         ours: set[str | None] = {None, commit}
         for one in sorted(before, key=lambda one: -one.number):
             marker = read_marker(one.body, _PULL)
             ours.update(marker["pushed"].split(",") if marker else ())
             if not one.merged and marker and marker["content"] == content:
                 self.notes.append(f"#{one.number} proposed the same and was closed: it is left so")
-                return Push(rolling.branch, commit, "left"), Thread(one.number, one.url, "left")
+                return BranchChange(rolling.branch, commit, "left"), ThreadChange(
+                    one.number, one.url, "left"
+                )
         if tip not in ours:
             raise Refused(
                 f"{rolling.branch} is there, and no pull request says that fixtool pushed it",
@@ -146,25 +150,25 @@ class Announcer:
             )
         push = self._push(rolling, commit, tip)
         if self.dry:
-            return push, Thread(None, None, "created")
+            return push, ThreadChange(None, None, "created")
         text = self.words.pull(self._pull_marker(content, [commit]))
         pull = self.github.create_pull(rolling.branch, base, self.words.pull_title, text)
         self._mark(pull)
-        return push, Thread(pull.number, pull.url, "created")
+        return push, ThreadChange(pull.number, pull.url, "created")
 
-    def _update_pull(self, pull: Pull, marker: Marker) -> bool:
+    def _update_pull(self, pull: PullRequest, marker: Marker) -> bool:
         text = self.words.pull(marker)
         changed = pull.title != self.words.pull_title or not same(pull.body, text)
         if changed and not self.dry:
             self.github.update_pull(pull.number, title=self.words.pull_title, body=text)
         return self._mark(pull) or changed
 
-    def _push(self, rolling: Rolling, commit: str, tip: str | None) -> Push:
+    def _push(self, rolling: PushRemote, commit: str, tip: str | None) -> BranchChange:
         if commit == tip:
-            return Push(rolling.branch, commit, "unchanged")
+            return BranchChange(rolling.branch, commit, "unchanged")
         if not self.dry:
             rolling.push(commit, tip)
-        return Push(rolling.branch, commit, "pushed")
+        return BranchChange(rolling.branch, commit, "pushed")
 
     def _pull_marker(self, content: str, pushed: Sequence[str]) -> Marker:
         values = {"line": self.outcome.line, "content": content, "pushed": ",".join(pushed)}
@@ -172,7 +176,7 @@ class Announcer:
 
     # -- the issue -------------------------------------------------------------------------
 
-    def _tell_need(self) -> Thread | None:
+    def _tell_need(self) -> ThreadChange | None:
         found = [one for one in self._issues() if self._is_ours(one)]
         issue = next((one for one in found if one.state == "open"), next(iter(found), None))
         if issue is None:
@@ -188,13 +192,15 @@ class Announcer:
             return self._change_issue(issue, marker)
         if issue.state == "closed":
             self.notes.append(f"#{issue.number} asks for the same and was closed: it is left so")
-            return Thread(issue.number, issue.url, "left")
+            return ThreadChange(issue.number, issue.url, "left")
         text = self.words.issue(marker)
         changed = issue.title != self.words.issue_title or not same(issue.body, text)
         if changed and not self.dry:
             self.github.update_issue(issue.number, title=self.words.issue_title, body=text)
         marked = self._mark(issue)
-        return Thread(issue.number, issue.url, "updated" if changed or marked else "unchanged")
+        return ThreadChange(
+            issue.number, issue.url, "updated" if changed or marked else "unchanged"
+        )
 
     def _issues(self) -> list[Issue]:
         return self.github.issues(self.labels[0])
@@ -203,18 +209,18 @@ class Announcer:
         marker = read_marker(issue.body, _ISSUE)
         return marker is not None and marker["line"] == self.outcome.line
 
-    def _open_issue(self) -> Thread:
+    def _open_issue(self) -> ThreadChange:
         if self.dry:
-            return Thread(None, None, "created")
+            return ThreadChange(None, None, "created")
         text = self.words.issue(self._issue_marker(1))
         issue = self.github.create_issue(
             self.words.issue_title, text, self.labels,
             lambda: next((one for one in self._issues() if self._is_ours(one)), None),
         )  # fmt: skip
         self._mark(issue)
-        return Thread(issue.number, issue.url, "created")
+        return ThreadChange(issue.number, issue.url, "created")
 
-    def _change_issue(self, issue: Issue, marker: Marker) -> Thread:
+    def _change_issue(self, issue: Issue, marker: Marker) -> ThreadChange:
         action = "updated" if issue.state == "open" else "reopened"
         if not self.dry:
             new = self._next_marker(marker)
@@ -222,9 +228,9 @@ class Announcer:
             text, title = self.words.issue(new), self.words.issue_title
             self.github.update_issue(issue.number, title=title, body=text, state="open")
             self._mark(issue)
-        return Thread(issue.number, issue.url, action)
+        return ThreadChange(issue.number, issue.url, action)
 
-    def _close_issue(self, issue: Issue, marker: Marker) -> Thread:
+    def _close_issue(self, issue: Issue, marker: Marker) -> ThreadChange:
         if not self.dry:
             new = self._next_marker(marker)
             self._comment(issue, new, self.words.green())
@@ -232,7 +238,7 @@ class Announcer:
             self.github.update_issue(
                 issue.number, body=f"{new}\n{rest}", state="closed", state_reason="completed"
             )
-        return Thread(issue.number, issue.url, "closed")
+        return ThreadChange(issue.number, issue.url, "closed")
 
     def _comment(self, issue: Issue, marker: Marker, text: str) -> None:
         """Each turn of the need is told once; the turn's number finds it again."""
@@ -249,7 +255,7 @@ class Announcer:
 
     # -- both ------------------------------------------------------------------------------
 
-    def _mark(self, thread: Pull | Issue) -> bool:
+    def _mark(self, thread: PullRequest | Issue) -> bool:
         """Labels where one lacks, owners where nobody is assigned: who hands it on is not put
         back."""
         missing = [one for one in self.labels if one not in thread.labels]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fixtool.announce.outcome import Outcome
+from fixtool.announce.outcome import NightlyOutcome
 from fixtool.markdown import LIMIT, Marker, block, body, code, table
 from fixtool.report.documents import Commit, History
 from fixtool.report.todo import Need
@@ -25,11 +25,11 @@ _DONE = {
 
 
 @dataclass(frozen=True)
-class Words:
+class NightlyTexts:
     """An outcome with what is needed to tell of it: its history, whom it is for, and where
     upstream's commits can be looked at."""
 
-    outcome: Outcome
+    outcome: NightlyOutcome
     history: History | None = None
     owners: tuple[str, ...] = ()
     upstream: str = ""  # its URL
@@ -157,7 +157,7 @@ class Words:
         return f"{sha} {code(one.subject, 120)} ({about})"
 
 
-def marks(outcome: Outcome) -> list[str]:
+def annotate(outcome: NightlyOutcome) -> list[str]:
     """Workflow commands that mark the patch files a person has to look at."""
     found = []
     slugs = {one.slug for one in outcome.patches}

@@ -14,8 +14,8 @@ from fixtool.text import printable
 
 if TYPE_CHECKING:
     from fixtool.announce.run import Announcement
-    from fixtool.announce.text import Words
-    from fixtool.github.model import Place
+    from fixtool.announce.text import NightlyTexts
+    from fixtool.github.model import GitHubRepository
     from fixtool.series.line import PatchRepository
 
 
@@ -59,11 +59,11 @@ def announce(
 
     from fixtool.announce.outcome import read_history, read_outcome
     from fixtool.announce.run import Announcer
-    from fixtool.announce.text import Words, marks, notice
+    from fixtool.announce.text import NightlyTexts, annotate, notice
     from fixtool.git.repo import Repo
     from fixtool.github.client import GitHub
-    from fixtool.github.model import check_login, place
-    from fixtool.github.push import Rolling, address
+    from fixtool.github.model import check_login, find_repository
+    from fixtool.github.push import PushRemote, address
 
     repository, _ = options.start(ctx, directory)
     outcome = read_outcome(document, line)
@@ -73,7 +73,7 @@ def announce(
         told_history = read_history(history) if history else None
     except FixtoolError as error:  # it only adds to what has to be told
         notes.append(f"the history is left out: {error.message}")
-    words = Words(
+    words = NightlyTexts(
         outcome,
         history=told_history,
         owners=tuple(check_login(one) for one in owner or ()),
@@ -82,16 +82,16 @@ def announce(
     # What needs no network comes first: a job whose reporter fails has said this much.
     in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
     if in_actions and not dry_run:
-        for one in marks(outcome):
+        for one in annotate(outcome):
             typer.echo(one, err=json)
     if (summary := os.environ.get("GITHUB_STEP_SUMMARY")) and not dry_run:
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(words.summary())
-    where = place(os.environ, address(repo, push) if push else None)
+    where = find_repository(os.environ, address(repo, push) if push else None)
     words = _with_run(words, where)
     rolling = None
     if push:
-        rolling = Rolling(repo, push, branch or f"fixtool/nightly/{outcome.line}", where)
+        rolling = PushRemote(repo, push, branch or f"fixtool/nightly/{outcome.line}", where)
     labels = list(dict.fromkeys(label or ["fixtool-nightly"]))
     announcer = Announcer(GitHub(where), words, labels, dry=dry_run, notes=notes)
     told = announcer.announce(rolling, bundle)
@@ -110,7 +110,7 @@ def _upstream(repository: PatchRepository, name: str) -> str:
     return repository.line(name).upstream.url if name in repository.line_names else ""
 
 
-def _with_run(words: Words, where: Place) -> Words:
+def _with_run(words: NightlyTexts, where: GitHubRepository) -> NightlyTexts:
     import os
     from dataclasses import replace
 

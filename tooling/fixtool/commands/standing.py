@@ -16,11 +16,11 @@ from fixtool.text import count
 
 if TYPE_CHECKING:
     from fixtool.github.client import GitHub
-    from fixtool.github.model import Review
+    from fixtool.github.model import PullRequestStatus
     from fixtool.progress import Progress
     from fixtool.series.line import Line, PatchRepository
     from fixtool.settings import Settings
-    from fixtool.upstream.status import Ask, Standing
+    from fixtool.upstream.status import PatchStatus, ReadPullRequest
 
 
 def standing(
@@ -35,13 +35,13 @@ def standing(
     dry_run: bool,
 ) -> None:
     """Say where every patch stands; exit 4 where something could not be found out."""
-    from fixtool.upstream.status import standings, write_merged
+    from fixtool.upstream.status import read_statuses, record_merges
 
     lines: Sequence[Line] = [repository.line(line)] if line else repository.lines
     now = datetime.datetime.now(datetime.UTC)
-    found = standings(settings, lines, source, onto, _asker(settings), now, progress)
+    found = read_statuses(settings, lines, source, onto, _asker(settings), now, progress)
     if not dry_run:
-        found = write_merged(repository, lines, found)
+        found = record_merges(repository, lines, found)
     unknown = [why for one in found for why in one.unknown]
     code = ExitCode.CANNOT_RUN if unknown else ExitCode.OK
     if json:
@@ -54,15 +54,15 @@ def standing(
         raise typer.Exit(int(code))
 
 
-def _asker(settings: Settings) -> Ask:
+def _asker(settings: Settings) -> ReadPullRequest:
     """Reads pull requests, one client for each upstream; an upstream that is not on GitHub says so
     for each."""
     clients: dict[str, GitHub] = {}
     silent: dict[str, FixtoolError] = {}
 
-    def ask(line: Line, repository: str, number: int) -> Review:
+    def ask(line: Line, repository: str, number: int) -> PullRequestStatus:
         # Here, since a series without a pull request is told of without PyGithub as well.
-        from fixtool.github.client import GitHub, NotThere
+        from fixtool.github.client import GitHub, NotFound
         from fixtool.upstream.send import upstream_place
 
         url = settings.url or line.upstream.url
@@ -74,7 +74,7 @@ def _asker(settings: Settings) -> Ask:
             raise silent[url]
         try:
             return clients[url].review(number)
-        except NotThere:
+        except NotFound:
             raise
         except FixtoolError as error:
             silent[url] = error
@@ -83,7 +83,7 @@ def _asker(settings: Settings) -> Ask:
     return ask
 
 
-def _tell(found: Sequence[Standing], onto: str) -> None:
+def _tell(found: Sequence[PatchStatus], onto: str) -> None:
     rows = []
     before = ""
     for one in found:

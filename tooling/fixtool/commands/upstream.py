@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from fixtool.progress import Progress
     from fixtool.series.line import PatchRepository
     from fixtool.settings import Settings
-    from fixtool.upstream.prepare import Draft
-    from fixtool.upstream.send import Destination, Sent
+    from fixtool.upstream.prepare import PreparedPullRequest
+    from fixtool.upstream.send import Destination, SendResult
 
 
 def upstream(
@@ -124,7 +124,7 @@ def upstream(
 
 def _write(
     repository: PatchRepository,
-    made: Draft,
+    made: PreparedPullRequest,
     worktree: Path | None,
     mail: Path | None,
     body: Path | None,
@@ -156,14 +156,14 @@ def _destination(
 def _send(
     repository: PatchRepository,
     settings: Settings,
-    made: Draft,
+    made: PreparedPullRequest,
     to: Destination,
     branch: str | None,
     progress: Progress,
     *,
     yes: bool,
     json: bool,
-) -> Sent:
+) -> SendResult:
     from fixtool.upstream.send import Submission
 
     submission = Submission(repository, settings, made.proposal, made.description, to, branch)
@@ -195,7 +195,7 @@ def _say(text: str) -> None:
     terminal.say(printable(text.expandtabs(4)))
 
 
-def _tell(made: Draft, forms: dict[str, str]) -> None:
+def _tell(made: PreparedPullRequest, forms: dict[str, str]) -> None:
     proposal, need, preflight, description = (
         made.proposal, made.need, made.preflight, made.description,
     )  # fmt: skip
@@ -239,7 +239,9 @@ def _tell(made: Draft, forms: dict[str, str]) -> None:
         _say(description.body.rstrip())
 
 
-def _document(made: Draft, forms: dict[str, str], sent: Sent | None) -> dict[str, Any]:
+def _document(
+    made: PreparedPullRequest, forms: dict[str, str], sent: SendResult | None
+) -> dict[str, Any]:
     proposal, preflight, description = made.proposal, made.preflight, made.description
     refusal = made.refusal
     return {

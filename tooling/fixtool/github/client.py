@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from fixtool.errors import CannotRun
-from fixtool.github.model import Issue, Place, Pull, Repository, Review, check_login
+from fixtool.github.model import (
+    GitHubRepository,
+    Issue,
+    PullRequest,
+    PullRequestStatus,
+    RepositoryInfo,
+    check_login,
+)
 
 try:
     from github import Auth, BadAttributeException, Github, GithubException
@@ -33,15 +40,15 @@ _NOT_GITHUBS = (  # PyGithub's, of redirections to elsewhere and of answers in a
 )  # fmt: skip
 
 
-class Lost(CannotRun):
+class AnswerLost(CannotRun):
     """No answer came: nobody knows whether the request was carried out."""
 
 
-class Invalid(CannotRun):
+class InvalidValues(CannotRun):
     """GitHub understood, and the values do not fit (422)."""
 
 
-class NotThere(CannotRun):
+class NotFound(CannotRun):
     """There is no such thing, or this token may not know of it (404)."""
 
 
@@ -52,7 +59,7 @@ class GitHub:
     find it: after a lost answer it is looked for before it is made again.
     """
 
-    def __init__(self, place: Place, pauses: Sequence[float] = _PAUSES) -> None:
+    def __init__(self, place: GitHubRepository, pauses: Sequence[float] = _PAUSES) -> None:
         self.place = place
         self._pauses = pauses
         self._github = Github(
@@ -82,20 +89,20 @@ class GitHub:
         """Whose the token is."""
         return self._ask("ask whose the token is", lambda: self._github.get_user().login)
 
-    def about(self) -> Repository:
+    def about(self) -> RepositoryInfo:
         """The repository itself."""
 
-        def call() -> Repository:
+        def call() -> RepositoryInfo:
             one = self._github.get_repo(self.place.repository)
             root = one.source if one.fork else None
-            return Repository(one.full_name, root.full_name if root else None, one.archived)
+            return RepositoryInfo(one.full_name, root.full_name if root else None, one.archived)
 
         return self._ask(f"read the repository {self.place.repository}", call)
 
-    def review(self, number: int) -> Review:
+    def review(self, number: int) -> PullRequestStatus:
         """Where the pull request ``number`` stands, and who said what last."""
 
-        def call() -> Review:
+        def call() -> PullRequestStatus:
             one = self._github.get_repo(self.place.repository).get_pull(number)
             mine = one.user.login if one.user else None  # who answers a reviewer reviews, to GitHub
             said = [
@@ -105,7 +112,7 @@ class GitHub:
             ]
             last = max(said, key=lambda each: each.submitted_at) if said else None
             state = "merged" if one.merged_at else one.state
-            return Review(
+            return PullRequestStatus(
                 number, one.html_url, state, one.created_at.isoformat(),
                 last.submitted_at.isoformat() if last else None,
                 last.state.lower() if last else None,
@@ -114,8 +121,8 @@ class GitHub:
 
         return self._ask(f"read #{number}", call)
 
-    def pulls(self, head: str, state: str = "open") -> list[Pull]:
-        """Pull requests from ``head`` (``owner:branch``, or a branch of this repository)."""
+    def pulls(self, head: str, state: str = "open") -> list[PullRequest]:
+        """PullRequest requests from ``head`` (``owner:branch``, or a branch of this repository)."""
         wanted = head if ":" in head else f"{self.place.owner}:{head}"
         return self._ask(
             "list pull requests",
@@ -143,7 +150,7 @@ class GitHub:
 
     # -- making ----------------------------------------------------------------------------
 
-    def create_pull(self, head: str, base: str, title: str, body: str) -> Pull:
+    def create_pull(self, head: str, base: str, title: str, body: str) -> PullRequest:
         return self._make(
             f"open a pull request from {head}",
             lambda: _pull(self._repository.create_pull(base, head, title=title, body=body)),
@@ -218,9 +225,9 @@ class GitHub:
         for pause in (*self._pauses, None):
             try:
                 return self._ask(what, make, again=False)
-            except Lost as error:
+            except AnswerLost as error:
                 last = error
-            except Invalid as error:
+            except InvalidValues as error:
                 if "already exists" not in error.message:
                     raise
                 last = error
@@ -253,15 +260,15 @@ class GitHub:
                     where=self.place.repository,
                     hint="check GITHUB_API_URL",
                 ) from error
-            if not (again and pauses and isinstance(told, Lost)):
+            if not (again and pauses and isinstance(told, AnswerLost)):
                 raise told
             time.sleep(pauses.pop(0))
 
     def redact(self, text: str) -> str:
         return text.replace(self.place.token, "***") if self.place.token else text
 
-    def _lost(self, what: str, why: str) -> Lost:
-        return Lost(
+    def _lost(self, what: str, why: str) -> AnswerLost:
+        return AnswerLost(
             f"cannot {what}: {self.place.api} gives no answer ({why})",
             where=self.place.repository,
             hint="run the same command again: nothing is made twice",
@@ -299,7 +306,7 @@ class GitHub:
                 hint=f"give it {needs or 'contents, issues and pull-requests: write'}",
             )
         if error.status in (404, 410):
-            return NotThere(
+            return NotFound(
                 f"cannot {what}: it is not there, or the token may not see it ({said})",
                 where=where,
                 hint="check GITHUB_REPOSITORY, and what the token may do"
@@ -307,7 +314,7 @@ class GitHub:
                 else "put a token into GITHUB_TOKEN",
             )
         if error.status == 422:
-            return Invalid(f"cannot {what}: GitHub refuses the values: {said}", where=where)
+            return InvalidValues(f"cannot {what}: GitHub refuses the values: {said}", where=where)
         return CannotRun(f"cannot {what}: HTTP {error.status} {said}", where=where)
 
 
@@ -358,8 +365,8 @@ def _in_words(seconds: float) -> str:
     return f"{round(seconds)} seconds" if seconds < 120 else f"{minutes} minutes"
 
 
-def _pull(one: _Pull) -> Pull:
-    return Pull(head=one.head.sha, merged=one.merged_at is not None, **_common(one))
+def _pull(one: _Pull) -> PullRequest:
+    return PullRequest(head=one.head.sha, merged=one.merged_at is not None, **_common(one))
 
 
 def _issue(one: _Issue) -> Issue:

@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
-class Place:
+class GitHubRepository:
     """A repository on GitHub or on an Enterprise server, and the token for it."""
 
     api: str
@@ -39,7 +39,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Pull:
+class PullRequest:
     number: int
     url: str
     title: str
@@ -52,7 +52,7 @@ class Pull:
 
 
 @dataclass(frozen=True)
-class Repository:
+class RepositoryInfo:
     """``fork_of`` is the repository at the root of its network, None where it is no fork."""
 
     name: str
@@ -61,7 +61,7 @@ class Repository:
 
 
 @dataclass(frozen=True)
-class Review:
+class PullRequestStatus:
     """Where a pull request stands. Times are ISO 8601; ``said`` is the newest word of a reviewer:
     approved, changes_requested or commented, None where nobody has said one; ``commit`` is what a
     merge made."""
@@ -86,7 +86,7 @@ class Issue:
     assignees: tuple[str, ...]
 
 
-def place(environment: Mapping[str, str], remote: str | None = None) -> Place:
+def find_repository(environment: Mapping[str, str], remote: str | None = None) -> GitHubRepository:
     """Where to speak to, as GitHub Actions says it: GITHUB_API_URL, GITHUB_SERVER_URL,
     GITHUB_REPOSITORY and GITHUB_TOKEN or GH_TOKEN; elsewhere the repository is ``remote``'s."""
     api = environment.get("GITHUB_API_URL", "https://api.github.com").rstrip("/")
@@ -113,7 +113,7 @@ def place(environment: Mapping[str, str], remote: str | None = None) -> Place:
             "which repository on GitHub? neither GITHUB_REPOSITORY nor the remote's address says",
             hint="GITHUB_REPOSITORY=owner/name, and the same command again",
         )
-    return Place(api, server, repository, token or None)
+    return GitHubRepository(api, server, repository, token or None)
 
 
 def _repository_of(url: str, server: str) -> str:

@@ -17,7 +17,7 @@ from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.names import check_ref, check_url, is_full_sha, public_url, without_login
 from fixtool.git.repo import Output, Repo
 from fixtool.git.store import Store
-from fixtool.github.model import Place
+from fixtool.github.model import GitHubRepository
 from fixtool.markdown import CALLS
 
 _COMMITS = 50
@@ -25,7 +25,7 @@ _PAUSES = (1.0, 4.0)
 
 
 @dataclass(frozen=True)
-class Heads:
+class RemoteHeads:
     """What the remote has: the name and tip of its default branch, and the rolling branch's tip."""
 
     default: str
@@ -33,11 +33,11 @@ class Heads:
     tip: str | None
 
 
-class Rolling(Store):
+class PushRemote(Store):
     """The patch repository, as one who pushes: its objects, the user's network settings, and the
     token for its own server alone, given to git by the environment."""
 
-    def __init__(self, repository: Repo, remote: str, branch: str, place: Place) -> None:
+    def __init__(self, repository: Repo, remote: str, branch: str, place: GitHubRepository) -> None:
         super().__init__(repository.git_dir, online=True)
         self.url = address(repository, remote)
         self.branch = check_ref(branch)
@@ -52,7 +52,7 @@ class Rolling(Store):
             self._carry([("http.followRedirects", "false"), ("credential.helper", "")])
             self._environment["GIT_ASKPASS"] = "true"
 
-    def heads(self) -> Heads:
+    def heads(self) -> RemoteHeads:
         out = self._at_remote("ls-remote", "--symref", "--end-of-options", self.url, "HEAD",
                               f"refs/heads/{self.branch}")  # fmt: skip
         default = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", out.text, re.MULTILINE)
@@ -64,7 +64,7 @@ class Rolling(Store):
                 f"{self.branch} is the default branch, which fixtool never pushes to",
                 hint="give another --branch, such as fixtool/nightly/main",
             )
-        return Heads(default[1], tips["HEAD"], tips.get(f"refs/heads/{self.branch}"))
+        return RemoteHeads(default[1], tips["HEAD"], tips.get(f"refs/heads/{self.branch}"))
 
     def take_bundle(self, bundle: Path, commit: str) -> None:
         """Bring the objects of ``commit`` from ``bundle``, each of them checked."""

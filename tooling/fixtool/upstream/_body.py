@@ -11,11 +11,11 @@ from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding
 from fixtool.upstream import _figures as figures
 from fixtool.upstream import _template as template
-from fixtool.upstream._checks import Preflight, fork_names, formatted
+from fixtool.upstream._checks import CheckResults, fork_names, formatted
 from fixtool.upstream._checks import text as look_at
-from fixtool.upstream._commits import ChangedFile, Part, Proposal, prose_of
-from fixtool.upstream._figures import Figures, Subject
-from fixtool.upstream._template import Tick
+from fixtool.upstream._commits import ChangedFile, ProposedBranch, ProposedCommit, prose_of
+from fixtool.upstream._figures import Figures, ProposedContent
+from fixtool.upstream._template import Checkbox
 from fixtool.verify.flip import Need
 from fixtool.verify.suite import SERIES, read_suite
 
@@ -26,20 +26,23 @@ _CHANGES = {"A": "new", "D": "deleted", "M": "", "T": "another type"}
 
 
 @dataclass(frozen=True)
-class Description:
+class PullRequestText:
     """``template`` is the path of upstream's own, None where it has none."""
 
     title: str
     body: str
-    ticks: tuple[Tick, ...]
+    ticks: tuple[Checkbox, ...]
     template: str | None
     figures: Figures
     findings: tuple[Finding, ...] = ()
 
 
 def describe(
-    repository: PatchRepository, proposal: Proposal, preflight: Preflight, need: Need | None
-) -> Description:
+    repository: PatchRepository,
+    proposal: ProposedBranch,
+    preflight: CheckResults,
+    need: Need | None,
+) -> PullRequestText:
     """Title and body. Without a ``need`` nobody asked whether the bug is there."""
     found = figures.gather(repository, _subject(repository, proposal))
     text, path = template.read(proposal.repo, proposal.target.commit)
@@ -67,10 +70,10 @@ def describe(
         if line.strip() not in own
         for finding in look_at(line, f"the pull request, line {number}", fork)
     )
-    return Description(proposal.title, body, ticks, path, found, bad)
+    return PullRequestText(proposal.title, body, ticks, path, found, bad)
 
 
-def _subject(repository: PatchRepository, proposal: Proposal) -> Subject:
+def _subject(repository: PatchRepository, proposal: ProposedBranch) -> ProposedContent:
     """The ids by which a result says that it is of these changes: on the line's own base too."""
     repo, base = proposal.repo, proposal.line.upstream.base
     blobs: set[str] = set()
@@ -91,10 +94,10 @@ def _subject(repository: PatchRepository, proposal: Proposal) -> Subject:
         for one in (suite.checks if suite else ())
         if one.tree != SERIES or (one.patches and not slugs & set(one.patches))
     }
-    return Subject(proposal.patches, frozenset(blobs), frozenset(trees), frozenset(others))
+    return ProposedContent(proposal.patches, frozenset(blobs), frozenset(trees), frozenset(others))
 
 
-def _motivation(proposal: Proposal) -> str:
+def _motivation(proposal: ProposedBranch) -> str:
     texts = []
     room = _ROOM["motivation"] // len(proposal.parts)
     for part, patch in zip(proposal.parts, proposal.patches, strict=True):
@@ -111,7 +114,7 @@ def _motivation(proposal: Proposal) -> str:
     return "\n\n".join(texts)
 
 
-def _modifications(proposal: Proposal) -> str:
+def _modifications(proposal: ProposedBranch) -> str:
     lines = []
     for part in proposal.parts:
         if len(proposal.parts) > 1:
@@ -147,7 +150,7 @@ def _file(one: ChangedFile) -> str:
     return f"{code(one.path)} ({', '.join(words)}){places}"
 
 
-def _credits(parts: tuple[Part, ...], proposal: Proposal) -> list[str]:
+def _credits(parts: tuple[ProposedCommit, ...], proposal: ProposedBranch) -> list[str]:
     """Who wrote it together with the author, as the commits' trailers say."""
     said = [
         f"{key}: {value}"
@@ -160,7 +163,7 @@ def _credits(parts: tuple[Part, ...], proposal: Proposal) -> list[str]:
 
 
 def _answers(
-    proposal: Proposal, preflight: Preflight, found: Figures
+    proposal: ProposedBranch, preflight: CheckResults, found: Figures
 ) -> dict[str, tuple[bool, str]]:
     """What the checklist asks, and what was really run."""
     ran = [one for one in preflight.hooks if one.outcome == "passed"]

@@ -31,8 +31,8 @@ from fixtool.series.lint import Finding, Level
 from fixtool.series.patch import Patch
 from fixtool.settings import Settings
 from fixtool.upstream import _hooks as hooks
-from fixtool.upstream._commits import Part, Proposal, is_placeholder
-from fixtool.upstream._hooks import Hook
+from fixtool.upstream._commits import ProposedBranch, ProposedCommit, is_placeholder
+from fixtool.upstream._hooks import HookResult
 
 _FORMAT = 1
 _DAY = 86_400
@@ -65,11 +65,11 @@ class TestRun:
 
 
 @dataclass(frozen=True)
-class Preflight:
+class CheckResults:
     """``reused`` where the hooks' and tests' answers were known from before, for this very tree."""
 
     findings: tuple[Finding, ...]
-    hooks: tuple[Hook, ...]
+    hooks: tuple[HookResult, ...]
     tests: tuple[TestRun, ...]
     reused: bool
 
@@ -86,12 +86,12 @@ class Preflight:
 def look(
     repository: PatchRepository,
     settings: Settings,
-    proposal: Proposal,
+    proposal: ProposedBranch,
     python: str | None,
     progress: Progress,
     *,
     fresh: bool = False,
-) -> Preflight:
+) -> CheckResults:
     """Everything. ``python`` is the target's, None where there is none; ``fresh`` asks hooks and
     tests again."""
     findings = tuple(read(repository, proposal))
@@ -108,24 +108,24 @@ def look(
         )
         with progress.task("running upstream's hooks"):  # last, for they may rewrite the files
             ran = hooks.run(folder, proposal.files, settings)
-    found = Preflight(findings, ran, tests, reused=False)
+    found = CheckResults(findings, ran, tests, reused=False)
     if not found.not_run:
         with suppress(OSError):  # a cache that cannot be written costs time, never the result
             write_atomically(file, json.dumps(asdict(replace(found, findings=()))))
     return found
 
 
-def _key(proposal: Proposal, python: str | None) -> str:
+def _key(proposal: ProposedBranch, python: str | None) -> str:
     tree = proposal.repo.tree_id(proposal.tip)
     words = f"{_FORMAT} {proposal.target.commit} {tree} {python}"
     return hashlib.sha256(words.encode()).hexdigest()[:32]
 
 
-def _load(file: Path) -> Preflight | None:
+def _load(file: Path) -> CheckResults | None:
     try:
         data = json.loads(file.read_text("utf-8"))
-        ran = tuple(Hook(**one) for one in data["hooks"])
-        return Preflight((), ran, tuple(TestRun(**one) for one in data["tests"]), reused=True)
+        ran = tuple(HookResult(**one) for one in data["hooks"])
+        return CheckResults((), ran, tuple(TestRun(**one) for one in data["tests"]), reused=True)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -175,7 +175,7 @@ def _test(
 # -- what is read ----------------------------------------------------------------------------
 
 
-def read(repository: PatchRepository, proposal: Proposal) -> Iterator[Finding]:
+def read(repository: PatchRepository, proposal: ProposedBranch) -> Iterator[Finding]:
     """What can be seen in titles, messages and added lines."""
     fork = fork_names(repository)
     for part, patch in zip(proposal.parts, proposal.patches, strict=True):
@@ -227,7 +227,7 @@ def fork_names(repository: PatchRepository) -> re.Pattern[str]:
     return re.compile("|".join(rf"\b{re.escape(one)}\b" for one in sorted(names)), re.IGNORECASE)
 
 
-def _title(part: Part, where: str) -> Iterator[Finding]:
+def _title(part: ProposedCommit, where: str) -> Iterator[Finding]:
     fix = "fixtool upstream SLUG --title '[Area] Do it', or reword the patch's subject"
     if not re.match(r"(\[[^\[\]]+\] ?)+\S|[a-z]+(\([\w./-]+\))?: \S", part.title):
         what = f"upstream's titles begin with an [Area]: {part.title!r}"
@@ -272,7 +272,7 @@ def added(patch: Patch) -> Iterator[tuple[str, int, str]]:
                     yield one.path, hunk.new_start + offset, line.rstrip("\r\n")
 
 
-def formatted(ran: Sequence[Hook]) -> bool:
+def formatted(ran: Sequence[HookResult]) -> bool:
     """Whether every formatter of upstream's ran, where it had something to look at, and passed."""
     mine = [one for one in ran if one.id in hooks.FORMATTERS]
     return any(one.outcome == "passed" for one in mine) and all(

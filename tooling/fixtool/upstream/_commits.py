@@ -39,7 +39,7 @@ _PLACEHOLDER = re.compile(r"@(.*\.)?(invalid|localhost|example)$", re.IGNORECASE
 _SUBJECTS = 2000  # of upstream's, from which the spelling of an area is learned
 
 
-class Unplaceable(FixtoolError):
+class DoesNotApply(FixtoolError):
     """The patch does not apply to upstream: a person has to mend it first."""
 
     exit_code = ExitCode.CONFLICT
@@ -58,7 +58,7 @@ class ChangedFile:
 
 
 @dataclass(frozen=True)
-class Part:
+class ProposedCommit:
     """One patch of a proposal, as upstream would get it. ``patch_id`` is git's: an edit of the diff
     changes it, other line numbers do not."""
 
@@ -71,7 +71,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Proposal:
+class ProposedBranch:
     """``absorbed`` are needed patches that upstream has; ``patches`` those that are sent, the one
     asked for last; ``notes`` say what upstream's history tells of them, or why it tells nothing."""
 
@@ -79,7 +79,7 @@ class Proposal:
     line: Line
     source: Source
     target: Target
-    parts: tuple[Part, ...]
+    parts: tuple[ProposedCommit, ...]
     patches: tuple[Patch, ...]
     absorbed: tuple[str, ...]
     notes: tuple[str, ...]
@@ -111,11 +111,11 @@ def propose(
     sender: Signature | None,
     progress: Progress,
     title: str | None = None,
-) -> Proposal:
+) -> ProposedBranch:
     """``slug`` and its closure on ``wanted.ref``. ``sender`` signs off, and stands in for an author
     whose address is a placeholder.
 
-    Raises Refused where upstream has it, with the commit, and Unplaceable where it does not apply.
+    Raises Refused where upstream has it, with the commit, and DoesNotApply where it does not apply.
     """
     line = repository.pick(wanted.line or settings.line)
     slug = line.find(slug).slug
@@ -151,14 +151,14 @@ def propose(
     _require_applied(done, slug, runs, line)
     patches = {one.slug: one for one in part.patches}
     parts = _rewritten(source.repo, done, patches, sender, target.commit, title)
-    return Proposal(
+    return ProposedBranch(
         slug, part, source, target, parts, tuple(patches[one.slug] for one in parts),
         tuple(one.slug for one in done.patches if one.verdict is Verdict.ABSORBED),
         (*_taken_back(runs, parts), *([unknown] if unknown else [])),
     )  # fmt: skip
 
 
-def _taken_back(runs: Mapping[str, Interval], parts: Sequence[Part]) -> Iterator[str]:
+def _taken_back(runs: Mapping[str, Interval], parts: Sequence[ProposedCommit]) -> Iterator[str]:
     """What whoever sends a patch again has to have an answer to."""
     for one in parts:
         run = runs.get(one.slug)
@@ -195,7 +195,7 @@ def _require_applied(done: Replay, slug: str, runs: Mapping[str, Interval], line
         by = runs[one.slug].culprit if one.slug in runs else None
         whose = f"; since upstream's {_named(by)}" if by else ""
         if one.verdict in FAILED:
-            raise Unplaceable(
+            raise DoesNotApply(
                 f"{one.slug} does not apply to {done.onto[:12]}: "
                 f"{'; '.join(one.evidence) or one.verdict}{whose}",
                 where=str(line.folder / f"{one.slug}.patch"),
@@ -217,9 +217,9 @@ def _rewritten(
     sender: Signature | None,
     onto: str,
     title: str | None,
-) -> tuple[Part, ...]:
+) -> tuple[ProposedCommit, ...]:
     areas = _areas(repo, onto)
-    parts: list[Part] = []
+    parts: list[ProposedCommit] = []
     before = onto
     made = [one for one in done.patches if one.commit]
     for one in made:
@@ -233,7 +233,7 @@ def _rewritten(
         commit = repo.write_commit(Commit(tree, (before,), author, author, message))
         diff = _diff(repo, before, commit)
         parts.append(
-            Part(one.slug, subject, one.verdict, commit, patch_id(repo, diff),
+            ProposedCommit(one.slug, subject, one.verdict, commit, patch_id(repo, diff),
                  _files(repo, before, commit, diff))
         )  # fmt: skip
         before = commit

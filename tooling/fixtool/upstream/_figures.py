@@ -49,7 +49,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Subject:
+class ProposedContent:
     """What a result must be of: the proposal's patches, and the ids of its files and trees;
     ``others`` are checks of something else."""
 
@@ -60,7 +60,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckFigure:
     """A row of a table under ``head``; ``key`` is what was checked, and on what."""
 
     key: str
@@ -68,15 +68,15 @@ class Check:
     cells: tuple[str, str, str, str]
 
 
-Found = Sequence[Figure | Check] | None
+Found = Sequence[Figure | CheckFigure] | None
 """What a file gives: nothing where it is of something else, None where of another version."""
 
 
-def gather(repository: PatchRepository, subject: Subject) -> Figures:
+def gather(repository: PatchRepository, subject: ProposedContent) -> Figures:
     """Every table that the kept results give: of a benchmark the newest, and of each check the
     newest that ran on such a device."""
     tables: list[Figure] = []
-    checks: dict[str, tuple[str, Check]] = {}
+    checks: dict[str, tuple[str, CheckFigure]] = {}
     stale: list[str] = []
     folder = repository.root / "verify" / "results"
     for file in sorted(folder.glob("*.json"), reverse=True):
@@ -84,15 +84,15 @@ def gather(repository: PatchRepository, subject: Subject) -> Figures:
         if found is None:
             stale.append(file.name)
         for one in found or ():
-            if isinstance(one, Check):
+            if isinstance(one, CheckFigure):
                 checks.setdefault(one.key, (file.name, one))
             elif one.about not in {each.about for each in tables}:
                 tables.append(one)
     return Figures((*_under_heads(checks.values()), *tables), tuple(stale))
 
 
-def _under_heads(checks: Iterable[tuple[str, Check]]) -> Iterator[Figure]:
-    heads: dict[str, list[tuple[str, Check]]] = {}
+def _under_heads(checks: Iterable[tuple[str, CheckFigure]]) -> Iterator[Figure]:
+    heads: dict[str, list[tuple[str, CheckFigure]]] = {}
     for name, one in checks:
         heads.setdefault(one.head, []).append((name, one))
     for head, under in heads.items():
@@ -101,7 +101,7 @@ def _under_heads(checks: Iterable[tuple[str, Check]]) -> Iterator[Figure]:
         yield Figure("accuracy", "checks", tuple(names), f"{head}\n\n{rows}")
 
 
-def _one(file: Path, subject: Subject) -> Found:
+def _one(file: Path, subject: ProposedContent) -> Found:
     try:
         if file.stat().st_size > _LARGEST:
             return ()
@@ -128,7 +128,7 @@ def _day(name: str) -> str:
     return found[0] if found else "of an unknown day"
 
 
-def _checked(kept: Result, subject: Subject) -> Found:
+def _checked(kept: Result, subject: ProposedContent) -> Found:
     about = {one["slug"]: one for one in kept.about["patches"]}
     mine = [one for one in subject.patches if one.slug in about]
     own = {one.slug for one in subject.patches}
@@ -144,7 +144,7 @@ def _checked(kept: Result, subject: Subject) -> Found:
     beside = f" with {others} more patches that are not part of this" if others else ""
     head = f"{evidence.where(kept)}, on {kept.about['onto'][:12]}{beside}:"
     return [
-        Check(f"{one.name} on {kept.place}", head, (*_row(one), kept.started[:10]))
+        CheckFigure(f"{one.name} on {kept.place}", head, (*_row(one), kept.started[:10]))
         for one in (*probes, *checks)
     ]
 
@@ -163,7 +163,7 @@ def _is_of(about: Mapping[str, Any], patch: Patch) -> bool:
     return bool(about.get("diff") == patch.diff_digest or about["sha256"] == patch.digest)
 
 
-def _timed(name: str, raw: Mapping[str, Any], subject: Subject) -> Found:
+def _timed(name: str, raw: Mapping[str, Any], subject: ProposedContent) -> Found:
     timed = {said.partition("=")[0]: blob for said, blob in raw["files"].items() if "@" not in said}
     mine = next((one for one, blob in timed.items() if blob in subject.blobs), None)
     if mine is None:
@@ -192,12 +192,12 @@ def _timed(name: str, raw: Mapping[str, Any], subject: Subject) -> Found:
     return [Figure("speed", "kernel", (name,), "\n\n".join([head, *found]))]
 
 
-def _speaks_of(raw: Mapping[str, Any], subject: Subject) -> bool:
+def _speaks_of(raw: Mapping[str, Any], subject: ProposedContent) -> bool:
     """Whether it was made to show what one of these patches changes."""
     return any(one.slug == raw.get("patch") for one in subject.patches)
 
 
-def _served(name: str, raw: Mapping[str, Any], subject: Subject) -> Found:
+def _served(name: str, raw: Mapping[str, Any], subject: ProposedContent) -> Found:
     whose = {one: about["python_tree"] for one, about in raw["contenders"].items()}
     if "series" not in whose or "fixes" not in whose or not _speaks_of(raw, subject):
         return ()

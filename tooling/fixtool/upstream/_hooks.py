@@ -78,7 +78,7 @@ FORMATTERS = ("black", "black-jupyter", "isort", "ruff", "ruff-format", "clang-f
 
 
 @dataclass(frozen=True)
-class Hook:
+class HookResult:
     """One hook and what came of it: passed, failed, skipped (no file of its kind), by-hand (it is
     not for every commit) or not-run, which ``said`` explains. ``package`` is what was installed for
     it."""
@@ -89,7 +89,7 @@ class Hook:
     said: str = ""
 
 
-def run(folder: Path, files: Sequence[str], settings: Settings) -> tuple[Hook, ...]:
+def run(folder: Path, files: Sequence[str], settings: Settings) -> tuple[HookResult, ...]:
     """Run the hooks of ``folder``'s own configuration on ``files``, which it holds. None where it
     has no configuration. Raises CannotRun where that cannot be read."""
     file = folder / CONFIG
@@ -97,13 +97,13 @@ def run(folder: Path, files: Sequence[str], settings: Settings) -> tuple[Hook, .
         return ()
     if find_spec("pre_commit") is None:
         why = "pre-commit is not installed here: pip install 'fixtool[upstream]'"
-        return (Hook("pre-commit", None, "not-run", why),)
+        return (HookResult("pre-commit", None, "not-run", why),)
     config = _read(file)
-    found: list[Hook] = []
+    found: list[HookResult] = []
     for repo in config["repos"]:
         wanted = [one for one in repo["hooks"] if "pre-commit" in _stages(one, config)]
         found += [
-            Hook(one["id"], None, "by-hand", f"it is of the stage {_stages(one, config)[0]}")
+            HookResult(one["id"], None, "by-hand", f"it is of the stage {_stages(one, config)[0]}")
             for one in repo["hooks"]
             if one not in wanted
         ]
@@ -140,17 +140,19 @@ def _stages(hook: Mapping[str, Any], config: Mapping[str, Any]) -> Sequence[str]
 
 def _local(
     repo: Mapping[str, Any], wanted: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, Any] | None, list[Hook]]:
+) -> tuple[dict[str, Any] | None, list[HookResult]]:
     """``repo`` as one that pre-commit takes from no remote, and the hooks that cannot be had."""
     if repo["repo"] == "meta":
         return None, [
-            Hook(one["id"], None, "skipped", "it reads the configuration") for one in wanted
+            HookResult(one["id"], None, "skipped", "it reads the configuration") for one in wanted
         ]
     if repo["repo"] == "local":
         mine = [one for one in wanted if one.get("language") in ("system", "script", "python",
                 "pygrep", "fail", "unsupported", "unsupported_script")]  # fmt: skip
         other = [
-            Hook(one["id"], None, "not-run", f"its language {one.get('language')} is not at hand")
+            HookResult(
+                one["id"], None, "not-run", f"its language {one.get('language')} is not at hand"
+            )
             for one in wanted
             if one not in mine
         ]
@@ -162,7 +164,7 @@ def _local(
     for one in wanted:
         if one["id"] not in known or not re.fullmatch(r"\d[\w.]*", version):
             why = f"{name} at {repo.get('rev')} is no package that fixtool knows"
-            missing.append(Hook(one["id"], None, "not-run", why))
+            missing.append(HookResult(one["id"], None, "not-run", why))
             continue
         entry, manifest = known[one["id"]]
         said = {key: one[key] for key in _KEYS if key in one}
@@ -176,7 +178,7 @@ def _local(
 
 def _run(
     folder: Path, files: Sequence[str], config: Mapping[str, Any], settings: Settings
-) -> Iterator[Hook]:
+) -> Iterator[HookResult]:
     # A name that no output of theirs holds by accident, nor another hook has, finds each its row.
     mark = os.urandom(4).hex()
     hooks = [
@@ -211,14 +213,14 @@ def _run(
         package = (one.get("additional_dependencies") or [None])[0]
         if number not in told:
             why = "no end in ten minutes" if status == -1 else _words(output) or f"exit {status}"
-            yield Hook(one["id"], package, "not-run", f"could not be had: {why}")
+            yield HookResult(one["id"], package, "not-run", f"could not be had: {why}")
             continue
         found, end = told[number]
         outcome, said = found[2].lower(), output[found.end() : end]
         if outcome == "failed" and re.search(r"^Executable `.*` not found", said, re.MULTILINE):
             outcome = "not-run"
         said = _words(said) if outcome in ("failed", "not-run") else ""
-        yield Hook(one["id"], package, outcome, said)
+        yield HookResult(one["id"], package, outcome, said)
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:

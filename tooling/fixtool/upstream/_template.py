@@ -52,7 +52,7 @@ _ITEMS = {
 
 
 @dataclass(frozen=True)
-class Tick:
+class Checkbox:
     """One line of the checklist: ``why`` is what was run, or what is missing."""
 
     item: str
@@ -73,7 +73,7 @@ def read(repo: Repo, commit: str) -> tuple[str, str | None]:
 
 def fill(
     template: str, sections: Mapping[str, str], answers: Mapping[str, tuple[bool, str]]
-) -> tuple[str, tuple[Tick, ...]]:
+) -> tuple[str, tuple[Checkbox, ...]]:
     """The body: ``sections`` by the keys of ``_WORDS``, and the checklist ticked by ``answers``,
     kind of item -> (ticked, why). Comments of a section that is filled are left out. What the
     template has no section for stands before its checklist; an empty one is only told of where the
@@ -87,7 +87,7 @@ def fill(
     if not heads:
         return fill(_DEFAULT, sections, answers)
     parts = [_COMMENT.sub("", template[: heads[0].start()]).strip()]
-    ticks: list[Tick] = []
+    ticks: list[Checkbox] = []
     left = dict(sections)
     first = 0  # of the parts that is a checklist
     for head, end in zip(heads, [*(one.start() for one in heads[1:]), len(template)], strict=True):
@@ -105,9 +105,11 @@ def fill(
     return "\n\n".join(one for one in parts if one) + "\n", tuple(ticks)
 
 
-def _tick(item: re.Match[str], answers: Mapping[str, tuple[bool, str]], ticks: list[Tick]) -> str:
+def _tick(
+    item: re.Match[str], answers: Mapping[str, tuple[bool, str]], ticks: list[Checkbox]
+) -> str:
     words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", item[2])
     kind = next((key for key, word in _ITEMS.items() if re.search(word, words, re.I)), None)
     done, why = answers.get(kind or "", (False, "nothing that fixtool runs says so"))
-    ticks.append(Tick(words, done, why))
+    ticks.append(Checkbox(words, done, why))
     return f"{item[1]}[{'x' if done else ' '}] {item[2]}"

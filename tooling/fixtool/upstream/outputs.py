@@ -12,12 +12,12 @@ from fixtool.apply.worktree import Record, place
 from fixtool.errors import Refused
 from fixtool.progress import Progress
 from fixtool.series.line import PatchRepository
-from fixtool.upstream._body import Description
-from fixtool.upstream._commits import Proposal
+from fixtool.upstream._body import PullRequestText
+from fixtool.upstream._commits import ProposedBranch
 
 
 def branch(
-    repository: PatchRepository, proposal: Proposal, folder: Path, progress: Progress
+    repository: PatchRepository, proposal: ProposedBranch, folder: Path, progress: Progress
 ) -> Path:
     """A work tree with the proposal as the branch ``upstream/SLUG``. Raises Refused where that is
     checked out in another: it would move under that one's files."""
@@ -49,7 +49,7 @@ def branch(
     return place(proposal.source.repo, folder, record, progress).path
 
 
-def mail(proposal: Proposal, description: Description, folder: Path) -> Path:
+def mail(proposal: ProposedBranch, description: PullRequestText, folder: Path) -> Path:
     """A series as `git send-email` takes it, its cover letter filled in. The folder is new."""
     folder = folder.absolute()
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
@@ -81,7 +81,7 @@ def mail(proposal: Proposal, description: Description, folder: Path) -> Path:
     return folder
 
 
-def body(description: Description, file: Path) -> Path:
+def body(description: PullRequestText, file: Path) -> Path:
     """The body alone, whole or not at all."""
     file = file.absolute()
     with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as scratch:

@@ -14,22 +14,22 @@ from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding, Level
 from fixtool.settings import Settings
 from fixtool.upstream import _checks as preflight
-from fixtool.upstream._body import Description, describe
-from fixtool.upstream._checks import Preflight
-from fixtool.upstream._commits import Proposal, Unplaceable, propose
+from fixtool.upstream._body import PullRequestText, describe
+from fixtool.upstream._checks import CheckResults
+from fixtool.upstream._commits import DoesNotApply, ProposedBranch, propose
 from fixtool.verify import flip as need
 from fixtool.verify.flip import Need
 from fixtool.verify.run import target_python
 
 
 @dataclass(frozen=True)
-class Draft:
+class PreparedPullRequest:
     """``need`` is None where there is no Python to ask the probe with, as ``no_python`` says."""
 
-    proposal: Proposal
+    proposal: ProposedBranch
     need: Need | None
-    preflight: Preflight
-    description: Description
+    preflight: CheckResults
+    description: PullRequestText
     no_python: CannotRun | None
 
     @property
@@ -94,10 +94,10 @@ def draft(
     progress: Progress,
     *,
     fresh: bool = False,
-) -> Draft:
+) -> PreparedPullRequest:
     """Propose ``slug``, and ask everything of that. ``python`` is the target's, if one was named.
 
-    Raises Refused where upstream has no need of it, Unplaceable where it does not apply.
+    Raises Refused where upstream has no need of it, DoesNotApply where it does not apply.
     """
     no_python: CannotRun | None = None
     try:
@@ -106,7 +106,7 @@ def draft(
         python, no_python = None, error
     try:
         made = propose(repository, settings, wanted, slug, _sender(repository), progress, title)
-    except Unplaceable:
+    except DoesNotApply:
         if python:
             _require_needed(repository, settings, wanted, slug, python, progress)
         raise
@@ -116,7 +116,9 @@ def draft(
             repository, settings, made.line, made.slug, made.source, made.target, python, progress
         )
     looked = preflight.look(repository, settings, made, python, progress, fresh=fresh)
-    return Draft(made, asked, looked, describe(repository, made, looked, asked), no_python)
+    return PreparedPullRequest(
+        made, asked, looked, describe(repository, made, looked, asked), no_python
+    )
 
 
 def _sender(repository: PatchRepository) -> Signature | None:

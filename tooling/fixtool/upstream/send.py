@@ -15,22 +15,22 @@ from typing import Any
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.files import lock, private_folder, write_atomically
 from fixtool.git.names import check_ref, public_url
-from fixtool.github.client import GitHub, NotThere
-from fixtool.github.model import Place, Pull, check_repository, place
-from fixtool.github.push import Heads, Rolling
+from fixtool.github.client import GitHub, NotFound
+from fixtool.github.model import GitHubRepository, PullRequest, check_repository, find_repository
+from fixtool.github.push import PushRemote, RemoteHeads
 from fixtool.markdown import Marker, block, read_marker, same
 from fixtool.progress import Progress
 from fixtool.series import trailers as forwarding
 from fixtool.series.line import Line, PatchRepository
 from fixtool.settings import Settings
-from fixtool.upstream._body import Description
-from fixtool.upstream._commits import Proposal
+from fixtool.upstream._body import PullRequestText
+from fixtool.upstream._commits import ProposedBranch
 
 _KIND = "upstream"
 
 
 @dataclass(frozen=True)
-class Sent:
+class SendResult:
     """What came of it: ``action`` is created, updated or unchanged; ``replaced`` the commit that
     the fork's branch held before; ``kept_title`` and ``kept_body`` where somebody wrote another on
     GitHub; ``recorded`` the patch file that says so now."""
@@ -53,7 +53,7 @@ class Destination:
     """Where a proposal is to go: upstream, and the user's fork of it."""
 
     upstream: GitHub
-    fork: Place
+    fork: GitHubRepository
 
     @classmethod
     def find(
@@ -89,8 +89,8 @@ class Submission:
         self,
         repository: PatchRepository,
         settings: Settings,
-        proposal: Proposal,
-        description: Description,
+        proposal: ProposedBranch,
+        description: PullRequestText,
         to: Destination,
         branch: str | None,
     ) -> None:
@@ -100,11 +100,11 @@ class Submission:
         self.upstream, self.fork = to.upstream, to.fork
         self.branch = check_ref(branch or proposal.slug)
         url = f"{self.fork.server}/{self.fork.repository}.git"
-        self.remote = Rolling(proposal.repo, url, self.branch, self.fork)
+        self.remote = PushRemote(proposal.repo, url, self.branch, self.fork)
         name = f"{self.fork.server} {self.fork.repository} {self.branch}"
         name = hashlib.sha256(name.encode()).hexdigest()[:24]
         self._note = private_folder(settings.state / "upstream") / f"sent-{name}.json"
-        self.heads: Heads = self.remote.heads()
+        self.heads: RemoteHeads = self.remote.heads()
         self.pull = self._find()
         self._require_ours()
 
@@ -122,7 +122,7 @@ class Submission:
         where = self.upstream.place.repository
         return f"{moves}; open a pull request at {where}: {self.description.title}"
 
-    def send(self, progress: Progress) -> Sent:
+    def send(self, progress: Progress) -> SendResult:
         """Push, then open or update the pull request, then write its address into the patch."""
         with (
             lock(self._note.with_suffix(".lock"), f"sending to {self.fork.repository}"),
@@ -142,13 +142,13 @@ class Submission:
         if sent.url != (self.proposal.patches[-1].trailer("Forwarded") or ""):
             recorded = forwarding.record(
                 self.repository, self.proposal.line, self.proposal.slug, {"Forwarded": sent.url},
-                f"Sent as pull request {sent.number}.",
+                f"SendResult as pull request {sent.number}.",
             )  # fmt: skip
         return replace(sent, recorded=recorded)
 
     # -- parts -----------------------------------------------------------------------------
 
-    def _find(self) -> Pull | None:
+    def _find(self) -> PullRequest | None:
         """The pull request of the branch: the open one, else the newest."""
         found = self.upstream.pulls(f"{self.fork.owner}:{self.branch}", "all")
         found.sort(key=lambda one: (one.state == "open", one.number), reverse=True)
@@ -197,7 +197,7 @@ class Submission:
                 hint=f"bring the fork up to date: gh repo sync {self.fork.repository}",
             ) from error
 
-    def _open(self, replaced: str | None) -> Sent:
+    def _open(self, replaced: str | None) -> SendResult:
         base = self.upstream.default_branch()
         title, text = self.description.title, self.description.body.strip()
         pull = self.upstream.create_pull(
@@ -206,7 +206,7 @@ class Submission:
         )  # fmt: skip
         return self._sent_as(pull, "created", replaced)
 
-    def _update(self, pull: Pull, replaced: str | None) -> Sent:
+    def _update(self, pull: PullRequest, replaced: str | None) -> SendResult:
         """The comment first, the body last: the body says what was told, so that a run which is
         cut off between the two tells it again, and GitHub is asked whether it was."""
         marker = read_marker(pull.body, _KIND)
@@ -236,9 +236,9 @@ class Submission:
         sent = self._sent_as(pull, action, replaced)
         return replace(sent, commented=commented, kept_title=kept_title, kept_body=kept_body)
 
-    def _sent_as(self, pull: Pull, action: str, replaced: str | None) -> Sent:
+    def _sent_as(self, pull: PullRequest, action: str, replaced: str | None) -> SendResult:
         before = replaced if replaced != self.proposal.tip else None
-        return Sent(
+        return SendResult(
             action, pull.number, pull.url, self.fork.repository, self.branch, self.proposal.tip,
             before,
         )  # fmt: skip
@@ -275,11 +275,11 @@ class Submission:
         )
 
 
-def upstream_place(url: str, environment: Mapping[str, str]) -> Place:
+def upstream_place(url: str, environment: Mapping[str, str]) -> GitHubRepository:
     """Upstream on GitHub; GITHUB_REPOSITORY, in Actions the patch repository, is not asked."""
     mine = {key: one for key, one in environment.items() if key != "GITHUB_REPOSITORY"}
     try:
-        return place(mine, url)
+        return find_repository(mine, url)
     except UsageError as error:
         if "which repository" not in error.message:
             raise
@@ -289,12 +289,12 @@ def upstream_place(url: str, environment: Mapping[str, str]) -> Place:
         ) from error
 
 
-def _require_fork(fork: GitHub, upstream: Place) -> str:
+def _require_fork(fork: GitHub, upstream: GitHubRepository) -> str:
     """The fork's name as GitHub writes it; Refused where it is none, or takes nothing."""
     name = fork.place.repository
     try:
         about = fork.about()
-    except NotThere as error:
+    except NotFound as error:
         raise CannotRun(
             f"there is no fork {name}, or the token may not see it",
             where=name,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from fixtool.errors import CannotRun, FixtoolError
-from fixtool.github.model import Review
+from fixtool.github.model import PullRequestStatus
 from fixtool.history.log import UpstreamCommit
 from fixtool.history.run import forwarded
 from fixtool.progress import Progress
@@ -21,12 +21,12 @@ from fixtool.settings import Settings
 from fixtool.sources.source import bring_base, open_source
 from fixtool.upstream._commits import runs_of
 
-Ask = Callable[[Line, str, int], Review]
+ReadPullRequest = Callable[[Line, str, int], PullRequestStatus]
 """Reads a pull request (repository, number), which has to be of the line's upstream."""
 
 
 @dataclass(frozen=True)
-class Standing:
+class PatchStatus:
     """One patch. ``forwarded`` is its trailer; ``review`` the pull request that this or another
     trailer names; ``days`` how old that is, ``waiting`` the days since a reviewer last said
     something (since it was opened, where none did); ``tip`` what the patch is on upstream's tip,
@@ -36,7 +36,7 @@ class Standing:
     line: str
     slug: str
     forwarded: str | None
-    review: Review | None
+    review: PullRequestStatus | None
     days: int | None
     waiting: int | None
     tip: Verdict | None
@@ -45,17 +45,17 @@ class Standing:
     written: str | None = None
 
 
-def standings(
+def read_statuses(
     settings: Settings,
     lines: Sequence[Line],
     source: str | None,
     onto: str,
-    ask: Ask,
+    ask: ReadPullRequest,
     now: datetime.datetime,
     progress: Progress,
-) -> tuple[Standing, ...]:
+) -> tuple[PatchStatus, ...]:
     """Every patch of ``lines``. What the network does not tell is left open, and said."""
-    found: list[Standing] = []
+    found: list[PatchStatus] = []
     for line in lines:
         tips, why = _tips(settings, line, source, onto, progress)
         for patch in line.patches:
@@ -69,7 +69,7 @@ def standings(
                     unknown.append(error.message)
             verdict, since = tips.get(patch.slug, (None, None))
             found.append(
-                Standing(
+                PatchStatus(
                     line.name, patch.slug, patch.trailer("Forwarded"), review,
                     _days(review.opened, now) if review else None,
                     _days(review.reviewed or review.opened, now) if review else None,
@@ -79,9 +79,9 @@ def standings(
     return tuple(found)
 
 
-def write_merged(
-    repository: PatchRepository, lines: Sequence[Line], found: Sequence[Standing]
-) -> tuple[Standing, ...]:
+def record_merges(
+    repository: PatchRepository, lines: Sequence[Line], found: Sequence[PatchStatus]
+) -> tuple[PatchStatus, ...]:
     """Write ``Applied-Upstream:`` into the patches whose pull request was merged; where that may
     not be, it is said, and the others are written."""
     by_name = {line.name: line for line in lines}
@@ -102,7 +102,7 @@ def write_merged(
     return tuple(told)
 
 
-def _applied(review: Review | None, patch: Patch) -> str | None:
+def _applied(review: PullRequestStatus | None, patch: Patch) -> str | None:
     """What a merge has the patch say; None where there was none, or it says so already."""
     if review is None or review.state != "merged" or review.commit is None:
         return None

@@ -16,12 +16,12 @@ import pytest
 from fixtool import markdown
 from fixtool.announce.outcome import read_history, read_outcome
 from fixtool.announce.run import Announcement, Announcer
-from fixtool.announce.text import Words, marks
+from fixtool.announce.text import NightlyTexts, annotate
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 from fixtool.github import push as rolling
 from fixtool.github.client import GitHub
-from fixtool.github.model import place
-from fixtool.github.push import Rolling
+from fixtool.github.model import find_repository
+from fixtool.github.push import PushRemote
 from fixtool.markdown import Marker, block, body, code, read_marker
 from support.github_api import TOKEN, visible_to_github
 from support.json_documents import SCHEMA
@@ -64,9 +64,9 @@ def tell(
 ) -> Announcement:  # fmt: skip
     """In this process, with no waits."""
     outcome = read_outcome(write(night.root.parent / "rebase.json", doc), "main")
-    where = place(os.environ)
-    words = Words(outcome, owners=owners, upstream=UPSTREAM)
-    target = Rolling(night.git.repo, "origin", branch, where) if push else None
+    where = find_repository(os.environ)
+    words = NightlyTexts(outcome, owners=owners, upstream=UPSTREAM)
+    target = PushRemote(night.git.repo, "origin", branch, where) if push else None
     hub = GitHub(where, pauses=(0, 0))
     return Announcer(hub, words, [LABEL], dry=dry).announce(target, bundle)
 
@@ -308,13 +308,13 @@ def test_cut_off_between_the_text_and_the_push(night: World) -> None:
 def test_a_lease_that_was_lost(night: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody pushes between our look and our push."""
     theirs = night.moved("# theirs\n")
-    push = Rolling.push
+    push = PushRemote.push
 
-    def late(self: Rolling, commit: str, expected: str | None) -> None:
+    def late(self: PushRemote, commit: str, expected: str | None) -> None:
         night.git("push", "--quiet", str(night.served), f"{theirs}:refs/heads/{BRANCH}")
         push(self, commit, expected)
 
-    monkeypatch.setattr(Rolling, "push", late)
+    monkeypatch.setattr(PushRemote, "push", late)
     with pytest.raises(CannotRun, match="somebody else pushed to fixtool/nightly/main just now"):
         tell(night, document(moved=True, committed=night.moved()))
     assert night.tip() == theirs
@@ -503,7 +503,7 @@ def test_hostile_texts_do_nothing(night: World, tmp_path: Path) -> None:
     tell(night, document(ref=HOSTILE, moved=True, committed=night.moved(), range_diff=HOSTILE))
     outcome = read_outcome(write(tmp_path / "x.json", doc))
     texts = [one["body"] for one in [*night.api.issues, *night.api.pulls]]
-    texts += [*night.api.comments[1], Words(outcome).summary()]
+    texts += [*night.api.comments[1], NightlyTexts(outcome).summary()]
     for text in texts:
         bare = re.sub(r"\A<!-- fixtool [\w-]+ 1[^<>]*-->\n", "", text).replace("@octocat\n", "")
         bare = re.sub(r"\A<!-- fixtool [\w-]+ 1[^<>]*-->\n", "", bare)
@@ -511,7 +511,7 @@ def test_hostile_texts_do_nothing(night: World, tmp_path: Path) -> None:
         bare = bare.replace("</details>", "")
         bare = re.sub(r"\(https://redirect\.github\.com/sgl-project/sglang/\S+\)", "", bare)
         assert not re.search(r"[@#<]|GH-|https?:|\x1b", bare.replace("## ", "")), bare
-    for mark in marks(outcome):
+    for mark in annotate(outcome):
         assert re.match(
             r"::(error|warning) title=nightly rebase(,file=patches/main/fix\.patch)?::", mark
         )
@@ -580,7 +580,7 @@ def test_whose_failure_it_is_has_to_be_said(tmp_path: Path) -> None:
 def test_history_is_told_where_a_verdict_changed(night: World, tmp_path: Path) -> None:
     outcome = read_outcome(write(tmp_path / "r.json", conflict()))
     found = read_history(write(tmp_path / "h.json", history()))
-    text = Words(outcome, found).summary()
+    text = NightlyTexts(outcome, found).summary()
     assert "- `fix`: clean for 312; conflict for 5 from `cccccccccccc`" in text
     assert read_history(write(tmp_path / "h.json", {**failure(), "command": "history"})) is None
 

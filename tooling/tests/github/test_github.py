@@ -11,8 +11,8 @@ import pytest
 
 from fixtool.errors import CannotRun, UsageError
 from fixtool.github import client as github
-from fixtool.github.client import GitHub, Invalid, NotThere
-from fixtool.github.model import Issue, place
+from fixtool.github.client import GitHub, InvalidValues, NotFound
+from fixtool.github.model import Issue, find_repository
 from support import github_api as githubapi
 from support.github_api import TOKEN, Api
 
@@ -26,7 +26,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
 
 def connect(api: Api, token: str | None = TOKEN) -> GitHub:
     env = {"GITHUB_API_URL": api.url, "GITHUB_REPOSITORY": api.repository}
-    return GitHub(place({**env, "GITHUB_TOKEN": token or ""}), pauses=(0, 0))
+    return GitHub(find_repository({**env, "GITHUB_TOKEN": token or ""}), pauses=(0, 0))
 
 
 # -- where, and with which token -------------------------------------------------------------
@@ -48,7 +48,7 @@ def connect(api: Api, token: str | None = TOKEN) -> GitHub:
     ],
 )
 def test_places(environment: dict[str, str], remote: str | None, said: tuple[object, ...]) -> None:
-    found = place(environment, remote)
+    found = find_repository(environment, remote)
     assert (found.server, found.repository, found.token) == said
 
 
@@ -66,12 +66,12 @@ def test_places(environment: dict[str, str], remote: str | None, said: tuple[obj
 )
 def test_bad_places(environment: dict[str, str], remote: str | None, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        place(environment, remote)
+        find_repository(environment, remote)
     assert "s3cret" not in caught.value.message
 
 
 def test_the_token_is_not_shown_and_goes_to_its_own_server() -> None:
-    here = place({"GITHUB_REPOSITORY": "a/b", "GITHUB_TOKEN": TOKEN})
+    here = find_repository({"GITHUB_REPOSITORY": "a/b", "GITHUB_TOKEN": TOKEN})
     assert TOKEN not in repr(here)
     assert here.is_at("https://github.com/a/b.git")
     assert here.is_at("https://someone@github.com/a/b.git")
@@ -211,7 +211,7 @@ def test_a_pull_request_that_is_there_already_is_taken(api: Api) -> None:
 
 
 def test_a_body_that_is_too_long(api: Api) -> None:
-    with pytest.raises(Invalid, match=r"body is too long \(maximum is 65536 characters\)"):
+    with pytest.raises(InvalidValues, match=r"body is too long \(maximum is 65536 characters\)"):
         connect(api).create_issue("t", "x" * 70_000, ["x"], lambda: None)
 
 
@@ -220,14 +220,14 @@ def test_without_a_token_reading_goes_and_writing_says_what_to_do(api: Api) -> N
     assert hub.issues("x") == []
     with pytest.raises(CannotRun, match="does not take the token"):
         hub.create_issue("t", "b", ["x"], lambda: None)
-    with pytest.raises(NotThere) as caught:
+    with pytest.raises(NotFound) as caught:
         hub.user("nobody")
     assert "put a token" in (caught.value.hint or "")
 
 
 def test_an_address_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    here = place({"GITHUB_API_URL": "http://127.0.0.1:9", "GITHUB_REPOSITORY": "a/b"})
+    here = find_repository({"GITHUB_API_URL": "http://127.0.0.1:9", "GITHUB_REPOSITORY": "a/b"})
     with pytest.raises(CannotRun, match=r"127\.0\.0\.1:9 gives no answer \(Connection refused\)"):
         GitHub(here, pauses=()).issues("x")
 

@@ -23,8 +23,8 @@ from fixtool.github.client import GitHub
 from fixtool.progress import Silence
 from fixtool.series.line import PatchRepository
 from fixtool.settings import Settings, load
-from fixtool.upstream._commits import Proposal, propose
-from fixtool.upstream.prepare import Draft, draft
+from fixtool.upstream._commits import ProposedBranch, propose
+from fixtool.upstream.prepare import PreparedPullRequest, draft
 from fixtool.verify import flip as need
 from fixtool.verify.flip import Need
 from support import git_http as githttp
@@ -97,11 +97,11 @@ class Land:
     def propose(
         self, slug: str, onto: str = "main", title: str | None = None,
         sender: Signature | None = SENDER, line: str | None = None,
-    ) -> Proposal:  # fmt: skip
+    ) -> ProposedBranch:  # fmt: skip
         wanted = Request(onto, str(self.upstream.path), line)
         return propose(self.repository, self.settings, wanted, slug, sender, Silence(), title)
 
-    def draft(self, slug: str, onto: str = "main", *, fresh: bool = False) -> Draft:
+    def draft(self, slug: str, onto: str = "main", *, fresh: bool = False) -> PreparedPullRequest:
         wanted = Request(onto, str(self.upstream.path))
         return draft(self.repository, self.settings, wanted, slug, sys.executable, None, Silence(),
                      fresh=fresh)  # fmt: skip

@@ -19,7 +19,7 @@ from fixtool.markdown import CALLS, LIMIT, prose
 from fixtool.settings import Settings
 from fixtool.upstream import _checks as preflight
 from fixtool.upstream import _hooks as hooks
-from fixtool.upstream._hooks import Hook
+from fixtool.upstream._hooks import HookResult
 from support.github_api import visible_to_github
 from support.json_documents import document
 from support.upstream import TWENTY, Land, call, copy, needed
@@ -315,7 +315,7 @@ def test_a_hook_that_pre_commit_refuses_and_one_without_an_end(
     )
     monkeypatch.setattr(hooks, "_PATIENCE", 1.5)
     (hook,) = hooks.run(tmp_path, ["x"], land.settings)
-    assert hook == Hook("x", None, "not-run", "could not be had: no end in ten minutes")
+    assert hook == HookResult("x", None, "not-run", "could not be had: no end in ten minutes")
 
 
 def test_hooks_come_from_the_package_index(land: Land) -> None:
@@ -345,11 +345,17 @@ def test_hooks_come_from_the_package_index(land: Land) -> None:
 def test_formatters_are_ticked_where_they_ran(land: Land, monkeypatch: pytest.MonkeyPatch) -> None:
     land.upstream.commit("[x] hooks", **{hooks.CONFIG: "repos: []\n"})
     for ran, ticked in (
-        ((Hook("black", "black==1", "passed"), Hook("isort", None, "skipped")), True),
-        ((Hook("black", "black==1", "passed"), Hook("isort", None, "not-run", "x")), False),
-        ((Hook("black", "black==1", "passed"), Hook("other", None, "failed", "x")), False),
-        ((Hook("black", "black==1", "skipped"),), False),
-        ((Hook("other", None, "passed"),), False),
+        ((HookResult("black", "black==1", "passed"), HookResult("isort", None, "skipped")), True),
+        (
+            (HookResult("black", "black==1", "passed"), HookResult("isort", None, "not-run", "x")),
+            False,
+        ),
+        (
+            (HookResult("black", "black==1", "passed"), HookResult("other", None, "failed", "x")),
+            False,
+        ),
+        ((HookResult("black", "black==1", "skipped"),), False),
+        ((HookResult("other", None, "passed"),), False),
     ):
         monkeypatch.setattr(hooks, "run", lambda *words, ran=ran: ran)
         tick = land.draft("a", fresh=True).description.ticks[0]

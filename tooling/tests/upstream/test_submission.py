@@ -428,14 +428,14 @@ def test_a_lease_that_was_lost(world: Sea, monkeypatch: pytest.MonkeyPatch) -> N
     """Somebody pushes between our look and our push."""
     send(world)
     edit(world)
-    push = rolling.Rolling.push
+    push = rolling.PushRemote.push
     theirs = world.fork("commit-tree", "b^{tree}", "-p", "b", "-m", "late")
 
-    def late(self: rolling.Rolling, commit: str, expected: str | None) -> None:
+    def late(self: rolling.PushRemote, commit: str, expected: str | None) -> None:
         world.fork("update-ref", "refs/heads/b", theirs)
         push(self, commit, expected)
 
-    monkeypatch.setattr(rolling.Rolling, "push", late)
+    monkeypatch.setattr(rolling.PushRemote, "push", late)
     before = world.api.pulls[0]["body"]
     found = send(world)
     assert (found["exit_code"], "somebody else pushed to b just now" in found["error"]["message"]) == (4, True)  # fmt: skip
