@@ -42,7 +42,7 @@ from typing import Any
 from verify.answer import BROKE, CANNOT_RUN, FAILED, PASSED, Answer, answer
 from verify.bench import trace
 from verify.bench.contender import Contender, compile_ahead
-from verify.bench.statistics import decode_rates, ratios, summarise, table
+from verify.bench.summary import decode_rates, ratios, summarise, table
 from verify.bench.timed_server import FULL, TINY, Timed
 from verify.server import checkpoint
 from verify.server import gpu as host

@@ -1,4 +1,4 @@
-"""Judges the evidence that the recorder took inside a live server (see live/recorder.py)."""
+"""Judges the evidence that the recorder took inside a live server (see recorder/recorder.py)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-HOOK = Path(__file__).resolve().parent / "live" / "hook"
+HOOK = Path(__file__).resolve().parent / "recorder" / "hook"
 
 
 @dataclass

@@ -401,7 +401,7 @@ def test_mutants_are_whole() -> None:
 def test_every_mutant_is_killed(part: int, tree: Path, tmp_path: Path) -> None:
     chosen = NAMES[part::PARTS]
     code, line, details, table = run(
-        "kill.py", tree / HOMES[0], *chosen, tree=tree, details=tmp_path / "details.json"
+        "mutant_table.py", tree / HOMES[0], *chosen, tree=tree, details=tmp_path / "details.json"
     )
     print(table)
     assert code == 0, line

@@ -401,7 +401,7 @@ def test_killed_in_the_middle(bench: Bench) -> None:
 def test_a_killed_keeper(bench: Bench) -> None:
     process = bench.start("hangs", "--serves")
     until(lambda: "Capture" in log(bench))
-    keepers = [pid for pid in bench.left() if b"keeper.py" in words_of(pid)]
+    keepers = [pid for pid in bench.left() if b"supervisor.py" in words_of(pid)]
     keeper.kill(keepers)
     ran = bench.end(process)
     assert (len(keepers), ran.code) == (1, 1)
@@ -566,7 +566,7 @@ def test_a_folder_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_killed_maker_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "import sys, time; from verify.server import models\n"
+        "import sys, time; from verify.server import tiny_models as models\n"
         "models._write_safetensors = lambda *_: (print('here', flush=True), time.sleep(60))\n"
         "models.make(sys.argv[1])"
     )

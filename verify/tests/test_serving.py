@@ -23,7 +23,7 @@ from support.repositories import ROOT
 from support.sglang_server import SMI, tiny, until
 from verify.answer import Answer
 from verify.bench import serving, trace
-from verify.bench import statistics as rows
+from verify.bench import summary as rows
 from verify.bench.contender import Contender, overlay, tree_id
 from verify.server import supervisor as keeper
 
@@ -671,7 +671,7 @@ def make_bundle(bench: Bench) -> Path:
     other = "python/sglang/srt/models/other.py"
     (series / other).write_text("x = 1\n")
     folder = bench.folder / "fixtool-verify"
-    shutil.copytree(ROOT / "tooling/fixtool/host", folder / "host")
+    shutil.copytree(ROOT / "tooling/fixtool/verify/runner", folder / "host")
     (folder / "blobs").mkdir()
 
     def changed(*paths: str) -> dict[str, list[str]]:
