@@ -11,11 +11,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from fixtool.documents import SCHEMA
 from fixtool.errors import ExitCode, FixtoolError
 from fixtool.progress import Progress, Silence, Task
 from fixtool.text import printable
-
-SCHEMA = 1
 
 _COLOURS = {
     "clean": "green", "offset": "green", "merged": "cyan", "absorbed": "blue",

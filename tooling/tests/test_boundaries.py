@@ -38,7 +38,17 @@ PACKAGES = [
     "commands",
 ]
 # Root modules that any package may import. terminal, cli and __main__ are for the command line.
-SHARED = {"__init__", "errors", "files", "interpreter", "markdown", "progress", "settings", "text"}
+SHARED = {
+    "__init__",
+    "documents",
+    "errors",
+    "files",
+    "interpreter",
+    "markdown",
+    "progress",
+    "settings",
+    "text",
+}
 COMMAND_LINE = {"terminal", "cli", "__main__"}
 # Packages that must not know each other although one stands before the other.
 APART = [

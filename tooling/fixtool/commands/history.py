@@ -13,7 +13,7 @@ from fixtool.text import count
 
 if TYPE_CHECKING:
     from fixtool.history.releases import ReleaseMatrix
-    from fixtool.history.run import History
+    from fixtool.history.result import History
     from fixtool.progress import Progress
     from fixtool.series.line import Line, PatchRepository
     from fixtool.settings import Settings

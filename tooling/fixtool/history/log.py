@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from fixtool.documents import Field
 from fixtool.errors import UsageError
+from fixtool.git.names import is_full_sha
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 
 _FORMAT = "%x01%H%x00%P%x00%an%x00%aI%x00%s%x00%b%x00"
@@ -25,6 +29,11 @@ class UpstreamCommit:
     date: str
     subject: str
     pr: int | None
+
+    @property
+    def day(self) -> str:
+        """The author's date in UTC, as ``YYYY-MM-DD``."""
+        return _utc_day(self.date)
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,31 @@ def read_one(repo: Repo, sha: str) -> UpstreamCommit:
     out = repo.run("show", "-s", f"--format={_FORMAT}", sha).stdout
     fields = out.decode("utf-8", "surrogateescape").split("\x01")[1].split("\0")
     return UpstreamCommit(fields[0], fields[2], fields[3], fields[4], pull_request(fields[4]))
+
+
+def read_oid(field: Field) -> Oid:
+    """The commit id at a key of a JSON document. Raises FieldError if it is none."""
+    if not is_full_sha(field.text()):
+        raise field.wrong("a commit id of 40 digits")
+    return Oid(field.text())
+
+
+def read_upstream_commit(field: Field) -> UpstreamCommit:
+    """The commit at a key of a JSON document. Raises FieldError if it is malformed."""
+    date = field["date"]
+    try:
+        _utc_day(date.text())
+    except (ValueError, OverflowError) as error:
+        raise date.wrong("a date") from error
+    return UpstreamCommit(
+        read_oid(field["sha"]), field["author"].text(), date.text(), field["subject"].text(),
+        field["pr"].optional(Field.count),
+    )  # fmt: skip
+
+
+def _utc_day(date: str) -> str:
+    when = datetime.fromisoformat(date)
+    return (when.astimezone(UTC) if when.tzinfo else when).date().isoformat()
 
 
 def pull_request(subject: str) -> int | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
+from fixtool.documents import Field
 from fixtool.errors import UsageError
 from fixtool.progress import Progress
 from fixtool.replay.run import replay
@@ -79,6 +80,22 @@ def matrix(
         for number, patch in enumerate(line.patches)
     )
     return ReleaseMatrix(versions, rows)
+
+
+def read_matrix(matrix: Field) -> ReleaseMatrix:
+    """The matrix at a key of a JSON document. Raises FieldError if it is malformed."""
+    versions = matrix["versions"].texts()
+
+    def read_cell(cell: Field) -> Cell:
+        version = cell["version"].text()
+        if version not in versions:
+            raise cell["version"].wrong("one of the versions")
+        return Cell(version, cell["verdict"].member(Verdict), cell["evidence"].texts())
+
+    def read_row(row: Field) -> ReleaseRow:
+        return ReleaseRow(row["slug"].text(), row["subject"].text(), row["cells"].each(read_cell))
+
+    return ReleaseMatrix(versions, matrix["patches"].each(read_row))
 
 
 def _within(span: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from fixtool.files import write_atomically
 from fixtool.git.objects import MACHINE, Commit
 from fixtool.git.repo import Repo
 from fixtool.history.log import Step, UpstreamCommit, first_parent, landed, read_one
+from fixtool.history.result import History, Interval, PatchHistory, PatchState
 from fixtool.progress import Progress
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import Verdict
@@ -32,52 +33,6 @@ _APPLIED = frozenset({Verdict.CLEAN, Verdict.OFFSET})
 
 Files = dict[str, tuple[str, str]]
 """path -> (mode, blob id)."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One patch on one commit."""
-
-    verdict: Verdict
-    evidence: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A run of commits with one verdict, ``first`` and ``last`` included. ``culprit`` is the commit
-    that began it; None for the first run, which begins where the history does."""
-
-    verdict: Verdict
-    first: UpstreamCommit
-    last: UpstreamCommit
-    count: int
-    culprit: UpstreamCommit | None
-    evidence: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class PatchHistory:
-    slug: str
-    subject: str
-    intervals: tuple[Interval, ...]
-
-    @property
-    def now(self) -> Interval:
-        return self.intervals[-1]
-
-
-@dataclass(frozen=True)
-class History:
-    """``commits`` were looked at, of which ``judged`` states had to be tried and ``reused`` were
-    known from before."""
-
-    line: str
-    start: str
-    end: str
-    commits: int
-    judged: int
-    reused: int
-    patches: tuple[PatchHistory, ...]
 
 
 def history(
@@ -100,7 +55,7 @@ def history(
     own = base() if base else line.upstream.base
     commits = [read_one(repo, start), *(step.commit for step in steps)]
     walk = _Walk(repo, own, start, steps)
-    found: dict[str, list[Finding]] = {}
+    found: dict[str, list[PatchState]] = {}
     judged = reused = 0
     for members in _components(line.patches):
         states = walk.states([one for one in line.patches if one.slug in members])
@@ -119,12 +74,12 @@ def history(
     return History(line.name, start, end, len(commits), judged, reused, patches)
 
 
-def told(patch: Patch, found: Sequence[Finding], steps: Sequence[Step]) -> list[Finding]:
+def told(patch: Patch, found: Sequence[PatchState], steps: Sequence[Step]) -> list[PatchState]:
     """What the text says of each commit (``found``, the first for the start), with what upstream
     said: it took this pull request, in whatever form; it took a change back."""
     shas, numbers = forwarded(patch)
     borders = landed(steps, shas, numbers) if shas or numbers else []
-    told: list[Finding] = []
+    told: list[PatchState] = []
     taken: int | None = None  # where its text came in; None also once it was taken back
     back = False
     for position, finding in enumerate(found):
@@ -134,18 +89,18 @@ def told(patch: Patch, found: Sequence[Finding], steps: Sequence[Step]) -> list[
             if finding.verdict is not Verdict.ABSORBED:
                 why = f"upstream took {_name(took)} as {took.sha[:12]}"
                 text = f"by its text: {finding.verdict}"
-                finding = Finding(Verdict.ABSORBED, (why, text, *finding.evidence))
+                finding = PatchState(Verdict.ABSORBED, (why, text, *finding.evidence))
         elif finding.verdict is Verdict.CONFLICT and taken is not None and not passed:
             where = f"since {steps[taken - 1].commit.sha[:12]}" if taken else "from the start"
             why = f"upstream had all of it {where}, and edited that later"
-            finding = Finding(Verdict.ABSORBED, (why, *finding.evidence))
+            finding = PatchState(Verdict.ABSORBED, (why, *finding.evidence))
         elif finding.verdict in _APPLIED and (passed or back or taken is not None):
             why = (
                 f"{steps[passed[-1]].commit.sha[:12]} took it back"
                 if passed
                 else "upstream had it, and has it no more"
             )
-            finding = Finding(Verdict.REVERTED, (why, *finding.evidence))
+            finding = PatchState(Verdict.REVERTED, (why, *finding.evidence))
         if finding.verdict is Verdict.ABSORBED and taken is None:
             taken = position
         elif finding.verdict is Verdict.REVERTED:
@@ -173,7 +128,9 @@ def _name(commit: UpstreamCommit) -> str:
     return f"#{commit.pr}" if commit.pr else commit.subject
 
 
-def _intervals(commits: Sequence[UpstreamCommit], found: Sequence[Finding]) -> tuple[Interval, ...]:
+def _intervals(
+    commits: Sequence[UpstreamCommit], found: Sequence[PatchState]
+) -> tuple[Interval, ...]:
     runs: list[Interval] = []
     for commit, finding in zip(commits, found, strict=True):
         if runs and runs[-1].verdict is finding.verdict:
@@ -297,7 +254,7 @@ class _Judge:
         states: Sequence[_State],
         bring: Callable[[Sequence[str]], None],
         progress: Progress,
-    ) -> dict[_State, list[Finding]]:
+    ) -> dict[_State, list[PatchState]]:
         wanted = list(dict.fromkeys(states))
         known = self._load()
         keys = {state: _key(state) for state in wanted}
@@ -321,7 +278,7 @@ class _Judge:
             self._store(known | {keys[state]: findings for state, findings in found.items()})
         return found
 
-    def _judge(self, state: _State, trees: Mapping[str, str]) -> list[Finding]:
+    def _judge(self, state: _State, trees: Mapping[str, str]) -> list[PatchState]:
         if state.whole:
             onto, base = state.whole, self.own
         else:
@@ -331,7 +288,7 @@ class _Judge:
             )
         line = replace(self.line, upstream=replace(self.line.upstream, base=base))
         done = replay(self.repo, line, onto)
-        return [Finding(one.verdict, one.evidence) for one in done.patches]
+        return [PatchState(one.verdict, one.evidence) for one in done.patches]
 
     def _trees(self, states: Sequence[_State]) -> dict[str, str]:
         """A tree object for each set of files."""
@@ -339,19 +296,19 @@ class _Judge:
         made = self.repo.write_trees([dict(files) for files in sets.values()])
         return dict(zip(sets, made, strict=True))
 
-    def _load(self) -> dict[str, list[Finding]]:
+    def _load(self) -> dict[str, list[PatchState]]:
         if self._file is None:
             return {}
         try:
             data = json.loads(self._file.read_text("utf-8"))
             return {
-                key: [Finding(Verdict(verdict), tuple(why)) for verdict, why in findings]
+                key: [PatchState(Verdict(verdict), tuple(why)) for verdict, why in findings]
                 for key, findings in data.items()
             }
         except (OSError, ValueError, TypeError, AttributeError):
             return {}
 
-    def _store(self, known: Mapping[str, Sequence[Finding]]) -> None:
+    def _store(self, known: Mapping[str, Sequence[PatchState]]) -> None:
         """A cache that cannot be written costs time, never the result."""
         if self._file is None:
             return

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from fixtool.apply.run import Request as Wanted
 from fixtool.apply.run import find_target
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.history.run import History, Interval, history
+from fixtool.history.result import History, Interval
+from fixtool.history.run import history
 from fixtool.progress import Progress
 from fixtool.rebase import session as parked
 from fixtool.rebase.result import Action, Outcome, Rebased, exported, settle

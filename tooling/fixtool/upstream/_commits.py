@@ -17,7 +17,8 @@ from fixtool.errors import ExitCode, FixtoolError, Refused, UsageError
 from fixtool.git.objects import Commit, Signature
 from fixtool.git.repo import Repo
 from fixtool.history.log import UpstreamCommit
-from fixtool.history.run import Interval, history
+from fixtool.history.result import Interval
+from fixtool.history.run import history
 from fixtool.progress import Progress
 from fixtool.replay.dependencies import dependencies
 from fixtool.replay.run import Decisions, Replay, replay

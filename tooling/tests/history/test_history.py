@@ -12,7 +12,8 @@ import pytest
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.history.log import first_parent
-from fixtool.history.run import Finding, History, history, told
+from fixtool.history.result import History, PatchState
+from fixtool.history.run import history, told
 from fixtool.progress import Silence
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import Verdict
@@ -42,13 +43,13 @@ def runs(found: History, slug: str) -> list[tuple[str, int, str | None]]:
     return [(str(i.verdict), i.count, i.culprit and i.culprit.subject) for i in patch.intervals]
 
 
-def by_force(repo: Repo, line: Line, start: str, end: str) -> dict[str, list[Finding]]:
+def by_force(repo: Repo, line: Line, start: str, end: str) -> dict[str, list[PatchState]]:
     """Every commit judged by itself, on its whole tree."""
     steps = first_parent(repo, start, end)
-    found: dict[str, list[Finding]] = {patch.slug: [] for patch in line.patches}
+    found: dict[str, list[PatchState]] = {patch.slug: [] for patch in line.patches}
     for commit in (start, *(step.commit.sha for step in steps)):
         for one in replay(repo, line, commit).patches:
-            found[one.slug].append(Finding(one.verdict, one.evidence))
+            found[one.slug].append(PatchState(one.verdict, one.evidence))
     return {patch.slug: told(patch, found[patch.slug], steps) for patch in line.patches}
 
 
@@ -59,7 +60,7 @@ def spread(found: History) -> dict[str, list[Verdict]]:
     }
 
 
-def verdicts(found: dict[str, list[Finding]]) -> dict[str, list[Verdict]]:
+def verdicts(found: dict[str, list[PatchState]]) -> dict[str, list[Verdict]]:
     return {slug: [one.verdict for one in findings] for slug, findings in found.items()}
 
 
