@@ -17,9 +17,14 @@ def main() -> None:
         print(f"fixtool {__version__}")
         return
     gc.set_threshold(100_000)  # what imports make is not garbage: 6 ms of 140 went into looking
-    from fixtool.cli import app
+    try:
+        from fixtool.cli import app
 
-    app()
+        app()
+    except Exception as error:  # outside of every verb: an import, the words before the verb
+        from fixtool.commands.fault import report_fault
+
+        sys.exit(report_fault(error, "fixtool", as_json="--json" in sys.argv))
 
 
 if __name__ == "__main__":

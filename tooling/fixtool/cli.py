@@ -34,54 +34,56 @@ from fixtool.commands import (
     verify,
 )
 from fixtool.commands import report as report_
+from fixtool.commands.fault import report_fault
 from fixtool.errors import SYSTEM_HINTS, CannotRun, ExitCode, FixtoolError, UsageError
 
 # What typer itself refuses; it has click inside, or beside it, and exports only this subclass.
-_WrongWords = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+_Misused = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 
 class Commands(TyperGroup):
-    """Turns what a user can cause into one message and the exit code of its kind. (typer's own
-    handling exits 1 for every custom exception, and for Ctrl-C.)"""
+    """Turns every exception into one message and the exit code of its kind. (typer's own handling
+    exits 1 for every custom exception, and for Ctrl-C.)"""
 
     def invoke(self, ctx: Any) -> Any:
+        words = [*ctx._protected_args, *ctx.args]  # invoke takes them away
         try:
             return super().invoke(ctx)
-        except FixtoolError as error:
-            terminal.failure(error, _verb(ctx), as_json=ctx.meta.get("json", False))
-            raise typer.Exit(int(error.exit_code)) from error
+        except (typer.Exit, typer.Abort):
+            raise
         except BrokenPipeError as error:  # `fixtool show x | head`: the reader has what it wants
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(int(ExitCode.OK)) from error
-        except OSError as error:
-            terminal.failure(_cannot(error), _verb(ctx), as_json=ctx.meta.get("json", False))
-            raise typer.Exit(int(ExitCode.CANNOT_RUN)) from error
-        except KeyboardInterrupt as error:
-            again = _Interrupted(
-                "interrupted", hint="run the same command again: nothing is left half done"
-            )
-            terminal.failure(again, _verb(ctx), as_json=ctx.meta.get("json", False))
-            raise typer.Exit(int(ExitCode.INTERRUPTED)) from error
-        except _WrongWords as error:
-            verb = _verb(ctx)
-            help_text = "fixtool --help" if verb == "fixtool" else f"fixtool {verb} --help"
-            refused = UsageError(error.format_message(), hint=help_text)
-            terminal.failure(refused, verb, as_json="--json" in sys.argv)  # the words were not read
-            raise typer.Exit(int(ExitCode.USAGE)) from error
+        except (Exception, KeyboardInterrupt) as error:
+            verb = str(ctx.invoked_subcommand or "fixtool")
+            as_json = ctx.meta.get("json", "--json" in words)  # no meta: the options were not read
+            raise typer.Exit(int(_report(error, verb, as_json=as_json))) from error
 
 
 class _Interrupted(FixtoolError):
     exit_code = ExitCode.INTERRUPTED
 
 
-def _verb(ctx: Any) -> str:
-    return str(ctx.invoked_subcommand or "fixtool")
-
-
-def _cannot(error: OSError) -> CannotRun:
-    where = str(error.filename) if error.filename else None
-    hint = SYSTEM_HINTS.get(error.errno or 0)
-    return CannotRun(error.strerror or str(error), where=where, hint=hint)
+def _report(error: BaseException, verb: str, *, as_json: bool) -> ExitCode:
+    """Say what ended the verb; return the exit code."""
+    match error:
+        case FixtoolError():
+            failure = error
+        case OSError():
+            where = str(error.filename) if error.filename else None
+            hint = SYSTEM_HINTS.get(error.errno or 0)
+            failure = CannotRun(error.strerror or str(error), where=where, hint=hint)
+        case KeyboardInterrupt():
+            hint = "run the same command again: nothing is left half done"
+            failure = _Interrupted("interrupted", hint=hint)
+        case _Misused():
+            hint = "fixtool --help" if verb == "fixtool" else f"fixtool {verb} --help"
+            failure = UsageError(error.format_message(), hint=hint)
+        case _:
+            assert isinstance(error, Exception)
+            return report_fault(error, verb, as_json=as_json)
+    terminal.failure(failure, verb, as_json=as_json)
+    return failure.exit_code
 
 
 def _terminate(*_: object) -> None:
@@ -116,7 +118,8 @@ def fixtool(
 ) -> None:
     """Keep a fork of SGLang alive: a patch series, applied to any ref, rebuilt, and kept in order.
 
-    Exit codes: 0 ok, 1 a check said no, 2 usage, 3 conflict, 4 cannot run, 130 interrupted.
+    Exit codes: 0 ok, 1 a check said no, 2 usage, 3 conflict, 4 cannot run, 70 a fault in fixtool
+    itself, 130 interrupted.
     """
     ctx.obj = directory
     signal.signal(signal.SIGTERM, _terminate)

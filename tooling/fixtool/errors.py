@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     CONFLICT = 3
     CANNOT_RUN = 4  # network, ref, disk, git
+    INTERNAL = 70  # a fault of fixtool's own
     INTERRUPTED = 130
 
 

@@ -43,7 +43,7 @@ class Settings:
 def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings for the patch repository at ``root`` (None: no repository, defaults only)."""
     settings = Settings(
-        state=_folder(environment, "STATE", ".local/state"),
+        state=state_folder(environment),
         cache=_folder(environment, "CACHE", ".cache"),
     )
     chosen: dict[str, str] = {}
@@ -58,6 +58,11 @@ def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
             f"[tool.fixtool] has an unknown key {unknown[0]!r}", where=f"{root}/pyproject.toml"
         )
     return replace(settings, **chosen)  # type: ignore[arg-type]
+
+
+def state_folder(environment: Mapping[str, str]) -> Path:
+    """The folder of object stores, work trees and tracebacks."""
+    return _folder(environment, "STATE", ".local/state")
 
 
 def _folder(environment: Mapping[str, str], kind: str, default: str) -> Path:

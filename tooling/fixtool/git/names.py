@@ -72,5 +72,7 @@ def public_url(url: str) -> str:
 
 
 def without_login(text: str) -> str:
-    """A message of git's, which may name a user, or a token in a user's place."""
-    return re.sub(r"(https?://)[^/\s]*@", r"\1", text, flags=re.IGNORECASE)
+    """``text`` without the logins in its addresses: a website's whole login goes, for a token may
+    stand where the name does; of any other address the password goes."""
+    text = re.sub(r"(https?://)[^/\s]*@", r"\1", text, flags=re.IGNORECASE)
+    return re.sub(r"(\w+://[^/\s:@]*):[^/\s]*@", r"\1@", text)
