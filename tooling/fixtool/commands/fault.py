@@ -14,7 +14,7 @@ from pathlib import Path
 from fixtool import __version__, terminal
 from fixtool.errors import ExitCode, FixtoolError
 from fixtool.files import private_folder
-from fixtool.git.names import without_login
+from fixtool.git.names import redact
 
 
 class Fault(FixtoolError):
@@ -25,7 +25,7 @@ def report_fault(error: Exception, command: str, *, as_json: bool) -> ExitCode:
     """Say that ``error`` ended the verb ``command``, and keep its traceback in the state folder; if
     that is impossible, print it on stderr after the message. Return the exit code."""
     kind = type(error).__name__
-    message = without_login(f"fixtool has a fault of its own: {kind}: {error}".removesuffix(": "))
+    message = redact(f"fixtool has a fault of its own: {kind}: {error}".removesuffix(": "))
     text = _traceback(error)
     try:
         path = _keep(text, command)
@@ -48,7 +48,7 @@ def _traceback(error: Exception) -> str:
         "",
         *traceback.format_exception(error),
     ]
-    return without_login("\n".join(map(str.rstrip, lines)) + "\n")
+    return redact("\n".join(map(str.rstrip, lines)) + "\n")
 
 
 def _keep(text: str, command: str) -> Path:

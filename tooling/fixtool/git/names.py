@@ -71,8 +71,9 @@ def public_url(url: str) -> str:
     return f"{scheme}{user}{user and '@'}{url[match.end() :]}"
 
 
-def without_login(text: str) -> str:
-    """``text`` without the logins in its addresses: a website's whole login goes, for a token may
-    stand where the name does; of any other address the password goes."""
+def redact(text: str, token: str | None = None) -> str:
+    """``text`` without ``token`` and without the logins in its addresses: a website's whole login
+    goes, for a token may stand where the name does; of any other address the password goes."""
     text = re.sub(r"(https?://)[^/\s]*@", r"\1", text, flags=re.IGNORECASE)
-    return re.sub(r"(\w+://[^/\s:@]*):[^/\s]*@", r"\1@", text)
+    text = re.sub(r"(\w+://[^/\s:@]*):[^/\s]*@", r"\1@", text)
+    return text.replace(token, "***") if token else text

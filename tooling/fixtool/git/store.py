@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fixtool.errors import CannotRun
 from fixtool.files import write_atomically
-from fixtool.git.names import public_url, without_login
+from fixtool.git.names import public_url, redact
 from fixtool.git.repo import Output, Repo
 
 # What a user needs to reach the network: proxies, certificates, credentials, mirrors. Nothing else
@@ -78,7 +78,7 @@ class Store(Repo):
             accept=None,
         )  # fmt: skip
         if out.status != 0:
-            raise CannotRun(f"cannot reach {url}: {without_login(out.complaint)}", where=url)
+            raise CannotRun(f"cannot reach {url}: {redact(out.complaint)}", where=url)
         refs: dict[str, str] = {}
         for line in out.text.splitlines():
             sha, _, name = line.partition("\t")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.git.names import check_ref, check_url, is_full_sha, public_url, without_login
+from fixtool.git.names import check_ref, check_url, is_full_sha, public_url, redact
 from fixtool.git.repo import Output, Repo
 from fixtool.git.store import Store
 from fixtool.github.model import GitHubRepository
@@ -182,8 +182,7 @@ class PushRemote(Store):
         said = [line for line in out.stderr.splitlines() if line.startswith("remote: error:")]
         text = refused[1] if refused else out.complaint
         text = f"{text}; {said[0].removeprefix('remote: error:').strip()}" if said else text
-        text = without_login(text)
-        return text.replace(self.place.token, "***") if self.place.token else text
+        return redact(text, self.place.token)
 
     @property
     def shown(self) -> str:

@@ -24,7 +24,7 @@ from fixtool.git.names import (
     is_full_sha,
     is_short_sha,
     public_url,
-    without_login,
+    redact,
 )
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
@@ -155,7 +155,7 @@ class Remote:
         try:
             check_url(url)
         except UsageError as error:
-            shown = error.message.replace(repr(url), repr(without_login(self.url)))
+            shown = error.message.replace(repr(url), repr(redact(self.url)))
             raise UsageError(shown, hint=error.hint) from None
         self.repo = Store.create(_store(settings, _words(self.url), self.url), online=True)
         self.repo.log_in(url)
@@ -178,7 +178,7 @@ class Remote:
             out = self.repo.fetch(self.url, [commit], hear=lambda _: task.advance(1))
         if out.status != 0 or not self.repo.has(commit):
             raise CannotRun(
-                f"cannot fetch {commit[:12]} from {self.url}: {without_login(out.complaint)}",
+                f"cannot fetch {commit[:12]} from {self.url}: {redact(out.complaint)}",
                 where=self.url,
                 hint=_elsewhere(commit),
             )
@@ -189,8 +189,7 @@ class Remote:
             out = self.repo.fetch_files(commit, *(f":(literal){path}" for path in paths))
         if out.status != 0:
             raise CannotRun(
-                f"cannot fetch files of {commit[:12]} from {self.url}: "
-                f"{without_login(out.complaint)}",
+                f"cannot fetch files of {commit[:12]} from {self.url}: {redact(out.complaint)}",
                 where=self.url,
                 hint=_elsewhere(commit),
             )
@@ -203,8 +202,7 @@ class Remote:
             out = self.repo.fetch_history(self.url, [start, end], day.isoformat())
         if out.status != 0:
             raise CannotRun(
-                f"cannot fetch the history of {end[:12]} from {self.url}: "
-                f"{without_login(out.complaint)}",
+                f"cannot fetch the history of {end[:12]} from {self.url}: {redact(out.complaint)}",
                 where=self.url,
                 hint=_elsewhere(end),
             )
@@ -214,7 +212,7 @@ class Remote:
             out = self.repo.fetch_blobs(self.repo.lacks(blobs))
         if out.status != 0:
             raise CannotRun(
-                f"cannot fetch files from {self.url}: {without_login(out.complaint)}",
+                f"cannot fetch files from {self.url}: {redact(out.complaint)}",
                 where=self.url,
             )
 

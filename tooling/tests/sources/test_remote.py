@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fixtool.errors import CannotRun, ExitCode, FixtoolError, UsageError
-from fixtool.git.names import public_url, without_login
+from fixtool.git.names import public_url, redact
 from fixtool.progress import Silence
 from fixtool.settings import Settings
 from fixtool.sources.source import Remote, open_source
@@ -358,7 +358,7 @@ def test_public_urls(url: str, shown: str) -> None:
 
 def test_logins_in_what_git_says() -> None:
     said = "could not read Password for 'https://token@host': no terminal"
-    assert without_login(said) == "could not read Password for 'https://host': no terminal"
+    assert redact(said) == "could not read Password for 'https://host': no terminal"
 
 
 @pytest.mark.parametrize(
