@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
-
-from packaging.version import Version
 
 from fixtool.apply.worktree import Placed, Record, place, place_into, read_record
 from fixtool.errors import UsageError
-from fixtool.git.repo import Repo
+from fixtool.judgement.line import Choice, choose_line
 from fixtool.progress import Progress
 from fixtool.replay.run import Replay, replay
-from fixtool.series.line import Line, PatchRepository, Upstream
+from fixtool.series.line import PatchRepository, Upstream
 from fixtool.series.lint import require_well_formed
 from fixtool.settings import Settings
 from fixtool.sources.source import Local, Source, Target, bring_base, open_source
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The line that fits a target, and why it was chosen, in words for a person."""
-
-    line: Line
-    why: str
 
 
 @dataclass(frozen=True)
@@ -74,55 +63,6 @@ def apply(
         source.bring(target.commit, ())
         placed = _place(repository, settings, request, source, target, choice, result, progress)
     return Applied(target, choice, result, placed)
-
-
-def choose_line(
-    repository: PatchRepository, target: Target, repo: Repo, wanted: str | None
-) -> Choice:
-    """The line for ``target``: the one asked for; the one whose base it is; else the nearest by
-    ancestry, by version, by date, in this order."""
-    if wanted:
-        return Choice(repository.line(wanted), "asked for")
-    lines = repository.lines
-    if not lines:
-        raise UsageError(f"{repository.folder} has no line", hint="fixtool init starts one")
-    for line in lines:
-        if target.commit == line.upstream.base or target.tree == line.upstream.tree:
-            return Choice(line, "its base is this very commit")
-    if len(lines) == 1:
-        return Choice(lines[0], "the only line")
-    return (
-        _by_ancestry(lines, target, repo)
-        or _by_version(lines, target)
-        or _by_date(lines, target, repo)
-    )
-
-
-def _by_ancestry(lines: Sequence[Line], target: Target, repo: Repo) -> Choice | None:
-    ahead = {line.name: repo.ahead_by(line.upstream.base, target.commit) for line in lines}
-    near = [(count, line) for line in lines if (count := ahead[line.name]) is not None]
-    if not near:
-        return None
-    count, line = min(near, key=lambda pair: pair[0])
-    commits = "1 commit" if count == 1 else f"{count} commits"
-    return Choice(line, f"{target.commit[:12]} is {commits} after its base")
-
-
-def _by_version(lines: Sequence[Line], target: Target) -> Choice | None:
-    """The newest line at or below the release; else the oldest above it."""
-    if target.version is None:
-        return None
-    wanted = Version(target.version)
-    ordered = sorted(lines, key=lambda line: (Version(line.upstream.version), line.upstream.date))
-    below = [line for line in ordered if Version(line.upstream.version) <= wanted]
-    line = below[-1] if below else ordered[0]
-    return Choice(line, f"its release {line.upstream.version} is nearest to {target.version}")
-
-
-def _by_date(lines: Sequence[Line], target: Target, repo: Repo) -> Choice:
-    day = repo.read_commit(target.commit).committer.day
-    line = min(lines, key=lambda line: abs(date.fromisoformat(line.upstream.date) - day))
-    return Choice(line, f"its base of {line.upstream.date} is nearest in time to {day}")
 
 
 def find_target(

@@ -16,11 +16,12 @@ from typing import Any
 
 from fixtool import __version__
 from fixtool.apply.run import Request as Wanted
-from fixtool.apply.run import choose_line, find_target
+from fixtool.apply.run import find_target
 from fixtool.errors import CannotRun, ExitCode, Refused, UsageError
 from fixtool.files import lock, private_folder
 from fixtool.git.repo import Repo
 from fixtool.interpreter import absolute, run
+from fixtool.judgement.line import choose_line
 from fixtool.progress import Progress
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import require_well_formed
