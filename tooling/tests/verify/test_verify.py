@@ -126,13 +126,17 @@ def test_for_a_person(fixtool: Run, proved: Team) -> None:
         ("five", "print('na'); raise SystemExit(77)", "unproved", "not apply to its own base"),
         ("five", "print('?'); raise SystemExit(2)", "broke", "on base: ?"),
         ("five", "import os; os.kill(os.getpid(), 9)", "broke", "said nothing"),
+        (  # a crash where the bug is: Python itself exits with 1
+            "five", PROBE.format(mark="line 5 fixed").replace("1)", "1/0)"),
+            "broke", "on base: broke: ZeroDivisionError: division by zero",
+        ),
         (
             "twenty",  # says "fixed" of what either patch does
             PROBE.replace("{mark!r} in text", "'fixed' in text").format(),
             "unproved", "moves the probe of twenty",
         ),
     ],
-    ids=["always-0", "always-1", "own-77", "broke", "killed", "moved-by-another"],
+    ids=["always-0", "always-1", "own-77", "broke", "killed", "crashed", "moved-by-another"],
 )  # fmt: skip
 def test_a_probe_that_proves_nothing_is_an_error(
     fixtool: Run, proved: Team, slug: str, text: str, proof: str, why: str

@@ -21,13 +21,6 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
 
 
-LEAD = (
-    "import ctypes, os, sys\n"
-    "if sys.platform == 'linux': ctypes.CDLL(None).prctl(1, 9)\n"
-    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-)  # in between, so that a step does not outlive a runner that was killed
-
-
 def sweep(token: str) -> int:
     """Kill every process that carries ``token`` in its environment; how many there were."""
     mark, killed = f"{TOKEN}={token}".encode(), 0

@@ -34,9 +34,10 @@ from pathlib import Path
 from typing import Any
 
 from .layout import Stop, archive_in, lay_out, unpack
-from .processes import LEAD, TOKEN, die_with_parent, sweep
+from .processes import TOKEN, die_with_parent, sweep
 
 SCHEMA = 1
+_SHIM = str(Path(__file__).with_name("script.py"))
 _STOPPING = threading.Event()
 
 _ENVIRONMENT = """
@@ -217,7 +218,7 @@ class Host:
         began = time.monotonic()
         with (log / "stdout").open("wb") as out, (log / "stderr").open("wb") as err:
             process = subprocess.Popen(
-                [sys.executable, "-c", LEAD, *script, *self._model(step)], cwd=scratch, env=env,
+                [sys.executable, _SHIM, *script, *self._model(step)], cwd=scratch, env=env,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
             )  # fmt: skip
             status, memory = self._wait(process, token, began + step["timeout"])
