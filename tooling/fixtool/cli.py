@@ -23,17 +23,17 @@ from fixtool.commands import (
     drop,
     export,
     history,
-    import_,
+    importing,
     init,
     lint,
-    list_,
+    listing,
     rebase,
     refresh,
+    report,
     show,
     upstream,
     verify,
 )
-from fixtool.commands import report as report_
 from fixtool.commands.fault import report_fault
 from fixtool.errors import SYSTEM_HINTS, CannotRun, ExitCode, FixtoolError, UsageError
 
@@ -134,11 +134,11 @@ app.command("deps")(deps.deps)
 app.command("drop")(drop.drop)
 app.command("refresh")(refresh.refresh)
 app.command("upstream")(upstream.upstream)
-app.command("report")(report_.report_)
+app.command("report")(report.report)
 app.command("announce")(announce.announce)
-app.command("list")(list_.list_)
+app.command("list")(listing.list_lines)
 app.command("show")(show.show)
 app.command("lint")(lint.lint)
 app.command("export")(export.export)
-app.command("import")(import_.import_)
+app.command("import")(importing.import_patches)
 app.command("init")(init.init)

@@ -17,7 +17,7 @@ from fixtool.errors import Refused
 from fixtool.git.names import is_full_sha
 from fixtool.report import documents
 from fixtool.report.documents import Failure, Rebase, Rebased
-from fixtool.report.todo import Need, Report, needs
+from fixtool.report.todo import Report, ToDo, find_todos
 from fixtool.series.patch import is_slug
 
 _LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -26,14 +26,14 @@ _LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 @dataclass(frozen=True)
 class NightlyOutcome:
     """``rebase`` is None where there is a ``failure``; ``committed`` is the commit in the patch
-    repository; ``needs`` is what a person has to do or to look at."""
+    repository; ``todos`` is what a person has to do or to look at."""
 
     line: str
     exit_code: int
     rebase: Rebase | None = None
     failure: Failure | None = None
     committed: str | None = None
-    needs: tuple[Need, ...] = field(default=(), repr=False)
+    todos: tuple[ToDo, ...] = field(default=(), repr=False)
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -53,7 +53,7 @@ class NightlyOutcome:
     @property
     def asks(self) -> bool:
         """Whether a person is needed."""
-        return bool(self.exit_code or self.needs)
+        return bool(self.exit_code or self.todos)
 
     @property
     def state(self) -> str:
@@ -62,7 +62,7 @@ class NightlyOutcome:
             return "green"
         said = [
             (one.act, one.patch, _still(one.what), _still(one.why), one.culprit and one.culprit.sha)
-            for one in self.needs
+            for one in self.todos
         ]
         return hashlib.sha256(repr((self.exit_code, said)).encode()).hexdigest()[:16]
 
@@ -96,8 +96,8 @@ def read_outcome(path: Path, line: str | None = None) -> NightlyOutcome:
                 where=str(path),
                 hint="name the line with --line",
             )
-        wanted = needs(_report(line, found))
-        return NightlyOutcome(check_line(line), int(code or 0), failure=found, needs=wanted)
+        todos = find_todos(_report(line, found))
+        return NightlyOutcome(check_line(line), int(code or 0), failure=found, todos=todos)
     if line not in (None, found.line):
         raise Refused(f"the document is of line {found.line[:100]!r}, not {line}", where=str(path))
     for name in filter(None, (found.line, found.new_line)):
@@ -110,8 +110,8 @@ def read_outcome(path: Path, line: str | None = None) -> NightlyOutcome:
         raise Refused("'committed' is not a commit id", where=str(path))
     # A parked session stays on the machine that ran the rebase: whoever is told starts anew.
     here = replace(found, session=None)
-    wanted = needs(_report(found.line, here))
-    return NightlyOutcome(found.line, int(code or 0), here, committed=commit, needs=wanted)
+    todos = find_todos(_report(found.line, here))
+    return NightlyOutcome(found.line, int(code or 0), here, committed=commit, todos=todos)
 
 
 def read_history(path: Path) -> documents.History | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fixtool.announce.outcome import NightlyOutcome
 from fixtool.markdown import LIMIT, Marker, block, body, code, table
 from fixtool.report.documents import Commit, History
-from fixtool.report.todo import Need
+from fixtool.report.todo import ToDo
 from fixtool.text import visible
 
 _ROWS = 100
@@ -69,7 +69,7 @@ class NightlyTexts:
             "The nightly job makes this branch anew, unless somebody else has pushed to it: then "
             "it is left alone."
         )
-        parts = [self.headline, self._needs(), self._patches(), self._history(), ending]
+        parts = [self.headline, self._todos(), self._patches(), self._history(), ending]
         return body(marker, [*parts, self._range_diff()])
 
     def issue(self, marker: Marker) -> str:
@@ -78,19 +78,19 @@ class NightlyTexts:
             "This issue follows the nightly job: it changes as the need does, and is closed when "
             "none is left. Its label and the hidden first line of its text are how it is found."
         )
-        parts = [self.headline, owners, self._needs(), self._next(), self._patches()]
+        parts = [self.headline, owners, self._todos(), self._next(), self._patches()]
         return body(marker, [*parts, self._history(), ending])
 
     def comment(self) -> str:
         """What changed about the need, for whoever gets mail of it."""
-        return body(None, [self.headline, self._needs(), self._run()], LIMIT - 500)
+        return body(None, [self.headline, self._todos(), self._run()], LIMIT - 500)
 
     def green(self) -> str:
         text = f"{self.headline} Nothing is left for a person to do."
         return body(None, [text, self._run()], LIMIT - 500)
 
     def summary(self) -> str:
-        parts = [f"## {self.headline}", self._needs(), self._patches(), self._history()]
+        parts = [f"## {self.headline}", self._todos(), self._patches(), self._history()]
         return body(None, [*parts, self._range_diff(100_000)], _SUMMARY_LIMIT)
 
     # -- sections: empty ones are left out -------------------------------------------------
@@ -98,12 +98,12 @@ class NightlyTexts:
     def _run(self) -> str:
         return f"[The job]({self.run})" if self.run else ""
 
-    def _needs(self) -> str:
-        lines = [self._need(one) for one in self.outcome.needs[:_ROWS]]
-        more = len(self.outcome.needs) - len(lines)
+    def _todos(self) -> str:
+        lines = [self._todo(one) for one in self.outcome.todos[:_ROWS]]
+        more = len(self.outcome.todos) - len(lines)
         return "\n".join([*lines, *([f"- … and {more} more"] if more > 0 else [])])
 
-    def _need(self, one: Need) -> str:
+    def _todo(self, one: ToDo) -> str:
         lines = [f"- {'**To do:** ' if one.act else 'To look at: '}{code(one.what)}"]
         lines += [f"  {code(one.why, 600)}"] if one.why else []
         lines += [f"  since {self._commit(one.culprit)}"] if one.culprit else []
@@ -161,7 +161,7 @@ def annotate(outcome: NightlyOutcome) -> list[str]:
     """Workflow commands that mark the patch files a person has to look at."""
     found = []
     slugs = {one.slug for one in outcome.patches}
-    for one in outcome.needs[:_ANNOTATIONS]:
+    for one in outcome.todos[:_ANNOTATIONS]:
         since = f", since {one.culprit.sha[:12]} {one.culprit.subject}" if one.culprit else ""
         path = f"patches/{outcome.line}/{one.patch}.patch" if one.patch in slugs else None
         text = f"{one.what}{since}: {one.why}"

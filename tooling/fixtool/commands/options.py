@@ -58,7 +58,7 @@ def start(ctx: typer.Context, directory: Path | None) -> tuple[PatchRepository, 
 
 
 @dataclass(frozen=True)
-class Place:
+class BaseStore:
     """A store that holds a line's own base."""
 
     repo: Store
@@ -70,7 +70,7 @@ def open_base(
     line: Line,
     source: str | None,
     progress: Progress,
-) -> Place:
+) -> BaseStore:
     """Where the base of ``line`` and the files that its series touches can be read."""
     from fixtool.sources.source import bring_base, open_source
 
@@ -79,7 +79,7 @@ def open_base(
     place = open_source(name, settings, settings.url or upstream.url, progress, [upstream.base])
     base = bring_base(place, upstream, settings, progress)
     place.bring(base, line.paths)
-    return Place(place.repo, base)
+    return BaseStore(place.repo, base)
 
 
 def pick_line(repository: PatchRepository, settings: Settings, wanted: str | None) -> Line:

@@ -28,7 +28,7 @@ _LARGEST = 4 << 20  # bytes of a plot; it is in the page
 _NAMES = ("report.html", "report.md")
 
 
-def report_(
+def report(
     ctx: typer.Context,
     line: options.LineName = None,
     history: Annotated[
@@ -59,7 +59,7 @@ def report_(
     Example: fixtool report --history history.json --rebase rebase.json --output public
     """
     from fixtool.report import documents, page
-    from fixtool.report.todo import Report, needs
+    from fixtool.report.todo import Report, find_todos
 
     repository, settings = options.start(ctx, directory)
     told = documents.read_history(history) if history else None
@@ -81,7 +81,7 @@ def report_(
     )  # fmt: skip
     texts = [page.html(about), page.markdown(about)]
     _write(output, dict(zip(_NAMES, texts, strict=True)))
-    found = needs(about)
+    found = find_todos(about)
     html, markdown = (output / one for one in _NAMES)
     if json:
         body = [

@@ -79,11 +79,11 @@ def upstream(
     repository, settings = options.start(ctx, directory)
     progress = terminal.progress(quiet=json)
     if status:
-        from fixtool.commands.standing import standing
+        from fixtool.commands.status import status as show_status
 
         if slug or send or worktree or mail or body:
             raise UsageError("--status is of every patch, and sends nothing")
-        standing(repository, settings, line, source, onto, progress, json=json, dry_run=dry_run)
+        show_status(repository, settings, line, source, onto, progress, json=json, dry_run=dry_run)
         return
     if slug is None:
         raise UsageError("which patch?", hint="fixtool upstream SLUG, or fixtool upstream --status")

@@ -37,7 +37,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Tick:
+class AxisTick:
     """``small``: there is room for it on a phone as well."""
 
     label: str
@@ -51,7 +51,7 @@ class Picture:
     has, and scrolls within itself."""
 
     bands: tuple[tuple[PatchHistory, tuple[Segment, ...]], ...]
-    ticks: tuple[Tick, ...]
+    ticks: tuple[AxisTick, ...]
     css: tuple[str, ...]
     wide: bool
 
@@ -101,7 +101,7 @@ def picture(patches: Sequence[PatchHistory]) -> Picture | None:
     return Picture(tuple(bands), ticks, tuple(css), wide)
 
 
-def _ticks(known: Sequence[tuple[float, str]], end: str) -> tuple[Tick, ...]:
+def _ticks(known: Sequence[tuple[float, str]], end: str) -> tuple[AxisTick, ...]:
     """Dates where something began, as many as have room: a date takes a quarter of a phone's width,
     an eighth of a desktop's. The two ends always."""
     small = _spread(known, [], 29)
@@ -112,7 +112,8 @@ def _ticks(known: Sequence[tuple[float, str]], end: str) -> tuple[Tick, ...]:
         (100.0, end),
     ]
     return tuple(
-        Tick(date, f"t{x:.3f}".replace(".", "_"), x in {0.0, 100.0, *small}) for x, date in chosen
+        AxisTick(date, f"t{x:.3f}".replace(".", "_"), x in {0.0, 100.0, *small})
+        for x, date in chosen
     )
 
 

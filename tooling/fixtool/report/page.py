@@ -21,7 +21,7 @@ from fixtool.errors import ExitCode
 from fixtool.git.names import public_url
 from fixtool.report._timeline import WORDS, letters, picture
 from fixtool.report.documents import Commit, Failure, History, Rebase
-from fixtool.report.todo import FINE, Kept, Report, looked, many, needs
+from fixtool.report.todo import FINE, Kept, Report, find_todos, looked, many
 from fixtool.text import printable
 from fixtool.verify import result as evidence
 from fixtool.verify.result import Matrix, StepResult
@@ -81,7 +81,7 @@ def _view(report: Report) -> dict[str, Any]:
         "rebase": rebase,
         "failures": [one for one in (report.history, report.rebase) if isinstance(one, Failure)],
         "repository": web(report.url),
-        "needs": needs(report),
+        "todos": find_todos(report),
         "looked": looked(report),
         "now": now.most_common(),
         "words": WORDS,

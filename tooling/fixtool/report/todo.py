@@ -55,7 +55,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Need:
+class ToDo:
     """What a person has to do (``act``) or should look at, and the next command to type."""
 
     act: bool
@@ -66,25 +66,25 @@ class Need:
     culprit: Commit | None = None
 
 
-def needs(report: Report) -> tuple[Need, ...]:
+def find_todos(report: Report) -> tuple[ToDo, ...]:
     """What cannot go on without a person first, then what should be looked at. A rebase speaks for
     its patches where it went as far as the history; where it did not, both are heard."""
     found = [
-        Need(True, None, f"fixtool {one.command} could not answer", _because(one), None)
+        ToDo(True, None, f"fixtool {one.command} could not answer", _because(one), None)
         for one in (report.history, report.rebase)
         if isinstance(one, Failure)
     ]
     told: set[str] = set()
     if isinstance(report.rebase, Rebase):
-        mine = list(_rebase_needs(report.rebase))
+        mine = list(_of_rebase(report.rebase))
         found += mine
         told = {one.patch for one in mine if one.patch}
         if isinstance(report.history, History) and report.history.end == report.rebase.onto:
             told |= {one.slug for one in report.rebase.patches}
     if isinstance(report.history, History):
-        found += [one for one in _history_needs(report.history) if one.patch not in told]
+        found += [one for one in _of_history(report.history) if one.patch not in told]
     for kept in report.results:
-        found += _result_needs(kept)
+        found += _of_result(kept)
     return tuple(sorted(found, key=lambda one: not one.act))
 
 
@@ -97,14 +97,14 @@ def _command(*words: str) -> str:
     return shlex.join(("fixtool", *words))
 
 
-def _rebase_needs(rebase: Rebase) -> Iterable[Need]:
+def _of_rebase(rebase: Rebase) -> Iterable[ToDo]:
     line = rebase.new_line or rebase.line
     again = _command("rebase", "--line", rebase.line, "--onto", rebase.ref)
     prove = _command("verify", "--prove", "--line", line, "--sglang-ref", rebase.onto)
     waiting = [one.slug for one in rebase.patches if one.verdict is Verdict.BLOCKED]
     behind = f" Waiting behind it: {', '.join(waiting)}." if waiting else ""
     if session := rebase.session:
-        yield Need(
+        yield ToDo(
             True, session.patch,
             f"The rebase stopped at patch {session.position} of {session.of}, {session.patch}",
             f"In {session.worktree}, mend {', '.join(session.conflicts) or 'the conflict'}, "
@@ -116,29 +116,29 @@ def _rebase_needs(rebase: Rebase) -> Iterable[Need]:
         if one.slug == stopped:
             continue
         if one.action == "asked":
-            yield Need(
+            yield ToDo(
                 True, one.slug, f"{one.slug} does not apply to {rebase.onto[:12]}",
                 f"{'; '.join(one.evidence[:3]) or 'The patch has to be mended.'}{behind}",
                 again, one.culprit,
             )  # fmt: skip
         elif one.after == 1:
-            yield Need(
+            yield ToDo(
                 True, one.slug, f"{one.slug} applies, and no longer mends its bug",
                 "Its probe still says that the bug is there.", prove, one.culprit,
             )  # fmt: skip
         elif one.verdict is Verdict.REVERTED:
             yield _taken_back(one.slug, one.culprit, prove)
     for text in rebase.warnings:
-        yield Need(False, None, "The rebase warns", text, prove)
+        yield ToDo(False, None, "The rebase warns", text, prove)
 
 
-def _taken_back(slug: str, culprit: Commit | None, prove: str) -> Need:
+def _taken_back(slug: str, culprit: Commit | None, prove: str) -> ToDo:
     what = f"{slug} is needed again: upstream took its own fix back"
-    return Need(False, slug, what, "The patch is kept. See that it still proves itself.", prove,
+    return ToDo(False, slug, what, "The patch is kept. See that it still proves itself.", prove,
                 culprit)  # fmt: skip
 
 
-def _history_needs(history: History) -> Iterable[Need]:
+def _of_history(history: History) -> Iterable[ToDo]:
     end = history.end or "main"
     prove = _command("verify", "--prove", "--line", history.line, "--sglang-ref", end)
     again = _command("rebase", "--line", history.line, "--onto", end)
@@ -151,36 +151,36 @@ def _history_needs(history: History) -> Iterable[Need]:
             waits = blocked and slug == in_conflict[0]
             why = f"It has not applied {since}."
             why += f" Waiting behind it: {', '.join(blocked)}." if waits else ""
-            yield Need(True, slug, f"{slug} does not apply any more", why, again, now.culprit)
+            yield ToDo(True, slug, f"{slug} does not apply any more", why, again, now.culprit)
         elif now.verdict is Verdict.BLOCKED and not in_conflict:
-            yield Need(
+            yield ToDo(
                 True, slug, f"{slug} is blocked", "; ".join(now.evidence), again, now.culprit
             )
         elif now.verdict is Verdict.REVERTED:
             yield _taken_back(slug, now.culprit, prove)
         elif now.verdict is Verdict.NOT_NEEDED:
-            yield Need(
+            yield ToDo(
                 False, slug, f"{slug} applies, and its bug is gone",
                 "If the proof agrees, it can leave the series.", prove, now.culprit,
             )  # fmt: skip
 
 
-def _result_needs(kept: Kept) -> Iterable[Need]:
+def _of_result(kept: Kept) -> Iterable[ToDo]:
     result, matrix = kept.result, evidence.matrix(kept.result)
     about = result.about
     kinds = [f"--{kind}" for kind in result.ran]
     again = _command("verify", *kinds, "--line", about["line"], "--sglang-ref", about["onto"])
     bad = [one for one in matrix.proofs if one.proof in evidence.BAD] if matrix else []
     for proof in bad:
-        yield Need(True, proof.slug, f"{proof.slug} is {proof.proof.value}", proof.why, again)
+        yield ToDo(True, proof.slug, f"{proof.slug} is {proof.proof.value}", proof.why, again)
     wrong = [one for one in result.steps if one.outcome not in FINE]
     if wrong:
         said = "; ".join(f"{one.name}: {one.said[:120]}" for one in wrong[:3])
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         what = f"{many(len(wrong), 'step')} of {len(result.steps)} went wrong in {kept.name}"
-        yield Need(True, None, what, said + more, again)
+        yield ToDo(True, None, what, said + more, again)
     elif not result.finished:
-        yield Need(False, None, f"{kept.name} is of a run that was stopped",
+        yield ToDo(False, None, f"{kept.name} is of a run that was stopped",
                    f"It has {evidence.tally(result)}.", again)  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from fixtool.replay.verdict import Verdict
 from fixtool.report import documents, page
 from fixtool.report._timeline import WORDS, letters, picture
 from fixtool.report.documents import History
-from fixtool.report.todo import Report, needs
+from fixtool.report.todo import Report, find_todos
 from support import report_example as make
 from support.html import Node, Strict
 from support.repositories import Ran, Team
@@ -198,7 +198,7 @@ def test_hostile_text_is_text() -> None:
     root, _ = both(make.hostile())
     assert root.words.count("<script>alert(1)</script>") > 20
     assert "7*7" in root.words
-    for found in needs(make.hostile()):
+    for found in find_todos(make.hostile()):
         assert "curl" not in (found.next or "")
         words = shlex.split(found.next or "fixtool")
         assert words[0] == "fixtool"
@@ -236,15 +236,15 @@ def test_a_conflict_is_for_a_person_once() -> None:
         make.patch("behind", ("clean", 90), ("blocked", 10)),
         make.patch("gone", ("clean", 50), ("superseded", 50)),
     )
-    (need,) = needs(make.report(told))
-    assert (need.act, need.patch) == (True, "bad")
-    assert need.why == "It has not applied for the last 10 commits. Waiting behind it: behind."
-    assert need.next == f"fixtool rebase --line main --onto {told['end']}"
-    assert need.culprit is not None
-    assert need.culprit.subject == "Change number 90 (#20090)"
+    (todo,) = find_todos(make.report(told))
+    assert (todo.act, todo.patch) == (True, "bad")
+    assert todo.why == "It has not applied for the last 10 commits. Waiting behind it: behind."
+    assert todo.next == f"fixtool rebase --line main --onto {told['end']}"
+    assert todo.culprit is not None
+    assert todo.culprit.subject == "Change number 90 (#20090)"
     stopped = make.rebase(("good", "clean", "kept"), ("bad", "conflict", "asked"),
                           ("behind", "blocked", "asked"), session=make.session("bad"))  # fmt: skip
-    assert [one.next for one in needs(make.report(told, stopped)) if one.patch == "bad"] == [
+    assert [one.next for one in find_todos(make.report(told, stopped)) if one.patch == "bad"] == [
         "fixtool rebase --continue"
     ]
 
@@ -252,9 +252,9 @@ def test_a_conflict_is_for_a_person_once() -> None:
 def test_a_rebase_that_went_as_far_speaks_for_its_patches() -> None:
     told = make.history(make.patch("bad", ("clean", 90), ("conflict", 10)))
     resolved = make.rebase(("bad", "merged", "rewritten"))
-    assert needs(make.report(told, resolved)) == ()
+    assert find_todos(make.report(told, resolved)) == ()
     elsewhere = {**resolved, "onto": make.commit(7)["sha"]}
-    assert [one.patch for one in needs(make.report(told, elsewhere))] == ["bad"]
+    assert [one.patch for one in find_todos(make.report(told, elsewhere))] == ["bad"]
 
 
 def test_what_is_to_be_looked_at_comes_after_what_is_to_be_done() -> None:
@@ -263,7 +263,7 @@ def test_what_is_to_be_looked_at_comes_after_what_is_to_be_done() -> None:
         make.patch("idle", ("clean", 9), ("not-needed", 1)),
         make.patch("bad", ("clean", 9), ("conflict", 1)),
     )
-    found = needs(make.report(told, make.rebase(warnings=["a symbol is lost"])))
+    found = find_todos(make.report(told, make.rebase(warnings=["a symbol is lost"])))
     assert [(one.act, one.patch) for one in found] == [
         (True, "bad"), (False, None), (False, "back"), (False, "idle"),
     ]  # fmt: skip
@@ -274,15 +274,15 @@ def test_what_could_not_answer_is_for_a_person() -> None:
     failed = {"schema": 1, "command": "history", "ok": False, "exit_code": 4, "error": {
         "message": "no network", "where": "github.com", "hint": "try again"}}  # fmt: skip
     about = make.report(failed)
-    (need,) = needs(about)
-    assert need.why == "no network (github.com); it says: try again"
+    (todo,) = find_todos(about)
+    assert todo.why == "no network (github.com); it says: try again"
     both(about)
 
 
 def test_a_step_that_failed_is_for_a_person() -> None:
     about = make.report(make.history(), None, [make.result(outcome="failed"), make.result()])
     root, text = both(about)
-    assert [one.act for one in needs(about)] == [True]
+    assert [one.act for one in find_todos(about)] == [True]
     assert "2 steps of 5 went wrong in 0.json" in root.words
     assert "The patches have changed since." in text
     assert "1 of 1 mutants killed" in text

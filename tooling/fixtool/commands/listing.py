@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fixtool.series.patch import Patch
 
 
-def list_(
+def list_lines(
     ctx: typer.Context,
     line: options.LineName = None,
     directory: options.Directory = None,

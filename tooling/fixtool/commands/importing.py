@@ -13,7 +13,7 @@ from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
 
 
-def import_(
+def import_patches(
     ctx: typer.Context,
     what: Annotated[
         str,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fixtool.upstream.status import PatchStatus, ReadPullRequest
 
 
-def standing(
+def status(
     repository: PatchRepository,
     settings: Settings,
     line: str | None,
