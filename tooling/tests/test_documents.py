@@ -1,0 +1,196 @@
+"""The documents say what is true: links resolve, and commands, options and tables match the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+import typer
+
+from fixtool.cli import app
+from fixtool.errors import ExitCode
+from fixtool.rebase.result import Action
+from fixtool.replay.verdict import Verdict
+from fixtool.verify.result import Proof
+from support.repositories import ROOT
+
+EVERYWHERE = {"--help", "-h"}
+
+
+def documents() -> list[Path]:
+    """Every Markdown file of the repository that a person reads."""
+    patterns = ("*.md", "docs/*.md", "ci/*.md", "verify/**/*.md")
+    return sorted(path for pattern in patterns for path in ROOT.glob(pattern))
+
+
+DOCUMENTS = documents()
+NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def without_code(text: str) -> str:
+    """``text`` without fenced blocks and inline code."""
+    return re.sub(r"`[^`\n]*`", "`code`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+
+
+@cache
+def anchors(path: Path) -> frozenset[str]:
+    """The anchors that GitHub gives the headings of a document."""
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()).strip() for heading in headings)
+    return frozenset(heading.replace(" ", "-") for heading in plain)
+
+
+@cache
+def verbs() -> dict[str, frozenset[str]]:
+    """The options of each verb, by the verb's name; the program's own under the empty name."""
+    command = typer.main.get_command(app)
+    found = {"": command, **command.commands}  # type: ignore[attr-defined]
+    return {
+        verb: frozenset(
+            name
+            for option in one.params
+            for name in (*option.opts, *option.secondary_opts)
+            if name.startswith("-")
+        )
+        - EVERYWHERE
+        for verb, one in found.items()
+    }
+
+
+def console_commands() -> list[tuple[str, str]]:
+    """Every line of a document that begins with ``$ fixtool`` inside a console block."""
+    found = []
+    for name in NAMES:
+        for block in re.findall(r"^```console\n(.*?)^```", read(name), re.M | re.S):
+            found += [
+                (name, line[2:])
+                for line in block.splitlines()
+                if re.match(r"\$ (\w+=\S* )*fixtool ", line)
+            ]
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name: str) -> None:
+    page = ROOT / name
+    for link in re.findall(r"\]\(([^)\s]+)\)", without_code(read(name))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if target.is_dir():
+            assert not anchor, link
+        elif anchor:
+            assert anchor in anchors(target), link
+
+
+def test_the_readme_is_short() -> None:
+    assert len(read("README.md").split()) <= 1500
+
+
+def test_the_index_names_every_page() -> None:
+    index = read("docs/README.md")
+    pages = [path.name for path in (ROOT / "docs").glob("*.md") if path.name != "README.md"]
+    assert [page for page in pages if f"]({page})" not in index] == []
+
+
+def test_every_verb_has_its_section_and_no_other() -> None:
+    page = read("docs/commands.md")
+    table = set(re.findall(r"^\| \[`(\w+)`\]\(#\w+\) \|", page, re.M))
+    sections = {heading for heading in re.findall(r"^## (.*)$", page, re.M) if heading.islower()}
+    assert table == sections == set(verbs()) - {""}
+
+
+@pytest.mark.parametrize("verb", sorted(set(verbs()) - {""}))
+def test_the_options_of_a_verb_are_the_ones_in_the_code(verb: str) -> None:
+    page = read("docs/commands.md")
+    section = re.split(r"^## ", page.split(f"\n## {verb}\n", 1)[1], flags=re.M)[0]
+    rows = [row.split(" | ")[0] for row in section.splitlines() if row.startswith("| `-")]
+    common = next(line for line in section.splitlines() if line.startswith("Common options: "))
+    named = {word for text in (*rows, common) for word in re.findall(r"`(--?[\w-]+)", text)}
+    long = {option for option in verbs()[verb] if option.startswith("--")}
+    assert named == long
+
+
+@pytest.mark.parametrize(("name", "line"), console_commands())
+def test_commands_in_the_documents_exist(name: str, line: str) -> None:
+    command = re.split(r" (?:[|>;]|&&) ", line)[0]
+    words = shlex.split(command)[1 + command.split("fixtool ")[0].count(" ") :]
+    while words and words[0].startswith("-"):
+        assert words[0] in verbs()[""], words[0]
+        words = words[2:] if words[0] == "-C" else words[1:]
+    verb, *rest = words
+    assert verb in verbs(), f"{name}: no verb {verb}"
+    options = {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
+    assert options <= verbs()[verb] | EVERYWHERE, f"{name}: {line}"
+
+
+def test_the_exit_codes_are_the_ones_in_the_code() -> None:
+    for name, heading in (("README.md", "## Exit codes"), ("docs/commands.md", "### Exit codes")):
+        section = read(name).split(f"\n{heading}\n", 1)[1].split("\n#", 1)[0]
+        rows = re.findall(r"^\| (\d+) \| ", section, re.M)
+        assert [int(row) for row in rows] == [int(code) for code in ExitCode], name
+
+
+def test_every_dependency_is_justified() -> None:
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    extras = project["optional-dependencies"]
+    named = [*project["dependencies"], *(each for extra in extras.values() for each in extra)]
+    names = [re.split(r"[<>=]", requirement)[0] for requirement in named]
+    page = read("docs/dependencies.md")
+    assert [name for name in names if name not in page and not name.startswith("types-")] == []
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    script = read(".ci/run")
+    extract = next(line for line in script.splitlines() if line.startswith("tests="))
+    shell = subprocess.run(
+        ["bash", "-c", f'{extract}; printf %s "$tests"'],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert shell.stdout.endswith("&& .venv/bin/pytest -n 2")
+    assert f"$ {shell.stdout}\n" in read("README.md")
+    assert 'eval "$tests"' in script
+
+
+def test_the_packages_are_described_in_their_order() -> None:
+    source = ast.parse(read("tooling/tests/test_boundaries.py"))
+    order = next(
+        ast.literal_eval(node.value)
+        for node in source.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PACKAGES"
+    )
+    table = read("ARCHITECTURE.md").split("## The packages")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)/` \|", table, re.M) == order
+    listed = (
+        read("CONTRIBUTING.md").split("## The order of the packages")[1].split("A new package")[0]
+    )
+    assert re.findall(r"`(\w+)`", listed) == order
+
+
+def test_the_glossary_is_in_order_and_defines_what_it_uses() -> None:
+    page = read("GLOSSARY.md")
+    terms = re.findall(r"^\| (.+?) \| ", page, re.M)[1:]
+    assert terms == sorted(terms, key=lambda term: term.lower().replace("'", ""))
+    used = re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", page)
+    assert [
+        term for term in used if term not in terms and term.removesuffix("s") not in terms
+    ] == []
+
+
+def test_the_glossary_has_every_verdict_action_and_proof() -> None:
+    terms = set(re.findall(r"^\| (.+?) \| ", read("GLOSSARY.md"), re.M))
+    assert {word.value for word in (*Verdict, *Action)} <= terms
+    assert {proof.value for proof in Proof} <= set(re.findall(r"`([\w-]+)`", read("docs/proof.md")))
