@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.json_documents import document
+from support.json_documents import SCHEMA, VALIDATOR, document
 from support.repositories import NUMBERS, Git, Ran, Team
 
 Run = Callable[..., Ran]
@@ -216,3 +216,7 @@ def test_patch_text_cannot_drive_the_terminal(fixtool: Run, series: Team) -> Non
     ran = fixtool("list", cwd=series.root)
     assert "\x1b" not in ran.out
     assert "\\x1b[2J" in ran.out
+
+
+def test_the_schema_of_the_documents_is_a_schema() -> None:
+    VALIDATOR.check_schema(SCHEMA)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fixtool.settings import Settings
+from support.command import run_here, run_process
 from support.repositories import NUMBERS, Git, Ran, Team
 
 
@@ -84,15 +83,21 @@ def team(tmp_path: Path, upstream: Git) -> Team:
 
 @pytest.fixture
 def fixtool(tmp_path: Path) -> Callable[..., Ran]:
-    """The command itself, as a process."""
+    """The command line, run inside this process."""
 
     def run(*args: str | Path, cwd: Path = tmp_path, **env: str) -> Ran:
-        done = subprocess.run(
-            [sys.executable, "-m", "fixtool", *map(str, args)],
-            cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, check=False,
-            timeout=300,
-        )  # fmt: skip
-        assert "Traceback" not in done.stderr, done.stderr
-        return Ran(done.returncode, done.stdout, done.stderr)
+        # A new process finds git and the modules that it imports by these.
+        alone = not env.keys().isdisjoint({"PATH", "PYTHONPATH"})
+        return (run_process if alone else run_here)(*args, cwd=cwd, env=env)
+
+    return run
+
+
+@pytest.fixture
+def fixtool_process(tmp_path: Path) -> Callable[..., Ran]:
+    """The command line as a process of its own, for what only a process shows."""
+
+    def run(*args: str | Path, cwd: Path = tmp_path, **env: str) -> Ran:
+        return run_process(*args, cwd=cwd, env=env)
 
     return run

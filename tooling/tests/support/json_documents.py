@@ -6,19 +6,20 @@ import importlib.resources
 import json
 from typing import Any
 
-import jsonschema
+from jsonschema.validators import validator_for
 
 from support.repositories import Ran
 
 SCHEMA = json.loads(
     (importlib.resources.files("fixtool") / "schemas/output.json").read_text("utf-8")
 )
+VALIDATOR = validator_for(SCHEMA)(SCHEMA)
 
 
 def document(ran: Ran) -> dict[str, Any]:
     """The one document on stdout, checked against the schema and the exit code."""
     found: dict[str, Any] = json.loads(ran.out)
-    jsonschema.validate(found, SCHEMA)
+    VALIDATOR.validate(found)
     assert found["exit_code"] == ran.status
     assert found["ok"] == (ran.status == 0)
     return found
