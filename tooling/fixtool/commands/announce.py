@@ -65,7 +65,7 @@ def announce(
     from fixtool.github.model import check_login, find_repository
     from fixtool.github.push import PushRemote, address
 
-    repository, _ = options.start(ctx, directory)
+    repository = options.start(ctx, directory).repository
     outcome = read_outcome(document, line)
     repo = Repo.open(repository.root)
     told_history, notes = None, []

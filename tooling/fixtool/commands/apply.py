@@ -63,8 +63,8 @@ def apply(
         from fixtool.interpreter import interpreter_tags
 
         interpreter_tags(python)  # refused here, before anything is placed
-    repository, settings = options.start(ctx, directory)
-    progress = terminal.progress(quiet=json)
+    context = options.start(ctx, directory)
+    repository, settings, progress = context.repository, context.settings, context.progress
     request = Request(sglang_ref, source, line, worktree, into, dry_run)
     applied = run(repository, settings, request, progress)
     built = None

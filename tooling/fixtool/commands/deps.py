@@ -25,10 +25,10 @@ def deps(
     """
     from fixtool.replay.dependencies import dependencies
 
-    repository, settings = options.start(ctx, directory)
-    chosen = options.pick_line(repository, settings, line)
+    context = options.start(ctx, directory)
+    chosen = options.pick_line(context, line)
     wanted = {chosen.find(slug).slug for slug in slugs or ()}
-    place = options.open_base(settings, chosen, source, terminal.progress(quiet=json))
+    place = options.open_base(context, chosen, source)
     found = [
         one
         for one in dependencies(place.repo, chosen, place.base)

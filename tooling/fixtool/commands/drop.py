@@ -26,10 +26,10 @@ def drop(
     """
     from fixtool.edit.drop import drop as run
 
-    repository, settings = options.start(ctx, directory)
-    chosen = options.pick_line(repository, settings, line)
-    place = options.open_base(settings, chosen, source, terminal.progress(quiet=json))
-    done = run(repository, chosen, place.repo, place.base, slug, reason)
+    context = options.start(ctx, directory)
+    chosen = options.pick_line(context, line)
+    place = options.open_base(context, chosen, source)
+    done = run(context.repository, chosen, place.repo, place.base, slug, reason)
     if json:
         terminal.print_document("drop", ExitCode.OK, {"dropped": done})
         return

@@ -44,7 +44,7 @@ def export(
     from fixtool.edit.export import export as run
 
     tree, record = open_worktree(worktree or Path.cwd())
-    repository, _ = options.start(ctx, directory or ctx.obj or Path(record.patches))
+    repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
     done = run(
         repository,
         tree,

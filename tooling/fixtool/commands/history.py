@@ -14,9 +14,8 @@ from fixtool.text import count
 if TYPE_CHECKING:
     from fixtool.history.releases import ReleaseMatrix
     from fixtool.history.result import History
-    from fixtool.progress import Progress
-    from fixtool.series.line import Line, PatchRepository
-    from fixtool.settings import Settings
+    from fixtool.series.context import Context
+    from fixtool.series.line import Line
 
 
 def history(
@@ -45,17 +44,16 @@ def history(
 
     Example: fixtool history gemma4-fused-routing --to main --source ~/sglang
     """
-    repository, settings = options.start(ctx, directory)
-    chosen = options.pick_line(repository, settings, line)
+    context = options.start(ctx, directory)
+    chosen = options.pick_line(context, line)
     for slug in slugs or ():
         chosen.find(slug)
-    progress = terminal.progress(quiet=json)
     found = None
     if releases is None or from_ or to:
-        found = look(repository, settings, chosen, source, from_, to, progress)
+        found = look(context, chosen, source, from_, to)
     matrix = None
     if releases:
-        matrix = _matrix(settings, chosen, source, releases, progress)
+        matrix = _matrix(context, chosen, source, releases)
     wanted = {slug.removesuffix(".patch") for slug in slugs or ()}
     if json:
         terminal.print_document("history", ExitCode.OK, body(chosen.name, found, matrix, wanted))
@@ -74,19 +72,14 @@ def history(
 
 
 def look(
-    repository: PatchRepository,
-    settings: Settings,
-    line: Line,
-    source: str | None,
-    start: str | None,
-    end: str | None,
-    progress: Progress,
+    context: Context, line: Line, source: str | None, start: str | None, end: str | None
 ) -> History:
     """The history of ``line``, from a source that has upstream's commits."""
     from fixtool.apply.run import Request, find_target
     from fixtool.history.run import history as run
     from fixtool.sources.source import bring_base
 
+    settings, progress = context.settings, context.progress
     if (source or settings.source) == "pypi" or line.upstream.release:
         raise UsageError(
             f"line {line.name} is for a release, and releases have no commits between them"
@@ -95,7 +88,7 @@ def look(
             hint="fixtool history --releases 0.5.12..0.5.23",
         )
     place, last = find_target(
-        repository, settings, Request(end or "main", source, line.name), progress
+        context.repository, settings, Request(end or "main", source, line.name), progress
     )
     first = place.resolve(start).commit if start else place.ensure(line.upstream.base)
     place.bring_history(first, last.commit, line.upstream.date)
@@ -106,12 +99,11 @@ def look(
     )  # fmt: skip
 
 
-def _matrix(
-    settings: Settings, line: Line, source: str | None, span: str, progress: Progress
-) -> ReleaseMatrix:
+def _matrix(context: Context, line: Line, source: str | None, span: str) -> ReleaseMatrix:
     from fixtool.history.releases import matrix
     from fixtool.sources.source import open_source
 
+    settings, progress = context.settings, context.progress
     name = source or settings.source
     return matrix(
         line, span, settings, progress,

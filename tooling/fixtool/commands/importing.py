@@ -50,9 +50,9 @@ def import_patches(
     from fixtool.git.repo import Repo
     from fixtool.sources.source import bring_base, open_source
 
-    repository, settings = options.start(ctx, directory)
-    progress = terminal.progress(quiet=json)
-    chosen = options.pick_line(repository, settings, line)
+    context = options.start(ctx, directory)
+    repository, settings, progress = context.repository, context.settings, context.progress
+    chosen = options.pick_line(context, line)
     name = source or (str(fork) if fork else None)
     if name is None:
         name = "pypi" if chosen.upstream.release else settings.source

@@ -37,8 +37,8 @@ def lint(
     from fixtool.series.lint import lint as check
     from fixtool.sources.source import bring_base, open_source
 
-    repository, settings = options.start(ctx, directory)
-    progress = terminal.progress(quiet=json)
+    context = options.start(ctx, directory)
+    repository, settings, progress = context.repository, context.settings, context.progress
     lines = [repository.line(line)] if line else list(repository.lines)
     findings: list[Finding] = []
     for one in lines:

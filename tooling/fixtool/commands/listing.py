@@ -24,7 +24,7 @@ def list_lines(
 
     Example: fixtool list --line v0.5.23
     """
-    repository, _ = options.start(ctx, directory)
+    repository = options.start(ctx, directory).repository
     lines = [repository.line(line)] if line else list(repository.lines)
     if json:
         body = [

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fixtool import terminal
 from fixtool.errors import UsageError
 
 if TYPE_CHECKING:
     from fixtool.git.store import Store
-    from fixtool.progress import Progress
-    from fixtool.series.line import Line, PatchRepository
-    from fixtool.settings import Settings
+    from fixtool.series.context import Context
+    from fixtool.series.line import Line
 
 Directory = Annotated[
     Path | None,
@@ -45,8 +45,10 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; 
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more: files, hunks, reasons.")]
 
 
-def start(ctx: typer.Context, directory: Path | None) -> tuple[PatchRepository, Settings]:
-    """The patch repository at hand and its settings."""
+def start(ctx: typer.Context, directory: Path | None) -> Context:
+    """The patch repository of ``directory`` or of where the user stands, its settings, and
+    progress bars, but none under --json."""
+    from fixtool.series.context import Context
     from fixtool.series.line import PatchRepository
     from fixtool.settings import load
 
@@ -54,7 +56,8 @@ def start(ctx: typer.Context, directory: Path | None) -> tuple[PatchRepository, 
     if not here.is_dir():
         raise UsageError(f"-C {here}: no such directory")
     repository = PatchRepository.find(here.resolve())
-    return repository, load(repository.root)
+    progress = terminal.progress(quiet=ctx.meta.get("json", False))
+    return Context(repository, load(repository.root), progress)
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,11 @@ class BaseStore:
     base: str
 
 
-def open_base(
-    settings: Settings,
-    line: Line,
-    source: str | None,
-    progress: Progress,
-) -> BaseStore:
+def open_base(context: Context, line: Line, source: str | None) -> BaseStore:
     """Where the base of ``line`` and the files that its series touches can be read."""
     from fixtool.sources.source import bring_base, open_source
 
-    upstream = line.upstream
+    settings, progress, upstream = context.settings, context.progress, line.upstream
     name = source or ("pypi" if upstream.release else settings.source)
     place = open_source(name, settings, settings.url or upstream.url, progress, [upstream.base])
     base = bring_base(place, upstream, settings, progress)
@@ -82,6 +80,6 @@ def open_base(
     return BaseStore(place.repo, base)
 
 
-def pick_line(repository: PatchRepository, settings: Settings, wanted: str | None) -> Line:
-    """The line asked for, or the only one."""
-    return repository.pick(wanted or settings.line)
+def pick_line(context: Context, name: str | None) -> Line:
+    """The line of this ``name``, else the one of the settings, else the only one."""
+    return context.repository.pick(name or context.settings.line)

@@ -73,8 +73,8 @@ def rebase(
             "give one of --onto REF, --continue, --skip, --abort",
             hint="fixtool rebase --onto main",
         )
-    repository, settings = options.start(ctx, directory)
-    progress = terminal.progress(quiet=json)
+    context = options.start(ctx, directory)
+    repository, settings, progress = context.repository, context.settings, context.progress
     if onto:
         request = core.Request(
             onto, source, line, new_line, dry_run, probe,

@@ -32,7 +32,7 @@ def refresh(
     from fixtool.edit.export import Change, export
 
     tree, record = open_worktree(worktree or Path.cwd())
-    repository, _ = options.start(ctx, directory or ctx.obj or Path(record.patches))
+    repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
     done = export(repository, tree, record, only=slug, dry_run=dry_run)
     if json:
         body = {"line": done.line, "folder": done.folder, "patches": done.patches,

@@ -20,8 +20,8 @@ from fixtool.text import printable
 if TYPE_CHECKING:
     from fixtool.report.documents import Failure, History, Rebase
     from fixtool.report.todo import Kept, Plot
-    from fixtool.series.line import Line, PatchRepository
-    from fixtool.settings import Settings
+    from fixtool.series.context import Context
+    from fixtool.series.line import Line
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LARGEST = 4 << 20  # bytes of a plot; it is in the page
@@ -61,15 +61,16 @@ def report(
     from fixtool.report import documents, page
     from fixtool.report.todo import Report, find_todos
 
-    repository, settings = options.start(ctx, directory)
+    context = options.start(ctx, directory)
+    repository = context.repository
     told = documents.read_history(history) if history else None
     moved = documents.read_rebase(rebase) if rebase else None
     name = _line_name(line, told, moved)
     carried = repository.line(name) if name in repository.line_names else None
     if name is None or told is None:
-        carried = options.pick_line(repository, settings, name)
+        carried = options.pick_line(context, name)
         name = carried.name
-        told = told or _history(repository, settings, source, carried)
+        told = told or _history(context, source, carried)
     folder = results or repository.root / "verify" / "results"
     if results and not results.is_dir():
         raise UsageError(f"no such folder: {results}", where=str(results))
@@ -101,16 +102,14 @@ def report(
         terminal.say("nothing needs a person")
 
 
-def _history(
-    repository: PatchRepository, settings: Settings, source: str | None, line: Line
-) -> History | Failure:
+def _history(context: Context, source: str | None, line: Line) -> History | Failure:
     """What `fixtool history` would say now."""
     import json
 
     from fixtool.commands.history import body, look
     from fixtool.report import documents
 
-    found = look(repository, settings, line, source, None, None, terminal.progress(quiet=True))
+    found = look(context, line, source, None, None)
     text = terminal.document("history", ExitCode.OK, body(line.name, found, None, set()))
     return documents.history_of(json.loads(text), "fixtool history")
 

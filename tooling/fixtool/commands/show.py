@@ -25,7 +25,8 @@ def show(
 
     Example: fixtool show gemma4-fused-routing --line v0.5.23
     """
-    repository, settings = options.start(ctx, directory)
+    context = options.start(ctx, directory)
+    repository, settings = context.repository, context.settings
     slug = slug.removesuffix(".patch")
     wanted = line or settings.line
     lines = [repository.line(wanted)] if wanted else list(repository.lines)

@@ -76,8 +76,8 @@ def upstream(
 
     Example: fixtool upstream gemma4-fused-routing --onto main
     """
-    repository, settings = options.start(ctx, directory)
-    progress = terminal.progress(quiet=json)
+    context = options.start(ctx, directory)
+    repository, settings, progress = context.repository, context.settings, context.progress
     if status:
         from fixtool.commands.status import status as show_status
 

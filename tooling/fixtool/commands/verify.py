@@ -90,8 +90,8 @@ def verify(
     """
     from fixtool.verify import run as core
 
-    repository, settings = options.start(ctx, directory)
-    progress = terminal.progress(quiet=json)
+    context = options.start(ctx, directory)
+    repository, settings, progress = context.repository, context.settings, context.progress
     if import_ is not None:
         if bundle or prove or mutants or checks or sglang_ref or source or only or tp or pp:
             raise UsageError("--import reads what has run: it takes no ref and no choice of steps")
