@@ -76,27 +76,19 @@ def look(
 ) -> History:
     """The history of ``line``, from a source that has upstream's commits."""
     from fixtool.apply.run import Request, find_target
-    from fixtool.history.run import history as run
-    from fixtool.sources.source import bring_base
+    from fixtool.history.trace import trace
 
     settings, progress = context.settings, context.progress
-    if (source or settings.source) == "pypi" or line.upstream.release:
+    if (source or settings.source) == "pypi":
         raise UsageError(
-            f"line {line.name} is for a release, and releases have no commits between them"
-            if line.upstream.release
-            else "releases have no commits between them",
+            "releases have no commits between them",
             hint="fixtool history --releases 0.5.12..0.5.23",
         )
     place, last = find_target(
         context.repository, settings, Request(end or "main", source, line.name), progress
     )
-    first = place.resolve(start).commit if start else place.ensure(line.upstream.base)
-    place.bring_history(first, last.commit, line.upstream.date)
-    return run(
-        place.repo, line, first, last.commit, progress,
-        base=lambda: bring_base(place, line.upstream, settings, progress),
-        bring=place.bring_blobs, cache=settings.cache / "history",
-    )  # fmt: skip
+    first = place.resolve(start).commit if start else line.upstream.base
+    return trace(context, place, line, first, last.commit)
 
 
 def _matrix(context: Context, line: Line, source: str | None, span: str) -> ReleaseMatrix:

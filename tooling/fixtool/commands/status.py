@@ -35,11 +35,13 @@ def status(
     dry_run: bool,
 ) -> None:
     """Say where every patch stands; exit 4 where something could not be found out."""
+    from fixtool.series.context import Context
     from fixtool.upstream.status import read_statuses, record_merges
 
     lines: Sequence[Line] = [repository.line(line)] if line else repository.lines
     now = datetime.datetime.now(datetime.UTC)
-    found = read_statuses(settings, lines, source, onto, _asker(settings), now, progress)
+    context = Context(repository, settings, progress)
+    found = read_statuses(context, lines, source, onto, _asker(settings), now)
     if not dry_run:
         found = record_merges(repository, lines, found)
     unknown = [why for one in found for why in one.unknown]

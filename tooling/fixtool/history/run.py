@@ -42,17 +42,16 @@ def history(
     end: str,
     progress: Progress,
     *,
-    base: Callable[[], str] | None = None,
     bring: Callable[[Sequence[str]], None] | None = None,
     cache: Path | None = None,
 ) -> History:
     """Judge ``line`` on ``start`` and every first-parent commit after it up to ``end``.
 
-    ``base`` brings the line's base and returns it, ``bring`` makes blobs readable, ``cache`` is a
-    folder of verdicts. Raises UsageError where ``end`` does not descend from ``start``.
+    ``repo`` holds the line's base; ``bring`` makes blobs readable, ``cache`` is a folder of
+    verdicts. Raises UsageError if ``end`` does not descend from ``start``.
     """
     steps = first_parent(repo, start, end)
-    own = base() if base else line.upstream.base
+    own = line.upstream.base
     commits = [read_one(repo, start), *(step.commit for step in steps)]
     walk = _Walk(repo, own, start, steps)
     found: dict[str, list[PatchState]] = {}

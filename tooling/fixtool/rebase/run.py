@@ -14,7 +14,7 @@ from fixtool.apply.run import Request as Wanted
 from fixtool.apply.run import find_target
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.history.result import History, Interval
-from fixtool.history.run import history
+from fixtool.history.trace import trace
 from fixtool.progress import Progress
 from fixtool.rebase import session as parked
 from fixtool.rebase.result import Action, Outcome, Rebased, exported, settle
@@ -25,6 +25,7 @@ from fixtool.replay.run import Decisions, Replay, on_own_base, replay
 from fixtool.replay.verdict import FAILED, PatchResult, Verdict
 from fixtool.series import commit as journal
 from fixtool.series import patch, shelf
+from fixtool.series.context import Context
 from fixtool.series.line import Entry, Line, PatchRepository
 from fixtool.series.lint import require_well_formed
 from fixtool.series.shelf import Shelved
@@ -207,13 +208,8 @@ class _Rebase:
 
     def _trace(self, line: Line, start: str) -> History | None:
         try:
-            self.source.ensure(start)
-            day = self.repo.read_commit(start).committer.day
-            self.source.bring_history(start, self.target.commit, day.isoformat())
-            return history(
-                self.repo, line, start, self.target.commit, self.progress,
-                bring=self.source.bring_blobs, cache=self.settings.cache / "history",
-            )  # fmt: skip
+            context = Context(self.repository, self.settings, self.progress)
+            return trace(context, self.source, line, start, self.target.commit)
         except UsageError:  # no way leads there
             return None
         except CannotRun as error:
@@ -231,7 +227,7 @@ class _Rebase:
         for one in shelf.read(self.line.folder):
             if one.verdict is shelf.Reason.ABSORBED:
                 entry = Entry(one.slug, 0, f"{shelf.FOLDER}/")
-                upstream = replace(self.line.upstream, base=one.base)
+                upstream = replace(self.line.upstream, base=one.base, release=None)
                 told = self._trace(
                     replace(self.line, upstream=upstream, entries=(entry,)), one.base
                 )

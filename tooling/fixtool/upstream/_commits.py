@@ -18,11 +18,12 @@ from fixtool.git.objects import Commit, Signature
 from fixtool.git.repo import Repo
 from fixtool.history.log import UpstreamCommit
 from fixtool.history.result import Interval
-from fixtool.history.run import history
+from fixtool.history.trace import trace
 from fixtool.progress import Progress
 from fixtool.replay.dependencies import dependencies
 from fixtool.replay.run import Decisions, Replay, replay
 from fixtool.replay.verdict import FAILED, Verdict
+from fixtool.series.context import Context
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import require_well_formed
 from fixtool.series.patch import Patch, patch_id
@@ -135,7 +136,8 @@ def propose(
     needs = {one.slug: one for one in dependencies(source.repo, line, base)}
     closure = (*needs[slug].closure, slug)
     part = replace(line, entries=tuple(one for one in line.entries if one.slug in closure))
-    runs, unknown = runs_of(source, settings, line, base, target.commit, progress)
+    context = Context(repository, settings, progress)
+    runs, unknown = runs_of(context, source, line, base, target.commit)
     if (run := runs.get(slug)) and run.verdict is Verdict.ABSORBED:
         raise Refused(
             f"upstream has {slug} already: {_named(run.culprit)}",
@@ -168,17 +170,11 @@ def _taken_back(runs: Mapping[str, Interval], parts: Sequence[ProposedCommit]) -
 
 
 def runs_of(
-    source: Source, settings: Settings, line: Line, base: str, onto: str, progress: Progress
+    context: Context, source: Source, line: Line, base: str, onto: str
 ) -> tuple[Mapping[str, Interval], str | None]:
     """What upstream's history says of each patch at ``onto``; else why it says nothing."""
-    if line.upstream.release:
-        return {}, f"line {line.name} is for a release, so upstream's history was not read"
     try:
-        source.bring_history(base, onto, line.upstream.date)
-        found = history(
-            source.repo, line, base, onto, progress,
-            base=lambda: base, bring=source.bring_blobs, cache=settings.cache / "history",
-        )  # fmt: skip
+        found = trace(context, source, line, base, onto)
     except UsageError as error:
         return {}, f"upstream's history was not read: {error.message}"
     return {one.slug: one.now for one in found.patches}, None

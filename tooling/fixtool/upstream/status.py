@@ -11,13 +11,12 @@ from fixtool.errors import CannotRun, FixtoolError
 from fixtool.github.model import PullRequestStatus
 from fixtool.history.log import UpstreamCommit
 from fixtool.history.run import forwarded
-from fixtool.progress import Progress
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import Verdict
 from fixtool.series import trailers as forwarding
+from fixtool.series.context import Context
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.patch import Patch
-from fixtool.settings import Settings
 from fixtool.sources.source import bring_base, open_source
 from fixtool.upstream._commits import runs_of
 
@@ -46,18 +45,17 @@ class PatchStatus:
 
 
 def read_statuses(
-    settings: Settings,
+    context: Context,
     lines: Sequence[Line],
     source: str | None,
     onto: str,
     ask: ReadPullRequest,
     now: datetime.datetime,
-    progress: Progress,
 ) -> tuple[PatchStatus, ...]:
     """Every patch of ``lines``. What the network does not tell is left open, and said."""
     found: list[PatchStatus] = []
     for line in lines:
-        tips, why = _tips(settings, line, source, onto, progress)
+        tips, why = _tips(context, line, source, onto)
         for patch in line.patches:
             unknown = [why] if why else []
             review = None
@@ -112,10 +110,11 @@ def _applied(review: PullRequestStatus | None, patch: Patch) -> str | None:
 
 
 def _tips(
-    settings: Settings, line: Line, source: str | None, onto: str, progress: Progress
+    context: Context, line: Line, source: str | None, onto: str
 ) -> tuple[dict[str, tuple[Verdict, UpstreamCommit | None]], str | None]:
     """slug -> verdict on upstream's tip, and whose commit made it so; else why not."""
     try:
+        settings, progress = context.settings, context.progress
         name = source or ("git" if settings.source == "pypi" else settings.source)
         url = settings.url or line.upstream.url
         known = [] if line.upstream.release else [line.upstream.base]
@@ -125,7 +124,7 @@ def _tips(
         if not line.upstream.release:
             place.bring(base, line.paths)
         place.bring(target.commit, line.paths)
-        runs, _ = runs_of(place, settings, line, base, target.commit, progress)
+        runs, _ = runs_of(context, place, line, base, target.commit)
         if runs:
             return {slug: (run.verdict, run.culprit) for slug, run in runs.items()}, None
         done = replay(place.repo, line, target.commit, base=lambda: base)

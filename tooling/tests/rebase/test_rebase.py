@@ -365,9 +365,9 @@ def test_a_history_that_cannot_be_read_is_told(fixtool: Run, team: Team) -> None
     team.patch("five", "fix five", python__model_py=FIVE)
     team.upstream.commit("shift", python__model_py="line 0\n" + NUMBERS)
     code = (
-        "from fixtool.rebase import run as rebase\nfrom fixtool.errors import CannotRun\n"
+        "from fixtool.history import trace\nfrom fixtool.errors import CannotRun\n"
         "def fail(*_, **__): raise CannotRun('the disk is full')\n"
-        "rebase.history = fail\nfrom fixtool.cli import app\napp()\n"
+        "trace.history = fail\nfrom fixtool.cli import app\napp()\n"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code, "rebase", "--onto", "main", "--dry-run", "--json",

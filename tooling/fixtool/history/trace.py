@@ -1,0 +1,31 @@
+"""The history of a line between two commits of a source."""
+
+from __future__ import annotations
+
+from fixtool.errors import UsageError
+from fixtool.history.result import History
+from fixtool.history.run import history
+from fixtool.series.context import Context
+from fixtool.series.line import Line
+from fixtool.sources.source import Source, bring_base
+
+
+def trace(context: Context, source: Source, line: Line, start: str, end: str) -> History:
+    """The history of ``line`` from commit ``start`` to commit ``end``, which ``source`` brings.
+
+    Raises UsageError, which says why there is no history, if the line is for a release or if
+    ``end`` does not descend from ``start``; CannotRun if the history cannot be fetched.
+    """
+    if line.upstream.release:
+        raise UsageError(
+            f"line {line.name} is for a release, and releases have no commits between them",
+            hint="fixtool history --releases 0.5.12..0.5.23",
+        )
+    source.ensure(start)
+    since = source.repo.read_commit(start).committer.day
+    source.bring_history(start, end, since.isoformat())
+    bring_base(source, line.upstream, context.settings, context.progress)
+    return history(
+        source.repo, line, start, end, context.progress,
+        bring=source.bring_blobs, cache=context.settings.cache / "history",
+    )  # fmt: skip
