@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-import githttp
+from support import git_http
 
 _ROOT = Path(__file__).resolve().parents[2]
 _BRANCH = "fixtool-bench"  # `git clone --depth` takes a branch, not a commit
@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fixtool-bytes-", dir=given.tmp) as folder:
         place = Path(folder)
         base = _publish(given.repo, given.ref, place / "served" / "sglang.git")
-        with githttp.serve(place / "served") as server:
+        with git_http.serve(place / "served") as server:
             rows = _measure(server, base, place, given)
     widths = (34, 14, 9, 9, 9)
     for cells in [
@@ -75,7 +75,7 @@ def _arguments() -> argparse.Namespace:
 
 def _publish(repo: Path, ref: str, served: Path) -> str:
     """Serve what a user's `git clone` sees, and a branch at ``ref``; return its full id."""
-    githttp.publish(repo.resolve(), served)
+    git_http.publish(repo.resolve(), served)
     base = _git(served, "rev-parse", "--verify", f"{ref}^{{commit}}")
     if not _git(served, "for-each-ref", "--count=1", f"--contains={base}", "refs/heads"):
         sys.exit(f"no branch of {repo} holds {ref}: a full clone would not fetch it")
@@ -84,7 +84,7 @@ def _publish(repo: Path, ref: str, served: Path) -> str:
 
 
 def _measure(
-    server: githttp.Server, base: str, place: Path, given: argparse.Namespace
+    server: git_http.Server, base: str, place: Path, given: argparse.Namespace
 ) -> list[Row]:
     url = f"{server.url}/sglang.git"
     rows: list[Row] = []
