@@ -21,6 +21,7 @@ from fixtool.files import lock, write_atomically
 from fixtool.git.objects import MACHINE, FileChange
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
+from fixtool.git.trees import changed_files
 from fixtool.progress import Progress
 
 _RECORD = "fixtool.json"
@@ -151,7 +152,7 @@ def recover(tree: Repo) -> None:
         (tree.git_dir / _NEXT).unlink(missing_ok=True)
         return
     if head is not None:
-        changes = {one.path: one for one in tree.changes(head, record.moving_to)}
+        changes = {one.path: one for one in changed_files(tree, head, record.moving_to)}
         dirty = _files(tree.work_tree, tree.status())
         if any(path not in changes or not _ours(tree, changes[path]) for path in dirty):
             return
@@ -234,7 +235,7 @@ def _require_free(tree: Repo, head: str, commit: str) -> None:
     """Raise Refused where a file that the series adds would replace one that git does not track:
     `read-tree -u` overwrites ignored files without a word."""
     assert tree.work_tree is not None
-    for one in tree.changes(head, commit):
+    for one in changed_files(tree, head, commit):
         if one.status == "A" and os.path.lexists(tree.work_tree / one.path):
             raise Refused(
                 f"{one.path} is in the way: the series adds it, and git does not track yours",

@@ -16,6 +16,7 @@ from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.objects import Signature
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
+from fixtool.git.trees import merge_three_way
 from fixtool.series import patch as patches
 from fixtool.series.line import Line, PatchRepository, rewrite, series_text, writing
 from fixtool.series.patch import Patch, read_diff, slugify, unsafe_paths
@@ -188,7 +189,7 @@ def _commit_all(
         tree, complaint = patches.apply_on(repo, one, tip)
         if tree is None and incoming is not None and incoming.commit is not None:
             parent = repo.read_commit(incoming.commit).parents[0]
-            merge = repo.merge(parent, tip, incoming.commit)
+            merge = merge_three_way(repo, parent, tip, incoming.commit)
             if not merge.conflicts:
                 tree = merge.tree
                 notes.setdefault(one.slug, []).append("merged three-way onto the line's base")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from dataclasses import dataclass
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from fixtool.errors import CannotRun
 
@@ -38,8 +38,8 @@ class Signature:
 class Commit:
     """A commit's content; ``message`` ends with a newline."""
 
-    tree: str
-    parents: tuple[str, ...]
+    tree: Oid
+    parents: tuple[Oid, ...]
     author: Signature
     committer: Signature
     message: str
@@ -49,21 +49,28 @@ class Commit:
         return self.message.split("\n", 1)[0]
 
 
+class TreeEntry(NamedTuple):
+    """One file of a tree: its mode, such as 100644 or 120000 (a symlink), and its blob."""
+
+    mode: str
+    blob: Oid
+
+
 @dataclass(frozen=True)
 class FileChange:
     """One path that differs between two trees. Blob ids are zero where the file is absent."""
 
     status: str  # A, D, M, T
     path: str
-    old_blob: str
-    new_blob: str
+    old_blob: Oid
+    new_blob: Oid
 
 
 @dataclass(frozen=True)
 class Merge:
     """A three-way merge in the object database. ``conflicts`` are paths, in git's order."""
 
-    tree: str
+    tree: Oid
     conflicts: tuple[str, ...]
 
 

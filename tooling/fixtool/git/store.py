@@ -9,7 +9,9 @@ from pathlib import Path
 from fixtool.errors import CannotRun
 from fixtool.files import write_atomically
 from fixtool.git.names import public_url, redact
+from fixtool.git.objects import Oid, parse_oid
 from fixtool.git.repo import Output, Repo
+from fixtool.git.trees import missing_files
 
 # What a user needs to reach the network: proxies, certificates, credentials, mirrors. Nothing else
 # of their configuration may shape a result.
@@ -70,7 +72,7 @@ class Store(Repo):
             self._carry([(f"url.{url}.insteadOf", public)])
         return public
 
-    def remote_refs(self, url: str, *patterns: str) -> dict[str, str]:
+    def remote_refs(self, url: str, *patterns: str) -> dict[str, Oid]:
         """``ref -> id`` of the branches and tags at ``url``, tags peeled; CannotRun where it cannot
         be reached. (SGLang's repository has fifty refs of pull requests to one of these.)"""
         out = self.run(
@@ -79,10 +81,11 @@ class Store(Repo):
         )  # fmt: skip
         if out.status != 0:
             raise CannotRun(f"cannot reach {url}: {redact(out.complaint)}", where=url)
-        refs: dict[str, str] = {}
+        refs: dict[str, Oid] = {}
         for line in out.text.splitlines():
             sha, _, name = line.partition("\t")
-            refs[name.removesuffix("^{}")] = sha  # the peeled line comes after the tag's own
+            # The line of what an annotated tag points to comes after the tag's own line.
+            refs[name.removesuffix("^{}")] = parse_oid(sha, url)
         return refs
 
     def fetch(
@@ -101,7 +104,7 @@ class Store(Repo):
     def fetch_files(self, commit: str, *paths: str) -> Output:
         """Fetch the files of ``commit``, all or under ``paths``, that are not here: in one request,
         from where the last fetch went. The status is the caller's to judge."""
-        return self.fetch_blobs(self.missing_files(commit, *paths))
+        return self.fetch_blobs(missing_files(self, commit, *paths))
 
     def fetch_history(self, url: str, wants: Sequence[str], since: str) -> Output:
         """Fetch ``wants`` with the commits after the day ``since`` (ISO 8601) that lead to them,
@@ -113,7 +116,7 @@ class Store(Repo):
             "--end-of-options", "origin", *wants, accept=None,
         )  # fmt: skip
 
-    def fetch_blobs(self, missing: Iterable[str]) -> Output:
+    def fetch_blobs(self, missing: Iterable[Oid]) -> Output:
         """Fetch blobs by their ids, in one request, from where the last fetch went."""
         missing = set(missing)
         if not missing:

@@ -17,6 +17,7 @@ from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.names import check_ref, check_url, is_full_sha, public_url, redact
 from fixtool.git.repo import Output, Repo
 from fixtool.git.store import Store
+from fixtool.git.trees import changed_files, list_tree
 from fixtool.github.model import GitHubRepository
 from fixtool.markdown import CALLS
 
@@ -103,7 +104,7 @@ class PushRemote(Store):
         if len(rows) > _COMMITS or any(len(row) != 2 for row in rows):
             raise Refused(f"{commit[:12]} is not a short row of plain commits", where=commit)
         for sha, parent in rows:
-            paths = [one.path for one in self.changes(parent, sha)]
+            paths = [one.path for one in changed_files(self, parent, sha)]
             outside = [one for one in paths if not one.startswith(tuple(f"{f}/" for f in folders))]
             if outside:
                 raise Refused(
@@ -111,7 +112,7 @@ class PushRemote(Store):
                     f"{' or '.join(folders)}: it is not pushed",
                     where=sha,
                 )
-            there = self.entries(sha, *folders)
+            there = list_tree(self, sha, *folders)
             if any(there[one][0] != "100644" for one in paths if one in there):
                 raise Refused(f"commit {sha[:12]} holds more than plain files", where=sha)
             if CALLS.search(self.read_commit(sha).message):

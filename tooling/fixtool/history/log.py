@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from fixtool.documents import Field
 from fixtool.errors import UsageError
 from fixtool.git.names import is_full_sha
-from fixtool.git.objects import Oid
+from fixtool.git.objects import Oid, TreeEntry
 from fixtool.git.repo import Repo
+from fixtool.git.trees import changed_files, list_tree
 
 _FORMAT = "%x01%H%x00%P%x00%an%x00%aI%x00%s%x00%b%x00"
 _PULL_REQUEST = re.compile(r"\(#(\d+)\)\s*$")
@@ -42,7 +43,7 @@ class Step:
     ``reverts`` what its message says it takes back: a commit id (perhaps short), else a subject."""
 
     commit: UpstreamCommit
-    changes: Mapping[str, tuple[str, str] | None]
+    changes: Mapping[str, TreeEntry | None]
     reverts: str | None
 
 
@@ -133,16 +134,16 @@ def _reverts(subject: str, body: str) -> str | None:
     return match[1] if match else None
 
 
-def _changes(raw: str) -> dict[str, tuple[str, str] | None]:
+def _changes(raw: str) -> dict[str, TreeEntry | None]:
     fields = raw.lstrip("\0\n").split("\0")
-    found: dict[str, tuple[str, str] | None] = {}
+    found: dict[str, TreeEntry | None] = {}
     for meta, path in zip(fields[::2], fields[1::2], strict=False):
         _, mode, _, blob, status = meta.split(" ")
-        found[path] = None if status == "D" else (mode, blob)
+        found[path] = None if status == "D" else TreeEntry(mode, Oid(blob))
     return found
 
 
-def _between(repo: Repo, old: str, new: str) -> dict[str, tuple[str, str] | None]:
-    changed = repo.changes(old, new)
-    there = repo.entries(new)
+def _between(repo: Repo, old: str, new: str) -> dict[str, TreeEntry | None]:
+    changed = changed_files(repo, old, new)
+    there = list_tree(repo, new)
     return {one.path: there.get(one.path) for one in changed}

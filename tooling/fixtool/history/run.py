@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fixtool.files import write_atomically
-from fixtool.git.objects import MACHINE, Commit
+from fixtool.git.objects import MACHINE, Commit, Oid, TreeEntry
 from fixtool.git.repo import Repo
+from fixtool.git.trees import list_tree, write_trees
 from fixtool.history.log import Step, UpstreamCommit, first_parent, landed, read_one
 from fixtool.history.result import History, Interval, PatchHistory, PatchState
 from fixtool.progress import Progress
@@ -31,7 +32,7 @@ from fixtool.series.patch import Patch
 _CACHE_FORMAT = 1
 _APPLIED = frozenset({Verdict.CLEAN, Verdict.OFFSET})
 
-Files = dict[str, tuple[str, str]]
+Files = dict[str, TreeEntry]
 """path -> (mode, blob id)."""
 
 
@@ -42,7 +43,7 @@ def history(
     end: str,
     progress: Progress,
     *,
-    bring: Callable[[Sequence[str]], None] | None = None,
+    bring: Callable[[Sequence[Oid]], None] | None = None,
     cache: Path | None = None,
 ) -> History:
     """Judge ``line`` on ``start`` and every first-parent commit after it up to ``end``.
@@ -166,8 +167,8 @@ class _State:
     """The files of one commit that can matter to some patches, and those of their own base; where
     that is every file, ``whole`` is the commit itself."""
 
-    files: tuple[tuple[str, tuple[str, str]], ...]
-    own: tuple[tuple[str, tuple[str, str]], ...]
+    files: tuple[tuple[str, TreeEntry], ...]
+    own: tuple[tuple[str, TreeEntry], ...]
     whole: str | None = None
 
 
@@ -177,9 +178,9 @@ class _Walk:
     def __init__(self, repo: Repo, own: str, start: str, steps: Sequence[Step]) -> None:
         self.repo = repo
         self.start, self.steps = start, steps
-        self.own = repo.entries(own)
-        self.first = self.own if own == start else repo.entries(start)
-        self._sizes: dict[str, int] = {}
+        self.own = list_tree(repo, own)
+        self.first = self.own if own == start else list_tree(repo, start)
+        self._sizes: dict[Oid, int] = {}
 
     def states(self, patches: Sequence[Patch]) -> list[_State]:
         """One for each commit, the first for ``start``; equal where nothing that matters does."""
@@ -222,13 +223,13 @@ class _Walk:
             there |= {p: e for p, e in self.own.items() if p not in files and e[1] in taken}
         return _State(tuple(sorted(here.items())), tuple(sorted(there.items())))
 
-    def _could_be(self, fresh: Files, blobs: Sequence[str]) -> list[str]:
+    def _could_be(self, fresh: Files, blobs: Sequence[Oid]) -> list[str]:
         """The new files that git's rename detection would compare with one of ``blobs``: it takes
         none that is less than half as large, or more than twice (diffcore-rename, 50%)."""
         unknown = {entry[1] for entry in fresh.values()} | set(blobs)
         self._sizes |= self.repo.sizes(sorted(unknown - set(self._sizes)))
 
-        def alike(one: str, other: str) -> bool:
+        def alike(one: Oid, other: Oid) -> bool:
             small, large = sorted((self._sizes[one], self._sizes[other]))
             return large <= 2 * small
 
@@ -251,7 +252,7 @@ class _Judge:
     def all(
         self,
         states: Sequence[_State],
-        bring: Callable[[Sequence[str]], None],
+        bring: Callable[[Sequence[Oid]], None],
         progress: Progress,
     ) -> dict[_State, list[PatchState]]:
         wanted = list(dict.fromkeys(states))
@@ -277,7 +278,7 @@ class _Judge:
             self._store(known | {keys[state]: findings for state, findings in found.items()})
         return found
 
-    def _judge(self, state: _State, trees: Mapping[str, str]) -> list[PatchState]:
+    def _judge(self, state: _State, trees: Mapping[str, Oid]) -> list[PatchState]:
         if state.whole:
             onto, base = state.whole, self.own
         else:
@@ -289,10 +290,10 @@ class _Judge:
         done = replay(self.repo, line, onto)
         return [PatchState(one.verdict, one.evidence) for one in done.patches]
 
-    def _trees(self, states: Sequence[_State]) -> dict[str, str]:
+    def _trees(self, states: Sequence[_State]) -> dict[str, Oid]:
         """A tree object for each set of files."""
         sets = {_id(files): files for one in states for files in (one.files, one.own)}
-        made = self.repo.write_trees([dict(files) for files in sets.values()])
+        made = write_trees(self.repo, [dict(files) for files in sets.values()])
         return dict(zip(sets, made, strict=True))
 
     def _load(self) -> dict[str, list[PatchState]]:
@@ -319,9 +320,10 @@ class _Judge:
             return
 
 
-def _id(files: Sequence[tuple[str, tuple[str, str]]]) -> str:
-    return hashlib.sha256(repr(files).encode("utf-8", "surrogateescape")).hexdigest()
+def _id(files: Sequence[tuple[str, TreeEntry]]) -> str:
+    plain = tuple((path, tuple(entry)) for path, entry in files)
+    return hashlib.sha256(repr(plain).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _key(state: _State) -> str:
-    return state.whole or _id((*state.files, ("\0", ("", "")), *state.own))
+    return state.whole or _id((*state.files, ("\0", TreeEntry("", Oid(""))), *state.own))

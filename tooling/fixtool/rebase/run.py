@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from fixtool.apply.run import Request as Wanted
 from fixtool.apply.run import find_target
 from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.git.trees import list_tree
 from fixtool.history.result import History, Interval
 from fixtool.history.trace import trace
 from fixtool.progress import Progress
@@ -347,9 +348,9 @@ class _Rebase:
 
     def _lost(self, one: PatchResult) -> list[str]:
         """What the patch adds and its new form neither adds nor finds."""
-        paths = [f":(literal){file.path}" for file in one.files]
+        paths = [file.path for file in one.files]
         assert one.commit is not None
-        blobs = [blob for _, blob in self.repo.entries(one.commit, *paths).values()]
+        blobs = [blob for _, blob in list_tree(self.repo, one.commit, *paths).values()]
         texts = [text.decode("utf-8", "surrogateescape") for text in self.repo.read_blobs(blobs)]
         return absorption.lost_lines(self._patch(one.slug), texts)
 

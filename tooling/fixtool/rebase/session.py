@@ -20,6 +20,7 @@ from fixtool.files import private_folder, write_atomically
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
+from fixtool.git.trees import apply_to_index, list_tree, scratch_index, write_tree, write_trees
 from fixtool.series.line import Line, PatchRepository
 from fixtool.settings import Settings
 
@@ -222,7 +223,7 @@ def _learned(tree: Repo, session: Session) -> dict[str, bytes]:
         if not all(one.is_file() for one in images):
             continue
         blobs = [tree.run("hash-object", "-w", str(one)).text for one in images]
-        trees = tree.write_trees([{_IMAGE: ("100644", one)} for one in blobs])
+        trees = write_trees(tree, [{_IMAGE: ("100644", one)} for one in blobs])
         diff = tree.run("diff-tree", "-p", "--no-renames", "--no-color", *trees).stdout
         about = f"# {session.slug} onto {session.onto}\n".encode()
         found[_file_of(known)] = about + diff
@@ -237,12 +238,12 @@ def _remembered(tree: Repo, line: Line, conflict: str) -> bytes | None:
     if not known.is_file() or not image.is_file():
         return None
     blob = tree.run("hash-object", "-w", str(image)).text
-    (start,) = tree.write_trees([{_IMAGE: ("100644", blob)}])
-    with tree.scratch_index(start) as index:
-        if tree.apply_to_index(index, known.read_bytes()).status != 0:
+    (start,) = write_trees(tree, [{_IMAGE: ("100644", blob)}])
+    with scratch_index(tree, start) as index:
+        if apply_to_index(tree, index, known.read_bytes()).status != 0:
             return None
-        end = tree.write_tree(index)
-    return next(iter(tree.read_blobs([tree.entries(end)[_IMAGE][1]])))
+        end = write_tree(tree, index)
+    return next(iter(tree.read_blobs([list_tree(tree, end)[_IMAGE][1]])))
 
 
 def _file_of(conflict: str) -> str:

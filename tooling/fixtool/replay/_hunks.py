@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fixtool.git.objects import TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.replay.verdict import FileResult, HunkResult, Verdict
 from fixtool.series.patch import FilePatch, Hunk
 
 
-def same_blob(one: FilePatch, targets: dict[str, tuple[str, str]]) -> bool:
+def same_blob(one: FilePatch, targets: dict[str, TreeEntry]) -> bool:
     """Whether the target's file is the very one the patch was written against."""
     if one.old_path is None:
         return one.path not in targets
@@ -27,7 +28,7 @@ def untouched(one: FilePatch) -> FileResult:
     return FileResult(one.path, Verdict.CLEAN, hunks)
 
 
-def place(one: FilePatch, targets: dict[str, tuple[str, str]], repo: Repo) -> FileResult:
+def place(one: FilePatch, targets: dict[str, TreeEntry], repo: Repo) -> FileResult:
     """Look for each hunk in the target's file: its old side (it can go in), else its new side (it
     is there already), else nothing."""
     here = targets.get(one.old_path or one.path)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from fixtool.git.repo import Repo
+from fixtool.git.trees import scratch_index
 from fixtool.series.patch import Patch, patch_id
 
 _TELLING = 4  # characters: shorter lines, such as `)`, are in any commit
@@ -28,7 +29,7 @@ def evidence(repo: Repo, patch: Patch, onto: str, culprit: str | None) -> tuple[
             said.append(f"{shared} of its {len(added)} added lines are in {culprit[:12]}")
         same = patch_id(repo, patch.diff) == patch_id(repo, _diff(repo, culprit, *patch.paths))
         said.append(f"its patch-id is {'' if same else 'not '}that of {culprit[:12]}")
-    with repo.scratch_index(onto) as index:
+    with scratch_index(repo, onto) as index:
         back = repo.run("apply", "--cached", "--check", "-R", "--binary", "-",
                         stdin=patch.diff, index=index, accept=None)  # fmt: skip
     said.append(f"its reverse {'applies' if back.status == 0 else 'does not apply'}")

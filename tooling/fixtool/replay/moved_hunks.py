@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fixtool.git.repo import Repo
+from fixtool.git.trees import list_tree, scratch_index, write_tree
 from fixtool.replay._hunks import find, lines_of, place
 from fixtool.replay.verdict import HunkResult, Verdict
 from fixtool.series.patch import FilePatch, Hunk, Patch
@@ -34,7 +35,7 @@ def follow(repo: Repo, patch: Patch, commit: str) -> Followed | None:
         if one.binary or one.old_path is None or one.old_path != one.new_path:
             whole.append(one)
             continue
-        here = place(one, repo.entries(commit, f":(literal){one.path}"), repo)
+        here = place(one, list_tree(repo, commit, one.path), repo)
         known = {hunk.number: hunk for hunk in here.hunks}
         for hunk in one.hunks:
             found = known.get(hunk.number)
@@ -86,8 +87,8 @@ def _made(
     whole: list[FilePatch],
     moves: list[str],
 ) -> Followed | None:
-    entries = repo.entries(commit, *(f":(literal){path}" for path in edits))
-    with repo.scratch_index(commit) as index:
+    entries = list_tree(repo, commit, *edits)
+    with scratch_index(repo, commit) as index:
         if whole:
             names = [path for one in whole for path in one.paths]
             include = [f"--include={name}" for name in dict.fromkeys(names)]
@@ -103,9 +104,9 @@ def _made(
             blob = repo.run("hash-object", "-w", "--stdin", stdin=text).text
             info = f"{entries[path][0]} {blob}\t{path}\0".encode("utf-8", "surrogateescape")
             repo.run("update-index", "-z", "--index-info", stdin=info, index=index)
-        return Followed(repo.write_tree(index), tuple(moves))
+        return Followed(write_tree(repo, index), tuple(moves))
 
 
 def _text(repo: Repo, commit: str, path: str) -> list[str]:
-    blob = repo.entries(commit, f":(literal){path}")[path][1]
+    blob = list_tree(repo, commit, path)[path][1]
     return lines_of(next(iter(repo.read_blobs([blob]))).decode("utf-8", "surrogateescape"))

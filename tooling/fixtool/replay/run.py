@@ -18,8 +18,16 @@ from pathlib import Path
 
 from fixtool.errors import Refused
 from fixtool.files import write_atomically
-from fixtool.git.objects import Merge
+from fixtool.git.objects import Merge, TreeEntry
 from fixtool.git.repo import Repo
+from fixtool.git.trees import (
+    apply_to_index,
+    changed_files,
+    list_tree,
+    merge_three_way,
+    scratch_index,
+    write_tree,
+)
 from fixtool.replay._hunks import all_of, conflicted, merged, place, same_blob, untouched
 from fixtool.replay.verdict import FAILED, FileResult, PatchResult, Verdict, read_result
 from fixtool.series.line import Line
@@ -127,9 +135,9 @@ class _Run:
         if results:
             made = [one.commit for one in results if one.commit]
             self.commit = made[-1] if made else self.onto
-        self.tree = self.repo.tree_id(self.commit)
+        self.tree: str = self.repo.tree_id(self.commit)
         if reused < len(self.patches):
-            with self.repo.scratch_index(self.tree) as index:
+            with scratch_index(self.repo, self.tree) as index:
                 for position in range(reused, len(self.patches)):
                     results.append(self._one(position, index, results))
             self._prefix.store(results)
@@ -171,7 +179,7 @@ class _Run:
         if tree == self.tree:
             why = "resolved by hand to what upstream has"
             return PatchResult(patch.slug, patch.subject, Verdict.ABSORBED, None, (), (why,))
-        changed = self.repo.changes(self.tree, tree)
+        changed = changed_files(self.repo, self.tree, tree)
         files = tuple(FileResult(one.path, Verdict.MERGED, ()) for one in changed)
         self.tree = tree
         self.commit = self.repo.write_commit(patch.commit(tree, self.commit))
@@ -210,7 +218,7 @@ class _Run:
             return result(Verdict.ABSORBED, "the three-way merge changes nothing"), merge.tree
         if strict == merge.tree:
             return result(Verdict.OFFSET), merge.tree
-        changed = {one.path for one in self.repo.changes(self.tree, merge.tree)}
+        changed = {one.path for one in changed_files(self.repo, self.tree, merge.tree)}
         same = present - changed
         files = tuple(merged(one, same) for one in files)
         part = any(hunk.verdict is Verdict.ABSORBED for one in files for hunk in one.hunks) or any(
@@ -223,9 +231,9 @@ class _Run:
 
     def _strictly(self, patch: Patch, index: Path) -> str | None:
         """The tree after `git apply --cached`; None, with the index as it was, where it fails."""
-        if self.repo.apply_to_index(index, patch.diff).status != 0:
+        if apply_to_index(self.repo, index, patch.diff).status != 0:
             return None
-        return self.repo.write_tree(index)
+        return write_tree(self.repo, index)
 
     def _three_way(self, position: int) -> Merge | None:
         own = self.own(position)
@@ -233,7 +241,7 @@ class _Run:
             return None
         parent = self.own(position - 1)
         assert parent is not None
-        return self.repo.merge(parent, self.commit, own)
+        return merge_three_way(self.repo, parent, self.commit, own)
 
     def own(self, position: int) -> str | None:
         """The series up to ``position`` as commits on its base; None where it does not apply."""
@@ -261,8 +269,8 @@ class _Run:
                 tip = self._commit_on(tip, patch) if tip else None
         return None if tip else ", ".join(failed)
 
-    def _target_files(self, patch: Patch) -> dict[str, tuple[str, str]]:
-        return self.repo.entries(self.tree, *(f":(literal){path}" for path in sorted(patch.paths)))
+    def _target_files(self, patch: Patch) -> dict[str, TreeEntry]:
+        return list_tree(self.repo, self.tree, *sorted(patch.paths))
 
 
 # -- the prefix cache ------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.git.objects import Commit, Signature, parse_signature
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
+from fixtool.git.trees import write_tree
 from fixtool.series.line import rewrite
 
 _NOTE = "fixtool.pending.json"
@@ -112,7 +113,7 @@ def _record(journal: Repo, folder: Path, message: str) -> str | None:
         if head:
             journal.run("read-tree", head, index=index)
         journal.run("add", "--all", "--", str(folder), index=index)
-        tree = journal.write_tree(index)
+        tree = write_tree(journal, index)
     if head and tree == journal.tree_id(head):
         journal.run("add", "--all", "--", str(folder))
         return None

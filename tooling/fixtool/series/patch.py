@@ -32,8 +32,9 @@ from unidiff.patch import Hunk as DiffHunk
 from unidiff.patch import PatchedFile, PatchSet
 
 from fixtool.errors import Refused
-from fixtool.git.objects import Commit, Signature
+from fixtool.git.objects import Commit, Oid, Signature
 from fixtool.git.repo import Repo
+from fixtool.git.trees import apply_to_index, scratch_index, write_tree
 
 _TAG = "[PATCH] "
 _DIFF_START = re.compile(rb"^diff --git ", re.MULTILINE)
@@ -131,7 +132,7 @@ class Patch:
         """This patch as a commit. The committer's date is the author's: the same patch on the
         same parent is the same commit on every machine."""
         machine = Signature("fixtool", "fixtool@localhost", self.author.date)
-        return Commit(tree, (parent,), self.author, machine, self.message)
+        return Commit(Oid(tree), (Oid(parent),), self.author, machine, self.message)
 
 
 def parse(raw: bytes, slug: str, path: Path | None = None) -> Patch:
@@ -200,11 +201,11 @@ def read_diff(diff: bytes, *, where: str) -> tuple[FilePatch, ...]:
     return tuple(_file_patch(one) for one in parsed)
 
 
-def apply_on(repo: Repo, patch: Patch, commit: str) -> tuple[str | None, str]:
+def apply_on(repo: Repo, patch: Patch, commit: str) -> tuple[Oid | None, str]:
     """The tree of ``commit`` with ``patch`` strictly applied; else None, and git's complaint."""
-    with repo.scratch_index(commit) as index:
-        out = repo.apply_to_index(index, patch.diff)
-        return (repo.write_tree(index), "") if out.status == 0 else (None, out.complaint)
+    with scratch_index(repo, commit) as index:
+        out = apply_to_index(repo, index, patch.diff)
+        return (write_tree(repo, index), "") if out.status == 0 else (None, out.complaint)
 
 
 def patch_id(repo: Repo, diff: bytes) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -26,8 +26,10 @@ from fixtool.git.names import (
     public_url,
     redact,
 )
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
+from fixtool.git.trees import missing_files
 from fixtool.progress import Progress
 from fixtool.series.line import Upstream
 from fixtool.settings import Settings
@@ -65,7 +67,7 @@ class Source(Protocol):
 
     def bring_history(self, start: str, end: str, since: str) -> None: ...
 
-    def bring_blobs(self, blobs: Sequence[str]) -> None: ...
+    def bring_blobs(self, blobs: Sequence[Oid]) -> None: ...
 
 
 def version_of(ref: str) -> str | None:
@@ -122,7 +124,7 @@ class Local:
     def bring(self, commit: str, paths: Sequence[str]) -> None:
         """All that there is is here; in a partial clone, that may be too little."""
         if any((self.theirs.objects_folder / "pack").glob("*.promisor")) and (
-            self.theirs.missing_files(commit, *paths)
+            missing_files(self.theirs, commit, *paths)
         ):
             raise CannotRun(
                 f"{self.name} is a partial clone and lacks files of {commit[:12]}",
@@ -134,7 +136,7 @@ class Local:
     def bring_history(self, start: str, end: str, since: str) -> None:
         """All that there is is here."""
 
-    def bring_blobs(self, blobs: Sequence[str]) -> None:
+    def bring_blobs(self, blobs: Sequence[Oid]) -> None:
         if self.repo.lacks(blobs):
             raise CannotRun(
                 f"{self.name} is a partial clone and lacks files of upstream's history",
@@ -186,7 +188,7 @@ class Remote:
 
     def bring(self, commit: str, paths: Sequence[str]) -> None:
         with self._progress.task(f"fetching files of {commit[:12]} from {self.url}"):
-            out = self.repo.fetch_files(commit, *(f":(literal){path}" for path in paths))
+            out = self.repo.fetch_files(commit, *paths)
         if out.status != 0:
             raise CannotRun(
                 f"cannot fetch files of {commit[:12]} from {self.url}: {redact(out.complaint)}",
@@ -207,7 +209,7 @@ class Remote:
                 hint=_elsewhere(end),
             )
 
-    def bring_blobs(self, blobs: Sequence[str]) -> None:
+    def bring_blobs(self, blobs: Sequence[Oid]) -> None:
         with self._progress.task(f"fetching files of {self.url}'s history"):
             out = self.repo.fetch_blobs(self.repo.lacks(blobs))
         if out.status != 0:
@@ -281,7 +283,7 @@ class Releases:
     def bring_history(self, start: str, end: str, since: str) -> None:  # noqa: ARG002
         raise UsageError("releases on the package index have no history between them")
 
-    def bring_blobs(self, blobs: Sequence[str]) -> None:
+    def bring_blobs(self, blobs: Sequence[Oid]) -> None:
         """A release is here whole."""
 
 
@@ -334,7 +336,7 @@ def _names(ref: str) -> list[str]:
     return names
 
 
-def _named(ref: str, refs: dict[str, str]) -> str | None:
+def _named(ref: str, refs: Mapping[str, Oid]) -> Oid | None:
     """The commit of the first name that ``ref`` may stand for. A tag and a branch of one name that
     disagree are a question for the user."""
     tag, branch = refs.get(f"refs/tags/{ref}"), refs.get(f"refs/heads/{ref}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from fixtool.git.trees import list_tree
 from fixtool.markdown import code, prose
 from fixtool.replay.run import on_own_base, replay
 from fixtool.series.line import PatchRepository
@@ -82,7 +83,7 @@ def _subject(repository: PatchRepository, proposal: ProposedBranch) -> ProposedC
     for patch in proposal.patches:
         commits.append(on_own_base(repo, proposal.line, patch.slug, base)[0])
     for commit in commits:
-        entries = repo.entries(commit, *(f":(literal){one}" for one in proposal.files))
+        entries = list_tree(repo, commit, *proposal.files)
         blobs |= {one[1] for one in entries.values()}
     whole = replay(repo, repository.line(proposal.line.name), base)
     if whole.ok:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from fixtool.apply.run import Request as Wanted
 from fixtool.apply.run import find_target
 from fixtool.errors import ExitCode, FixtoolError, Refused, UsageError
-from fixtool.git.objects import Commit, Signature
+from fixtool.git.objects import Commit, Oid, Signature
 from fixtool.git.repo import Repo
+from fixtool.git.trees import changed_files
 from fixtool.history.log import UpstreamCommit
 from fixtool.history.result import Interval
 from fixtool.history.trace import trace
@@ -227,7 +228,7 @@ def _rewritten(
         assert one.commit is not None
         message = message_of(patch, subject, author, sender)
         tree = repo.tree_id(one.commit)
-        commit = repo.write_commit(Commit(tree, (before,), author, author, message))
+        commit = repo.write_commit(Commit(tree, (Oid(before),), author, author, message))
         diff = _diff(repo, before, commit)
         parts.append(
             ProposedCommit(one.slug, subject, one.verdict, commit, patch_id(repo, diff),
@@ -304,7 +305,7 @@ def _files(repo: Repo, before: str, commit: str, diff: bytes) -> tuple[ChangedFi
         counts[path] = (_count(added), _count(removed))
     return tuple(
         ChangedFile(one.path, one.status, *counts[one.path], _places(diff, one.path))
-        for one in repo.changes(before, commit)
+        for one in changed_files(repo, before, commit)
     )
 
 

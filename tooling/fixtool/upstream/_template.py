@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fixtool.git.repo import Repo
+from fixtool.git.trees import list_tree
 
 _PLACES = (".github/pull_request_template.md", ".github/PULL_REQUEST_TEMPLATE.md",
            "docs/pull_request_template.md", "pull_request_template.md")  # fmt: skip
@@ -64,7 +65,7 @@ def read(repo: Repo, commit: str) -> tuple[str, str | None]:
     """The template of ``commit``, and its path; a plain one, and None, where it has none that
     leaves room for more."""
     for path in _PLACES:
-        if entry := repo.entries(commit, f":(literal){path}").get(path):
+        if entry := list_tree(repo, commit, path).get(path):
             raw = next(iter(repo.read_blobs([entry[1]])))
             text = raw.decode("utf-8", "replace").replace("\r\n", "\n")
             return (text, path) if len(text) <= _LARGEST else (_DEFAULT, None)

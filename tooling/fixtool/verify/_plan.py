@@ -16,6 +16,7 @@ from typing import Any
 
 from fixtool.errors import Refused
 from fixtool.git.repo import Repo
+from fixtool.git.trees import list_tree
 from fixtool.progress import Progress
 from fixtool.series.line import Line
 from fixtool.verify import runner as host
@@ -217,7 +218,7 @@ def write(
 ) -> None:
     """Make ``folder`` what `runner` runs. ``xz`` packs it small, for a journey."""
     base = next(one for one in plan.trees if one.name == BASE)
-    files = repo.entries(plan.about["onto"], "python")
+    files = list_tree(repo, plan.about["onto"], "python")
     document = {
         "schema": SCHEMA,
         "about": plan.about,

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from fixtool.errors import CannotRun, Refused
-from fixtool.git.objects import MACHINE, ZERO, Commit
+from fixtool.git.objects import MACHINE, ZERO, Commit, Oid, TreeEntry
 from fixtool.git.repo import Repo
+from fixtool.git.trees import changed_files, list_tree, merge_three_way
 from fixtool.replay.run import Replay, replay
 from fixtool.replay.verdict import FAILED, Verdict
 from fixtool.series.line import Line
@@ -53,16 +54,16 @@ class Trees:
     ) -> None:
         self.repo, self.line, self.onto, self.suite = repo, line, onto, suite
         self._bring_base = bring_base
-        if not repo.entries(onto, PYTHON):
+        if not list_tree(repo, onto, PYTHON):
             raise Refused(
                 f"{onto[:12]} holds no {PYTHON}/, so nothing of it can be imported",
                 hint="verify wants an SGLang tree: python/sglang/…",
             )
 
     @cached_property
-    def files(self) -> dict[str, tuple[str, str]]:
+    def files(self) -> dict[str, TreeEntry]:
         """path -> (mode, blob id) of the base's python/."""
-        return self.repo.entries(self.onto, PYTHON)
+        return list_tree(self.repo, self.onto, PYTHON)
 
     @cached_property
     def base(self) -> Tree:
@@ -132,9 +133,11 @@ class Trees:
     # -- parts -----------------------------------------------------------------------------
 
     def _of(self, name: str, how: str, commit: str) -> Tree:
-        changed = [one for one in self.repo.changes(self.onto, commit) if _importable(one.path)]
+        changed = [
+            one for one in changed_files(self.repo, self.onto, commit) if _importable(one.path)
+        ]
         kept = [one.path for one in changed if one.new_blob != ZERO]
-        entries = self.repo.entries(commit, *(f":(literal){path}" for path in kept)) if kept else {}
+        entries = list_tree(self.repo, commit, *kept) if kept else {}
         changes = {one.path: entries.get(one.path) for one in changed}
         python_tree = self.repo.run("rev-parse", f"{commit}:{PYTHON}").text
         return Tree(name, how, python_tree, changes)
@@ -184,13 +187,13 @@ class Trees:
         if not (before.ok and after.ok):
             return None
         back = self.repo.write_commit(
-            Commit(before.tree, (after.commit,), MACHINE, MACHINE, f"without {slug}\n")
+            Commit(Oid(before.tree), (Oid(after.commit),), MACHINE, MACHINE, f"without {slug}\n")
         )
-        merge = self.repo.merge(after.commit, self.onto, back)
+        merge = merge_three_way(self.repo, after.commit, self.onto, back)
         if merge.conflicts or merge.tree == self.repo.tree_id(self.onto):
             return None
         return self.repo.write_commit(
-            Commit(merge.tree, (self.onto,), MACHINE, MACHINE, f"without {slug}\n")
+            Commit(merge.tree, (Oid(self.onto),), MACHINE, MACHINE, f"without {slug}\n")
         )
 
     def _files_of(self, tree: Tree) -> dict[str, tuple[str, str]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from fixtool.errors import CannotRun, Refused
 from fixtool.git.repo import Repo
+from fixtool.git.trees import list_tree
 from fixtool.wheel._archive import (
     PURE_TAG,
     ROOT,
@@ -27,7 +28,7 @@ from fixtool.wheel._archive import (
 def plan_from_tree(repo: Repo, commit: str, version: str) -> Plan:
     """By python/pyproject.toml, as setuptools with setuptools-scm would choose: every tracked file
     below a package directory, namespace packages too."""
-    entries = repo.entries(commit)
+    entries = list_tree(repo, commit)
     where = f"{ROOT}pyproject.toml"
     if where not in entries:
         raise CannotRun(f"the tree has no {where}, so nothing says how to build it", where=commit)

@@ -23,6 +23,7 @@ from packaging.version import Version
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.files import private_folder
 from fixtool.git.repo import Repo
+from fixtool.git.trees import list_tree, scratch_index
 from fixtool.interpreter import absolute, last_line, run
 from fixtool.interpreter import install as install
 from fixtool.interpreter import interpreter_tags as interpreter_tags
@@ -207,7 +208,7 @@ def _plan_from_release(
     plan = Plan(name, version, tag, f"the release's wheel {Path(str(archive.filename)).name}")
     tops, executable = set[str](), set[str]()
     natives = []
-    entries = repo.entries(commit)
+    entries = list_tree(repo, commit)
     for one in members:
         top, _, rest = one.filename.partition("/")
         if top == info:
@@ -294,7 +295,7 @@ def _compile(
     with (
         progress.task(f"compile {plan.name} {version}"),
         tempfile.TemporaryDirectory(prefix="fixtool-native-") as folder,
-        repo.scratch_index(commit) as scratch,
+        scratch_index(repo, commit) as scratch,
     ):
         tree = Path(folder)
         repo.with_work_tree(tree).run("checkout-index", "--all", index=scratch)

@@ -15,6 +15,7 @@ from fixtool.errors import Refused
 from fixtool.git.objects import MACHINE, Commit, Signature
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
+from fixtool.git.trees import apply_to_index, scratch_index, write_tree
 from fixtool.series.patch import export, is_slug, parse, slugify, trailers, unsafe_paths
 from support.repositories import Git, format_patch
 
@@ -92,9 +93,9 @@ def test_round_trip(upstream: Git, change: Callable[[Git], None]) -> None:
     patch = parse(raw, "x")
     repo = upstream.repo
     parent = upstream("rev-parse", "HEAD~1")
-    with repo.scratch_index(parent) as index:
-        assert repo.apply_to_index(index, patch.diff).status == 0
-        made = repo.write_tree(index)
+    with scratch_index(repo, parent) as index:
+        assert apply_to_index(repo, index, patch.diff).status == 0
+        made = write_tree(repo, index)
     assert made == tree
     commit = repo.write_commit(patch.commit(made, parent))
     assert export(repo, commit) == raw

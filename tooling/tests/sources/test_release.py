@@ -16,6 +16,7 @@ from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import MACHINE
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
+from fixtool.git.trees import list_tree
 from fixtool.settings import Settings
 from fixtool.sources import index, release
 from fixtool.sources.release import Native
@@ -59,7 +60,7 @@ def test_the_commit_holds_the_files_and_nothing_of_the_machine(
 ) -> None:
     make_release(server.folder)
     got = release.import_release("1.0", repo, settings, tags=[X86])
-    entries = repo.entries(got.commit)
+    entries = list_tree(repo, got.commit)
     assert set(entries) == {f"python/{name}" for name in NAMES}
     assert {mode for mode, _ in entries.values()} == {"100644"}
     blobs = dict(zip(entries, repo.read_blobs([blob for _, blob in entries.values()]), strict=True))

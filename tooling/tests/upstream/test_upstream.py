@@ -16,6 +16,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from fixtool.git.trees import changed_files
 from fixtool.settings import Settings
 from fixtool.upstream import _template as template
 from fixtool.upstream._commits import title_of
@@ -69,7 +70,7 @@ def test_a_patch_goes_with_what_it_needs_and_nothing_else(land: Land) -> None:
     assert log.split("\n") == ["[GEMMA4] Change five more", "[GEMMA4] Change five"]
     assert found.repo.read_commit(found.parts[0].commit).parents == (found.target.commit,)
     assert found.repo.read_commit(found.tip).parents == (found.parts[0].commit,)
-    changed = {one.path for one in found.repo.changes(found.target.commit, found.tip)}
+    changed = {one.path for one in changed_files(found.repo, found.target.commit, found.tip)}
     assert changed == {"python/model.py", "test/test_c.py"} == set(found.files)
     assert found.repo.run("show", f"{found.tip}:python/model.py").stdout.decode() == MORE
     commit = found.repo.read_commit(found.tip)

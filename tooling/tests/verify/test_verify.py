@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from fixtool.git.trees import list_tree
 from fixtool.verify.result import Proof, matrix, read_result
 from fixtool.verify.runner.layout import blob_id, tree_id
 from support.json_documents import document
@@ -701,7 +702,7 @@ def test_tree_ids_are_gits(make_git: Callable[[str], Git]) -> None:
     (git.path / "run.sh").chmod(0o755)
     (git.path / "link").symlink_to("a.txt")
     git.commit("odd")
-    files = git.repo.entries("HEAD")
+    files = list_tree(git.repo, "HEAD")
     assert tree_id(files) == git("rev-parse", "HEAD^{tree}")
     assert blob_id(b"a") == files["a.txt"][1]
 

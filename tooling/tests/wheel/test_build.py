@@ -21,6 +21,7 @@ from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.objects import MACHINE, Commit
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
+from fixtool.git.trees import list_tree, scratch_index, write_tree
 from fixtool.settings import Settings
 from fixtool.sources import release
 from fixtool.sources.release import Release
@@ -82,13 +83,13 @@ def made(server: Server, repo: Repo, settings: Settings) -> Release:
 
 def patched(repo: Repo, base: str, files: dict[str, bytes | None], mode: str = "100644") -> str:
     """A child of ``base`` with these files written (None: deleted)."""
-    with repo.scratch_index(base) as scratch:
+    with scratch_index(repo, base) as scratch:
         lines = []
         for path, data in files.items():
             blob = repo.run("hash-object", "-w", "--stdin", stdin=data or b"").text
             lines.append(f"{mode if data is not None else '0'} {blob}\t{path}\n")
         repo.run("update-index", "--index-info", stdin="".join(lines).encode(), index=scratch)
-        tree = repo.write_tree(scratch)
+        tree = write_tree(repo, scratch)
     return repo.write_commit(Commit(tree, (base,), MACHINE, MACHINE, "patched\n"))
 
 
@@ -642,7 +643,7 @@ def test_a_real_git_tree(tmp_path: Path) -> None:
     settings = Settings(state=tmp_path / "state", cache=tmp_path / "cache")
     got = build.build(repo, base, Request("0.5.12.post1", (X86,)), settings)
     names = {name for name in read(got.path) if ".dist-info/" not in name}
-    tracked = {path[len("python/") :] for path in repo.entries(base, "python")}
+    tracked = {path[len("python/") :] for path in list_tree(repo, base, "python")}
     assert tracked - names == {
         f"pyproject{kind}.toml" for kind in ("", "_cpu", "_npu", "_other", "_xpu")
     }

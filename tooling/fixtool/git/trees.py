@@ -1,0 +1,119 @@
+"""Trees and index files: listing a tree, comparing two, making new ones, merging."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fixtool.git.objects import MACHINE, Commit, FileChange, Merge, Oid, TreeEntry
+from fixtool.git.repo import Output, Repo
+
+
+def list_tree(repo: Repo, treeish: str, *paths: str) -> dict[str, TreeEntry]:
+    """The files of a tree by path: all of them, or those at or below ``paths``."""
+    literal = (f":(literal){path}" for path in paths)
+    out = repo.run("ls-tree", "-r", "-z", "--full-tree", treeish, "--", *literal).stdout
+    entries = {}
+    for record in out.split(b"\0")[:-1]:
+        meta, _, path = record.partition(b"\t")
+        mode, _, blob = meta.decode().split(" ")
+        entries[path.decode("utf-8", "surrogateescape")] = TreeEntry(mode, Oid(blob))
+    return entries
+
+
+def missing_files(repo: Repo, commit: str, *paths: str) -> set[Oid]:
+    """The blobs that a partial clone lacks, of a commit's files at or below ``paths`` (none: of all
+    its files)."""
+    # The only command of old versions that notices a missing blob without fetching it.
+    out = repo.run(
+        "rev-list", "--objects", "--no-object-names", "--missing=print", "--no-walk", commit
+    )
+    missing = {Oid(line[1:]) for line in out.text.splitlines() if line.startswith("?")}
+    entries = list_tree(repo, commit, *paths).values() if missing else ()
+    return missing & {blob for _, blob in entries}
+
+
+def changed_files(repo: Repo, old: str, new: str) -> list[FileChange]:
+    """The files that differ between two trees or commits. Renames are not followed."""
+    out = repo.run("diff-tree", "-r", "-z", "--no-renames", "--raw", old, new).stdout
+    fields = out.decode("utf-8", "surrogateescape").split("\0")[:-1]
+    if fields and not fields[0].startswith(":"):
+        fields = fields[1:]
+    changes = []
+    for meta, path in zip(fields[::2], fields[1::2], strict=True):
+        _, _, old_blob, new_blob, status = meta.split(" ")
+        changes.append(FileChange(status, path, Oid(old_blob), Oid(new_blob)))
+    return changes
+
+
+@contextmanager
+def scratch_index(repo: Repo, treeish: str) -> Iterator[Path]:
+    """A private index file that holds ``treeish``, removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="fixtool-index-") as folder:
+        index = Path(folder) / "index"
+        repo.run("read-tree", treeish, index=index)
+        yield index
+
+
+def apply_to_index(repo: Repo, index: Path, diff: bytes) -> Output:
+    """Run ``git apply --cached``, which applies all of ``diff`` or nothing. Status 0: applied. 1:
+    does not fit. Any other: git cannot read the diff."""
+    return repo.run("apply", "--cached", "--binary", "-", stdin=diff, index=index, accept=None)
+
+
+def write_tree(repo: Repo, index: Path) -> Oid:
+    """Store the tree that an index file holds."""
+    # Without --missing-ok, git looks every blob up, and a partial clone fetches the whole tree.
+    return Oid(repo.run("write-tree", "--missing-ok", index=index).text)
+
+
+def write_trees(repo: Repo, contents: Sequence[Mapping[str, tuple[str, str]]]) -> list[Oid]:
+    """Store one tree for each mapping ``path -> (mode, blob id)``, with one process for each depth
+    of folders however many trees there are. The blobs need not be in the repository."""
+    folders: dict[tuple[int, str], dict[str, str]] = {}  # (which tree, folder) -> name -> entry
+    for number, files in enumerate(contents):
+        folders.setdefault((number, ""), {})
+        for path, (mode, blob) in files.items():
+            parts = path.split("/")
+            for depth in range(1, len(parts)):
+                folders.setdefault((number, "/".join(parts[:depth])), {})
+            kind = "commit" if mode == "160000" else "blob"
+            entries = folders[number, "/".join(parts[:-1])]
+            entries[parts[-1]] = f"{mode} {kind} {blob}\t{parts[-1]}"
+    trees: dict[tuple[int, str], Oid] = {}
+    deepest = max((_depth(folder) for _, folder in folders), default=0)
+    for depth in range(deepest, -1, -1):
+        level = [key for key in folders if _depth(key[1]) == depth]
+        lists = ["".join(f"{entry}\0" for entry in folders[key].values()) for key in level]
+        text = "\0".join(lists).encode("utf-8", "surrogateescape")
+        ids = repo.run("mktree", "-z", "--missing", "--batch", stdin=text + b"\0").text.split()
+        for (number, folder), tree in zip(level, ids, strict=True):
+            trees[number, folder] = Oid(tree)
+            if folder:
+                parent, _, name = folder.rpartition("/")
+                folders[number, parent][name] = f"040000 tree {tree}\t{name}"
+    return [trees[number, ""] for number in range(len(contents))]
+
+
+def merge_three_way(repo: Repo, base: str, ours: str, theirs: str) -> Merge:
+    """Merge commit ``theirs`` (a child of ``base``) into the tree of commit ``ours``.
+
+    git 2.39 has no ``merge-tree --merge-base``, so the merge is given a stand-in for ``ours``: its
+    tree, as a child of ``base``, which makes ``base`` the only merge base.
+    """
+    message = "stand-in for a three-way merge\n"
+    stand_in = repo.write_commit(
+        Commit(repo.tree_id(ours), (Oid(base),), MACHINE, MACHINE, message)
+    )
+    out = repo.run(
+        "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", stand_in, theirs,
+        accept=(0, 1),
+    )  # fmt: skip
+    tree, *conflicts = out.stdout.decode("utf-8", "surrogateescape").split("\0")
+    return Merge(Oid(tree), tuple(path for path in conflicts if path))
+
+
+def _depth(folder: str) -> int:
+    return folder.count("/") + 1 if folder else 0
