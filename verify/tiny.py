@@ -1,7 +1,6 @@
-"""Tiny Gemma 4s, the world of one rank or of a few that SGLang builds them in, and a watch on their
-routing.
+"""Tiny Gemma 4 models for probes, the process groups that SGLang builds them in, and their routing.
 
-Two layers of width 32: every module of the real ones is there, and nothing is worth measuring.
+Two layers of width 32: every module of the real models is there, but nothing is worth timing.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def text_config(**settings: Any) -> Any:
     """A `Gemma4TextConfig`: dense, with ``num_experts: null`` as in the MTP assistants."""
     from transformers import Gemma4TextConfig
 
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "vocab_size": 64,
         "hidden_size": 32,
         "intermediate_size": 64,
@@ -40,18 +39,18 @@ def text_config(**settings: Any) -> Any:
         "hidden_size_per_layer_input": 0,
         "vocab_size_per_layer_input": 0,
     }
-    return Gemma4TextConfig(**{**given, **settings})
+    return Gemma4TextConfig(**{**defaults, **settings})
 
 
 def moe_text_config(**settings: Any) -> Any:
     """The same with experts: the shape, though not the size, of 26B-A4B."""
-    given = {
+    defaults = {
         "enable_moe_block": True,
         "num_experts": NUM_EXPERTS,
         "top_k_experts": TOP_K,
         "moe_intermediate_size": 16,
     }
-    return text_config(**{**given, **settings})
+    return text_config(**{**defaults, **settings})
 
 
 def assistant_config() -> Any:
@@ -62,9 +61,9 @@ def assistant_config() -> Any:
 
 
 def one_rank() -> list[str]:
-    """Real process groups of SGLang, of world size 1, and settings for a server without a model.
+    """Make SGLang's real process groups of world size 1, and settings for a server without a model.
 
-    To be called once the model's modules are imported. Gives the stand-ins it had to put up.
+    Call it once the model's modules are imported. Returns the names of the stand-ins it installed.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -72,12 +71,14 @@ def one_rank() -> list[str]:
     return one_stage(0, 1, f"tcp://127.0.0.1:{port}")
 
 
-def one_stage(rank: int, stages: int, meet: str) -> list[str]:
-    """The same for rank ``rank`` of a pipeline of ``stages`` processes, which meet at the URL
-    ``meet``. Returns once all of them are there."""
+def one_stage(rank: int, stages: int, rendezvous: str) -> list[str]:
+    """The same for rank ``rank`` of a pipeline of ``stages`` processes.
+
+    They meet at the URL ``rendezvous``; returns once all of them are there.
+    """
     import torch
 
-    standing_in = bind_rotary_embedding()
+    stand_ins = bind_rotary_embedding()
     cuda = torch.cuda.is_available()
     _publish("cuda" if cuda else "cpu", rank, stages)
     groups = from_tree("sglang.srt.distributed.parallel_state")
@@ -87,17 +88,17 @@ def one_stage(rank: int, stages: int, meet: str) -> list[str]:
         world_size=stages,
         rank=rank,
         local_rank=rank,
-        distributed_init_method=meet,
+        distributed_init_method=rendezvous,
         backend=backend,
     )
     width = "pipeline_model_parallel_size"  # later trees read it from what is published
     takes_width = width in inspect.signature(groups.initialize_model_parallel).parameters
     groups.initialize_model_parallel(backend=backend, **{width: stages} if takes_width else {})
-    return standing_in
+    return stand_ins
 
 
 def _publish(device: str, rank: int, stages: int) -> None:
-    """Settings, the way the tree at hand wants to be told them."""
+    """Publish server settings in the way that this tree expects."""
     arguments = from_tree("sglang.srt.server_args")
     settings = arguments.ServerArgs(model_path="dummy", device=device, pp_size=stages)
     if hasattr(settings, "resolve_once"):  # since 0.5.2x construction no longer resolves
@@ -118,7 +119,7 @@ def _publish(device: str, rank: int, stages: int) -> None:
 
 @dataclass
 class Routed:
-    """What one call of a routing function gave, and what it took."""
+    """The answer of one call of a routing function, and what it launched."""
 
     weights: Any
     ids: Any
@@ -131,11 +132,11 @@ class Routed:
 
 
 class Routing:
-    """`Gemma4MoE.routing_function` of the tree, of a tiny MoE layer, as its `TopK` would call it.
+    """`Gemma4MoE.routing_function` of the tree, of a tiny MoE layer, called as its `TopK` calls it.
 
-    On a host without a GPU the logits say that they are on one (`is_cuda`), and nothing else about
-    them is changed: that is what the function asks before it takes its kernel, and Triton's
-    interpreter, for which `pick_device` has asked, then runs the kernel as written.
+    On a host without a GPU the logits claim to be on one (`is_cuda`); nothing else about them is
+    changed. The function asks that before it calls its kernel, which Triton's interpreter, chosen by
+    `pick_device`, then runs as written.
     """
 
     def __init__(self, experts: int, topk: int, seed: int = 0) -> None:
@@ -158,8 +159,8 @@ class Routing:
         hidden = torch.zeros(logits.shape[0], self.config.hidden_size, device=self.device)
         logits = logits.to(self.device)
         if on_gpu and self.device == "cpu":
-            logits = logits.as_subclass(_says_cuda())
-        with torch.no_grad(), _watch() as (kernels, operations):
+            logits = claim_cuda(logits)
+        with torch.no_grad(), _record_launches() as (kernels, operations):
             weights, ids = self._function(hidden, logits, self.topk, True)
         plain = torch.Tensor
         return Routed(
@@ -168,9 +169,9 @@ class Routing:
 
 
 def pick_device() -> str:
-    """Have Triton's kernels compiled where there is a GPU, and interpreted where there is none.
+    """Have Triton's kernels compiled if there is a GPU, and interpreted otherwise.
 
-    To be called before anything is decorated with `triton.jit`. Gives which, for the answer.
+    Call it before anything is decorated with `triton.jit`. Returns which it is, for the answer.
     """
     import torch
 
@@ -181,17 +182,22 @@ def pick_device() -> str:
     return "Triton's interpreter"
 
 
+def claim_cuda(tensor: Any) -> Any:
+    """A CPU tensor with the same data that answers `is_cuda` with True."""
+    return tensor.as_subclass(_claims_cuda())
+
+
 @cache
-def _says_cuda() -> type:
+def _claims_cuda() -> Any:
     import torch
 
-    class SaysCuda(torch.Tensor):
-        """A CPU tensor that answers `is_cuda` with yes; what is computed from it is plain again."""
+    class ClaimsCuda(torch.Tensor):
+        """What is computed from it is a plain tensor again."""
 
         __torch_function__ = torch._C._disabled_torch_function_impl
-        is_cuda = property(lambda _: True)  # type: ignore[assignment]
+        is_cuda = property(lambda _: True)
 
-    return SaysCuda
+    return ClaimsCuda
 
 
 # Making, viewing and describing tensors, which launch nothing.
@@ -209,15 +215,15 @@ _NO_WORK = (
 
 
 @contextlib.contextmanager
-def _watch() -> Iterator[tuple[list[str], list[str]]]:
-    """Note each launch of a Triton kernel, and each operation of PyTorch beside them."""
+def _record_launches() -> Iterator[tuple[list[str], list[str]]]:
+    """Record each launch of a Triton kernel, and each PyTorch operation outside those launches."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     kernels: list[str] = []
     operations: list[str] = []
     launching = False
 
-    class Note(TorchDispatchMode):
+    class RecordOperations(TorchDispatchMode):
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
@@ -226,8 +232,8 @@ def _watch() -> Iterator[tuple[list[str], list[str]]]:
                 operations.append(name)
             return func(*args, **(kwargs or {}))
 
-    def noting(launch: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def recording(launch: Callable[..., Any]) -> Callable[..., Any]:
+        def recorded(self: Any, *args: Any, **kwargs: Any) -> Any:
             nonlocal launching
             code = inspect.unwrap(self.fn).__code__
             kernels.append(f"{code.co_name} in {in_tree(code.co_filename)}")
@@ -237,7 +243,7 @@ def _watch() -> Iterator[tuple[list[str], list[str]]]:
             finally:
                 launching = outer
 
-        return noted
+        return recorded
 
     if os.environ.get("TRITON_INTERPRET") == "1":
         from triton.runtime.interpreter import GridExecutor as launcher
@@ -247,5 +253,8 @@ def _watch() -> Iterator[tuple[list[str], list[str]]]:
         from triton.runtime.jit import JITFunction as launcher
 
         method = "run"
-    with mock.patch.object(launcher, method, noting(getattr(launcher, method))), Note():
+    with (
+        mock.patch.object(launcher, method, recording(getattr(launcher, method))),
+        RecordOperations(),
+    ):
         yield kernels, operations

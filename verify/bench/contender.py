@@ -7,7 +7,6 @@ is a copy with something appended: the later definition of a function is the one
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -17,7 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from verify.answer import BROKE, Answer
-from verify.routing import load as kernel
+from verify.git_ids import blob_id, tree_id
+from verify.routing.load import LAUNCHER, find_kernel
 
 _WEIGHTS = "python/sglang/srt/model_loader/weight_utils.py"
 # SGLang's own gives every tensor ±0.001, norms too, and tensors of one size the same numbers: all
@@ -58,7 +58,7 @@ class Contender:
             "python_tree": tree_id(self.tree / "python"),
             "kernel": None
             if self.kernel is None
-            else {"file": str(self.kernel), "blob": kernel.blob(self.kernel)},
+            else {"file": str(self.kernel), "blob": blob_id(self.kernel.read_bytes())},
             "files_not_the_trees": self.files,
         }
 
@@ -75,21 +75,21 @@ class Contender:
         if contents:
             overlay(self.tree, place, contents)
             self.place = place
-            self.files = {path: kernel.blob(place / path) for path in contents}
+            self.files = {path: blob_id(content) for path, content in contents.items()}
 
     def _other_kernel(self) -> tuple[str, str]:
         """Path in the tree of the file that defines its own, and what to define after it."""
         asked = f"--kernel {self.name}={self.kernel}"
         assert self.kernel is not None
         try:
-            at = kernel.find(self.tree)
+            at = find_kernel(self.tree)
             text = self.kernel.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise Answer(BROKE, f"{asked}: {error}") from None
         if at is None:
-            raise Answer(BROKE, f"{asked}: {self.tree} has no {kernel.NAME} to be replaced")
-        if f"def {kernel.NAME}(" not in text:
-            raise Answer(BROKE, f"{asked}: it defines no {kernel.NAME}")
+            raise Answer(BROKE, f"{asked}: {self.tree} has no {LAUNCHER} to be replaced")
+        if f"def {LAUNCHER}(" not in text:
+            raise Answer(BROKE, f"{asked}: it defines no {LAUNCHER}")
         return str(at.relative_to(self.tree)), text
 
     def _and(self, path: str, more: str) -> bytes:
@@ -139,29 +139,3 @@ def compile_ahead(places: list[Path], env: Mapping[str, str]) -> subprocess.Pope
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-
-
-def tree_id(folder: Path) -> str:
-    """What git calls a tree with this content. An absolute link is a layout's, and what it leads to
-    counts; a relative one is git's own."""
-    entries = []
-    for entry in os.scandir(folder):
-        link = os.readlink(entry.path) if entry.is_symlink() else None
-        if link is not None and not os.path.isabs(link):
-            mode, sha = "120000", _git_id("blob", os.fsencode(link))
-        elif entry.is_dir():
-            if entry.name == "__pycache__":
-                continue
-            mode, sha = "40000", tree_id(Path(entry.path))
-        else:
-            mode = "100755" if entry.stat().st_mode & 0o100 else "100644"
-            sha = _git_id("blob", Path(entry.path).read_bytes())
-        name = os.fsencode(entry.name)
-        entries.append((name + b"/" * (mode == "40000"), mode.encode(), name, bytes.fromhex(sha)))
-    return _git_id(
-        "tree", b"".join(mode + b" " + name + b"\0" + sha for _, mode, name, sha in sorted(entries))
-    )
-
-
-def _git_id(kind: str, data: bytes) -> str:
-    return hashlib.sha1(f"{kind} {len(data)}\0".encode() + data, usedforsecurity=False).hexdigest()

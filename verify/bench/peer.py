@@ -1,7 +1,8 @@
-"""Another project's routing kernel, lifted out of its file.
+"""Loads another project's routing kernel out of its file, without that project's package.
 
-The file is read where the benchmark runs, and never kept: upstream's, out of a release's wheel, or
-vLLM's model file. It has a ``gemma4_fused_routing``, or a function whose name begins so.
+The file (upstream's, from a release's wheel, or vLLM's model file) is read when the benchmark runs and
+is not kept in this repository. It must define ``gemma4_fused_routing``, or a function whose name
+starts with that.
 """
 
 from __future__ import annotations
@@ -12,51 +13,57 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
-from verify.routing import load as kernel
+from verify.routing.load import LAUNCHER, load_kernel
 
 _IMPORTS = "from __future__ import annotations\n\nimport torch\nimport triton\nimport triton.language as tl"
 
 
-def lifted(file: str) -> str:
-    """The text of a peer's launcher, and of what it needs of its file: the rest may import packages
-    that are not here, and its decorators may register what is there already."""
-    parsed = ast.parse(Path(file).read_text(encoding="utf-8"))
-    named = {name: one for one in parsed.body for name in _defines(one)}
-    launcher = min((one for one in named if one.startswith(kernel.NAME)), key=len, default=None)
+def extract_launcher(file: str) -> str:
+    """The source of a peer's launcher and of what it needs of its file.
+
+    The rest is left out, since it may import packages that are not installed. So are decorators that
+    may register an operator that is registered already.
+    """
+    module = ast.parse(Path(file).read_text(encoding="utf-8"))
+    named = {name: node for node in module.body for name in _defined_names(node)}
+    launcher = min((name for name in named if name.startswith(LAUNCHER)), key=len, default=None)
     if launcher is None:
-        raise AttributeError(f"{file} has no {kernel.NAME}")
-    needs, todo = set(), [launcher]
+        raise AttributeError(f"{file} has no {LAUNCHER}")
+    needs: set[ast.stmt] = set()
+    todo = [launcher]
     while todo:
         if (name := todo.pop()) in named and named[name] not in needs:
             needs.add(named[name])
-            todo += [one.id for one in ast.walk(named[name]) if isinstance(one, ast.Name)]
-    for one in needs:
-        if isinstance(one, ast.FunctionDef):
-            one.decorator_list = [
-                by for by in one.decorator_list if ast.unparse(by).startswith(("triton.", "torch."))
+            todo += [node.id for node in ast.walk(named[name]) if isinstance(node, ast.Name)]
+    for node in needs:
+        if isinstance(node, ast.FunctionDef):
+            node.decorator_list = [
+                by
+                for by in node.decorator_list
+                if ast.unparse(by).startswith(("triton.", "torch."))
             ]
-    body = [ast.unparse(one) for one in parsed.body if one in needs]
-    if launcher != kernel.NAME:
-        body.append(f"{kernel.NAME} = {launcher}")
+    body = [ast.unparse(node) for node in module.body if node in needs]
+    if launcher != LAUNCHER:
+        body.append(f"{LAUNCHER} = {launcher}")
     return "\n\n".join([_IMPORTS, *body]) + "\n"
 
 
-def _defines(one: ast.stmt) -> list[str]:
-    """The names that a statement gives a meaning to in its file; an import gives none that is lifted."""
-    if isinstance(one, ast.FunctionDef):
-        return [one.name]
-    targets = one.targets if isinstance(one, ast.Assign) else [getattr(one, "target", None)]
-    return [each.id for each in targets if isinstance(each, ast.Name)]
+def _defined_names(node: ast.stmt) -> list[str]:
+    """The names that a statement defines; none for an import, which is not extracted."""
+    if isinstance(node, ast.FunctionDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
-def load(file: str, name: str) -> ModuleType:
-    """What is lifted of that file, called as ours is: vLLM has the scale last."""
+def load_peer(file: str, name: str) -> ModuleType:
+    """The extracted module, its launcher called as ours is (vLLM's has the scale last)."""
     bare = Path(tempfile.mkdtemp()) / f"{name}.py"
-    bare.write_text(lifted(file), encoding="utf-8")
-    module = kernel.load(bare, name)
+    bare.write_text(extract_launcher(file), encoding="utf-8")
+    module = load_kernel(bare, name)
     theirs = module.gemma4_fused_routing
     if [*inspect.signature(theirs).parameters][:3] != ["gating_output", "per_expert_scale", "topk"]:
-        module.gemma4_fused_routing = lambda logits, scale, topk: theirs(
+        vars(module)[LAUNCHER] = lambda logits, scale, topk: theirs(
             gating_output=logits, per_expert_scale=scale, topk=topk
         )
     return module

@@ -1,24 +1,26 @@
-"""Times routing kernels on a CUDA GPU, side by side: verify/bench/NOTES.md holds what was learned.
+"""Times routing kernels on a CUDA GPU, side by side. verify/bench/NOTES.md holds what was learned.
 
-    routing.py [--kernel NAME[@PATH[:ROWSxWARPS]]=FILE ...] [--peer NAME=FILE ...] [--only PART ...]
+    routing.py [--kernel NAME[@VARIANT[:ROWSxWARPS]]=FILE ...] [--peer NAME=FILE ...] [--only PART ...]
                [--seconds N] [--warm JOBS] [--out JSON] [--plot PNG] [--draw JSON]
 
-Without --kernel it is FIXTOOL_TREE's. Beside it: each peer (a file with a launcher of its own, such as
-that of an SGLang wheel or vLLM's model: `peer.py`), SGLang's torch ops, an empty kernel, a copy of the logits.
-Ratios are to the first peer. @PATH forces one of the file's kernels (`verify.routing.variants`: heads, merge,
-rounds) on whatever it can take, with :ROWSxWARPS of so many tokens and warps a program.
+Without --kernel it times FIXTOOL_TREE's kernel. Beside it run each peer (a file with a launcher of
+its own, such as that of an SGLang wheel or of vLLM's model: `peer.py`), SGLang's torch ops, an empty
+kernel, and a copy of the logits. Ratios are to the first peer. @VARIANT forces one of the file's
+kernels (`verify.routing.variants`: heads, merge, rounds) on every batch that it can take; with
+:ROWSxWARPS it takes that many tokens and warps a program.
 
-Parts: ``bf16``, ``fp16``, ``fp32`` (E=128, K=8, every T), ``host`` (eager, host time a call), ``experts``,
-``topk`` (other E, other K; bf16 and fp32), ``paths`` (bf16, where one kernel takes over from another),
-``first`` (a process's first call, compiled or out of Triton's cache). Whatever answers wrongly is named
-and not timed. A time is the median of REPLAYS replays of a CUDA graph of many calls, the rows taking
-turns (A B C, A B C), so that a drifting clock drifts under all. Exit 4 without a GPU; 1 if a --kernel
-was wrong or raised.
+Parts: ``bf16``, ``fp16``, ``fp32`` (E=128, K=8, every T), ``host`` (eager, host time a call), ``experts``
+and ``topk`` (other E, other K; bf16 and fp32), ``paths`` (bf16, around the T where one kernel takes over
+from another), ``first`` (a process's first call, compiled or from Triton's cache). A kernel that
+answers wrongly is named and not timed. A time is the median of REPLAYS replays of a CUDA graph of
+many calls. The kernels take turns (A B C, A B C), so that a drifting clock affects all alike. Exit 4
+without a GPU; 1 if a --kernel was wrong or raised.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import multiprocessing
 import os
@@ -35,11 +37,13 @@ from typing import Any
 import torch
 
 from verify.answer import CANNOT_RUN, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
-from verify.bench import peer as peers
+from verify.bench.peer import load_peer
 from verify.bench.plot import plot
-from verify.routing import load as kernel
-from verify.routing import variants as paths
-from verify.routing.compare import judge
+from verify.git_ids import blob_id
+from verify.routing import variants
+from verify.routing.cases import Case
+from verify.routing.compare import compare_with_oracle
+from verify.routing.load import find_kernel, load_kernel
 
 DEVICE = "cuda"
 REPLAYS, BATCH_US = 15, 2000
@@ -51,10 +55,13 @@ PARTS = ("bf16", "host", "first", "paths", "fp32", "experts", "topk", "fp16")
 UNCHECKED = ("empty", "copy")
 
 Routing = Callable[[torch.Tensor, torch.Tensor, int], Any]
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # logits, scale, sampled rows
 
 
 @dataclass
 class Point:
+    """One batch that is timed: its part of the benchmark, dtype and shape."""
+
     part: str
     dtype: str
     tokens: int
@@ -68,19 +75,21 @@ class Point:
 
 @dataclass
 class Row:
-    """What is called, and for which points."""
+    """A function that is timed, and the points for which it can be called."""
 
     routing: Routing
     fits: Callable[[Point], bool] = lambda point: True
 
 
 @dataclass
-class Bench:
+class RoutingBench:
+    """What a run times (``rows``, by name) and what it has measured so far."""
+
     rows: dict[str, Row]
     peer: str | None
     deadline: float
-    wrong: dict[str, str] = field(default_factory=dict)  # row -> what; no longer run
-    refused: set[str] = field(default_factory=set)  # row and shape, said once
+    wrong: dict[str, str] = field(default_factory=dict)  # row -> what is wrong; no longer run
+    refused: set[tuple[str, str]] = field(default_factory=set)  # row and shape: it raised
     points: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -91,7 +100,8 @@ def points(parts: tuple[str, ...]) -> Iterator[Point]:
         elif part == "host":
             yield from (Point(part, "bf16", tokens) for tokens in (1, 64))
         elif part == "first":  # each another kernel of ours, and two of one
-            yield from (Point(part, *one) for one in (("bf16", 1), ("fp32", 1), ("bf16", 8192)))
+            for dtype, tokens in (("bf16", 1), ("fp32", 1), ("bf16", 8192)):
+                yield Point(part, dtype, tokens)
             yield Point(part, "bf16", 1, 256)
         elif part == "paths":
             yield from (Point(part, "bf16", tokens) for tokens in AROUND)
@@ -109,7 +119,7 @@ def points(parts: tuple[str, ...]) -> Iterator[Point]:
 def torch_ops(
     logits: torch.Tensor, scale: torch.Tensor, topk: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What Gemma 4 routes with where nothing is fused."""
+    """SGLang's routing of Gemma 4 without a fused kernel."""
     top, ids = torch.topk(logits, k=topk, dim=-1)
     weights = torch.nn.functional.softmax(top, dim=-1)
     weights = weights * scale[ids].to(weights.dtype)
@@ -121,32 +131,39 @@ def empty_kernel() -> Routing:
     import triton
 
     @triton.jit
-    def nothing(pointer):
+    def nothing(pointer):  # type: ignore[no-untyped-def]  # Triton reads annotations
         pass
 
     return lambda logits, scale, topk: nothing[(1,)](scale, num_warps=1)
 
 
-def load(said: str, number: int, peer: bool) -> tuple[str, Row]:
-    """NAME[@PATH[:ROWSxWARPS]]=FILE, or FILE alone, as a name and what to call."""
-    name, _, file = said.rpartition("=")
+def load(argument: str, number: int, peer: bool) -> tuple[str, Row]:
+    """The name and the row of an argument NAME[@VARIANT[:ROWSxWARPS]]=FILE, or FILE alone."""
+    name, _, file = argument.rpartition("=")
     name = name or Path(file).stem
-    module = (peers.load if peer else kernel.load)(file, f"routing_row_{number}_{int(peer)}")
+    module = (load_peer if peer else load_kernel)(file, f"routing_row_{number}_{int(peer)}")
     row = Row(module.gemma4_fused_routing)
     if "@" in name:
-        path, _, tile = name.rpartition("@")[2].partition(":")
-        table = paths.table(module, path, *(int(one) for one in tile.split("x") if one))
-        setattr(module, paths.TABLE, table)
-        row.fits = lambda point: path in paths.reached(module, point)
+        variant, _, tile = name.rpartition("@")[2].partition(":")
+        sizes = (int(number) for number in tile.split("x") if number)
+        setattr(module, variants.TABLE, variants.forced_table(module, variant, *sizes))
+        row.fits = lambda point: variant in variants.reachable(module, _case(point))
     return name, row
 
 
-def compiled(said: str, peer: bool, part: str) -> str:
-    """In a process of its own: each shape once, so that triton's cache on disk holds it."""
+def _case(point: Point) -> Case:
+    return Case("", point.part, point.dtype, point.tokens, point.experts, point.topk)
+
+
+def compile_part(argument: str, peer: bool, part: str) -> str:
+    """In a process of its own, call each shape of a part once, so that Triton's cache on disk has it.
+
+    Returns the problems as text, "" if there are none.
+    """
     try:
-        name, row = load(said, 0, peer)
+        name, row = load(argument, 0, peer)
     except Exception as error:
-        return f"{said}: {error!r}"
+        return f"{argument}: {error!r}"
     problems = set()
     for point in filter(row.fits, points((part,))):
         try:
@@ -156,66 +173,81 @@ def compiled(said: str, peer: bool, part: str) -> str:
     return "; ".join(sorted(problems))
 
 
+def compile_all(arguments: list[tuple[str, bool]], parts: tuple[str, ...], jobs: int) -> None:
+    """Compile every kernel for every part in ``jobs`` processes, and print the problems."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
+        tasks = [pool.submit(compile_part, *arg, part) for part in parts for arg in arguments]
+        for task in as_completed(tasks):
+            if problem := task.result():
+                print(f"compiling: {problem[:600]}", flush=True)
+
+
 # --- the first call -----------------------------------------------------------------------------
 
 
-def first_calls(said: str, peer: bool, cache: str) -> tuple[str, list[float | None]]:
-    """In a process of its own: the row's name, and seconds of its first call at each point. Triton
-    itself is warm: it has compiled another kernel. ``cache`` is its folder."""
+def first_calls(argument: str, peer: bool, cache: str) -> tuple[str, list[float | None]]:
+    """In a process of its own: the row's name, and the seconds of its first call at each point.
+
+    None for a point that does not fit. Triton itself is warm: it has compiled another kernel.
+    ``cache`` is the folder of its cache.
+    """
     os.environ["TRITON_CACHE_DIR"] = cache
-    name, row = load(said, 0, peer)
-    given = [(inputs(point), point) for point in points(("first",))]
-    empty_kernel()(None, given[0][0][1], 1)
+    name, row = load(argument, 0, peer)
+    batches = [(inputs(point), point) for point in points(("first",))]
+    empty_kernel()(None, batches[0][0][1], 1)
     torch.cuda.synchronize()
-    found: list[float | None] = []
-    for (logits, scale), point in given:
+    seconds: list[float | None] = []
+    for (logits, scale), point in batches:
         if not row.fits(point):
-            found.append(None)
+            seconds.append(None)
             continue
-        begun = time.perf_counter()
+        start = time.perf_counter()
         row.routing(logits, scale, point.topk)
         torch.cuda.synchronize()
-        found.append(round(time.perf_counter() - begun, 4))
-    return name, found
+        seconds.append(round(time.perf_counter() - start, 4))
+    return name, seconds
 
 
 def measure_first(
-    said: list[tuple[str, bool]], refused: set[tuple[str, str]]
+    arguments: list[tuple[str, bool]], refused: set[tuple[str, str]]
 ) -> list[dict[str, Any]]:
-    """Every row at once, each with an empty cache of its own; then once more with what that holds.
-    ``refused`` learns of those that raise."""
+    """Time the first calls of every row at once, each with an empty cache, then again with that cache.
+
+    Rows that raise are added to ``refused``.
+    """
     spawn = multiprocessing.get_context("spawn")
-    found = [
-        {"part": "first", "dtype": one.dtype, "T": one.tokens, "E": one.experts, "K": one.topk,
+    measured: list[dict[str, Any]] = [
+        {"part": "first", "dtype": p.dtype, "T": p.tokens, "E": p.experts, "K": p.topk,
          "compiled_s": {}, "cached_s": {}}
-        for one in points(("first",))
+        for p in points(("first",))
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for key in ("compiled_s", "cached_s"):
-            with ProcessPoolExecutor(len(said) or 1, mp_context=spawn) as pool:
+            with ProcessPoolExecutor(len(arguments) or 1, mp_context=spawn) as pool:
                 tasks = [
-                    pool.submit(first_calls, one, peer, f"{folder}/{number}")
-                    for number, (one, peer) in enumerate(said)
+                    pool.submit(first_calls, argument, peer, f"{folder}/{number}")
+                    for number, (argument, peer) in enumerate(arguments)
                 ]
-            for (one, _), task in zip(said, tasks, strict=True):
+            for (argument, _), task in zip(arguments, tasks, strict=True):
                 try:
                     name, seconds = task.result()
                 except Exception as error:
-                    print(f"FAILED first calls of {one}: {error!r}"[:500], flush=True)
-                    refused.add((one, "first call"))
+                    print(f"FAILED first calls of {argument}: {error!r}"[:500], flush=True)
+                    refused.add((argument, "first call"))
                     continue
-                for point, took in zip(found, seconds, strict=True):
+                for point, took in zip(measured, seconds, strict=True):
                     if took is not None:
                         point[key][name] = took
-    return found
+    return measured
 
 
-def show_first(found: list[dict[str, Any]]) -> None:
+def show_first(measured: list[dict[str, Any]]) -> None:
     print("\nfirst: seconds of a process's first call: compiled, and out of Triton's cache")
-    for one in found:
-        print(f"  {one['dtype']} E={one['E']} K={one['K']} T={one['T']}")
-        for name, took in one["compiled_s"].items():
-            print(f"{name:>14} {took:8.3f} {one['cached_s'].get(name, float('nan')):8.3f}")
+    for point in measured:
+        print(f"  {point['dtype']} E={point['E']} K={point['K']} T={point['T']}")
+        for name, took in point["compiled_s"].items():
+            print(f"{name:>14} {took:8.3f} {point['cached_s'].get(name, float('nan')):8.3f}")
     sys.stdout.flush()
 
 
@@ -232,15 +264,18 @@ def inputs(point: Point) -> tuple[torch.Tensor, torch.Tensor]:
 def problem(
     routing: Routing, point: Point, logits: torch.Tensor, scale: torch.Tensor, sample: torch.Tensor
 ) -> str:
-    """What is wrong with a row's answer, judged on some of its tokens; nothing if it is right."""
+    """What is wrong with a row's answer on the sampled tokens; "" if it is right."""
     weights, ids = routing(logits, scale, point.topk)
     if tuple(weights.shape) != (point.tokens, point.topk) or weights.shape != ids.shape:
         return f"shapes {list(weights.shape)} and {list(ids.shape)}"
-    said = judge(weights[sample], ids[sample], logits[sample], scale, point.topk)
-    return "; ".join(said.problems)[:400]
+    comparison = compare_with_oracle(
+        weights[sample], ids[sample], logits[sample], scale, point.topk
+    )
+    return "; ".join(comparison.problems)[:400]
 
 
 def microseconds(run: Callable[[], object]) -> float:
+    """GPU time of ``run``."""
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     run()
@@ -250,7 +285,7 @@ def microseconds(run: Callable[[], object]) -> float:
 
 
 def graph_of(call: Callable[[], object]) -> tuple[Any, int]:
-    """A CUDA graph of some BATCH_US of calls, and how many."""
+    """A CUDA graph of about BATCH_US microseconds of calls, and their number."""
 
     def captured(calls: int) -> Any:
         graph = torch.cuda.CUDAGraph()
@@ -270,42 +305,48 @@ def graph_of(call: Callable[[], object]) -> tuple[Any, int]:
 def host_batch(call: Callable[[], object], calls: int = 200) -> float:
     """Microseconds of host time a call, eager, the GPU idle before and never waited for."""
     torch.cuda.synchronize()
-    begun = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(calls):
         call()
-    took = (time.perf_counter() - begun) / calls * 1e6
+    took = (time.perf_counter() - start) / calls * 1e6
     torch.cuda.synchronize()
     return took
 
 
-def measure(bench: Bench, point: Point) -> None:
+def prepare(bench: RoutingBench, name: str, point: Point, batch: Batch) -> Callable[[], float]:
+    """Check a row's answer, and return a function that times a call in microseconds.
+
+    Raises ValueError if the answer is wrong, and whatever the row raises.
+    """
+    logits, scale, sample = batch
+    routing = bench.rows[name].routing
+    call = lambda: routing(logits, scale, point.topk)
+    call()
+    torch.cuda.synchronize()
+    # The torch ops break ties either way.
+    if name not in (*UNCHECKED, "torch ops") and (
+        wrong := problem(routing, point, logits, scale, sample)
+    ):
+        if name != bench.peer:
+            raise ValueError(f"wrong: {wrong}")
+        print(f"NOTE peer {name} {point.shape} T={point.tokens}: {wrong}"[:300])
+    if point.part == "host":
+        host_batch(call)
+        return lambda: host_batch(call)
+    graph, calls = graph_of(call)
+    return lambda: microseconds(graph.replay) / calls
+
+
+def measure(bench: RoutingBench, point: Point) -> None:
     """Time every row of one point, in turns, and keep [median, least, most] of each."""
     logits, scale = inputs(point)
-    some = min(point.tokens, 512)
-    sample = torch.randperm(point.tokens, device=DEVICE)[:some]
+    sample = torch.randperm(point.tokens, device=DEVICE)[: min(point.tokens, 512)]
     runs: dict[str, Callable[[], float]] = {}
     for name, row in bench.rows.items():
         if name in bench.wrong or (name, point.shape) in bench.refused or not row.fits(point):
             continue
-        call = lambda row=row: row.routing(logits, scale, point.topk)
         try:
-            call()
-            torch.cuda.synchronize()
-            if name not in UNCHECKED and (
-                what := problem(row.routing, point, logits, scale, sample)
-            ):
-                if name == "torch ops":  # its ties go either way
-                    what = ""
-                elif name == bench.peer:
-                    print(f"NOTE peer {name} {point.shape} T={point.tokens}: {what}"[:300])
-                else:
-                    raise ValueError(f"wrong: {what}")
-            if point.part == "host":
-                host_batch(call)
-                runs[name] = lambda call=call: host_batch(call)
-            else:
-                graph, calls = graph_of(call)
-                runs[name] = lambda graph=graph, calls=calls: microseconds(graph.replay) / calls
+            runs[name] = prepare(bench, name, point, (logits, scale, sample))
         except Exception as error:
             what = f"{name} {point.shape} T={point.tokens}: {error!r}"[:500]
             print(f"FAILED {what}", flush=True)
@@ -324,30 +365,31 @@ def measure(bench: Bench, point: Point) -> None:
             "E": point.experts,
             "K": point.topk,
             "us": {
-                name: [round(one, 3) for one in (statistics.median(all_), min(all_), max(all_))]
+                name: [round(us, 3) for us in (statistics.median(all_), min(all_), max(all_))]
                 for name, all_ in times.items()
             },
         }
     )
 
 
-# --- what is said -------------------------------------------------------------------------------
+# --- the report ---------------------------------------------------------------------------------
 
 
-def show(bench: Bench, part: str) -> None:
-    """Per shape: microseconds, and how many times the first peer's speed that is."""
+def show(bench: RoutingBench, part: str) -> None:
+    """Print, per shape, microseconds and how many times the first peer's speed that is."""
     shapes: dict[str, list[dict[str, Any]]] = {}
-    for one in bench.points:
-        if one["part"] == part:
-            shapes.setdefault(f"{one['dtype']} E={one['E']} K={one['K']}", []).append(one)
+    for point in bench.points:
+        if point["part"] == part:
+            shape = f"{point['dtype']} E={point['E']} K={point['K']}"
+            shapes.setdefault(shape, []).append(point)
     what = "host us a call, eager" if part == "host" else "us a call in a CUDA graph"
-    for shape, of in shapes.items():
+    for shape, measured in shapes.items():
         print(f"\n{part}: {what}; {shape} | x = times as fast as {bench.peer}")
-        print(f"{'T':>14} " + " ".join(f"{one['T']:>12}" for one in of))
+        print(f"{'T':>14} " + " ".join(f"{point['T']:>12}" for point in measured))
         for name in bench.rows:
             cells = []
-            for one in of:
-                mine, peer = one["us"].get(name), one["us"].get(bench.peer)
+            for point in measured:
+                mine, peer = point["us"].get(name), point["us"].get(bench.peer)
                 ratio = f"{peer[0] / mine[0]:5.2f}x" if mine and peer else ""
                 cells.append(f"{mine[0]:6.2f}{ratio:>6}" if mine else "-")
             if any(cell != "-" for cell in cells):
@@ -355,73 +397,47 @@ def show(bench: Bench, part: str) -> None:
     sys.stdout.flush()
 
 
-def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kernel", action="append", metavar="NAME[@PATH[:ROWSxWARPS]]=FILE")
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kernel", action="append", metavar="NAME[@VARIANT[:ROWSxWARPS]]=FILE")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--only", action="append", choices=PARTS, help="default: all, in turn")
-    parser.add_argument("--seconds", type=float, default=600.0, help="begin no point after these")
-    parser.add_argument("--warm", type=int, default=0, help="compile first, by so many processes")
-    parser.add_argument("--warm-only", action="store_true", help="compile, and time nothing")
+    parser.add_argument("--seconds", type=float, default=600.0, help="start no point after these")
+    parser.add_argument("--warm", type=int, default=0, help="compile first, in this many processes")
+    parser.add_argument("--warm-only", action="store_true", help="compile only")
     parser.add_argument("--out", metavar="FILE", help="JSON")
     parser.add_argument("--plot", metavar="FILE", help="PNG, with matplotlib")
-    parser.add_argument("--draw", metavar="JSON", help="draw what an earlier run left in --out")
+    parser.add_argument(
+        "--draw", metavar="JSON", help="draw an earlier run's --out, and time nothing"
+    )
     return parser.parse_args()
 
 
-def main(given: argparse.Namespace) -> Answer:
-    if given.draw:
-        kept = json.loads(Path(given.draw).read_text(encoding="utf-8"))
-        return Answer(PASSED, plot(kept["points"], kept["peer"], given.plot, kept["device"]))
-    if not torch.cuda.is_available():
-        return Answer(CANNOT_RUN, "no CUDA GPU to time anything on")
-    import triton
-
-    begun = time.perf_counter()
-    parts = tuple(part for part in PARTS if not given.only or part in given.only)
-    timed = tuple(part for part in parts if part != "first")
-    kernels = given.kernel
-    if not kernels:
-        file = kernel.find(tree())
-        if file is None:
-            return Answer(DOES_NOT_APPLY, "Gemma4 has no fused routing in this tree")
-        kernels = [f"this={file}"]
-    said = [(one, True) for one in given.peer] + [(one, False) for one in kernels]
-
-    if given.warm:
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(given.warm, mp_context=spawn) as pool:
-            tasks = [pool.submit(compiled, *one, part) for part in timed for one in said]
-            for done in as_completed(tasks):
-                if what := done.result():
-                    print(f"compiling: {what[:600]}", flush=True)
-        print(f"compiled in {time.perf_counter() - begun:.1f} s", flush=True)
-    if given.warm_only:
-        return Answer(PASSED, f"compiled in {time.perf_counter() - begun:.1f} s")
-
+def load_rows(
+    arguments: list[tuple[str, bool]],
+) -> tuple[dict[str, Row], list[str], dict[str, str]]:
+    """What is timed, by name; the names of the peers; and the arguments that cannot be loaded, with why."""
     rows: dict[str, Row] = {}
-    named_peers: list[str] = []
+    peers: list[str] = []
     broken: dict[str, str] = {}
-    for number, (one, is_peer) in enumerate(said):
+    for number, (argument, is_peer) in enumerate(arguments):
         try:
-            name, row = load(one, number, is_peer)
+            name, row = load(argument, number, is_peer)
         except Exception as error:
-            broken[one] = f"{one}: {error!r}"
-            print(f"FAILED {broken[one]}", flush=True)
+            broken[argument] = f"{argument}: {error!r}"
+            print(f"FAILED {broken[argument]}", flush=True)
             continue
         rows[name] = row
-        named_peers += [name] if is_peer else []
-    peer = next(iter(named_peers), None)
+        peers += [name] if is_peer else []
     rows |= {"torch ops": Row(torch_ops), "empty": Row(empty_kernel())}
     rows["copy"] = Row(lambda logits, scale, topk: logits.clone())
+    return rows, peers, broken
 
-    bench = Bench(rows, peer, begun + given.seconds, wrong=broken)
+
+def measure_all(bench: RoutingBench, parts: tuple[str, ...]) -> int:
+    """Time every point of the parts until the deadline, and show each part. Returns how many were skipped."""
     skipped = 0
-    whole = [one for one in said if one[0] not in broken and "@" not in one[0].rpartition("=")[0]]
-    first = measure_first(whole, bench.refused) if "first" in parts else []
-    if first:
-        show_first(first)
-    todo = list(points(timed))
+    todo = list(points(parts))
     for number, point in enumerate(todo):
         if time.perf_counter() > bench.deadline:
             skipped += 1
@@ -429,26 +445,67 @@ def main(given: argparse.Namespace) -> Answer:
             measure(bench, point)
         if number + 1 == len(todo) or todo[number + 1].part != point.part:
             show(bench, point.part)
+    return skipped
+
+
+def main(options: argparse.Namespace) -> Answer:
+    if options.draw:
+        earlier = json.loads(Path(options.draw).read_text(encoding="utf-8"))
+        saw = plot(earlier["points"], earlier["peer"], options.plot, earlier["device"])
+        return Answer(PASSED, saw)
+    if not torch.cuda.is_available():
+        return Answer(CANNOT_RUN, "no CUDA GPU to time anything on")
+    start = time.perf_counter()
+    parts = tuple(part for part in PARTS if not options.only or part in options.only)
+    timed = tuple(part for part in parts if part != "first")
+    kernels = options.kernel
+    if not kernels:
+        file = find_kernel(tree())
+        if file is None:
+            return Answer(DOES_NOT_APPLY, "Gemma4 has no fused routing in this tree")
+        kernels = [f"this={file}"]
+    arguments = [(peer, True) for peer in options.peer] + [(kernel, False) for kernel in kernels]
+    if options.warm:
+        compile_all(arguments, timed, options.warm)
+        print(f"compiled in {time.perf_counter() - start:.1f} s", flush=True)
+    if options.warm_only:
+        return Answer(PASSED, f"compiled in {time.perf_counter() - start:.1f} s")
+
+    rows, peers, broken = load_rows(arguments)
+    bench = RoutingBench(rows, next(iter(peers), None), start + options.seconds, wrong=broken)
+    files = {arg: arg.rpartition("=")[2] for arg, _ in arguments if arg not in broken}
+    whole = [
+        pair for pair in arguments if pair[0] in files and "@" not in pair[0].rpartition("=")[0]
+    ]
+    first = measure_first(whole, bench.refused) if "first" in parts else []
+    if first:
+        show_first(first)
+    skipped = measure_all(bench, timed)
     details = {
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__,
-        "triton": triton.__version__,
-        "files": {one: kernel.blob(one.rpartition("=")[2]) for one, _ in said if one not in broken},
+        "triton": importlib.metadata.version("triton"),
+        "files": {arg: blob_id(Path(file).read_bytes()) for arg, file in files.items()},
         "patch": "gemma4-fused-routing",
-        "peer": peer,
-        "peers": named_peers,
+        "peer": bench.peer,
+        "peers": peers,
         "points": bench.points,
         "first_calls": first,
         "points_skipped": skipped,
         "wrong": bench.wrong,
         "refused": sorted(f"{name}: {shape}" for name, shape in bench.refused),
-        "seconds": round(time.perf_counter() - begun, 1),
+        "seconds": round(time.perf_counter() - start, 1),
     }
-    if given.out:
-        Path(given.out).write_text(json.dumps(details, indent=1), encoding="utf-8")
-    if given.plot:
-        print(plot(bench.points, peer, given.plot, details["device"]))
-    saw = f"{len(bench.points)} points timed, {skipped} skipped, {len(rows)} rows"
+    return report(bench, details, options)
+
+
+def report(bench: RoutingBench, details: dict[str, Any], options: argparse.Namespace) -> Answer:
+    """Write --out and --plot, and give the answer."""
+    if options.out:
+        Path(options.out).write_text(json.dumps(details, indent=1), encoding="utf-8")
+    if options.plot:
+        print(plot(bench.points, bench.peer, options.plot, details["device"]))
+    saw = f"{len(bench.points)} points timed, {details['points_skipped']} skipped, {len(bench.rows)} rows"
     saw += f"; {details['device']}, {details['seconds']} s"
     if failed := [*bench.wrong.values()] or details["refused"]:
         return Answer(FAILED, f"{saw}; wrong or raised: {'; '.join(failed)[:600]}", details)
@@ -456,5 +513,5 @@ def main(given: argparse.Namespace) -> Answer:
 
 
 if __name__ == "__main__":
-    given = options()
-    answer(lambda: main(given))
+    options = parse_arguments()
+    answer(lambda: main(options))

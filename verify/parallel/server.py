@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 from verify.answer import BROKE, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
@@ -148,9 +149,9 @@ def _without_multicast(place: Any) -> list[str]:
     return [flag] if flag in source(place, "server_args.py") else []
 
 
-def require_stages(place: str) -> None:
+def require_stages(folder: Path) -> None:
     """A pipeline's stages hand on what they computed, where the model's forward takes it."""
-    if "pp_proxy_tensors" not in source(place, "models/gemma4_mm.py"):
+    if "pp_proxy_tensors" not in source(folder, "models/gemma4_mm.py"):
         said = "Gemma 4 of this tree has no pipeline stages: gemma4_mm.py takes no pp_proxy_tensors"
         raise Answer(DOES_NOT_APPLY, said)
 
@@ -168,7 +169,7 @@ def main(given: argparse.Namespace) -> Answer:
     seen = host.gpus()
     host.require(seen, layout.ranks, layout.asked)
     if layout.pp > 1:
-        require_stages(tree())
+        require_stages(Path(tree()))
     details: dict[str, Any] = {"tp": layout.tp, "pp": layout.pp, "mtp": layout.pp == 1}
     one = Spread(given, "one-gpu", ONE_GPU)
     many = Spread(given, "ranks", layout, one)

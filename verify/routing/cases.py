@@ -1,8 +1,8 @@
-"""The cases of the routing check, as data: what is called with what, not how it is judged.
+"""The cases of the routing check, as data: the inputs of each call, and not how the answer is judged.
 
-One list serves both: a GPU runs it as it stands, and without one `cut` takes tokens off it until
-Triton's interpreter, which needs 7 to 17 ms for a token, is through in about a minute.
-Building a case's tensors is deterministic: same case, same bits, on every host.
+One list serves a GPU, which runs it as it stands, and Triton's interpreter, which needs 7 to 17 ms a
+token: `shorten` takes tokens off each case so that the whole list takes it about a minute.
+The tensors of a case are deterministic: same case, same bits, on every host.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,10 +32,11 @@ GPU_ONLY = ("cuda-graph", "torch.compile", "streams", "launches", "variants", "f
 class Case:
     """One thing to check. ``name`` is unique in the list.
 
-    ``values`` names a function of VALUES, ``layout`` one of LAYOUTS; ``rows`` holds drawn rows
-    instead, ``source`` the file and tensor of a real router matrix. ``way`` names how it is run
-    (`verify.routing.executions`), ``path`` the kernel that it is forced to take, if it is
-    (`verify.routing.variants`). `cut` never takes it below ``least`` tokens.
+    ``values`` names the values of the logits (a key of KINDS or EQUAL, "mixed" or "router") and
+    ``layout`` how they lie in memory (`lay_out`). ``rows`` holds drawn rows instead, ``source`` the
+    file and tensor of a real router matrix. ``execution`` names how the case is run
+    (`verify.routing.executions`), ``variant`` the kernel that it is forced to take, if any
+    (`verify.routing.variants`). `shorten` never takes it below ``least`` tokens.
     """
 
     name: str
@@ -48,8 +50,8 @@ class Case:
     scale: str = "fp32"
     scale_values: str = "ordinary"
     scale_layout: str = "contiguous"
-    way: str = "call"
-    path: str = ""
+    execution: str = "call"
+    variant: str = ""
     seed: int = 0
     least: int = 0
     rows: tuple[tuple[float, ...], ...] = ()
@@ -79,7 +81,7 @@ def _normal(n: int, e: int, dtype: torch.dtype, g: torch.Generator) -> torch.Ten
 
 
 def _ties(n: int, e: int, dtype: torch.dtype, g: torch.Generator) -> torch.Tensor:
-    """Seven values: nearly every winner ties with another expert."""
+    """Seven values only, so that nearly every winner ties with another expert."""
     return (torch.randint(-3, 4, (n, e), generator=g) / 4).to(dtype)
 
 
@@ -168,12 +170,14 @@ EQUAL = {"zero": 0.0, "minus-zero": -0.0, "one-half": 1.5, "minus-three": -3.0, 
 
 
 def _router(n: int, e: int, dtype: torch.dtype, case: Case, g: torch.Generator) -> torch.Tensor:
-    """What Gemma4Router computes, with a drawn or a real matrix: hidden states of very unequal
-    channels, RMS-normalised, times 1/sqrt(hidden) and a scale a channel, projected, in bf16 steps
-    (fp32 for fp32 logits)."""
+    """The logits that Gemma4Router computes, with a random or a real matrix.
+
+    Hidden states of very unequal channels are RMS-normalised, multiplied by 1/sqrt(hidden) and by a
+    scale per channel, and projected, each step rounded to the dtype of the logits.
+    """
     step = torch.float32 if dtype == torch.float32 else dtype
     if case.source:
-        matrix, channel = (one.float() for one in read_router(case.source))
+        matrix, channel = (tensor.float() for tensor in read_router(case.source))
     else:
         groups = torch.randn(8, HIDDEN, generator=g)  # experts that resemble each other
         matrix = 1.2 * torch.randn(e, HIDDEN, generator=g)
@@ -215,16 +219,16 @@ def rows_of(case: Case, tokens: int) -> torch.Tensor:
 # --- layouts: how the same rows lie in memory -------------------------------------------------
 
 
-def lay(rows: torch.Tensor, layout: str) -> torch.Tensor:
-    """A tensor [T, E] laid out as ``layout`` says, on the device of ``rows``.
+def lay_out(rows: torch.Tensor, layout: str) -> torch.Tensor:
+    """A tensor [T, E] that holds ``rows`` in the given memory layout, on their device.
 
-    It holds ``rows``, except in the layouts whose elements coincide: "expanded" repeats the first
-    row, "one-column" the first column, and "overlapping" begins each row one element later.
+    In three layouts elements share memory, so the values differ: "expanded" repeats the first row,
+    "one-column" the first column, and "overlapping" begins each row one element later.
     """
     tokens, e = rows.shape
 
     def room(*shape: int) -> torch.Tensor:
-        return torch.full(shape, 7.5, dtype=rows.dtype, device=rows.device)  # would win, if read
+        return torch.full(shape, 7.5, dtype=rows.dtype, device=rows.device)  # wins if it is read
 
     if layout == "contiguous":
         return rows.contiguous()
@@ -257,8 +261,10 @@ LAYOUTS = ("columns", "rows-apart", "aligned", "odd-start", "transposed", "every
 
 
 def scale_of(case: Case, device: str) -> torch.Tensor:
-    """The case's scale [E]: positive, negative and zero numbers; "special" adds NaN, infinities,
-    and numbers at the ends of the dtype."""
+    """The case's scale [E]: positive, negative and zero numbers.
+
+    "special" adds NaN, infinities, and numbers at the ends of the dtype.
+    """
     g = torch.Generator().manual_seed(case.seed + 1)
     dtype, e = SCALE_DTYPES[case.scale], case.experts
     scale = torch.rand(e, generator=g, dtype=torch.float64) * 1.5 - 0.25
@@ -281,48 +287,51 @@ def scale_of(case: Case, device: str) -> torch.Tensor:
 
 def build(case: Case, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """The logits [T, E] and the scale [E] of a case."""
-    return lay(rows_of(case, case.tokens).to(device), case.layout), scale_of(case, device)
+    return lay_out(rows_of(case, case.tokens).to(device), case.layout), scale_of(case, device)
 
 
 # --- real router matrices ---------------------------------------------------------------------
 
 
-def _tensors(file: Path) -> dict[str, dict]:
+def _tensors(file: Path) -> dict[str, dict[str, Any]]:
     with file.open("rb") as stream:
         header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return {name: one for name, one in header.items() if name != "__metadata__"}
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
 def _tensor(file: Path, name: str) -> torch.Tensor:
     """One tensor of a safetensors file, read without that package."""
-    found = _tensors(file)[name]
-    dtype = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}[found["dtype"]]
-    start, end = found["data_offsets"]
+    entry = _tensors(file)[name]
+    dtype = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}[entry["dtype"]]
+    start, end = entry["data_offsets"]
     with file.open("rb") as stream:
         stream.seek(8 + int.from_bytes(stream.read(8), "little") + start)
         data = bytearray(stream.read(end - start))
-    return torch.frombuffer(data, dtype=dtype).reshape(found["shape"])
+    return torch.frombuffer(data, dtype=dtype).reshape(entry["shape"])
 
 
-def routers(path: str) -> list[tuple[str, list[int]]]:
-    """``FILE::TENSOR`` and shape [E, hidden] of each router matrix in a safetensors file or in a
-    model's folder. Raises ValueError if there is none."""
-    place = Path(path)
-    files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
-    found = [
-        (f"{file}::{name}", one["shape"])
+def find_routers(path: str) -> list[tuple[str, list[int]]]:
+    """``FILE::TENSOR`` and shape [E, hidden] of each router matrix in a safetensors file or a folder.
+
+    Raises ValueError if there is none.
+    """
+    files = sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else [Path(path)]
+    matrices = [
+        (f"{file}::{name}", entry["shape"])
         for file in files
-        for name, one in sorted(_tensors(file).items())
+        for name, entry in sorted(_tensors(file).items())
         if name.endswith("router.proj.weight")
     ]
-    if not found:
+    if not matrices:
         raise ValueError(f"{path}: no tensor named …router.proj.weight in any safetensors file")
-    return found
+    return matrices
 
 
 def read_router(source: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The matrix [E, hidden] that ``FILE::TENSOR`` names, and the channels' scale [hidden] beside
-    it (ones, if the file has none)."""
+    """The matrix [E, hidden] that ``FILE::TENSOR`` names, and the channels' scale [hidden].
+
+    The scale is the tensor beside the matrix, or ones if the file has none.
+    """
     file, _, name = source.rpartition("::")
     matrix = _tensor(Path(file), name)
     beside = name.removesuffix("proj.weight") + "scale"
@@ -335,7 +344,7 @@ def read_router(source: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _corners() -> Iterator[Case]:
-    """Each kind of value for each dtype, on a few shapes: first, since they find most mistakes."""
+    """Each kind of value for each dtype, on a few shapes. First, since they find most mistakes."""
     names = list(DTYPES)
     for turn in range(len(names)):
         for n, kind in enumerate(KINDS):
@@ -373,20 +382,20 @@ def _scales() -> Iterator[Case]:
 
 
 def _tiles() -> Iterator[Case]:
-    """Around the numbers of tokens where a launcher may change its tile: 2**n, one more, less."""
+    """Numbers of tokens around 2**n, where a launcher may change its tile."""
     for e, k in ((6, 2), (128, 8), (130, 8)):
         for tokens in (1023, 1025, 1024, 1026, 1027, 1028, 2047, 2049, 4095, 4097):
             for dtype in DTYPES:
-                # In the interpreter, too, more than one program, the last of them not full.
+                # So that the interpreter too runs several programs, the last of them not full.
                 least = 8 + tokens % 4 if e == 6 else 0
                 yield Case("", "tiles", dtype, tokens, e, k, "mixed", least=least)
 
 
-def _large() -> Iterator[Case]:
-    """Few tokens, by the kernels of many: does the launcher keep to the limits of each?"""
+def _few_tokens() -> Iterator[Case]:
+    """Few tokens, by the kernels that are for many: does the launcher keep each one's limits?"""
     for e, k in ((100, 6), (200, 8), (128, 8), (128, 9), (100, 32), (1024, 4)):
         for dtype in DTYPES:
-            yield Case("", "large", dtype, 5, e, k, "large", path="large")
+            yield Case("", "large", dtype, 5, e, k, "large", variant="large")
 
 
 def _ties16() -> Iterator[Case]:
@@ -402,15 +411,14 @@ def _routers(source: str | None) -> Iterator[Case]:
         for tokens in (1, 7, 64, 1024, 8192):
             for e, k in ((128, 8), (64, 4)):
                 yield Case("", "router", dtype, tokens, e, k, "router")
-    for tensor, shape in routers(source) if source else ():
+    for tensor, shape in find_routers(source) if source else ():
         for dtype in DTYPES:
             k = min(8, shape[0])
             yield Case("", "real-router", dtype, 1024, shape[0], k, "router", source=tensor)
 
 
 def _grid() -> Iterator[Case]:
-    """Every dtype × E × K, the numbers of tokens taken in turn; then every dtype × T, on four
-    shapes."""
+    """Every dtype, E and K, with numbers of tokens in turn; then every dtype and T, on four shapes."""
     turn = 0
     for e in EXPERTS:
         for k in TOPKS:
@@ -428,12 +436,15 @@ def _grid() -> Iterator[Case]:
 
 
 def drawn(count: int = 150) -> list[Case]:
-    """Rows that hypothesis draws, the same on every run of one version of it: few different values
-    a row, among them the corners of each format. Raises ImportError without hypothesis."""
+    """Cases of rows that hypothesis draws, the same on every run of one version of it.
+
+    Each row has few different values, among them the corners of its format. Raises ImportError
+    without hypothesis.
+    """
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import strategies as st
 
-    found: list[Case] = []
+    drawn_cases: list[Case] = []
 
     @st.composite
     def batches(draw: st.DrawFn) -> Case:
@@ -444,7 +455,7 @@ def drawn(count: int = 150) -> list[Case]:
         pool = draw(st.lists(number, min_size=1, max_size=6))
         row = st.lists(st.one_of(st.sampled_from(pool), number), min_size=e, max_size=e)
         rows = tuple(map(tuple, draw(st.lists(row, min_size=1, max_size=3))))
-        return Case("", "drawn", dtype, len(rows), e, k, f"drawn-{len(found)}", rows=rows)
+        return Case("", "drawn", dtype, len(rows), e, k, f"drawn-{len(drawn_cases)}", rows=rows)
 
     @settings(
         max_examples=count,
@@ -456,59 +467,61 @@ def drawn(count: int = 150) -> list[Case]:
     )
     @given(batches())
     def collect(case: Case) -> None:
-        found.append(case)
+        drawn_cases.append(case)
 
     collect()
-    return found
+    return drawn_cases
 
 
 def _on_gpu() -> Iterator[Case]:
     for dtype in DTYPES:
         for tokens in (1, 7, 64, 1024, 1025, 4096):
-            yield Case("", "cuda-graph", dtype, tokens, 128, 8, way="graph")
-        yield Case("", "cuda-graph", dtype, 5000, 128, 8, "shared-pool", way="graphs")
-    for way in ("compile-default", "compile-dynamic", "compile-reduce-overhead"):
+            yield Case("", "cuda-graph", dtype, tokens, 128, 8, execution="graph")
+        yield Case("", "cuda-graph", dtype, 5000, 128, 8, "shared-pool", execution="graphs")
+    for execution in ("compile-default", "compile-dynamic", "compile-reduce-overhead"):
         for dtype in ("bf16", "fp32"):
-            yield Case("", "torch.compile", dtype, 64, 128, 8, way=way)
+            yield Case("", "torch.compile", dtype, 64, 128, 8, execution=execution)
     for dtype in DTYPES:
-        yield Case("", "streams", dtype, 512, 128, 8, way="streams")
-        yield Case("", "streams", dtype, 2048, 128, 8, way="late-stream")
+        yield Case("", "streams", dtype, 512, 128, 8, execution="streams")
+        yield Case("", "streams", dtype, 2048, 128, 8, execution="late-stream")
     for dtype in ("bf16", "fp32"):
         for tokens in (1, 64, 1024, 2000):
-            yield Case("", "launches", dtype, tokens, 128, 8, way="launches")
+            yield Case("", "launches", dtype, tokens, 128, 8, execution="launches")
     for dtype in DTYPES:
-        yield Case("", "variants", dtype, 4096, 128, 8, way="variants")
+        yield Case("", "variants", dtype, 4096, 128, 8, execution="variants")
         for tokens, stride in ((3, 2**30), (2, 2**31), (1100, 2**31 // 1099)):
-            yield Case("", "far", dtype, tokens, 128, 8, f"stride-{stride}", way=f"far {stride}")
+            yield Case(
+                "", "far", dtype, tokens, 128, 8, f"stride-{stride}", execution=f"far {stride}"
+            )
     yield Case("", "far", "bf16", 2**20, 128, 8, "mixed")
 
 
 def _refusals() -> Iterator[Case]:
-    for way in ("1-D", "3-D", "fp64", "E=1025", "K=0", "K=33", "K>E", "short-scale"):
-        yield Case("", "refusals", "fp32", 2, 64, 8, "normal", way=f"refuse {way}")
+    for check in ("1-D", "3-D", "fp64", "E=1025", "K=0", "K=33", "K>E", "short-scale"):
+        yield Case("", "refusals", "fp32", 2, 64, 8, "normal", execution=f"refuse {check}")
 
 
 def _named(case: Case, seed: int) -> Case:
-    """The case with its name and its seed. Both follow from what and where in the list it is."""
+    """The case with its name, made of what distinguishes it, and the given seed."""
     words = [case.family, case.dtype, f"T{case.tokens}", f"E{case.experts}", f"K{case.topk}"]
     words += [case.values]
-    words += [f"{case.layout}"] if case.layout != "contiguous" else []
+    words += [case.layout] if case.layout != "contiguous" else []
     scale = [case.scale, case.scale_values, case.scale_layout]
-    words += [one for one in scale if one not in ("fp32", "ordinary", "contiguous")]
-    words += [case.way.replace(" ", "-")] if case.way != "call" else []
+    words += [word for word in scale if word not in ("fp32", "ordinary", "contiguous")]
+    words += [case.execution.replace(" ", "-")] if case.execution != "call" else []
     words += [case.source.rpartition("::")[2]] if case.source else []
     return dataclasses.replace(case, name=" ".join(words), seed=seed)
 
 
-def listed(source: str | None = None) -> tuple[list[Case], dict[str, str]]:
-    """All cases, cheap and telling ones first, and the families left out, with the reason.
+def all_cases(source: str | None = None) -> tuple[list[Case], dict[str, str]]:
+    """All cases, the cheap ones that find most first, and the families left out, with the reason.
 
     ``source`` is a safetensors file, or a model's folder, with real router matrices.
     """
     cases: list[Case] = []
     skipped: dict[str, str] = {}
     for make in (
-        _corners, _equal_rows, _every_expert, _layouts, _scales, _refusals, _large, _ties16, _tiles,
+        _corners, _equal_rows, _every_expert, _layouts, _scales, _refusals, _few_tokens, _ties16, _tiles,
         lambda: _routers(source), _grid, _on_gpu,
     ):  # fmt: skip
         cases += make()
@@ -516,27 +529,29 @@ def listed(source: str | None = None) -> tuple[list[Case], dict[str, str]]:
         cases += drawn()
     except ImportError:
         skipped["drawn"] = "hypothesis is not installed"
-    cases.append(Case("", "names", "fp32", 1, 128, 8, way="names"))
+    cases.append(Case("", "names", "fp32", 1, 128, 8, execution="names"))
     if not source:
         skipped["real-router"] = "no --router was given"
     return [_named(case, 1000 + n) for n, case in enumerate(cases)], skipped
 
 
-def interleaved(cases: list[Case]) -> list[Case]:
-    """The first case of each family, then the second, …: what finds a mistake soonest."""
+def interleave_families(cases: list[Case]) -> list[Case]:
+    """The first case of each family, then the second, and so on: this finds a mistake soonest."""
     families: dict[str, list[Case]] = {}
     for case in cases:
         families.setdefault(case.family, []).append(case)
     rounds = itertools.zip_longest(*families.values())
-    return [case for one in rounds for case in one if case is not None]
+    return [case for cases in rounds for case in cases if case is not None]
 
 
-# --- the cut ------------------------------------------------------------------------------------
+# --- for the interpreter ------------------------------------------------------------------------
 
 
-def cut(case: Case, budget_ms: float = 30.0) -> Case:
-    """The case with as many tokens as Triton's interpreter does in ``budget_ms``, at least one and
-    at least ``case.least``; its name stays. On 2026's CPUs a program costs 7 ms and 0.6 for each
-    winner, whatever E is."""
+def shorten(case: Case, budget_ms: float = 30.0) -> Case:
+    """The case with as many tokens as Triton's interpreter does in ``budget_ms`` milliseconds.
+
+    At least one and at least ``case.least``; the name stays. On 2026's CPUs a program costs 7 ms
+    and 0.6 ms for each winner, whatever E is.
+    """
     programs = max(1, int(budget_ms / (7 + 0.6 * case.topk)))
     return dataclasses.replace(case, tokens=min(case.tokens, max(programs, case.least)))

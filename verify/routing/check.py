@@ -1,11 +1,12 @@
-"""Is the routing kernel of a tree right? Every case, against the oracle, as `verify/README.md` asks.
+"""Checks the routing kernel of a tree: every case against the oracle.
 
     check.py [--kernel FILE] [--router FILE_OR_FOLDER] [--family NAME ...] [--jobs N] [--fail-fast]
 
-Without --kernel it is the one that FIXTOOL_TREE's Gemma4 imports (77 if that imports none). On a CUDA GPU
-the compiler runs it, elsewhere, or where TRITON_INTERPRET=1 is set, Triton's interpreter does, over
-the same cases with fewer tokens. A case runs by every kernel of the file that its shape can reach,
-whatever its tokens. Details: what each family gave, cases by kernel, the worst errors, the failures.
+Without --kernel it is the kernel that FIXTOOL_TREE's Gemma 4 imports (exit 77 if it imports none). On
+a CUDA GPU the kernel is compiled. Without one, or if TRITON_INTERPRET=1 is set, Triton's interpreter
+runs the same cases with fewer tokens. Each case runs by every kernel of the file that its shape can
+reach, whatever its number of tokens. The details hold the results of each family, the cases by
+kernel, the worst errors and the failures. Runs under the contract of verify/README.md.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from verify.answer import BROKE, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
 
-SHOWN = 20
+SHOWN_FAILURES = 20
 
 
-def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kernel", metavar="FILE", help="check this file, not the tree's")
     parser.add_argument(
         "--router", metavar="PATH", help="real router matrices: safetensors; default FIXTOOL_MODEL"
@@ -37,146 +39,168 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def summed(outcomes: Iterable[Any]) -> dict[str, Any]:
+def summarise(results: Iterable[Any]) -> dict[str, Any]:
     """Families, worst errors and failures of a run, ready for JSON."""
     families: dict[str, dict[str, Any]] = defaultdict(lambda: {"cases": 0, "passed": 0, "failed": 0, "skipped": 0, "rows": 0, "seconds": 0.0, "why": {}, "notes": {}})  # fmt: skip
     worst: dict[str, dict[str, Any]] = defaultdict(lambda: {"relative": 0.0, "absolute": 0.0})
-    failures, cut = [], Counter()
-    for one in outcomes:
-        family = families[one.case.family]
+    failures, counts = [], Counter[str]()
+    for result in results:
+        family = families[result.case.family]
         family["cases"] += 1
-        family[one.status] += 1
-        family["rows"] += one.rows
-        family["seconds"] = round(family["seconds"] + one.seconds, 3)
-        if one.status == "skipped":
-            family["why"][one.what] = family["why"].get(one.what, 0) + 1
-        for note in one.notes:
-            family["notes"].setdefault(note, []).append(one.case.name)
-        if one.status == "failed":
-            failures.append({"case": one.case.name, "what": one.what})
+        family[result.status] += 1
+        family["rows"] += result.rows
+        family["seconds"] = round(family["seconds"] + result.seconds, 3)
+        if result.status == "skipped":
+            family["why"][result.what] = family["why"].get(result.what, 0) + 1
+        for note in result.notes:
+            family["notes"].setdefault(note, []).append(result.case.name)
+        if result.status == "failed":
+            failures.append({"case": result.case.name, "what": result.what})
         for kind in ("relative", "absolute"):
-            if getattr(one, kind) > worst[one.case.dtype][kind]:
-                worst[one.case.dtype][kind] = getattr(one, kind)
-                worst[one.case.dtype][f"{kind}_in"] = one.case.name
-        cut[one.status] += 1
+            if getattr(result, kind) > worst[result.case.dtype][kind]:
+                worst[result.case.dtype][kind] = getattr(result, kind)
+                worst[result.case.dtype][f"{kind}_in"] = result.case.name
+        counts[result.status] += 1
     return {
         "families": dict(families),
         "worst_weight_error": dict(worst),
         "failed": len(failures),
-        "failures": failures[:SHOWN],
-        "cases": cut["passed"] + cut["failed"],
-        "cases_skipped": cut["skipped"],
+        "failures": failures[:SHOWN_FAILURES],
+        "cases": counts["passed"] + counts["failed"],
+        "cases_skipped": counts["skipped"],
         "rows": sum(family["rows"] for family in families.values()),
     }
 
 
-def main(given: argparse.Namespace) -> Answer:
-    begun = time.perf_counter()
-    from verify.routing import load as kernel
+def choose_device() -> str:
+    """Return "cuda", or "cpu" where Triton's interpreter runs the kernel. Call before importing triton."""
+    import torch
 
-    file = given.kernel or kernel.find(tree())
-    if file is None:
-        return Answer(DOES_NOT_APPLY, "Gemma4 has no fused routing in this tree")
-    try:
-        import torch
-    except ImportError as error:
-        return Answer(BROKE, f"broke: {error}")
+    if os.environ.get("TRITON_INTERPRET") != "1" and torch.cuda.is_available():
+        return "cuda"
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
+    warnings.filterwarnings("ignore", category=RuntimeWarning)  # numpy's, on inf and NaN
+    torch.set_num_threads(1)
+    return "cpu"
 
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1" or not torch.cuda.is_available()
-    if interpreted:
-        os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
-        warnings.filterwarnings("ignore", category=RuntimeWarning)  # numpy's, on inf and NaN
-        torch.set_num_threads(1)
-    device = "cpu" if interpreted else "cuda"
-    import triton
 
-    from verify.routing import cases as listing
-    from verify.routing import variants as paths
+def select_cases(
+    families: list[str] | None, router: str | None, device: str
+) -> tuple[list[Any], dict[str, str], dict[str, Any]]:
+    """The cases to run, the families left out with the reason, and how the list was shortened.
 
-    module = kernel.load(file)  # here, so that a file that cannot be loaded is said once
-    cases, skipped = listing.listed(given.router or os.environ.get("FIXTOOL_MODEL"))
-    known = {case.family for case in cases} | set(skipped)
-    if unknown := set(given.family or ()) - known:
-        return Answer(BROKE, f"no family named {', '.join(sorted(unknown))}")
-    if given.family:
-        cases = [case for case in cases if case.family in given.family]
-        skipped = {name: why for name, why in skipped.items() if name in given.family}
-    uncut = len(cases), sum(case.tokens for case in cases if not case.gpu_only)
-    if interpreted:
-        cases = [listing.cut(case) for case in cases]
+    Raises Answer (broke) if there is no family of a given name.
+    """
+    from verify.routing.cases import all_cases, shorten
 
-    cases = paths.spread(module, cases)
-    if given.fail_fast:
-        cases = listing.interleaved(cases)
-    jobs = given.jobs or (1 if interpreted else 8)
-    outcomes = []
-    by_path = dict.fromkeys(paths.rows(module), 0)
-    for outcome in run(cases, module, str(file), device, jobs, given.fail_fast):
-        outcomes.append(outcome)
-        if outcome.status != "skipped" and outcome.case.tokens and by_path:
-            by_path[paths.taken(module, outcome.case)] += 1
-        if outcome.status == "failed":
-            print(f"FAILED {outcome.case.name}: {outcome.what}", file=sys.stderr, flush=True)
-            if given.fail_fast:
-                break
-
-    details = summed(outcomes)
-    for name, family in details["families"].items():
-        if family["cases"] == family["skipped"]:
-            skipped[name] = "; ".join(family["why"])
-    details["families_skipped"] = skipped
-    details["cut"] = {
-        "cases_listed": uncut[0],
-        "tokens_listed": uncut[1],
-        "tokens_run": sum(one.case.tokens for one in outcomes if one.status != "skipped"),
-        "how": " ".join((listing.cut.__doc__ or "").split()) if interpreted else "none",
+    cases, skipped = all_cases(router)
+    if unknown := set(families or ()) - {case.family for case in cases} - set(skipped):
+        raise Answer(BROKE, f"no family named {', '.join(sorted(unknown))}")
+    if families:
+        cases = [case for case in cases if case.family in families]
+        skipped = {name: why for name, why in skipped.items() if name in families}
+    cut = {
+        "cases_listed": len(cases),
+        "tokens_listed": sum(case.tokens for case in cases if not case.gpu_only),
+        "how": "none" if device == "cuda" else " ".join((shorten.__doc__ or "").split()),
     }
-    details["kernel"] = {"file": str(file), "blob": kernel.blob(file)}
-    details["paths"] = by_path
-    details["versions"] = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "triton": triton.__version__,
-    }
-    details["device"] = "interpreter" if interpreted else torch.cuda.get_device_name()
-    details["jobs"] = jobs
-    details["seconds"] = round(time.perf_counter() - begun, 1)
+    return (cases if device == "cuda" else [shorten(case) for case in cases]), skipped, cut
 
+
+def run_cases(
+    cases: list[Any], module: Any, file: str, device: str, jobs: int, fail_fast: bool
+) -> Iterator[Any]:
+    """Yield the results of all cases, run here or in several processes; on a GPU always the latter."""
+    from verify.routing.executions import run_case
+    from verify.routing.pool import run_in_processes
+
+    if device == "cpu" and jobs == 1:
+        yield from (run_case(module, case, device) for case in cases)
+        return
+    if not fail_fast:  # long ones first, so that none is left over
+        cases = sorted(cases, key=lambda case: -(case.tokens * case.experts + 2**24 * (case.execution != "call")))  # fmt: skip
+    yield from run_in_processes(cases, file, device, jobs)
+
+
+def verdict(details: dict[str, Any]) -> Answer:
+    """The check's answer, from its details."""
+    summary = f"{details['cases']} cases, {details['rows']:,} rows, {details['failed']} failed"
+    if details["failures"]:
+        first = details["failures"][0]
+        return Answer(FAILED, f"{summary}; first: {first['case']}: {first['what'][:400]}", details)
     errors = ", ".join(
         f"{dtype} {worst['relative']:.1e}"
         for dtype, worst in sorted(details["worst_weight_error"].items())
     )
-    saw = f"{details['cases']} cases, {details['rows']:,} rows, {details['failed']} failed"
-    if details["failures"]:
-        first = details["failures"][0]
-        return Answer(FAILED, f"{saw}; first: {first['case']}: {first['what'][:400]}", details)
-    saw += f"; worst relative weight error {errors}; {details['device']}, {details['seconds']} s"
+    summary += (
+        f"; worst relative weight error {errors}; {details['device']}, {details['seconds']} s"
+    )
     if details["paths"]:
-        saw += "; " + ", ".join(f"{path} {cases}" for path, cases in details["paths"].items())
+        summary += "; " + ", ".join(f"{name} {cases}" for name, cases in details["paths"].items())
     if details["cases_skipped"]:
-        saw += f"; {details['cases_skipped']} cases skipped"
-    if skipped:
-        saw += f"; families skipped: {', '.join(sorted(skipped))}"
+        summary += f"; {details['cases_skipped']} cases skipped"
+    if details["families_skipped"]:
+        summary += f"; families skipped: {', '.join(sorted(details['families_skipped']))}"
     if not details["cases"]:
-        return Answer(BROKE, f"no case was run: {saw}", details)
-    return Answer(PASSED, saw, details)
+        return Answer(BROKE, f"no case was run: {summary}", details)
+    return Answer(PASSED, summary, details)
 
 
-def run(
-    cases: list[Any], module: Any, file: str, device: str, jobs: int, fail_fast: bool
-) -> Iterator[Any]:
-    """Outcomes of all cases: here, or by a crew of processes, which a GPU always gets."""
-    from verify.routing import executions as ways
-    from verify.routing.pool import crew
+def main(options: argparse.Namespace) -> Answer:
+    start = time.perf_counter()
+    from verify.git_ids import blob_id
+    from verify.routing.load import find_kernel, load_kernel
 
-    if device == "cpu" and jobs == 1:
-        yield from (ways.run(module, case, device) for case in cases)
-        return
-    if not fail_fast:  # long ones first, so that none is left over
-        cases = sorted(cases, key=lambda case: -(case.tokens * case.experts + 2**24 * (case.way != "call")))  # fmt: skip
-    yield from crew(cases, file, device, jobs)
+    file = options.kernel or find_kernel(tree())
+    if file is None:
+        return Answer(DOES_NOT_APPLY, "Gemma4 has no fused routing in this tree")
+    device = choose_device()
+    import torch
+    import triton
+
+    from verify.routing.cases import interleave_families
+    from verify.routing.variants import chosen, variants_of, with_every_variant
+
+    module = load_kernel(file)  # here, so that a file that cannot be loaded is reported once
+    router = options.router or os.environ.get("FIXTOOL_MODEL")
+    cases, skipped, cut = select_cases(options.family, router, device)
+    cases = with_every_variant(module, cases)
+    if options.fail_fast:
+        cases = interleave_families(cases)
+    jobs = options.jobs or (1 if device == "cpu" else 8)
+    results = []
+    by_variant = dict.fromkeys(variants_of(module), 0)
+    for result in run_cases(cases, module, str(file), device, jobs, options.fail_fast):
+        results.append(result)
+        if result.status != "skipped" and result.case.tokens and by_variant:
+            by_variant[chosen(module, result.case)] += 1
+        if result.status == "failed":
+            print(f"FAILED {result.case.name}: {result.what}", file=sys.stderr, flush=True)
+            if options.fail_fast:
+                break
+
+    details = summarise(results)
+    for name, family in details["families"].items():
+        if family["cases"] == family["skipped"]:
+            skipped[name] = "; ".join(family["why"])
+    cut["tokens_run"] = sum(result.case.tokens for result in results if result.status != "skipped")
+    details |= {
+        "families_skipped": skipped,
+        "cut": cut,
+        "kernel": {"file": str(file), "blob": blob_id(Path(file).read_bytes())},
+        "paths": by_variant,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "triton": triton.__version__,
+        },
+        "device": "interpreter" if device == "cpu" else torch.cuda.get_device_name(),
+        "jobs": jobs,
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    return verdict(details)
 
 
 if __name__ == "__main__":
-    given = options()
-    answer(lambda: main(given))
+    options = parse_arguments()
+    answer(lambda: main(options))

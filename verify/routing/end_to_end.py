@@ -1,18 +1,16 @@
-"""Does SGLang's own Gemma 4 route as the oracle says, from hidden states to weights and ids?
+"""Checks that SGLang's own Gemma 4 routes as the oracle says, from hidden states to weights and ids.
 
-    e2e.py
+Builds the tree's `Gemma4Router` and `Gemma4MoE`, draws their parameters, and checks two things on
+each batch. The router's logits must be those of its definition in float64: RMS norm, times
+1/sqrt(hidden), times the channels' scale, projected. And `Gemma4MoE`'s routing function must give the
+oracle's answer on those very logits, by calling the fused kernel.
 
-Builds the tree's `Gemma4Router` and `Gemma4MoE`, draws their parameters, and asks two things of each
-batch. The router's logits must be those of its definition in float64: RMS norm, times 1/sqrt(hidden),
-times the channels' scale, projected. And what `Gemma4MoE`'s routing function makes of those very
-logits must be the oracle's answer, given by the fused kernel: that it was called is part of it.
-
-On a CUDA GPU all of it is as in a server. Without one the kernel runs in Triton's interpreter, and its
-logits answer that they are on a GPU, since that is what the routing function looks at; logits that
-do not must go to the torch ops.
+On a CUDA GPU everything is as in a server. Without one the kernel runs in Triton's interpreter, and
+its logits claim to be on a GPU, since that is what the routing function asks; logits that do not
+claim it must go to the torch ops.
 
 0   right    1   wrong, or the fused kernel is not called    77  the tree has no fused routing
-2   the check broke, for want of a package, say
+2   the check broke, for example because a package is missing
 """
 
 from __future__ import annotations
@@ -21,7 +19,9 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from verify.answer import DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
@@ -37,8 +37,10 @@ TOKENS_ON_CPU, TOKENS_ON_GPU = (0, 1, 7, 64), (0, 1, 7, 64, 1024, 1025, 8192)
 EPSILONS = {"bf16": 1.0, "fp32": 64.0}
 
 
-def models(gemma4: Any, shape: tuple[int, int, int], dtype: Any, device: str) -> tuple[Any, Any]:
-    """The tree's router and MoE block of that shape, their parameters drawn."""
+def build_layers(
+    gemma4: Any, shape: tuple[int, int, int], dtype: Any, device: str
+) -> tuple[Any, Any]:
+    """The tree's router and MoE block of that shape, with random parameters."""
     import torch
 
     from verify.tiny import moe_text_config
@@ -61,7 +63,7 @@ def models(gemma4: Any, shape: tuple[int, int, int], dtype: Any, device: str) ->
 
 
 def hidden_states(tokens: int, hidden: int, dtype: Any, device: str) -> Any:
-    """States of unequal channels; among them rows of zeros, of one NaN and of one infinity."""
+    """States of unequal channels; among them a row of zeros, one with a NaN and one with an infinity."""
     import torch
 
     draw = torch.Generator().manual_seed(tokens)
@@ -72,41 +74,44 @@ def hidden_states(tokens: int, hidden: int, dtype: Any, device: str) -> Any:
     return states.to(dtype).to(device)
 
 
-def definition(states: Any, router: Any, eps: float) -> Any:
+def expected_logits(states: Any, router: Any, eps: float) -> Any:
     """The router's logits in float64, on the CPU."""
-    x, scale, matrix = (one.detach().cpu().double() for one in (states, router.scale, router.proj.weight))  # fmt: skip
+    x, scale, matrix = (
+        tensor.detach().cpu().double() for tensor in (states, router.scale, router.proj.weight)
+    )
     x = x / (x.square().mean(-1, keepdim=True) + eps).sqrt()
     return (x * scale * x.shape[1] ** -0.5) @ matrix.T
 
 
-def far_off(logits: Any, want: Any, dtype_name: str) -> str:
+def wrong_logits(logits: Any, want: Any, dtype_name: str) -> str:
     """What is wrong with the router's logits; "" if nothing is."""
     import torch
 
-    got = logits.detach().cpu().double()
-    if not torch.equal(got.isfinite(), want.isfinite()):
+    actual = logits.detach().cpu().double()
+    if not torch.equal(actual.isfinite(), want.isfinite()):
         return "logits are finite where their definition is not, or the other way round"
     finite = want.isfinite()
     if not finite.any():
         return ""
-    off, size = (got - want)[finite], want[finite].square().mean().sqrt()
+    error, size = (actual - want)[finite], want[finite].square().mean().sqrt()
     if not size:
-        return "" if not off.any() else "logits of zeros are not zero"
+        return "" if not error.any() else "logits of zeros are not zero"
     epsilon = EPSILONS[dtype_name] * torch.finfo(logits.dtype).eps
-    mean, most = float(off.square().mean().sqrt() / size), float(off.abs().max() / size)
+    mean, most = float(error.square().mean().sqrt() / size), float(error.abs().max() / size)
     if mean > epsilon or most > 16 * epsilon:
         return f"logits are off by {mean:.1e} (rms), {most:.1e} (most); allowed {epsilon:.1e}"
     return ""
 
 
 def main() -> Answer:
-    begun = time.perf_counter()
-    from verify.routing import load as kernel
+    start = time.perf_counter()
+    from verify.git_ids import blob_id
+    from verify.routing.load import find_kernel
 
-    file = kernel.find(tree())
+    file = find_kernel(tree())
     if file is None:
         return Answer(DOES_NOT_APPLY, "Gemma4 has no fused routing in this tree")
-    standing_in = install()
+    stand_ins = install()
     import torch
 
     on_gpu = torch.cuda.is_available()
@@ -117,103 +122,150 @@ def main() -> Answer:
     gemma4 = from_tree("sglang.srt.models.gemma4_causal")
     from verify.tiny import one_rank
 
-    standing_in += one_rank()
-    device = "cuda" if on_gpu else "cpu"
-
-    problems: list[str] = []
+    stand_ins += one_rank()
     notes: list[str] = []
-    rows, worst, batches, wrong = 0, 0.0, 0, 0
-    for where, said in seen(gemma4, device, notes):
-        batches += 1
-        rows += said.rows
-        worst = max(worst, said.relative)
-        wrong += bool(said.problems)
-        problems += [f"{where}: {one}" for one in said.problems]
+    results = list(check_batches(gemma4, "cuda" if on_gpu else "cpu", notes))
+    problems = [f"{name}: {problem}" for name, batch in results for problem in batch.problems]
+    worst = max(batch.relative for _, batch in results)
+    rows = sum(batch.rows for _, batch in results)
     details = {
-        "batches": batches,
+        "batches": len(results),
         "rows": rows,
         "worst_relative_weight_error": worst,
         "problems": problems[:20],
         "notes": notes,
-        "kernel": {"file": in_tree(str(file)), "blob": kernel.blob(file)},
+        "kernel": {"file": in_tree(str(file)), "blob": blob_id(Path(file).read_bytes())},
         "versions": versions(),
         "device": torch.cuda.get_device_name() if on_gpu else "interpreter",
-        "stand_ins": standing_in,
-        "seconds": round(time.perf_counter() - begun, 1),
+        "stand_ins": stand_ins,
+        "seconds": round(time.perf_counter() - start, 1),
     }
     if problems:
-        saw = f"{wrong} of {batches} batches wrong; first: {problems[0][:400]}"
-        return Answer(FAILED, saw, details)
-    saw = f"{batches} batches, {rows:,} rows as the oracle says, through {in_tree(gemma4.__file__)}"
+        wrong = sum(bool(batch.problems) for _, batch in results)
+        summary = f"{wrong} of {len(results)} batches wrong; first: {problems[0][:400]}"
+        return Answer(FAILED, summary, details)
+    summary = f"{len(results)} batches, {rows:,} rows as the oracle says, through {in_tree(gemma4.__file__)}"
     noted = f"; noted: {notes[0]}" if notes else ""
     noted += f" and {len(notes) - 1} more" if len(notes) > 1 else ""
-    return Answer(PASSED, f"{saw}; worst relative weight error {worst:.1e}{noted}", details)
+    return Answer(PASSED, f"{summary}; worst relative weight error {worst:.1e}{noted}", details)
 
 
-def seen(gemma4: Any, device: str, notes: list[str]) -> Iterator[tuple[str, Any]]:
-    """A batch's name and what was wrong with it (`judge.Judged`), for every batch."""
+@dataclass
+class LayerUnderTest:
+    """A router and a MoE block of one shape and dtype. ``kernel_calls``: the shapes of the logits
+    that went to the fused kernel."""
+
+    shape_name: str
+    dtype_name: str
+    dtype: Any
+    device: str
+    router: Any
+    moe: Any
+    kernel_calls: list[tuple[int, ...]]
+    notes: list[str] = field(repr=False)
+
+    @property
+    def route(self) -> Callable[..., Any]:
+        return self.moe.topk.topk_config.custom_routing_function
+
+    def logits(self, states: Any, want: Any, where: str) -> Any:
+        """The router's logits; if it does not run on this host, those of its definition."""
+        try:
+            return self.router(states)
+        except Exception as error:
+            if (self.shape_name, self.dtype_name) == ("26B-A4B", "bf16"):  # what a server runs
+                raise
+            self.notes.append(f"{where}: the router does not run: {error}"[:300])
+            return want.to(self.dtype).to(self.device)
+
+    def check(self, tokens: int, where: str) -> Any:
+        """The comparison of one batch with the oracle (an `OracleComparison`)."""
+        from verify.routing.compare import compare_with_oracle
+        from verify.tiny import claim_cuda
+
+        hidden, _, topk = SHAPES[self.shape_name]
+        states = hidden_states(tokens, hidden, self.dtype, self.device)
+        want = expected_logits(states, self.router, self.router.norm.eps)
+        logits = self.logits(states, want, where)
+        self.kernel_calls.clear()
+        on_gpu = self.device == "cuda"
+        weights, ids = self.route(states, logits if on_gpu else claim_cuda(logits), topk, True)
+        comparison = compare_with_oracle(weights, ids, logits, self.moe.per_expert_scale, topk)
+        if wrong := wrong_logits(logits, want, self.dtype_name):
+            comparison.problems.insert(0, wrong)
+        if self.kernel_calls != [tuple(logits.shape)]:
+            comparison.problems.append(
+                f"the fused kernel was called {len(self.kernel_calls)} times"
+            )
+        if on_gpu:
+            comparison.problems += self.check_topk_layer(states, logits, ids, where)
+        else:
+            comparison.problems += self.check_unfused(states, logits, topk)
+        return comparison
+
+    def check_unfused(self, states: Any, logits: Any, topk: int) -> list[str]:
+        """Logits that are not on a GPU must go to the torch ops, which must choose the same winners."""
+        import torch
+
+        self.kernel_calls.clear()
+        _, ids = self.route(states, logits, topk, True)
+        if self.kernel_calls:
+            return ["logits on the CPU went to the fused kernel"]
+        top = torch.topk(logits.double(), topk, dim=-1).values
+        same = torch.equal(logits.double().gather(1, ids.long()).nan_to_num(), top.nan_to_num())
+        return [] if same else ["the torch ops chose other logits"]
+
+    def check_topk_layer(self, states: Any, logits: Any, ids: Any, where: str) -> list[str]:
+        """SGLang's TopK layer, which calls the routing function, must give the same ids."""
+        import torch
+
+        try:
+            layer_ids = self.moe.topk(states, logits).topk_ids
+        except Exception as error:
+            self.notes.append(f"{where}: TopK not asked: {type(error).__name__}: {error}"[:300])
+            return []
+        same = torch.equal(layer_ids.int(), ids)
+        return [] if same else ["TopK gives other ids than the routing function"]
+
+
+def check_batches(gemma4: Any, device: str, notes: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the name of every batch and its comparison with the oracle (an `OracleComparison`)."""
     import torch
 
-    from verify.routing.compare import Judged, judge
+    from verify.routing.compare import OracleComparison
 
-    class SaysCuda(torch.Tensor):
-        """A CPU tensor that says it is on a GPU."""
-
-        is_cuda = property(lambda self: True)
-
-    calls = []
+    calls: list[tuple[int, ...]] = []
     fused = gemma4.gemma4_fused_routing
 
-    def spy(logits: Any, scale: Any, topk: int) -> Any:
+    def record_call(logits: Any, scale: Any, topk: int) -> Any:
         calls.append(tuple(logits.shape))
         return fused(logits.as_subclass(torch.Tensor), scale.detach(), topk)
 
-    gemma4.gemma4_fused_routing = spy
+    gemma4.gemma4_fused_routing = record_call
     dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}
-    for (shape_name, shape), (dtype_name, dtype) in itertools.product(
-        SHAPES.items(), dtypes.items()
-    ):
-        router, moe = models(gemma4, shape, dtype, device)
-        if device == "cpu" and applies_folded_scale(router):
+    for shape_name, dtype_name in itertools.product(SHAPES, dtypes):
+        dtype = dtypes[dtype_name]
+        router, moe = build_layers(gemma4, SHAPES[shape_name], dtype, device)
+        if device == "cpu" and apply_folded_scale(router):
             note = "this tree's norm drops the router's folded scale where there is no GPU: applied here"
             notes += [note] * (note not in notes)
-        route = moe.topk.topk_config.custom_routing_function
+        layer = LayerUnderTest(shape_name, dtype_name, dtype, device, router, moe, calls, notes)
         for tokens in TOKENS_ON_GPU if device == "cuda" else TOKENS_ON_CPU:
             where = f"{shape_name} {dtype_name} T{tokens}"
-            said = Judged()
             try:
                 with torch.no_grad():
-                    states = hidden_states(tokens, shape[0], dtype, device)
-                    want = definition(states, router, router.norm.eps)
-                    try:
-                        logits = router(states)
-                    except Exception as error:
-                        if (shape_name, dtype_name) == ("26B-A4B", "bf16"):  # what a server runs
-                            raise
-                        notes.append(f"{where}: the router does not run: {error}"[:300])
-                        logits = want.to(dtype).to(device)
-                    wrong = far_off(logits, want, dtype_name)
-                    calls.clear()
-                    given = logits if device == "cuda" else logits.as_subclass(SaysCuda)
-                    weights, ids = route(states, given, shape[2], True)
-                    said = judge(weights, ids, logits, moe.per_expert_scale, shape[2])
-                    if wrong:
-                        said.problems.insert(0, wrong)
-                    if calls != [tuple(logits.shape)]:
-                        said.problems.append(f"the fused kernel was called {len(calls)} times")
-                    if device == "cpu":
-                        said.problems += unfused(route, states, logits, shape[2], calls)
-                    else:
-                        said.problems += through_topk(moe, states, logits, ids, where, notes)
+                    comparison = layer.check(tokens, where)
             except Exception as error:
-                said.problems.append(f"raised {type(error).__name__}: {error}"[:600])
-            yield where, said
+                comparison = OracleComparison([f"raised {type(error).__name__}: {error}"[:600]])
+            yield where, comparison
 
 
-def applies_folded_scale(router: Any) -> bool:
-    """Have the norm apply the weight that newer trees fold the router's scale into; whether it had to
-    be told to. Theirs does on a GPU, and their native norm, for want of a flag, does not: a fault of
-    theirs that no server on a GPU meets and no patch of ours is about."""
+def apply_folded_scale(router: Any) -> bool:
+    """Have the norm apply the weight into which newer trees fold the router's scale, if it does not.
+
+    Returns whether that was needed. Their norm applies it on a GPU; their native norm does not, for
+    want of a flag. That is a bug of theirs which no server on a GPU meets and no patch of ours fixes.
+    """
     if not hasattr(router, "fuse_scale"):
         return False
     router.fuse_scale()
@@ -221,35 +273,6 @@ def applies_folded_scale(router: Any) -> bool:
         return False
     router.norm.with_scale = True
     return True
-
-
-def unfused(route: Any, states: Any, logits: Any, topk: int, calls: list[Any]) -> list[str]:
-    """What is wrong with logits that are not on a GPU: they are for the torch ops, and win alike."""
-    import torch
-
-    calls.clear()
-    _, ids = route(states, logits, topk, True)
-    if calls:
-        return ["logits on the CPU went to the fused kernel"]
-    top = torch.topk(logits.double(), topk, dim=-1).values
-    same = torch.equal(logits.double().gather(1, ids.long()).nan_to_num(), top.nan_to_num())
-    return [] if same else ["the torch ops chose other logits"]
-
-
-def through_topk(
-    moe: Any, states: Any, logits: Any, ids: Any, where: str, notes: list[str]
-) -> list[str]:
-    """What is wrong with the ids that SGLang's TopK layer gives, which calls the routing function."""
-    import torch
-
-    try:
-        given = moe.topk(states, logits).topk_ids
-    except Exception as error:
-        notes.append(f"{where}: TopK not asked: {type(error).__name__}: {error}"[:300])
-        return []
-    return (
-        [] if torch.equal(given.int(), ids) else ["TopK gives other ids than the routing function"]
-    )
 
 
 if __name__ == "__main__":

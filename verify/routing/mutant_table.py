@@ -1,10 +1,11 @@
-"""Which case kills each mutant of a routing kernel, in Triton's interpreter?
+"""Lists which case kills each mutant of a routing kernel, in Triton's interpreter.
 
-    kill.py KERNEL [NAME ...]
+    mutant_table.py KERNEL [NAME ...]
 
-KERNEL is a file with the kernel of our series; NAME, mutants of `mutants/kernel.toml`, by default all.
-One process runs them all, so that torch and triton are imported once: `fixtool verify` runs the check
-itself on each mutated tree. Prints a line a mutant; fails if one lives, or does not fit the file.
+KERNEL is a file with the kernel of our series; NAME are mutants of `mutants/kernel.toml`, by default
+all. One process runs them all, so that torch and triton are imported once; `fixtool verify` instead
+runs the check itself on each mutated tree. Prints a line a mutant. Fails if a mutant survives or does
+not fit the file.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from verify.answer import FAILED, PASSED, Answer, answer
 MUTANTS = Path(__file__).resolve().parents[1] / "mutants" / "kernel.toml"
 
 
-def mutants() -> list[dict[str, Any]]:
+def read_mutants() -> list[dict[str, Any]]:
     """The tables of `mutants/kernel.toml`, in order."""
-    import tomllib  # Python 3.11, so not for the target's own
+    import tomllib  # Python 3.11; the target's Python may be older
 
-    return tomllib.loads(MUTANTS.read_text(encoding="utf-8"))["mutant"]
+    return list(tomllib.loads(MUTANTS.read_text(encoding="utf-8"))["mutant"])
 
 
-def mutated(text: str, mutant: dict[str, Any]) -> str:
-    """The text with the mutant's edits. Raises ValueError unless each fits exactly once."""
+def apply_mutant(text: str, mutant: dict[str, Any]) -> str:
+    """The text with the mutant's edits. Raises ValueError unless each edit fits exactly once."""
     for edit in mutant["edit"]:
         text, fits = re.subn(edit["find"], edit["replace"], text, flags=re.MULTILINE)
         if fits != 1:
@@ -44,38 +45,40 @@ def main(file: Path, names: list[str]) -> Answer:
     warnings.filterwarnings("ignore")
     import torch
 
-    from verify.routing import executions as ways
-    from verify.routing import load as kernel
-    from verify.routing import variants as paths
-    from verify.routing.cases import cut, interleaved, listed
+    from verify.routing.cases import all_cases, interleave_families, shorten
+    from verify.routing.executions import run_case
+    from verify.routing.load import load_kernel
+    from verify.routing.variants import reachable, with_every_variant
 
     torch.set_num_threads(1)
-    cases = [cut(case) for case in interleaved(listed()[0])]
+    cases = [shorten(case) for case in interleave_families(all_cases()[0])]
     text = file.read_text(encoding="utf-8")
-    chosen = [one for one in mutants() if not names or one["name"] in names]
-    found: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as place:
-        for number, mutant in enumerate(chosen):
-            begun = time.perf_counter()
-            changed = Path(place, f"mutant{number}.py")
-            changed.write_text(mutated(text, mutant), encoding="utf-8")
-            module = kernel.load(changed, changed.stem)
-            broken = mutant["name"].split("-")[1]  # "heads", if only that kernel is
-            for case in sorted(cases, key=lambda one: broken not in paths.reached(module, one)):
-                outcomes = (ways.run(module, one, "cpu") for one in paths.spread(module, [case]))
-                if killed := next((one for one in outcomes if one.status == "failed"), None):
-                    found[mutant["name"]] = killed.case.name
+    mutants = [mutant for mutant in read_mutants() if not names or mutant["name"] in names]
+    killers: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number, mutant in enumerate(mutants):
+            start = time.perf_counter()
+            changed = Path(folder, f"mutant{number}.py")
+            changed.write_text(apply_mutant(text, mutant), encoding="utf-8")
+            module = load_kernel(changed, changed.stem)
+            name = mutant["name"]
+            broken = name.split("-")[1]  # "heads", if only that kernel is broken
+            for case in sorted(cases, key=lambda case: broken not in reachable(module, case)):
+                results = (
+                    run_case(module, variant, "cpu")
+                    for variant in with_every_variant(module, [case])
+                )
+                if killed := next((r for r in results if r.status == "failed"), None):
+                    killers[name] = killed.case.name
                     cases.remove(case)
                     cases.insert(0, case)  # what killed one often kills the next
                     break
-            killer = found.get(mutant["name"], "NOTHING")
-            print(
-                f"{mutant['name']:36} {killer:44} {time.perf_counter() - begun:5.1f} s", flush=True
-            )
-    details = {"killers": found}
-    if alive := [one["name"] for one in chosen if one["name"] not in found]:
+            took = time.perf_counter() - start
+            print(f"{name:36} {killers.get(name, 'NOTHING'):44} {took:5.1f} s", flush=True)
+    details = {"killers": killers}
+    if alive := [mutant["name"] for mutant in mutants if mutant["name"] not in killers]:
         return Answer(FAILED, f"{len(alive)} mutants live: {', '.join(alive)}", details)
-    return Answer(PASSED, f"{len(found)} mutants killed", details)
+    return Answer(PASSED, f"{len(killers)} mutants killed", details)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What ``gemma4_fused_routing(logits, scale, topk)`` means, and nothing about how it is done.
+"""The definition of ``gemma4_fused_routing(logits, scale, topk)``, independent of any kernel.
 
     logits  [T, E] fp16, bf16 or fp32, T >= 0, 1 <= E <= 1024, any strides
     scale   [E] fp16, bf16, fp32 or fp64, any stride
@@ -10,7 +10,7 @@ weights are the softmax of the K winning logits, each times the scale of its exp
 
 | of a row | order | weights |
 |---|---|---|
-| any values whatever | K different ids, each in 0 … E-1 | |
+| any values | K different ids, each in 0 … E-1 | |
 | equal logits | the lower id first; an all-equal row gives 0, 1, … K-1 | equal before the scale |
 | -0.0 and +0.0 | equal to each other | |
 | subnormal logits | by their value, not as zeros | |
@@ -60,7 +60,7 @@ def route(
 def route_plainly(
     row: Sequence[float], scale: Sequence[float], topk: int
 ) -> tuple[list[float], list[int]]:
-    """The same of one row, without torch: what `route` itself is checked against.
+    """The same for one row, without torch; `route` itself is tested against it.
 
     ``scale`` holds numbers that fp32 holds. Gives K weights and K ids.
     """
@@ -74,4 +74,5 @@ def route_plainly(
     if not math.isfinite(first):  # NaN or +inf among the winners, or nothing but -inf
         return [math.nan] * topk, ids
     exps = [math.exp(row[expert] - first) for expert in ids]
-    return [one / sum(exps) * scale[expert] for one, expert in zip(exps, ids, strict=True)], ids
+    weights = [e / sum(exps) * scale[expert] for e, expert in zip(exps, ids, strict=True)]
+    return weights, ids

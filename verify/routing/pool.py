@@ -1,6 +1,7 @@
-"""Runs cases in several processes, so that one which kills its process, or hangs, costs only itself.
+"""Runs cases in several processes, so that a case that kills its process, or hangs, costs only itself.
 
-A CUDA error such as an illegal address is final for a process: it is replaced by a fresh one.
+After a CUDA error such as an illegal address a process cannot use its GPU any more: a new process
+replaces it.
 """
 
 from __future__ import annotations
@@ -10,45 +11,78 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from verify.routing.cases import Case
-from verify.routing.executions import Outcome
+from verify.routing.executions import CaseResult
 
 MOST_LOSSES = 25
 
 
 def _work(pipe: Connection, file: str, device: str, threads: int) -> None:
+    """The worker process: run each case that arrives, until None arrives or the GPU is unusable."""
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no processes below this one
     import torch
 
-    from verify.routing import executions as ways
-    from verify.routing import load as kernel
+    from verify.routing.executions import run_case
+    from verify.routing.load import load_kernel
 
     torch.set_num_threads(threads)
     if device == "cpu":
         warnings.filterwarnings("ignore", category=RuntimeWarning)  # numpy's, on inf and NaN
-    module = kernel.load(file)
+    module = load_kernel(file)
     while (case := pipe.recv()) is not None:
-        outcome = ways.run(module, case, device)
-        pipe.send(outcome)
-        if outcome.lost:
+        result = run_case(module, case, device)
+        pipe.send(result)
+        if result.lost:
             break
     pipe.close()
 
 
-def crew(
+@dataclass
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    case: Case
+    since: float
+
+    def give(self, case: Case) -> None:
+        self.case, self.since = case, time.monotonic()
+        self.pipe.send(case)
+
+    def result(self, *, ready: bool) -> CaseResult:
+        """What the worker answers; a lost case if it died, or if it is over its time (not ready)."""
+        try:
+            if not ready:
+                self.process.kill()
+                raise EOFError
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            what = "its process died" if ready else "hung, and was killed"
+            seconds = time.monotonic() - self.since
+            return CaseResult(self.case, "failed", what, seconds=seconds, lost=True)
+
+    def end(self) -> None:
+        self.pipe.close()
+        self.process.join(5)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def run_in_processes(
     cases: Sequence[Case], file: str, device: str, jobs: int, limit_s: float = 300.0
-) -> Iterator[Outcome]:
-    """Outcomes of all cases, as they come, from ``jobs`` processes; ``limit_s`` seconds a case.
+) -> Iterator[CaseResult]:
+    """Yield the results of all cases, as they come, from ``jobs`` processes; ``limit_s`` seconds a case.
 
     After MOST_LOSSES lost processes the rest is skipped. Closing the generator ends the processes.
     """
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // jobs)
     queue = list(reversed(cases))
-    busy: dict[Connection, tuple[BaseProcess, Case, float]] = {}
+    workers: dict[Connection, _Worker] = {}
     losses = 0
 
     def start(case: Case) -> None:
@@ -56,51 +90,35 @@ def crew(
         process = context.Process(target=_work, args=(far, file, device, threads))
         process.start()
         far.close()
-        near.send(case)
-        busy[near] = process, case, time.monotonic()
-
-    def end(pipe: Connection) -> None:
-        process = busy.pop(pipe)[0]
-        pipe.close()
-        process.join(5)
-        if process.is_alive():
-            process.kill()
-            process.join()
+        workers[near] = _Worker(process, near, case, time.monotonic())
+        workers[near].give(case)
 
     try:
-        while queue and len(busy) < jobs:
+        while queue and len(workers) < jobs:
             start(queue.pop())
-        while busy:
-            ready = {one for one in wait(list(busy), timeout=2) if isinstance(one, Connection)}
-            for pipe, (process, case, since) in list(busy.items()):
-                took = time.monotonic() - since
-                if pipe not in ready and took < limit_s:
+        while workers:
+            ready = wait(list(workers), timeout=2)
+            for pipe, worker in list(workers.items()):
+                if pipe not in ready and time.monotonic() - worker.since < limit_s:
                     continue
-                try:
-                    if pipe not in ready:
-                        process.kill()
-                        raise EOFError
-                    outcome = pipe.recv()
-                except (EOFError, OSError):
-                    what = "hung, and was killed" if pipe not in ready else "its process died"
-                    outcome = Outcome(case, "failed", what, seconds=took, lost=True)
-                if not outcome.lost and queue:
-                    following = queue.pop()
-                    busy[pipe] = process, following, time.monotonic()
-                    pipe.send(following)
-                else:
-                    if not outcome.lost:
-                        pipe.send(None)
-                    end(pipe)
-                    losses += outcome.lost
-                    if losses >= MOST_LOSSES:
-                        why = f"not run: {losses} processes were lost"
-                        yield from (Outcome(one, "skipped", why) for one in queue)
-                        queue.clear()
-                    if queue:
-                        start(queue.pop())
-                yield outcome
+                result = worker.result(ready=pipe in ready)
+                if not result.lost and queue:
+                    worker.give(queue.pop())
+                    yield result
+                    continue
+                if not result.lost:
+                    pipe.send(None)
+                del workers[pipe]
+                worker.end()
+                losses += result.lost
+                if losses >= MOST_LOSSES:
+                    why = f"not run: {losses} processes were lost"
+                    yield from (CaseResult(case, "skipped", why) for case in queue)
+                    queue.clear()
+                if queue:
+                    start(queue.pop())
+                yield result
     finally:
-        for process, _, _ in busy.values():
-            process.kill()
-            process.join()
+        for worker in workers.values():
+            worker.process.kill()
+            worker.process.join()

@@ -230,8 +230,9 @@ def find_cuda(
         env["CUDA_HOME"] = str(home)
     paths = [one for one in env.get("LIBRARY_PATH", "").split(os.pathsep) if one]
     folders = [Path(one) for one in paths]
-    if home := env.get("CUDA_HOME"):
-        folders += [Path(home, "lib64"), Path(home, "lib"), *Path(home).glob("targets/*/lib")]
+    if toolkit := env.get("CUDA_HOME"):
+        folders += [Path(toolkit, "lib64"), Path(toolkit, "lib")]
+        folders += Path(toolkit).glob("targets/*/lib")
     plain = [one for one in folders if (one / "libcudart.so").exists()]
     if plain:
         found = str(plain[0])

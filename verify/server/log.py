@@ -85,8 +85,9 @@ class ServerLog:
 
     def crash(self) -> tuple[str, list[str]] | None:
         """The last exception's line and its traceback; one that is the cause, if there is one."""
-        causes = [one for one in self._crashes if not _CONSEQUENCE.search(one[0])]
-        return (causes or list(self._crashes) or [None])[-1]
+        causes = [crash for crash in self._crashes if not _CONSEQUENCE.search(crash[0])]
+        crashes = causes or list(self._crashes)
+        return crashes[-1] if crashes else None
 
     def died_of(self) -> str:
         """What a server that is gone died of, in a line."""

@@ -1,4 +1,4 @@
-"""verify/bench without a GPU: what is lifted of a peer's file. (Serving: test_serving.py.)"""
+"""verify/bench without a GPU: what is extracted from a peer's file. (Serving: test_serving.py.)"""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def test_a_peers_launcher_runs_without_its_package(tmp_path: Path, text: str, fi
 
     file = tmp_path / "model.py"
     file.write_text(text)
-    routing = peer.load(str(file), "peer_under_test").gemma4_fused_routing
+    routing = peer.load_peer(str(file), "peer_under_test").gemma4_fused_routing
     assert routing("logits", "scale", 3) == (first, "logits", "scale")
-    kept = peer.lifted(str(file))
-    assert not [one for one in ("not_here", "Model", "_unused", "OTHER") if one in kept]
+    kept = peer.extract_launcher(str(file))
+    assert not [name for name in ("not_here", "Model", "_unused", "OTHER") if name in kept]
 
 
 def test_a_file_without_a_launcher_is_no_peer(tmp_path: Path) -> None:
@@ -62,4 +62,4 @@ def test_a_file_without_a_launcher_is_no_peer(tmp_path: Path) -> None:
     file = tmp_path / "other.py"
     file.write_text("def routing(): ...\n")
     with pytest.raises(AttributeError, match=r"other\.py has no gemma4_fused_routing"):
-        peer.load(str(file), "peer_under_test")
+        peer.load_peer(str(file), "peer_under_test")

@@ -181,30 +181,30 @@ def test_a_scale_counts_as_its_value_in_fp32() -> None:
 def test_the_judge_sees(change, said) -> None:
     import torch
 
-    from verify.routing.compare import judge
+    from verify.routing.compare import compare_with_oracle
     from verify.routing.oracle import route
 
     logits, scale = torch.tensor([[1.0, 3.0, 2.0, 0.0], [4.0, 5.0, 6.0, 7.0]]), torch.ones(4)
     weights, ids = route(logits, scale, 3)
-    found = judge(*change(weights.float(), ids.int()), logits, scale, 3)
+    comparison = compare_with_oracle(*change(weights.float(), ids.int()), logits, scale, 3)
     if said is None:
-        assert found.problems == []
-        assert 0 < found.relative < 1e-6
-        assert found.rows == 2
+        assert comparison.problems == []
+        assert 0 < comparison.relative < 1e-6
+        assert comparison.rows == 2
     else:
-        assert any(said in one for one in found.problems)
+        assert any(said in problem for problem in comparison.problems)
 
 
 # --- the cases ----------------------------------------------------------------------------------
 
 
 def test_the_cases_are_as_many_and_as_wide_as_promised() -> None:
-    from verify.routing import cases as listing
+    from verify.routing.cases import all_cases
 
-    cases, skipped = listing.listed()
+    cases, skipped = all_cases()
     assert set(skipped) == {"real-router"}
     assert len({case.name for case in cases}) == len(cases) >= 1300
-    assert repr(cases) == repr(listing.listed()[0])  # a NaN is not equal to itself
+    assert repr(cases) == repr(all_cases()[0])  # a NaN is not equal to itself
     called = [case for case in cases if case.family in ("grid", "tokens")]
     assert len(called) >= 500
     assert {case.dtype for case in called} == {"bf16", "fp16", "fp32"}
@@ -220,18 +220,18 @@ def test_the_cases_are_as_many_and_as_wide_as_promised() -> None:
 def test_a_case_is_the_same_twice_and_its_cut_is_small() -> None:
     import torch
 
-    from verify.routing import cases as listing
+    from verify.routing.cases import all_cases, build, interleave_families, shorten
     from verify.routing.compare import as_bits
 
-    cases = [case for case in listing.listed()[0] if not case.gpu_only and case.way == "call"]
-    for case in listing.interleaved(cases)[:120]:
-        small = listing.cut(case)
+    cases = [case for case in all_cases()[0] if not case.gpu_only and case.execution == "call"]
+    for case in interleave_families(cases)[:120]:
+        small = shorten(case)
         assert small.name == case.name
         assert small.tokens <= max(5, case.least)
-        logits, scale = listing.build(small, "cpu")
+        logits, scale = build(small, "cpu")
         assert logits.shape == (small.tokens, case.experts)
         assert scale.shape == (case.experts,)
-        again = listing.build(small, "cpu")
+        again = build(small, "cpu")
         assert torch.equal(as_bits(logits), as_bits(again[0]))
         assert torch.equal(as_bits(scale), as_bits(again[1]))
 
@@ -239,7 +239,7 @@ def test_a_case_is_the_same_twice_and_its_cut_is_small() -> None:
 def test_real_router_matrices_are_read_without_safetensors(tmp_path: Path) -> None:
     import torch
 
-    from verify.routing import cases as listing
+    from verify.routing.cases import all_cases, read_router, rows_of
 
     matrix, scale = torch.randn(6, 8).bfloat16(), torch.rand(8)
     tensors = {"model.layers.0.router.proj.weight": matrix, "model.layers.0.router.scale": scale}
@@ -255,15 +255,15 @@ def test_real_router_matrices_are_read_without_safetensors(tmp_path: Path) -> No
     head = json.dumps(header).encode()
     (tmp_path / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + data)
 
-    cases, skipped = listing.listed(str(tmp_path))
+    cases, skipped = all_cases(str(tmp_path))
     real = [case for case in cases if case.family == "real-router"]
     assert [case.dtype for case in real] == ["bf16", "fp16", "fp32"]
     assert (real[0].experts, real[0].topk) == (6, 6)
     assert skipped == {}
-    read = listing.read_router(real[0].source)
+    read = read_router(real[0].source)
     assert torch.equal(read[0], matrix)
     assert torch.equal(read[1], scale)
-    assert listing.rows_of(real[0], 5).shape == (5, 6)
+    assert rows_of(real[0], 5).shape == (5, 6)
 
 
 # --- the kernel ---------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def test_no_fused_routing_is_no_failure(tmp_path: Path) -> None:
 
 
 def test_the_kernel_is_found_through_a_re_export(tmp_path: Path) -> None:
-    from verify.routing import load as kernel
+    from verify.routing.load import find_kernel
 
     for path, text in {
         "srt/models/gemma4_causal.py": "def f():\n    from sglang.kernels.moe import gemma4_fused_routing\n",
@@ -319,23 +319,23 @@ def test_the_kernel_is_found_through_a_re_export(tmp_path: Path) -> None:
         file = tmp_path / "python/sglang" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    assert kernel.find(tmp_path) == tmp_path / "python/sglang/kernels/moe/routing.py"
+    assert find_kernel(tmp_path) == tmp_path / "python/sglang/kernels/moe/routing.py"
     (tmp_path / "python/sglang/kernels/moe/routing.py").unlink()
     with pytest.raises(ValueError, match="which the tree lacks"):
-        kernel.find(tmp_path)
+        find_kernel(tmp_path)
 
 
 def test_a_process_that_dies_costs_its_case_only(tmp_path: Path) -> None:
-    from verify.routing import cases as listing
-    from verify.routing.pool import crew
+    from verify.routing.cases import all_cases
+    from verify.routing.pool import run_in_processes
 
     kernel = tmp_path / "kernel.py"
     kernel.write_text(
         "import os\ndef gemma4_fused_routing(logits, scale, topk):\n"
         "    if logits.shape[1] == 3: os._exit(9)\n    raise RuntimeError('no')\n"
     )
-    cases = [case for case in listing.listed()[0] if case.family == "k-equals-e"][:15]
-    found = {one.case.name: one.what for one in crew(cases, str(kernel), "cpu", 1)}
+    cases = [case for case in all_cases()[0] if case.family == "k-equals-e"][:15]
+    found = {r.case.name: r.what for r in run_in_processes(cases, str(kernel), "cpu", 1)}
     assert set(found) == {case.name for case in cases}
     died = {name for name, what in found.items() if what == "its process died"}
     assert died == {case.name for case in cases if case.experts == 3}
@@ -354,35 +354,37 @@ def test_a_process_that_dies_costs_its_case_only(tmp_path: Path) -> None:
     ],
 )
 def test_a_case_runs_by_every_kernel_that_its_shape_reaches(shape, itself, reached, tree) -> None:
-    from verify.routing import load as kernel
-    from verify.routing import variants as paths
+    from verify.routing import variants
     from verify.routing.cases import Case
+    from verify.routing.load import load_kernel
 
-    module = kernel.load(tree / HOMES[0])
-    before = getattr(module, paths.TABLE)
+    module = load_kernel(tree / HOMES[0])
+    before = getattr(module, variants.TABLE)
     case = Case("a case", "grid", *shape)
-    assert paths.taken(module, case) == itself
-    assert {one.path or itself for one in paths.spread(module, [case])} == set(reached)
+    assert variants.chosen(module, case) == itself
+    assert {each.variant or itself for each in variants.with_every_variant(module, [case])} == set(
+        reached
+    )
     for path in reached:
-        with paths.forced(module, path, 2, 1):
-            ((_, least, *_, tokens, warps),) = getattr(module, paths.TABLE)
-            assert (list(paths.rows(module)), least, tokens, warps) == ([path], 1, 2, 1)
-        assert getattr(module, paths.TABLE) is before
-    large = Case("few tokens", "large", shape[0], 1, *shape[2:], path=paths.LARGE)
-    assert paths.taken(module, large) == reached[0]
+        with variants.forced(module, path, 2, 1):
+            ((_, least, *_, tokens, warps),) = getattr(module, variants.TABLE)
+            assert (list(variants.variants_of(module)), least, tokens, warps) == ([path], 1, 2, 1)
+        assert getattr(module, variants.TABLE) is before
+    large = Case("few tokens", "large", shape[0], 1, *shape[2:], variant=variants.LARGE)
+    assert variants.chosen(module, large) == reached[0]
 
 
 def test_a_kernel_without_a_table_runs_each_case_once() -> None:
     import types
 
-    from verify.routing import variants as paths
+    from verify.routing import variants
     from verify.routing.cases import Case
 
     plain, case = types.ModuleType("plain"), Case("a case", "grid", "bf16", 1, 128, 8)
-    assert paths.spread(plain, [case]) == [case]
-    assert paths.taken(plain, case) == ""
-    with paths.forced(plain, paths.LARGE):
-        assert not hasattr(plain, paths.TABLE)
+    assert variants.with_every_variant(plain, [case]) == [case]
+    assert variants.chosen(plain, case) == ""
+    with variants.forced(plain, variants.LARGE):
+        assert not hasattr(plain, variants.TABLE)
 
 
 # --- the mutants --------------------------------------------------------------------------------
@@ -409,11 +411,11 @@ def test_every_mutant_is_killed(part: int, tree: Path, tmp_path: Path) -> None:
 
 
 def test_the_check_itself_kills_a_mutant_and_names_the_case(tree: Path, tmp_path: Path) -> None:
-    from verify.routing.mutant_table import mutants, mutated
+    from verify.routing.mutant_table import apply_mutant, read_mutants
 
-    mutant = next(one for one in mutants() if one["name"] == "kernel-heads-winner-stays")
+    mutant = next(m for m in read_mutants() if m["name"] == "kernel-heads-winner-stays")
     file = tmp_path / "mutant.py"
-    file.write_text(mutated((tree / HOMES[0]).read_text(), mutant))
+    file.write_text(apply_mutant((tree / HOMES[0]).read_text(), mutant))
     code, line, _, _ = run("check.py", "--kernel", file, "--fail-fast", tree=tree)
     assert code == 1
     assert "1 failed; first: corners bf16 T48 E5 K3 normal: an id twice in 3 rows" in line

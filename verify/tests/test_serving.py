@@ -24,7 +24,8 @@ from support.sglang_server import SMI, tiny, until
 from verify.answer import Answer
 from verify.bench import serving, trace
 from verify.bench import summary as rows
-from verify.bench.contender import Contender, overlay, tree_id
+from verify.bench.contender import Contender, overlay
+from verify.git_ids import blob_id, tree_id
 from verify.server import supervisor as keeper
 
 __all__ = ["tiny"]  # a fixture
@@ -341,16 +342,11 @@ def test_another_kernel_in_a_trees_place(tmp_path: Path) -> None:
     kernels = one.place / "python/sglang/jit_kernel/csrc"
     assert kernels.resolve() == tree / "python/sglang/jit_kernel/csrc", "compiled once for all"
     assert tree_id(tree) == before, "a tree is never written to"
-    assert one.details()["kernel"]["blob"] == rows_blob(peer)
+    assert one.details()["kernel"]["blob"] == blob_id(peer.read_bytes())
 
     plain = Contender("series", tree)
     plain.lay_out(tmp_path / "other", dummy=False)
     assert (plain.place, plain.files) == (tree, {})
-
-
-def rows_blob(path: Path) -> str:
-    done = subprocess.run(["git", "hash-object", path], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -663,9 +659,6 @@ def test_no_gpu_no_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_bundle(bench: Bench) -> Path:
     """As fixtool makes them: a base, what each of two patches changes, and what both do."""
-    sys.path.insert(0, str(ROOT / "tooling"))
-    from fixtool.verify.runner.layout import blob_id
-
     base = make_tree(bench.folder / "base", fused=False)
     series = make_tree(bench.folder / "series")
     other = "python/sglang/srt/models/other.py"

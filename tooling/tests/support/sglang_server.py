@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from support.repositories import ROOT
+from verify.git_ids import blob_id
 from verify.server import supervisor as keeper
 from verify.server import tiny_models as models
-from verify.server.recorder import recorder
 
 BUG = "object has no attribute 'pp_group'"
 
@@ -202,8 +202,8 @@ class Bench:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         blobs = {
-            str(one.relative_to(self.tree)): recorder.blob_id(one.read_bytes())
-            for one in self.tree.rglob("gemma4_*.py")
+            str(file.relative_to(self.tree)): blob_id(file.read_bytes())
+            for file in self.tree.rglob("gemma4_*.py")
         }
         (self.folder / "blobs.json").write_text(json.dumps(blobs))
 

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import hashlib
 import inspect
 import json
 import os
@@ -37,6 +36,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import CodeType, ModuleType
 from typing import Any
+
+from verify.git_ids import blob_id
 
 CALLER = "sglang.srt.models.gemma4_causal"
 ROUTING = "gemma4_fused_routing"
@@ -83,11 +84,6 @@ def install(module: ModuleType, evidence: Evidence) -> Recorder | None:
     setattr(module, ROUTING, recorder.wrapped())
     atexit.register(recorder.summarise)
     return recorder
-
-
-def blob_id(content: bytes) -> str:
-    """What git calls a file with this content."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _of_file(path: str | None) -> dict[str, Any]:
@@ -353,10 +349,11 @@ class Recorder:
 
     @staticmethod
     def _judge(weights: Any, ids: Any, logits: Any, scale: Any, topk: int) -> list[str]:
-        from verify.routing.compare import judge
+        from verify.routing.compare import compare_with_oracle
 
-        given = (one.detach().cpu() for one in (weights, ids, logits, scale))
-        return judge(*given, topk).problems
+        answer = weights.detach().cpu(), ids.detach().cpu()
+        inputs = logits.detach().cpu(), scale.detach().cpu(), topk
+        return compare_with_oracle(*answer, *inputs).problems
 
     def _compared(self, where: str, logits: Any, problems: list[str]) -> None:
         """``varied`` counts rows whose logits differ: all-equal ones are routed by a rule so plain

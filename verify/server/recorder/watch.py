@@ -56,7 +56,8 @@ class _Watch:
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
-                spec.loader.exec_module = functools.partial(self._run, spec.loader.exec_module)
+                loader: Any = spec.loader
+                loader.exec_module = functools.partial(self._run, loader.exec_module)
                 return spec
         return None
 
