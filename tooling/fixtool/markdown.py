@@ -1,8 +1,9 @@
 """Markdown for GitHub around texts that anybody may have written.
 
-Subjects, paths and messages come from upstream and from patches. They go into code spans and code
-blocks only: there GitHub makes no mention of `@name`, no link of `#123`, closes nothing for
-`Closes #1`, and reads no HTML, so no such text can pass for a marker of ours.
+Subjects, paths and messages come from upstream and from patches. GitHub acts on some of what it
+finds in a text: it notifies `@name`, links `#123`, closes an issue for `Closes #1`, and reads HTML.
+It does none of that inside code spans and code blocks, so ``code``, ``code_block`` and ``prose``
+put such texts there, and ``inline`` escapes them where code would look out of place.
 """
 
 from __future__ import annotations
@@ -12,88 +13,101 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fixtool.text import visible, without_controls
+from fixtool.text import printable, visible, without_controls
 
 LIMIT = 65_536
 """Characters of a body, title and comment; GitHub refuses more."""
 
-_FREE = r"(?<![^\W_])"  # no letter before it: `_` may be emphasis, and is gone where GitHub looks
-_CLOSING = rf"{_FREE}(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?)"
+_START = r"(?<![^\W_])"  # no letter before it. `_` may be emphasis, which GitHub removes first
+_CLOSING = rf"{_START}(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?)"
 _THREAD = r"(?:(?:[\w.-]+/[\w.-]+)?#|GH-|https?://\S+/)\d+"
-CALLS = re.compile(rf"{_FREE}@[A-Za-z0-9]|{_CLOSING}:?\s+{_THREAD}", re.IGNORECASE)
-"""What GitHub acts on in a text, a commit's message too: `@name`, and `Closes #1` once merged."""
+ACTIVE_TEXT = re.compile(rf"{_START}@[A-Za-z0-9]|{_CLOSING}:?\s+{_THREAD}", re.IGNORECASE)
+"""What GitHub acts on, in commit messages too: `@name` at once, `Closes #1` at a merge."""
 
-_ACTS = re.compile(
-    rf"{_FREE}(?P<name>@[A-Za-z0-9][\w/@-]*)"
+_ACTIVE_IN_MARKDOWN = re.compile(
+    rf"{_START}(?P<name>@[A-Za-z0-9][\w/@-]*)"
     rf"|(?P<word>{_CLOSING}[*_~:]*\s+[\[(*_~]*)(?P<thread>{_THREAD}[\w/@-]*)",
     re.IGNORECASE,
 )
-_CUT_OFF = re.compile(rf"{_CLOSING}[*_~:]*$", re.IGNORECASE)
-_OWN_LINE = re.compile(r"\s{4}|\s*([-*+]|\d+[.)]) ")  # a list's item, or what is set off
+_CLOSING_AT_END = re.compile(rf"{_CLOSING}[*_~:]*$", re.IGNORECASE)
+_ITEM = re.compile(r"\s*([-*+]|\d+[.)]) ")
+_OWN_LINE = re.compile(rf"\s{{4}}|{_ITEM.pattern}")
 _FENCED = re.compile(
     r"^ {0,3}(`{3,}|~{3,})[^`\n]*\n(.*?)\n {0,3}\1[`~]*[ \t]*$", re.MULTILINE | re.DOTALL
 )
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
+_BLOCK_MARKUP = re.compile(r"^((?:\s|[-*+>]\s|>|\d+[.)]\s)*)(#+(\s|$)|=+$|-+$|~~~)")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", "`": "&#96;", "\\": "&#92;"}
 
-_ROOM = 2_000  # kept free for what is said about a cut, and for how GitHub counts
+_RESERVE = 2_000  # characters kept free for the note about left-out sections
 
 
 def code(text: str, limit: int = 200) -> str:
-    """``text`` as a code span that nothing in it can end, in a table's cell too."""
+    """``text`` as a code span, at most ``limit`` characters long. Nothing in it can end the span,
+    or the table cell around it."""
     long = len(text) > 8 * limit
     text = visible(text[: 8 * limit])
     text = text[: limit - 1] + "…" if long or len(text) > limit else text
-    text = text.replace("|", "¦")  # in a cell a bar ends the cell, even in code, even escaped
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * (longest + 1)
+    text = text.replace("|", "¦")  # a bar ends a table's cell, even escaped and inside code
+    fence = _fence(text, 1)
     space = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{space}{text}{space}{fence}" if text else "` `"
 
 
-def block(text: str, language: str = "", limit: int = 20_000) -> str:
-    """``text`` as a code block, spaces and lines kept; whole lines are left out, and counted."""
+def code_block(text: str, language: str = "", limit: int = 20_000) -> str:
+    """``text`` as a code block of at most ``limit`` characters. Lines beyond that are counted."""
     given = text.rstrip("\n").split("\n")
     lines: list[str] = []
-    left = limit
+    room = limit
     for line in given:
-        left -= len(line) + 1
-        if left < 0:
+        room -= len(line) + 1
+        if room < 0:
             lines.append(f"… {len(given) - len(lines)} more lines")
             break
         lines.append(without_controls(line.expandtabs(4)))
-    longest = max((len(run) for run in re.findall("`+", "\n".join(lines))), default=0)
-    fence = "`" * max(3, longest + 1)
+    fence = _fence("\n".join(lines), 3)
     return "\n".join([f"{fence}{language}", *lines, fence])
 
 
+def _fence(text: str, shortest: int) -> str:
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    return "`" * max(shortest, longest + 1)
+
+
+def inline(text: str) -> str:
+    """``text`` in one line without markup, mentions, and the links that GitHub makes by itself
+    (#1, GH-1, closes #1, an address)."""
+    plain = printable(re.sub(r"\s+", " ", text))
+    plain = re.sub(r"([\\`*_\[\]|<>~$&])", r"\\\1", plain)
+    return re.sub(r"(@|#(?=\w)|GH-(?=\d)|:(?=//)|www(?=\.))", "\\1\u200b", plain, flags=re.I)
+
+
 def prose(text: str) -> str:
-    """Somebody's hard-wrapped text as Markdown that says the same and does nothing: no mention, no
-    closing word, no HTML, no heading. Lines of one paragraph are joined, since GitHub would break
-    where they do; lists keep their lines; what is fenced, and an indented paragraph, becomes a code
-    block."""
-    found: list[str] = []
+    """A hard-wrapped text as Markdown without mentions, closing words, HTML and headings.
+
+    The lines of a paragraph are joined, because GitHub shows each line break. List items keep
+    their lines. Fenced blocks and indented paragraphs become code blocks.
+    """
+    parts: list[str] = []
     at = 0
     for fenced in _FENCED.finditer(text):
-        found += _paragraphs(text[at : fenced.start()])
-        found.append(block(fenced[2]))
+        parts += _paragraphs(text[at : fenced.start()])
+        parts.append(code_block(fenced[2]))
         at = fenced.end()
-    return "\n\n".join([*found, *_paragraphs(text[at:])])
+    return "\n\n".join([*parts, *_paragraphs(text[at:])])
 
 
 def _paragraphs(text: str) -> Iterator[str]:
     for paragraph in re.split(r"\n[ \t]*\n", text.expandtabs(4).strip("\n")):
-        given = paragraph.split("\n")
         if not paragraph.strip():
             continue
-        if all(
-            line.startswith("  ") and not re.match(r"\s*([-*+]|\d+[.)]) ", line) for line in given
-        ):
-            yield block(textwrap.dedent(paragraph))
+        given = paragraph.split("\n")
+        if all(line.startswith("  ") and not _ITEM.match(line) for line in given):
+            yield code_block(textwrap.dedent(paragraph))
             continue
         lines: list[str] = []
-        for line in (without_controls(one).rstrip() for one in given):
-            if not lines or (_OWN_LINE.match(line) and not _CUT_OFF.search(lines[-1])):
+        for line in (without_controls(line).rstrip() for line in given):
+            if not lines or (_OWN_LINE.match(line) and not _CLOSING_AT_END.search(lines[-1])):
                 lines.append(line)
             else:
                 lines[-1] += f" {line.strip()}"
@@ -101,8 +115,8 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _harmless(line: str) -> str:
-    """One line. Every backtick that is left is one of a whole code span: an odd one of theirs would
-    open what GitHub acts on behind it."""
+    """One line of prose. Only the backticks of whole code spans stay: an unpaired one could turn a
+    later code span into plain text."""
     pieces: list[str] = []
     at = 0
     for span in _SPAN.finditer(line):
@@ -110,35 +124,35 @@ def _harmless(line: str) -> str:
         at = span.end()
     pieces += _inert(line[at:])
     text = ""
-    for piece in pieces:  # two code spans side by side would be read as one, or as none
+    for piece in pieces:  # adjacent code spans would be read as one span, or as none
         text += f" {piece}" if text.endswith("`") and piece.startswith("`") else piece
-    return re.sub(r"^((?:\s|[-*+>]\s|>|\d+[.)]\s)*)(#+(\s|$)|=+$|-+$|~~~)", r"\1\\\2", text)
+    return _BLOCK_MARKUP.sub(r"\1\\\2", text)
 
 
 def _inert(text: str) -> Iterator[str]:
-    """Text that holds no code span, in pieces, with what GitHub acts on as code."""
+    """The pieces of a text without code spans. What GitHub acts on becomes a code span."""
     at = 0
-    for found in _ACTS.finditer(text):
-        yield _escaped(text[at : found.start()] + (found["word"] or ""))
-        yield f"`{found['name'] or found['thread']}`"
-        at = found.end()
+    for match in _ACTIVE_IN_MARKDOWN.finditer(text):
+        yield _escaped(text[at : match.start()] + (match["word"] or ""))
+        yield f"`{match['name'] or match['thread']}`"
+        at = match.end()
     yield _escaped(text[at:])
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"[&<`\\]", lambda one: _ENTITIES[one[0]], text)
+    return re.sub(r"[&<`\\]", lambda match: _ENTITIES[match[0]], text)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells are Markdown already: words of ours, or made by ``code``."""
+    """A table whose cells are Markdown already: fixtool's own words, or made by ``code``."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 @dataclass(frozen=True)
 class Marker:
-    """What fixtool writes about a body into its first line, where nobody sees it: whose it is, and
-    what it said last. Only the first line is read, and only fixtool writes that one."""
+    """The hidden first line of a body that fixtool wrote: what the body is for, and the values by
+    which the next run knows what this one did."""
 
     kind: str
     values: Mapping[str, str] = field(default_factory=dict)
@@ -152,29 +166,30 @@ class Marker:
 
 
 def read_marker(body: str, kind: str) -> Marker | None:
+    """The marker in the first line of ``body``; elsewhere, anybody may have quoted one."""
     first = body.partition("\n")[0].strip()
-    found = re.fullmatch(rf"<!-- fixtool {kind} 1((?: [a-z]+=[A-Za-z0-9._,/-]*)*) -->", first)
-    if found is None:
+    match = re.fullmatch(rf"<!-- fixtool {kind} 1((?: [a-z]+=[A-Za-z0-9._,/-]*)*) -->", first)
+    if match is None:
         return None
-    return Marker(kind, dict(pair.split("=", 1) for pair in found[1].split()))
+    return Marker(kind, dict(pair.split("=", 1) for pair in match[1].split()))
 
 
-def body(marker: Marker | None, parts: Sequence[str], limit: int = LIMIT) -> str:
-    """One body from its parts, most important first. What does not fit is left out, and said."""
-    room = limit - _ROOM
-    parts = [one for one in parts if one]
+def join_sections(marker: Marker | None, sections: Sequence[str], limit: int = LIMIT) -> str:
+    """A body from its sections, the most important first. Those that do not fit are left out, and
+    their number is given."""
+    sections = [section for section in sections if section]
     text = f"{marker}\n" if marker else ""
-    for number, part in enumerate(parts):
-        if len(text) + len(part) + 2 > room:
-            left = len(parts) - number
+    for number, section in enumerate(sections):
+        if len(text) + len(section) + 2 > limit - _RESERVE:
+            left = len(sections) - number
             return (
-                f"{text}\n*Cut here: {left} more of {len(parts)} sections do not fit; the "
+                f"{text}\n*Cut here: {left} more of {len(sections)} sections do not fit; the "
                 "job's artifact holds them whole.*\n"
             )
-        text += ("\n" if text else "") + part + "\n"
+        text += ("\n" if text else "") + section + "\n"
     return text
 
 
-def same(one: str, other: str) -> bool:
-    """Whether two bodies say the same: GitHub may have trimmed one."""
-    return one.replace("\r\n", "\n").strip() == other.replace("\r\n", "\n").strip()
+def same_text(body: str, other: str) -> bool:
+    """Whether two bodies differ by line ends and outer blanks alone, which GitHub may change."""
+    return body.replace("\r\n", "\n").strip() == other.replace("\r\n", "\n").strip()

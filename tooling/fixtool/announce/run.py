@@ -14,10 +14,11 @@ from pathlib import Path
 from fixtool.announce.outcome import NightlyOutcome
 from fixtool.announce.text import NightlyTexts
 from fixtool.errors import FixtoolError, Refused
+from fixtool.git.objects import Oid
 from fixtool.github.client import GitHub
 from fixtool.github.model import Issue, PullRequest
 from fixtool.github.push import PushRemote
-from fixtool.markdown import Marker, read_marker, same
+from fixtool.markdown import Marker, read_marker, same_text
 
 _PULL, _ISSUE, _COMMENT = "rebase-pull", "rebase-issue", "rebase-comment"
 
@@ -96,19 +97,19 @@ class Announcer:
     def _tell_move(
         self, rolling: PushRemote, bundle: Path | None
     ) -> tuple[BranchChange, ThreadChange]:
-        commit, folders = self.outcome.committed or "", self.outcome.folders
+        commit, folders = Oid(self.outcome.committed or ""), self.outcome.folders
         heads = rolling.heads()
         if bundle:
             rolling.take_bundle(bundle, commit)
-        rolling.bring((heads.default, heads.default_tip), (rolling.branch, heads.tip))
-        base = rolling.base_of(commit, heads.default_tip)
+        rolling.fetch_tips((heads.default, heads.default_tip), (rolling.branch, heads.tip))
+        base = rolling.fork_point(commit, heads.default_tip)
         rolling.check(commit, base, folders)
-        content = rolling.content(commit, base, folders)
+        content = rolling.content_id(commit, base, folders)
         if heads.tip:
-            old_base = rolling.base_of(heads.tip, heads.default_tip)
-            if rolling.content(heads.tip, old_base, folders) == content:
+            old_base = rolling.fork_point(heads.tip, heads.default_tip)
+            if rolling.content_id(heads.tip, old_base, folders) == content:
                 commit = heads.tip  # it proposes this already: its id is not worth a push
-        pulls = self.github.pulls(rolling.branch, "all")
+        pulls = self.github.pull_requests(rolling.branch, "all")
         pull = next((one for one in pulls if one.state == "open"), None)
         if pull is None:
             return self._open_pull(rolling, heads.tip, heads.default, commit, content, pulls)
@@ -130,7 +131,7 @@ class Announcer:
         return push, ThreadChange(pull.number, pull.url, "updated" if changed else "unchanged")
 
     def _open_pull(
-        self, rolling: PushRemote, tip: str | None, base: str, commit: str, content: str,
+        self, rolling: PushRemote, tip: Oid | None, base: str, commit: Oid, content: str,
         before: Sequence[PullRequest],
     ) -> tuple[BranchChange, ThreadChange]:  # fmt: skip
         ours: set[str | None] = {None, commit}
@@ -152,18 +153,18 @@ class Announcer:
         if self.dry:
             return push, ThreadChange(None, None, "created")
         text = self.words.pull(self._pull_marker(content, [commit]))
-        pull = self.github.create_pull(rolling.branch, base, self.words.pull_title, text)
+        pull = self.github.create_pull_request(rolling.branch, base, self.words.pull_title, text)
         self._mark(pull)
         return push, ThreadChange(pull.number, pull.url, "created")
 
     def _update_pull(self, pull: PullRequest, marker: Marker) -> bool:
         text = self.words.pull(marker)
-        changed = pull.title != self.words.pull_title or not same(pull.body, text)
+        changed = pull.title != self.words.pull_title or not same_text(pull.body, text)
         if changed and not self.dry:
-            self.github.update_pull(pull.number, title=self.words.pull_title, body=text)
+            self.github.update_pull_request(pull.number, title=self.words.pull_title, body=text)
         return self._mark(pull) or changed
 
-    def _push(self, rolling: PushRemote, commit: str, tip: str | None) -> BranchChange:
+    def _push(self, rolling: PushRemote, commit: Oid, tip: Oid | None) -> BranchChange:
         if commit == tip:
             return BranchChange(rolling.branch, commit, "unchanged")
         if not self.dry:
@@ -194,7 +195,7 @@ class Announcer:
             self.notes.append(f"#{issue.number} asks for the same and was closed: it is left so")
             return ThreadChange(issue.number, issue.url, "left")
         text = self.words.issue(marker)
-        changed = issue.title != self.words.issue_title or not same(issue.body, text)
+        changed = issue.title != self.words.issue_title or not same_text(issue.body, text)
         if changed and not self.dry:
             self.github.update_issue(issue.number, title=self.words.issue_title, body=text)
         marked = self._mark(issue)

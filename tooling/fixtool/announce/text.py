@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from fixtool.announce.outcome import NightlyOutcome
-from fixtool.markdown import LIMIT, Marker, block, body, code, table
+from fixtool.markdown import LIMIT, Marker, code, code_block, join_sections, table
 from fixtool.report.documents import Commit, History
 from fixtool.report.todo import ToDo
 from fixtool.text import visible
@@ -70,7 +70,7 @@ class NightlyTexts:
             "it is left alone."
         )
         parts = [self.headline, self._todos(), self._patches(), self._history(), ending]
-        return body(marker, [*parts, self._range_diff()])
+        return join_sections(marker, [*parts, self._range_diff()])
 
     def issue(self, marker: Marker) -> str:
         owners = " ".join(f"@{one}" for one in self.owners)  # a mention that is meant
@@ -79,19 +79,19 @@ class NightlyTexts:
             "none is left. Its label and the hidden first line of its text are how it is found."
         )
         parts = [self.headline, owners, self._todos(), self._next(), self._patches()]
-        return body(marker, [*parts, self._history(), ending])
+        return join_sections(marker, [*parts, self._history(), ending])
 
     def comment(self) -> str:
         """What changed about the need, for whoever gets mail of it."""
-        return body(None, [self.headline, self._todos(), self._run()], LIMIT - 500)
+        return join_sections(None, [self.headline, self._todos(), self._run()], LIMIT - 500)
 
     def green(self) -> str:
         text = f"{self.headline} Nothing is left for a person to do."
-        return body(None, [text, self._run()], LIMIT - 500)
+        return join_sections(None, [text, self._run()], LIMIT - 500)
 
     def summary(self) -> str:
         parts = [f"## {self.headline}", self._todos(), self._patches(), self._history()]
-        return body(None, [*parts, self._range_diff(100_000)], _SUMMARY_LIMIT)
+        return join_sections(None, [*parts, self._range_diff(100_000)], _SUMMARY_LIMIT)
 
     # -- sections: empty ones are left out -------------------------------------------------
 
@@ -112,7 +112,9 @@ class NightlyTexts:
     def _next(self) -> str:
         if self.outcome.exit_code == 0 or not self._onto:
             return ""
-        return block(f"fixtool rebase --line {self.outcome.line} --onto {self._onto}", "console")
+        return code_block(
+            f"fixtool rebase --line {self.outcome.line} --onto {self._onto}", "console"
+        )
 
     def _patches(self) -> str:
         rows = [
@@ -140,7 +142,7 @@ class NightlyTexts:
         text = self.outcome.rebase.range_diff if self.outcome.rebase else ""
         if not text.strip():
             return ""
-        shown = block(text, limit=limit)
+        shown = code_block(text, limit=limit)
         return f"<details><summary>range-diff</summary>\n\n{shown}\n\n</details>"
 
     def _commit(self, one: Commit) -> str:

@@ -63,7 +63,7 @@ def announce(
     from fixtool.git.repo import Repo
     from fixtool.github.client import GitHub
     from fixtool.github.model import check_login, find_repository
-    from fixtool.github.push import PushRemote, address
+    from fixtool.github.push import PushRemote, remote_url
 
     repository = options.start(ctx, directory).repository
     outcome = read_outcome(document, line)
@@ -87,7 +87,7 @@ def announce(
     if (summary := os.environ.get("GITHUB_STEP_SUMMARY")) and not dry_run:
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(words.summary())
-    where = find_repository(os.environ, address(repo, push) if push else None)
+    where = find_repository(os.environ, remote_url(repo, push) if push else None)
     words = _with_run(words, where)
     rolling = None
     if push:
@@ -115,7 +115,7 @@ def _with_run(words: NightlyTexts, where: GitHubRepository) -> NightlyTexts:
     from dataclasses import replace
 
     run = os.environ.get("GITHUB_RUN_ID", "")
-    link = f"{where.server}/{where.repository}/actions/runs/{run}" if run.isdigit() else None
+    link = f"{where.server}/{where.full_name}/actions/runs/{run}" if run.isdigit() else None
     return replace(words, run=link)
 
 

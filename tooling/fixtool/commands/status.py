@@ -70,12 +70,12 @@ def _asker(settings: Settings) -> ReadPullRequest:
         url = settings.url or line.upstream.url
         if url not in clients:
             clients[url] = GitHub(upstream_place(url, os.environ))
-        if (ours := clients[url].place.repository).lower() != repository.lower():
+        if (ours := clients[url].repository.full_name).lower() != repository.lower():
             raise UsageError(f"{repository}#{number} is no pull request of {ours}")
         if url in silent:  # each question would wait as long as the first
             raise silent[url]
         try:
-            return clients[url].review(number)
+            return clients[url].pull_request_status(number)
         except NotFound:
             raise
         except FixtoolError as error:

@@ -1,6 +1,6 @@
-"""What GitHub has: a repository and the token for it, pull requests, issues. No requests here.
+"""What GitHub has, as values: a repository with its token, pull requests and issues.
 
-The token comes from the environment alone. It is in no argument, no file and no message.
+This module makes no requests.
 """
 
 from __future__ import annotations
@@ -13,66 +13,40 @@ from urllib.parse import urlsplit
 from fixtool.errors import UsageError
 from fixtool.git.names import public_url
 
-_PUBLIC = "https://github.com"
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _LOGIN = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}")
-_NAME = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
+_FULL_NAME = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
 class GitHubRepository:
-    """A repository on GitHub or on an Enterprise server, and the token for it."""
+    """A repository on GitHub or on an Enterprise server, and the token for it.
+
+    ``api`` and ``server`` are URLs without a final slash; ``full_name`` is ``owner/name``.
+    """
 
     api: str
     server: str
-    repository: str
+    full_name: str
     token: str | None = field(default=None, repr=False)
 
     @property
     def owner(self) -> str:
-        return self.repository.partition("/")[0]
+        return self.full_name.partition("/")[0]
 
     def is_at(self, url: str) -> bool:
-        """Whether a git ``url`` is on this server: no other may be given the token."""
+        """Whether a git ``url`` is on this server. No other server may be given the token."""
         ours, theirs = urlsplit(self.server), urlsplit(url)
         return (ours.scheme, ours.netloc) == (theirs.scheme, theirs.netloc.rpartition("@")[2])
 
 
 @dataclass(frozen=True)
-class PullRequest:
-    number: int
-    url: str
-    title: str
-    body: str
-    state: str  # open, closed
-    merged: bool
-    head: str  # the commit
-    labels: tuple[str, ...]
-    assignees: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class RepositoryInfo:
-    """``fork_of`` is the repository at the root of its network, None where it is no fork."""
+    """``fork_of`` is the repository at the root of the fork network, None if this is no fork."""
 
-    name: str
+    full_name: str
     fork_of: str | None
     archived: bool
-
-
-@dataclass(frozen=True)
-class PullRequestStatus:
-    """Where a pull request stands. Times are ISO 8601; ``said`` is the newest word of a reviewer:
-    approved, changes_requested or commented, None where nobody has said one; ``commit`` is what a
-    merge made."""
-
-    number: int
-    url: str
-    state: str  # open, closed or merged
-    opened: str
-    reviewed: str | None
-    said: str | None
-    commit: str | None
 
 
 @dataclass(frozen=True)
@@ -86,20 +60,49 @@ class Issue:
     assignees: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class PullRequest(Issue):
+    """GitHub treats a pull request as an issue that can be merged."""
+
+    merged: bool
+
+
+@dataclass(frozen=True)
+class PullRequestStatus:
+    """What became of a pull request. Times are ISO 8601.
+
+    ``reviewed`` is the time and ``said`` the verdict of the newest review: approved,
+    changes_requested or commented; both are None if there is no review. ``commit`` is the merge
+    commit.
+    """
+
+    number: int
+    url: str
+    state: str  # open, closed or merged
+    opened: str
+    reviewed: str | None
+    said: str | None
+    commit: str | None
+
+
 def find_repository(environment: Mapping[str, str], remote: str | None = None) -> GitHubRepository:
-    """Where to speak to, as GitHub Actions says it: GITHUB_API_URL, GITHUB_SERVER_URL,
-    GITHUB_REPOSITORY and GITHUB_TOKEN or GH_TOKEN; elsewhere the repository is ``remote``'s."""
+    """The repository that GITHUB_API_URL, GITHUB_SERVER_URL, GITHUB_REPOSITORY and GITHUB_TOKEN
+    or GH_TOKEN name, as GitHub Actions sets them. Without GITHUB_REPOSITORY, it is the one at the
+    URL ``remote``.
+
+    Raises UsageError if no repository is named, or if the token would travel unencrypted.
+    """
     api = environment.get("GITHUB_API_URL", "https://api.github.com").rstrip("/")
     parts = urlsplit(api)
     server = environment.get("GITHUB_SERVER_URL", "").rstrip("/")
-    if not server:
-        server = (
-            _PUBLIC if parts.hostname == "api.github.com" else f"{parts.scheme}://{parts.netloc}"
-        )
+    if not server and parts.hostname == "api.github.com":
+        server = "https://github.com"
+    elif not server:
+        server = f"{parts.scheme}://{parts.netloc}"
     for name, url in (("GITHUB_API_URL", api), ("GITHUB_SERVER_URL", server)):
-        about = urlsplit(url)
-        safe = about.scheme == "https" or (about.scheme == "http" and about.hostname in _LOOPBACK)
-        if not safe or about.username is not None:
+        parts = urlsplit(url)
+        safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+        if not safe or parts.username is not None:
             raise UsageError(
                 f"{name} is {public_url(url)!r}: a token goes only over https://",
                 hint=f"{name}=https://…, and the same command again",
@@ -107,16 +110,16 @@ def find_repository(environment: Mapping[str, str], remote: str | None = None) -
     token = (environment.get("GITHUB_TOKEN") or environment.get("GH_TOKEN") or "").strip()
     if token and not re.fullmatch(r"[\x21-\x7e]+", token):
         raise UsageError("the token in GITHUB_TOKEN has spaces or other characters no token has")
-    repository = environment.get("GITHUB_REPOSITORY") or _repository_of(remote or "", server)
-    if not repository or not _NAME.fullmatch(repository):
+    full_name = environment.get("GITHUB_REPOSITORY") or _name_in_url(remote or "", server)
+    if not _FULL_NAME.fullmatch(full_name):
         raise UsageError(
             "which repository on GitHub? neither GITHUB_REPOSITORY nor the remote's address says",
             hint="GITHUB_REPOSITORY=owner/name, and the same command again",
         )
-    return GitHubRepository(api, server, repository, token or None)
+    return GitHubRepository(api, server, full_name, token or None)
 
 
-def _repository_of(url: str, server: str) -> str:
+def _name_in_url(url: str, server: str) -> str:
     host = re.escape(urlsplit(server).netloc)
     form = rf"(?:https?://(?:[^@/]*@)?|ssh://(?:[^@/]*@)?|[^@/:]+@){host}[:/](.+?)(?:\.git)?/?"
     match = re.fullmatch(form, url)
@@ -126,7 +129,7 @@ def _repository_of(url: str, server: str) -> str:
 def check_repository(text: str) -> str:
     """Return ``text`` if it can be ``owner/name`` on GitHub; else raise UsageError."""
     owner, _, name = text.partition("/")
-    if not (_LOGIN.fullmatch(owner) and _NAME.fullmatch(text)) or name in (".", ".."):
+    if not (_LOGIN.fullmatch(owner) and _FULL_NAME.fullmatch(text)) or name in (".", ".."):
         raise UsageError(f"{text!r} is no repository's name on GitHub: OWNER/NAME")
     return text
 

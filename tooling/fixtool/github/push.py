@@ -1,7 +1,8 @@
-"""The rolling branch: a commit of the patch repository, checked, and pushed with a lease.
+"""Pushing commits of the patch repository to a branch that fixtool maintains, such as the nightly
+branch: the commits are checked, and the push is refused if somebody else moved the branch.
 
-The commit may have been made by a job that ran upstream's code: it may change the folders of its
-line, and nothing else of the patch repository.
+The commits may come from a job that ran upstream's code. They may change the folders of their line
+and nothing else of the patch repository.
 """
 
 from __future__ import annotations
@@ -15,49 +16,71 @@ from pathlib import Path
 
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.names import check_ref, check_url, is_full_sha, public_url, redact
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Output, Repo
 from fixtool.git.store import Store
 from fixtool.git.trees import changed_files, list_tree
 from fixtool.github.model import GitHubRepository
-from fixtool.markdown import CALLS
+from fixtool.markdown import ACTIVE_TEXT
 
-_COMMITS = 50
-_PAUSES = (1.0, 4.0)
+_MAX_COMMITS = 50
+_PAUSES: Sequence[float] = (1.0, 4.0)  # seconds between the attempts to reach the remote
+_FETCH = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance",
+          "--end-of-options")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class RemoteHeads:
-    """What the remote has: the name and tip of its default branch, and the rolling branch's tip."""
+    """The name and tip of the remote's default branch, and the tip of the branch to push, which is
+    None if the branch does not exist there."""
 
     default: str
-    default_tip: str
-    tip: str | None
+    default_tip: Oid
+    tip: Oid | None
 
 
 class PushRemote(Store):
-    """The patch repository, as one who pushes: its objects, the user's network settings, and the
-    token for its own server alone, given to git by the environment."""
+    """A repository's objects, and one branch of a remote to push them to.
 
-    def __init__(self, repository: Repo, remote: str, branch: str, place: GitHubRepository) -> None:
+    It uses the user's network settings. The token is given to git through the environment, and
+    only if the remote is on the token's own server.
+    """
+
+    def __init__(
+        self, repository: Repo, remote: str, branch: str, github: GitHubRepository
+    ) -> None:
+        """``remote`` is a remote's name or an address. Raises UsageError if it is neither, or if
+        ``branch`` cannot be a branch's name."""
         super().__init__(repository.git_dir, online=True)
-        self.url = address(repository, remote)
+        self.url = remote_url(repository, remote)
         self.branch = check_ref(branch)
-        self.place = place
+        self.github = github
         self._carry([("http.lowSpeedLimit", "1000"), ("http.lowSpeedTime", "60")])
-        if place.token and place.is_at(self.url):
-            login = base64.b64encode(f"x-access-token:{place.token}".encode()).decode()
-            key = f"http.{place.server}/.extraHeader"
-            # The empty value takes away what is there, as actions/checkout leaves it; two headers
-            # of a kind are refused. A redirection would carry the token elsewhere.
+        if github.token and github.is_at(self.url):
+            login = base64.b64encode(f"x-access-token:{github.token}".encode()).decode()
+            key = f"http.{github.server}/.extraHeader"
+            # The empty value removes the header that actions/checkout leaves behind: servers
+            # refuse two of them. A redirection would carry the token to another server.
             self._carry([(key, ""), (key, f"Authorization: Basic {login}")])
             self._carry([("http.followRedirects", "false"), ("credential.helper", "")])
             self._environment["GIT_ASKPASS"] = "true"
 
+    @property
+    def shown(self) -> str:
+        """The remote's URL without a login, for messages."""
+        return public_url(self.url)
+
+    @property
+    def _ref(self) -> str:
+        return f"refs/heads/{self.branch}"
+
     def heads(self) -> RemoteHeads:
-        out = self._at_remote("ls-remote", "--symref", "--end-of-options", self.url, "HEAD",
-                              f"refs/heads/{self.branch}")  # fmt: skip
+        """Ask the remote. Raises UsageError if the branch is the default branch."""
+        out = self._ask_remote("ls-remote", "--symref", "--end-of-options", self.url, "HEAD",
+                               self._ref)  # fmt: skip
         default = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", out.text, re.MULTILINE)
-        tips = dict(line.split("\t")[::-1] for line in out.text.splitlines() if "ref:" not in line)
+        rows = (line.split("\t") for line in out.text.splitlines() if "ref:" not in line)
+        tips = {ref: Oid(tip) for tip, ref in rows}
         if default is None or not is_full_sha(tips.get("HEAD", "")):
             raise CannotRun(f"{self.shown} has no default branch yet", where=self.shown)
         if self.branch == default[1]:
@@ -65,84 +88,83 @@ class PushRemote(Store):
                 f"{self.branch} is the default branch, which fixtool never pushes to",
                 hint="give another --branch, such as fixtool/nightly/main",
             )
-        return RemoteHeads(default[1], tips["HEAD"], tips.get(f"refs/heads/{self.branch}"))
+        return RemoteHeads(default[1], tips["HEAD"], tips.get(self._ref))
 
-    def take_bundle(self, bundle: Path, commit: str) -> None:
-        """Bring the objects of ``commit`` from ``bundle``, each of them checked."""
+    def take_bundle(self, bundle: Path, commit: Oid) -> None:
+        """Read the objects of ``commit`` from the git bundle, and check each of them."""
         if not self.has(commit):
-            out = self.run("-c", "transfer.fsckObjects=true", "fetch", "--quiet", "--no-tags",
-                           "--no-write-fetch-head", "--no-auto-maintenance", "--end-of-options",
-                           str(bundle.resolve()), "HEAD", accept=None)  # fmt: skip
+            out = self.run("-c", "transfer.fsckObjects=true", *_FETCH, str(bundle.resolve()),
+                           "HEAD", accept=None)  # fmt: skip
             if out.status != 0:
                 raise Refused(f"the bundle cannot be read: {out.complaint}", where=str(bundle))
         if self.commit_id(commit) != commit:
             raise Refused(f"the bundle does not hold the commit {commit}", where=str(bundle))
 
-    def bring(self, *wants: tuple[str, str | None]) -> None:
-        """Have the commits of ``(branch, tip)`` here, with their history up to what is here."""
-        missing = [branch for branch, tip in wants if tip and not self.has(tip)]
+    def fetch_tips(self, *tips: tuple[str, Oid | None]) -> None:
+        """Fetch the branches whose ``(name, tip)`` is not in this repository yet."""
+        missing = [f"refs/heads/{name}" for name, tip in tips if tip and not self.has(tip)]
         if missing:
-            self._at_remote("fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
-                            "--no-auto-maintenance", "--end-of-options", self.url,
-                            *(f"refs/heads/{one}" for one in missing))  # fmt: skip
+            self._ask_remote(*_FETCH, self.url, *missing)
 
-    def base_of(self, commit: str, tip: str) -> str:
-        """Where ``commit`` left the default branch."""
+    def fork_point(self, commit: Oid, tip: Oid) -> Oid:
+        """The commit at which ``commit`` left the default branch, whose tip is ``tip``."""
         out = self.run("merge-base", tip, commit, accept=(0, 1))
         if out.status != 0:
             raise Refused(
                 f"{commit[:12]} has no commit in common with the default branch of {self.shown}",
                 where=self.shown,
             )
-        return out.text
+        return Oid(out.text)
 
-    def check(self, commit: str, base: str, folders: Sequence[str]) -> None:
-        """Refuse a ``commit`` that does more than a rebase does: every commit since ``base``
-        changes regular files under ``folders`` only, and its message calls nobody."""
-        out = self.run("rev-list", "--parents", f"--max-count={_COMMITS + 1}", f"{base}..{commit}")
+    def check(self, commit: Oid, base: Oid, folders: Sequence[str]) -> None:
+        """Raise Refused unless each commit after ``base`` changes regular files under ``folders``
+        only, and no message mentions a user or closes an issue."""
+        out = self.run(
+            "rev-list", "--parents", f"--max-count={_MAX_COMMITS + 1}", f"{base}..{commit}"
+        )
         rows = [line.split(" ") for line in out.text.splitlines()]
-        if len(rows) > _COMMITS or any(len(row) != 2 for row in rows):
+        if len(rows) > _MAX_COMMITS or any(len(row) != 2 for row in rows):
             raise Refused(f"{commit[:12]} is not a short row of plain commits", where=commit)
         for sha, parent in rows:
-            paths = [one.path for one in changed_files(self, parent, sha)]
-            outside = [one for one in paths if not one.startswith(tuple(f"{f}/" for f in folders))]
+            paths = [change.path for change in changed_files(self, parent, sha)]
+            allowed = tuple(f"{folder}/" for folder in folders)
+            outside = [path for path in paths if not path.startswith(allowed)]
             if outside:
                 raise Refused(
                     f"commit {sha[:12]} changes {outside[0]}, which is not in "
                     f"{' or '.join(folders)}: it is not pushed",
                     where=sha,
                 )
-            there = list_tree(self, sha, *folders)
-            if any(there[one][0] != "100644" for one in paths if one in there):
+            entries = list_tree(self, sha, *folders)
+            if any(entries[path].mode != "100644" for path in paths if path in entries):
                 raise Refused(f"commit {sha[:12]} holds more than plain files", where=sha)
-            if CALLS.search(self.read_commit(sha).message):
+            if ACTIVE_TEXT.search(self.read_commit(sha).message):
                 raise Refused(
                     f"the message of commit {sha[:12]} mentions somebody or closes an issue: it is "
                     "not pushed",
                     where=sha,
                 )
 
-    def content(self, commit: str, base: str, folders: Sequence[str]) -> str:
-        """What ``commit`` proposes, as a short id: the folders' files before and after."""
-        found = []
-        for one in (base, commit):
-            ids = [self.run("rev-parse", "--verify", "--quiet", f"{one}:{folder}", accept=None)
-                   for folder in folders]  # fmt: skip
-            found.append("-".join(id.text[:12] if id.status == 0 else "none" for id in ids))
-        return "..".join(found)
+    def content_id(self, commit: Oid, base: Oid, folders: Sequence[str]) -> str:
+        """A short id of what ``commit`` changes: the trees of the folders before and after it."""
+        sides = []
+        for side in (base, commit):
+            trees = [self.ref(f"{side}:{folder}") for folder in folders]
+            sides.append("-".join(tree[:12] if tree else "none" for tree in trees))
+        return "..".join(sides)
 
-    def push(self, commit: str, expected: str | None) -> None:
-        """Move the rolling branch from ``expected`` (None: it is not there) to ``commit``."""
-        ref = f"refs/heads/{self.branch}"
+    def push(self, commit: Oid, expected: Oid | None) -> None:
+        """Move the branch from ``expected`` (None: it does not exist yet) to ``commit``. Raises
+        CannotRun if the branch is elsewhere by now."""
+        lease = f"--force-with-lease={self._ref}:{expected or ''}"
         complaint = ""
         for pause in (*_PAUSES, None):
-            lease = f"--force-with-lease={ref}:{expected or ''}"
             out = self.run("push", "--quiet", "--porcelain", "--no-verify", "--no-follow-tags",
                            "--recurse-submodules=no", lease, "--end-of-options", self.url,
-                           f"{commit}:{ref}", accept=None)  # fmt: skip
+                           f"{commit}:{self._ref}", accept=None)  # fmt: skip
             if out.status == 0:
                 return
-            tip = self.heads().tip  # the answer may be what was lost
+            tip = self.heads().tip  # the push may have worked although its answer was lost
             if tip == commit:
                 return
             if tip != expected:
@@ -151,19 +173,19 @@ class PushRemote(Store):
                     where=self.shown,
                     hint="run the same command again",
                 )
-            complaint = self._why(out)
+            complaint = self._complaint(out)
             if re.search(r"^!", out.text, re.MULTILINE) or pause is None:
-                break  # refused, and not lost
+                break  # the server refused the push: it was not lost on the way
             time.sleep(pause)
         raise self._cannot(f"cannot push to {self.branch}", complaint)
 
-    def _at_remote(self, *args: str) -> Output:
+    def _ask_remote(self, *args: str) -> Output:
         complaint = ""
         for pause in (*_PAUSES, None):
             out = self.run(*args, accept=None)
             if out.status == 0:
                 return out
-            complaint = self._why(out)
+            complaint = self._complaint(out)
             if pause is None or re.search("Authentication|40[134]|not found", complaint):
                 break
             time.sleep(pause)
@@ -173,30 +195,27 @@ class PushRemote(Store):
         hint = "run the same command again: nothing is pushed twice"
         if re.search(r"Authentication|could not read|40[134]|not found|denied", complaint):
             hint = "put a token that may write contents into GITHUB_TOKEN"
-            if self.place.token and not self.place.is_at(self.url):
-                hint = f"the token is for {self.place.server} alone; push to a repository there"
+            if self.github.token and not self.github.is_at(self.url):
+                hint = f"the token is for {self.github.server} alone; push to a repository there"
         return CannotRun(f"{what}: {complaint}", where=self.shown, hint=hint)
 
-    def _why(self, out: Output) -> str:
-        """What git said: the server's reason where it refused the ref, else the complaint."""
+    def _complaint(self, out: Output) -> str:
+        """Why the remote refused the ref, if it says so; else git's own complaint."""
         refused = re.search(r"^!\t\S+\t(.*)$", out.text, re.MULTILINE)
-        said = [line for line in out.stderr.splitlines() if line.startswith("remote: error:")]
         text = refused[1] if refused else out.complaint
-        text = f"{text}; {said[0].removeprefix('remote: error:').strip()}" if said else text
-        return redact(text, self.place.token)
-
-    @property
-    def shown(self) -> str:
-        return public_url(self.url)
+        if reason := re.search(r"^remote: error:(.*)$", out.stderr, re.MULTILINE):
+            text = f"{text}; {reason[1].strip()}"
+        return redact(text, self.github.token)
 
 
-def address(repository: Repo, remote: str) -> str:
-    """The URL that ``remote``, a name or an address, stands for."""
+def remote_url(repository: Repo, remote: str) -> str:
+    """The URL of ``remote``, which is a remote's name or an address. Raises UsageError if it is
+    neither, or an address that git may not be given."""
     if "/" not in remote and ":" not in remote:
-        found = repository.run("config", "--get", f"remote.{check_ref(remote)}.url", accept=None)
-        if found.status != 0:
+        out = repository.run("config", "--get", f"remote.{check_ref(remote)}.url", accept=None)
+        if out.status != 0:
             raise UsageError(f"the patch repository has no remote {remote!r}")
-        remote = found.text
+        remote = out.text
     if not re.match(r"(https?|ssh|file)://|[^/:]+@[^/:]+:|/", remote):
         raise UsageError(f"{public_url(remote)!r} is not an address to push to")
     return check_url(remote)

@@ -24,7 +24,7 @@ from pathlib import Path
 from fixtool.files import private_folder, write_atomically
 from fixtool.git.repo import Repo
 from fixtool.interpreter import absolute, last_line
-from fixtool.markdown import CALLS
+from fixtool.markdown import ACTIVE_TEXT
 from fixtool.progress import Progress
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding, Level
@@ -241,7 +241,7 @@ def _calls(message: str, where: str) -> Iterator[Finding]:
     """One for each line. `Closes` at the end of one, and `#1` on the next, close it too."""
     lines = message.split("\n")
     number, at, told = 1, 0, 0
-    for call in CALLS.finditer(message):
+    for call in ACTIVE_TEXT.finditer(message):
         number += message.count("\n", at, call.start())
         at = call.start()
         if number > told:

@@ -15,10 +15,11 @@ from typing import Any
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.files import lock, private_folder, write_atomically
 from fixtool.git.names import check_ref, public_url
+from fixtool.git.objects import Oid
 from fixtool.github.client import GitHub, NotFound
 from fixtool.github.model import GitHubRepository, PullRequest, check_repository, find_repository
 from fixtool.github.push import PushRemote, RemoteHeads
-from fixtool.markdown import Marker, block, read_marker, same
+from fixtool.markdown import Marker, code_block, read_marker, same_text
 from fixtool.progress import Progress
 from fixtool.series import trailers as forwarding
 from fixtool.series.line import Line, PatchRepository
@@ -71,15 +72,15 @@ class Destination:
         if at.token is None:
             raise CannotRun(
                 "sending needs a token, and GITHUB_TOKEN has none",
-                where=at.repository,
+                where=at.full_name,
                 hint="GITHUB_TOKEN=$(gh auth token) fixtool upstream … --send",
             )
         github = GitHub(at)
         owner, _, name = (fork or "").partition("/")
         owner = owner if fork else github.login()
-        name = name or at.repository.partition("/")[2]
-        theirs = replace(at, repository=check_repository(f"{owner}/{name}"))
-        return cls(github, replace(theirs, repository=_require_fork(GitHub(theirs), at)))
+        name = name or at.full_name.partition("/")[2]
+        theirs = replace(at, full_name=check_repository(f"{owner}/{name}"))
+        return cls(github, replace(theirs, full_name=_require_fork(GitHub(theirs), at)))
 
 
 class Submission:
@@ -99,9 +100,9 @@ class Submission:
         self.proposal, self.description = proposal, description
         self.upstream, self.fork = to.upstream, to.fork
         self.branch = check_ref(branch or proposal.slug)
-        url = f"{self.fork.server}/{self.fork.repository}.git"
+        url = f"{self.fork.server}/{self.fork.full_name}.git"
         self.remote = PushRemote(proposal.repo, url, self.branch, self.fork)
-        name = f"{self.fork.server} {self.fork.repository} {self.branch}"
+        name = f"{self.fork.server} {self.fork.full_name} {self.branch}"
         name = hashlib.sha256(name.encode()).hexdigest()[:24]
         self._note = private_folder(settings.state / "upstream") / f"sent-{name}.json"
         self.heads: RemoteHeads = self.remote.heads()
@@ -111,7 +112,7 @@ class Submission:
     def plan(self) -> str:
         """What sending would do, in words."""
         tip = self.proposal.tip[:12]
-        to = f"{self.fork.repository}:{self.branch}"
+        to = f"{self.fork.full_name}:{self.branch}"
         moves = f"push {tip} to {to}"
         if self.heads.tip == self.proposal.tip:
             moves = f"{to} holds {tip} already"
@@ -119,21 +120,21 @@ class Submission:
             moves += f", in the place of {self.heads.tip[:12]}"
         if self.pull:
             return f"{moves}; update {self.pull.url}"
-        where = self.upstream.place.repository
+        where = self.upstream.repository.full_name
         return f"{moves}; open a pull request at {where}: {self.description.title}"
 
     def send(self, progress: Progress) -> SendResult:
         """Push, then open or update the pull request, then write its address into the patch."""
         with (
-            lock(self._note.with_suffix(".lock"), f"sending to {self.fork.repository}"),
-            progress.task(f"sending to {self.fork.repository}"),
+            lock(self._note.with_suffix(".lock"), f"sending to {self.fork.full_name}"),
+            progress.task(f"sending to {self.fork.full_name}"),
         ):
             self.heads, self.pull = self.remote.heads(), self._find()
             self._require_ours()
             replaced = self.heads.tip
             if replaced != self.proposal.tip:
                 if replaced and not self.proposal.repo.has(replaced):
-                    self.remote.bring((self.branch, replaced))
+                    self.remote.fetch_tips((self.branch, replaced))
                 self._remember(self.proposal.tip, *([replaced] if replaced else []))
                 self._push()
             pull = self.pull
@@ -150,7 +151,7 @@ class Submission:
 
     def _find(self) -> PullRequest | None:
         """The pull request of the branch: the open one, else the newest."""
-        found = self.upstream.pulls(f"{self.fork.owner}:{self.branch}", "all")
+        found = self.upstream.pull_requests(f"{self.fork.owner}:{self.branch}", "all")
         found.sort(key=lambda one: (one.state == "open", one.number), reverse=True)
         return found[0] if found else None
 
@@ -177,9 +178,9 @@ class Submission:
         told = [marker["head"]] if marker else []
         if tip and tip not in (self.proposal.tip, *told, *self._sent()):
             raise Refused(
-                f"{self.fork.repository} has {tip[:12]} on its branch {self.branch}, which fixtool "
+                f"{self.fork.full_name} has {tip[:12]} on its branch {self.branch}, which fixtool "
                 "did not push from here",
-                where=f"{self.fork.repository}:{self.branch}",
+                where=f"{self.fork.full_name}:{self.branch}",
                 hint=f"take it into the patch, then put the branch back to {told[0][:12]}"
                 if told
                 else other,
@@ -187,20 +188,20 @@ class Submission:
 
     def _push(self) -> None:
         try:
-            self.remote.push(self.proposal.tip, self.heads.tip)
+            self.remote.push(Oid(self.proposal.tip), self.heads.tip)
         except CannotRun as error:
             if "shallow" not in error.message and "did not receive" not in error.message:
                 raise
             raise CannotRun(
-                f"{self.fork.repository} lacks upstream's {self.proposal.target.commit[:12]}",
-                where=self.fork.repository,
-                hint=f"bring the fork up to date: gh repo sync {self.fork.repository}",
+                f"{self.fork.full_name} lacks upstream's {self.proposal.target.commit[:12]}",
+                where=self.fork.full_name,
+                hint=f"bring the fork up to date: gh repo sync {self.fork.full_name}",
             ) from error
 
     def _open(self, replaced: str | None) -> SendResult:
         base = self.upstream.default_branch()
         title, text = self.description.title, self.description.body.strip()
-        pull = self.upstream.create_pull(
+        pull = self.upstream.create_pull_request(
             f"{self.fork.owner}:{self.branch}", base, title,
             f"{self._marker(_digest(title), _digest(text))}\n{text}\n",
         )  # fmt: skip
@@ -227,10 +228,10 @@ class Submission:
             marker["text"] if kept_body else _digest(text),
         )
         fields: dict[str, Any] = {} if title == pull.title else {"title": title}
-        if not same(body := f"{mark}\n{text}\n", pull.body):
+        if not same_text(body := f"{mark}\n{text}\n", pull.body):
             fields["body"] = body
         if fields:
-            self.upstream.update_pull(pull.number, **fields)
+            self.upstream.update_pull_request(pull.number, **fields)
         changed = bool(fields) or commented or replaced != self.proposal.tip
         action = "updated" if changed else "unchanged"
         sent = self._sent_as(pull, action, replaced)
@@ -239,7 +240,7 @@ class Submission:
     def _sent_as(self, pull: PullRequest, action: str, replaced: str | None) -> SendResult:
         before = replaced if replaced != self.proposal.tip else None
         return SendResult(
-            action, pull.number, pull.url, self.fork.repository, self.branch, self.proposal.tip,
+            action, pull.number, pull.url, self.fork.full_name, self.branch, self.proposal.tip,
             before,
         )  # fmt: skip
 
@@ -259,7 +260,7 @@ class Submission:
             f"{self.proposal.target.commit}..{new}", accept=None,
         )  # fmt: skip
         said = out.stdout.decode("utf-8", "replace") if out.status == 0 else out.complaint
-        return f"{head} The range-diff:\n\n{block(said, 'diff')}"
+        return f"{head} The range-diff:\n\n{code_block(said, 'diff')}"
 
     def _sent(self) -> list[str]:
         """The commits that this machine pushed to that branch."""
@@ -291,23 +292,23 @@ def upstream_place(url: str, environment: Mapping[str, str]) -> GitHubRepository
 
 def _require_fork(fork: GitHub, upstream: GitHubRepository) -> str:
     """The fork's name as GitHub writes it; Refused where it is none, or takes nothing."""
-    name = fork.place.repository
+    name = fork.repository.full_name
     try:
-        about = fork.about()
+        about = fork.info()
     except NotFound as error:
         raise CannotRun(
             f"there is no fork {name}, or the token may not see it",
             where=name,
-            hint=f"gh repo fork {upstream.repository}, or --fork OWNER/NAME",
+            hint=f"gh repo fork {upstream.full_name}, or --fork OWNER/NAME",
         ) from error
     if about.archived:
         raise Refused(f"the fork {name} is archived: nothing can be pushed", where=name,
                       hint="--fork OWNER/NAME")  # fmt: skip
-    if (about.fork_of or "").lower() != upstream.repository.lower():
+    if (about.fork_of or "").lower() != upstream.full_name.lower():
         raise Refused(
-            f"{name} is no fork of {upstream.repository}", where=name, hint="--fork OWNER/NAME"
+            f"{name} is no fork of {upstream.full_name}", where=name, hint="--fork OWNER/NAME"
         )
-    return about.name
+    return about.full_name
 
 
 def _digest(text: str) -> str:

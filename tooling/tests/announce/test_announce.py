@@ -18,11 +18,11 @@ from fixtool.announce.outcome import read_history, read_outcome
 from fixtool.announce.run import Announcement, Announcer
 from fixtool.announce.text import NightlyTexts, annotate
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
-from fixtool.github import push as rolling
+from fixtool.github import client, push
 from fixtool.github.client import GitHub
 from fixtool.github.model import find_repository
 from fixtool.github.push import PushRemote
-from fixtool.markdown import Marker, block, body, code, read_marker
+from fixtool.markdown import Marker, code, code_block, join_sections, read_marker
 from support.github_api import TOKEN, visible_to_github
 from support.json_documents import SCHEMA
 from support.nightly import (
@@ -51,7 +51,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def night(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setattr(rolling, "_PAUSES", (0.0, 0.0))
+    for module in (client, push):
+        monkeypatch.setattr(module, "_PAUSES", (0.0, 0.0))
     with world(made, tmp_path) as night:
         for name, value in night.env.items():
             monkeypatch.setenv(name, value)
@@ -67,7 +68,7 @@ def tell(
     where = find_repository(os.environ)
     words = NightlyTexts(outcome, owners=owners, upstream=UPSTREAM)
     target = PushRemote(night.git.repo, "origin", branch, where) if push else None
-    hub = GitHub(where, pauses=(0, 0))
+    hub = GitHub(where)
     return Announcer(hub, words, [LABEL], dry=dry).announce(target, bundle)
 
 
@@ -224,7 +225,7 @@ def test_a_message_that_would_call_somebody(night: World, words: str, refused: b
 )
 def test_odd_addresses(night: World, remote: str) -> None:
     with pytest.raises(UsageError):
-        rolling.address(night.git.repo, remote)
+        push.remote_url(night.git.repo, remote)
 
 
 def test_never_the_default_branch_nor_an_odd_one(night: World) -> None:
@@ -485,7 +486,7 @@ HOSTILE = (
     "text", [HOSTILE, "`", "``", "a`", "`a", "\\|", "a\\", "", " ", "|", "<!--"]
 )
 def test_code_holds_whatever_is_in_it(text: str) -> None:
-    for shown in (code(text, 5000), block(text)):
+    for shown in (code(text, 5000), code_block(text)):
         assert visible_to_github(shown).strip() == "", shown
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e]", shown)
     assert "\n" not in code(text)
@@ -534,7 +535,7 @@ def test_bodies_stay_under_githubs_limit(night: World) -> None:
 
 def test_a_marker_is_the_first_line_alone() -> None:
     marker = Marker("rebase-issue", {"line": "v0.5.12.post1", "turn": "3", "state": "ab"})
-    assert read_marker(body(marker, ["words"]), "rebase-issue") == marker
+    assert read_marker(join_sections(marker, ["words"]), "rebase-issue") == marker
     assert read_marker(f"{marker}", "rebase-pull") is None
     for text in (f" words\n{marker}", f"`{marker}`", str(marker).replace("turn", "<x>"), ""):
         assert read_marker(text, "rebase-issue") is None

@@ -18,8 +18,7 @@ from fixtool.apply.run import Request
 from fixtool.cli import app
 from fixtool.errors import FixtoolError
 from fixtool.git.objects import Signature
-from fixtool.github import push as rolling
-from fixtool.github.client import GitHub
+from fixtool.github import client, push
 from fixtool.progress import Silence
 from fixtool.series.line import PatchRepository
 from fixtool.settings import Settings, load
@@ -275,8 +274,8 @@ def sea(land: Land, place: Path) -> Iterator[Sea]:
 @contextmanager
 def calm(made: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sea]:
     """A sea on a day without waits, on which every probe says that its patch is needed."""
-    monkeypatch.setattr(rolling, "_PAUSES", (0.0, 0.0))
-    monkeypatch.setattr(GitHub.__init__, "__defaults__", ((0.0, 0.0),))
+    for module in (client, push):
+        monkeypatch.setattr(module, "_PAUSES", (0.0, 0.0))
     needed(monkeypatch)
     for name in ("GH_TOKEN", "GITHUB_REPOSITORY", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)

@@ -15,7 +15,7 @@ from markdown_it.token import Token
 
 from fixtool import markdown
 from fixtool.errors import CannotRun
-from fixtool.markdown import CALLS, LIMIT, prose
+from fixtool.markdown import ACTIVE_TEXT, LIMIT, prose
 from fixtool.settings import Settings
 from fixtool.upstream import _checks as preflight
 from fixtool.upstream import _hooks as hooks
@@ -384,7 +384,7 @@ def runs(tokens: list[Token]) -> Iterator[str]:
 
 def acts(text: str) -> list[str]:
     page = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-    return [found[0] for one in runs(page.parse(text)) for found in CALLS.finditer(one)]
+    return [found[0] for one in runs(page.parse(text)) for found in ACTIVE_TEXT.finditer(one)]
 
 
 PIECES = ["@octocat", "fixes", "Closes:", "#12", "a/b#3", "GH-7", "https://x.example/issues/9", "`", "``",
@@ -489,7 +489,7 @@ def test_control_characters_of_upstreams_do_not_reach_the_terminal(land: Land) -
 def test_what_github_acts_on() -> None:
     for text in ("@x", "a @x", "cc/@x", ".@x", "(@x)", "fixes #1", "Closes\n#1", "resolved GH-1",
                  "fix: a/b#1", "close https://github.com/a/b/issues/3"):  # fmt: skip
-        assert CALLS.search(text), text
+        assert ACTIVE_TEXT.search(text), text
     for text in ("a@b", "fix (#12)", "@ x", "x = a @ b", "prefix #12", "see #12", "@{u}"):
-        assert not CALLS.search(text), text
-    assert markdown.body(None, [prose("@x")]) == "`@x`\n"
+        assert not ACTIVE_TEXT.search(text), text
+    assert markdown.join_sections(None, [prose("@x")]) == "`@x`\n"
