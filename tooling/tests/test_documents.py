@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -194,3 +195,11 @@ def test_the_glossary_has_every_verdict_action_and_proof() -> None:
     terms = set(re.findall(r"^\| (.+?) \| ", read("GLOSSARY.md"), re.M))
     assert {word.value for word in (*Verdict, *Action)} <= terms
     assert {proof.value for proof in Proof} <= set(re.findall(r"`([\w-]+)`", read("docs/proof.md")))
+
+
+def test_the_page_of_json_documents_is_made_from_the_schema() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "ci/json-docs", "--check"], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
