@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 from unittest import mock
 
-from verify.standins import bind_rotary_embedding, from_tree, in_tree
+from fixtool.verify.sglang_on_cpu import bind_rotary_embedding, from_tree, in_tree
 
 NUM_EXPERTS, TOP_K = 4, 2
 

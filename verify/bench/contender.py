@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from verify.answer import BROKE, Answer
-from verify.git_ids import blob_id, tree_id
+from fixtool.verify.answer import BROKE, Answer
+from fixtool.verify.runner.git_ids import blob_id, folder_id
 from verify.routing.load import LAUNCHER, find_kernel
 
 _WEIGHTS = "python/sglang/srt/model_loader/weight_utils.py"
@@ -55,7 +55,7 @@ class Contender:
     def details(self) -> dict[str, Any]:
         return {
             "tree": str(self.tree),
-            "python_tree": tree_id(self.tree / "python"),
+            "python_tree": folder_id(self.tree / "python"),
             "kernel": None
             if self.kernel is None
             else {"file": str(self.kernel), "blob": blob_id(self.kernel.read_bytes())},

@@ -36,10 +36,10 @@ from typing import Any
 
 import torch
 
-from verify.answer import CANNOT_RUN, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
+from fixtool.verify.answer import CANNOT_RUN, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
+from fixtool.verify.runner.git_ids import blob_id
 from verify.bench.peer import load_peer
 from verify.bench.plot import plot
-from verify.git_ids import blob_id
 from verify.routing import variants
 from verify.routing.cases import Case
 from verify.routing.compare import compare_with_oracle

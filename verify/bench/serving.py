@@ -39,7 +39,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from verify.answer import BROKE, CANNOT_RUN, FAILED, PASSED, Answer, answer
+from fixtool.verify.answer import BROKE, CANNOT_RUN, FAILED, PASSED, Answer, answer
 from verify.bench import trace
 from verify.bench.contender import Contender, compile_ahead
 from verify.bench.summary import decode_rates, ratios, summarise, table

@@ -34,8 +34,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from verify.answer import BROKE, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer
-from verify.standins import from_tree, in_tree, install, versions
+from fixtool.verify.answer import BROKE, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer
+from fixtool.verify.sglang_on_cpu import from_tree, in_tree, install, versions
 
 _POLL_SECONDS = 0.05
 # All ranks do the same work once they have met, so the last is not far behind the first.

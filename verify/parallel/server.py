@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from verify.answer import BROKE, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
+from fixtool.verify.answer import BROKE, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
 from verify.parallel import compare as alike
 from verify.server import boot
 from verify.server import gpu as host

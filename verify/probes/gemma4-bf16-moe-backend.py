@@ -25,8 +25,8 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from verify.answer import BROKE, DOES_NOT_APPLY, NOT_PRESENT, PRESENT, Answer, answer, tree
-from verify.standins import from_tree, in_tree, install, versions
+from fixtool.verify.answer import BROKE, DOES_NOT_APPLY, NOT_PRESENT, PRESENT, Answer, answer, tree
+from fixtool.verify.sglang_on_cpu import from_tree, in_tree, install, versions
 
 TRTLLM = "flashinfer_trtllm"
 NVFP4 = {

@@ -26,8 +26,8 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-from verify.answer import BROKE, DOES_NOT_APPLY, NOT_PRESENT, PRESENT, Answer, answer, tree
-from verify.standins import from_tree, in_tree, install, versions
+from fixtool.verify.answer import BROKE, DOES_NOT_APPLY, NOT_PRESENT, PRESENT, Answer, answer, tree
+from fixtool.verify.sglang_on_cpu import from_tree, in_tree, install, versions
 
 TOLERANCE = 1e-5  # of weights up to 1.5: fp32 softmax against float64
 

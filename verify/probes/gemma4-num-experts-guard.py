@@ -28,8 +28,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from verify.answer import BROKE, DOES_NOT_APPLY, NOT_PRESENT, PRESENT, Answer, answer, tree
-from verify.standins import from_tree, in_tree, install, versions
+from fixtool.verify.answer import BROKE, DOES_NOT_APPLY, NOT_PRESENT, PRESENT, Answer, answer, tree
+from fixtool.verify.sglang_on_cpu import from_tree, in_tree, install, versions
 
 Tensors = dict[str, Any]
 

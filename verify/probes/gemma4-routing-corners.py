@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from verify.answer import BROKE, DOES_NOT_APPLY, NOT_PRESENT, PRESENT, Answer, answer, tree
-from verify.standins import from_tree, in_tree, install, versions
+from fixtool.verify.answer import BROKE, DOES_NOT_APPLY, NOT_PRESENT, PRESENT, Answer, answer, tree
+from fixtool.verify.sglang_on_cpu import from_tree, in_tree, install, versions
 
 INF, NAN = float("inf"), float("nan")
 EXPERTS, TOPK = 12, 4

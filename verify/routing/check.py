@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from verify.answer import BROKE, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
+from fixtool.verify.answer import BROKE, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
 
 SHOWN_FAILURES = 20
 
@@ -148,7 +148,7 @@ def verdict(details: dict[str, Any]) -> Answer:
 
 def main(options: argparse.Namespace) -> Answer:
     start = time.perf_counter()
-    from verify.git_ids import blob_id
+    from fixtool.verify.runner.git_ids import blob_id
     from verify.routing.load import find_kernel, load_kernel
 
     file = options.kernel or find_kernel(tree())

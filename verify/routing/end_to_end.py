@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from verify.answer import DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
-from verify.standins import from_tree, in_tree, install, versions
+from fixtool.verify.answer import DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
+from fixtool.verify.sglang_on_cpu import from_tree, in_tree, install, versions
 
 SHAPES = {  # name -> hidden, experts, winners
     "tiny": (32, 16, 4),
@@ -105,7 +105,7 @@ def wrong_logits(logits: Any, want: Any, dtype_name: str) -> str:
 
 def main() -> Answer:
     start = time.perf_counter()
-    from verify.git_ids import blob_id
+    from fixtool.verify.runner.git_ids import blob_id
     from verify.routing.load import find_kernel
 
     file = find_kernel(tree())

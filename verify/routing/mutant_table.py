@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from verify.answer import FAILED, PASSED, Answer, answer
+from fixtool.verify.answer import FAILED, PASSED, Answer, answer
 
 MUTANTS = Path(__file__).resolve().parents[1] / "mutants" / "kernel.toml"
 

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from verify.answer import BROKE, CANNOT_RUN, FAILED, PASSED, Answer, answer, tree
+from fixtool.verify.answer import BROKE, CANNOT_RUN, FAILED, PASSED, Answer, answer, tree
 from verify.server import checkpoint
 from verify.server import evidence as life
 from verify.server import gpu as host

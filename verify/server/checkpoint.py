@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from verify.answer import CANNOT_RUN, Answer
+from fixtool.verify.answer import CANNOT_RUN, Answer
 from verify.server.tiny_models import Models, weight_bytes
 
 

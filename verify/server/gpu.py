@@ -18,7 +18,7 @@ from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from verify.answer import CANNOT_RUN, Answer
+from fixtool.verify.answer import CANNOT_RUN, Answer
 
 _TORCH = """
 import json, torch

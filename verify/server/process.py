@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from verify.answer import CANNOT_RUN, Answer
+from fixtool.verify.answer import CANNOT_RUN, Answer
 from verify.server import evidence as life
 from verify.server import supervisor as keeper
 from verify.server.layout import ONE_GPU, Layout

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from fixtool.verify.answer import Answer
 from support.sglang_server import KERNEL, Bench, Ran
-from verify.answer import Answer
 from verify.parallel import compare as alike
 from verify.parallel import pipeline as stages
 from verify.parallel import server as servers

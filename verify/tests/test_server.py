@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
+from fixtool.verify.answer import Answer
 from support.repositories import ROOT
 from support.sglang_server import BUG, KERNEL, Bench, until
-from verify.answer import Answer
 from verify.server import boot, checkpoint
 from verify.server import evidence as life
 from verify.server import gpu as host

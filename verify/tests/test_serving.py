@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
+from fixtool.verify.answer import Answer
+from fixtool.verify.runner.git_ids import blob_id, folder_id
 from support.repositories import ROOT
 from support.sglang_server import SMI, tiny, until
-from verify.answer import Answer
 from verify.bench import serving, trace
 from verify.bench import summary as rows
 from verify.bench.contender import Contender, overlay
-from verify.git_ids import blob_id, tree_id
 from verify.server import supervisor as keeper
 
 __all__ = ["tiny"]  # a fixture
@@ -332,7 +332,7 @@ def make_tree(tree: Path, mood: str = "well", speed: float = 1000, fused: bool =
 def test_another_kernel_in_a_trees_place(tmp_path: Path) -> None:
     tree, peer = make_tree(tmp_path / "tree"), tmp_path / "peer.py"
     peer.write_text(PEER)
-    before = tree_id(tree)
+    before = folder_id(tree)
     one = Contender("peer", tree, peer)
     one.lay_out(tmp_path / "place", dummy=False)
     assert one.place == tmp_path / "place"
@@ -341,7 +341,7 @@ def test_another_kernel_in_a_trees_place(tmp_path: Path) -> None:
     assert text.index("_gemma4_fused_routing_kernel") < text.index("_gemma4_routing_kernel")
     kernels = one.place / "python/sglang/jit_kernel/csrc"
     assert kernels.resolve() == tree / "python/sglang/jit_kernel/csrc", "compiled once for all"
-    assert tree_id(tree) == before, "a tree is never written to"
+    assert folder_id(tree) == before, "a tree is never written to"
     assert one.details()["kernel"]["blob"] == blob_id(peer.read_bytes())
 
     plain = Contender("series", tree)
@@ -409,11 +409,11 @@ def test_a_trees_id_is_gits(tmp_path: Path) -> None:
     said = subprocess.run([*git, "rev-parse", "HEAD^{tree}"], capture_output=True, check=True)
     shutil.rmtree(tree / ".git")
     (tree / "__pycache__").mkdir()
-    assert tree_id(tree) == said.stdout.decode().strip()
+    assert folder_id(tree) == said.stdout.decode().strip()
     (tmp_path / "whole/python").parent.mkdir()
     tree.rename(tmp_path / "whole/python")
     overlay(tmp_path / "whole", tmp_path / "linked", {"python/a/b.py": b"a/b.py"})
-    assert tree_id(tmp_path / "linked/python") == tree_id(tmp_path / "whole/python")
+    assert folder_id(tmp_path / "linked/python") == folder_id(tmp_path / "whole/python")
 
 
 # --- whole runs ----------------------------------------------------------------------------------
@@ -522,7 +522,7 @@ def test_three_contenders(bench: Bench) -> None:
     assert routing["fixes"]["steps"] == 10
     assert [bool(one["routing"]) for one in said["boots"]] == [True] * 3 + [False] * 3
     assert said["contenders"]["upstream"]["files_not_the_trees"]
-    assert said["contenders"]["series"]["python_tree"] == tree_id(series / "python")
+    assert said["contenders"]["series"]["python_tree"] == folder_id(series / "python")
     assert said["boots"][0]["decode"]["4"]["different_answers"] == 4
     assert "18.50/7k" in ran.shown
     command = said["boots"][0]["command"]
@@ -664,8 +664,7 @@ def make_bundle(bench: Bench) -> Path:
     other = "python/sglang/srt/models/other.py"
     (series / other).write_text("x = 1\n")
     folder = bench.folder / "fixtool-verify"
-    shutil.copytree(ROOT / "tooling/fixtool/verify/runner", folder / "host")
-    (folder / "blobs").mkdir()
+    (folder / "blobs").mkdir(parents=True)
 
     def changed(*paths: str) -> dict[str, list[str]]:
         found = {}
@@ -685,7 +684,7 @@ def make_bundle(bench: Bench) -> Path:
         "trees": {
             name: {
                 "folder": name, "changes": changes, "touched": [],
-                "python_tree": tree_id((base if name == "base" else series) / "python"),
+                "python_tree": folder_id((base if name == "base" else series) / "python"),
             }
             for name, changes in trees.items()
         },

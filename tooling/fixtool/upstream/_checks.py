@@ -33,6 +33,7 @@ from fixtool.settings import Settings
 from fixtool.upstream import _hooks as hooks
 from fixtool.upstream._commits import ProposedBranch, ProposedCommit, is_placeholder
 from fixtool.upstream._hooks import HookResult
+from fixtool.verify.kit import lay_kit
 
 _FORMAT = 1
 _DAY = 86_400
@@ -102,9 +103,7 @@ def look(
     proposal.source.bring(proposal.target.commit, ())
     with checkout(proposal.repo, proposal.tip, settings) as folder:
         tests = tuple(
-            _test(repository, folder, path, python, progress)
-            for path in proposal.files
-            if _TEST.search(path)
+            _test(folder, path, python, progress) for path in proposal.files if _TEST.search(path)
         )
         with progress.task("running upstream's hooks"):  # last, for they may rewrite the files
             ran = hooks.run(folder, proposal.files, settings)
@@ -147,23 +146,22 @@ def checkout(repo: Repo, commit: str, settings: Settings) -> Iterator[Path]:
             repo.run("worktree", "remove", "--force", str(folder), accept=None)
 
 
-def _test(
-    repository: PatchRepository, folder: Path, path: str, python: str | None, progress: Progress
-) -> TestRun:
-    script = repository.root / "verify" / "owntests.py"
+def _test(folder: Path, path: str, python: str | None, progress: Progress) -> TestRun:
     if python is None:
         return TestRun(path, "not-run", "no Python here has torch: --python PY")
-    if not script.is_file():
-        return TestRun(path, "not-run", f"there is no {script} to run it with")
-    paths = os.pathsep.join((str(folder / "python"), str(repository.root)))
+    kit = lay_kit(folder.parent)  # beside the tree, which the hooks look at
+    command = [
+        absolute(python), "-s", str(kit / "verify/runner/script.py"),
+        str(kit / "verify/test_file.py"), path,
+    ]  # fmt: skip
+    paths = os.pathsep.join((str(kit.parent), str(folder / "python")))
     env = {**hooks.without_secrets(os.environ), "FIXTOOL_TREE": str(folder), "PYTHONPATH": paths,
            "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
     try:
         with progress.task(f"running {path}"):
             done = subprocess.run(
-                [absolute(python), "-s", str(script), path], env=env, cwd=os.sep, text=True,
-                errors="replace", capture_output=True, check=False, stdin=subprocess.DEVNULL,
-                timeout=_PATIENCE,
+                command, env=env, cwd=os.sep, text=True, errors="replace", capture_output=True,
+                check=False, stdin=subprocess.DEVNULL, timeout=_PATIENCE,
             )  # fmt: skip
     except subprocess.TimeoutExpired:
         return TestRun(path, "not-run", f"no end in {_PATIENCE // 60} minutes")

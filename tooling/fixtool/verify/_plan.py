@@ -19,8 +19,8 @@ from fixtool.git.repo import Repo
 from fixtool.git.trees import list_tree
 from fixtool.progress import Progress
 from fixtool.series.line import Line
-from fixtool.verify import runner as host
 from fixtool.verify._trees import NoTree, Tree, Trees, touched
+from fixtool.verify.kit import lay_kit
 from fixtool.verify.runner.run import SCHEMA
 from fixtool.verify.suite import (
     BASE,
@@ -36,8 +36,7 @@ from fixtool.verify.suite import (
 
 PRESENT, ABSENT, DOES_NOT_APPLY = 1, 0, 77
 _BATCH = 512  # blobs read at a time
-_COMPILED = shutil.ignore_patterns("__pycache__")
-_START = "import sys\n\nfrom host.run import main\n\nsys.exit(main())\n"
+_START = "import sys\n\nfrom fixtool.verify.runner.run import main\n\nsys.exit(main())\n"
 _OLD = 315532800  # 1980: an archive's bytes depend on its files alone
 
 
@@ -234,7 +233,7 @@ def write(
     }  # fmt: skip
     (folder / "blobs").mkdir(parents=True)
     (folder / "plan.json").write_text(json.dumps(document, indent=1), "utf-8")
-    shutil.copytree(Path(host.__file__).parent, folder / "host", ignore=_COMPILED)
+    lay_kit(folder)
     (folder / "run.py").write_text(_START, "utf-8")
     shutil.copytree(
         suite.folder, folder / "verify",

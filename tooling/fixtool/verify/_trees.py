@@ -17,7 +17,7 @@ from fixtool.git.trees import changed_files, list_tree, merge_three_way
 from fixtool.replay.run import Replay, replay
 from fixtool.replay.verdict import FAILED, Verdict
 from fixtool.series.line import Line
-from fixtool.verify.runner.layout import blob_id, tree_id
+from fixtool.verify.runner.git_ids import blob_id, tree_id
 from fixtool.verify.suite import BASE, SERIES, Mutant, Suite, alone, undone
 
 PYTHON = "python"

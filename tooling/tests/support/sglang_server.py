@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from fixtool.verify.runner.git_ids import blob_id
 from support.repositories import ROOT
-from verify.git_ids import blob_id
 from verify.server import supervisor as keeper
 from verify.server import tiny_models as models
 

@@ -36,7 +36,18 @@ MORE = FIVE.replace("line 5 fixed\n", "line 5 fixed more\n")
 TWENTY = NUMBERS.replace("line 20\n", "line 20 fixed\n")
 SENDER = Signature("A Maintainer", "m@example.org", "0 +0000")
 PAIR = "Co-authored-by: B Person <b@example.org>"
-TEST = "print('looked')\n"
+TEST = """\
+import unittest
+
+
+class Look(unittest.TestCase):
+    def test(self):
+        print('looked')
+
+
+if __name__ == "__main__":
+    unittest.main()
+"""
 URL = "https://github.com/sgl/sglang"
 TEMPLATE = """\
 <!-- Thank you. -->
@@ -64,16 +75,6 @@ import os, pathlib, sys
 text = (pathlib.Path(os.environ["FIXTOOL_TREE"]) / "python/model.py").read_text()
 print("looked")
 sys.exit(0 if {mark!r} in text else 1)
-"""
-OWN_TESTS = """\
-import os, pathlib, runpy, sys
-path = pathlib.Path(os.environ["FIXTOOL_TREE"]) / sys.argv[1]
-try:
-    runpy.run_path(str(path), run_name="__main__")
-except SystemExit as end:
-    print("ended with", end.code)
-    sys.exit(end.code)
-print("1 test, 0 skipped, on CPU")
 """
 
 
@@ -193,7 +194,6 @@ def template(folder: Path) -> Path:
     team("config", "user.email", SENDER.email)
     team.write(".gitignore", "patches/.lock\n")
     line(Land(upstream, team, Settings(folder, folder)), "main", "v1.0")
-    team.write("verify/owntests.py", OWN_TESTS)
     land = Land(upstream, team, Settings(folder, folder))
     land.patch("a", "gemma4: change five", {"python/model.py": FIVE}, mark="line 5 fixed")
     land.patch("b", "numbers: change beta", {"python/other.py": "alpha\nbeta!\ngamma\n"})

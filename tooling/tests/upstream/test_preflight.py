@@ -151,7 +151,7 @@ def test_what_was_run_is_kept_for_the_same_tree(
 ) -> None:
     ran: list[str] = []
     run = preflight._test
-    monkeypatch.setattr(preflight, "_test", lambda *words: ran.append(words[2]) or run(*words))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(preflight, "_test", lambda *words: ran.append(words[1]) or run(*words))  # type: ignore[func-returns-value]
     assert not land.draft("c").preflight.reused
     second = land.draft("c").preflight
     assert (second.reused, second.tests[0].outcome) == (True, "passed")
@@ -161,7 +161,9 @@ def test_what_was_run_is_kept_for_the_same_tree(
     assert [one.rule for one in land.draft("c").findings] == ["calls"]
     assert len(ran) == 1
     assert not land.draft("c", fresh=True).preflight.reused
-    land.edit("c", "+print('looked')\n", "+print('looked' )\n")  # a blank, as a formatter sees it
+    land.edit(
+        "c", "+        print('looked')\n", "+        print('looked' )\n"
+    )  # a blank, as a formatter sees it
     assert not land.draft("c").preflight.reused
     land.upstream.commit("[x] go on", README_txt="more\n")
     assert not land.draft("c").preflight.reused
@@ -170,11 +172,11 @@ def test_what_was_run_is_kept_for_the_same_tree(
 
 @pytest.mark.parametrize(
     ("text", "outcome", "status"),
-    [("raise SystemExit(1)\n", "failed", 1), ("raise SystemExit(77)\n", "nothing-shown", 0),
-     ("raise SystemExit(2)\n", "not-run", 4)],
+    [("self.fail()", "failed", 1), ("self.skipTest('no card')", "nothing-shown", 0),
+     ("__import__('os')._exit(2)", "not-run", 4)],
 )  # fmt: skip
 def test_a_test_that_does_not_pass(land: Land, text: str, outcome: str, status: int) -> None:
-    land.edit("c", "+print('looked')\n", f"+{text}")
+    land.edit("c", "+        print('looked')\n", f"+        {text}\n")
     found = document(call(*land.words("c", "--json")))
     assert [one["outcome"] for one in found["tests"]] == [outcome]
     assert found["exit_code"] == status
@@ -188,11 +190,11 @@ def test_a_test_sees_no_token_and_does_not_hang_on(
 ) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", "ghs_secret")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
-    see = "import os; raise SystemExit(any(k in os.environ for k in ('GITHUB_TOKEN', 'AWS_ACCESS_KEY_ID')))"
-    land.edit("c", "+print('looked')\n", f"+{see}\n")
-    assert land.draft("c").preflight.tests[0].said == "ended with False"
+    see = "import os; assert not {'GITHUB_TOKEN', 'AWS_ACCESS_KEY_ID'} & set(os.environ)"
+    land.edit("c", "+        print('looked')\n", f"+        {see}\n")
+    assert land.draft("c").preflight.tests[0].said == "1 test, 0 skipped, on CPU"
     monkeypatch.setattr(preflight, "_PATIENCE", 0.3)
-    land.edit("c", f"+{see}\n", "+import time; time.sleep(60)\n")
+    land.edit("c", f"+        {see}\n", "+        import time; time.sleep(60)\n")
     assert land.draft("c").preflight.tests[0].said == "no end in 0.0 minutes"
 
 

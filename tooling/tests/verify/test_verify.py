@@ -20,7 +20,7 @@ import pytest
 
 from fixtool.git.trees import list_tree
 from fixtool.verify.result import Proof, matrix, read_result
-from fixtool.verify.runner.layout import blob_id, tree_id
+from fixtool.verify.runner.git_ids import blob_id, tree_id
 from support.json_documents import document
 from support.repositories import NUMBERS, Git, Ran, Team
 
@@ -246,12 +246,15 @@ needs = "gpu"
 parallel = true
 """
 LOOK = """\
-import json, os, pathlib, sys
+import pathlib, sys
+import fixtool.verify.sglang_on_cpu, fixtool.verify.test_file
+from fixtool.verify.answer import FAILED, PASSED, Answer, answer, tree
+from fixtool.verify.runner.git_ids import blob_id
 from verify.marks import MARK
-tree = pathlib.Path(os.environ["FIXTOOL_TREE"])
-text = (tree / "python/model.py").read_text()
-json.dump({"lines": len(text.splitlines())}, open(os.environ["FIXTOOL_DETAILS"], "w"))
-print("args", sys.argv[1:]); sys.exit(0 if MARK in text else 1)
+text = pathlib.Path(tree(), "python/model.py").read_text()
+kit = pathlib.Path(fixtool.__file__).parents[1] / "plan.json"
+details = {"lines": len(text.splitlines()), "own": kit.is_file()}
+answer(lambda: Answer(PASSED if MARK in text else FAILED, f"args {sys.argv[1:]}", details))
 """
 
 
@@ -286,7 +289,7 @@ def test_checks_run_and_a_skip_is_named(fixtool: Run, checked: Team) -> None:
     found = run_checks(fixtool, checked)
     assert found["exit_code"] == 0
     steps = {one["name"]: one for one in found["steps"]}
-    assert steps["check text"]["details"] == {"lines": 40}
+    assert steps["check text"]["details"] == {"lines": 40, "own": True}
     assert steps["probe five on series"]["outcome"] == "passed"
     if not found["environment"]["gpus"]:
         assert steps["check card"]["outcome"] == "skipped"

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from types import CodeType, ModuleType
 from typing import Any
 
-from verify.git_ids import blob_id
+from fixtool.verify.runner.git_ids import blob_id
 
 CALLER = "sglang.srt.models.gemma4_causal"
 ROUTING = "gemma4_fused_routing"

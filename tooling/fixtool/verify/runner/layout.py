@@ -3,13 +3,14 @@ with the git tree id that the plan names."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import tarfile
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from .git_ids import blob_id, read_files, tree_id
 
 
 class Stop(Exception):
@@ -18,34 +19,6 @@ class Stop(Exception):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-def blob_id(data: bytes) -> str:
-    """The id that git gives a file of this content."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-
-
-def tree_id(files: dict[str, tuple[str, str]]) -> str:
-    """The id that git gives a tree of these files: path -> (mode, blob id)."""
-    here: dict[str, tuple[str, str]] = {}
-    below: dict[str, dict[str, tuple[str, str]]] = {}
-    for path, entry in files.items():
-        name, slash, rest = path.partition("/")
-        if slash:
-            below.setdefault(name, {})[rest] = entry
-        else:
-            here[name] = entry
-    here.update((name, ("40000", tree_id(inner))) for name, inner in below.items())
-    data = b"".join(
-        f"{mode} {name}".encode("utf-8", "surrogateescape") + b"\0" + bytes.fromhex(sha)
-        for name, (mode, sha) in sorted(
-            here.items(),
-            key=lambda one: (
-                one[0].encode("utf-8", "surrogateescape") + (b"/" if one[1][0] == "40000" else b"")
-            ),
-        )
-    )
-    return hashlib.sha1(b"tree %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def unpack(archive: Path, into: Path) -> None:
@@ -69,16 +42,7 @@ def lay_out(folder: Path, work: Path, trees: dict[str, Any]) -> dict[str, str]:
         raise Stop(4, f"{folder} holds no base.tar: it is not a whole bundle")
     base.mkdir(parents=True)
     unpack(archive, base)
-    files: dict[str, tuple[str, str]] = {}
-    for path in sorted(base.rglob("*")):
-        if path.is_symlink():
-            mode, data = "120000", os.fsencode(path.readlink())
-        elif path.is_file():
-            mode = "100755" if path.stat().st_mode & 0o100 else "100644"
-            data = path.read_bytes()
-        else:
-            continue
-        files[path.relative_to(base).as_posix()] = (mode, blob_id(data))
+    files = read_files(base, laid_out=False)
     laid = {}
     for name, tree in trees.items():
         place = work / "trees" / tree["folder"]

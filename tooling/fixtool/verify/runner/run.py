@@ -99,7 +99,7 @@ class Host:
         installed packages have theirs beside them, and a prefix would hide it."""
         env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         place = self.work / "trees" / self.plan["trees"][tree]["folder"]
-        paths = [place / "python", self.folder]
+        paths = [self.folder, place / "python"]
         if self.site is not None:
             paths.append(self.site)
         env |= {
@@ -355,7 +355,7 @@ def _stop(*_: object) -> None:
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
-    here = Path(__file__).resolve().parents[1]
+    here = Path(__file__).resolve().parents[3]
     parser = argparse.ArgumentParser(prog="run.py", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--folder", type=Path, default=here, help="where plan.json lies")
     parser.add_argument("--work", type=Path, help="trees, logs, scratch; default FOLDER/work")

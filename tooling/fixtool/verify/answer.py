@@ -1,4 +1,4 @@
-"""How a script under verify/ answers: one line, one exit code, and details as JSON.
+"""How a probe or check answers: one line, one exit code, and details as JSON.
 
     0    a probe: the bug is not in this tree; a check: passed
     1    a probe: the bug is present;          a check: failed
@@ -6,9 +6,9 @@
     4    it cannot run on this host: no such model, a port in use, too little GPU memory
     77   does not apply to this tree
 
-``from verify.answer import ...`` works under fixtool's runner, which puts the tree's ``python/``
-and the folder that holds ``verify/`` on PYTHONPATH, and names the tree in FIXTOOL_TREE.
-Standard library only, Python 3.10 and newer.
+``from fixtool.verify.answer import …`` works under ``fixtool verify``, which lays this module
+beside the tree under test and names the tree in FIXTOOL_TREE; the target's Python needs no fixtool
+of its own. Standard library only, Python 3.10 and newer.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ class Answer(Exception):
 
 
 def answer(main: Callable[[], Answer]) -> NoReturn:
-    """Run ``main``, say what it saw as the last line of stdout, and exit with its code.
+    """Run ``main``, print what it saw as the last line of stdout, and exit with its code.
 
-    ``details`` go, as JSON, to the file that FIXTOOL_DETAILS names. Whatever else ``main`` raises
-    is a broken script: traceback on stderr, exit 2. (Python's own exit code for a traceback is 1,
-    which would read as "present".)
+    The details go, as JSON, to the file that FIXTOOL_DETAILS names. If ``main`` raises anything but
+    an Answer, the script is broken: traceback on stderr, exit 2. (Python's own exit code for a
+    traceback is 1, which would read as "present".)
     """
     try:
-        given = main()
+        result = main()
     except Answer as raised:
-        given = raised
+        result = raised
     except KeyboardInterrupt:
-        given = Answer(130, "interrupted")
+        result = Answer(130, "interrupted")
     except BaseException as error:
         traceback.print_exc()
-        given = Answer(BROKE, f"broke: {type(error).__name__}: {error}")
+        result = Answer(BROKE, f"broke: {type(error).__name__}: {error}")
     if path := os.environ.get("FIXTOOL_DETAILS"):
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(given.details, file)
+            json.dump(result.details, file)
     sys.stderr.flush()
-    print(" ".join(given.saw.split()), flush=True)
-    os._exit(given.code)  # threads and atexit hooks of a half-started SGLang may hang or overrule
+    print(" ".join(result.saw.split()), flush=True)
+    os._exit(result.code)  # threads and atexit hooks of a half-started SGLang may hang or overrule
 
 
 def tree() -> str:

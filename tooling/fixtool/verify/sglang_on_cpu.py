@@ -1,4 +1,4 @@
-"""What stands in for packages that a host without a GPU lacks, so that SGLang can be imported.
+"""Lets SGLang be imported on a host without a GPU: stand-ins for the packages that it then lacks.
 
 SGLang expects a CUDA host and imports, on its way to any model, packages that have no use without
 one. Three things stand in for them, none near the code under test (a model's own modules, its
@@ -37,8 +37,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from verify.answer import BROKE, Answer, tree
+from fixtool.verify.answer import BROKE, Answer, tree
 
+_ENUM: Any = enum.Enum  # mypy takes literals alone
 _RESAMPLING = ("NEAREST", "NEAREST_EXACT", "BILINEAR", "BICUBIC", "BOX", "HAMMING", "LANCZOS")
 
 
@@ -56,12 +57,12 @@ def install() -> list[str]:
 
     if torch.cuda.is_available():
         return []
-    standing_in = []
+    stand_ins = []
     if torch.version.cuda is None or importlib.util.find_spec("torchvision") is None:
         sys.meta_path.insert(0, _Torchvision())
-        standing_in.append("torchvision")
+        stand_ins.append("torchvision")
     torch.compile = _leave_eager
-    return [*standing_in, "torch.compile"]
+    return [*stand_ins, "torch.compile"]
 
 
 def bind_rotary_embedding() -> list[str]:
@@ -121,13 +122,13 @@ def versions() -> dict[str, str]:
     """The Python and the packages that an answer depends on."""
     from importlib import metadata
 
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in ("torch", "triton", "transformers"):
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "none"
-    return found
+            versions[name] = "none"
+    return versions
 
 
 def _refusing(name: str) -> type:
@@ -136,7 +137,7 @@ def _refusing(name: str) -> type:
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise NotImplementedError(f"{name} is a stand-in, and this host cannot run it")
 
-    return type(name.rpartition(".")[2], (), {"__new__": refuse, "__module__": "verify.standins"})
+    return type(name.rpartition(".")[2], (), {"__new__": refuse, "__module__": __name__})
 
 
 class _Hollow(types.ModuleType):
@@ -145,11 +146,9 @@ class _Hollow(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # the import system and `inspect` ask for many of these
             raise AttributeError(f"{self.__name__} (a stand-in) has no {name}")
-        value: Any
+        value: Any = _refusing(f"{self.__name__}.{name}")
         if name == "InterpolationMode":
-            value = enum.Enum(name, {mode: mode.lower() for mode in _RESAMPLING})
-        else:
-            value = _refusing(f"{self.__name__}.{name}")
+            value = _ENUM(name, {mode: mode.lower() for mode in _RESAMPLING})
         setattr(self, name, value)
         return value
 
