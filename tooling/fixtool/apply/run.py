@@ -1,26 +1,25 @@
-"""The main job: a line of patches, on a ref, in a work tree, built."""
+"""The main job: a line of patches, on a ref, in a work tree."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fixtool.apply.worktree import Placed, Record, place, place_into, read_record
 from fixtool.errors import UsageError
 from fixtool.judgement.line import Choice, choose_line
-from fixtool.progress import Progress
 from fixtool.replay.run import Replay, replay
-from fixtool.series.line import PatchRepository, Upstream
+from fixtool.series.context import Context
 from fixtool.series.lint import require_well_formed
-from fixtool.settings import Settings
-from fixtool.sources.source import Local, Source, Target, bring_base, open_source
+from fixtool.sources.resolve import Target
+from fixtool.sources.source import Local, Source
+from fixtool.sources.target import TargetRequest, bring_base, find_target
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What `apply` did. ``placed`` is None where the replay failed or no place was wanted."""
+    """The result of ``apply``. ``placed`` is None if a patch did not apply, or on a dry run."""
 
     target: Target
     choice: Choice
@@ -29,26 +28,26 @@ class Applied:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user asked for. ``ref`` None means the HEAD of ``into``, else the line's base."""
+class ApplyRequest(TargetRequest):
+    """What the user asked for. ``worktree`` is the folder of the new work tree (None: one of
+    fixtool's own); ``into`` is the user's own checkout, whose HEAD is then the default ref."""
 
-    ref: str | None = None
-    source: str | None = None
-    line: str | None = None
     worktree: Path | None = None
     into: Path | None = None
     dry_run: bool = False
 
 
-def apply(
-    repository: PatchRepository, settings: Settings, request: Request, progress: Progress
-) -> Applied:
-    """Replay the fitting line onto the wanted ref and put the result where it was asked for.
+def apply(context: Context, request: ApplyRequest) -> Applied:
+    """Replay the line that fits the wanted ref onto it, and put the result into a work tree.
 
-    Nothing is written outside fixtool's own folders unless every patch went in.
+    Nothing is written outside fixtool's own folders unless every patch applies. Raises UsageError
+    if the options contradict each other, Refused if the line is not well formed or the place is not
+    clean, and CannotRun if the ref or its files cannot be had.
     """
-    source, target = find_target(repository, settings, request, progress)
-    choice = choose_line(repository, target, source.repo, request.line or settings.line)
+    settings, progress = context.settings, context.progress
+    source, target = _find_target(context, request)
+    wanted = request.line or settings.line
+    choice = choose_line(context.repository, target, source.repo, wanted)
     require_well_formed(choice.line)
     source.bring(target.commit, choice.line.paths)
     result = replay(
@@ -61,58 +60,32 @@ def apply(
     placed = None
     if result.ok and not request.dry_run:
         source.bring(target.commit, ())
-        placed = _place(repository, settings, request, source, target, choice, result, progress)
+        placed = _place(context, request, source, target, choice, result)
     return Applied(target, choice, result, placed)
 
 
-def find_target(
-    repository: PatchRepository, settings: Settings, request: Request, progress: Progress
-) -> tuple[Source, Target]:
-    """The source that ``request`` names and the commit that its ref means there."""
-    if request.into is not None:
-        if request.source or request.worktree:
-            raise UsageError(
-                "--into is its own source and place: leave out --source and --worktree"
-            )
-        checkout = Local(request.into.resolve(), settings)
-        record = read_record(checkout.theirs)
-        ref = request.ref or "HEAD"
-        if request.ref is None and record and checkout.theirs.head() == record.commit:
-            ref = record.onto  # the series is in already: apply its newest state to the same base
-        return checkout, checkout.resolve(ref)
-    name = request.source or settings.source
-    upstreams = {line.name: line.upstream for line in repository.lines}
-    wanted = request.line or settings.line
-    if wanted:
-        upstreams = {wanted: repository.line(wanted).upstream}
-    url = settings.url or next((one.url for one in upstreams.values()), "")
-    source = open_source(
-        name, settings, url, progress, [one.base for one in upstreams.values() if not one.release]
-    )
-    return source, source.resolve(request.ref or _own_base(upstreams, name))
-
-
-def _own_base(upstreams: Mapping[str, Upstream], source: str) -> str:
-    """The base of the only line: what `apply` without a ref means."""
-    if len(upstreams) != 1:
-        raise UsageError(
-            "which commit? there is more than one line",
-            hint=f"--sglang-ref SHA|TAG|RELEASE, or --line with one of: {', '.join(upstreams)}",
-        )
-    only = next(iter(upstreams.values()))
-    return only.release if only.release and source == "pypi" else only.base
+def _find_target(context: Context, request: ApplyRequest) -> tuple[Source, Target]:
+    if request.into is None:
+        return find_target(context, request)
+    if request.source or request.worktree:
+        raise UsageError("--into is its own source and place: leave out --source and --worktree")
+    source = Local(request.into.resolve(), context.settings)
+    record = read_record(source.clone)
+    ref = request.ref or "HEAD"
+    if request.ref is None and record and source.clone.head() == record.commit:
+        ref = record.onto  # the series is in already: apply its newest state to the same base
+    return source, source.resolve(ref)
 
 
 def _place(
-    repository: PatchRepository,
-    settings: Settings,
-    request: Request,
+    context: Context,
+    request: ApplyRequest,
     source: Source,
     target: Target,
     choice: Choice,
     result: Replay,
-    progress: Progress,
 ) -> Placed:
+    repository, settings = context.repository, context.settings
     name = f"{result.line}-{target.commit[:12]}"
     folder = request.worktree
     branch = f"fixtool/{name}"
@@ -127,13 +100,13 @@ def _place(
         branch=branch,
         version=target.version or choice.line.upstream.version,
         release=target.version if target.release else None,
-        commits={one.slug: one.commit for one in result.patches if one.commit},
+        commits={patch.slug: patch.commit for patch in result.patches if patch.commit},
     )
     if request.into is not None:
         assert isinstance(source, Local)
-        return place_into(source.repo, source.theirs, record)
+        return place_into(source.repo, source.clone, record)
     if folder is None:
         home = repository.digest[:6]
         folder = settings.worktrees / f"{repository.root.name}-{home}" / name
         record = replace(record, branch=f"fixtool/{home}/{name}")
-    return place(source.repo, folder, record, progress)
+    return place(source.repo, folder, record, context.progress)

@@ -49,7 +49,7 @@ def apply(
 
     Example: fixtool apply --sglang-ref v0.5.23 --source pypi
     """
-    from fixtool.apply.run import Request
+    from fixtool.apply.run import ApplyRequest
     from fixtool.apply.run import apply as run
 
     if editable and python is None:
@@ -64,13 +64,12 @@ def apply(
 
         interpreter_tags(python)  # refused here, before anything is placed
     context = options.start(ctx, directory)
-    repository, settings, progress = context.repository, context.settings, context.progress
-    request = Request(sglang_ref, source, line, worktree, into, dry_run)
-    applied = run(repository, settings, request, progress)
+    request = ApplyRequest(sglang_ref, source, line, worktree, into, dry_run)
+    applied = run(context, request)
     built = None
     if build and applied.placed is not None:
         built = build_worktree(
-            applied.placed.path, settings, progress,
+            applied.placed.path, context.settings, context.progress,
             python=python, editable=editable, native=native,
         )  # fmt: skip
     exit_code = ExitCode.OK if applied.replay.ok else ExitCode.CONFLICT

@@ -75,18 +75,15 @@ def look(
     context: Context, line: Line, source: str | None, start: str | None, end: str | None
 ) -> History:
     """The history of ``line``, from a source that has upstream's commits."""
-    from fixtool.apply.run import Request, find_target
     from fixtool.history.trace import trace
+    from fixtool.sources.target import TargetRequest, find_target
 
-    settings, progress = context.settings, context.progress
-    if (source or settings.source) == "pypi":
+    if (source or context.settings.source) == "pypi":
         raise UsageError(
             "releases have no commits between them",
             hint="fixtool history --releases 0.5.12..0.5.23",
         )
-    place, last = find_target(
-        context.repository, settings, Request(end or "main", source, line.name), progress
-    )
+    place, last = find_target(context, TargetRequest(end or "main", source, line.name))
     first = place.resolve(start).commit if start else line.upstream.base
     return trace(context, place, line, first, last.commit)
 

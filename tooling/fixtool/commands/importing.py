@@ -48,7 +48,8 @@ def import_patches(
     """
     from fixtool.edit.importing import author_from, read_file, read_range, take
     from fixtool.git.repo import Repo
-    from fixtool.sources.source import bring_base, open_source
+    from fixtool.sources.source import open_source
+    from fixtool.sources.target import bring_base
 
     context = options.start(ctx, directory)
     repository, settings, progress = context.repository, context.settings, context.progress

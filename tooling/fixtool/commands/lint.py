@@ -35,7 +35,8 @@ def lint(
     from fixtool.series.lint import Finding, Level
     from fixtool.series.lint import drift as check_drift
     from fixtool.series.lint import lint as check
-    from fixtool.sources.source import bring_base, open_source
+    from fixtool.sources.source import open_source
+    from fixtool.sources.target import bring_base
 
     context = options.start(ctx, directory)
     repository, settings, progress = context.repository, context.settings, context.progress

@@ -12,6 +12,7 @@ from fixtool import terminal
 from fixtool.errors import UsageError
 
 if TYPE_CHECKING:
+    from fixtool.git.objects import Oid
     from fixtool.git.store import Store
     from fixtool.series.context import Context
     from fixtool.series.line import Line
@@ -65,12 +66,13 @@ class BaseStore:
     """A store that holds a line's own base."""
 
     repo: Store
-    base: str
+    base: Oid
 
 
 def open_base(context: Context, line: Line, source: str | None) -> BaseStore:
     """Where the base of ``line`` and the files that its series touches can be read."""
-    from fixtool.sources.source import bring_base, open_source
+    from fixtool.sources.source import open_source
+    from fixtool.sources.target import bring_base
 
     settings, progress, upstream = context.settings, context.progress, line.upstream
     name = source or ("pypi" if upstream.release else settings.source)

@@ -113,7 +113,7 @@ def _ask(
 ) -> Ask:  # fmt: skip
     """Asks a line's probes on a commit, in the target's Python."""
     from fixtool.series.line import Line
-    from fixtool.sources.source import Target
+    from fixtool.sources.resolve import Target
     from fixtool.verify.run import ASK, Request, Where, verify
     from fixtool.verify.suite import BASE
 

@@ -89,12 +89,12 @@ def upstream(
         raise UsageError("which patch?", hint="fixtool upstream SLUG, or fixtool upstream --status")
     if dry_run and (send or worktree or mail or body):
         raise UsageError("--dry-run sends and writes nothing: leave it out, or the others")
-    from fixtool.apply.run import Request
+    from fixtool.sources.target import TargetRequest
     from fixtool.upstream.prepare import draft
 
     to = _destination(repository, settings, line, slug, fork) if send else None
     made = draft(
-        repository, settings, Request(onto, source, line), slug, python, title, progress,
+        repository, settings, TargetRequest(onto, source, line), slug, python, title, progress,
         fresh=fresh,
     )  # fmt: skip
     forms = _write(repository, made, worktree, mail, body, progress)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fixtool.errors import Refused
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.replay.dependencies import dependencies
 from fixtool.replay.run import replay
@@ -28,7 +29,7 @@ class Dropped:
 
 
 def drop(
-    repository: PatchRepository, line: Line, repo: Repo, base: str, slug: str, reason: str
+    repository: PatchRepository, line: Line, repo: Repo, base: Oid, slug: str, reason: str
 ) -> Dropped:
     """Set ``slug`` aside. ``repo`` holds the line's ``base``. Raises Refused where a later patch
     needs it, and where the line holds what is not committed."""

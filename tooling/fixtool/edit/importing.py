@@ -20,7 +20,7 @@ from fixtool.git.trees import merge_three_way
 from fixtool.series import patch as patches
 from fixtool.series.line import Line, PatchRepository, rewrite, series_text, writing
 from fixtool.series.patch import Patch, read_diff, slugify, unsafe_paths
-from fixtool.sources.source import resolve_local
+from fixtool.sources.resolve import resolve_local
 
 _MBOX = re.compile(rb"^From [0-9a-f]{40} ", re.MULTILINE)
 _MAIL = re.compile(rb"\A(From [^\n]*\n)?([A-Za-z-]+:[^\n]*\n([ \t][^\n]*\n)*)+", re.MULTILINE)

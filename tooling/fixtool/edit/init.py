@@ -11,7 +11,8 @@ from fixtool.progress import Progress
 from fixtool.series.line import Line, Upstream, read_line, rewrite, upstream_toml
 from fixtool.series.patch import is_slug
 from fixtool.settings import load
-from fixtool.sources.source import open_source, version_of
+from fixtool.sources.resolve import version_of
+from fixtool.sources.source import open_source
 
 _UPSTREAM = "https://github.com/sgl-project/sglang.git"
 _SERIES = "# One patch file a line, in the order in which they apply; quilt reads this file too.\n"

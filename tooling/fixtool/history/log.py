@@ -25,7 +25,7 @@ class UpstreamCommit:
     """Who did what upstream. ``date`` is the author's, ISO 8601; ``pr`` the pull request that a
     squash merge names at the end of its subject."""
 
-    sha: str
+    sha: Oid
     author: str
     date: str
     subject: str
@@ -68,7 +68,7 @@ def first_parent(repo: Repo, start: str, end: str) -> tuple[Step, ...]:
         changes = _changes(raw)
         if number == 0 and (parent := parents.split(" ")[0]) != start:
             changes = _between(repo, start, parent) | changes  # start lies on a side branch
-        commit = UpstreamCommit(sha, author, date, subject, pull_request(subject))
+        commit = UpstreamCommit(Oid(sha), author, date, subject, pull_request(subject))
         steps.append(Step(commit, changes, _reverts(subject, body)))
     return tuple(steps)
 
@@ -77,7 +77,7 @@ def read_one(repo: Repo, sha: str) -> UpstreamCommit:
     """One commit, by its id."""
     out = repo.run("show", "-s", f"--format={_FORMAT}", sha).stdout
     fields = out.decode("utf-8", "surrogateescape").split("\x01")[1].split("\0")
-    return UpstreamCommit(fields[0], fields[2], fields[3], fields[4], pull_request(fields[4]))
+    return UpstreamCommit(Oid(fields[0]), fields[2], fields[3], fields[4], pull_request(fields[4]))
 
 
 def read_oid(field: Field) -> Oid:

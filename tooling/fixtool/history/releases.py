@@ -15,7 +15,8 @@ from fixtool.replay.verdict import Verdict
 from fixtool.series.line import Line
 from fixtool.settings import Settings
 from fixtool.sources import index
-from fixtool.sources.source import Releases, Source, bring_base
+from fixtool.sources.source import Releases, Source
+from fixtool.sources.target import bring_base
 
 
 @dataclass(frozen=True)

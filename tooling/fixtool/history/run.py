@@ -39,7 +39,7 @@ Files = dict[str, TreeEntry]
 def history(
     repo: Repo,
     line: Line,
-    start: str,
+    start: Oid,
     end: str,
     progress: Progress,
     *,
@@ -169,13 +169,13 @@ class _State:
 
     files: tuple[tuple[str, TreeEntry], ...]
     own: tuple[tuple[str, TreeEntry], ...]
-    whole: str | None = None
+    whole: Oid | None = None
 
 
 class _Walk:
     """Follows the files of upstream's commits from ``start`` on."""
 
-    def __init__(self, repo: Repo, own: str, start: str, steps: Sequence[Step]) -> None:
+    def __init__(self, repo: Repo, own: str, start: Oid, steps: Sequence[Step]) -> None:
         self.repo = repo
         self.start, self.steps = start, steps
         self.own = list_tree(repo, own)
@@ -208,7 +208,7 @@ class _Walk:
         return found
 
     def _state(
-        self, commit: str, files: Files, paths: set[str], own: Files, folders: set[str]
+        self, commit: Oid, files: Files, paths: set[str], own: Files, folders: set[str]
     ) -> _State:
         if any(not any(path.startswith(f"{one}/") for path in files) for one in folders):
             return _State((), (), commit)  # a folder that a new file goes to may have moved
@@ -242,7 +242,7 @@ class _Walk:
 class _Judge:
     """Gives the verdicts of ``line`` (patches that belong together) on states, each once."""
 
-    def __init__(self, repo: Repo, line: Line, own: str, cache: Path | None) -> None:
+    def __init__(self, repo: Repo, line: Line, own: Oid, cache: Path | None) -> None:
         self.repo, self.line, self.own = repo, line, own
         self.judged = self.reused = 0
         digests = " ".join(f"{patch.slug} {patch.digest}" for patch in line.patches)

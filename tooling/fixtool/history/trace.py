@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from fixtool.errors import UsageError
+from fixtool.git.objects import Oid
 from fixtool.history.result import History
 from fixtool.history.run import history
 from fixtool.series.context import Context
 from fixtool.series.line import Line
-from fixtool.sources.source import Source, bring_base
+from fixtool.sources.source import Source
+from fixtool.sources.target import bring_base
 
 
-def trace(context: Context, source: Source, line: Line, start: str, end: str) -> History:
+def trace(context: Context, source: Source, line: Line, start: Oid, end: str) -> History:
     """The history of ``line`` from commit ``start`` to commit ``end``, which ``source`` brings.
 
     Raises UsageError, which says why there is no history, if the line is for a release or if

@@ -11,7 +11,7 @@ from packaging.version import Version
 from fixtool.errors import UsageError
 from fixtool.git.repo import Repo
 from fixtool.series.line import Line, PatchRepository
-from fixtool.sources.source import Target
+from fixtool.sources.resolve import Target
 from fixtool.text import count
 
 

@@ -16,7 +16,7 @@ from fixtool.series import commit as journal
 from fixtool.series import patch, shelf
 from fixtool.series.line import Line, PatchRepository, Upstream, moved_toml, series_text, writing
 from fixtool.series.shelf import Shelved
-from fixtool.sources.source import Target
+from fixtool.sources.resolve import Target
 
 
 class Action(StrEnum):

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from fixtool.apply.run import Request as Wanted
-from fixtool.apply.run import find_target
 from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.git.objects import Oid
 from fixtool.git.trees import list_tree
 from fixtool.history.result import History, Interval
 from fixtool.history.trace import trace
@@ -31,7 +30,9 @@ from fixtool.series.line import Entry, Line, PatchRepository
 from fixtool.series.lint import require_well_formed
 from fixtool.series.shelf import Shelved
 from fixtool.settings import Settings
-from fixtool.sources.source import Local, Source, Target, bring_base
+from fixtool.sources.resolve import Target
+from fixtool.sources.source import Local, Source
+from fixtool.sources.target import TargetRequest, bring_base, find_target
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ def rebase(
     if request.new_line and not patch.is_slug(request.new_line):
         raise UsageError(f"{request.new_line!r} is not a safe folder name")
     require_well_formed(line)
-    wanted = Wanted(request.onto, request.source, name)
-    source, target = find_target(repository, settings, wanted, progress)
+    wanted = TargetRequest(request.onto, request.source, name)
+    source, target = find_target(Context(repository, settings, progress), wanted)
     work = _Rebase(repository, settings, request, progress, line, source, target, ask)
     return work.run({}, {})
 
@@ -99,8 +100,8 @@ def go_on(
     ``skip``, without the patch, which is kept on the shelf."""
     # A release is asked for by its name: the package index knows no commits.
     ref = session.ref if session.source == "pypi" else session.onto
-    wanted = Wanted(ref, session.source, session.line)
-    source, target = find_target(repository, settings, wanted, progress)
+    wanted = TargetRequest(ref, session.source, session.line)
+    source, target = find_target(Context(repository, settings, progress), wanted)
     target = replace(target, ref=session.ref)
     journal.open_journal(repository.root)
     written = session.new_line or session.line
@@ -207,7 +208,7 @@ class _Rebase:
         release to the next."""
         return self._trace(self.line, self.base)
 
-    def _trace(self, line: Line, start: str) -> History | None:
+    def _trace(self, line: Line, start: Oid) -> History | None:
         try:
             context = Context(self.repository, self.settings, self.progress)
             return trace(context, self.source, line, start, self.target.commit)

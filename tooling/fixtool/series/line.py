@@ -19,6 +19,7 @@ from pathlib import Path
 
 from fixtool.errors import Refused, UsageError
 from fixtool.files import lock, swap, write_durably
+from fixtool.git.objects import Oid
 from fixtool.series.patch import Patch, is_slug, parse
 
 _SUFFIX = ".patch"
@@ -35,8 +36,8 @@ class Upstream:
     """
 
     url: str
-    base: str
-    tree: str
+    base: Oid
+    tree: Oid
     release: str | None
     version: str
     date: str
@@ -195,8 +196,8 @@ def _upstream(path: Path) -> Upstream:
         raise Refused("'date' is missing or not of the form 2026-05-23", where=str(path))
     return Upstream(
         url=data["url"],
-        base=data["base"],
-        tree=data["tree"],
+        base=Oid(data["base"]),
+        tree=Oid(data["tree"]),
         release=data.get("release"),
         version=data.get("version") or data.get("release") or "0.0.0",
         date=data["date"],

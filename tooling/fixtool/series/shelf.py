@@ -13,6 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from fixtool.errors import Refused
+from fixtool.git.names import is_full_sha
+from fixtool.git.objects import Oid
 from fixtool.series.patch import Patch, is_slug, parse
 
 FILE = "shelf.toml"
@@ -34,7 +36,7 @@ class Shelved:
 
     slug: str
     why: str
-    base: str
+    base: Oid
     verdict: Reason | None = None
     upstream: str | None = None
 
@@ -57,6 +59,8 @@ def read(folder: Path) -> tuple[Shelved, ...]:
             raise Refused(f"an entry is not well formed: {error}", where=str(path)) from error
         if not is_slug(one.slug):
             raise Refused(f"{one.slug!r} is not a safe patch file name", where=str(path))
+        if not is_full_sha(str(one.base)):
+            raise Refused(f"the base of {one.slug} is not a commit id", where=str(path))
         found.append(one)
     return tuple(found)
 

@@ -30,7 +30,7 @@ from packaging.tags import sys_tags
 
 from fixtool.errors import CannotRun, Refused
 from fixtool.files import private_folder
-from fixtool.git.objects import MACHINE, ZERO
+from fixtool.git.objects import MACHINE, ZERO, Oid
 from fixtool.git.repo import Repo
 from fixtool.progress import Progress, Silence
 from fixtool.series.patch import FilePatch, unsafe_paths
@@ -62,8 +62,8 @@ class Release:
     ``wheels`` are all that the index had, ``files`` counts what the tree holds."""
 
     version: str
-    commit: str
-    tree: str
+    commit: Oid
+    tree: Oid
     files: int
     natives: tuple[Native, ...]
     wheel: WheelFile
@@ -220,7 +220,7 @@ def _write_commit(
     version: str,
     archive: zipfile.ZipFile,
     progress: Progress,
-) -> tuple[str, int, tuple[Native, ...]]:
+) -> tuple[Oid, int, tuple[Native, ...]]:
     """Store the commit through one git process; return its id, how many files it has, and the
     natives it lacks. Nothing points to it yet: a killed run leaves a pack that git prunes."""
     message = (
@@ -248,10 +248,10 @@ def _write_commit(
             "-c", "pack.compression=1", "-c", "core.compression=1",
             "fast-import", "--quiet", "--done", "--depth=0", stdin=b"".join(stream),
         )  # fmt: skip
-    return out.text, len(members) - len(natives), tuple(natives)
+    return Oid(out.text), len(members) - len(natives), tuple(natives)
 
 
-def _point(repo: Repo, version: str, commit: str) -> None:
+def _point(repo: Repo, version: str, commit: Oid) -> None:
     """Move the release's ref; another run that is doing the same holds git's lock for a moment."""
     name = ref_name(version)
     for wait in (0.1, 0.5, 2.0, None):

@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fixtool.apply.run import Request as Wanted
-from fixtool.apply.run import find_target
 from fixtool.errors import ExitCode, FixtoolError, Refused, UsageError
 from fixtool.git.objects import Commit, Oid, Signature
 from fixtool.git.repo import Repo
@@ -29,7 +27,9 @@ from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import require_well_formed
 from fixtool.series.patch import Patch, patch_id
 from fixtool.settings import Settings
-from fixtool.sources.source import Source, Target, bring_base
+from fixtool.sources.resolve import Target
+from fixtool.sources.source import Source
+from fixtool.sources.target import TargetRequest, bring_base, find_target
 from fixtool.text import visible
 
 _THEIRS = frozenset({
@@ -109,7 +109,7 @@ class ProposedBranch:
 def propose(
     repository: PatchRepository,
     settings: Settings,
-    wanted: Wanted,
+    wanted: TargetRequest,
     slug: str,
     sender: Signature | None,
     progress: Progress,
@@ -130,7 +130,9 @@ def propose(
             hint="--onto main, with --source git or a clone",
         )
     require_well_formed(line)
-    source, target = find_target(repository, settings, replace(wanted, line=line.name), progress)
+    source, target = find_target(
+        Context(repository, settings, progress), replace(wanted, line=line.name)
+    )
     base = bring_base(source, line.upstream, settings, progress)
     if not line.upstream.release:
         source.bring(base, line.paths)
@@ -171,7 +173,7 @@ def _taken_back(runs: Mapping[str, Interval], parts: Sequence[ProposedCommit]) -
 
 
 def runs_of(
-    context: Context, source: Source, line: Line, base: str, onto: str
+    context: Context, source: Source, line: Line, base: Oid, onto: str
 ) -> tuple[Mapping[str, Interval], str | None]:
     """What upstream's history says of each patch at ``onto``; else why it says nothing."""
     try:

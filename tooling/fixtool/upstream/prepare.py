@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fixtool.apply.run import Request as Wanted
-from fixtool.apply.run import find_target
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.git.objects import Signature
 from fixtool.progress import Progress
 from fixtool.series import commit as journal
+from fixtool.series.context import Context
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding, Level
 from fixtool.settings import Settings
+from fixtool.sources.target import TargetRequest, find_target
 from fixtool.upstream import _checks as preflight
 from fixtool.upstream._body import PullRequestText, describe
 from fixtool.upstream._checks import CheckResults
@@ -87,7 +87,7 @@ class PreparedPullRequest:
 def draft(
     repository: PatchRepository,
     settings: Settings,
-    wanted: Wanted,
+    wanted: TargetRequest,
     slug: str,
     python: str | None,
     title: str | None,
@@ -133,7 +133,7 @@ def _sender(repository: PatchRepository) -> Signature | None:
 def _require_needed(
     repository: PatchRepository,
     settings: Settings,
-    wanted: Wanted,
+    wanted: TargetRequest,
     slug: str,
     python: str,
     progress: Progress,
@@ -141,7 +141,9 @@ def _require_needed(
     """Raise Refused where a patch that does not apply mends what is mended: its probe says so. A
     probe that cannot answer is no news: the conflict is."""
     line = repository.pick(wanted.line or settings.line)
-    source, target = find_target(repository, settings, replace(wanted, line=line.name), progress)
+    source, target = find_target(
+        Context(repository, settings, progress), replace(wanted, line=line.name)
+    )
     try:
         said = need.ask(repository, settings, line, slug, source, target, python, progress)
     except FixtoolError:

@@ -17,7 +17,8 @@ from fixtool.series import trailers as forwarding
 from fixtool.series.context import Context
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.patch import Patch
-from fixtool.sources.source import bring_base, open_source
+from fixtool.sources.source import open_source
+from fixtool.sources.target import bring_base
 from fixtool.upstream._commits import runs_of
 
 ReadPullRequest = Callable[[Line, str, int], PullRequestStatus]

@@ -10,7 +10,9 @@ from fixtool.files import lock, private_folder
 from fixtool.progress import Progress
 from fixtool.series.line import Line, PatchRepository
 from fixtool.settings import Settings
-from fixtool.sources.source import Source, Target, bring_base
+from fixtool.sources.resolve import Target
+from fixtool.sources.source import Source
+from fixtool.sources.target import bring_base
 from fixtool.verify._plan import Planner, write
 from fixtool.verify._trees import Trees
 from fixtool.verify.result import read_result

@@ -15,18 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from fixtool import __version__
-from fixtool.apply.run import Request as Wanted
-from fixtool.apply.run import find_target
 from fixtool.errors import CannotRun, ExitCode, Refused, UsageError
 from fixtool.files import lock, private_folder
 from fixtool.git.repo import Repo
 from fixtool.interpreter import absolute, run
 from fixtool.judgement.line import choose_line
 from fixtool.progress import Progress
+from fixtool.series.context import Context
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import require_well_formed
 from fixtool.settings import Settings
-from fixtool.sources.source import bring_base
+from fixtool.sources.target import TargetRequest, bring_base, find_target
 from fixtool.verify import result as evidence
 from fixtool.verify._plan import Plan, Planner, write
 from fixtool.verify._trees import Trees
@@ -132,7 +131,8 @@ def make_plan(
     """The steps for what was asked, and the trees that they need, made in the object database."""
     suite = read_suite(repository)
     source, target = find_target(
-        repository, settings, Wanted(request.ref, request.source, request.line), progress
+        Context(repository, settings, progress),
+        TargetRequest(request.ref, request.source, request.line),
     )
     choice = choose_line(repository, target, source.repo, request.line or settings.line)
     line = choice.line

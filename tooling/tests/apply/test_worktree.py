@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fixtool.apply.run import Applied, Request, apply
+from fixtool.apply.run import Applied, ApplyRequest, apply
 from fixtool.apply.worktree import read_record, recover
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.repo import Repo
-from fixtool.progress import Silence
+from fixtool.series.context import Context
 from fixtool.settings import Settings
 from support.repositories import NUMBERS, Git, Team
 
@@ -26,8 +26,8 @@ def series(team: Team) -> Team:
 
 
 def run(team: Team, settings: Settings, **wanted: object) -> Applied:
-    request = Request(**{"ref": "v1.0", "source": str(team.upstream.path), **wanted})  # type: ignore[arg-type]
-    return apply(team.repository, settings, request, Silence())
+    request = ApplyRequest(**{"ref": "v1.0", "source": str(team.upstream.path), **wanted})  # type: ignore[arg-type]
+    return apply(Context(team.repository, settings), request)
 
 
 def test_a_work_tree_with_one_commit_a_patch(series: Team, settings: Settings) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from fixtool.apply.run import Request, apply
+from fixtool.apply.run import ApplyRequest, apply
 from fixtool.apply.worktree import open_worktree
 from fixtool.edit.export import Change, Exported, export
 from fixtool.edit.importing import Imported, author_from, read_file, read_range, take
 from fixtool.errors import Refused, UsageError
 from fixtool.git.store import Store
-from fixtool.progress import Silence
+from fixtool.series.context import Context
 from fixtool.settings import Settings
 from support.repositories import NUMBERS, Git, Team, format_patch
 
@@ -24,8 +24,8 @@ BETA = "alpha\nBETA\ngamma\n"
 def tree(team: Team, settings: Settings) -> Git:
     team.patch("fix", "fix twenty", python__model_py=FIX)
     team.patch("beta", "fix beta", python__other_py=BETA)
-    request = Request(ref="v1.0", source=str(team.upstream.path))
-    done = apply(team.repository, settings, request, Silence())
+    request = ApplyRequest(ref="v1.0", source=str(team.upstream.path))
+    done = apply(Context(team.repository, settings), request)
     assert done.placed is not None
     return Git(done.placed.path)
 
@@ -68,11 +68,11 @@ def test_what_was_exported_may_be_applied_over(team: Team, tree: Git, settings: 
     tree("commit", "--all", "--amend", "--no-edit", "--quiet")
     tree.commit("area: more", more_py="y = 2\n")
     mine = tree("rev-parse", "HEAD^{tree}")
-    request = Request(ref="v1.0", source=str(team.upstream.path))
+    request = ApplyRequest(ref="v1.0", source=str(team.upstream.path))
     with pytest.raises(Refused, match="commits of its own"):
-        apply(team.repository, settings, request, Silence())
+        apply(Context(team.repository, settings), request)
     out(team, tree)
-    done = apply(team.repository, settings, request, Silence())
+    done = apply(Context(team.repository, settings), request)
     assert done.placed is not None
     assert done.placed.path == tree.path
     assert tree("rev-parse", "HEAD") == done.replay.commit
@@ -152,8 +152,8 @@ def test_dirty_merged_or_twin_commits_are_refused(team: Team, tree: Git) -> None
 def test_another_base_goes_elsewhere(team: Team, settings: Settings, tmp_path: Path) -> None:
     team.patch("fix", "fix twenty", python__model_py=FIX)
     team.upstream.commit("newer", python__model_py="zero\n" + NUMBERS)
-    request = Request(ref="main", source=str(team.upstream.path))
-    done = apply(team.repository, settings, request, Silence())
+    request = ApplyRequest(ref="main", source=str(team.upstream.path))
+    done = apply(Context(team.repository, settings), request)
     assert done.placed is not None
     tree = Git(done.placed.path)
     with pytest.raises(Refused, match="line main is written against"):

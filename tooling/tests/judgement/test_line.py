@@ -6,7 +6,7 @@ import pytest
 
 from fixtool.errors import UsageError
 from fixtool.judgement.line import choose_line
-from fixtool.sources.source import Target
+from fixtool.sources.resolve import Target
 from support.repositories import Git, Team
 
 

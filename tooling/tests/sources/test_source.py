@@ -11,7 +11,8 @@ from fixtool.git.names import check_ref, check_url
 from fixtool.git.repo import Repo
 from fixtool.progress import Silence
 from fixtool.settings import Settings, load
-from fixtool.sources.source import Local, open_source, resolve_local, version_of
+from fixtool.sources.resolve import resolve_local, version_of
+from fixtool.sources.source import Local, open_source
 from support.repositories import Git
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from fixtool.apply.run import Request
 from fixtool.cli import app
 from fixtool.errors import FixtoolError
 from fixtool.git.objects import Signature
@@ -22,6 +21,7 @@ from fixtool.github import client, push
 from fixtool.progress import Silence
 from fixtool.series.line import PatchRepository
 from fixtool.settings import Settings, load
+from fixtool.sources.target import TargetRequest
 from fixtool.upstream._commits import ProposedBranch, propose
 from fixtool.upstream.prepare import PreparedPullRequest, draft
 from fixtool.verify import flip as need
@@ -98,11 +98,11 @@ class Land:
         self, slug: str, onto: str = "main", title: str | None = None,
         sender: Signature | None = SENDER, line: str | None = None,
     ) -> ProposedBranch:  # fmt: skip
-        wanted = Request(onto, str(self.upstream.path), line)
+        wanted = TargetRequest(onto, str(self.upstream.path), line)
         return propose(self.repository, self.settings, wanted, slug, sender, Silence(), title)
 
     def draft(self, slug: str, onto: str = "main", *, fresh: bool = False) -> PreparedPullRequest:
-        wanted = Request(onto, str(self.upstream.path))
+        wanted = TargetRequest(onto, str(self.upstream.path))
         return draft(self.repository, self.settings, wanted, slug, sys.executable, None, Silence(),
                      fresh=fresh)  # fmt: skip
 

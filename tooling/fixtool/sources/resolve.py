@@ -1,0 +1,98 @@
+"""What a ref means: the commit of a sha, tag, branch or release."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from packaging.version import InvalidVersion, Version
+
+from fixtool.errors import CannotRun, UsageError
+from fixtool.git.names import check_ref, is_full_sha, is_short_sha
+from fixtool.git.objects import Oid
+from fixtool.git.repo import Repo
+
+if TYPE_CHECKING:
+    from fixtool.sources.release import Release
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a ref means in a source. The commit lies in the source's store. ``version`` is the
+    release that the ref names, if it names one; ``release`` is set if it was imported from the
+    package index."""
+
+    ref: str
+    commit: Oid
+    tree: Oid
+    source: str
+    version: str | None = None
+    release: Release | None = None
+
+
+def version_of(ref: str) -> str | None:
+    """The release that a ref names: ``v0.5.23`` and ``0.5.23`` are both 0.5.23."""
+    try:
+        return str(Version(ref.removeprefix("v"))) if re.match(r"v?\d+\.\d", ref) else None
+    except InvalidVersion:
+        return None
+
+
+def resolve_local(repo: Repo, ref: str, where: str) -> Oid:
+    """The commit that ``ref`` names in a repository with history: a sha, an unambiguous short sha,
+    a tag, a branch (local, then origin's) or a release.
+
+    Raises UsageError if ``ref`` is ambiguous or not a ref at all, and CannotRun if the repository,
+    which messages call ``where``, has no such commit.
+    """
+    check_ref(ref)
+    if is_full_sha(ref):
+        if commit := repo.commit_id(ref):
+            return commit
+        raise CannotRun(f"{where} does not hold the commit {ref}", where=where)
+    if is_short_sha(ref) and (commits := repo.candidates(ref)):
+        return only_commit(ref, commits, where)
+    if ref == "HEAD" and (commit := repo.head()):
+        return commit
+    commits_by_name = {name: repo.commit_id(name) for name in _full_names(ref)}
+    refs = {name: commit for name, commit in commits_by_name.items() if commit}
+    if commit := named_commit(ref, refs):
+        return commit
+    raise CannotRun(
+        f"{where} has no commit, tag, branch or release {ref!r}",
+        where=where,
+        hint=f"git -C {where} for-each-ref --count=20 --sort=-committerdate",
+    )
+
+
+def named_commit(ref: str, refs: Mapping[str, Oid]) -> Oid | None:
+    """The commit that ``ref`` means among ``refs``, which maps full names to commits; None if there
+    is none. Raises UsageError if a tag and a branch of that name are different commits."""
+    tag, branch = refs.get(f"refs/tags/{ref}"), refs.get(f"refs/heads/{ref}")
+    if tag and branch and tag != branch:
+        raise UsageError(
+            f"{ref!r} is both a tag ({tag[:12]}) and a branch ({branch[:12]})",
+            hint=f"--sglang-ref {tag} or --sglang-ref {branch}",
+        )
+    return next((refs[name] for name in _full_names(ref) if name in refs), None)
+
+
+def only_commit(ref: str, commits: Sequence[Oid], where: str) -> Oid:
+    """The one commit that the short sha ``ref`` means. Raises UsageError if there are several."""
+    if len(set(commits)) > 1:
+        ids = ", ".join(commit[:16] for commit in commits)
+        raise UsageError(
+            f"{ref} is short for {len(set(commits))} commits: {ids}",
+            where=where,
+            hint="give more digits",
+        )
+    return commits[0]
+
+
+def _full_names(ref: str) -> list[str]:
+    names = [f"refs/tags/{ref}", f"refs/heads/{ref}", f"refs/remotes/origin/{ref}"]
+    if version := version_of(ref):
+        names += [f"refs/tags/v{version}", f"refs/tags/{version}"]
+    return names
