@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,8 @@ _FILES = {
     ".gitignore": "patches/.lock\n",
     "pyproject.toml": '[tool.fixtool]\nsource = "git"\n',
 }
+_TEMPLATES = Path(__file__).with_name("templates")
+_PROBES = {"README.md": "probes.md", "example.py": "example_probe.py"}
 
 
 def init(
@@ -33,8 +36,9 @@ def init(
     *,
     wheel_version: str | None = None,
 ) -> Line:
-    """Make ``folder/patches/<name>/`` with an empty series on ``base``. Files that are there are
-    kept; a line that is there is refused."""
+    """Make ``folder/patches/<name>/`` with an empty series on ``base``, and an example probe in
+    ``folder/verify/``. Existing files, and an existing verify/, are kept. Raises Refused if the
+    line exists."""
     settings = load(None)
     source = open_source(upstream, settings, upstream, progress)
     target = source.resolve(base)
@@ -62,4 +66,8 @@ def init(
     for file, text in _FILES.items():
         if not (folder / file).exists():
             (folder / file).write_text(text, "utf-8")
+    if not (folder / "verify").exists():
+        (folder / "verify/probes").mkdir(parents=True)
+        for file, template in _PROBES.items():
+            shutil.copyfile(_TEMPLATES / template, folder / "verify/probes" / file)
     return read_line(line)

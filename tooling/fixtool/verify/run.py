@@ -18,6 +18,7 @@ from fixtool import __version__
 from fixtool.errors import CannotRun, ExitCode, Refused, UsageError
 from fixtool.files import lock, private_folder
 from fixtool.git.repo import Repo
+from fixtool.git.trees import list_tree
 from fixtool.interpreter import absolute, run
 from fixtool.judgement.line import choose_line
 from fixtool.progress import Progress
@@ -99,7 +100,8 @@ def verify(
     progress: Progress,
 ) -> Verified:
     """Plan, run here, judge. Nothing outside fixtool's own folders is written."""
-    python = target_python(where.python or settings.python, repository)
+    chosen = where.python or settings.python
+    python = absolute(chosen) if chosen else None
     for given in (where.model, where.assistant):
         if given is not None and not (given / "config.json").is_file():
             raise UsageError(
@@ -111,6 +113,9 @@ def verify(
             )
     planned = make_plan(repository, settings, request, progress)
     about = planned.plan.about
+    if python is None:
+        torch = bool(list_tree(planned.repo, about["onto"], "python/sglang"))
+        python = target_python(None, repository, torch=torch)
     name = "-".join([about["line"], about["onto"][:12], *about["kinds"]])
     folder = settings.state / "verify" / name
     private_folder(folder)
@@ -172,14 +177,15 @@ def make_plan(
     return Planned(plan, source.repo, suite)
 
 
-def target_python(wanted: str | None, repository: PatchRepository) -> str:
-    """The interpreter that has SGLang's dependencies: the one named, else this one or python3."""
+def target_python(wanted: str | None, repository: PatchRepository, *, torch: bool = True) -> str:
+    """The interpreter that has the dependencies of the patched project: the one named, else the one
+    that runs fixtool or python3, the first that has torch. Without ``torch``, any will do. Raises
+    CannotRun if none has it."""
     if wanted:
         return absolute(wanted)
     question = "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)"
-    candidates = [sys.executable, shutil.which("python3")]
-    for python in dict.fromkeys(one for one in candidates if one):
-        if run([python, "-c", question]).returncode == 0:
+    for python in dict.fromkeys(filter(None, (sys.executable, shutil.which("python3")))):
+        if not torch or run([python, "-c", question]).returncode == 0:
             return python
     packages = repository.root / "verify" / "requirements" / "cpu.txt"
     hint = "name the Python that has SGLang's dependencies: --python PY, or set FIXTOOL_PYTHON"

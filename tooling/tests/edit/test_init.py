@@ -1,0 +1,67 @@
+"""What `fixtool init` makes: a line, and a probe that a team without any file of ours can run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fixtool.edit import init
+from support.json_documents import document
+from support.repositories import NUMBERS, ROOT, Git, Ran
+
+EXAMPLE = Path(init.__file__).parent / "templates/example_probe.py"
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def own(fixtool: Run, upstream: Git, tmp_path: Path) -> Path:
+    """A fresh repository with one patch, whose probe is the example."""
+    folder = tmp_path / "own"
+    base = upstream("rev-parse", "v1.0")
+    assert document(fixtool("init", folder, "--upstream", upstream.path, "--base", base, "--json"))
+    upstream.commit(
+        "model: fix five\n\nWhy.\n\nProbe: probes/example.py python/model.py 'line 5 fixed'\n"
+        "Signed-off-by: A Person <person@example.org>",
+        python__model_py=NUMBERS.replace("line 5\n", "line 5 fixed\n"),
+    )
+    imported = fixtool("import", f"{base}..main", "--from", upstream.path, cwd=folder)
+    assert (imported.status, imported.err) == (0, "")
+    return folder
+
+
+def test_the_example_probe_proves_a_patch(
+    fixtool: Run, own: Path, upstream: Git, tmp_path: Path
+) -> None:
+    """Also where no Python has torch: a plain project needs none."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
+    words = ["verify", "--prove", "--source", upstream.path, "--json"]
+    verified = document(fixtool(*words, cwd=own, PYTHONPATH=str(tmp_path)))
+    assert (verified["exit_code"], verified["proofs"][0]["proof"]) == (0, "proved")
+    assert [step["said"] for step in verified["steps"]][::2] == [
+        "python/model.py does not hold 'line 5 fixed'", "python/model.py holds 'line 5 fixed'",
+    ]  # fmt: skip
+
+
+def test_a_verify_folder_of_ones_own_is_kept(fixtool: Run, own: Path, upstream: Git) -> None:
+    (own / "verify/probes/example.py").unlink()
+    words = ["init", own, "--upstream", upstream.path, "--base", "v1.0", "--line", "second"]
+    assert fixtool(*words).status == 0
+    assert [path.name for path in (own / "verify/probes").iterdir()] == ["README.md"]
+
+
+def test_the_wheel_carries_the_templates(own: Path) -> None:
+    text = (own / "verify/probes/example.py").read_text()
+    assert text == EXAMPLE.read_text()
+    tracked = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "tooling/fixtool"], capture_output=True, text=True
+    )
+    assert f"{EXAMPLE.relative_to(ROOT)}" in tracked.stdout.split()
+
+
+def test_the_sample_in_the_documents_is_the_example() -> None:
+    blocks = re.findall(r"(?ms)^```python\n(.*?)^```", (ROOT / "docs/probes.md").read_text())
+    assert EXAMPLE.read_text() in blocks
