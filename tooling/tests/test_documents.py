@@ -203,3 +203,17 @@ def test_the_page_of_json_documents_is_made_from_the_schema() -> None:
         check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_files_that_pages_describe_are_there() -> None:
+    rows = re.findall(r"^\| (`[^|]*`) \|", read("verify/README.md"), re.M)
+    names = [name for row in rows for name in re.findall(r"`([\w./]+(?:\.py|\.toml|/))`", row)]
+    assert names
+    assert [name for name in names if not any((ROOT / "verify").glob(f"**/{name}"))] == []
+    starts = re.findall(r"^\| `(\w+/)` \|.*\| ([^|]*) \|$", read("ARCHITECTURE.md"), re.M)
+    modules = [
+        f"{package}{name}" for package, cell in starts for name in re.findall(r"`(.*?)`", cell)
+    ]
+    assert modules
+    package = ROOT / "tooling/fixtool"
+    assert [name for name in modules if not (package / name).is_file()] == []
