@@ -66,12 +66,18 @@ class Field:
     def texts(self) -> tuple[str, ...]:
         return self.each(Field.text)
 
-    def count(self) -> int:
-        """A number from 0 to 2**31 - 1."""
+    def integer(self) -> int:
+        """A whole number of at most 31 bits."""
         value = self.value
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 31:
-            raise self.wrong("a count")
+        if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 1 << 31:
+            raise self.wrong("a whole number")
         return value
+
+    def count(self) -> int:
+        """A whole number of at least 0."""
+        if self.integer() < 0:
+            raise self.wrong("a count")
+        return self.integer()
 
     def flag(self) -> bool:
         if not isinstance(self.value, bool):

@@ -13,10 +13,8 @@ from fixtool.errors import ExitCode, UsageError
 from fixtool.text import printable
 
 if TYPE_CHECKING:
-    from fixtool.rebase.result import Outcome, Rebased
-    from fixtool.rebase.run import Ask
-    from fixtool.series.line import PatchRepository
-    from fixtool.settings import Settings
+    from fixtool.rebase.result import AskProbes, ParkedPatch, PatchOutcome, Rebased
+    from fixtool.series.context import Context
 
 
 def rebase(
@@ -63,8 +61,8 @@ def rebase(
 
     Example: fixtool rebase --onto main
     """
-    from fixtool.rebase import run as core
-    from fixtool.rebase import session as parked
+    from fixtool.rebase import run
+    from fixtool.rebase.session import find_session
 
     chosen = [name for name, on in (("--onto", onto), ("--continue", go_on), ("--skip", skip),
                                     ("--abort", abort)) if on]  # fmt: skip
@@ -74,44 +72,41 @@ def rebase(
             hint="fixtool rebase --onto main",
         )
     context = options.start(ctx, directory)
-    repository, settings, progress = context.repository, context.settings, context.progress
     if onto:
-        request = core.Request(
+        request = run.RebaseRequest(
             onto, source, line, new_line, dry_run, probe,
             str(python) if python else None, accept_resolutions,
         )  # fmt: skip
-        ask = _ask(repository, settings, source, request.python, json) if probe else None
-        done = core.rebase(repository, settings, request, progress, ask)
+        ask = _ask_probes(context, source, request.python, quiet=json) if probe else None
+        rebased = run.rebase(context, request, ask)
     else:
-        session = parked.the_session(repository, settings, line or settings.line)
+        session = find_session(context, line or context.settings.line)
         if abort:
-            core.abort(repository, settings, session)
+            run.abort(context, session)
             if json:
-                gone = {"line": session.line, "aborted": True}
-                terminal.print_document("rebase", ExitCode.OK, gone)
+                aborted = {"line": session.line, "aborted": True}
+                terminal.print_document("rebase", ExitCode.OK, aborted)
             else:
                 terminal.say(f"line {session.line} is as it was; the work tree is gone")
             return
         ask = None
         if session.probe:
-            ask = _ask(repository, settings, session.source, session.python, json)
-        done = core.go_on(
-            repository, settings, session, progress, ask,
-            skip=reason if skip else None, accept=accept_resolutions,
-        )  # fmt: skip
-    exit_code = ExitCode.OK if done.ok else ExitCode.CONFLICT
+            ask = _ask_probes(context, session.source, session.python, quiet=json)
+        rebased = run.resume(
+            context, session, ask, skip=reason if skip else None, accept=accept_resolutions
+        )
+    exit_code = ExitCode.CONFLICT if rebased.stopped_at else ExitCode.OK
     if json:
-        terminal.print_document("rebase", exit_code, _body(done, dry_run=dry_run))
+        terminal.print_document("rebase", exit_code, _body(rebased))
     else:
-        _tell(done, dry_run=dry_run, verbose=verbose)
+        _tell(rebased, verbose=verbose)
     raise typer.Exit(int(exit_code))
 
 
-def _ask(
-    repository: PatchRepository, settings: Settings, source: str | None, python: str | None,
-    quiet: bool,
-) -> Ask:  # fmt: skip
-    """Asks a line's probes on a commit, in the target's Python."""
+def _ask_probes(
+    context: Context, source: str | None, python: str | None, *, quiet: bool
+) -> AskProbes:
+    """Runs the probes of a line on a commit, in the target's Python."""
     from fixtool.series.line import Line
     from fixtool.sources.resolve import Target
     from fixtool.verify.run import ASK, Request, Where, verify
@@ -120,48 +115,51 @@ def _ask(
     def ask(line: Line, target: Target) -> dict[str, int | None]:
         ref = target.version if target.release and target.version else target.commit
         request = Request(ref, source, line.name, (ASK,))
-        where = Where(python=python)
-        result = verify(repository, settings, request, where, terminal.progress(quiet=quiet)).result
-        return {one.slug: result.answer(one.slug, BASE) for one in line.entries}
+        progress = terminal.progress(quiet=quiet)
+        report = verify(
+            context.repository, context.settings, request, Where(python=python), progress
+        )
+        return {entry.slug: report.result.answer(entry.slug, BASE) for entry in line.entries}
 
     return ask
 
 
-def _body(done: Rebased, *, dry_run: bool) -> dict[str, Any]:
-    replay, session = done.replay, done.session
-    asked = next((one for one in done.outcomes if one.action.value == "asked"), None)
+def _body(rebased: Rebased) -> dict[str, Any]:
+    """The JSON document without its head; `rebase.result.read_rebased` reads it back."""
+    parked = rebased.parked
     return {
-        "line": done.line,
-        "new_line": done.new_line,
-        "base": done.base,
-        "onto": done.target.commit,
-        "ref": done.target.ref,
-        "source": done.target.source,
-        "dry_run": dry_run,
-        "moved": done.moved,
-        "patches": [_patch_body(one) for one in done.outcomes],
-        "tree": replay.tree if replay and done.ok else None,
-        "commit": replay.commit if replay and done.ok else None,
-        "committed": done.committed,
-        "warnings": done.warnings,
-        "range_diff": done.range_diff,
-        "session": session
+        "line": rebased.line,
+        "new_line": rebased.new_line,
+        "base": rebased.base,
+        "onto": rebased.onto,
+        "ref": rebased.ref,
+        "source": rebased.source,
+        "dry_run": rebased.dry_run,
+        "moved": rebased.moved,
+        "patches": [_patch_body(outcome) for outcome in rebased.outcomes],
+        "tree": rebased.tree,
+        "commit": rebased.commit,
+        "committed": rebased.committed,
+        "warnings": rebased.warnings,
+        "range_diff": rebased.range_diff,
+        "session": parked
         and {
-            "worktree": session.worktree,
-            "patch": session.slug,
-            "position": session.position,
-            "of": session.of,
-            "conflicts": session.conflicts,
-            "remembered": session.remembered,
-            "culprit": asked and asked.culprit,
-            "intent": done.intent,
+            "worktree": parked.worktree,
+            "patch": parked.slug,
+            "position": parked.position,
+            "of": parked.of,
+            "conflicts": parked.conflicts,
+            "remembered": parked.remembered,
+            "culprit": parked.culprit,
+            "intent": parked.intent,
             "next": "fixtool rebase --continue",
         },
     }
 
 
-def _patch_body(one: Outcome) -> dict[str, Any]:
-    result = one.result
+def _patch_body(outcome: PatchOutcome) -> dict[str, Any]:
+    before, after = outcome.probe_before, outcome.probe_after
+    result = outcome.result
     return {
         "slug": result.slug,
         "subject": result.subject,
@@ -169,75 +167,74 @@ def _patch_body(one: Outcome) -> dict[str, Any]:
         "commit": result.commit,
         "files": result.files,
         "evidence": result.evidence,
-        "culprit": one.culprit,
-        "action": one.action,
-        "probe": None if one.probe is None else {"before": one.probe, "after": None},
+        "culprit": outcome.culprit,
+        "action": outcome.action,
+        "probe": None if before is None and after is None else {"before": before, "after": after},
     }
 
 
-def _tell(done: Rebased, *, dry_run: bool, verbose: bool) -> None:
-    target = done.target
-    terminal.say(f"line      {done.line}" + (f" -> {done.new_line}" if done.new_line else ""))
-    terminal.say(f"onto      {target.commit[:12]} ({printable(target.ref)} from {target.source})")
-    if not done.outcomes:
+def _tell(rebased: Rebased, *, verbose: bool) -> None:
+    name = f" -> {rebased.new_line}" if rebased.new_line else ""
+    terminal.say(f"line      {rebased.line}{name}")
+    terminal.say(f"onto      {rebased.onto[:12]} ({printable(rebased.ref)} from {rebased.source})")
+    if not rebased.outcomes:
         terminal.say("it is there already; nothing to do")
         return
     terminal.say()
     rows = []
-    for one in done.outcomes:
-        by = f"{one.culprit.sha[:12]} {one.culprit.subject}" if one.culprit else ""
-        rows.append((one.result.slug, one.result.verdict.value, one.action.value, by))
+    for outcome in rebased.outcomes:
+        result, culprit = outcome.result, outcome.culprit
+        by = f"{culprit.sha[:12]} {culprit.subject}" if culprit else ""
+        rows.append((result.slug, result.verdict.value, outcome.action.value, by))
         if verbose:
-            rows += [("", "", "", f"  {why}") for why in one.result.evidence]
+            rows += [("", "", "", f"  {reason}") for reason in result.evidence]
     terminal.table(("patch", "verdict", "now", "by upstream's"), rows)
     terminal.say()
-    for warning in done.warnings:
+    for warning in rebased.warnings:
         terminal.say(f"look      {printable(warning)}")
-    if done.ok:
-        _tell_moved(done, dry_run=dry_run, verbose=verbose)
-    elif done.session is None:
+    if rebased.parked:
+        _tell_parked(rebased, rebased.parked)
+    elif rebased.stopped_at:
         terminal.say("a person is needed; nothing was changed")
-        terminal.say(f"next      fixtool rebase --onto {printable(target.ref)}")
+        terminal.say(f"next      fixtool rebase --onto {printable(rebased.ref)}")
     else:
-        _tell_waiting(done)
+        _tell_moved(rebased, verbose=verbose)
 
 
-def _tell_moved(done: Rebased, *, dry_run: bool, verbose: bool) -> None:
-    assert done.replay is not None
-    terminal.say(f"tree      {done.replay.tree}")
-    if dry_run:
+def _tell_moved(rebased: Rebased, *, verbose: bool) -> None:
+    terminal.say(f"tree      {rebased.tree}")
+    if rebased.dry_run:
         terminal.say("nothing was written (--dry-run)")
-    elif done.committed:
-        terminal.say(f"committed {done.committed[:12]} in the patch repository")
+    elif rebased.committed:
+        terminal.say(f"committed {rebased.committed[:12]} in the patch repository")
     else:
         terminal.say("written; the patch repository is not in git, so nothing was committed")
-    if verbose and done.range_diff:
+    if verbose and rebased.range_diff:
         terminal.say()
-        terminal.say(printable(done.range_diff.rstrip()))
-    if not dry_run:
-        name = done.new_line or done.line
+        terminal.say(printable(rebased.range_diff.rstrip()))
+    if not rebased.dry_run:
+        name = rebased.new_line or rebased.line
         terminal.say(f"next      fixtool apply --line {name}; fixtool verify --prove --line {name}")
 
 
-def _tell_waiting(done: Rebased) -> None:
-    session = done.session
-    assert session is not None
-    asked = next(one for one in done.outcomes if one.result.slug == session.slug)
-    terminal.say(f"{session.slug} (patch {session.position} of {session.of}) needs a person")
-    for file in asked.result.files:
+def _tell_parked(rebased: Rebased, parked: ParkedPatch) -> None:
+    terminal.say(f"{parked.slug} (patch {parked.position} of {parked.of}) needs a person")
+    outcome = next(item for item in rebased.outcomes if item.result.slug == parked.slug)
+    for file in outcome.result.files:
         for hunk in file.hunks:
             if hunk.verdict.value == "conflict":
                 terminal.say(f"  {printable(file.path)}: hunk {hunk.number}, "
                            f"written for line {hunk.written_for}")  # fmt: skip
-    if by := asked.culprit:
-        terminal.say(f"  since {by.sha[:12]} of {by.date[:10]} by {printable(by.author)}:")
-        terminal.say(f"    {printable(by.subject)}")
-        for text in done.intent.split("\n") if done.intent else ():
+    if culprit := parked.culprit:
+        author = printable(culprit.author)
+        terminal.say(f"  since {culprit.sha[:12]} of {culprit.date[:10]} by {author}:")
+        terminal.say(f"    {printable(culprit.subject)}")
+        for text in parked.intent.split("\n") if parked.intent else ():
             terminal.say(f"    {printable(text)}")
-    terminal.say(f"worktree  {session.worktree}")
-    if session.remembered:
+    terminal.say(f"worktree  {parked.worktree}")
+    if parked.remembered:
         terminal.say("resolved  as it was resolved before: look at it, then go on")
     else:
-        for path in session.conflicts:
+        for path in parked.conflicts:
             terminal.say(f"edit      {printable(path)}")
     terminal.say("next      fixtool rebase --continue   (or --skip, or --abort)")

@@ -15,14 +15,6 @@ _MOST = 20_000  # intervals and cells in a document from elsewhere
 
 
 @dataclass(frozen=True)
-class PatchState:
-    """One patch on one commit."""
-
-    verdict: Verdict
-    evidence: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Interval:
     """A run of commits with one verdict, ``first`` and ``last`` included. ``culprit`` is the commit
     that began it; None for the first run, which begins where the history does."""

@@ -22,10 +22,10 @@ from fixtool.git.objects import MACHINE, Commit, Oid, TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.git.trees import list_tree, write_trees
 from fixtool.history.log import Step, UpstreamCommit, first_parent, landed, read_one
-from fixtool.history.result import History, Interval, PatchHistory, PatchState
+from fixtool.history.result import History, Interval, PatchHistory
 from fixtool.progress import Progress
 from fixtool.replay.run import replay
-from fixtool.replay.verdict import Verdict
+from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.line import Line
 from fixtool.series.patch import Patch
 

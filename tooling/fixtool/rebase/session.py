@@ -1,8 +1,8 @@
 """A rebase that waits for a person: a work tree with conflict markers, and what is decided so far.
 
-The session holds decisions, not results: going on is replaying with them, so a crash or a reboot
-costs nothing. Resolutions are git's own (rerere), kept with the line in ``resolutions/`` as diffs,
-and offered again to whoever meets the same conflict.
+The session holds decisions, not results: to go on is to replay the series with them, so a crash or
+a reboot costs nothing. Resolutions are git's own (rerere). They are kept with the line in
+``resolutions/`` as diffs, and offered to whoever meets the same conflict again.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.git.trees import apply_to_index, list_tree, scratch_index, write_tree, write_trees
-from fixtool.series.line import Line, PatchRepository
-from fixtool.settings import Settings
+from fixtool.series.context import Context
+from fixtool.series.line import Line
 
 RESOLUTIONS = "resolutions"
-_IMAGE = "image"  # the name of a file in a resolution
+_IMAGE = "image"  # the name of the file in a resolution's diff
 _RERERE = ("-c", "rerere.enabled=true", "-c", "rerere.autoupdate=true")
 _MARKER = re.compile(rb"^(<{7}|>{7})( |$)", re.MULTILINE)
-_WHO = {f"GIT_COMMITTER_{key}": "fixtool" for key in ("NAME", "EMAIL")}
+_COMMITTER = {f"GIT_COMMITTER_{key}": "fixtool" for key in ("NAME", "EMAIL")}
 
 
 @dataclass(frozen=True)
 class Session:
-    """``store`` and ``worktree`` are paths; ``parent`` is the last good commit, on which patch
-    ``slug`` is to be resolved; ``resolved`` slug -> tree, ``skipped`` slug -> why; ``remembered``:
-    an earlier resolution was put in, for a person to look at."""
+    """A rebase that waits. ``patches``, ``store`` and ``worktree`` are paths; patch ``slug`` is to
+    be resolved on commit ``parent``, number ``position`` (from 1) of ``of``. ``resolved`` is
+    slug -> tree and ``skipped`` slug -> reason, as a person decided at earlier stops."""
 
     line: str
     patches: str
@@ -49,19 +49,44 @@ class Session:
     position: int
     of: int
     conflicts: tuple[str, ...]
-    memory: tuple[str, ...] = ()  # what git calls these conflicts in its rr-cache
+    memory: tuple[str, ...] = ()  # git's names of these conflicts in its rr-cache
     new_line: str | None = None
     probe: bool = False
     python: str | None = None
-    remembered: bool = False
+    remembered: bool = False  # an earlier resolution was put in, for a person to look at
     resolved: Mapping[str, str] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
-    learned: Mapping[str, str] = field(default_factory=dict)  # file name -> base64
+    learned: Mapping[str, str] = field(default_factory=dict)  # resolutions: file name -> base64
 
 
-def load(repository: PatchRepository, settings: Settings, line: str) -> Session | None:
-    """The parked rebase of ``line``, if there is one."""
-    path = _file(repository, settings, line)
+@dataclass
+class HandDecisions:
+    """What a person decided so far: ``resolved`` is slug -> the tree of the resolution, ``skipped``
+    slug -> reason, ``resolutions`` the files that remember how conflicts were resolved, by their
+    name in the line's folder."""
+
+    resolved: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    resolutions: dict[str, bytes] = field(default_factory=dict)
+
+
+def decisions_so_far(session: Session) -> HandDecisions:
+    """What was decided before the patch at hand."""
+    resolutions = {name: base64.b64decode(data) for name, data in session.learned.items()}
+    return HandDecisions(dict(session.resolved), dict(session.skipped), resolutions)
+
+
+def packed(resolutions: Mapping[str, bytes]) -> dict[str, str]:
+    """Resolutions as a session keeps them."""
+    return {name: base64.b64encode(data).decode() for name, data in resolutions.items()}
+
+
+# -- the session's file ----------------------------------------------------------------------
+
+
+def load_session(context: Context, line: str) -> Session | None:
+    """The rebase of ``line`` that waits, if any. Raises CannotRun if its file is damaged."""
+    path = _file(context, line)
     try:
         data = json.loads(path.read_text("utf-8"))
         lists = {name: tuple(data[name]) for name in ("conflicts", "memory")}
@@ -76,75 +101,92 @@ def load(repository: PatchRepository, settings: Settings, line: str) -> Session 
         ) from error
 
 
-def the_session(repository: PatchRepository, settings: Settings, line: str | None) -> Session:
-    """The one that ``--continue``, ``--skip`` and ``--abort`` mean; UsageError where none is."""
-    names = [line] if line else repository.line_names
-    found = [one for name in names if (one := load(repository, settings, name))]
-    if len(found) == 1:
-        return found[0]
-    if found:
+def find_session(context: Context, line: str | None) -> Session:
+    """The rebase that waits for ``--continue``, ``--skip`` or ``--abort``: of ``line``, or of any
+    line. Raises UsageError if there is none, or more than one."""
+    names = [line] if line else context.repository.line_names
+    sessions = [session for name in names if (session := load_session(context, name))]
+    if len(sessions) == 1:
+        return sessions[0]
+    if sessions:
         raise UsageError(
-            f"rebases of {', '.join(one.line for one in found)} are parked: which one?",
+            f"rebases of {', '.join(session.line for session in sessions)} are parked: which one?",
             hint="add --line NAME",
         )
     raise UsageError("no rebase is parked here", hint="start one: fixtool rebase --onto REF")
 
 
-def save(repository: PatchRepository, settings: Settings, session: Session) -> None:
-    path = _file(repository, settings, session.line)
+def save_session(context: Context, session: Session) -> None:
+    path = _file(context, session.line)
     private_folder(path.parent)
     write_atomically(path, json.dumps(asdict(session), indent=1))
 
 
-def forget(repository: PatchRepository, settings: Settings, session: Session) -> None:
-    """End a session: its work tree goes, with all that is in it."""
+def end_session(context: Context, session: Session) -> None:
+    """Remove a session, and its work tree with everything in it."""
     remove(Repo(Path(session.store)), Path(session.worktree))
-    _file(repository, settings, session.line).unlink(missing_ok=True)
+    _file(context, session.line).unlink(missing_ok=True)
 
 
-def worktree_for(repository: PatchRepository, settings: Settings, line: str) -> Path:
-    return settings.worktrees / f"{repository.root.name}-{repository.digest[:6]}" / f"rebase-{line}"
+def worktree_for(context: Context, line: str) -> Path:
+    """The folder of the work tree in which conflicts of ``line`` are resolved."""
+    repository = context.repository
+    name = f"{repository.root.name}-{repository.digest[:6]}"
+    return context.settings.worktrees / name / f"rebase-{line}"
+
+
+def _file(context: Context, line: str) -> Path:
+    name = f"{context.repository.digest[:10]}-{line}.json"
+    return context.settings.state / "rebase" / name
+
+
+# -- the work tree ---------------------------------------------------------------------------
 
 
 def park(
-    store: Store, line: Line, folder: Path, parent: str, own: str
+    store: Store, line: Line, folder: Path, parent: str, commit: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Make ``folder`` a work tree at ``parent``, in the middle of picking ``own``; return the paths
-    that are in conflict, none where an earlier resolution settled them all, and git's names of the
-    conflicts."""
+    """Make ``folder`` a work tree at ``parent``, in the middle of a cherry-pick of ``commit``.
+
+    Returns the paths in conflict (none if earlier resolutions settled them all), and git's names of
+    the conflicts.
+    """
     remove(store, folder)
     private_folder(folder.parent)
     store.run("worktree", "add", "--quiet", "--detach", "--force", str(folder), parent)
     tree = Repo.open(folder)
-    for known in (tree.objects_folder.parent / "rr-cache").glob("*/postimage*"):
-        known.unlink()  # the line's memory counts, which the team shares, not this machine's
-    tree.run(*_RERERE, "cherry-pick", "--allow-empty", own, env=_WHO, accept=(0, 1))
-    memory = _memory_of(tree)
-    for conflict, path in memory.items():
+    for image in (tree.objects_folder.parent / "rr-cache").glob("*/postimage*"):
+        image.unlink()  # the line's memory counts, which the team shares, not this machine's
+    tree.run(*_RERERE, "cherry-pick", "--allow-empty", commit, env=_COMMITTER, accept=(0, 1))
+    conflicts = _conflicts(tree)
+    for conflict, path in conflicts.items():
         text = _remembered(tree, line, conflict)
         if text is not None and not _MARKER.search(text):
             (folder / path).write_bytes(text)
             tree.run("add", "--", f":(literal){path}")
-    return unmerged(tree), tuple(sorted(memory))
+    return _unmerged(tree), tuple(sorted(conflicts))
 
 
-def _memory_of(tree: Repo) -> dict[str, str]:
+def _conflicts(tree: Repo) -> dict[str, str]:
     """git's name of each conflict in its rr-cache -> the file that it is in."""
-    listed = tree.git_dir / "MERGE_RR"
-    text = listed.read_text("utf-8", "surrogateescape") if listed.is_file() else ""
-    pairs = (one.partition("\t") for one in text.split("\0"))
+    file = tree.git_dir / "MERGE_RR"
+    text = file.read_text("utf-8", "surrogateescape") if file.is_file() else ""
+    pairs = (record.partition("\t") for record in text.split("\0"))
     return {conflict: path for conflict, tab, path in pairs if tab}
 
 
-def unmerged(tree: Repo) -> tuple[str, ...]:
+def _unmerged(tree: Repo) -> tuple[str, ...]:
     out = tree.run("diff", "--name-only", "--diff-filter=U", "-z").stdout
     return tuple(out.decode("utf-8", "surrogateescape").split("\0")[:-1])
 
 
-def collect(session: Session) -> tuple[str, dict[str, bytes]]:
+def read_resolution(session: Session) -> tuple[str, dict[str, bytes]]:
     """The tree that a person made in the work tree, and the resolutions to keep with the line, by
-    file name in it, earlier ones of the session included. Raises Refused, with file:line, where
-    markers are left or a new file is not added."""
+    file name.
+
+    Raises Refused, with file and line, if a conflict marker is left or a new file is not added;
+    CannotRun if the work tree is gone.
+    """
     folder = Path(session.worktree)
     if not folder.is_dir():
         raise CannotRun(
@@ -156,12 +198,11 @@ def collect(session: Session) -> tuple[str, dict[str, bytes]]:
     remove_stale_locks(tree.git_dir, "index", "MERGE_RR", "HEAD")
     head = tree.head()
     if head != session.parent:
-        return _committed(tree, session, head), _learned(tree, session)
-    changed = {*session.conflicts, *unmerged(tree)}
-    for path in sorted(changed):
+        return _tree_of_commit(tree, session, head), _learned(tree, session)
+    for path in sorted({*session.conflicts, *_unmerged(tree)}):
         _require_no_markers(folder, path)
     entries = tree.run("status", "--porcelain", "-z", "--untracked-files=all").stdout
-    new = [one[3:].decode() for one in entries.split(b"\0") if one.startswith(b"??")]
+    new = [entry[3:].decode() for entry in entries.split(b"\0") if entry.startswith(b"??")]
     if new:
         raise Refused(
             f"{new[0]} is new, and not added",
@@ -173,8 +214,8 @@ def collect(session: Session) -> tuple[str, dict[str, bytes]]:
     return tree.run("write-tree").text, _learned(tree, session)
 
 
-def _committed(tree: Repo, session: Session, head: str | None) -> str:
-    """Where the person committed, that commit is the resolution: one, on the last good one."""
+def _tree_of_commit(tree: Repo, session: Session, head: str | None) -> str:
+    """The tree of the one commit that the person made on the session's parent."""
     commit = tree.read_commit(head) if head else None
     if commit is None or commit.parents != (session.parent,):
         raise Refused(
@@ -206,47 +247,38 @@ def _require_no_markers(folder: Path, path: str) -> None:
 # -- resolutions -----------------------------------------------------------------------------
 
 
-def packed(files: Mapping[str, bytes]) -> dict[str, str]:
-    return {name: base64.b64encode(data).decode() for name, data in files.items()}
-
-
-def learned(session: Session) -> dict[str, bytes]:
-    """The resolutions of the patches that this session settled before the one at hand."""
-    return {name: base64.b64decode(data) for name, data in session.learned.items()}
-
-
 def _learned(tree: Repo, session: Session) -> dict[str, bytes]:
-    """The resolutions of this session's conflicts, by their file name in the line."""
-    found = learned(session)
-    for known in session.memory:
-        images = [_image(tree, known, name) for name in ("preimage", "postimage")]
-        if not all(one.is_file() for one in images):
+    """The resolutions of the conflicts at hand, by their file name in the line."""
+    resolutions = {}
+    for conflict in session.memory:
+        images = [_image(tree, conflict, name) for name in ("preimage", "postimage")]
+        if not all(image.is_file() for image in images):
             continue
-        blobs = [tree.run("hash-object", "-w", str(one)).text for one in images]
-        trees = write_trees(tree, [{_IMAGE: ("100644", one)} for one in blobs])
+        blobs = [tree.run("hash-object", "-w", str(image)).text for image in images]
+        trees = write_trees(tree, [{_IMAGE: ("100644", blob)} for blob in blobs])
         diff = tree.run("diff-tree", "-p", "--no-renames", "--no-color", *trees).stdout
-        about = f"# {session.slug} onto {session.onto}\n".encode()
-        found[_file_of(known)] = about + diff
-    return found
+        heading = f"# {session.slug} onto {session.onto}\n".encode()
+        resolutions[_file_name(conflict)] = heading + diff
+    return resolutions
 
 
 def _remembered(tree: Repo, line: Line, conflict: str) -> bytes | None:
-    """The file as somebody resolved it, where the line remembers how: git keeps the whole file
-    before and after, the line only how they differ."""
-    known = line.folder / _file_of(conflict)
+    """The file as somebody resolved it, if the line remembers how. git keeps the whole file before
+    and after; the line keeps only the difference."""
+    resolution = line.folder / _file_name(conflict)
     image = _image(tree, conflict, "preimage")
-    if not known.is_file() or not image.is_file():
+    if not resolution.is_file() or not image.is_file():
         return None
     blob = tree.run("hash-object", "-w", str(image)).text
-    (start,) = write_trees(tree, [{_IMAGE: ("100644", blob)}])
-    with scratch_index(tree, start) as index:
-        if apply_to_index(tree, index, known.read_bytes()).status != 0:
+    (before,) = write_trees(tree, [{_IMAGE: ("100644", blob)}])
+    with scratch_index(tree, before) as index:
+        if apply_to_index(tree, index, resolution.read_bytes()).status != 0:
             return None
-        end = write_tree(tree, index)
-    return next(iter(tree.read_blobs([list_tree(tree, end)[_IMAGE][1]])))
+        after = write_tree(tree, index)
+    return next(iter(tree.read_blobs([list_tree(tree, after)[_IMAGE][1]])))
 
 
-def _file_of(conflict: str) -> str:
+def _file_name(conflict: str) -> str:
     return f"{RESOLUTIONS}/{conflict.partition('.')[0]}.diff"
 
 
@@ -255,7 +287,3 @@ def _image(tree: Repo, conflict: str, name: str) -> Path:
     ``<id>.1`` means ``<id>/preimage.1``."""
     folder, dot, number = conflict.partition(".")
     return tree.objects_folder.parent / "rr-cache" / folder / f"{name}{dot}{number}"
-
-
-def _file(repository: PatchRepository, settings: Settings, line: str) -> Path:
-    return settings.state / "rebase" / f"{repository.digest[:10]}-{line}.json"

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from fixtool.documents import Field
 from fixtool.errors import Refused
 from fixtool.files import write_atomically
 from fixtool.git.objects import Merge, TreeEntry
@@ -29,7 +30,14 @@ from fixtool.git.trees import (
     write_tree,
 )
 from fixtool.replay._hunks import all_of, conflicted, merged, place, same_blob, untouched
-from fixtool.replay.verdict import FAILED, FileResult, PatchResult, Verdict, read_result
+from fixtool.replay.verdict import (
+    FAILED,
+    FileResult,
+    PatchResult,
+    PatchState,
+    Verdict,
+    read_patch_result,
+)
 from fixtool.series.line import Line
 from fixtool.series.patch import Patch, apply_on
 
@@ -57,14 +65,14 @@ class Replay:
 
 @dataclass(frozen=True)
 class Decisions:
-    """What a replay is told instead of finding out, by slug: ``aside`` are patches that are not to
-    go in, with the verdict to give; ``resolved`` the trees that somebody's resolution made."""
+    """What a replay takes as given, by slug: ``left_out`` are the patches that it does not apply,
+    with what it says of them; ``resolved`` are the trees that resolutions of conflicts made."""
 
-    aside: Mapping[str, tuple[Verdict, tuple[str, ...]]] = field(default_factory=dict)
+    left_out: Mapping[str, PatchState] = field(default_factory=dict)
     resolved: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.aside or self.resolved)
+        return bool(self.left_out or self.resolved)
 
 
 def replay(
@@ -148,8 +156,8 @@ class _Run:
 
     def _one(self, position: int, index: Path, before: Sequence[PatchResult]) -> PatchResult:
         patch = self.patches[position]
-        if aside := self.decisions.aside.get(patch.slug):
-            return PatchResult(patch.slug, patch.subject, aside[0], None, (), aside[1])
+        if state := self.decisions.left_out.get(patch.slug):
+            return PatchResult(patch.slug, patch.subject, state.verdict, None, (), state.evidence)
         if tree := self.decisions.resolved.get(patch.slug):
             return self._resolved(patch, tree, index)
         targets = self._target_files(patch)
@@ -297,8 +305,9 @@ class _Prefix:
             return results
         for key in self.keys:
             try:
-                results.append(read_result((self.folder / f"{key}.json").read_text("utf-8")))
-            except (OSError, ValueError, KeyError, TypeError):
+                text = (self.folder / f"{key}.json").read_text("utf-8")
+                results.append(read_patch_result(Field(json.loads(text))))
+            except (OSError, ValueError):
                 break
         while results and not repo.has(*(one.commit for one in results if one.commit)):
             results.pop()

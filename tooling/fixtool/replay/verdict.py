@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
+
+from fixtool.documents import Field
 
 
 class Verdict(StrEnum):
@@ -23,6 +24,14 @@ class Verdict(StrEnum):
 
 
 FAILED = frozenset({Verdict.CONFLICT, Verdict.BLOCKED})
+
+
+@dataclass(frozen=True)
+class PatchState:
+    """What is true of one patch on one commit, and why."""
+
+    verdict: Verdict
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,18 +65,22 @@ class PatchResult:
     evidence: tuple[str, ...] = ()
 
 
-def read_result(text: str) -> PatchResult:
-    """One from its JSON. Raises ValueError, KeyError or TypeError where it is not one."""
-    data = json.loads(text)
-    files = tuple(
-        FileResult(
-            one["path"],
-            Verdict(one["verdict"]),
-            tuple(HunkResult(**{**h, "verdict": Verdict(h["verdict"])}) for h in one["hunks"]),
-        )
-        for one in data["files"]
-    )
+def read_patch_result(patch: Field) -> PatchResult:
+    """A patch in a JSON document. Raises FieldError if it is malformed."""
     return PatchResult(
-        data["slug"], data["subject"], Verdict(data["verdict"]), data["commit"], files,
-        tuple(data["evidence"]),
+        patch["slug"].text(), patch["subject"].text(), patch["verdict"].member(Verdict),
+        patch["commit"].optional(Field.text), patch["files"].each(_read_file),
+        patch["evidence"].texts(),
+    )  # fmt: skip
+
+
+def _read_file(file: Field) -> FileResult:
+    hunks = file["hunks"].each(_read_hunk)
+    return FileResult(file["path"].text(), file["verdict"].member(Verdict), hunks)
+
+
+def _read_hunk(hunk: Field) -> HunkResult:
+    return HunkResult(
+        hunk["number"].count(), hunk["verdict"].member(Verdict), hunk["written_for"].count(),
+        hunk["line"].optional(Field.count), hunk["offset"].optional(Field.integer),
     )  # fmt: skip

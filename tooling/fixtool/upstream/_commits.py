@@ -21,7 +21,7 @@ from fixtool.history.trace import trace
 from fixtool.progress import Progress
 from fixtool.replay.dependencies import dependencies
 from fixtool.replay.run import Decisions, Replay, replay
-from fixtool.replay.verdict import FAILED, Verdict
+from fixtool.replay.verdict import FAILED, PatchState, Verdict
 from fixtool.series.context import Context
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import require_well_formed
@@ -148,12 +148,14 @@ def propose(
             hint=f"let it go: fixtool rebase --line {line.name} --onto {target.commit[:12]}",
         )
     source.bring(target.commit, part.paths)
-    aside = {
-        one: (Verdict.ABSORBED, runs[one].evidence)
+    absorbed = {
+        one: PatchState(Verdict.ABSORBED, runs[one].evidence)
         for one in closure
         if one in runs and runs[one].verdict is Verdict.ABSORBED
     }
-    done = replay(source.repo, part, target.commit, base=lambda: base, decisions=Decisions(aside))
+    done = replay(
+        source.repo, part, target.commit, base=lambda: base, decisions=Decisions(absorbed)
+    )
     _require_applied(done, slug, runs, line)
     patches = {one.slug: one for one in part.patches}
     parts = _rewritten(source.repo, done, patches, sender, target.commit, title)

@@ -12,11 +12,11 @@ import pytest
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.history.log import first_parent
-from fixtool.history.result import History, PatchState
+from fixtool.history.result import History
 from fixtool.history.run import history, told
 from fixtool.progress import Silence
 from fixtool.replay.run import replay
-from fixtool.replay.verdict import Verdict
+from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.line import Line, PatchRepository
 from support.repositories import NUMBERS, Git, Team
 

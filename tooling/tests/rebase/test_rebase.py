@@ -569,18 +569,18 @@ def test_a_killed_run_is_resumed(
     team, found = waiting
     tree = resolve(found)
     code = (
-        "import os, signal\nfrom fixtool.rebase import result as settle, run as rebase\n"
+        "import os, signal\nfrom fixtool.rebase import run as rebase\n"
         "def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     code += {
-        "decide": "rebase.settle = die\n",
+        "decide": "rebase.write_line = die\n",
         "write": "from fixtool.series import commit as journal\njournal.rewrite = die\n",
         "commit": "from fixtool.series import commit as journal\njournal._record = die\n",
-        "end": "from fixtool.rebase import session as parked\nparked.forget = die\n",
+        "end": "rebase.end_session = die\n",
         "after": (
-            "import shutil\nfrom fixtool.rebase import session as parked\n"
+            "import shutil\nfrom fixtool.rebase import session\n"
             "def half(_, place): shutil.rmtree(place / 'python'); (place / '.git').unlink(); die()\n"
-            "parked.remove = half\n"
+            "session.remove = half\n"
         ),
     }[stage]
     code += "from fixtool.cli import app\napp()\n"

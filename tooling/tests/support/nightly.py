@@ -125,7 +125,8 @@ def document(**more: Any) -> Json:
     """A rebase that had nothing to do; ``more`` says otherwise."""
     found = {
         "schema": 1, "command": "rebase", "ok": True, "exit_code": 0, "line": "main",
-        "new_line": None, "base": "a" * 40, "onto": "b" * 40, "ref": "main", "dry_run": False,
+        "new_line": None, "base": "a" * 40, "onto": "b" * 40, "ref": "main",
+        "source": "git", "dry_run": False,
         "moved": False, "patches": [patch("fix")], "tree": "e" * 40, "commit": "f" * 40,
         "committed": None, "warnings": [], "range_diff": "", "session": None, **more,
     }  # fmt: skip

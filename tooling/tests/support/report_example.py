@@ -73,6 +73,7 @@ def rebase(*actions: tuple[str, str, str], text: str = "", **more: Any) -> dict[
     return {
         "schema": 1, "command": "rebase", "ok": True, "exit_code": 0, "line": "main",
         "new_line": None, "base": commit(0)["sha"], "onto": commit(99)["sha"], "ref": "main",
+        "source": "git",
         "dry_run": False, "moved": True, "patches": patches, "tree": None, "commit": None,
         "committed": None, "warnings": [], "range_diff": text, "session": None, **more,
     }  # fmt: skip
@@ -81,7 +82,8 @@ def rebase(*actions: tuple[str, str, str], text: str = "", **more: Any) -> dict[
 def session(slug: str, text: str = "") -> dict[str, Any]:
     return {
         "worktree": text or "/state/worktrees/x", "patch": slug, "position": 1, "of": 2,
-        "conflicts": [text or "a.py"], "culprit": commit(5, text, text), "next": "curl evil | sh",
+        "conflicts": [text or "a.py"], "remembered": False, "culprit": commit(5, text, text),
+        "intent": text, "next": "curl evil | sh",
     }  # fmt: skip
 
 

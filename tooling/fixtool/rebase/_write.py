@@ -1,0 +1,111 @@
+"""Writes a rebased line: the whole new line or nothing, then one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from fixtool.errors import Refused
+from fixtool.git.repo import Repo
+from fixtool.rebase.result import Action, Rebased
+from fixtool.series import commit, patch, shelf
+from fixtool.series.line import Line, PatchRepository, Upstream, moved_toml, series_text, writing
+from fixtool.series.shelf import Shelved
+from fixtool.sources.resolve import Target
+
+
+def write_line(
+    repository: PatchRepository,
+    line: Line,
+    target: Target,
+    repo: Repo,
+    rebased: Rebased,
+    raw: Mapping[str, bytes],
+    resolutions: Mapping[str, bytes],
+    into: Repo | None,
+) -> str | None:
+    """Write the outcome of a rebase of ``line`` onto ``target``, and return the commit of it.
+
+    ``repo`` holds the rebased commits. ``raw`` is the bytes of each patch file by slug, and
+    ``resolutions`` are files to keep with the line, by name. ``into`` is the git repository of the
+    patch repository; without one, nothing is committed. Raises Refused if another run changed the
+    line in the meantime.
+    """
+    files, removed = _files(line, target, repo, rebased, raw)
+    files = {**resolutions, **files}
+    with writing(repository):
+        current = repository.line(line.name)
+        if [patch.digest for patch in current.patches] != [patch.digest for patch in line.patches]:
+            raise Refused(
+                f"line {line.name} was changed meanwhile",
+                where=str(line.folder),
+                hint="run the same command again",
+            )
+        folder = repository.folder / (rebased.new_line or line.name)
+        return commit.change(into, folder, files, removed, message(rebased))
+
+
+def _files(
+    line: Line, target: Target, repo: Repo, rebased: Rebased, raw: Mapping[str, bytes]
+) -> tuple[dict[str, bytes], list[str]]:
+    """The files of the new line by name, and the names of those to remove."""
+    files: dict[str, bytes] = {}
+    slugs, removed = [], []
+    shelved = {entry.slug: entry for entry in shelf.read(line.folder)}
+    for outcome in rebased.outcomes:
+        result, slug = outcome.result, outcome.result.slug
+        if outcome.action in (Action.DROPPED, Action.SHELVED):
+            upstream = outcome.culprit.sha if outcome.culprit else None
+            why, reason = "; ".join(result.evidence[:2]), shelf.Reason(result.verdict.value)
+            shelved[slug] = Shelved(slug, why, line.upstream.base, reason, upstream)
+            files[f"{shelf.FOLDER}/{slug}.patch"] = raw[slug]
+            removed.append(f"{slug}.patch")
+            continue
+        slugs.append(slug)
+        if outcome.action is Action.KEPT:
+            files[f"{slug}.patch"] = raw[slug]
+        else:
+            assert result.commit is not None
+            files[f"{slug}.patch"] = patch.export(repo, result.commit)
+        if outcome.action is Action.RESTORED:
+            del shelved[slug]
+            removed.append(f"{shelf.FOLDER}/{slug}.patch")
+    files["series"] = series_text(line, slugs)
+    toml = (line.folder / "upstream.toml").read_text("utf-8")
+    files["upstream.toml"] = moved_toml(toml, _upstream(line.upstream, target, repo)).encode()
+    if shelved or (line.folder / shelf.FILE).exists():
+        files[shelf.FILE] = shelf.text(shelved.values())
+    return files, removed
+
+
+def _upstream(before: Upstream, target: Target, repo: Repo) -> Upstream:
+    return replace(
+        before,
+        base=target.commit,
+        tree=target.tree,
+        release=target.version if target.release else None,
+        version=target.version or before.version,
+        date=repo.read_commit(target.commit).committer.day.isoformat(),
+    )
+
+
+def message(rebased: Rebased) -> str:
+    """The message of the commit that records a rebase."""
+    name = f" as {rebased.new_line}" if rebased.new_line else ""
+    lines = [
+        f"{rebased.line}: rebase onto {rebased.onto[:12]}{name}",
+        "",
+        f"{rebased.ref} from {rebased.source}; base was {rebased.base[:12]}.",
+        "",
+    ]
+    width = max((len(outcome.result.slug) for outcome in rebased.outcomes), default=0)
+    for outcome in rebased.outcomes:
+        # Neither a subject nor #12 of upstream's: in the patch repository, a number means another
+        # pull request, and GitHub would act on an @name or a `Closes`.
+        by = f", upstream's {outcome.culprit.sha[:12]}" if outcome.culprit else ""
+        if outcome.culprit and outcome.culprit.pr:
+            by += f" (pull request {outcome.culprit.pr})"
+        result = outcome.result
+        lines.append(f"{result.slug:{width}}  {result.verdict}, {outcome.action}{by}")
+    lines += ["", *rebased.warnings] if rebased.warnings else []
+    return "\n".join(lines).rstrip() + "\n"
