@@ -1,4 +1,4 @@
-"""Take a patch out of a line by hand: its file goes to the shelf, with the reason."""
+"""Takes a patch out of a line by hand: its file goes to the shelf, with the reason."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from fixtool.git.repo import Repo
 from fixtool.replay.dependencies import dependencies
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import Verdict
-from fixtool.series import commit as journal
-from fixtool.series import patch, shelf
-from fixtool.series.line import Line, PatchRepository, series_text, writing
+from fixtool.series import shelf
+from fixtool.series.commit import open_for_commit, rewrite_and_commit
+from fixtool.series.line import Line, PatchRepository
+from fixtool.series.patch import export
 from fixtool.series.shelf import Shelved
+from fixtool.series.write import series_text, writing
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """``file`` is where the patch lies now; ``rewritten`` are patches whose line numbers moved."""
+    """``file`` is where the patch is now; ``rewritten`` are the patches whose line numbers moved;
+    ``committed`` is the commit in the patch repository, if it has git."""
 
     line: str
     slug: str
     file: Path
     rewritten: tuple[str, ...]
-    committed: str | None
+    committed: Oid | None
 
 
 def drop(
     repository: PatchRepository, line: Line, repo: Repo, base: Oid, slug: str, reason: str
 ) -> Dropped:
-    """Set ``slug`` aside. ``repo`` holds the line's ``base``. Raises Refused where a later patch
-    needs it, and where the line holds what is not committed."""
+    """Move ``slug`` to the shelf. ``repo`` holds the line's ``base``. Raises Refused if a later
+    patch needs it, or if the line has uncommitted changes."""
     slug = line.find(slug).slug
-    into = journal.open_journal(repository.root)
-    if into:
-        journal.require_saved(into, line.folder)
-        journal.identity(into)
-    needs = next(one for one in dependencies(repo, line, base) if one.slug == slug)
+    git = open_for_commit(repository.root, line.folder)
+    needs = next(needs for needs in dependencies(repo, line, base) if needs.slug == slug)
     if needs.breaks:
         raise Refused(
             f"{', '.join(needs.breaks)} would not apply without {slug}",
@@ -48,16 +48,16 @@ def drop(
     with writing(repository):
         line = repository.line(line.name)
         raw = line.find(slug).raw
-        rest = replace(line, entries=tuple(one for one in line.entries if one.slug != slug))
+        rest = replace(line, entries=tuple(entry for entry in line.entries if entry.slug != slug))
         files: dict[str, bytes] = {}
-        for one in replay(repo, rest, base).patches:
-            if one.verdict is not Verdict.CLEAN and one.commit:
-                files[f"{one.slug}.patch"] = patch.export(repo, one.commit)
+        for patch in replay(repo, rest, base).patches:
+            if patch.verdict is not Verdict.CLEAN and patch.commit:
+                files[f"{patch.slug}.patch"] = export(repo, patch.commit)
         rewritten = tuple(name.removesuffix(".patch") for name in files)
-        files["series"] = series_text(line, [one.slug for one in rest.entries])
+        files["series"] = series_text(line, [entry.slug for entry in rest.entries])
         files[f"{shelf.FOLDER}/{slug}.patch"] = raw
         files[shelf.FILE] = shelf.text((*shelf.read(line.folder), Shelved(slug, reason, base)))
-        said = f"{line.name}: drop {slug}\n\n{reason}\n"
-        committed = journal.change(into, line.folder, files, {f"{slug}.patch"}, said)
+        message = f"{line.name}: drop {slug}\n\n{reason}\n"
+        commit = rewrite_and_commit(git, line.folder, files, {f"{slug}.patch"}, message)
     file = line.folder / shelf.FOLDER / f"{slug}.patch"
-    return Dropped(line.name, slug, file, rewritten, committed)
+    return Dropped(line.name, slug, file, rewritten, commit)

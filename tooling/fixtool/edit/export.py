@@ -14,7 +14,8 @@ from fixtool.apply.worktree import Record, require_clean, write_record
 from fixtool.errors import Refused
 from fixtool.git.repo import Repo
 from fixtool.series import patch as patches
-from fixtool.series.line import Line, PatchRepository, rewrite, series_text, writing
+from fixtool.series.line import Line, PatchRepository
+from fixtool.series.write import rewrite, series_text, writing
 
 
 class Change(StrEnum):

@@ -18,8 +18,9 @@ from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.git.trees import merge_three_way
 from fixtool.series import patch as patches
-from fixtool.series.line import Line, PatchRepository, rewrite, series_text, writing
+from fixtool.series.line import Line, PatchRepository
 from fixtool.series.patch import Patch, read_diff, slugify, unsafe_paths
+from fixtool.series.write import rewrite, series_text, writing
 from fixtool.sources.resolve import resolve_local
 
 _MBOX = re.compile(rb"^From [0-9a-f]{40} ", re.MULTILINE)

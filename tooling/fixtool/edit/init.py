@@ -9,8 +9,9 @@ from pathlib import Path
 
 from fixtool.errors import Refused, UsageError
 from fixtool.progress import Progress
-from fixtool.series.line import Line, Upstream, read_line, rewrite, upstream_toml
+from fixtool.series.line import Line, Upstream, read_line
 from fixtool.series.patch import is_slug
+from fixtool.series.write import rewrite, upstream_toml
 from fixtool.settings import load
 from fixtool.sources.resolve import version_of
 from fixtool.sources.source import open_source

@@ -28,6 +28,7 @@ from fixtool.replay.run import replay
 from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.line import Line
 from fixtool.series.patch import Patch
+from fixtool.series.trailers import forwarded
 
 _CACHE_FORMAT = 1
 _APPLIED = frozenset({Verdict.CLEAN, Verdict.OFFSET})
@@ -107,21 +108,6 @@ def told(patch: Patch, found: Sequence[PatchState], steps: Sequence[Step]) -> li
             taken, back = None, True
         told.append(finding)
     return told
-
-
-def forwarded(patch: Patch) -> tuple[list[str], list[int]]:
-    """The upstream commits and pull requests that a patch's trailers say it is or became."""
-    shas: list[str] = []
-    numbers: list[int] = []
-    for key, value in patch.trailers:
-        if key.lower() in ("forwarded", "applied-upstream"):
-            for word in value.replace(",", " ").split():
-                number = word.rpartition("/pull/")[2].lstrip("#").strip("/")
-                if ("/pull/" in word or word.startswith("#")) and number.isdigit():
-                    numbers.append(int(number))
-                elif 7 <= len(word) <= 40 and all(one in "0123456789abcdef" for one in word):
-                    shas.append(word)
-    return shas, numbers
 
 
 def _name(commit: UpstreamCommit) -> str:

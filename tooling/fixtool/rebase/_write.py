@@ -8,9 +8,11 @@ from dataclasses import replace
 from fixtool.errors import Refused
 from fixtool.git.repo import Repo
 from fixtool.rebase.result import Action, Rebased
-from fixtool.series import commit, patch, shelf
-from fixtool.series.line import Line, PatchRepository, Upstream, moved_toml, series_text, writing
+from fixtool.series import patch, shelf
+from fixtool.series.commit import rewrite_and_commit
+from fixtool.series.line import Line, PatchRepository, Upstream
 from fixtool.series.shelf import Shelved
+from fixtool.series.write import moved_toml, series_text, writing
 from fixtool.sources.resolve import Target
 
 
@@ -42,7 +44,7 @@ def write_line(
                 hint="run the same command again",
             )
         folder = repository.folder / (rebased.new_line or line.name)
-        return commit.change(into, folder, files, removed, message(rebased))
+        return rewrite_and_commit(into, folder, files, removed, message(rebased))
 
 
 def _files(

@@ -35,7 +35,7 @@ from fixtool.rebase.session import (
     worktree_for,
 )
 from fixtool.replay.run import Replay, on_own_base
-from fixtool.series.commit import identity, open_journal, require_saved
+from fixtool.series.commit import committer, open_git, require_committed
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.lint import require_well_formed
@@ -105,7 +105,7 @@ def resume(
     wanted = TargetRequest(ref, session.source, session.line)
     source, target = find_target(context, wanted)
     target = replace(target, ref=session.ref)
-    open_journal(repository.root)
+    open_git(repository.root)
     written = session.new_line or session.line
     names = repository.line_names
     if written in names and repository.line(written).upstream.base == session.onto:
@@ -145,7 +145,7 @@ def _move(
     decided: HandDecisions,
     ask: AskProbes | None,
 ) -> Rebased:
-    into = None if request.dry_run else open_journal(context.repository.root)
+    into = None if request.dry_run else open_git(context.repository.root)
     rebased = Rebased(
         line.name, request.new_line, line.upstream.base, target.commit, target.ref, target.source,
         request.dry_run,
@@ -153,8 +153,8 @@ def _move(
     if line.upstream.base == target.commit and not request.new_line:
         return rebased
     if into:
-        require_saved(into, line.folder)
-        identity(into)  # raises before the work if git does not know who commits
+        require_committed(into, line.folder)
+        committer(into)  # raises before the work if git does not know who commits
     facts = gather(context, line, source, target, ask)
     result = decide(context, facts, decided)
     outcomes = tuple(outcome_of(facts, patch, decided.skipped) for patch in result.patches)

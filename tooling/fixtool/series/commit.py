@@ -1,8 +1,8 @@
-"""The patch repository's own git history: one commit for one change of a line.
+"""Commits in the patch repository: one for each change of a line.
 
 The commit is the user's: their name, their branch. Only the line's folder goes into it, whatever
-else is staged or changed, and no hook runs. What is to be committed is noted before the folder
-changes, so that a run that is killed between the two is finished by the next.
+else is staged or changed, and no hook runs. A note of what is to be committed is written before the
+folder changes, so that the next run finishes what a killed run began.
 """
 
 from __future__ import annotations
@@ -15,84 +15,106 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from fixtool.errors import CannotRun, FixtoolError, Refused
-from fixtool.git.objects import Commit, Signature, parse_signature
+from fixtool.git.objects import Commit, Oid, Signature, parse_signature
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.git.trees import write_tree
-from fixtool.series.line import rewrite
+from fixtool.series.write import rewrite
 
 _NOTE = "fixtool.pending.json"
 
 
-def open_journal(root: Path) -> Repo | None:
-    """The git repository that holds the patch repository at ``root``; None where there is none.
-    What a killed run had still to commit is committed."""
+def open_git(root: Path) -> Repo | None:
+    """The git repository that tracks the patch repository at ``root``; None if there is none. What
+    a killed run had still to commit is committed first."""
     try:
-        repo = Repo.open(root)
+        git = Repo.open(root)
     except FixtoolError:
         return None
-    if repo.work_tree is None:
+    if git.work_tree is None:
         return None
-    ignored = repo.run("check-ignore", "--quiet", str(root.resolve() / "patches"), accept=None)
+    ignored = git.run("check-ignore", "--quiet", str(root.resolve() / "patches"), accept=None)
     if ignored.status == 0:
         return None
-    _finish(repo)
-    return repo
+    _finish(git)
+    return git
 
 
-def require_saved(journal: Repo, folder: Path) -> None:
-    """Raise Refused where ``folder`` holds what no commit has: rewriting it could lose that."""
-    out = journal.run("status", "--porcelain", "-z", "--", str(folder)).stdout
-    if changed := [one[3:] for one in out.decode("utf-8", "surrogateescape").split("\0") if one]:
+def open_for_commit(root: Path, folder: Path) -> Repo | None:
+    """Like ``open_git``, and make sure that a change of the line at ``folder`` can be committed.
+    Raises Refused if the folder has uncommitted changes, CannotRun if git does not know the user's
+    name."""
+    if git := open_git(root):
+        require_committed(git, folder)
+        committer(git)
+    return git
+
+
+def require_committed(git: Repo, folder: Path) -> None:
+    """Raise Refused if ``folder`` has uncommitted changes: rewriting it could lose them."""
+    if changed := git.status(str(folder)):
         raise Refused(
             f"{changed[0]} is not committed",
             where=str(folder),
-            hint=f"git -C {journal.work_tree} commit {folder}, or git stash",
+            hint=f"git -C {git.work_tree} commit {folder}, or git stash",
         )
 
 
-def change(
-    journal: Repo | None,
+def committer(git: Repo) -> Signature:
+    """Who commits, as git says it, from the environment or the user's configuration. Raises
+    CannotRun if git does not know."""
+    text = git.run_as_user("-C", str(git.work_tree), "var", "GIT_COMMITTER_IDENT").strip()
+    if not re.search(r"<\S+@?\S*> \d+ [+-]\d{4}$", text):
+        raise CannotRun(
+            "git does not know who you are, so the change cannot be committed",
+            where=str(git.work_tree),
+            hint="git config --global user.name NAME; git config --global user.email MAIL",
+        )
+    return parse_signature(text)
+
+
+def rewrite_and_commit(
+    git: Repo | None,
     folder: Path,
     files: Mapping[str, bytes],
-    gone: Collection[str],
+    remove: Collection[str],
     message: str,
-) -> str | None:
-    """Rewrite the line at ``folder`` and commit it; return the commit, None without a journal."""
-    if journal is None:
-        rewrite(folder, files, frozenset(gone))
+) -> Oid | None:
+    """Write ``files`` into the line at ``folder``, take ``remove`` away, and commit that. Returns
+    the commit; None without a git repository, or if nothing changed."""
+    if git is None:
+        rewrite(folder, files, frozenset(remove))
         return None
     after = {**_contents(folder), **files}
-    after = {name: data for name, data in after.items() if name not in gone}
-    note = journal.git_dir / _NOTE
+    after = {name: data for name, data in after.items() if name not in remove}
+    note = git.git_dir / _NOTE
     text = {"folder": str(folder), "digest": _digest(after), "message": message}
     note.write_text(json.dumps(text), "utf-8")
-    rewrite(folder, files, frozenset(gone))
-    committed = _record(journal, folder, message)
+    rewrite(folder, files, frozenset(remove))
+    commit = _commit(git, folder, message)
     note.unlink()
-    return committed
+    return commit
 
 
-def _finish(journal: Repo) -> None:
-    """Commit what a killed run wrote, where it is what that run was to write."""
-    note = journal.git_dir / _NOTE
+def _finish(git: Repo) -> None:
+    """Commit what a killed run wrote, if the folder holds what that run was to write."""
+    note = git.git_dir / _NOTE
     try:
-        said = json.loads(note.read_text("utf-8"))
-        folder, digest, message = Path(said["folder"]), said["digest"], said["message"]
+        pending = json.loads(note.read_text("utf-8"))
+        folder, digest, message = Path(pending["folder"]), pending["digest"], pending["message"]
     except (OSError, ValueError, KeyError, TypeError):
         return
     if _digest(_contents(folder)) == digest:
-        branch = journal.run("symbolic-ref", "--quiet", "HEAD", accept=None).text or "HEAD"
-        remove_stale_locks(journal.git_dir, "index", "HEAD", branch)
-        _record(journal, folder, message)
+        remove_stale_locks(git.git_dir, "index", "HEAD", git.current_branch())
+        _commit(git, folder, message)
     note.unlink()
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
     return {
-        str(one.relative_to(folder)): one.read_bytes()
-        for one in folder.rglob("*")
-        if one.is_file() and not one.is_symlink()
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
     }
 
 
@@ -104,33 +126,19 @@ def _digest(files: Mapping[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def _record(journal: Repo, folder: Path, message: str) -> str | None:
-    """Commit ``folder`` as it lies on disk, alone; None where nothing changed."""
-    head = journal.head()
-    who = identity(journal)
+def _commit(git: Repo, folder: Path, message: str) -> Oid | None:
+    """Commit ``folder``, and nothing else, as it lies on disk; None if nothing changed."""
+    head = git.head()
+    author = committer(git)
     with tempfile.TemporaryDirectory(prefix="fixtool-index-") as scratch:
         index = Path(scratch) / "index"
         if head:
-            journal.run("read-tree", head, index=index)
-        journal.run("add", "--all", "--", str(folder), index=index)
-        tree = write_tree(journal, index)
-    if head and tree == journal.tree_id(head):
-        journal.run("add", "--all", "--", str(folder))
-        return None
-    commit = journal.write_commit(Commit(tree, (head,) if head else (), who, who, message))
-    branch = journal.run("symbolic-ref", "--quiet", "HEAD", accept=None).text or "HEAD"
-    journal.update_refs([(branch, commit, head)], message.split("\n")[0])
-    journal.run("add", "--all", "--", str(folder))  # what is staged of it is what was committed
+            git.run("read-tree", head, index=index)
+        git.run("add", "--all", "--", str(folder), index=index)
+        tree = write_tree(git, index)
+    commit = None
+    if not head or tree != git.tree_id(head):
+        commit = git.write_commit(Commit(tree, (head,) if head else (), author, author, message))
+        git.update_refs([(git.current_branch(), commit, head)], message.split("\n")[0])
+    git.run("add", "--all", "--", str(folder))  # the user's index then agrees with the commit
     return commit
-
-
-def identity(journal: Repo) -> Signature:
-    """Who commits: as git would say it, from the environment or the user's configuration."""
-    said = journal.run_as_user("-C", str(journal.work_tree), "var", "GIT_COMMITTER_IDENT").strip()
-    if not re.search(r"<\S+@?\S*> \d+ [+-]\d{4}$", said):
-        raise CannotRun(
-            "git does not know who you are, so the change cannot be committed",
-            where=str(journal.work_tree),
-            hint="git config --global user.name NAME; git config --global user.email MAIL",
-        )
-    return parse_signature(said)

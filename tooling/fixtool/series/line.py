@@ -6,19 +6,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import shutil
-import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from fixtool.errors import Refused, UsageError
-from fixtool.files import lock, swap, write_durably
 from fixtool.git.objects import Oid
 from fixtool.series.patch import Patch, is_slug, parse
 
@@ -202,123 +196,3 @@ def _upstream(path: Path) -> Upstream:
         version=data.get("version") or data.get("release") or "0.0.0",
         date=data["date"],
     )
-
-
-def moved_toml(text: str, upstream: Upstream) -> str:
-    """The text of an ``upstream.toml`` with what it says of its base brought up to ``upstream``;
-    comments, and what else there is, stay."""
-    values = {"release": upstream.release, "base": upstream.base, "tree": upstream.tree,
-              "version": upstream.version, "date": upstream.date}  # fmt: skip
-    lines = []
-    for line in text.splitlines():
-        match = re.match(r"(\w+)(\s*=\s*)", line)
-        if match is None or match[1] not in values:
-            lines.append(line)
-        elif (value := values.pop(match[1])) is not None:
-            lines.append(f'{match[1]}{match[2]}"{value}"')
-    lines += [f'{key} = "{value}"' for key, value in values.items() if value is not None]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def upstream_toml(upstream: Upstream, why: str) -> str:
-    """The text of an ``upstream.toml``."""
-    pairs = {"why": why, "url": upstream.url, "release": upstream.release, "base": upstream.base,
-             "tree": upstream.tree, "version": upstream.version, "date": upstream.date}  # fmt: skip
-    quoted = {
-        key: value.replace("\\", "\\\\").replace('"', '\\"')
-        for key, value in pairs.items()
-        if value
-    }
-    return "".join(f'{key} = "{value}"\n' for key, value in quoted.items())
-
-
-def series_text(line: Line, slugs: Sequence[str]) -> bytes:
-    """The series file with ``slugs`` as its entries: comments stay where they are, entries keep
-    their places where they can, new ones come last."""
-    path = line.folder / "series"
-    lines = (
-        path.read_bytes().decode("utf-8", "surrogateescape").split("\n") if path.exists() else []
-    )
-    if lines and not lines[-1]:
-        lines.pop()
-    at = {entry.line_number - 1: entry.slug for entry in line.entries}
-    if [at[number] for number in sorted(at)] == list(slugs):
-        return path.read_bytes() if path.exists() else b""
-    here = [at[number] for number in sorted(at)]
-    left = [slug for slug in here if slug in slugs]
-    if left and left == list(slugs)[: len(left)]:  # some went, some came: the rest stays in place
-        lines = [line for number, line in enumerate(lines) if at.get(number, left[0]) in left]
-        lines += [f"{slug}.patch" for slug in slugs[len(left) :]]
-        return "".join(f"{one}\n" for one in lines).encode("utf-8", "surrogateescape")
-    names = iter(slugs)
-    text = []
-    for number, old in enumerate(lines):
-        if number not in at:
-            text.append(old)
-        elif (slug := next(names, None)) is not None:
-            text.append(old if slug == at[number] else f"{slug}.patch")
-    text += [f"{slug}.patch" for slug in names]
-    return "".join(f"{one}\n" for one in text).encode("utf-8", "surrogateescape")
-
-
-def rewrite(
-    folder: Path, files: Mapping[str, bytes], remove: frozenset[str] = frozenset()
-) -> list[str]:
-    """Write ``files`` into line ``folder``, take ``remove`` away; return the names that changed.
-    A name may lie in a folder of the line: ``shelf/a.patch``.
-
-    The new folder is built beside the old one and swapped in, so a killed run leaves the old line
-    or the new one; files whose bytes are the same keep their inode and time.
-    """
-    changed = [
-        name
-        for name, data in files.items()
-        if not (folder / name).is_file() or (folder / name).read_bytes() != data
-    ]
-    gone = [name for name in remove if (folder / name).exists()]
-    if not changed and not gone:
-        return []
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
-    try:
-        staging.chmod(0o755)
-        for old in sorted(folder.iterdir()) if folder.exists() else []:
-            if old.name not in changed and old.name not in gone:
-                if old.is_file() and not old.is_symlink():
-                    os.link(old, staging / old.name)
-                else:
-                    shutil.copytree(old, staging / old.name, symlinks=True)
-        for name in gone:
-            (staging / name).unlink(missing_ok=True)
-        for name in changed:
-            (staging / name).parent.mkdir(exist_ok=True, parents=True)
-            write_durably(staging / name, files[name])
-        if folder.exists():
-            swap(staging, folder)
-        else:
-            staging.rename(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return sorted([*changed, *gone])
-
-
-def repair(repository: PatchRepository) -> None:
-    """Undo or finish what a killed rewrite left: a line is as before or fully new."""
-    for retired in repository.folder.glob(".*.old"):
-        line = retired.with_name(retired.name[1 : -len(".old")])
-        if line.exists():
-            shutil.rmtree(retired, ignore_errors=True)
-        else:
-            retired.rename(line)
-    for staging in repository.folder.glob(".*.new-*"):
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-@contextmanager
-def writing(repository: PatchRepository) -> Iterator[None]:
-    """Be the only writer of ``patches/`` from the first read to the last write: two that read
-    before either wrote would lose one's entry. What a killed run left is mended first."""
-    with lock(repository.folder / ".lock", f"the patch repository {repository.root}"):
-        repair(repository)
-        repository.read_anew()
-        yield

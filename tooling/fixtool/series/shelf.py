@@ -16,6 +16,7 @@ from fixtool.errors import Refused
 from fixtool.git.names import is_full_sha
 from fixtool.git.objects import Oid
 from fixtool.series.patch import Patch, is_slug, parse
+from fixtool.series.write import toml_string
 
 FILE = "shelf.toml"
 FOLDER = "shelf"
@@ -85,10 +86,5 @@ def text(shelved: Iterable[Shelved]) -> bytes:
         lines.append("\n[[patch]]\n")
         for field in fields(one):
             if (value := getattr(one, field.name)) is not None:
-                lines.append(f"{field.name} = {_quoted(str(value))}\n")
+                lines.append(f"{field.name} = {toml_string(str(value))}\n")
     return "".join(lines).encode("utf-8", "surrogateescape")
-
-
-def _quoted(value: str) -> str:
-    plain = "".join(one if one.isprintable() else " " for one in value)
-    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.git.objects import Signature
 from fixtool.progress import Progress
-from fixtool.series import commit as journal
+from fixtool.series.commit import committer, open_git
 from fixtool.series.context import Context
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding, Level
@@ -124,8 +124,8 @@ def draft(
 def _sender(repository: PatchRepository) -> Signature | None:
     """Who signs off: the user of the patch repository's git; None where git does not know."""
     try:
-        own = journal.open_journal(repository.root)
-        return journal.identity(own) if own else None
+        own = open_git(repository.root)
+        return committer(own) if own else None
     except CannotRun:
         return None
 

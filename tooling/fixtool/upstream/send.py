@@ -21,7 +21,7 @@ from fixtool.github.model import GitHubRepository, PullRequest, check_repository
 from fixtool.github.push import PushRemote, RemoteHeads
 from fixtool.markdown import Marker, code_block, read_marker, same_text
 from fixtool.progress import Progress
-from fixtool.series import trailers as forwarding
+from fixtool.series import trailers
 from fixtool.series.line import Line, PatchRepository
 from fixtool.settings import Settings
 from fixtool.upstream._body import PullRequestText
@@ -67,7 +67,7 @@ class Destination:
     ) -> Destination:
         """Ask what can be asked before there is a proposal, which takes a minute: the token, the
         fork, and whether the address of a pull request can be written into the patch."""
-        forwarding.require_recordable(repository, line)
+        trailers.require_recordable(repository, line)
         at = upstream_place(settings.url or line.upstream.url, environment)
         if at.token is None:
             raise CannotRun(
@@ -141,7 +141,7 @@ class Submission:
             sent = self._open(replaced) if pull is None else self._update(pull, replaced)
         recorded = None
         if sent.url != (self.proposal.patches[-1].trailer("Forwarded") or ""):
-            recorded = forwarding.record(
+            recorded = trailers.record(
                 self.repository, self.proposal.line, self.proposal.slug, {"Forwarded": sent.url},
                 f"SendResult as pull request {sent.number}.",
             )  # fmt: skip

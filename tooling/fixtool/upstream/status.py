@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from fixtool.errors import CannotRun, FixtoolError
 from fixtool.github.model import PullRequestStatus
 from fixtool.history.log import UpstreamCommit
-from fixtool.history.run import forwarded
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import Verdict
-from fixtool.series import trailers as forwarding
+from fixtool.series import trailers
 from fixtool.series.context import Context
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.patch import Patch
@@ -60,7 +59,7 @@ def read_statuses(
         for patch in line.patches:
             unknown = [why] if why else []
             review = None
-            sent = forwarding.pull_request(patch)
+            sent = trailers.pull_request(patch)
             if sent is not None:
                 try:
                     review = ask(line, *sent)
@@ -89,7 +88,7 @@ def record_merges(
         patch = by_name[one.line].find(one.slug)
         if value := _applied(one.review, patch):
             try:
-                forwarding.record(
+                trailers.record(
                     repository, by_name[one.line], one.slug, {"Applied-Upstream": value},
                     f"Merged as {value}.",
                 )  # fmt: skip
@@ -105,7 +104,7 @@ def _applied(review: PullRequestStatus | None, patch: Patch) -> str | None:
     """What a merge has the patch say; None where there was none, or it says so already."""
     if review is None or review.state != "merged" or review.commit is None:
         return None
-    shas, _ = forwarded(patch)
+    shas, _ = trailers.forwarded(patch)
     known = any(review.commit.startswith(one) for one in shas)
     return None if known else f"{review.commit}, #{review.number}"
 

@@ -574,8 +574,8 @@ def test_a_killed_run_is_resumed(
     )
     code += {
         "decide": "rebase.write_line = die\n",
-        "write": "from fixtool.series import commit as journal\njournal.rewrite = die\n",
-        "commit": "from fixtool.series import commit as journal\njournal._record = die\n",
+        "write": "from fixtool.series import commit\ncommit.rewrite = die\n",
+        "commit": "from fixtool.series import commit\ncommit._commit = die\n",
         "end": "rebase.end_session = die\n",
         "after": (
             "import shutil\nfrom fixtool.rebase import session\n"

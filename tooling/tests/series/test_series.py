@@ -12,7 +12,8 @@ import pytest
 
 from fixtool.errors import CannotRun, Refused
 from fixtool.files import lock
-from fixtool.series.line import PatchRepository, read_line, repair, rewrite
+from fixtool.series.line import PatchRepository, read_line
+from fixtool.series.write import repair, rewrite
 from support.repositories import Team
 
 
@@ -63,14 +64,14 @@ KILLED = """
     import os, signal, sys
     from pathlib import Path
     from fixtool import files
-    from fixtool.series import line
+    from fixtool.series import write
     point, folder = sys.argv[1], Path(sys.argv[2])
     def die(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     if point == "writing":
-        line.write_durably = die
+        write.write_durably = die
     elif point == "swapping":
-        line.swap = die
+        write.swap = die
     elif point == "between renames":
         files.ctypes.CDLL = lambda *a, **k: object()
         real = Path.rename
@@ -78,7 +79,7 @@ KILLED = """
             real(self, target)
             die()
         Path.rename = rename
-    line.rewrite(folder, {"a": b"new", "b": b"new"})
+    write.rewrite(folder, {"a": b"new", "b": b"new"})
 """
 
 
@@ -103,7 +104,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fixtool.series.line.write_durably", full)
+    monkeypatch.setattr("fixtool.series.write.write_durably", full)
     with pytest.raises(OSError, match="No space"):
         rewrite(folder, {"a": b"new", "b": b"new"})
     assert {one.name: one.read_bytes() for one in folder.iterdir()} == {"a": b"old"}
@@ -113,7 +114,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     code = (
-        "import sys; from pathlib import Path; from fixtool.series.line import lock\n"
+        "import sys; from pathlib import Path; from fixtool.files import lock\n"
         f"with lock(Path({str(path)!r}), 'x'): print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fixtool.git.repo import Repo
-from fixtool.series.line import PatchRepository, Upstream, upstream_toml
+from fixtool.series.line import PatchRepository, Upstream
+from fixtool.series.write import upstream_toml
 
 ROOT = Path(__file__).resolve().parents[3]
 """The checkout of fixtool that the tests run from."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fixtool.errors import FixtoolError
-from fixtool.series import trailers as forwarding
+from fixtool.series import trailers
 from fixtool.series.patch import parse
 from fixtool.upstream.status import _days
 from support.json_documents import document
@@ -53,7 +53,7 @@ DIFF = "\ndiff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-Forwarded: old\n+F
 )  # fmt: skip
 def test_a_trailer_is_written_where_it_belongs(before: str, after: str) -> None:
     mail = f"{HEAD}{before}" if before else HEAD[:-1]
-    raw = forwarding.with_trailer((mail + DIFF).encode(), "Forwarded", "U")
+    raw = trailers.with_trailer((mail + DIFF).encode(), "Forwarded", "U")
     patch = parse(raw, "x")
     assert raw.decode().endswith(after + DIFF), raw.decode()
     assert (patch.trailer("Forwarded"), patch.subject) == ("U", "x")
@@ -66,17 +66,17 @@ def test_a_trailer_that_cannot_be_written(world: Sea) -> None:
     world.land.edit("b", "Drop-When: never", "and more words")
     world.land.save()
     with pytest.raises(FixtoolError, match="the trailers of b cannot be written"):
-        forwarding.record(world.land.repository, line_, "b", {"Forwarded": PULL}, "x")
+        trailers.record(world.land.repository, line_, "b", {"Forwarded": PULL}, "x")
     assert world.land.team("status", "--porcelain") == ""
 
 
 def test_without_git_the_trailer_is_written_and_nothing_committed(world: Sea) -> None:
     shutil.rmtree(world.land.team.path / ".git")
     land = world.land
-    told = forwarding.record(land.repository, land.repository.line("main"), "b", {"Forwarded": PULL}, "x")  # fmt: skip
+    told = trailers.record(land.repository, land.repository.line("main"), "b", {"Forwarded": PULL}, "x")  # fmt: skip
     assert told == str(land.file("b"))
     assert f"\nForwarded: {PULL}\n" in land.file("b").read_text()
-    assert forwarding.record(land.repository, land.repository.line("main"), "b", {"Forwarded": PULL}, "x") is None  # fmt: skip
+    assert trailers.record(land.repository, land.repository.line("main"), "b", {"Forwarded": PULL}, "x") is None  # fmt: skip
 
 
 # -- where each stands -----------------------------------------------------------------------

@@ -19,7 +19,7 @@ import typer
 from fixtool.github import client as github
 from fixtool.github import push as rolling
 from fixtool.markdown import read_marker
-from fixtool.series import trailers as forwarding
+from fixtool.series import trailers
 from support import git_http as githttp
 from support.github_api import TOKEN
 from support.json_documents import document
@@ -416,7 +416,7 @@ def test_cut_off_before_the_address_is_written(world: Sea, monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     with monkeypatch.context() as here:
-        here.setattr(forwarding, "record", cut)
+        here.setattr(trailers, "record", cut)
         assert call(*world.land.words("b", "--send", "--yes")).status == 130
     assert "Forwarded: no" in world.land.file("b").read_text()
     found = send(world)["sent"]

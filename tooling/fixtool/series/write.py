@@ -1,0 +1,141 @@
+"""Writing a line: its folder as a whole, its series file, its upstream.toml."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fixtool.files import lock, swap, write_durably
+from fixtool.series.line import Line, PatchRepository, Upstream
+
+
+def toml_string(value: str) -> str:
+    """``value`` as a TOML string. What cannot be printed, a line break too, becomes a blank."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in value)
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def upstream_toml(upstream: Upstream, why: str) -> str:
+    """The text of a new ``upstream.toml``."""
+    values = {"why": why, "url": upstream.url, **_base_values(upstream)}
+    return "".join(f"{key} = {toml_string(value)}\n" for key, value in values.items() if value)
+
+
+def moved_toml(text: str, upstream: Upstream) -> str:
+    """The text of an ``upstream.toml`` with the values of its base replaced by those of
+    ``upstream``. Comments and all other lines stay."""
+    values = _base_values(upstream)
+    lines = []
+    for line in text.splitlines():
+        match = re.match(r"(\w+)(\s*=\s*)", line)
+        if match is None or match[1] not in values:
+            lines.append(line)
+        elif (value := values.pop(match[1])) is not None:
+            lines.append(f'{match[1]}{match[2]}"{value}"')
+    lines += [f'{key} = "{value}"' for key, value in values.items() if value is not None]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _base_values(upstream: Upstream) -> dict[str, str | None]:
+    return {
+        "release": upstream.release, "base": upstream.base, "tree": upstream.tree,
+        "version": upstream.version, "date": upstream.date,
+    }  # fmt: skip
+
+
+def series_text(line: Line, slugs: Sequence[str]) -> bytes:
+    """The text of the series file with ``slugs`` as its entries. Comments stay where they are,
+    entries keep their places if the order allows it, and new entries come last."""
+    path = line.folder / "series"
+    raw = path.read_bytes() if path.exists() else b""
+    slug_at = {entry.line_number - 1: entry.slug for entry in line.entries}
+    before = [slug_at[number] for number in sorted(slug_at)]
+    if before == list(slugs):
+        return raw
+    old_lines = raw.decode("utf-8", "surrogateescape").split("\n")
+    if not old_lines[-1]:
+        old_lines.pop()
+    kept = [slug for slug in before if slug in slugs]
+    if kept and kept == list(slugs)[: len(kept)]:  # the kept ones stay in place with their comments
+        gone = {number for number, slug in slug_at.items() if slug not in kept}
+        lines = [text for number, text in enumerate(old_lines) if number not in gone]
+        added = iter(slugs[len(kept) :])
+    else:
+        added = iter(slugs)
+        lines = []
+        for number, text in enumerate(old_lines):
+            if number not in slug_at:
+                lines.append(text)
+            elif (slug := next(added, None)) is not None:
+                lines.append(text if slug == slug_at[number] else f"{slug}.patch")
+    lines += [f"{slug}.patch" for slug in added]
+    return "".join(f"{text}\n" for text in lines).encode("utf-8", "surrogateescape")
+
+
+def rewrite(
+    folder: Path, files: Mapping[str, bytes], remove: frozenset[str] = frozenset()
+) -> list[str]:
+    """Write ``files`` into the line at ``folder``, delete the files ``remove``, and return the
+    names that changed, sorted. A name may lie in a folder of the line, as ``shelf/a.patch`` does.
+
+    The new folder is built beside the old one and swapped in, so a killed run leaves the old line
+    or the new one. Files whose bytes are the same keep their inode and time.
+    """
+    changed = [
+        name
+        for name, data in files.items()
+        if not (folder / name).is_file() or (folder / name).read_bytes() != data
+    ]
+    gone = [name for name in remove if (folder / name).exists()]
+    if not changed and not gone:
+        return []
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
+    try:
+        staging.chmod(0o755)
+        for old in sorted(folder.iterdir()) if folder.exists() else []:
+            if old.name not in changed and old.name not in gone:
+                if old.is_file() and not old.is_symlink():
+                    os.link(old, staging / old.name)
+                else:
+                    shutil.copytree(old, staging / old.name, symlinks=True)
+        for name in gone:
+            (staging / name).unlink(missing_ok=True)
+        for name in changed:
+            (staging / name).parent.mkdir(exist_ok=True, parents=True)
+            write_durably(staging / name, files[name])
+        if folder.exists():
+            swap(staging, folder)
+        else:
+            staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return sorted([*changed, *gone])
+
+
+def repair(repository: PatchRepository) -> None:
+    """Undo or finish the rewrite of a killed run: each line is then fully old or fully new."""
+    for retired in repository.folder.glob(".*.old"):
+        line = retired.with_name(retired.name[1 : -len(".old")])
+        if line.exists():
+            shutil.rmtree(retired, ignore_errors=True)
+        else:
+            retired.rename(line)
+    for staging in repository.folder.glob(".*.new-*"):
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def writing(repository: PatchRepository) -> Iterator[None]:
+    """Be the only writer of ``patches/`` until the end of the block, which reads the line anew: if
+    two runs read before either wrote, one would undo the other's change. The rewrite of a killed
+    run is repaired first. Raises CannotRun if another run holds the lock."""
+    with lock(repository.folder / ".lock", f"the patch repository {repository.root}"):
+        repair(repository)
+        repository.read_anew()
+        yield
