@@ -1,7 +1,7 @@
 """What became of a nightly rebase, and whether it wants a person.
 
 The document may come from a job that ran upstream's code, so nothing of it is taken on trust:
-``documents`` looks at each field, and what becomes a path or a ref has its form checked here.
+its reader checks each field, and what becomes a path or a ref has its form checked here.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import hashlib
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from fixtool import __version__
+from fixtool import documents
+from fixtool.documents import Failure
 from fixtool.errors import Refused
-from fixtool.git.names import is_full_sha
-from fixtool.report import documents
-from fixtool.report.documents import Failure, Rebase, Rebased
-from fixtool.report.todo import Report, ToDo, find_todos
+from fixtool.history.result import History, HistoryDocument, read_history
+from fixtool.rebase.result import PatchOutcome, Rebased, read_rebased
+from fixtool.report.todo import ToDo, rebase_todos
 from fixtool.series.patch import is_slug
 
 _LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -25,14 +24,13 @@ _LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class NightlyOutcome:
-    """``rebase`` is None where there is a ``failure``; ``committed`` is the commit in the patch
-    repository; ``todos`` is what a person has to do or to look at."""
+    """``rebase`` is None if there is a ``failure``. ``todos`` is what a person has to do or to look
+    at."""
 
     line: str
     exit_code: int
-    rebase: Rebase | None = None
+    rebase: Rebased | None = None
     failure: Failure | None = None
-    committed: str | None = None
     todos: tuple[ToDo, ...] = field(default=(), repr=False)
 
     @property
@@ -42,8 +40,13 @@ class NightlyOutcome:
         return tuple(f"patches/{name}" for name in dict.fromkeys((self.line, new or self.line)))
 
     @property
-    def patches(self) -> tuple[Rebased, ...]:
-        return self.rebase.patches if self.rebase else ()
+    def patches(self) -> tuple[PatchOutcome, ...]:
+        return self.rebase.outcomes if self.rebase else ()
+
+    @property
+    def committed(self) -> str | None:
+        """The commit in the patch repository that records the rebase."""
+        return self.rebase.committed if self.rebase else None
 
     @property
     def moved(self) -> bool:
@@ -82,42 +85,36 @@ def check_line(name: str) -> str:
 def read_outcome(path: Path, line: str | None = None) -> NightlyOutcome:
     """The outcome in the document at ``path``; ``line`` is whose it must be, and is needed where
     the rebase failed before it knew. Raises Refused where the document is not as it should be."""
-    raw: dict[str, Any]
-    found, raw = documents.read_rebase(path), documents.read(path)
+    raw = documents.load(path)
+    rebased = read_rebased(raw, str(path))
     code = raw.get("exit_code")
-    good = isinstance(code, int) and not isinstance(code, bool) and 0 <= code <= 130
-    failed = isinstance(found, Failure)
-    if not good or raw.get("ok") is not (code == 0) or (failed and code == 0):
+    valid = isinstance(code, int) and not isinstance(code, bool) and 0 <= code <= 130
+    failed = isinstance(rebased, Failure)
+    if not valid or raw.get("ok") is not (code == 0) or (failed and code == 0):
         raise Refused("the document contradicts itself about its success", where=str(path))
-    if isinstance(found, Failure):
+    if isinstance(rebased, Failure):
         if line is None:
             raise Refused(
                 "the document tells of a failure, and not of which line",
                 where=str(path),
                 hint="name the line with --line",
             )
-        todos = find_todos(_report(line, found))
-        return NightlyOutcome(check_line(line), int(code or 0), failure=found, todos=todos)
-    if line not in (None, found.line):
-        raise Refused(f"the document is of line {found.line[:100]!r}, not {line}", where=str(path))
-    for name in filter(None, (found.line, found.new_line)):
+        todos = rebase_todos(rebased)
+        return NightlyOutcome(check_line(line), int(code or 0), failure=rebased, todos=todos)
+    if line not in (None, rebased.line):
+        name = rebased.line[:100]
+        raise Refused(f"the document is of line {name!r}, not {line}", where=str(path))
+    for name in filter(None, (rebased.line, rebased.new_line)):
         check_line(name)
-    for one in found.patches:
-        if not is_slug(one.slug) or len(one.slug) > 200:
-            raise Refused(f"{one.slug[:200]!r} is not a patch's name", where=str(path))
-    commit = raw.get("committed")
-    if commit is not None and not (isinstance(commit, str) and is_full_sha(commit)):
-        raise Refused("'committed' is not a commit id", where=str(path))
-    # A parked session stays on the machine that ran the rebase: whoever is told starts anew.
-    here = replace(found, session=None)
-    todos = find_todos(_report(found.line, here))
-    return NightlyOutcome(found.line, int(code or 0), here, committed=commit, todos=todos)
+    for slug in (outcome.result.slug for outcome in rebased.outcomes):
+        if not is_slug(slug) or len(slug) > 200:
+            raise Refused(f"{slug[:200]!r} is not a patch's name", where=str(path))
+    # A conflict waits on the machine that ran the rebase: whoever reads this starts it anew.
+    rebased = replace(rebased, parked=None)
+    return NightlyOutcome(rebased.line, int(code or 0), rebased, todos=rebase_todos(rebased))
 
 
-def read_history(path: Path) -> documents.History | None:
-    found = documents.read_history(path)
-    return None if isinstance(found, Failure) else found
-
-
-def _report(line: str, rebase: Rebase | Failure) -> Report:
-    return Report(line, None, "", __version__, rebase=rebase)
+def load_history(path: Path) -> History | None:
+    """The history in the document at ``path``; None if it holds a failure or only releases."""
+    document = read_history(documents.load(path), str(path))
+    return document.history if isinstance(document, HistoryDocument) else None

@@ -6,13 +6,16 @@ import re
 from dataclasses import dataclass
 
 from fixtool.announce.outcome import NightlyOutcome
+from fixtool.errors import ExitCode
+from fixtool.history.log import UpstreamCommit
+from fixtool.history.result import History
 from fixtool.markdown import LIMIT, Marker, code, code_block, join_sections, table
-from fixtool.report.documents import Commit, History
 from fixtool.report.todo import ToDo
 from fixtool.text import visible
 
 _ROWS = 100
 _SUMMARY_LIMIT = 200_000  # of the mebibyte that a step's summary may have
+_COULD_NOT_RUN = (ExitCode.CANNOT_RUN, ExitCode.INTERNAL)
 _ANNOTATIONS = 10  # of a level and step, says GitHub
 _DONE = {
     "kept": "kept as it is",
@@ -49,7 +52,7 @@ class NightlyTexts:
     def headline(self) -> str:
         line, rebase = self.outcome.line, self.outcome.rebase
         if rebase is None:
-            what = "could not run" if self.outcome.exit_code == 4 else "was refused"
+            what = "could not run" if self.outcome.exit_code in _COULD_NOT_RUN else "was refused"
             return f"The nightly rebase of line `{line}` {what}."
         onto = f"{code(rebase.ref, 80)} (`{rebase.onto[:12]}`)"
         if self.outcome.exit_code:
@@ -118,9 +121,10 @@ class NightlyTexts:
 
     def _patches(self) -> str:
         rows = [
-            (f"`{one.slug}`", code(one.subject, 120), one.verdict.value, _DONE[one.action])
+            (f"`{one.result.slug}`", code(one.result.subject, 120), one.result.verdict.value,
+             _DONE[one.action])
             for one in self.outcome.patches[:_ROWS]
-        ]
+        ]  # fmt: skip
         more = len(self.outcome.patches) - len(rows)
         shown = table(("patch", "subject", "verdict", "what was done"), rows) if rows else ""
         return f"{shown}\n\n… and {more} more" if more else shown
@@ -145,7 +149,7 @@ class NightlyTexts:
         shown = code_block(text, limit=limit)
         return f"<details><summary>range-diff</summary>\n\n{shown}\n\n</details>"
 
-    def _commit(self, one: Commit) -> str:
+    def _commit(self, one: UpstreamCommit) -> str:
         """The commit and its pull request, linked so that upstream's own pages do not fill with
         references from here: that is what redirect.github.com is for."""
         form = r"https://github\.com/([A-Za-z0-9._-]+/[A-Za-z0-9._-]+?)(\.git)?/?"
@@ -155,14 +159,14 @@ class NightlyTexts:
             home = f"https://redirect.github.com/{found[1]}"
             sha = f"[{sha}]({home}/commit/{one.sha})"
             number = f"[{number}]({home}/pull/{one.pr})" if number else ""
-        about = ", ".join(part for part in (number, one.date) if part)
+        about = ", ".join(part for part in (number, one.day) if part)
         return f"{sha} {code(one.subject, 120)} ({about})"
 
 
 def annotate(outcome: NightlyOutcome) -> list[str]:
     """Workflow commands that mark the patch files a person has to look at."""
     found = []
-    slugs = {one.slug for one in outcome.patches}
+    slugs = {one.result.slug for one in outcome.patches}
     for one in outcome.todos[:_ANNOTATIONS]:
         since = f", since {one.culprit.sha[:12]} {one.culprit.subject}" if one.culprit else ""
         path = f"patches/{outcome.line}/{one.patch}.patch" if one.patch in slugs else None

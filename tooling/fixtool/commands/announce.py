@@ -57,7 +57,7 @@ def announce(
     """
     import os
 
-    from fixtool.announce.outcome import read_history, read_outcome
+    from fixtool.announce.outcome import load_history, read_outcome
     from fixtool.announce.run import Announcer
     from fixtool.announce.text import NightlyTexts, annotate, notice
     from fixtool.git.repo import Repo
@@ -70,7 +70,7 @@ def announce(
     repo = Repo.open(repository.root)
     told_history, notes = None, []
     try:
-        told_history = read_history(history) if history else None
+        told_history = load_history(history) if history else None
     except FixtoolError as error:  # it only adds to what has to be told
         notes.append(f"the history is left out: {error.message}")
     words = NightlyTexts(

@@ -50,7 +50,7 @@ def history(
         chosen.find(slug)
     found = None
     if releases is None or from_ or to:
-        found = look(context, chosen, source, from_, to)
+        found = trace_line(context, chosen, source, from_, to)
     matrix = None
     if releases:
         matrix = _matrix(context, chosen, source, releases)
@@ -71,7 +71,7 @@ def history(
         )
 
 
-def look(
+def trace_line(
     context: Context, line: Line, source: str | None, start: str | None, end: str | None
 ) -> History:
     """The history of ``line``, from a source that has upstream's commits."""

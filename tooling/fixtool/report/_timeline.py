@@ -1,4 +1,4 @@
-"""Bands: each patch over upstream's commits, as columns that are the same for all patches."""
+"""The timeline: the history of each patch as a band over upstream's commits."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
+from fixtool.history.result import Interval, PatchHistory
 from fixtool.replay.verdict import Verdict
-from fixtool.report.documents import Interval, PatchHistory
 
-WORDS: Mapping[Verdict, tuple[str, str]] = {
+VERDICTS: Mapping[Verdict, tuple[str, str]] = {
     Verdict.CLEAN: ("C", "applies as it lies"),
     Verdict.OFFSET: ("O", "applies, its lines had moved"),
     Verdict.MERGED: ("M", "applies by a three-way merge"),
@@ -21,15 +21,15 @@ WORDS: Mapping[Verdict, tuple[str, str]] = {
     Verdict.SUPERSEDED: ("S", "does not apply, and its probe says that the bug is gone"),
     Verdict.NOT_NEEDED: ("N", "applies, and its probe says that the bug is not there"),
 }
-"""The letter and the meaning of each verdict: colour is never the only sign."""
+"""The letter and the meaning of each verdict: colour is never the only sign of it."""
 
-_DRAWN = 32  # characters of a band in Markdown
+_LETTERS = 32  # characters of a band in Markdown
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One interval as drawn; ``place`` is the class that says where, ``row`` its line in the
-    table."""
+    """An interval as it is drawn. ``place`` is the CSS class of its columns, ``row`` the id of its
+    row in the table."""
 
     interval: Interval
     row: str
@@ -38,7 +38,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class AxisTick:
-    """``small``: there is room for it on a phone as well."""
+    """A date below the bands. ``small`` ticks are shown on a phone as well."""
 
     label: str
     place: str
@@ -46,9 +46,9 @@ class AxisTick:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """``css`` are the rules of this picture's places; ``wide``: it needs more room than a screen
-    has, and scrolls within itself."""
+class Timeline:
+    """``css`` has the rules for the places. A ``wide`` timeline needs more room than a screen has:
+    it scrolls inside the page."""
 
     bands: tuple[tuple[PatchHistory, tuple[Segment, ...]], ...]
     ticks: tuple[AxisTick, ...]
@@ -56,19 +56,22 @@ class Picture:
     wide: bool
 
 
-def picture(patches: Sequence[PatchHistory]) -> Picture | None:
-    """Bands by commit, each as wide as any other: authors' dates go back and forth, and what a
-    maintainer asks is which commit. A short run is widened until it can be seen, for all patches
-    alike, so that one commit is one place in every band."""
-    borders = [[0, *accumulate(span.count for span in one.intervals)] for one in patches]
-    points = sorted({point for one in borders for point in one})
+def timeline(patches: Sequence[PatchHistory]) -> Timeline | None:
+    """The bands of ``patches``; None if there is nothing to draw.
+
+    Each commit has the same width, since dates of authors are not in order and a maintainer asks
+    which commit it was. A short interval is widened, for all patches alike, until it can be seen,
+    so that one commit is at one place in every band.
+    """
+    borders = [[0, *accumulate(run.count for run in patch.intervals)] for patch in patches]
+    points = sorted({point for edges in borders for point in edges})
     if len(points) < 2:
         return None
-    share = max(points) * min(0.016, 0.5 / len(points))
-    widths = [max(after - before, share) for before, after in pairwise(points)]
-    at = dict(zip(points, accumulate(widths, initial=0.0), strict=True))
-    total = at[points[-1]]
-    percent = {point: 100 * x / total for point, x in at.items()}
+    least = max(points) * min(0.016, 0.5 / len(points))
+    widths = [max(after - before, least) for before, after in pairwise(points)]
+    total = sum(widths)
+    lefts = [100 * left / total for left in accumulate(widths, initial=0.0)]
+    percent = dict(zip(points, lefts, strict=True))
     column = {point: number for number, point in enumerate(points, 1)}
     wide = len(widths) > 50
     css = [f".band{{grid-template-columns:{' '.join(f'{100 * w / total:.4f}fr' for w in widths)}}}"]
@@ -76,39 +79,34 @@ def picture(patches: Sequence[PatchHistory]) -> Picture | None:
         css.append(f".bands{{min-width:{9 * len(widths)}px}}")
     places: dict[tuple[int, int], str] = {}
     bands = []
+    dates: dict[int, str] = {}
     for number, (patch, edges) in enumerate(zip(patches, borders, strict=True)):
         segments = []
-        for row, (span, ends) in enumerate(zip(patch.intervals, pairwise(edges), strict=True)):
+        for row, (run, ends) in enumerate(zip(patch.intervals, pairwise(edges), strict=True)):
             place = places.setdefault(ends, f"c{column[ends[0]]}-{column[ends[1]]}")
-            segments.append(Segment(span, f"p{number}-{row}", place))
+            segments.append(Segment(run, f"p{number}-{row}", place))
+            dates[ends[0]] = run.first.day
         bands.append((patch, tuple(segments)))
     for (first, last), place in places.items():
         left = percent[first] + percent[last] <= 100
         side = f"left:{percent[first]:.3f}%" if left else f"right:{100 - percent[last]:.3f}%"
         css.append(f".{place}{{grid-column:{place[1:].replace('-', '/')}}}.{place} .tip{{{side}}}")
-    dates = {
-        edge: span.first.date
-        for one, edges in zip(patches, borders, strict=True)
-        for edge, span in zip(edges, one.intervals, strict=False)
-    }
-    end = next(
-        one.intervals[-1].last.date
-        for one, edges in zip(patches, borders, strict=True)
-        if edges[-1] == points[-1]
-    )
-    ticks = _ticks([(percent[edge], dates[edge]) for edge in sorted(dates)], end)
-    css += [f".{one.place}{{left:{one.place[1:].replace('_', '.')}%}}" for one in ticks]
-    return Picture(tuple(bands), ticks, tuple(css), wide)
+    longest = next(patch for patch, edges in zip(patches, borders, strict=True)
+                   if edges[-1] == points[-1])  # fmt: skip
+    starts = [(percent[edge], dates[edge]) for edge in sorted(dates)]
+    ticks = _ticks(starts, longest.now.last.day)
+    css += [f".{tick.place}{{left:{tick.place[1:].replace('_', '.')}%}}" for tick in ticks]
+    return Timeline(tuple(bands), ticks, tuple(css), wide)
 
 
-def _ticks(known: Sequence[tuple[float, str]], end: str) -> tuple[AxisTick, ...]:
-    """Dates where something began, as many as have room: a date takes a quarter of a phone's width,
-    an eighth of a desktop's. The two ends always."""
-    small = _spread(known, [], 29)
-    large = _spread(known, small, 14.5)
+def _ticks(starts: Sequence[tuple[float, str]], end: str) -> tuple[AxisTick, ...]:
+    """The dates of both ends, and of as many starts (percent, date) as have room: a date takes a
+    quarter of a phone's width and an eighth of a desktop's."""
+    small = _spread(starts, [], 29)
+    large = _spread(starts, small, 14.5)
     chosen = [
-        (0.0, known[0][1]),
-        *(one for one in known if one[0] in {*small, *large}),
+        (0.0, starts[0][1]),
+        *(start for start in starts if start[0] in {*small, *large}),
         (100.0, end),
     ]
     return tuple(
@@ -118,23 +116,25 @@ def _ticks(known: Sequence[tuple[float, str]], end: str) -> tuple[AxisTick, ...]
 
 
 def _spread(
-    known: Sequence[tuple[float, str]], taken: Sequence[float], apart: float
+    starts: Sequence[tuple[float, str]], taken: Sequence[float], apart: float
 ) -> list[float]:
-    """The ends' labels lie inside the band, so they reach half a label further."""
+    """Places for labels at least ``apart`` from each other and from those ``taken``. The labels at
+    the ends lie inside the band, so they reach half a label further."""
     chosen: list[float] = []
-    for x, _ in known:
+    for x, _ in starts:
         others = (*taken, *chosen)
-        if min(x, 100 - x) >= 1.45 * apart and all(abs(x - one) >= apart for one in others):
+        if min(x, 100 - x) >= 1.45 * apart and all(abs(x - other) >= apart for other in others):
             chosen.append(x)
     return chosen
 
 
 def letters(patch: PatchHistory) -> str:
-    """A band of letters, the last of them the newest commit's; what is too short for one is left to
-    the table."""
-    total = sum(span.count for span in patch.intervals)
-    ends = list(accumulate(span.count for span in patch.intervals))
-    return "".join(
-        WORDS[next(s for s, end in zip(patch.intervals, ends, strict=True) if end > at).verdict][0]
-        for at in (max(0, total * n // _DRAWN - 1) for n in range(1, _DRAWN + 1 if total else 1))
-    )
+    """A band of letters, the last one for the newest commit. An interval that is too short for a
+    letter is left to the table."""
+    ends = list(accumulate(run.count for run in patch.intervals))
+    samples = (max(0, ends[-1] * n // _LETTERS - 1) for n in range(1, _LETTERS + 1))
+    runs = [
+        next(run for run, end in zip(patch.intervals, ends, strict=True) if end > at)
+        for at in samples
+    ]
+    return "".join(VERDICTS[run.verdict][0] for run in runs)

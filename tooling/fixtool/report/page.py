@@ -1,6 +1,7 @@
-"""The picture: what became of each patch, as one HTML page that asks nobody for anything, and the
-same in Markdown. From data to text; all that it tells comes from patches and upstream, so no word
-of it is trusted: markup, control characters and what a forge would link are harmless by default.
+"""The report as one HTML page that loads nothing, and as Markdown.
+
+Nearly all of its words come from patches and from upstream, so none of them is trusted: whatever a
+template prints has no markup, no control characters, and nothing that GitHub would link.
 """
 
 from __future__ import annotations
@@ -19,26 +20,32 @@ from markupsafe import Markup
 
 from fixtool.errors import ExitCode
 from fixtool.git.names import public_url
-from fixtool.report._timeline import WORDS, letters, picture
-from fixtool.report.documents import Commit, Failure, History, Rebase
-from fixtool.report.todo import FINE, Kept, Report, find_todos, looked, many
-from fixtool.text import printable
-from fixtool.verify import result as evidence
+from fixtool.history.log import UpstreamCommit
+from fixtool.history.result import HistoryDocument
+from fixtool.markdown import code, inline
+from fixtool.rebase.result import Rebased
+from fixtool.report._inputs import KeptResult, Report
+from fixtool.report._timeline import VERDICTS, letters, timeline
+from fixtool.report.todo import FINE, find_todos, sources
+from fixtool.text import count, printable
+from fixtool.verify import result as verify_result
 from fixtool.verify.result import Matrix, StepResult
 
 _GITHUB = re.compile(r"(https://(?:[\w-]+\.)*github\.[\w.-]+/[\w-]+/(?!\.)[\w.-]+?)(?:\.git)?/?")
 
 
 def html(report: Report) -> str:
-    """The page. Its style is named by hash in its own policy, so nothing else can style, run or
-    load."""
+    """The page. Its own policy names the style by hash, so that nothing else can style it, run in
+    it or be loaded by it."""
     environment = _environment(autoescape=True)
-    environment.filters["commit_url"] = lambda sha: _commit_url(report.url, sha)
-    environment.filters["breaks"] = _breaks
-    environment.filters["pr_url"] = lambda pr: _pr_url(report.url, pr)
+    environment.filters |= {
+        "commit_url": lambda sha: _url(report, "commit", sha),
+        "pr_url": lambda pr: _url(report, "pull", pr),
+        "breaks": _breaks,
+    }
     view = _view(report)
     source, _, _ = environment.loader.get_source(environment, "report.css")  # type: ignore[union-attr]
-    style = source + "".join(view["picture"].css if view["picture"] else ())
+    style = source + "".join(view["timeline"].css if view["timeline"] else ())
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     image = report.plot and base64.b64encode(report.plot.png).decode()
     page = environment.get_template("report.html.j2")
@@ -46,60 +53,58 @@ def html(report: Report) -> str:
 
 
 def markdown(report: Report) -> str:
-    """The same for a pull request, an issue or a job summary."""
+    """The same as Markdown, for a pull request, an issue or a job summary."""
     environment = _environment(autoescape=False)
     environment.filters |= {
-        "code": _code,
-        "commit": lambda one: _commit(report.url, one),
-        "image": lambda plot: _Written(quote(plot.link, errors="surrogateescape")),
+        "code": lambda text: _Markdown(code(text, 1000)),
+        "commit": lambda commit: _commit(report, commit),
+        "image": lambda plot: _Markdown(quote(plot.link, errors="surrogateescape")),
     }
     page = environment.get_template("report.md.j2").render(_view(report))
     return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
 
 
 def _environment(*, autoescape: bool) -> Environment:
-    """Every expression of a template goes through ``finalize``: harmless unless said otherwise."""
-    clean: Callable[[Any], Any] = _shown if autoescape else _neutral
+    """Every expression of a template goes through ``finalize``, which makes it harmless."""
+    finalize: Callable[[Any], Any] = _printable if autoescape else _inline
     environment = Environment(
-        loader=PackageLoader("fixtool.report"), autoescape=autoescape, finalize=clean,  # noqa: S701
+        loader=PackageLoader("fixtool.report"), autoescape=autoescape, finalize=finalize,  # noqa: S701
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"cut": _cut, "many": many, "shown": evidence.shown}
+    environment.filters |= {"cut": _cut, "count": count, "shown": verify_result.shown}
     return environment
 
 
 def _view(report: Report) -> dict[str, Any]:
-    """What both templates are given."""
-    history = report.history if isinstance(report.history, History) else None
-    rebase = report.rebase if isinstance(report.rebase, Rebase) else None
-    now = Counter(one.now.verdict for one in history.patches if one.now) if history else Counter()
-    used = {span.verdict for one in history.patches for span in one.intervals} if history else set()
-    used |= {cell.verdict for row in history.releases for cell in row.cells} if history else set()
+    """The names that both templates use."""
+    document = report.history if isinstance(report.history, HistoryDocument) else None
+    history, releases = (document.history, document.releases) if document else (None, None)
+    patches = history.patches if history else ()
+    used = {run.verdict for patch in patches for run in patch.intervals}
+    used |= {cell.verdict for row in releases.patches for cell in row.cells} if releases else set()
     return {
         "report": report,
         "history": history,
-        "rebase": rebase,
-        "failures": [one for one in (report.history, report.rebase) if isinstance(one, Failure)],
+        "releases": releases,
+        "rebase": report.rebase if isinstance(report.rebase, Rebased) else None,
         "repository": web(report.url),
         "todos": find_todos(report),
-        "looked": looked(report),
-        "now": now.most_common(),
-        "words": WORDS,
-        "legend": [verdict for verdict in WORDS if verdict in used],
-        "picture": picture(history.patches) if history else None,
-        "drawn": [letters(one) for one in history.patches] if history else [],
-        "runs": [_run(one) for one in report.results],
+        "sources": sources(report),
+        "now": Counter(patch.now.verdict for patch in patches).most_common(),
+        "verdicts": VERDICTS,
+        "legend": [verdict for verdict in VERDICTS if verdict in used],
+        "timeline": timeline(patches),
+        "letters": [letters(patch) for patch in patches],
+        "runs": [_run(kept) for kept in report.results],
     }
-
-
-# -- verify --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Run:
-    """A kept result as told: of what went right, only the checks and the count of mutants."""
+    """A kept result as it is shown. Of steps that went well, ``steps`` has the checks alone.
+    ``mutants`` are how many were killed, and how many there were."""
 
-    kept: Kept
+    kept: KeptResult
     matrix: Matrix | None
     ok: bool
     where: str
@@ -108,47 +113,42 @@ class Run:
     mutants: tuple[int, int] | None
 
 
-def _run(kept: Kept) -> Run:
-    result, matrix = kept.result, evidence.matrix(kept.result)
-    mutants = [one for one in result.steps if one.kind == "mutant"]
-    killed = sum(one.outcome == "passed" for one in mutants)
+def _run(kept: KeptResult) -> Run:
+    result, matrix = kept.result, verify_result.matrix(kept.result)
+    mutants = [step for step in result.steps if step.kind == "mutant"]
+    killed = sum(step.outcome == "passed" for step in mutants)
     return Run(
-        kept, matrix, evidence.exit_code(result, matrix, require_gpu=False) is ExitCode.OK,
-        evidence.where(result), evidence.tally(result),
-        tuple(one for one in result.steps if one.kind == "check" or one.outcome not in FINE),
+        kept, matrix, verify_result.exit_code(result, matrix, require_gpu=False) is ExitCode.OK,
+        verify_result.where(result), verify_result.tally(result),
+        tuple(step for step in result.steps if step.kind == "check" or step.outcome not in FINE),
         (killed, len(mutants)) if mutants else None,
     )  # fmt: skip
 
 
-# -- text ----------------------------------------------------------------------------------
-
-
-class _Written(str):
-    """Markdown that is meant as such."""
+class _Markdown(str):
+    """Markdown that a filter made, which ``finalize`` must not escape."""
 
     __slots__ = ()
 
 
 def web(url: str | None) -> str | None:
-    """The page of the repository at ``url``, where commits and pull requests have pages as well."""
+    """The web page of the repository at ``url``; None if it is not on GitHub."""
     match = _GITHUB.fullmatch(public_url(url)) if url else None
     return match[1] if match else None
 
 
-def _commit_url(url: str | None, sha: str) -> str | None:
-    return f"{page}/commit/{sha}" if (page := web(url)) else None
+def _url(report: Report, kind: str, name: str | int) -> str | None:
+    """The web page of a commit or pull request of upstream's."""
+    page = web(report.url)
+    return f"{page}/{kind}/{name}" if page else None
 
 
-def _pr_url(url: str | None, pr: int) -> str | None:
-    return f"{page}/pull/{pr}" if (page := web(url)) else None
-
-
-def _commit(url: str | None, commit: Commit) -> _Written:
-    """A commit in Markdown: its id, linked, what and who."""
-    link = _commit_url(url, commit.sha)
+def _commit(report: Report, commit: UpstreamCommit) -> _Markdown:
+    """A commit in Markdown: its id, linked if it has a page, its subject and its author."""
+    link = _url(report, "commit", commit.sha)
     short = f"`{commit.sha[:9]}`"
     short = f"[{short}]({link})" if link else short
-    return _Written(f"{short} {_neutral(_cut(commit.subject))} ({_neutral(_cut(commit.author))})")
+    return _Markdown(f"{short} {inline(_cut(commit.subject))} ({inline(_cut(commit.author))})")
 
 
 def _cut(text: str, length: int = 200) -> str:
@@ -156,25 +156,15 @@ def _cut(text: str, length: int = 200) -> str:
 
 
 def _breaks(text: str) -> Markup:
-    """A path may go on in the next line."""
+    """``text``, in which a line may break after each slash of a path."""
     return Markup("/<wbr>").join(printable(text).split("/"))  # join escapes the parts
 
 
-def _shown(value: Any) -> Any:
+def _printable(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
-def _neutral(value: Any) -> Any:
-    """Somebody's text in Markdown: no markup, no cell of its own, no mention, and none of the links
-    that a forge makes by itself (#1, GH-1, closes #1, an address)."""
-    if isinstance(value, _Written) or not isinstance(value, str):
+def _inline(value: Any) -> Any:
+    if isinstance(value, _Markdown) or not isinstance(value, str):
         return "" if value is None else value
-    plain = printable(re.sub(r"\s+", " ", value))
-    plain = re.sub(r"([\\`*_\[\]|<>~$&])", r"\\\1", plain)
-    return re.sub(r"(@|#(?=\w)|GH-(?=\d)|:(?=//)|www(?=\.))", "\\1\u200b", plain, flags=re.I)
-
-
-def _code(value: str) -> _Written:
-    """In code, a forge links nothing; only a backtick and a bar still mean something."""
-    plain = printable(re.sub(r"\s+", " ", value)).replace("`", "'").replace("|", "\\|")
-    return _Written(f"`{plain.strip() or ' '}`")
+    return inline(value)

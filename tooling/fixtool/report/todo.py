@@ -1,5 +1,5 @@
-"""What needs a person now, from what history, rebase and verify said: in words, with the next
-command to type."""
+"""What needs a person, from what history, rebase and verify found: in words, with the next command
+to type."""
 
 from __future__ import annotations
 
@@ -7,51 +7,17 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fixtool.documents import Failure
+from fixtool.history.log import UpstreamCommit
+from fixtool.history.result import History, HistoryDocument
+from fixtool.rebase.result import Action, Rebased
 from fixtool.replay.verdict import Verdict
-from fixtool.report.documents import Commit, Failure, History, Rebase
-from fixtool.verify import result as evidence
-from fixtool.verify.result import Result
+from fixtool.report._inputs import KeptResult, Report
+from fixtool.text import count
+from fixtool.verify import result as verify_result
 
 FINE = ("passed", "seen", "skipped")
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A result under verify/results/; ``current``: it is of the patches as they stand now."""
-
-    name: str
-    result: Result
-    current: bool
-
-
-@dataclass(frozen=True)
-class Plot:
-    """``link`` leads from the Markdown to the file."""
-
-    name: str
-    png: bytes
-    link: str
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Pixels, from the file's own header."""
-        width, height = (int.from_bytes(self.png[at : at + 4], "big") for at in (16, 20))
-        return width, height
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that is known. ``url`` is upstream's, ``made`` when the page was; a part that was not
-    there is None, one that failed a Failure."""
-
-    line: str
-    url: str | None
-    made: str
-    version: str
-    history: History | Failure | None = None
-    rebase: Rebase | Failure | None = None
-    results: tuple[Kept, ...] = ()
-    plot: Plot | None = None
+"""Outcomes of a step that need nobody."""
 
 
 @dataclass(frozen=True)
@@ -63,101 +29,109 @@ class ToDo:
     what: str
     why: str
     next: str | None
-    culprit: Commit | None = None
+    culprit: UpstreamCommit | None = None
 
 
 def find_todos(report: Report) -> tuple[ToDo, ...]:
-    """What cannot go on without a person first, then what should be looked at. A rebase speaks for
-    its patches where it went as far as the history; where it did not, both are heard."""
-    found = [
-        ToDo(True, None, f"fixtool {one.command} could not answer", _because(one), None)
-        for one in (report.history, report.rebase)
-        if isinstance(one, Failure)
-    ]
-    told: set[str] = set()
-    if isinstance(report.rebase, Rebase):
-        mine = list(_of_rebase(report.rebase))
-        found += mine
-        told = {one.patch for one in mine if one.patch}
-        if isinstance(report.history, History) and report.history.end == report.rebase.onto:
-            told |= {one.slug for one in report.rebase.patches}
-    if isinstance(report.history, History):
-        found += [one for one in _of_history(report.history) if one.patch not in told]
+    """What has to be done first, then what should be looked at.
+
+    If the rebase went as far as the history, only the rebase is heard about its patches.
+    """
+    history = report.history.history if isinstance(report.history, HistoryDocument) else None
+    todos = [*_of_failure(report.history), *(rebase_todos(report.rebase) if report.rebase else ())]
+    settled = {todo.patch for todo in todos if todo.patch}
+    if isinstance(report.rebase, Rebased) and history and history.end == report.rebase.onto:
+        settled |= {outcome.result.slug for outcome in report.rebase.outcomes}
+    todos += [todo for todo in _of_history(history) if todo.patch not in settled]
     for kept in report.results:
-        found += _of_result(kept)
-    return tuple(sorted(found, key=lambda one: not one.act))
+        todos += _of_result(kept)
+    return _in_order(todos)
 
 
-def _because(failure: Failure) -> str:
-    where = f" ({failure.where})" if failure.where and failure.where not in failure.message else ""
-    return failure.message + where + (f"; it says: {failure.hint}" if failure.hint else "")
+def rebase_todos(rebase: Rebased | Failure) -> tuple[ToDo, ...]:
+    """What a rebase asks of a person, in the same order."""
+    return _in_order(_of_rebase(rebase) if isinstance(rebase, Rebased) else _of_failure(rebase))
+
+
+def _in_order(todos: Iterable[ToDo]) -> tuple[ToDo, ...]:
+    return tuple(sorted(todos, key=lambda todo: not todo.act))
+
+
+def _of_failure(document: object) -> Iterable[ToDo]:
+    if isinstance(document, Failure):
+        where = document.where if document.where and document.where not in document.message else ""
+        why = document.message + (f" ({where})" if where else "")
+        why += f"; it says: {document.hint}" if document.hint else ""
+        yield ToDo(True, None, f"fixtool {document.command} could not answer", why, None)
 
 
 def _command(*words: str) -> str:
     return shlex.join(("fixtool", *words))
 
 
-def _of_rebase(rebase: Rebase) -> Iterable[ToDo]:
-    line = rebase.new_line or rebase.line
-    again = _command("rebase", "--line", rebase.line, "--onto", rebase.ref)
-    prove = _command("verify", "--prove", "--line", line, "--sglang-ref", rebase.onto)
-    waiting = [one.slug for one in rebase.patches if one.verdict is Verdict.BLOCKED]
-    behind = f" Waiting behind it: {', '.join(waiting)}." if waiting else ""
-    if session := rebase.session:
+def _of_rebase(rebased: Rebased) -> Iterable[ToDo]:
+    line = rebased.new_line or rebased.line
+    again = _command("rebase", "--line", rebased.line, "--onto", rebased.ref)
+    prove = _command("verify", "--prove", "--line", line, "--sglang-ref", rebased.onto)
+    results = [outcome.result for outcome in rebased.outcomes]
+    behind = _behind([result.slug for result in results if result.verdict is Verdict.BLOCKED])
+    if parked := rebased.parked:
         yield ToDo(
-            True, session.patch,
-            f"The rebase stopped at patch {session.position} of {session.of}, {session.patch}",
-            f"In {session.worktree}, mend {', '.join(session.conflicts) or 'the conflict'}, "
+            True, parked.slug,
+            f"The rebase stopped at patch {parked.position} of {parked.of}, {parked.slug}",
+            f"In {parked.worktree}, mend {', '.join(parked.conflicts) or 'the conflict'}, "
             f"git add it, and go on.{behind}",
-            _command("rebase", "--continue"), session.culprit,
+            _command("rebase", "--continue"), parked.culprit,
         )  # fmt: skip
-    stopped = session.patch if session else None
-    for one in rebase.patches:
-        if one.slug == stopped:
+    for outcome in rebased.outcomes:
+        slug, evidence = outcome.result.slug, "; ".join(outcome.result.evidence[:3])
+        if parked and slug == parked.slug:
             continue
-        if one.action == "asked":
+        if outcome.action is Action.ASKED:
             yield ToDo(
-                True, one.slug, f"{one.slug} does not apply to {rebase.onto[:12]}",
-                f"{'; '.join(one.evidence[:3]) or 'The patch has to be mended.'}{behind}",
-                again, one.culprit,
+                True, slug, f"{slug} does not apply to {rebased.onto[:12]}",
+                f"{evidence or 'The patch has to be mended.'}{behind}", again, outcome.culprit,
             )  # fmt: skip
-        elif one.after == 1:
+        elif outcome.probe_after == 1:
             yield ToDo(
-                True, one.slug, f"{one.slug} applies, and no longer mends its bug",
-                "Its probe still says that the bug is there.", prove, one.culprit,
+                True, slug, f"{slug} applies, and no longer mends its bug",
+                "Its probe still says that the bug is there.", prove, outcome.culprit,
             )  # fmt: skip
-        elif one.verdict is Verdict.REVERTED:
-            yield _taken_back(one.slug, one.culprit, prove)
-    for text in rebase.warnings:
+        elif outcome.result.verdict is Verdict.REVERTED:
+            yield _reverted(slug, outcome.culprit, prove)
+    for text in rebased.warnings:
         yield ToDo(False, None, "The rebase warns", text, prove)
 
 
-def _taken_back(slug: str, culprit: Commit | None, prove: str) -> ToDo:
+def _behind(blocked: list[str]) -> str:
+    return f" Waiting behind it: {', '.join(blocked)}." if blocked else ""
+
+
+def _reverted(slug: str, culprit: UpstreamCommit | None, prove: str) -> ToDo:
     what = f"{slug} is needed again: upstream took its own fix back"
-    return ToDo(False, slug, what, "The patch is kept. See that it still proves itself.", prove,
-                culprit)  # fmt: skip
+    why = "The patch is kept. See that it still proves itself."
+    return ToDo(False, slug, what, why, prove, culprit)
 
 
-def _of_history(history: History) -> Iterable[ToDo]:
-    end = history.end or "main"
-    prove = _command("verify", "--prove", "--line", history.line, "--sglang-ref", end)
-    again = _command("rebase", "--line", history.line, "--onto", end)
-    last = [(one.slug, one.now) for one in history.patches if one.now]
-    blocked = [slug for slug, now in last if now.verdict is Verdict.BLOCKED]
-    in_conflict = [slug for slug, now in last if now.verdict is Verdict.CONFLICT]
-    for slug, now in last:
+def _of_history(history: History | None) -> Iterable[ToDo]:
+    if history is None:
+        return
+    prove = _command("verify", "--prove", "--line", history.line, "--sglang-ref", history.end)
+    again = _command("rebase", "--line", history.line, "--onto", history.end)
+    states = [(patch.slug, patch.now) for patch in history.patches]
+    blocked = [slug for slug, now in states if now.verdict is Verdict.BLOCKED]
+    conflicting = [slug for slug, now in states if now.verdict is Verdict.CONFLICT]
+    for slug, now in states:
         if now.verdict is Verdict.CONFLICT:
-            since = f"for the last {many(now.count, 'commit')}" if now.culprit else "at any commit"
-            waits = blocked and slug == in_conflict[0]
-            why = f"It has not applied {since}."
-            why += f" Waiting behind it: {', '.join(blocked)}." if waits else ""
+            since = f"for the last {count(now.count, 'commit')}" if now.culprit else "at any commit"
+            behind = _behind(blocked) if slug == conflicting[0] else ""
+            why = f"It has not applied {since}.{behind}"
             yield ToDo(True, slug, f"{slug} does not apply any more", why, again, now.culprit)
-        elif now.verdict is Verdict.BLOCKED and not in_conflict:
-            yield ToDo(
-                True, slug, f"{slug} is blocked", "; ".join(now.evidence), again, now.culprit
-            )
+        elif now.verdict is Verdict.BLOCKED and not conflicting:
+            why = "; ".join(now.evidence)
+            yield ToDo(True, slug, f"{slug} is blocked", why, again, now.culprit)
         elif now.verdict is Verdict.REVERTED:
-            yield _taken_back(slug, now.culprit, prove)
+            yield _reverted(slug, now.culprit, prove)
         elif now.verdict is Verdict.NOT_NEEDED:
             yield ToDo(
                 False, slug, f"{slug} applies, and its bug is gone",
@@ -165,37 +139,34 @@ def _of_history(history: History) -> Iterable[ToDo]:
             )  # fmt: skip
 
 
-def _of_result(kept: Kept) -> Iterable[ToDo]:
-    result, matrix = kept.result, evidence.matrix(kept.result)
-    about = result.about
+def _of_result(kept: KeptResult) -> Iterable[ToDo]:
+    result, matrix = kept.result, verify_result.matrix(kept.result)
+    line, onto = result.about["line"], result.about["onto"]
     kinds = [f"--{kind}" for kind in result.ran]
-    again = _command("verify", *kinds, "--line", about["line"], "--sglang-ref", about["onto"])
-    bad = [one for one in matrix.proofs if one.proof in evidence.BAD] if matrix else []
-    for proof in bad:
-        yield ToDo(True, proof.slug, f"{proof.slug} is {proof.proof.value}", proof.why, again)
-    wrong = [one for one in result.steps if one.outcome not in FINE]
+    again = _command("verify", *kinds, "--line", line, "--sglang-ref", onto)
+    for proof in matrix.proofs if matrix else ():
+        if proof.proof in verify_result.BAD:
+            what = f"{proof.slug} is {proof.proof.value}"
+            yield ToDo(True, proof.slug, what, proof.why, again)
+    wrong = [step for step in result.steps if step.outcome not in FINE]
     if wrong:
-        said = "; ".join(f"{one.name}: {one.said[:120]}" for one in wrong[:3])
+        first = "; ".join(f"{step.name}: {step.said[:120]}" for step in wrong[:3])
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        what = f"{many(len(wrong), 'step')} of {len(result.steps)} went wrong in {kept.name}"
-        yield ToDo(True, None, what, said + more, again)
+        what = f"{count(len(wrong), 'step')} of {len(result.steps)} went wrong in {kept.name}"
+        yield ToDo(True, None, what, first + more, again)
     elif not result.finished:
-        yield ToDo(False, None, f"{kept.name} is of a run that was stopped",
-                   f"It has {evidence.tally(result)}.", again)  # fmt: skip
+        why = f"It has {verify_result.tally(result)}."
+        yield ToDo(False, None, f"{kept.name} is of a run that was stopped", why, again)
 
 
-def looked(report: Report) -> str:
-    """What the page stands on, so that 'nothing' is worth something."""
+def sources(report: Report) -> str:
+    """What the report is made from, so that "nothing needs a person" can be weighed."""
     parts = []
-    if isinstance(report.history, History) and report.history.commits:
-        parts.append(f"{many(report.history.commits, 'upstream commit')}")
-    if isinstance(report.rebase, Rebase):
+    history = report.history.history if isinstance(report.history, HistoryDocument) else None
+    if history and history.commits:
+        parts.append(count(history.commits, "upstream commit"))
+    if isinstance(report.rebase, Rebased):
         parts.append(f"a rebase onto {report.rebase.onto[:12]}")
     if report.results:
-        parts.append(many(len(report.results), "kept verify result"))
+        parts.append(count(len(report.results), "kept verify result"))
     return ", ".join(parts) or "nothing"
-
-
-def many(number: int, what: str) -> str:
-    """``1 commit``, ``2 commits``."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

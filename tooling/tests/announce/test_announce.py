@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from fixtool import markdown
-from fixtool.announce.outcome import read_history, read_outcome
+from fixtool.announce.outcome import load_history, read_outcome
 from fixtool.announce.run import Announcement, Announcer
 from fixtool.announce.text import NightlyTexts, annotate
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
@@ -552,7 +552,7 @@ def test_a_marker_is_the_first_line_alone() -> None:
         (document(command="history"), "not what"),
         (document(base="a" * 39), "not a commit id"),
         (document(line="../../x"), "is of line '../../x', not main"),
-        (document(committed="--force"), "'committed' is not a commit id"),
+        (document(committed="--force"), "committed is '--force', not a commit id"),
         (document(patches=[patch("../../x")]), "'../../x' is not a patch's name"),
         (document(new_line="a/../.git"), "is not the name of a line"),
         (document(patches=[patch("a", "fine")]), "not what"),
@@ -580,10 +580,10 @@ def test_whose_failure_it_is_has_to_be_said(tmp_path: Path) -> None:
 
 def test_history_is_told_where_a_verdict_changed(night: World, tmp_path: Path) -> None:
     outcome = read_outcome(write(tmp_path / "r.json", conflict()))
-    found = read_history(write(tmp_path / "h.json", history()))
+    found = load_history(write(tmp_path / "h.json", history()))
     text = NightlyTexts(outcome, found).summary()
     assert "- `fix`: clean for 312; conflict for 5 from `cccccccccccc`" in text
-    assert read_history(write(tmp_path / "h.json", {**failure(), "command": "history"})) is None
+    assert load_history(write(tmp_path / "h.json", {**failure(), "command": "history"})) is None
 
 
 # -- the command -------------------------------------------------------------------------------

@@ -18,13 +18,15 @@ import jsonschema
 import pytest
 from markdown_it import MarkdownIt
 
-from fixtool.commands import report as command
+from fixtool import documents
 from fixtool.errors import FixtoolError, Refused, UsageError
+from fixtool.history.result import HistoryDocument, PatchHistory
 from fixtool.replay.verdict import Verdict
-from fixtool.report import documents, page
-from fixtool.report._timeline import WORDS, letters, picture
-from fixtool.report.documents import History
-from fixtool.report.todo import Report, find_todos
+from fixtool.report import page
+from fixtool.report._files import write_together
+from fixtool.report._inputs import Report
+from fixtool.report._timeline import VERDICTS, letters, timeline
+from fixtool.report.todo import find_todos
 from support import report_example as make
 from support.html import Node, Strict
 from support.repositories import Ran, Team
@@ -122,13 +124,19 @@ def both(about: Report) -> tuple[Node, str]:
     return checked(about), written(about)
 
 
+def patches(about: Report) -> tuple[PatchHistory, ...]:
+    assert isinstance(about.history, HistoryDocument)
+    assert about.history.history is not None
+    return about.history.history.patches
+
+
 def test_every_verdict_is_drawn_named_and_explained() -> None:
-    assert set(WORDS) == set(Verdict)
-    assert len({letter for letter, _ in WORDS.values()}) == len(Verdict)
+    assert set(VERDICTS) == set(Verdict)
+    assert len({letter for letter, _ in VERDICTS.values()}) == len(Verdict)
     about = make.report(make.every_verdict(), plot="kernel.png", results=[make.result()])
     root, text = both(about)
     classes = {name for one in root.all() for name in one.attributes.get("class", "").split()}
-    for verdict, (letter, meaning) in WORDS.items():
+    for verdict, (letter, meaning) in VERDICTS.items():
         assert f"v-{verdict}" in classes
         assert f".v-{verdict} {{" in CSS
         assert f"`{letter}` {verdict}: {meaning}" in text
@@ -155,14 +163,13 @@ def test_a_verdict_that_changes_at_every_commit_scrolls_within_itself() -> None:
     )
     root, _ = both(about)
     assert len([one for one in root.all("a") if "seg" in one.attributes.get("class", "")]) == 850
-    assert isinstance(about.history, History)
-    drawn = picture(about.history.patches)
+    drawn = timeline(patches(about))
     assert drawn is not None
     assert drawn.wide
 
 
 def test_nothing_at_hand_is_a_page_as_well() -> None:
-    for told in (None, make.history(), make.history(make.patch("none"))):
+    for told in (None, make.history()):
         root, _ = both(make.report(told, url=None))
         assert "Nothing needs a person" in root.words
 
@@ -181,15 +188,14 @@ def test_one_commit_is_one_place_in_every_band() -> None:
         make.patch("b", ("clean", 1), ("conflict", 400), ("merged", 448)),
     )
     about = make.report(runs)
-    assert isinstance(about.history, History)
-    drawn = picture(about.history.patches)
+    drawn = timeline(patches(about))
     assert drawn is not None
     places = [[one.place for one in segments] for _, segments in drawn.bands]
     assert places == [["c1-2", "c2-4"], ["c1-2", "c2-3", "c3-4"]]
     widths = [float(one) for one in re.findall(r"([\d.]+)fr", drawn.css[0])]
     assert sum(widths) == pytest.approx(100, abs=0.01)
     assert widths[0] > 1.4  # one commit of 849, and still to be seen
-    assert [letters(one) for one in about.history.patches] == [
+    assert [letters(one) for one in patches(about)] == [
         "O" * 32, "X" * 15 + "M" * 17,
     ]  # fmt: skip
 
@@ -330,53 +336,18 @@ def test_each_verdict_but_the_best_has_a_pattern_of_its_own() -> None:
     assert len(set(patterns.values())) == len(patterns)
 
 
-# -- documents -----------------------------------------------------------------------------
-
-GOOD = make.history(make.patch("one", ("clean", 2), ("conflict", 1)))
-
-
-def broken(**change: Any) -> dict[str, Any]:
-    return {**GOOD, **change}
-
-
-def interval(**change: Any) -> dict[str, Any]:
-    patch = GOOD["patches"][0]
-    return broken(patches=[{**patch, "intervals": [{**patch["intervals"][0], **change}]}])
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        [], {}, 1, None, "text", broken(schema=2), broken(command="rebase"), broken(line=3),
-        broken(start="main"), broken(commits=-1), broken(commits=True), broken(patches={}),
-        broken(patches=[None]), broken(patches=[{"slug": "x"}]), interval(verdict="fine"),
-        interval(count=0), interval(count=10**30), interval(first=None), interval(evidence=[1]),
-        interval(first={**make.commit(1), "date": "yesterday"}),
-        interval(first={**make.commit(1), "date": "0001-01-01T00:00:00+23:59"}),
-        interval(first={**make.commit(1), "sha": "../../x"}),
-        interval(first={**make.commit(1), "pr": "1"}),
-        broken(releases={"versions": ["1"], "patches": [
-            {"slug": "x", "cells": [{"version": "2", "verdict": "clean", "evidence": []}]}]}),
-        broken(patches=[make.patch("x", *[("clean", 1)] * 20_001)]),
-        {"schema": 1, "command": "history", "error": "no"},
-    ],
-)  # fmt: skip
-def test_a_document_that_is_none_is_one_clear_error(document: Any, tmp_path: Path) -> None:
-    path = tmp_path / "h.json"
-    path.write_text(json.dumps(document))
-    with pytest.raises(Refused, match="not what `fixtool history --json` prints"):
-        documents.read_history(path)
+# -- documents from elsewhere --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"1" * 5000])
 def test_what_is_not_json_is_refused(raw: bytes, tmp_path: Path) -> None:
     path = tmp_path / "h.json"
     path.write_bytes(raw)
-    with pytest.raises(Refused):
-        documents.read_rebase(path)
+    with pytest.raises(Refused, match="is not JSON"):
+        documents.load(path)
     for missing in (tmp_path / "none", tmp_path):
         with pytest.raises(UsageError, match="no such file"):
-            documents.read_rebase(missing)
+            documents.load(missing)
 
 
 # -- the command ---------------------------------------------------------------------------
@@ -393,7 +364,9 @@ def left(team: Team) -> Path:
     (results / "2026-11-24-cpu-other.json").write_text(json.dumps(make.result(line="other")))
     (results / "bench.json").write_text('{"device": "H100", "points": []}')
     (results / "kernel plot.png").write_bytes(make.png())
-    (team.root / "h.json").write_text(json.dumps(GOOD))
+    (team.root / "h.json").write_text(
+        json.dumps(make.history(make.patch("one", ("clean", 2), ("conflict", 1))))
+    )
     return team.root
 
 
@@ -511,9 +484,9 @@ def test_both_files_or_neither(
     monkeypatch.setattr(os, "replace", replace)
     texts = {"report.html": "new", "report.md": "new too"}
     with pytest.raises((OSError, FixtoolError)):
-        command._write(tmp_path, texts)
+        write_together(tmp_path, texts)
     files = [one for one in tmp_path.iterdir() if one.is_file()]
     assert {one.name: one.read_text() for one in files} == before
-    command._write(tmp_path, texts)
+    write_together(tmp_path, texts)
     files = [one for one in tmp_path.iterdir() if one.is_file()]
     assert {one.name: one.read_text() for one in files} == texts

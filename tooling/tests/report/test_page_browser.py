@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fixtool.report import page
-from fixtool.report.todo import Report
+from fixtool.report._inputs import Report
 from support import report_example as make
 from support.browser import Browser, Tab, browsing, chromium
 from support.html import Strict

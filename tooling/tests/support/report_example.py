@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import struct
+import tempfile
 import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from fixtool.history.result import read_history
+from fixtool.rebase.result import read_rebased
 from fixtool.replay.verdict import Verdict
-from fixtool.report import documents
-from fixtool.report.documents import Failure, History, Rebase
-from fixtool.report.todo import Kept, Plot, Report
-from fixtool.verify import result as evidence
+from fixtool.report._inputs import KeptResult, Plot, Report
+from fixtool.verify import result as verify_result
 
 URL = "https://github.com/sgl-project/sglang.git"
 WEB = "https://github.com/sgl-project/sglang"
@@ -52,7 +53,7 @@ def patch(slug: str, *runs: tuple[str, int], subject: str = "", text: str = "") 
 
 
 def history(*patches: dict[str, Any], line: str = "main", **more: Any) -> dict[str, Any]:
-    total = max((sum(i["count"] for i in one["intervals"]) for one in patches), default=0)
+    total = max((sum(i["count"] for i in patch["intervals"]) for patch in patches), default=0)
     return {
         "schema": 1, "command": "history", "ok": True, "exit_code": 0, "line": line,
         "start": commit(0)["sha"], "end": commit(max(total - 1, 0))["sha"], "commits": total,
@@ -135,20 +136,20 @@ def png(width: int = 40, height: int = 20) -> bytes:
 
 def every_verdict() -> dict[str, Any]:
     """Twenty patches over 849 commits, every verdict among their runs and at their ends."""
-    verdicts = [one.value for one in Verdict]
+    verdicts = list(Verdict)
     patches = []
     for n in range(20):
-        one, other = verdicts[n % 10], verdicts[(3 * n + 1) % 10]
-        runs = (("clean", 1 + 37 * n), (other, 11 + n), (one, 849 - 12 - 38 * n))
-        patches.append(patch(f"patch-{n}-{one}", *runs))
+        last, middle = verdicts[n % 10], verdicts[(3 * n + 1) % 10]
+        runs = (("clean", 1 + 37 * n), (middle, 11 + n), (last, 849 - 12 - 38 * n))
+        patches.append(patch(f"patch-{n}-{last}", *runs))
     releases = {
         "versions": ["0.5.12", "0.5.23"],
         "patches": [
-            {"slug": one["slug"], "subject": "s", "cells": [
+            {"slug": patch["slug"], "subject": "s", "cells": [
                 {"version": "0.5.12", "verdict": "clean", "evidence": []},
                 {"version": "0.5.23", "verdict": "conflict", "evidence": []},
             ]}
-            for one in patches
+            for patch in patches
         ],
     }  # fmt: skip
     return history(*patches, releases=releases)
@@ -156,54 +157,46 @@ def every_verdict() -> dict[str, Any]:
 
 def hostile() -> Report:
     """Every word that comes from elsewhere is ``HOSTILE``."""
-    told = history(
-        *(patch(HOSTILE, ("clean", 3), (one.value, 4), subject=HOSTILE, text=HOSTILE)
-          for one in Verdict),
+    history_json = history(
+        *(patch(HOSTILE, ("clean", 3), (verdict, 4), subject=HOSTILE, text=HOSTILE)
+          for verdict in Verdict),
         line=HOSTILE,
         releases={"versions": [HOSTILE], "patches": [
             {"slug": HOSTILE, "subject": HOSTILE,
              "cells": [{"version": HOSTILE, "verdict": "clean", "evidence": [HOSTILE]}]}]},
     )  # fmt: skip
-    moved = rebase(
+    rebase_json = rebase(
         (HOSTILE, "conflict", "asked"), (HOSTILE + "2", "reverted", "restored"),
         text=HOSTILE, line=HOSTILE, ref=HOSTILE, warnings=[HOSTILE],
         session=session(HOSTILE + "3", HOSTILE),
     )  # fmt: skip
-    return report(told, moved, [result(HOSTILE, outcome="failed", line=HOSTILE)], plot=HOSTILE,
+    return report(history_json, rebase_json, [result(HOSTILE, outcome="failed", line=HOSTILE)], plot=HOSTILE,
                   line=HOSTILE)  # fmt: skip
 
 
 def report(
-    told: dict[str, Any] | None = None,
-    moved: dict[str, Any] | None = None,
+    history_json: dict[str, Any] | None = None,
+    rebase_json: dict[str, Any] | None = None,
     results: Sequence[dict[str, Any]] = (),
     *,
     plot: str | None = None,
     line: str = "main",
     url: str | None = URL,
-    folder: Path | None = None,
 ) -> Report:
     """A report on documents, read as the command reads them."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as at:
-        place = folder or Path(at)
-
-        def left(name: str, document: dict[str, Any]) -> Path:
-            path = place / name
+    kept = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, document in enumerate(results):
+            path = Path(folder, f"{number}.json")
             path.write_text(json.dumps(document))
-            return path
-
-        history_: History | Failure | None = None
-        rebase_: Rebase | Failure | None = None
-        if told is not None:
-            history_ = documents.read_history(left("h.json", told))
-        if moved is not None:
-            rebase_ = documents.read_rebase(left("r.json", moved))
-        kept = []
-        for number, one in enumerate(results):
-            found = evidence.read_kept(left(f"{number}.json", one))
-            assert found is not None
-            kept.append(Kept(HOSTILE if line == HOSTILE else f"{number}.json", found, number == 0))
+            result = verify_result.read_kept(path)
+            assert result is not None
+            name = HOSTILE if line == HOSTILE else path.name
+            kept.append(KeptResult(name, result, number == 0))
     drawn = Plot(plot, png(), "../" + plot.replace("\ud800", "\udcff")) if plot else None
-    return Report(line, url, "2026-11-24T00:00:00Z", "0.1.0", history_, rebase_, tuple(kept), drawn)
+    return Report(
+        line, url, "2026-11-24T00:00:00Z", "0.1.0",
+        read_history(history_json, "h.json") if history_json else None,
+        read_rebased(rebase_json, "r.json") if rebase_json else None,
+        tuple(kept), drawn,
+    )  # fmt: skip
