@@ -454,7 +454,7 @@ def test_two_runs_at_once(world: Sea) -> None:
     assert codes in ([0, 0], [0, 4]), said
     assert all("Traceback" not in err for _, err in said)
     if codes == [0, 4]:
-        assert any("is in use by process" in err for _, err in said)
+        assert any("is in use by process" in err for _, err in said), said
     assert len(world.api.pulls) == 1
     last = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"unchanged {PULL}" in last.stdout
