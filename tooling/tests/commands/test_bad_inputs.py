@@ -255,9 +255,7 @@ def test_refused(name: str, world: World, record_property: Props) -> None:
     row.arrange(world)
     command = row.command.replace("$TWIN", world.env.get("TWIN", ""))
     before = world.snapshot()
-    # Both forms at the same time, unless the two would wait for each other.
-    alone = world.prefix or world.server or re.search("--into|--worktree|^import|git:", command)
-    done, document = world.both(command, at_once=not alone)
+    done, document = world.both(command)
     assert done.status == row.exit_code, done.out + done.err
     message = done.out if row.exit_code == 3 else done.err
     assert re.search(row.message, message), message

@@ -10,15 +10,15 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from support.command import command_line, run_here
 from support.package_index import Server, make_wheel, serve
+from support.processes import GENEROUS, wait_until, wait_until_blocked
 from support.repositories import NUMBERS, Git, Ran, Team
 
 Do = Callable[["World"], None]
@@ -82,30 +82,33 @@ class World:
                  "trees": self.root / "trees", "team": self.team.root}  # fmt: skip
         return [word.format_map(names) for word in shlex.split(command)]
 
-    def start(self, command: str, **env: str) -> subprocess.Popen[str]:
+    def environment(self, **env: str) -> dict[str, str]:
         base = {"HOME": self.root / "home", "FIXTOOL_STATE_DIR": self.state,
                 "FIXTOOL_CACHE_DIR": self.cache, "HOLD": self.hold, "PIP_CONFIG_FILE": os.devnull,
                 "PIP_EXTRA_INDEX_URL": "", "PIP_FIND_LINKS": "", "NO_PROXY": "127.0.0.1",
                 "PIP_INDEX_URL": "http://127.0.0.1:1/simple"}  # fmt: skip
+        return {**{name: str(value) for name, value in base.items()}, **self.env, **env}
+
+    def start(self, command: str, **env: str) -> subprocess.Popen[str]:
+        """The command as a process of its own, with a session of its own."""
         return subprocess.Popen(
-            [*self.prefix, sys.executable, "-m", "fixtool", *self.words(command)],
-            cwd=self.team.root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, **{k: str(v) for k, v in base.items()}, **self.env, **env},
-            start_new_session=True,
+            [*self.prefix, *command_line(*self.words(command))], cwd=self.team.root, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            env={**os.environ, **self.environment(**env)},
         )  # fmt: skip
 
     def run(self, command: str, **env: str) -> Ran:
-        return self.end(self.start(command, **env))
+        """The command, inside this process unless it needs a PATH or mounts of its own."""
+        if self.prefix or "PATH" in self.env:
+            return self.end(self.start(command, **env))
+        return run_here(*self.words(command), cwd=self.team.root, env=self.environment(**env))
 
-    def both(self, command: str, *, at_once: bool = False) -> tuple[Ran, Ran]:
+    def both(self, command: str) -> tuple[Ran, Ran]:
         """What the command tells a person, and what it tells a program."""
-        if not at_once:
-            return self.run(command), self.run(f"{command} --json")
-        text, document = self.start(command), self.start(f"{command} --json")
-        return self.end(text), self.end(document)
+        return self.run(command), self.run(f"{command} --json")
 
     def end(self, process: subprocess.Popen[str]) -> Ran:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=GENEROUS)
         assert "Traceback" not in out + err, err
         return Ran(process.returncode, out, err)
 
@@ -114,12 +117,14 @@ class World:
         self.hold.touch()
         path = f"{self.root / 'bin'}:{os.environ['PATH']}"
         process = self.start(command, PATH=path, PYTHONPATH=str(self.root / "bin"), POINT=point)
-        until = time.monotonic() + 30
-        while not self.hold.with_name("hold.reached").exists():
+
+        def reached() -> bool:
             assert process.poll() is None, f"never came to {point}: {process.communicate()}"
-            assert time.monotonic() < until, point
-            time.sleep(0.01)
-        time.sleep(0.1)  # the gate may be faster than fixtool's own way back from starting it
+            return self.hold.with_name("hold.reached").exists()
+
+        wait_until(reached, point)
+        if point != "fsync":  # the gate may be faster than fixtool's way back from starting it
+            wait_until_blocked(process.pid)
         return process
 
     def snapshot(self) -> dict[str, object]:

@@ -20,11 +20,8 @@ import typer.main
 
 from fixtool.__main__ import main
 from fixtool.git.repo import Repo
+from support.processes import GENEROUS
 from support.repositories import Ran
-
-GENEROUS = 600
-"""Seconds that a process may take on a machine that is busy with other things."""
-
 
 _command_tree = functools.cache(typer.main.get_command)
 """Building the tree of commands takes typer half the time of a short command."""

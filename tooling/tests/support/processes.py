@@ -1,0 +1,58 @@
+"""Waiting for other processes by their state, however slow the machine is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+GENEROUS = 600
+"""Seconds that anything may take on a machine that is busy with other things: a bound that ends a
+test which hangs, and never a measure."""
+
+
+def wait_until(true: Callable[[], object], what: object = "") -> None:
+    """Return as soon as ``true()`` holds; it may raise. AssertionError after GENEROUS seconds."""
+    deadline = time.monotonic() + GENEROUS
+    while not true():
+        assert time.monotonic() < deadline, f"waited {GENEROUS} seconds in vain: {what}"
+        time.sleep(0.01)
+
+
+def wait_until_blocked(pid: int) -> None:
+    """Return once ``pid`` sleeps in a system call and is not only waiting for a processor."""
+    before: list[str] | None = None
+
+    def blocked() -> bool:
+        nonlocal before
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        about = [line for line in lines if line.startswith(("State:", "voluntary", "nonvoluntary"))]
+        settled = about == before and "State:\tS" in about[0]
+        before = about
+        time.sleep(0.02)
+        return settled
+
+    wait_until(blocked, f"process {pid} blocks")
+
+
+def wait_until_gone(group: int) -> None:
+    """Return once no process of the process group ``group`` runs any more."""
+
+    def running() -> list[str]:
+        found = []
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError, IndexError):
+                state, _, of = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+                if of == str(group) and state not in "ZX":
+                    found.append(entry.name)
+        return found
+
+    wait_until(lambda: not running(), f"process group {group} ends")
+
+
+def end_with(process_group: int, number: int) -> None:
+    """Send a signal to every process of a group that may have ended meanwhile."""
+    with suppress(ProcessLookupError):
+        os.killpg(process_group, number)
