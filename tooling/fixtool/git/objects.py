@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple, NewType
 
+from fixtool.documents import Field
 from fixtool.errors import CannotRun
 
 Oid = NewType("Oid", str)
@@ -91,3 +92,10 @@ def parse_oid(text: str, what: str) -> Oid:
     if not re.fullmatch(r"[0-9a-f]{40}", text):
         raise CannotRun(f"{what} gives {text!r}, which is not an object id of 40 digits")
     return Oid(text)
+
+
+def read_oid(field: Field) -> Oid:
+    """The object id at a key of a JSON document. Raises FieldError if it is none."""
+    if not re.fullmatch(r"[0-9a-f]{40}", field.text()):
+        raise field.wrong("an object id of 40 digits")
+    return Oid(field.text())

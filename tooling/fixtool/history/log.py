@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 
 from fixtool.documents import Field
 from fixtool.errors import UsageError
-from fixtool.git.names import is_full_sha
-from fixtool.git.objects import Oid, TreeEntry
+from fixtool.git.objects import Oid, TreeEntry, read_oid
 from fixtool.git.repo import Repo
 from fixtool.git.trees import changed_files, list_tree
 
@@ -78,13 +77,6 @@ def read_one(repo: Repo, sha: str) -> UpstreamCommit:
     out = repo.run("show", "-s", f"--format={_FORMAT}", sha).stdout
     fields = out.decode("utf-8", "surrogateescape").split("\x01")[1].split("\0")
     return UpstreamCommit(Oid(fields[0]), fields[2], fields[3], fields[4], pull_request(fields[4]))
-
-
-def read_oid(field: Field) -> Oid:
-    """The commit id at a key of a JSON document. Raises FieldError if it is none."""
-    if not is_full_sha(field.text()):
-        raise field.wrong("a commit id of 40 digits")
-    return Oid(field.text())
 
 
 def read_upstream_commit(field: Field) -> UpstreamCommit:

@@ -9,6 +9,7 @@ from packaging.version import Version
 
 from fixtool.documents import Field
 from fixtool.errors import UsageError
+from fixtool.git.objects import Oid
 from fixtool.progress import Progress
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import Verdict
@@ -53,7 +54,7 @@ def matrix(
     versions = _within(span, index.versions(settings.project))
     releases = Releases(settings, progress)
 
-    def base() -> str:
+    def base() -> Oid:
         if line.upstream.release or releases.repo.has(line.upstream.base):
             return bring_base(releases, line.upstream, settings, progress)
         source = git()

@@ -7,7 +7,8 @@ from typing import Any
 
 from fixtool import documents
 from fixtool.documents import Failure, Field
-from fixtool.history.log import UpstreamCommit, read_oid, read_upstream_commit
+from fixtool.git.objects import Oid, read_oid
+from fixtool.history.log import UpstreamCommit, read_upstream_commit
 from fixtool.history.releases import ReleaseMatrix, read_matrix
 from fixtool.replay.verdict import Verdict
 
@@ -47,8 +48,8 @@ class History:
     were in the cache."""
 
     line: str
-    start: str
-    end: str
+    start: Oid
+    end: Oid
     commits: int
     judged: int
     reused: int

@@ -41,7 +41,7 @@ def history(
     repo: Repo,
     line: Line,
     start: Oid,
-    end: str,
+    end: Oid,
     progress: Progress,
     *,
     bring: Callable[[Sequence[Oid]], None] | None = None,

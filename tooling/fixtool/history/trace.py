@@ -12,7 +12,7 @@ from fixtool.sources.source import Source
 from fixtool.sources.target import bring_base
 
 
-def trace(context: Context, source: Source, line: Line, start: Oid, end: str) -> History:
+def trace(context: Context, source: Source, line: Line, start: Oid, end: Oid) -> History:
     """The history of ``line`` from commit ``start`` to commit ``end``, which ``source`` brings.
 
     Raises UsageError, which says why there is no history, if the line is for a release or if

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
+from fixtool.git.objects import Oid
 from fixtool.git.trees import list_tree
 from fixtool.rebase._facts import Facts
 from fixtool.rebase.result import Action, PatchOutcome
@@ -62,7 +63,7 @@ def decide(context: Context, facts: Facts, decided: HandDecisions) -> Replay:
     return replace(result, patches=patches)
 
 
-def commit_before(result: Replay, slug: str) -> str:
+def commit_before(result: Replay, slug: str) -> Oid:
     """The last commit that the replay made before a patch."""
     position = [patch.slug for patch in result.patches].index(slug)
     commits = [patch.commit for patch in result.patches[:position] if patch.commit]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fixtool.errors import Refused
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.rebase.result import Action, Rebased
 from fixtool.series import patch, shelf
@@ -25,7 +26,7 @@ def write_line(
     raw: Mapping[str, bytes],
     resolutions: Mapping[str, bytes],
     into: Repo | None,
-) -> str | None:
+) -> Oid | None:
     """Write the outcome of a rebase of ``line`` onto ``target``, and return the commit of it.
 
     ``repo`` holds the rebased commits. ``raw`` is the bytes of each patch file by slug, and

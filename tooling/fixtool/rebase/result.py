@@ -9,7 +9,8 @@ from typing import Any
 
 from fixtool import documents
 from fixtool.documents import Failure, Field
-from fixtool.history.log import UpstreamCommit, read_oid, read_upstream_commit
+from fixtool.git.objects import Oid, read_oid
+from fixtool.history.log import UpstreamCommit, read_upstream_commit
 from fixtool.replay.verdict import PatchResult, read_patch_result
 from fixtool.series.line import Line
 from fixtool.sources.resolve import Target
@@ -75,16 +76,16 @@ class Rebased:
 
     line: str
     new_line: str | None
-    base: str
-    onto: str
+    base: Oid
+    onto: Oid
     ref: str
     source: str
     dry_run: bool = False
     moved: bool = False
     outcomes: tuple[PatchOutcome, ...] = ()
-    tree: str | None = None
-    commit: str | None = None
-    committed: str | None = None
+    tree: Oid | None = None
+    commit: Oid | None = None
+    committed: Oid | None = None
     warnings: tuple[str, ...] = ()
     range_diff: str = ""
     parked: ParkedPatch | None = None

@@ -17,6 +17,7 @@ from pathlib import Path
 from fixtool.apply.worktree import remove
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.files import private_folder, write_atomically
+from fixtool.git.objects import Oid
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
@@ -40,11 +41,11 @@ class Session:
     line: str
     patches: str
     ref: str
-    onto: str
+    onto: Oid
     source: str
     store: str
     worktree: str
-    parent: str
+    parent: Oid
     slug: str
     position: int
     of: int
@@ -54,7 +55,7 @@ class Session:
     probe: bool = False
     python: str | None = None
     remembered: bool = False  # an earlier resolution was put in, for a person to look at
-    resolved: Mapping[str, str] = field(default_factory=dict)
+    resolved: Mapping[str, Oid] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     learned: Mapping[str, str] = field(default_factory=dict)  # resolutions: file name -> base64
 
@@ -65,7 +66,7 @@ class HandDecisions:
     slug -> reason, ``resolutions`` the files that remember how conflicts were resolved, by their
     name in the line's folder."""
 
-    resolved: dict[str, str] = field(default_factory=dict)
+    resolved: dict[str, Oid] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     resolutions: dict[str, bytes] = field(default_factory=dict)
 
@@ -144,7 +145,7 @@ def _file(context: Context, line: str) -> Path:
 
 
 def park(
-    store: Store, line: Line, folder: Path, parent: str, commit: str
+    store: Store, line: Line, folder: Path, parent: Oid, commit: Oid
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Make ``folder`` a work tree at ``parent``, in the middle of a cherry-pick of ``commit``.
 
@@ -180,7 +181,7 @@ def _unmerged(tree: Repo) -> tuple[str, ...]:
     return tuple(out.decode("utf-8", "surrogateescape").split("\0")[:-1])
 
 
-def read_resolution(session: Session) -> tuple[str, dict[str, bytes]]:
+def read_resolution(session: Session) -> tuple[Oid, dict[str, bytes]]:
     """The tree that a person made in the work tree, and the resolutions to keep with the line, by
     file name.
 
@@ -211,10 +212,10 @@ def read_resolution(session: Session) -> tuple[str, dict[str, bytes]]:
         )
     tree.run("add", "--update", "--", ".")
     tree.run(*_RERERE, "rerere")
-    return tree.run("write-tree").text, _learned(tree, session)
+    return Oid(tree.run("write-tree").text), _learned(tree, session)
 
 
-def _tree_of_commit(tree: Repo, session: Session, head: str | None) -> str:
+def _tree_of_commit(tree: Repo, session: Session, head: Oid | None) -> Oid:
     """The tree of the one commit that the person made on the session's parent."""
     commit = tree.read_commit(head) if head else None
     if commit is None or commit.parents != (session.parent,):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.git.trees import list_tree, scratch_index, write_tree
 from fixtool.replay._hunks import find, lines_of, place
@@ -23,11 +24,11 @@ _LEAST = 3  # lines that a hunk must hold, and characters that its longest line 
 class MovedHunks:
     """The ``tree`` with every hunk applied; ``moves`` says which hunk went to which file."""
 
-    tree: str
+    tree: Oid
     moves: tuple[str, ...]
 
 
-def apply_to_moved_lines(repo: Repo, patch: Patch, commit: str) -> MovedHunks | None:
+def apply_to_moved_lines(repo: Repo, patch: Patch, commit: Oid) -> MovedHunks | None:
     """Apply ``patch`` to ``commit``, each hunk where its lines are now. None if no hunk has moved,
     or if the place of one is not certain."""
     moves: list[str] = []
@@ -88,7 +89,7 @@ def _edited_tree(
     commit: str,
     edits: Mapping[str, Sequence[tuple[int, Hunk]]],
     whole: Sequence[FilePatch],
-) -> str | None:
+) -> Oid | None:
     """The tree of ``commit`` with the ``edits`` (path -> line index and hunk) and with the part of
     ``patch`` that is about the files ``whole``; None if that part does not apply."""
     entries = list_tree(repo, commit, *edits)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fixtool.documents import Field
+from fixtool.git.objects import Oid, read_oid
 
 
 class Verdict(StrEnum):
@@ -60,7 +61,7 @@ class PatchResult:
     slug: str
     subject: str
     verdict: Verdict
-    commit: str | None
+    commit: Oid | None
     files: tuple[FileResult, ...]
     evidence: tuple[str, ...] = ()
 
@@ -69,7 +70,7 @@ def read_patch_result(patch: Field) -> PatchResult:
     """A patch in a JSON document. Raises FieldError if it is malformed."""
     return PatchResult(
         patch["slug"].text(), patch["subject"].text(), patch["verdict"].member(Verdict),
-        patch["commit"].optional(Field.text), patch["files"].each(_read_file),
+        patch["commit"].optional(read_oid), patch["files"].each(_read_file),
         patch["evidence"].texts(),
     )  # fmt: skip
 

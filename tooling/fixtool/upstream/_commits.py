@@ -175,7 +175,7 @@ def _taken_back(runs: Mapping[str, Interval], parts: Sequence[ProposedCommit]) -
 
 
 def runs_of(
-    context: Context, source: Source, line: Line, base: Oid, onto: str
+    context: Context, source: Source, line: Line, base: Oid, onto: Oid
 ) -> tuple[Mapping[str, Interval], str | None]:
     """What upstream's history says of each patch at ``onto``; else why it says nothing."""
     try:

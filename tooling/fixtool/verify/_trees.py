@@ -50,7 +50,7 @@ class Trees:
     raise CannotRun: then a patch that needs a three-way merge has no tree."""
 
     def __init__(
-        self, repo: Repo, line: Line, onto: str, suite: Suite, bring_base: Callable[[], str]
+        self, repo: Repo, line: Line, onto: Oid, suite: Suite, bring_base: Callable[[], Oid]
     ) -> None:
         self.repo, self.line, self.onto, self.suite = repo, line, onto, suite
         self._bring_base = bring_base
@@ -152,7 +152,7 @@ class Trees:
 
     _no_base: CannotRun | None = None
 
-    def _base_commit(self) -> str:
+    def _base_commit(self) -> Oid:
         try:
             return self._bring_base()
         except CannotRun as error:
@@ -187,13 +187,13 @@ class Trees:
         if not (before.ok and after.ok):
             return None
         back = self.repo.write_commit(
-            Commit(Oid(before.tree), (Oid(after.commit),), MACHINE, MACHINE, f"without {slug}\n")
+            Commit(before.tree, (after.commit,), MACHINE, MACHINE, f"without {slug}\n")
         )
         merge = merge_three_way(self.repo, after.commit, self.onto, back)
         if merge.conflicts or merge.tree == self.repo.tree_id(self.onto):
             return None
         return self.repo.write_commit(
-            Commit(merge.tree, (Oid(self.onto),), MACHINE, MACHINE, f"without {slug}\n")
+            Commit(merge.tree, (self.onto,), MACHINE, MACHINE, f"without {slug}\n")
         )
 
     def _files_of(self, tree: Tree) -> dict[str, tuple[str, str]]:
