@@ -1,8 +1,7 @@
-"""A tree under a name, as the serving benchmark runs it: perhaps with another routing kernel, and
-perhaps with weights made up on the GPU.
+"""A named tree that the serving benchmark runs, perhaps with another routing kernel or made-up weights.
 
-Neither changes the tree. What runs is a folder of links to it, in which a file that has to be otherwise
-is a copy with something appended: the later definition of a function is the one that is imported.
+The tree itself is not changed. What runs is a folder of links to it, in which a changed file is a copy
+with something appended: the later definition of a function is the one that is imported.
 """
 
 from __future__ import annotations
@@ -20,37 +19,37 @@ from fixtool.verify.runner.git_ids import blob_id, folder_id
 from verify.routing.load import LAUNCHER, find_kernel
 
 _WEIGHTS = "python/sglang/srt/model_loader/weight_utils.py"
-# SGLang's own gives every tensor ±0.001, norms too, and tensors of one size the same numbers: all
-# that flows through it vanishes, all tokens take the same experts, and a batch costs too little.
+# SGLang's own fills every tensor with ±0.001, norms too, and tensors of one size with the same numbers.
+# All activations vanish, all tokens take the same experts, and a batch is too fast.
 _DUMMY = '''
 
 def initialize_dummy_weights(model, low=-0.05, high=0.05, seed=1234):
-    """Norms and scales one, every other tensor random, and each its own."""
+    """Norms and scales are one, every other tensor is random, each with its own numbers."""
     import zlib
 
-    for name, one in model.state_dict().items():
-        if not torch.is_floating_point(one):
+    for name, tensor in model.state_dict().items():
+        if not torch.is_floating_point(tensor):
             continue
-        if one.dim() < 2:
-            one.fill_(1.0)
+        if tensor.dim() < 2:
+            tensor.fill_(1.0)
         else:
-            drawn = torch.Generator(device=one.device).manual_seed(seed + zlib.crc32(name.encode()))
-            one.uniform_(low, high, generator=drawn)
+            draw = torch.Generator(device=tensor.device).manual_seed(seed + zlib.crc32(name.encode()))
+            tensor.uniform_(low, high, generator=draw)
 '''
 
 
 @dataclass
 class Contender:
-    """``place`` is the folder that runs; ``files`` are those that are not the tree's own."""
+    """A tree to be timed. ``folder`` is what runs; ``files`` are those that are not the tree's own."""
 
     name: str
     tree: Path
     kernel: Path | None = None
-    place: Path = field(init=False)
+    folder: Path = field(init=False)
     files: dict[str, str] = field(default_factory=dict)  # path in the tree -> git blob id
 
     def __post_init__(self) -> None:
-        self.place = self.tree
+        self.folder = self.tree
 
     def details(self) -> dict[str, Any]:
         return {
@@ -62,38 +61,38 @@ class Contender:
             "files_not_the_trees": self.files,
         }
 
-    def lay_out(self, place: Path, *, dummy: bool) -> None:
-        """Make ``place``, if anything is to be otherwise than in the tree."""
+    def lay_out(self, folder: Path, *, dummy: bool) -> None:
+        """Make ``folder``, if a file must differ from the tree's. ``dummy``: make the weights up."""
         if not (self.tree / "python/sglang/launch_server.py").is_file():
             raise Answer(BROKE, f"{self.tree} holds no python/sglang/launch_server.py")
         contents: dict[str, bytes] = {}
         if self.kernel is not None:
             path, text = self._other_kernel()
-            contents[path] = self._and(path, f"\n\n{text}")
+            contents[path] = self._appended(path, f"\n\n{text}")
         if dummy:
-            contents[_WEIGHTS] = self._and(_WEIGHTS, _DUMMY)
+            contents[_WEIGHTS] = self._appended(_WEIGHTS, _DUMMY)
         if contents:
-            overlay(self.tree, place, contents)
-            self.place = place
+            overlay(self.tree, folder, contents)
+            self.folder = folder
             self.files = {path: blob_id(content) for path, content in contents.items()}
 
     def _other_kernel(self) -> tuple[str, str]:
-        """Path in the tree of the file that defines its own, and what to define after it."""
-        asked = f"--kernel {self.name}={self.kernel}"
+        """Path in the tree of the file that defines its own kernel, and the text to append to it."""
+        option = f"--kernel {self.name}={self.kernel}"
         assert self.kernel is not None
         try:
-            at = find_kernel(self.tree)
+            file = find_kernel(self.tree)
             text = self.kernel.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise Answer(BROKE, f"{asked}: {error}") from None
-        if at is None:
-            raise Answer(BROKE, f"{asked}: {self.tree} has no {LAUNCHER} to be replaced")
+            raise Answer(BROKE, f"{option}: {error}") from None
+        if file is None:
+            raise Answer(BROKE, f"{option}: {self.tree} has no {LAUNCHER} to be replaced")
         if f"def {LAUNCHER}(" not in text:
-            raise Answer(BROKE, f"{asked}: it defines no {LAUNCHER}")
-        return str(at.relative_to(self.tree)), text
+            raise Answer(BROKE, f"{option}: it defines no {LAUNCHER}")
+        return str(file.relative_to(self.tree)), text
 
-    def _and(self, path: str, more: str) -> bytes:
-        """A file of the tree and what comes after it, which has to be Python still."""
+    def _appended(self, path: str, more: str) -> bytes:
+        """A file of the tree with ``more`` appended. Raises Answer (broke) if that is not Python."""
         try:
             text = (self.tree / path).read_text(encoding="utf-8") + more
             compile(text, path, "exec", dont_inherit=True)
@@ -102,36 +101,40 @@ class Contender:
         return text.encode()
 
 
-def overlay(tree: Path, place: Path, contents: Mapping[str, bytes]) -> None:
-    """``place`` as ``tree``, but for files with other ``contents``: links to whole folders where
-    possible. Through them SGLang finds the sources that it compiles at run time at one and the same
-    path, and so compiles them once for all trees."""
-    opened = {str(one) for path in contents for one in PurePosixPath(path).parents}
+def overlay(tree: Path, target: Path, contents: Mapping[str, bytes]) -> None:
+    """Make ``target`` like ``tree``, except for the files in ``contents`` (by path in the tree).
 
-    def graft(folder: str) -> None:
-        (place / folder).mkdir(parents=True, exist_ok=True)
+    Whole folders are linked where possible. Through the links SGLang finds the sources that it
+    compiles at run time at the same path for all trees, and so compiles them once.
+    """
+    opened = {str(parent) for path in contents for parent in PurePosixPath(path).parents}
+
+    def link(folder: str) -> None:
+        (target / folder).mkdir(parents=True, exist_ok=True)
         for entry in os.scandir(tree / folder):
             path = f"{folder}/{entry.name}"
             if path in opened and entry.is_dir():
-                graft(path)
+                link(path)
             elif path not in contents and entry.name != "__pycache__":
-                (place / path).symlink_to(os.path.realpath(entry.path))
+                (target / path).symlink_to(os.path.realpath(entry.path))
 
-    graft("python")
+    link("python")
     for path, content in contents.items():
-        (place / path).parent.mkdir(parents=True, exist_ok=True)
-        (place / path).write_bytes(content)
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (target / path).write_bytes(content)
 
 
-def compile_ahead(places: list[Path], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Bytecode of all trees, in the background, while the first of them boots, under its server's
-    environment but for the mark that says who is the server's. compileall does not follow a link to
-    a folder, unless it is named."""
+def compile_ahead(trees: list[Path], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Compile the bytecode of all trees in the background, while the first of them boots.
+
+    ``env`` is its server's environment; the mark of the server's own processes is taken out.
+    compileall follows a link to a folder only if it is named, so the links are named.
+    """
     folders = []
-    for place in places:
-        folders.append(place / "python")
-        for folder, inner, _ in os.walk(place / "python"):
-            folders += [Path(folder, one) for one in inner if Path(folder, one).is_symlink()]
+    for tree in trees:
+        folders.append(tree / "python")
+        for folder, names, _ in os.walk(tree / "python"):
+            folders += [path for name in names if (path := Path(folder, name)).is_symlink()]
     return subprocess.Popen(
         [sys.executable, "-m", "compileall", "-q", "-j", "4", *map(str, folders)],
         env={name: value for name, value in env.items() if name != "FIXTOOL_SERVER"},

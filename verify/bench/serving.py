@@ -1,26 +1,27 @@
-"""Times real SGLang servers of several trees on one GPU, boot by boot in turns: decode, prefill, and how
-much of a decode step is routing.
+"""Times real SGLang servers of several trees on one GPU, one boot after the other: decode, prefill, and
+routing's share of a decode step.
 
     serving.py --tree NAME=FOLDER … [--kernel NAME=FILE …] [--order A,B,C,C,B,A] [--seconds N]
                [--batches 1,16,64] [--patch SLUG] [--not-slower NAME:THAN] [--add JSON] [--out JSON] [-- server flags]
 
-FOLDER holds python/sglang. --kernel puts FILE's gemma4_fused_routing in the place of the tree's own, in
-a folder of links; the call site stays the tree's. The model has Gemma 4 26B-A4B's shapes and weights made
-up on the GPU (49 GB; contender.py says how), no MTP; --tiny takes the tiny model, for a rehearsal.
+FOLDER holds python/sglang. --kernel replaces the tree's gemma4_fused_routing by FILE's, in a folder of
+links; the call site stays the tree's. The model has the shapes of Gemma 4 26B-A4B, weights made up on
+the GPU (49 GB; contender.py says how), and no MTP; --tiny takes the tiny model, to try the command out.
 
-A boot: each batch once to warm up; then, for each batch, prompts of random tokens with 1 token out and
-with many, --reps times each: decode tokens/s = batch x (many - 1) / (seconds of many - median seconds of 1).
-Prefill tokens/s = prompt tokens / seconds, 1 token out. Last, in a contender's first boot only, since a
-profiler slows what comes after it: a few decode steps of each batch under torch's profiler (trace.py).
+In each boot every batch size runs once to warm up. Then, for each batch size, prompts of random tokens
+run with 1 token out and with many, --reps times each: decode tokens/s = batch x (many - 1) / (seconds of
+many - median seconds of 1). Prefill tokens/s = prompt tokens / seconds, with 1 token out. In a
+contender's first boot a few decode steps of each batch size then run under torch's profiler (trace.py);
+last, and once only, since a profiler slows what follows it.
 
-The order goes there and back (A B C C B A unless told otherwise), so that a drifting clock drifts under
-all alike. A row is the median of all samples of all boots; its spread is (most - least) / median; a
-ratio of --not-slower comes with its 95% interval (rows.py), which says what that spread leaves open. When
---seconds are nearly over, what is left is named and left out. --add takes an earlier run's boots in.
+The order goes forth and back (A B C C B A by default), so that a drifting clock affects all alike. A row
+is the median of all samples of all boots; its spread is (most - least) / median. A ratio of --not-slower
+comes with its 95% interval (summary.py). When --seconds are nearly over, what remains is left out and
+listed. --add counts the boots of an earlier run too.
 
-Everything goes to the working directory: logs, traces, and models unless FIXTOOL_SHARED has some. Exit
-codes are answer.py's: 1 if a server died, or --not-slower was not so; 4 if this host cannot, or a
-contender was never timed.
+Everything is written to the working directory: logs, traces, and models unless FIXTOOL_SHARED has them.
+Exit codes are those of verify/README.md: 1 if a server died, or --not-slower does not hold; 4 if this
+host cannot run it, or a contender was never timed.
 """
 
 from __future__ import annotations
@@ -43,17 +44,15 @@ from fixtool.verify.answer import BROKE, CANNOT_RUN, FAILED, PASSED, Answer, ans
 from verify.bench import trace
 from verify.bench.contender import Contender, compile_ahead
 from verify.bench.summary import decode_rates, ratios, summarise, table
-from verify.bench.timed_server import FULL, TINY, Timed
-from verify.server import checkpoint
-from verify.server import gpu as host
-from verify.server import tiny_models as models
+from verify.bench.timed_server import FULL, TINY, TimedServer
+from verify.server import checkpoint, gpu, tiny_models
 from verify.server.boot import end_on_signals
 from verify.server.log import ServerLog
-from verify.server.process import Hang, Lost, Refused
+from verify.server.process import RequestRefused, ServerHangs, ServerLost
 
-_STOP_SECONDS = 10.0  # kept back to stop a server and to write down what was seen
-_FIRST_BOOT_SECONDS = 60.0  # with less than this left, not even the first boot is begun
-_FREED_SECONDS = 30.0  # how long a stopped server's GPU memory may take to be free again
+_STOP_SECONDS = 10.0  # reserved to stop a server and to write the results
+_FIRST_BOOT_SECONDS = 60.0  # the first boot is not started with less than this left
+_FREED_SECONDS = 30.0  # within which a stopped server's GPU memory is free again
 
 
 class OutOfTime(Exception):
@@ -61,7 +60,7 @@ class OutOfTime(Exception):
 
 
 class Clock:
-    """Seconds since the start, and until --seconds are over."""
+    """The seconds since the start, and those that remain of --seconds."""
 
     def __init__(self, seconds: float | None) -> None:
         self.start = time.monotonic()
@@ -70,47 +69,49 @@ class Clock:
     def passed(self) -> float:
         return round(time.monotonic() - self.start, 1)
 
-    def left(self) -> float:
-        """Until a server has to be stopped; OutOfTime where that is now."""
-        left = self.start + self._seconds - _STOP_SECONDS - time.monotonic()
-        if left <= 0:
+    def remaining(self) -> float:
+        """Seconds until a server has to be stopped. Raises OutOfTime if there are none."""
+        seconds = self.start + self._seconds - _STOP_SECONDS - time.monotonic()
+        if seconds <= 0:
             raise OutOfTime
-        return left
+        return seconds
 
 
 # --- the run ------------------------------------------------------------------------------------
 
 
-class Bench:
-    def __init__(self, given: argparse.Namespace) -> None:
-        self.given = given
-        self.clock = Clock(given.seconds)
-        self.here = Path.cwd()
-        self.size = TINY if given.tiny else FULL
-        self.batches = given.batches or self.size.batches
-        self.contenders: dict[str, Contender] = given.contenders
+class ServingBench:
+    """A whole run: the boots in order, their measurements, and the answer."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.clock = Clock(options.seconds)
+        self.folder = Path.cwd()
+        self.size = TINY if options.tiny else FULL
+        self.batches = options.batches or self.size.batches
+        self.contenders: dict[str, Contender] = options.contenders
         self.names = list(self.contenders)
         self.left_out: list[str] = []
         self.boots: list[dict[str, Any]] = []
         self.details: dict[str, Any] = {"schema": 1}
         self.compiling: subprocess.Popen[bytes] | None = None
-        self.limit = given.boot_timeout or (300.0 if given.tiny else 600.0)
+        self.limit = options.boot_timeout or (300.0 if options.tiny else 600.0)
 
     def say(self, text: str) -> None:
         print(f"[{self.clock.passed():6.1f} s] {text}", flush=True)
 
     def run(self) -> Answer:
         self._prepare()
-        self._earlier()
+        self._add_earlier_boots()
         dead: set[str] = set()
         try:
-            for number, name in enumerate(self.given.order):
-                what = f"boot {number + 1} of {len(self.given.order)}: {name}"
+            for number, name in enumerate(self.options.order):
+                what = f"boot {number + 1} of {len(self.options.order)}: {name}"
                 if name in dead:
                     self.left_out.append(f"{what} (it died before)")
                     continue
                 try:
-                    if self.clock.left() < self._boot_takes():
+                    if self.clock.remaining() < self._boot_takes():
                         raise OutOfTime
                     boot = self._boot(name, what)
                 except OutOfTime:
@@ -123,44 +124,44 @@ class Bench:
             if self.compiling is not None:
                 self.compiling.kill()
             self._save()
-        return self._verdict()
+        return self._answer()
 
     def _boot_takes(self) -> float:
-        """Seconds that a boot must be given. The first is the slowest: it compiles for all."""
-        took = [one["seconds"] for one in self.boots if not one["earlier"]]
+        """Seconds that a boot needs at least. The first is the slowest: it compiles for all."""
+        took = [boot["seconds"] for boot in self.boots if not boot["earlier"]]
         return 0.8 * min(took) if took else _FIRST_BOOT_SECONDS
 
     # --- before -----------------------------------------------------------------------------------
 
-    def _earlier(self) -> None:
-        """Boots of --add, if they were of the same trees and workload on such a GPU."""
-        if self.given.add is None or not self.given.add.is_file():
+    def _add_earlier_boots(self) -> None:
+        """Add the boots of --add, which must be of the same trees and workload on the same kind of GPU."""
+        if self.options.add is None or not self.options.add.is_file():
             return
         try:
-            said = json.loads(self.given.add.read_text(encoding="utf-8"))
-            boots = [one for one in said["boots"] if one["contender"] in self.names]
-            was, now = _identity(said, self.names), _identity(self.details, self.names)
+            earlier = json.loads(self.options.add.read_text(encoding="utf-8"))
+            boots = [boot for boot in earlier["boots"] if boot["contender"] in self.names]
+            was, now = _identity(earlier, self.names), _identity(self.details, self.names)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise Answer(BROKE, f"--add {self.given.add}: {error!r}") from None
+            raise Answer(BROKE, f"--add {self.options.add}: {error!r}") from None
         if other := [key for key in now if was.get(key, now[key]) != now[key]]:
-            raise Answer(BROKE, f"--add {self.given.add} has another {', '.join(other)}")
-        self.boots = [one | {"earlier": True} for one in boots]
+            raise Answer(BROKE, f"--add {self.options.add} has another {', '.join(other)}")
+        self.boots = [boot | {"earlier": True} for boot in boots]
 
     def _prepare(self) -> None:
-        self.gpu = host.gpu()
-        shared = Path(os.environ.get("FIXTOOL_SHARED") or self.here)
+        self.gpu = gpu.first_gpu()
+        shared = Path(os.environ.get("FIXTOOL_SHARED") or self.folder)
         try:
-            self.where = models.make(shared / f"models-{self.size.model}", self.size.model)
+            self.models = tiny_models.make(shared / f"models-{self.size.model}", self.size.model)
         except OSError as error:
             raise Answer(CANNOT_RUN, f"cannot make the models: {error}") from None
         dummy = self.size.model == "full"
-        self.weights = checkpoint.weights(self.where, dummy=dummy) / 2**30
+        self.weights = checkpoint.check_weights(self.models, dummy=dummy) / 2**30
         self._require_memory(0.0)
-        config = json.loads((self.where.target / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((self.models.target / "config.json").read_text(encoding="utf-8"))
         self.layers = config["text_config"]["num_hidden_layers"]
-        shutil.rmtree(self.here / "trees", ignore_errors=True)
-        for name, one in self.contenders.items():
-            one.lay_out(self.here / "trees" / name, dummy=dummy)
+        shutil.rmtree(self.folder / "trees", ignore_errors=True)
+        for name, contender in self.contenders.items():
+            contender.lay_out(self.folder / "trees" / name, dummy=dummy)
         self.details |= {
             "size": self.size.model,
             "batches": list(self.batches),
@@ -168,29 +169,29 @@ class Bench:
             "out": self.size.out,
             "prefill": list(self.size.prefill),
             "layers": self.layers,
-            "patch": self.given.patch,
-            "order": self.given.order,
+            "patch": self.options.patch,
+            "order": self.options.order,
             "device": self.gpu.label,
             "driver": _driver(),
             "versions": _versions(),
-            "contenders": {name: one.details() for name, one in self.contenders.items()},
+            "contenders": {name: c.details() for name, c in self.contenders.items()},
         }
         self.say(
             f"{self.gpu.label}, {self.gpu.free:.1f} GiB free; {self.size.model} model; "
-            f"order {' '.join(self.given.order)}"
+            f"order {' '.join(self.options.order)}"
         )
 
     def _require_memory(self, wait: float) -> None:
-        """Enough for the model, which the server before may take a moment to give back."""
+        """Wait up to ``wait`` seconds until the GPU has room for the model, after an earlier server."""
         end = time.monotonic() + wait
         while True:
             try:
-                return host.require_memory(self.gpu, self.weights, self.size.reserve)
-            except Answer as little:
-                if little.code != CANNOT_RUN or time.monotonic() > end:
+                return gpu.require_memory(self.gpu, self.weights, self.size.reserve)
+            except Answer as raised:
+                if raised.code != CANNOT_RUN or time.monotonic() > end:
                     raise
             time.sleep(1.0)
-            self.gpu = host.gpu()
+            self.gpu = gpu.first_gpu()
 
     # --- a boot -----------------------------------------------------------------------------------
 
@@ -200,137 +201,148 @@ class Bench:
             "contender": name, "number": number, "earlier": False, "problem": None,
             "ready_s": None, "decode": {}, "prefill": {}, "routing": {},
         }  # fmt: skip
-        begun = time.monotonic()
-        self.gpu = host.gpu()
+        start = time.monotonic()
+        self.gpu = gpu.first_gpu()
         self._require_memory(_FREED_SECONDS)
-        log = ServerLog(self.here / f"server-{number}-{name}.log")
-        server = Timed(
-            self.contenders[name], self.where, log,
-            self.size, self.batches, self.given.more,
+        log = ServerLog(self.folder / f"server-{number}-{name}.log")
+        server = TimedServer(
+            self.contenders[name], self.models, log,
+            self.size, self.batches, self.options.more,
         )  # fmt: skip
-        env = server.environment(self.here / "live")
-        host.find_cuda(env, self.here / "cuda-links")
+        env = server.environment(self.folder / "live")
+        gpu.set_cuda_paths(env, self.folder / "cuda-links")
         boot["command"] = server.command
         self.say(f"{what}; log: {log.path.name}")
         try:
             server.launch(env)
             if self.compiling is None and "PYTHONPYCACHEPREFIX" in env:
-                self.compiling = compile_ahead([one.place for one in self.contenders.values()], env)
-            self._wait(server, log, boot, begun)
-            self.boots.append(boot)  # from here on, what there is of it counts
+                folders = [contender.folder for contender in self.contenders.values()]
+                self.compiling = compile_ahead(folders, env)
+            self._wait(server, log, boot, start)
+            self.boots.append(boot)  # from here on its measurements count
             boot["server"] = server.info()
             self._measure(server, boot)
         except OutOfTime:
             if boot["ready_s"] is None:
                 raise
-            self.left_out.append(f"{what}: {self._lacks(boot)} (out of time)")
-        except (Hang, Refused) as error:
-            boot["problem"] = self._became(server, log, error)
+            self.left_out.append(f"{what}: {self._unmeasured(boot)} (out of time)")
+        except (ServerHangs, RequestRefused) as error:
+            boot["problem"] = self._problem(server, log, error)
             if boot not in self.boots:
                 self.boots.append(boot)
             self.say(f"{name}: {boot['problem']}")
         finally:
-            left = server.stop()
-            boot["seconds"] = round(time.monotonic() - begun, 1)
-        if left:
-            raise Answer(BROKE, f"processes of the server that would not die: {left}")
+            alive = server.stop()
+            boot["seconds"] = round(time.monotonic() - start, 1)
+        if alive:
+            raise Answer(BROKE, f"processes of the server that would not die: {alive}")
         return boot
 
-    def _wait(self, server: Timed, log: ServerLog, boot: dict[str, Any], begun: float) -> None:
+    def _wait(
+        self, server: TimedServer, log: ServerLog, boot: dict[str, Any], start: float
+    ) -> None:
         while not server.ready():
             log.read()
             if server.gone() or time.monotonic() > log.fatal_at + _STOP_SECONDS:
-                raise Lost("it is gone")
-            if time.monotonic() > begun + self.limit:
-                raise Hang(f"not ready after {self.limit:.0f} s")
-            self.clock.left()
+                raise ServerLost("it is gone")
+            if time.monotonic() > start + self.limit:
+                raise ServerHangs(f"not ready after {self.limit:.0f} s")
+            self.clock.remaining()
             time.sleep(0.2)
-        boot["ready_s"] = round(time.monotonic() - begun, 1)
+        boot["ready_s"] = round(time.monotonic() - start, 1)
         self.say(f"ready after {boot['ready_s']} s")
 
-    def _became(self, server: Timed, log: ServerLog, error: Exception) -> str:
-        """What is wrong, in a line. A crash closes the connection before it is in the log."""
-        end = time.monotonic() + (5.0 if isinstance(error, Lost) else 0.0)
+    def _problem(self, server: TimedServer, log: ServerLog, error: Exception) -> str:
+        """What is wrong, in a line. A crash closes the connection first, and is logged a moment later."""
+        end = time.monotonic() + (5.0 if isinstance(error, ServerLost) else 0.0)
         while time.monotonic() < end and not server.gone():
             time.sleep(0.1)
         log.read(final=True)
         dead = server.gone() or log.fatal_at < float("inf")
-        what = f"died: {log.died_of()}" if dead else f"{error}; last line: {log.last}"
+        what = f"died: {log.cause_of_death()}" if dead else f"{error}; last line: {log.last}"
         return f"{what}; log: {log.path.name}"
 
-    def _lacks(self, boot: dict[str, Any]) -> str:
-        parts = [f"batch {one}" for one in self.batches if str(one) not in boot["decode"]]
+    def _unmeasured(self, boot: dict[str, Any]) -> str:
+        parts = [f"batch {batch}" for batch in self.batches if str(batch) not in boot["decode"]]
         parts += [] if boot["prefill"] else ["prefill"]
         return ", ".join(parts) or "its profile"
 
-    def _measure(self, server: Timed, boot: dict[str, Any]) -> None:
+    def _measure(self, server: TimedServer, boot: dict[str, Any]) -> None:
         size = self.size
-        for turn in ("warm", "warm again"):  # how a batch is cut into prefills varies a little
+        for turn in ("warm", "warm again"):  # the split of a batch into prefills varies a little
             self._run(server, *size.prefill, 1, turn)
             for batch in self.batches:
                 self._run(server, batch, size.prompt, 8, turn)
         self.say("warm")
         for batch in self.batches:
             first, whole = (
-                [self._run(server, batch, size.prompt, out, rep) for rep in range(self.given.reps)]
+                [
+                    self._run(server, batch, size.prompt, out, rep)
+                    for rep in range(self.options.reps)
+                ]
                 for out in (1, size.out)
             )
             boot["decode"][str(batch)] = {
-                "first_s": [round(one[0], 5) for one in first],
-                "whole_s": [round(one[0], 5) for one in whole],
-                "different_answers": min(one[1] for one in whole),
+                "first_s": [round(seconds, 5) for seconds, _ in first],
+                "whole_s": [round(seconds, 5) for seconds, _ in whole],
+                "different_answers": min(different for _, different in whole),
                 "tokens_per_s": decode_rates(
-                    batch, size.out, [one[0] for one in first], [one[0] for one in whole]
+                    batch, size.out, [run[0] for run in first], [run[0] for run in whole]
                 ),
             }
             self.say(f"decode, batch {batch}: {boot['decode'][str(batch)]['tokens_per_s']}")
         prompts, length = size.prefill
-        runs = [self._run(server, prompts, length, 1, rep)[0] for rep in range(self.given.reps)]
+        runs = [self._run(server, prompts, length, 1, rep)[0] for rep in range(self.options.reps)]
         boot["prefill"][f"{prompts}x{length}"] = {
-            "seconds": [round(one, 5) for one in runs],
-            "tokens_per_s": [round(prompts * length / one, 1) for one in runs],
+            "seconds": [round(seconds, 5) for seconds in runs],
+            "tokens_per_s": [round(prompts * length / seconds, 1) for seconds in runs],
         }
         self.say(f"prefill: {boot['prefill'][f'{prompts}x{length}']['tokens_per_s']}")
-        seen = {
+        profiled = {
             batch
-            for one in self.boots
-            if one["contender"] == boot["contender"]
-            for batch, of in one["routing"].items()
-            if "share_percent" in of
+            for other in self.boots
+            if other["contender"] == boot["contender"]
+            for batch, routing in other["routing"].items()
+            if "share_percent" in routing
         }
         for batch in self.batches:
-            if self.given.profile_steps and str(batch) not in seen:
+            if self.options.profile_steps and str(batch) not in profiled:
                 self._profile(server, boot, batch)
                 if server.gone():
                     return
 
     def _run(
-        self, server: Timed, batch: int, length: int, out: int, rep: object
+        self, server: TimedServer, batch: int, length: int, out: int, rep: object
     ) -> tuple[float, int]:
-        """The same prompts for every contender, and others for every repetition: no prefix is in
-        the cache."""
+        """Time one batch: its seconds, and its number of different answers.
+
+        The prompts are the same for every contender, and others for every repetition, so that no
+        prefix is cached.
+        """
         drawn = random.Random(f"{batch} {length} {out} {rep}")
         prompts = [
             [drawn.choice(self.size.vocabulary) for _ in range(length)] for _ in range(batch)
         ]
-        left = self.clock.left()
+        remaining = self.clock.remaining()
         try:
-            return server.time(prompts, out, timeout=min(300.0, left))
-        except Hang:
-            if left < 300.0:
+            return server.time(prompts, out, timeout=min(300.0, remaining))
+        except ServerHangs:
+            if remaining < 300.0:
                 raise OutOfTime from None
             raise
 
     # --- the profile ------------------------------------------------------------------------------
 
-    def _profile(self, server: Timed, boot: dict[str, Any], batch: int) -> None:
-        """Routing's share, from some decode steps under the profiler. A profiler that fails costs
-        this row and no other."""
-        steps = self.given.profile_steps
-        folder = self.here / "traces" / f"{boot['number']}-{boot['contender']}-{batch}"
+    def _profile(self, server: TimedServer, boot: dict[str, Any], batch: int) -> None:
+        """Measure routing's share of some decode steps under the profiler.
+
+        If the profiler fails, only this row is missing.
+        """
+        steps = self.options.profile_steps
+        folder = self.folder / "traces" / f"{boot['number']}-{boot['contender']}-{batch}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        asked = {
+        request = {
             "output_dir": str(folder),
             "num_steps": steps,
             "activities": ["GPU"],
@@ -339,22 +351,22 @@ class Bench:
             "record_shapes": False,
         }
         try:
-            server.fetch("/start_profile", asked, timeout=min(60.0, self.clock.left()))
+            server.fetch("/start_profile", request, timeout=min(60.0, self.clock.remaining()))
             self._run(server, batch, self.size.prompt, steps + 12, "profile")
-            seen = trace.routing(self._trace(folder), self.layers)
-        except (Hang, Refused, trace.NoRouting) as error:
-            seen = {"problem": str(error)}
-            end = time.monotonic() + (5.0 if isinstance(error, Lost) else 0.0)
+            routing = trace.routing(self._trace(folder), self.layers)
+        except (ServerHangs, RequestRefused, trace.NoRouting) as error:
+            routing = {"problem": str(error)}
+            end = time.monotonic() + (5.0 if isinstance(error, ServerLost) else 0.0)
             while not server.gone() and time.monotonic() < end:
                 time.sleep(0.1)
             if server.gone():
-                seen["problem"] += "; the server went down with the profiler"
-        boot["routing"][str(batch)] = seen
-        self.say(f"routing, batch {batch}: {json.dumps(seen)}")
+                routing["problem"] += "; the server went down with the profiler"
+        boot["routing"][str(batch)] = routing
+        self.say(f"routing, batch {batch}: {json.dumps(routing)}")
 
     def _trace(self, folder: Path) -> list[trace.Kernel]:
-        """The decode steps' trace, once it has been written to its end."""
-        end = time.monotonic() + min(60.0, self.clock.left())
+        """The trace of the decode steps, once it is complete."""
+        end = time.monotonic() + min(60.0, self.clock.remaining())
         problem: Exception | None = None
         while time.monotonic() < end:
             for path in sorted(folder.glob("*.json*")):
@@ -364,159 +376,161 @@ class Bench:
                     except (OSError, EOFError, ValueError, KeyError) as error:
                         problem = error
             time.sleep(0.2)
-        names = [one.name for one in folder.iterdir()]
+        names = [file.name for file in folder.iterdir()]
         raise trace.NoRouting(f"no decode trace in {names}: {problem!r}")
 
-    # --- what is said -----------------------------------------------------------------------------
+    # --- the results ------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        """What there is so far: a run that is ended in the middle leaves it."""
+        """Write what there is so far, which remains if the run is ended."""
         self.details |= {
             "boots": self.boots,
             "left_out": self.left_out,
             "summary": summarise(self.boots, self.names),
             "ratios": {
                 f"{name}:{than}": ratios(self.boots, name, than)
-                for name, than in self.given.not_slower
+                for name, than in self.options.not_slower
             },
             "seconds": self.clock.passed(),
         }
-        if self.given.out:
-            staged = self.given.out.with_name(f".{self.given.out.name}.{os.getpid()}")
+        if self.options.out:
+            staged = self.options.out.with_name(f".{self.options.out.name}.{os.getpid()}")
             staged.write_text(json.dumps(self.details, indent=1), encoding="utf-8")
-            staged.replace(self.given.out)
+            staged.replace(self.options.out)
 
-    def _verdict(self) -> Answer:
+    def _answer(self) -> Answer:
         summary = self.details["summary"]
         print(*table(summary, self.names), sep="\n")
-        for one in self.left_out:
-            print(f"left out: {one}")
-        said = f"{len(self.boots)} boots on {self.gpu.label}, {self.clock.passed():.0f} s"
+        for what in self.left_out:
+            print(f"left out: {what}")
+        text = f"{len(self.boots)} boots on {self.gpu.label}, {self.clock.passed():.0f} s"
         if self.left_out:
-            said += f", {len(self.left_out)} things left out"
-        problems = [f"{one['contender']}: {one['problem']}" for one in self.boots if one["problem"]]
+            text += f", {len(self.left_out)} things left out"
+        problems = [f"{b['contender']}: {b['problem']}" for b in self.boots if b["problem"]]
         never = [
             name
             for name in self.names
             if not any(name in row for row in summary["decode"].values())
         ]
         if problems:
-            return Answer(FAILED, f"{said}; {'; '.join(problems)}", self.details)
+            return Answer(FAILED, f"{text}; {'; '.join(problems)}", self.details)
         if never:
-            return Answer(CANNOT_RUN, f"{said}; never timed: {', '.join(never)}", self.details)
-        for name, than in self.given.not_slower:
+            return Answer(CANNOT_RUN, f"{text}; never timed: {', '.join(never)}", self.details)
+        for name, than in self.options.not_slower:
             times = self.details["ratios"][f"{name}:{than}"]
-            said += f"; {name} / {than}: "
-            said += ", ".join(
+            text += f"; {name} / {than}: "
+            text += ", ".join(
                 f"{ratio:.4f} ({low:.3f} to {high:.3f}) at batch {batch}"
                 for batch, (ratio, low, high) in times.items()
             )
-            least = 1 - self.given.tolerance / 100
+            least = 1 - self.options.tolerance / 100
             slowest = min((ratio for ratio, _, _ in times.values()), default=0.0)
             if set(times) != set(map(str, self.batches)) or slowest < least:
-                said += f"; not shown: at least {least:g} at every batch"
-                return Answer(FAILED, said, self.details)
-        return Answer(PASSED, said, self.details)
+                text += f"; not shown: at least {least:g} at every batch"
+                return Answer(FAILED, text, self.details)
+        return Answer(PASSED, text, self.details)
 
 
 def _identity(details: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """What must be the same for two runs' boots to be compared."""
-    found = {key: details[key] for key in ("device", "versions", "size", "batches", "driver")}
+    """What must be equal for the boots of two runs to be comparable."""
+    keys = ("device", "versions", "size", "batches", "driver")
+    identity = {key: details[key] for key in keys}
     for name in names:
-        if (one := details["contenders"].get(name)) is not None:
-            found[name] = one["python_tree"], (one["kernel"] or {}).get("blob")
-    return found
+        if (contender := details["contenders"].get(name)) is not None:
+            identity[name] = contender["python_tree"], (contender["kernel"] or {}).get("blob")
+    return identity
 
 
 def _driver() -> str | None:
-    """The NVIDIA driver's version, as the kernel module tells it."""
+    """The NVIDIA driver's version, from its kernel module; None if there is none."""
     with suppress(OSError):
         text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
-        if found := re.search(r"\b\d{3}\.\d+(\.\d+)?\b", text):
-            return found[0]
+        if version := re.search(r"\b\d{3}\.\d+(\.\d+)?\b", text):
+            return version[0]
     return None
 
 
 def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in ("torch", "triton", "transformers", "sglang-kernel", "flashinfer-python"):
-        found[name] = None
+        versions[name] = None
         with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
-# --- what was asked -----------------------------------------------------------------------------
+# --- the command line ---------------------------------------------------------------------------
 
 
-def _named(words: list[str], option: str, fail: Any) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _named_paths(words: list[str], option: str, fail: Any) -> dict[str, Path]:
+    """NAME=PATH words as a dict of absolute paths; ``fail`` gets the message if one is wrong."""
+    paths: dict[str, Path] = {}
     for word in words:
         name, equals, path = word.partition("=")
         if not equals or not re.fullmatch(r"[\w.+-]+", name) or not path:
             fail(f"{option} {word}: not NAME=PATH, with a name of letters, digits and . + - _")
-        if name in found:
+        if name in paths:
             fail(f"{option} {word}: {name} is there twice")
-        found[name] = Path(path).absolute()
-    return found
+        paths[name] = Path(path).absolute()
+    return paths
 
 
 def _numbers(word: str) -> tuple[int, ...]:
-    found = tuple(sorted({int(one) for one in word.split(",")}))
-    if not found or found[0] < 1:
+    numbers = tuple(sorted({int(number) for number in word.split(",")}))
+    if not numbers or numbers[0] < 1:
         raise ValueError
-    return found
+    return numbers
 
 
-def arguments(given: list[str] | None = None) -> argparse.Namespace:
-    asked = argparse.ArgumentParser(
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
         description="Time real SGLang servers of several trees, in turns."
     )
-    asked.add_argument("--tree", action="append", required=True, metavar="NAME=FOLDER")
-    asked.add_argument("--kernel", action="append", default=[], metavar="NAME=FILE")
-    asked.add_argument("--patch", metavar="SLUG", help="what the last tree has more than the first")
-    asked.add_argument("--order", metavar="A,B,…", help="default: the trees as given, and back")
-    asked.add_argument("--batches", type=_numbers, metavar="1,16,64")
-    asked.add_argument("--reps", type=int, default=3, help="of each timing, in each boot")
-    asked.add_argument("--tiny", action="store_true", help="the tiny model: a rehearsal")
-    asked.add_argument("--seconds", type=float, help="end well within these; default: no limit")
-    asked.add_argument("--boot-timeout", type=float, metavar="SECONDS", help="600; --tiny: 300")
-    asked.add_argument("--profile-steps", type=int, default=10, help="decode steps; 0: no profile")
-    asked.add_argument("--not-slower", action="append", default=[], metavar="NAME:THAN")
-    asked.add_argument("--tolerance", type=float, default=1.0, metavar="PERCENT")
-    asked.add_argument("--add", type=Path, metavar="JSON", help="count an earlier run's boots too")
-    asked.add_argument("--out", type=Path, metavar="JSON", help="every number; kept up to date")
-    asked.add_argument("more", nargs="*", help="after --: more flags for the servers")
-    options = asked.parse_args(given)
-    trees = _named(options.tree, "--tree", asked.error)
-    kernels = _named(options.kernel, "--kernel", asked.error)
+    add = parser.add_argument
+    add("--tree", action="append", required=True, metavar="NAME=FOLDER")
+    add("--kernel", action="append", default=[], metavar="NAME=FILE")
+    add("--patch", metavar="SLUG", help="the patch that the last tree has and the first lacks")
+    add("--order", metavar="A,B,…", help="default: the trees as given, and back")
+    add("--batches", type=_numbers, metavar="1,16,64")
+    add("--reps", type=int, default=3, help="of each timing, in each boot")
+    add("--tiny", action="store_true", help="the tiny model, to try the command out")
+    add("--seconds", type=float, help="end well within these; default: no limit")
+    add("--boot-timeout", type=float, metavar="SECONDS", help="600; --tiny: 300")
+    add("--profile-steps", type=int, default=10, help="decode steps; 0: no profile")
+    add("--not-slower", action="append", default=[], metavar="NAME:THAN")
+    add("--tolerance", type=float, default=1.0, metavar="PERCENT")
+    add("--add", type=Path, metavar="JSON", help="count an earlier run's boots too")
+    add("--out", type=Path, metavar="JSON", help="every number; kept up to date")
+    add("more", nargs="*", help="after --: more flags for the servers")
+    options = parser.parse_args(words)
+    trees = _named_paths(options.tree, "--tree", parser.error)
+    kernels = _named_paths(options.kernel, "--kernel", parser.error)
     options.contenders = {
         name: Contender(name, tree, kernels.pop(name, None)) for name, tree in trees.items()
     }
     for name in kernels:
-        asked.error(f"--kernel {name}: no --tree has that name")
+        parser.error(f"--kernel {name}: no --tree has that name")
     size = TINY if options.tiny else FULL
     names = list(trees)
     options.order = options.order.split(",") if options.order else names + names[::-1]
-    pairs = [tuple(one.split(":")) for one in options.not_slower]
-    options.not_slower = pairs
-    for name in (*options.order, *(one for pair in pairs for one in pair)):
+    options.not_slower = [tuple(pair.split(":")) for pair in options.not_slower]
+    for name in (*options.order, *(name for pair in options.not_slower for name in pair)):
         if name not in trees:
-            asked.error(f"no --tree is named {name!r}")
-    if any(len(pair) != 2 for pair in pairs):
-        asked.error("--not-slower wants NAME:THAN")
+            parser.error(f"no --tree is named {name!r}")
+    if any(len(pair) != 2 for pair in options.not_slower):
+        parser.error("--not-slower wants NAME:THAN")
     if options.reps < 1 or options.profile_steps < 0:
-        asked.error("--reps is at least 1, --profile-steps at least 0")
+        parser.error("--reps is at least 1, --profile-steps at least 0")
     if options.batches and options.batches[-1] > size.batches[-1]:
-        asked.error(f"--batches: the {size.model} model's server takes {size.batches[-1]} at most")
+        parser.error(f"--batches: the {size.model} model's server takes {size.batches[-1]} at most")
     return options
 
 
-def main(given: argparse.Namespace) -> Answer:
+def main(options: argparse.Namespace) -> Answer:
     end_on_signals()
-    return Bench(given).run()
+    return ServingBench(options).run()
 
 
 if __name__ == "__main__":
-    asked = arguments()  # here, since --help is no answer
-    answer(lambda: main(asked))
+    options = parse_arguments()  # outside of answer(): --help is no answer
+    answer(lambda: main(options))

@@ -1,33 +1,41 @@
-"""What the serving benchmark saw, in numbers and as text: a function of the boots alone."""
+"""Summarises the boots of the serving benchmark, in numbers and as text."""
 
 from __future__ import annotations
 
 import random
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 _DRAWS = 2000
 
 
 def decode_rates(batch: int, out: int, first: list[float], whole: list[float]) -> list[float]:
-    """Tokens/s of each long run, the prefill and first token taken off: what ``first`` runs took."""
-    off = statistics.median(first)
-    return [round(batch * (out - 1) / (one - off), 2) for one in whole if one > off]
+    """Decode tokens/s of each long run: ``out`` tokens out of each of ``batch`` prompts.
+
+    ``whole`` are the seconds of the long runs. ``first`` are those of runs with one token out, whose
+    median, the time of the prefill and the first token, is subtracted.
+    """
+    prefill = statistics.median(first)
+    return [round(batch * (out - 1) / (s - prefill), 2) for s in whole if s > prefill]
 
 
 def summarise(boots: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
-    """Rows of all boots: {"decode" | "prefill": {batch: {name: {"median", "spread_percent",
-    "samples", "ratio"}}}, "routing": {batch: {name: …}}}. A ratio is to the first name's median."""
+    """The rows of all boots, for JSON.
+
+    {"decode" | "prefill": {batch: {name: {"median", "spread_percent", "samples", "ratio"}}},
+    "routing": {batch: {name: …}}}. A ratio is to the median of the first of ``names``.
+    """
     samples: dict[str, dict[str, dict[str, list[float]]]] = {"decode": {}, "prefill": {}}
     routing: dict[str, dict[str, Any]] = {}
     for boot in boots:
         name = boot["contender"]
         for part, rows in samples.items():
-            for batch, seen in boot[part].items():
-                rows.setdefault(batch, {}).setdefault(name, []).extend(seen["tokens_per_s"])
-        for batch, seen in boot["routing"].items():
-            if "share_percent" in seen:
-                routing.setdefault(batch, {})[name] = seen
+            for batch, measured in boot[part].items():
+                rows.setdefault(batch, {}).setdefault(name, []).extend(measured["tokens_per_s"])
+        for batch, profile in boot["routing"].items():
+            if "share_percent" in profile:
+                routing.setdefault(batch, {})[name] = profile
     summary: dict[str, Any] = {"routing": routing}
     for part, rows in samples.items():
         summary[part] = {}
@@ -51,71 +59,67 @@ def summarise(boots: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
 def ratios(
     boots: list[dict[str, Any]], name: str, than: str
 ) -> dict[str, tuple[float, float, float]]:
-    """How many times as fast ``name`` decodes as ``than``, for each batch at which both were timed:
-    the ratio of the medians, and between what 95% of such ratios lie where boots, and samples of a
-    boot, are drawn anew. (Boots first: samples of one are more alike than those of two.)"""
-    drawn = random.Random(0)
-    found = {}
-    for batch in dict.fromkeys(batch for one in boots for batch in one["decode"]):
-        mine, theirs = (
-            [
-                one["decode"][batch]["tokens_per_s"]
-                for one in boots
-                if one["contender"] == who and one["decode"].get(batch, {}).get("tokens_per_s")
-            ]
-            for who in (name, than)
-        )
+    """How many times as fast as ``than`` ``name`` decodes, for each batch at which both were timed.
+
+    Gives the ratio of the medians, and the ends of its 95% interval by a bootstrap: boots are drawn
+    with replacement, and then samples of each boot, since samples of one boot are more alike than
+    those of two.
+    """
+    generator = random.Random(0)
+    intervals = {}
+    for batch in dict.fromkeys(batch for boot in boots for batch in boot["decode"]):
+        mine, theirs = (_samples(boots, who, batch) for who in (name, than))
         if mine and theirs:
-            again = sorted(_median(_anew(mine, drawn)) / _median(_anew(theirs, drawn))
-                           for _ in range(_DRAWS))  # fmt: skip
+            drawn = sorted(
+                _median(_resample(mine, generator)) / _median(_resample(theirs, generator))
+                for _ in range(_DRAWS)
+            )
             ratio = _median(mine) / _median(theirs)
-            low, high = again[int(_DRAWS * 0.025)], again[int(_DRAWS * 0.975)]
-            found[batch] = (round(ratio, 4), round(low, 4), round(high, 4))
-    return found
+            low, high = drawn[int(_DRAWS * 0.025)], drawn[int(_DRAWS * 0.975)]
+            intervals[batch] = (round(ratio, 4), round(low, 4), round(high, 4))
+    return intervals
+
+
+def _samples(boots: list[dict[str, Any]], name: str, batch: str) -> list[list[float]]:
+    """The decode rates of each boot of a contender that has some at this batch."""
+    rates = [
+        b["decode"].get(batch, {}).get("tokens_per_s") for b in boots if b["contender"] == name
+    ]
+    return [samples for samples in rates if samples]
 
 
 def _median(boots: list[list[float]]) -> float:
-    return statistics.median(one for boot in boots for one in boot)
+    return statistics.median(sample for boot in boots for sample in boot)
 
 
-def _anew(boots: list[list[float]], drawn: random.Random) -> list[list[float]]:
-    return [drawn.choices(one, k=len(one)) for one in drawn.choices(boots, k=len(boots))]
+def _resample(boots: list[list[float]], draw: random.Random) -> list[list[float]]:
+    return [draw.choices(boot, k=len(boot)) for boot in draw.choices(boots, k=len(boots))]
 
 
 def table(summary: dict[str, Any], names: list[str]) -> list[str]:
-    """The rows as text. In brackets: the spread, and how many samples."""
-    lines = []
+    """The rows as lines of text. In brackets: the spread, and the number of samples."""
     width = max(24, *(len(name) + 2 for name in names))
+    lines: list[str] = []
 
-    def head(title: str) -> None:
+    def add(title: str, rows: dict[str, dict[str, Any]], cell: Callable[[Any], str]) -> None:
         lines.extend(["", title, f"{'batch':>10}" + "".join(f"{name:>{width}}" for name in names)])
+        for batch, row in rows.items():
+            cells = [cell(row[name]) if name in row else "-" for name in names]
+            lines.append(f"{batch:>10}" + "".join(f"{text:>{width}}" for text in cells))
 
-    for part, title in (
-        ("decode", f"decode, tokens/s (spread, samples), times {names[0]}"),
-        ("prefill", f"prefill, tokens/s (spread, samples), times {names[0]}"),
-    ):
-        head(title)
-        for batch, row in summary[part].items():
-            cells = []
-            for name in names:
-                cell = "-"
-                if name in row:
-                    of = row[name]
-                    times = f" {of['ratio']:.3f}x" if of["ratio"] else ""
-                    cell = (
-                        f"{of['median']:.0f} ({of['spread_percent']:.1f}%,{of['samples']}){times}"
-                    )
-                cells.append(f"{cell:>{width}}")
-            lines.append(f"{batch:>10}" + "".join(cells))
-    head("routing in decode: % of GPU time, µs a layer in kernels; ms of GPU time a step")
-    for batch, row in summary["routing"].items():
-        cells = []
-        for name in names:
-            cell = "-"
-            if name in row:
-                of = row[name]
-                cell = f"{of['share_percent']:.2f}% {of['call_us']:.2f}/{len(of['kernels'])}k"
-                cell += f" {of['step_us'] / 1000:.3f}ms"
-            cells.append(f"{cell:>{width}}")
-        lines.append(f"{batch:>10}" + "".join(cells))
+    for part in ("decode", "prefill"):
+        title = f"{part}, tokens/s (spread, samples), times {names[0]}"
+        add(title, summary[part], _rate_cell)
+    title = "routing in decode: % of GPU time, µs a layer in kernels; ms of GPU time a step"
+    add(title, summary["routing"], _routing_cell)
     return lines
+
+
+def _rate_cell(row: dict[str, Any]) -> str:
+    times = f" {row['ratio']:.3f}x" if row["ratio"] else ""
+    return f"{row['median']:.0f} ({row['spread_percent']:.1f}%,{row['samples']}){times}"
+
+
+def _routing_cell(row: dict[str, Any]) -> str:
+    call = f"{row['share_percent']:.2f}% {row['call_us']:.2f}/{len(row['kernels'])}k"
+    return f"{call} {row['step_us'] / 1000:.3f}ms"

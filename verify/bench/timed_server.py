@@ -1,4 +1,4 @@
-"""A server as the serving benchmark times it, and the workloads that fit the models."""
+"""The server that the serving benchmark times, and the workloads that fit its models."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verify.bench.contender import Contender
-from verify.server import gpu as host
-from verify.server import tiny_models as models
-from verify.server.evidence import HOOK
+from verify.server import gpu
+from verify.server.evidence import HOOK_FOLDER
 from verify.server.log import ServerLog
-from verify.server.process import Refused, Server
+from verify.server.process import RequestRefused, Server, greedy
+from verify.server.tiny_models import Models
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,21 @@ TINY = Size(
 )
 
 
-class Timed(Server):
-    """A server without MTP and without the recorder, whose copies would be timed too."""
+class TimedServer(Server):
+    """A server without MTP, and without the recorder, whose copies would be timed too."""
 
     def __init__(
         self,
         contender: Contender,
-        where: models.Models,
+        models: Models,
         log: ServerLog,
         size: Size,
         batches: tuple[int, ...],
         more: list[str],
     ) -> None:
-        port, nccl = host.free_ports(2)
+        port, nccl = gpu.free_ports(2)
         super().__init__(
-            contender.place, where, log, port=port, nccl_port=nccl, graphs=True,
+            contender.folder, models, log, port=port, nccl_port=nccl, graphs=True,
             real=size.model == "full", more=[],
         )  # fmt: skip
         new = "--cuda-graph-max-bs-decode" in self.command
@@ -67,35 +67,38 @@ class Timed(Server):
     def environment(self, live: Path) -> dict[str, str]:
         env = super().environment(live)
         env.pop("FIXTOOL_LIVE")
-        paths = [one for one in env["PYTHONPATH"].split(os.pathsep) if one != str(HOOK)]
+        paths = [p for p in env["PYTHONPATH"].split(os.pathsep) if p != str(HOOK_FOLDER)]
         env["PYTHONPATH"] = os.pathsep.join(paths)
         # CUPTI, once it has been torn down, can crash when it meets a CUDA graph again.
         env |= {"TEARDOWN_CUPTI": "0", "DISABLE_CUPTI_LAZY_REINIT": "1"}
         return env
 
     def time(self, prompts: list[list[int]], tokens: int, timeout: float) -> tuple[float, int]:
-        """Seconds for all of these prompts in one request, ``tokens`` out of each, greedy; and how
-        many different answers there were."""
-        body = {
-            "input_ids": prompts,
-            "sampling_params": {"temperature": 0, "max_new_tokens": tokens, "ignore_eos": True},
-        }
+        """Send all prompts in one request, with ``tokens`` out of each, greedy.
+
+        Returns the seconds that it took, and the number of different answers.
+        """
+        body = {"input_ids": prompts, "sampling_params": greedy(tokens)}
         start = time.perf_counter()
         content = self.fetch("/generate", body, timeout)
         seconds = time.perf_counter() - start
         try:
-            said = json.loads(content)
-            counts = [one["meta_info"]["completion_tokens"] for one in said]
-            different = len({str(one.get("output_ids") or one.get("text")) for one in said})
+            replies = json.loads(content)
+            counts = [reply["meta_info"]["completion_tokens"] for reply in replies]
+            different = len(
+                {str(reply.get("output_ids") or reply.get("text")) for reply in replies}
+            )
         except (ValueError, KeyError, TypeError):
-            raise Refused(f"/generate answers {content[:200]!r}") from None
+            raise RequestRefused(f"/generate answers {content[:200]!r}") from None
         if counts != [tokens] * len(prompts):
-            raise Refused(f"{len(prompts)} prompts of {tokens} tokens each gave {counts[:8]}")
+            raise RequestRefused(
+                f"{len(prompts)} prompts of {tokens} tokens each gave {counts[:8]}"
+            )
         return seconds, different
 
 
 def _without(words: list[str], *flags: str) -> list[str]:
-    """A command without flags that begin so, and without their values."""
+    """The words of a command without the flags that start with ``flags``, and without their values."""
     kept, dropping = [], False
     for word in words:
         if word.startswith("--"):

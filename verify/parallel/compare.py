@@ -1,9 +1,9 @@
-"""Whether two servers routed alike, and what may differ between them.
+"""Compares how two servers routed the same prompts, and says which differences are allowed.
 
-Spread over GPUs, a sum is added up in another order, so a logit may differ in its last bits. The
-oracle ranks by logit and, of equal ones, by id: two experts whose logits are closer than those bits
-are a tie that either server may decide its own way. What a token takes then is another expert's work,
-and from the next layer on nothing of this token, or of a later one that attends to it, is comparable.
+On several GPUs a sum is added up in another order, so a logit may differ in its last bits. The oracle
+ranks by logit and, of equal ones, by id: two experts whose logits are closer than those bits are a
+tie, which either server may decide its own way. The token then gets another expert's output, and from
+the next layer on neither it nor any later token, which attends to it, can be compared.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Of the spread of a row's logits. Two real servers in float32 were 2e-6 off at most on a CPU, and 6e-6
-# on two H100 (12 layers).
+# A fraction of the spread of a row's logits. Two real servers in float32 differed by 2e-6 at most on a
+# CPU, and by 6e-6 on two H100 (12 layers).
 NOISE = 2e-5
 
 
 @dataclass
-class Compared:
-    """``rows`` were compared, of ``of``; ``worst`` is by how much of its row's spread a logit was off;
-    ``tied`` says of a prefill, by its length, from which row on its tokens may be others."""
+class RoutingComparison:
+    """The problems, and how much was compared: ``rows`` of ``of``.
+
+    ``worst`` is the largest difference of a logit, as a fraction of its row's spread. ``tied`` gives,
+    for a prefill by its length, the first row whose token may be another one after a tie.
+    """
 
     problems: list[str] = field(default_factory=list)
     layers: int = 0
@@ -35,66 +38,77 @@ class Compared:
         return {**vars(self), "problems": self.problems[:8]}
 
 
-Places = dict[tuple[int, int], list[Any]]
-"""Stage and tensor-parallel rank -> what it kept (`live/recorder.py`), in the order of its calls."""
+SavedCalls = dict[tuple[int, int], list[Any]]
+"""Pipeline stage and tensor-parallel rank -> the calls that it saved (`server/recorder/recorder.py`)."""
 
 
-def read(folder: Path) -> Places:
+def read_saved_calls(folder: Path) -> SavedCalls:
+    """Read the calls that the recorders of a server saved, in the order in which they ran."""
     import torch
 
-    found: Places = {}
+    calls: SavedCalls = {}
     for path in sorted(folder.glob("*.pt")):
-        kept = torch.load(path)
-        found.setdefault(tuple(kept["place"]), []).append(kept)
-    return found
+        saved = torch.load(path)
+        calls.setdefault(tuple(saved["place"]), []).append(saved)
+    return calls
 
 
-def compare(one: Places, many: Places, lengths: list[int], tp: int, pp: int) -> Compared:
-    """What one GPU kept against every rank of ``tp`` times ``pp``; each of ``lengths`` is the rows of
-    one prefill, and of no other."""
-    said = Compared()
+def compare_routing(
+    reference: SavedCalls, parallel: SavedCalls, lengths: list[int], tp: int, pp: int
+) -> RoutingComparison:
+    """Compare the calls of a server on one GPU with those of every rank of ``tp`` times ``pp``.
+
+    Each of ``lengths`` is the number of rows of exactly one prefill.
+    """
+    comparison = RoutingComparison()
     for rows in lengths:
-        wanted = _layers(one, rows, 0, 1)
+        wanted = _layers(reference, rows, 0, 1)
         for rank in range(tp):
-            got = _layers(many, rows, rank, pp)
+            actual = _layers(parallel, rows, rank, pp)
             where = f"prefill of {rows} tokens, tensor rank {rank}"
-            if not wanted or len(got) != len(wanted):
-                said.problems.append(f"{where}: {len(got)} layers routed, on one GPU {len(wanted)}")
+            if not wanted or len(actual) != len(wanted):
+                comparison.problems.append(
+                    f"{where}: {len(actual)} layers routed, on one GPU {len(wanted)}"
+                )
                 continue
-            said.layers = len(wanted)
-            said.of += rows * len(wanted)
-            said.problems += [f"{where}, {problem}" for problem in _prefill(wanted, got, said)]
-    return said
+            comparison.layers = len(wanted)
+            comparison.of += rows * len(wanted)
+            comparison.problems += [
+                f"{where}, {problem}" for problem in _compare_prefill(wanted, actual, comparison)
+            ]
+    return comparison
 
 
-def _layers(places: Places, rows: int, rank: int, stages: int) -> list[Any]:
-    """What all stages kept of a prefill, in the order of the model's layers."""
+def _layers(calls: SavedCalls, rows: int, rank: int, stages: int) -> list[Any]:
+    """The calls of all stages for one prefill, in the order of the model's layers."""
     return [
-        kept
+        call
         for stage in range(stages)
-        for kept in places.get((stage, rank), ())
-        if len(kept["logits"]) == rows
+        for call in calls.get((stage, rank), ())
+        if len(call["logits"]) == rows
     ]
 
 
-def _prefill(wanted: list[Any], got: list[Any], said: Compared) -> Iterator[str]:
-    """The first problem, if there is one: what follows from it would be told again in each layer."""
-    rows = upto = len(wanted[0]["logits"])
-    for layer, (one, many) in enumerate(zip(wanted, got, strict=True)):
-        if upto == 0:
+def _compare_prefill(
+    wanted: list[Any], actual: list[Any], comparison: RoutingComparison
+) -> Iterator[str]:
+    """Yield the first problem, if there is one; every later layer would only repeat it."""
+    rows = comparable = len(wanted[0]["logits"])
+    for layer, (one_gpu, ranks) in enumerate(zip(wanted, actual, strict=True)):
+        if comparable == 0:
             break
-        said.rows += upto
-        a, b = one["logits"][:upto].double(), many["logits"][:upto].double()
+        comparison.rows += comparable
+        a, b = one_gpu["logits"][:comparable].double(), ranks["logits"][:comparable].double()
         spread = (a.amax(-1) - a.amin(-1)).clamp_min(1e-30)
-        off = (a - b).abs().amax(-1) / spread
-        if not float(off.max()) <= NOISE:  # also where it is NaN
-            row = int(off.argmax())
-            yield f"layer {layer}: logits of row {row} are off by {float(off[row]):.1e} of their spread"
+        error = (a - b).abs().amax(-1) / spread
+        if not float(error.max()) <= NOISE:  # also if it is NaN
+            row = int(error.argmax())
+            yield f"layer {layer}: logits of row {row} are off by {float(error[row]):.1e} of their spread"
             return
-        said.worst = max(said.worst, float(off.max()))
-        mine, theirs = one["ids"][:upto].long(), many["ids"][:upto].long()
-        other = (mine != theirs).any(-1).nonzero().flatten().tolist()
-        for row in other:
+        comparison.worst = max(comparison.worst, float(error.max()))
+        mine, theirs = one_gpu["ids"][:comparable].long(), ranks["ids"][:comparable].long()
+        differing = (mine != theirs).any(-1).nonzero().flatten().tolist()
+        for row in differing:
             gap = (a[row][mine[row]] - a[row][theirs[row]]).abs().max() / spread[row]
             if float(gap) > 2 * NOISE:
                 yield (
@@ -102,7 +116,7 @@ def _prefill(wanted: list[Any], got: list[Any], said: Compared) -> Iterator[str]
                     f"{mine[row].tolist()}, and their logits are no tie"
                 )
                 return
-        said.ties += len(other)
-        upto = min([upto, *other])
-    if upto < rows:
-        said.tied[rows] = min(upto, said.tied.get(rows, upto))
+        comparison.ties += len(differing)
+        comparable = min([comparable, *differing])
+    if comparable < rows:
+        comparison.tied[rows] = min(comparable, comparison.tied.get(rows, comparable))

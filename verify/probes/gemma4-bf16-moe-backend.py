@@ -1,16 +1,15 @@
-"""On SM100 (B200), does ``--moe-runner-backend auto`` give a bf16 Gemma 4 a backend made for NVFP4?
+"""On SM100 (B200), does ``--moe-runner-backend auto`` choose a backend for NVFP4 for a bf16 Gemma 4?
 
-Gemma 4's experts use gelu. flashinfer_trtllm has gelu in NVFP4 and not in bf16, so a bf16 MoE
-checkpoint that is given it dies in its first forward pass. `ServerArgs` is resolved for three tiny
-checkpoints (config.json only) in bf16, FP8 and ModelOpt's NVFP4, on a host that is told it is
-SM100, for the text-only and for the multimodal architecture.
+Gemma 4's experts use gelu. flashinfer_trtllm has gelu in NVFP4 but not in bf16, so a bf16 MoE
+checkpoint that gets it fails in its first forward pass. The probe resolves `ServerArgs` for three
+tiny checkpoints (config.json only) in bf16, FP8 and ModelOpt's NVFP4, for the text-only and for the
+multimodal architecture, with SGLang made to believe that the host is SM100.
 
-0   NVFP4 is given flashinfer_trtllm, which is also the control that the host passes for SM100; bf16
-    and FP8 are not, nor is any backend that the user names replaced
-1   bf16 or FP8 is given it too; or NVFP4 is no longer given it, though this tree's kernel takes
-    gelu
-2   the probe broke, or found nothing to tell that the host is SM100
-77  NVFP4 is not given it, and this tree's flashinfer_trtllm has no gelu: it predates all of this
+0   NVFP4 gets flashinfer_trtllm, which also shows that the host passes for SM100; bf16 and FP8 do
+    not get it; and a backend that the user names is kept
+1   bf16 or FP8 gets it too; or NVFP4 no longer gets it, though this tree's kernel has gelu
+2   the probe broke, or found no place to say that the host is SM100
+77  NVFP4 does not get it, and this tree's flashinfer_trtllm has no gelu: the tree is older than it
 """
 
 from __future__ import annotations
@@ -41,15 +40,15 @@ TEXT, MULTIMODAL = "Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"
 
 
 def write_checkpoint(architecture: str, quantization: str) -> str:
-    """A checkpoint's folder, below the working directory, as far as `ServerArgs` looks into one."""
+    """Write the files of a checkpoint that `ServerArgs` reads, and return its folder."""
     from verify import tiny
 
-    known = tiny.moe_text_config()
-    text = known.to_dict()
+    settings = tiny.moe_text_config()
+    text = settings.to_dict()
     text.update(model_type="gemma4_text", dtype="bfloat16")
-    # 0.5.23 asks this of a multimodal one; transformers 5.8.1, which every other tree needs, has
-    # no such property yet. Layers that are all alike, as these are, say no.
-    if not hasattr(known, "is_heterogeneous"):
+    # 0.5.23 reads this of a multimodal config, but transformers 5.8.1, which every other tree needs,
+    # does not have it yet. It is false for layers that are all alike, as these are.
+    if not hasattr(settings, "is_heterogeneous"):
         text["is_heterogeneous"] = False
     config: dict[str, Any] = text
     if architecture == MULTIMODAL:
@@ -71,9 +70,9 @@ def write_checkpoint(architecture: str, quantization: str) -> str:
 
 @contextlib.contextmanager
 def sm100() -> Iterator[int]:
-    """Tell SGLang, wherever it asks, that this host is SM100; gives the number of places told.
+    """Make SGLang believe that this host is SM100; yields the number of places that were patched.
 
-    What is told is the host's nature alone: what follows from it is the tree's own doing.
+    Only the answer to that question is patched, and nothing that SGLang concludes from it.
     """
     with contextlib.ExitStack() as stack:
         places = 0
@@ -84,7 +83,7 @@ def sm100() -> Iterator[int]:
                     mock.patch.object(module, "is_sm100_supported", return_value=True)
                 )
                 places += 1
-        try:  # newer trees ask a platform object, and have a hook to say what it should answer
+        try:  # newer trees ask a platform object, and have a hook to override its answers
             context = importlib.import_module("sglang.srt.runtime_context")
         except ModuleNotFoundError:
             pass
@@ -97,7 +96,7 @@ def sm100() -> Iterator[int]:
 
 
 def resolve(folder: str, **settings: Any) -> tuple[str, str | None]:
-    """The MoE backend and the quantization that this tree settles on."""
+    """The MoE backend and the quantization that this tree chooses."""
     arguments = from_tree("sglang.srt.server_args").ServerArgs(
         model_path=folder,
         device="cuda",
@@ -108,8 +107,8 @@ def resolve(folder: str, **settings: Any) -> tuple[str, str | None]:
     if not hasattr(arguments, "resolve_once"):
         return arguments.moe_runner_backend, arguments.quantization
     arguments.resolve_once()
-    seen = from_tree("sglang.srt.arg_groups.model_override_base").resolved_view(arguments)
-    return seen.moe_runner_backend, seen.quantization
+    resolved = from_tree("sglang.srt.arg_groups.model_override_base").resolved_view(arguments)
+    return resolved.moe_runner_backend, resolved.quantization
 
 
 def kernel_takes_gelu() -> bool:
@@ -128,8 +127,8 @@ def kernel_takes_gelu() -> bool:
     )
 
 
-def chooser() -> str:
-    """The file that chooses, for the answer's line: it moved after 0.5.13."""
+def choosing_file() -> str:
+    """The file that chooses the backend, for the answer's line. It moved after 0.5.13."""
     newer = sys.modules.get("sglang.srt.arg_groups.model_overrides.gemma4")
     return in_tree((newer or from_tree("sglang.srt.server_args")).__file__)
 
@@ -152,37 +151,37 @@ def main() -> Answer:
                 details[f"{architecture}, {quantization}"] = [backend, settled]
         named, _ = resolve(write_checkpoint(TEXT, "nvfp4"), moe_runner_backend="triton")
     details.update(told=places, named=named)
-    file = details["file"] = chooser()
-    said = "; ".join(
-        f"{architecture}: " + ", ".join(f"{q} -> {backend}" for q, backend in seen.items())
-        for architecture, seen in chosen.items()
+    file = details["file"] = choosing_file()
+    listed = "; ".join(
+        f"{architecture}: " + ", ".join(f"{q} -> {backend}" for q, backend in backends.items())
+        for architecture, backends in chosen.items()
     )
     for kind in ("bf16", "fp8"):
-        for architecture, seen in chosen.items():
-            if seen[kind].startswith(TRTLLM):
+        for architecture, backends in chosen.items():
+            if backends[kind].startswith(TRTLLM):
                 raise Answer(
                     PRESENT,
-                    f"{file}: on SM100 auto gives a {kind} {architecture} {seen[kind]} ({said})",
+                    f"{file}: on SM100 auto gives a {kind} {architecture} {backends[kind]} ({listed})",
                     details,
                 )
-    without = [name for name, seen in chosen.items() if not seen["nvfp4"].startswith(TRTLLM)]
+    without = [name for name, b in chosen.items() if not b["nvfp4"].startswith(TRTLLM)]
     if without and not kernel_takes_gelu():
         raise Answer(
             DOES_NOT_APPLY,
-            f"{file}: this tree gives no Gemma 4 {TRTLLM}, whose kernel has no gelu here ({said})",
+            f"{file}: this tree gives no Gemma 4 {TRTLLM}, whose kernel has no gelu here ({listed})",
             details,
         )
     if without:
         raise Answer(
             PRESENT,
             f"{file}: on SM100 auto no longer gives an NVFP4 {without[0]} {TRTLLM}, "
-            f"though the kernel here has gelu ({said})",
+            f"though the kernel here has gelu ({listed})",
             details,
         )
     if named != "triton":
         raise Answer(PRESENT, f"{file}: triton, named by the user, became {named}", details)
     return Answer(
-        NOT_PRESENT, f"{file}: on SM100 auto gives {TRTLLM} to NVFP4 only ({said})", details
+        NOT_PRESENT, f"{file}: on SM100 auto gives {TRTLLM} to NVFP4 only ({listed})", details
     )
 
 

@@ -1,14 +1,14 @@
-"""Does every MoE layer of Gemma 4 route its tokens in one kernel, and does that kernel route right?
+"""Does every MoE layer of Gemma 4 route its tokens in more than one kernel, or route them wrong?
 
-Without the patch (or upstream's own router, since 0.5.13) `Gemma4MoE.routing_function` picks the
-top K logits, takes their softmax and scales it with four to six PyTorch kernels on a few hundred
-bytes a token. The function is called as `TopK` calls it, on logits of several dtypes, numbers of
-experts and of winners, and on those of the tree's own `Gemma4Router`. What it launches is counted,
-and what it gives is compared with softmax(top K logits) * scale in float64. No zeros of either
-sign, NaN or infinities here: see gemma4-routing-corners.py.
+Without the patch (or upstream's own router, since 0.5.13) `Gemma4MoE.routing_function` picks the top K
+logits, takes their softmax and scales it, in four to six PyTorch kernels on a few hundred bytes a
+token. The probe calls the function as `TopK` does, on logits of several dtypes, numbers of experts
+and of winners, and on those of the tree's own `Gemma4Router`. It counts what the function launches,
+and compares the result with softmax(top K logits) * scale in float64. Zeros of either sign, NaN and
+infinities are left to gemma4-routing-corners.py.
 
-On a host without a GPU the kernel runs in Triton's interpreter: that proves its meaning, neither
-its code generation nor its speed.
+On a host without a GPU the kernel runs in Triton's interpreter: that shows that it computes the right
+values, but tests neither the compiled code nor its speed.
 
 0   one Triton kernel and no computing PyTorch operation a call, for each dtype; every row right: K
     different ids in range, those of the K largest logits (the lowest ids where logits tie), and
@@ -32,25 +32,25 @@ from fixtool.verify.sglang_on_cpu import from_tree, in_tree, install, versions
 TOLERANCE = 1e-5  # of weights up to 1.5: fp32 softmax against float64
 
 
-def wrong(seen: Any, logits: Any, scale: Any, topk: int) -> str | None:
-    """What is wrong with a call's results, or None. The order of a row's winners is no matter."""
+def problem_of(routed: Any, logits: Any, scale: Any, topk: int) -> str | None:
+    """What is wrong with a call's results, or None. The order of a row's winners is free."""
     import torch
 
     tokens, experts = logits.shape
     shape = (tokens, topk)
-    if seen.ids.shape != shape or seen.weights.shape != shape:
-        return f"shapes {[*seen.ids.shape]} and {[*seen.weights.shape]}, not {[*shape]}"
-    if (seen.ids.dtype, seen.weights.dtype) != (torch.int32, torch.float32):
-        return f"dtypes {seen.ids.dtype} and {seen.weights.dtype}, not int32 and float32"
+    if routed.ids.shape != shape or routed.weights.shape != shape:
+        return f"shapes {[*routed.ids.shape]} and {[*routed.weights.shape]}, not {[*shape]}"
+    if (routed.ids.dtype, routed.weights.dtype) != (torch.int32, torch.float32):
+        return f"dtypes {routed.ids.dtype} and {routed.weights.dtype}, not int32 and float32"
     if not tokens:
         return None
-    ids = seen.ids.long()
+    ids = routed.ids.long()
     if not bool(((ids >= 0) & (ids < experts)).all()):
         return f"ids from {int(ids.min())} to {int(ids.max())}, of {experts} experts"
     ids, order = ids.sort(dim=-1)
     if topk > 1 and not bool((ids.diff(dim=-1) > 0).all()):
         row = int((ids.diff(dim=-1) <= 0).any(dim=-1).nonzero()[0])
-        return f"row {row} has an id twice: {seen.ids[row].tolist()}"
+        return f"row {row} has an id twice: {routed.ids[row].tolist()}"
     # A stable sort leaves equal logits in the order of their ids.
     top, best = torch.sort(logits.double(), dim=-1, descending=True, stable=True)
     want = torch.softmax(top[:, :topk], dim=-1) * scale.double()[best[:, :topk]]
@@ -58,7 +58,7 @@ def wrong(seen: Any, logits: Any, scale: Any, topk: int) -> str | None:
     if not bool((ids == best).all()):
         row = int((ids != best).any(dim=-1).nonzero()[0])
         return f"row {row} chose {ids[row].tolist()}, not {best[row].tolist()}"
-    off = (seen.weights.double().gather(1, order) - want.gather(1, reorder)).abs()
+    off = (routed.weights.double().gather(1, order) - want.gather(1, reorder)).abs()
     if not bool((off <= TOLERANCE).all()):
         row = int((off <= TOLERANCE).logical_not().any(dim=-1).nonzero()[0])
         return f"row {row} has weights off by up to {float(off[row].max()):.2g}"
@@ -66,7 +66,7 @@ def wrong(seen: Any, logits: Any, scale: Any, topk: int) -> str | None:
 
 
 def cases(on_gpu: bool) -> Iterator[tuple[str, Any, int]]:
-    """A name, logits and K. Few, where each token costs the interpreter a tenth of a second."""
+    """Yield name, logits and K of each case. Few without a GPU: a token takes the interpreter 0.1 s."""
     import torch
 
     bf16, fp16, fp32 = torch.bfloat16, torch.float16, torch.float32
@@ -111,13 +111,13 @@ def cases(on_gpu: bool) -> Iterator[tuple[str, Any, int]]:
 
 
 def raised_in_tree(error: Exception) -> bool:
-    """Whether the tree's own code refused, rather than Triton or PyTorch below it."""
+    """Whether the tree's own code raised the error, rather than Triton or PyTorch below it."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and not in_tree(frames[-1].filename).startswith("..")
 
 
-def from_router(routing: Any, router: type) -> Any:
-    """Logits as the tree's own router makes them, of random weights."""
+def router_logits(routing: Any, router: type) -> Any:
+    """Logits that the tree's own router computes, with random weights."""
     import torch
 
     generator = torch.Generator().manual_seed(1)
@@ -139,50 +139,27 @@ def main() -> Answer:
     details["stand_ins"] += tiny.one_rank()
     import torch
 
-    built: dict[tuple[int, int], Any] = {}
+    layers: dict[tuple[int, int], Any] = {}
 
-    def routing(experts: int, topk: int) -> Any:
-        if (experts, topk) not in built:
-            built[experts, topk] = tiny.Routing(experts, topk, seed=experts)
-        return built[experts, topk]
+    def layer_of(experts: int, topk: int) -> Any:
+        if (experts, topk) not in layers:
+            layers[experts, topk] = tiny.Routing(experts, topk, seed=experts)
+        return layers[experts, topk]
 
-    control = (
-        torch.randperm(16 * 3, generator=torch.Generator().manual_seed(2)).view(3, 16).double()
-    )
-    plain = routing(16, 4)
-    seen = plain(control / 8 + 1 / 16, on_gpu=False)
-    if said := wrong(seen, control / 8 + 1 / 16, plain.scale, 4):
-        raise Answer(BROKE, f"control: {file}: float64 logits are routed wrong: {said}", details)
+    draw = torch.Generator().manual_seed(2)
+    control = torch.randperm(16 * 3, generator=draw).view(3, 16).double() / 8 + 1 / 16
+    plain = layer_of(16, 4)
+    if problem := problem_of(plain(control, on_gpu=False), control, plain.scale, 4):
+        raise Answer(BROKE, f"control: {file}: float64 logits are routed wrong: {problem}", details)
 
     listed = list(cases(torch.cuda.is_available()))
-    through = from_router(routing(24, 4), causal.Gemma4Router)
-    short = str(through.dtype).removeprefix("torch.")
-    listed.append((f"logits of Gemma4Router, 3 x 24 {short}, top 4", through.cpu(), 4))
-    kernels, rows = set(), 0
+    logits = router_logits(layer_of(24, 4), causal.Gemma4Router)
+    dtype_name = str(logits.dtype).removeprefix("torch.")
+    listed.append((f"logits of Gemma4Router, 3 x 24 {dtype_name}, top 4", logits.cpu(), 4))
+    kernels: set[str] = set()
     for name, logits, topk in listed:
-        layer = routing(logits.shape[1], topk)
-        try:
-            seen = layer(logits)
-        except Exception as error:
-            if not raised_in_tree(error):
-                raise
-            saw = f"{file}: {name}: routing raises {type(error).__name__}: {error}"
-            raise Answer(PRESENT, saw, details) from error
-        said = wrong(seen, logits, layer.scale, topk)
-        if said and seen.kernels:
-            raise Answer(PRESENT, f"{file}: {seen.kernels[0]}: {name}: {said}", details)
-        if logits.shape[0] and not seen.fused:
-            raise Answer(
-                PRESENT,
-                f"{file}: {name}: routing_function takes {len(seen.kernels)} Triton kernels and "
-                f"{len(seen.operations)} PyTorch operations ({', '.join(seen.operations)}), "
-                "not one kernel",
-                {**details, "kernels": seen.kernels, "operations": seen.operations},
-            )
-        if said:
-            raise Answer(PRESENT, f"{file}: {name}: {said}", details)
-        kernels.update(seen.kernels)
-        rows += logits.shape[0]
+        kernels.update(check_case(layer_of(logits.shape[1], topk), name, logits, topk, details))
+    rows = sum(logits.shape[0] for _, logits, _ in listed)
     details.update(kernels=sorted(kernels), cases=len(listed), rows=rows)
     with_triton = f", triton {details['triton']}" if os.environ.get("TRITON_INTERPRET") else ""
     return Answer(
@@ -191,6 +168,32 @@ def main() -> Answer:
         f"{len(listed)} cases of {rows} rows are right ({ran_on}{with_triton})",
         details,
     )
+
+
+def check_case(layer: Any, name: str, logits: Any, topk: int, details: dict[str, Any]) -> list[str]:
+    """Route the logits of one case. Returns the kernels that were launched."""
+    file = details["file"]
+    try:
+        routed = layer(logits)
+    except Exception as error:
+        if not raised_in_tree(error):
+            raise
+        saw = f"{file}: {name}: routing raises {type(error).__name__}: {error}"
+        raise Answer(PRESENT, saw, details) from error
+    problem = problem_of(routed, logits, layer.scale, topk)
+    if problem and routed.kernels:
+        raise Answer(PRESENT, f"{file}: {routed.kernels[0]}: {name}: {problem}", details)
+    if logits.shape[0] and not routed.fused:
+        raise Answer(
+            PRESENT,
+            f"{file}: {name}: routing_function takes {len(routed.kernels)} Triton kernels and "
+            f"{len(routed.operations)} PyTorch operations ({', '.join(routed.operations)}), "
+            "not one kernel",
+            {**details, "kernels": routed.kernels, "operations": routed.operations},
+        )
+    if problem:
+        raise Answer(PRESENT, f"{file}: {name}: {problem}", details)
+    return list(routed.kernels)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,21 @@
-"""Does loading a dense Gemma 4 checkpoint die on, or lose weights to, ``num_experts: null``?
+"""Does loading a dense Gemma 4 checkpoint raise, or lose weights, because of ``num_experts: null``?
 
-`Gemma4ForCausalLM.load_weights`, which the MTP assistants share, asks for a mapping of the weights
-of `config.num_experts` experts whatever the model. A dense config says null, and `range(None)`
-raises TypeError. A guard must let a dense checkpoint through whole, and leave the experts of a MoE
-model be.
+`Gemma4ForCausalLM.load_weights`, which the MTP assistants share, asks for a mapping of the weights of
+`config.num_experts` experts for every model. A dense config says null, and `range(None)` raises
+TypeError. A fix must load a dense checkpoint completely, and still load the experts of a MoE model.
 
-A checkpoint of the tiny assistant, made by transformers' own class of it and so by nobody's idea of
-SGLang's names, is loaded into a model full of NaN, and every tensor of it must land in its place:
-those of the same name, those that are stacked (qkv, gate_up), those that move.
+A checkpoint of the tiny assistant is made by transformers' own class, so that its names are not this
+probe's idea of SGLang's. It is loaded into a model full of NaN, and every tensor of it must arrive in
+its place: tensors of the same name, stacked ones (qkv, gate_up), and renamed ones.
 
-0   every tensor of the dense checkpoint lands, and so does every one of a MoE checkpoint (control)
-1   loading the dense one raises over the experts, or leaves some of it out; or a MoE model's expert
-    weights are left out
-2   the probe broke, or does not know this tree's names: the control's other weights do not land
-    either
+0   every tensor of the dense checkpoint arrives, and so does every one of a MoE checkpoint (control)
+1   loading the dense one raises because of the experts, or leaves some of it out; or a MoE model's
+    expert weights are left out
+2   the probe broke, or does not know this tree's names: other weights of the control do not arrive
 77  the tree has no MTP assistant
 
-Where the assistant cannot even be built for want of its pipeline group (another bug, with a probe
-of its own, which hides this one), it is given one first, and the line says so.
+If the assistant cannot be built because it lacks its pipeline group (another bug, with a probe of its
+own, which hides this one), it is given one first, and the line says so.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ Tensors = dict[str, Any]
 
 
 def randomized(state: Tensors) -> Tensors:
-    """A checkpoint of these names and shapes, without the tied head, as in a safetensors file."""
+    """A random checkpoint of these names and shapes; without the tied head, as in safetensors files."""
     import torch
 
     generator = torch.Generator().manual_seed(4)
@@ -46,25 +44,28 @@ def randomized(state: Tensors) -> Tensors:
     }
 
 
-def one_by_one(checkpoint: Tensors) -> Tensors:
-    """The same with each expert stored apart, as FP8 and NVFP4 checkpoints do."""
-    apart = {}
+def split_experts(checkpoint: Tensors) -> Tensors:
+    """The same with each expert stored separately, as in FP8 and NVFP4 checkpoints."""
+    split = {}
     for name, value in checkpoint.items():
         if name.endswith(".experts.gate_up_proj"):
             for expert, both in enumerate(value):
                 gate, up = both.chunk(2)
-                apart[name.replace("gate_up_proj", f"{expert}.gate_proj.weight")] = gate
-                apart[name.replace("gate_up_proj", f"{expert}.up_proj.weight")] = up
+                split[name.replace("gate_up_proj", f"{expert}.gate_proj.weight")] = gate
+                split[name.replace("gate_up_proj", f"{expert}.up_proj.weight")] = up
         elif name.endswith(".experts.down_proj"):
             for expert, down in enumerate(value):
-                apart[name.replace("down_proj", f"{expert}.down_proj.weight")] = down
+                split[name.replace("down_proj", f"{expert}.down_proj.weight")] = down
         else:
-            apart[name] = value
-    return apart
+            split[name] = value
+    return split
 
 
-def place(name: str, value: Any, own: Tensors, heads: tuple[int, int]) -> Any:
-    """Where in the model a tensor of the checkpoint belongs, as a view; None: nowhere known."""
+def target_of(name: str, value: Any, own: Tensors, heads: tuple[int, int]) -> Any:
+    """The view of the model's tensors where a tensor of the checkpoint belongs; None if unknown.
+
+    ``own`` are the model's tensors; ``heads`` the widths of all queries and of all keys.
+    """
     queries, keys = heads
 
     def rows(part: str, whole: str, start: int) -> Any:
@@ -95,7 +96,10 @@ def place(name: str, value: Any, own: Tensors, heads: tuple[int, int]) -> Any:
 
 
 def load(model: Any, checkpoint: Tensors) -> dict[str, list[str]]:
-    """Load, and sort the checkpoint's tensors: landed, left out, wrong (changed), unknown."""
+    """Load the checkpoint, and sort the names of its tensors by what became of them.
+
+    The keys: "landed" (arrived), "left out", "wrong" (changed) and "unknown" (no place known).
+    """
     config = model.config
     heads = (
         config.num_attention_heads * config.head_dim,
@@ -103,14 +107,14 @@ def load(model: Any, checkpoint: Tensors) -> dict[str, list[str]]:
     )
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     own = {name: value.detach() for name, value in own.items()}
-    places = {name: place(name, value, own, heads) for name, value in checkpoint.items()}
-    for target in places.values():
+    targets = {name: target_of(name, value, own, heads) for name, value in checkpoint.items()}
+    for target in targets.values():
         if target is not None:
             target.fill_(float("nan"))
     model.load_weights(iter(checkpoint.items()))
     sorted_: dict[str, list[str]] = {"landed": [], "left out": [], "wrong": [], "unknown": []}
     for name, value in checkpoint.items():
-        target = places[name]
+        target = targets[name]
         if target is None or target.shape != value.shape:
             sorted_["unknown"].append(name)
         elif target.isnan().any():
@@ -122,11 +126,11 @@ def load(model: Any, checkpoint: Tensors) -> dict[str, list[str]]:
 
 
 def about_experts(error: Exception) -> bool:
-    """Whether an error is over the number of experts: its text, or the tree's line it came from."""
+    """Whether an error is about the number of experts, by its text or the tree's line that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.line or "" for frame in frames if not in_tree(frame.filename).startswith("..")]
     number = re.compile(r"\bn\w*_experts\b|cannot be interpreted as an integer")
-    return any(number.search(said) for said in (str(error), *lines[-1:]))
+    return any(number.search(text) for text in (str(error), *lines[-1:]))
 
 
 def few(names: list[str]) -> str:
@@ -135,14 +139,14 @@ def few(names: list[str]) -> str:
 
 
 def build_assistant(assistant: Any, config: Callable[[], Any]) -> tuple[Any, bool]:
-    """An assistant, and whether it had to be given its pipeline group."""
+    """The assistant, and whether it had to be given its pipeline group."""
     try:
         return assistant(config()), False
     except AttributeError as error:
         if "pp_group" not in str(error) and "world_size" not in str(error):
             raise
     groups = from_tree("sglang.srt.distributed.parallel_state")
-    # A setter, since a half-right fix may assign it, too late or to something else.
+    # With a setter, since an incomplete fix may assign it, too late or to something else.
     assistant.pp_group = property(lambda _: groups.get_pp_group(), lambda _, value: None)
     return assistant(config()), True
 
@@ -152,7 +156,6 @@ def main() -> Answer:
     mtp = from_tree("sglang.srt.models.gemma4_mtp", absent=DOES_NOT_APPLY)
     causal = from_tree("sglang.srt.models.gemma4_causal")
     file = details["file"] = in_tree(causal.__file__)
-    loader = inspect.getsource(causal.Gemma4ForCausalLM.load_weights)
 
     from verify import tiny
 
@@ -167,44 +170,77 @@ def main() -> Answer:
     checkpoint = randomized(transformers.Gemma4AssistantForCausalLM(dense).state_dict())
     of_moe = randomized(transformers.Gemma4ForCausalLM(tiny.moe_text_config()).state_dict())
     layouts = {"fused": of_moe}
-    if "make_expert_params_mapping" in loader:  # older trees know the fused layout only
-        layouts["one by one"] = one_by_one(of_moe)
+    # Older trees know the fused layout only.
+    if "make_expert_params_mapping" in inspect.getsource(causal.Gemma4ForCausalLM.load_weights):
+        layouts["one by one"] = split_experts(of_moe)
 
-    details["control"] = {}
-    without_experts = ""
-    for layout, weights in layouts.items():
-        try:
-            saw = load(causal.Gemma4ForCausalLM(tiny.moe_text_config()), weights)
-        except Exception as error:
-            if not about_experts(error):
-                raise
-            said = f"{type(error).__name__}: {error}"
-            raise Answer(
-                PRESENT, f"{file}: loading a MoE checkpoint ({layout}) raises {said}", details
-            ) from error
-        details["control"][layout] = {kind: len(names) for kind, names in saw.items()}
-        lost = [name for name in saw["left out"] if ".experts." in name]
-        others = [
-            n for kind in ("left out", "wrong", "unknown") for n in saw[kind] if n not in lost
-        ]
-        if others:
-            raise Answer(
-                BROKE,
-                f"control: {file} does not load {few(others)} of a MoE checkpoint ({layout}) "
-                "to where this probe looks for it",
-                details,
-            )
-        if lost and not without_experts:
-            without_experts = (
-                f"{file}: a MoE checkpoint ({layout}) loses its experts' weights: "
-                f"{few(lost)} of {len(weights)} tensors left out"
-            )
+    lost_experts = [
+        lost
+        for layout, weights in layouts.items()
+        if (lost := check_moe(causal, layout, weights, details))
+    ]
+    note = check_dense(mtp.Gemma4AssistantForCausalLM, checkpoint, details)
+    if lost_experts:
+        raise Answer(PRESENT, lost_experts[0], details)
+    return Answer(
+        NOT_PRESENT,
+        f"{file}: all {len(checkpoint)} tensors of a dense assistant land{note}, and all "
+        + " and ".join(f"{len(weights)} ({layout})" for layout, weights in layouts.items())
+        + " of a MoE model",
+        details,
+    )
 
-    model, given = build_assistant(mtp.Gemma4AssistantForCausalLM, tiny.assistant_config)
-    note = " (given a pp_group first: without one it cannot be built)" if given else ""
-    details["pp_group_given"] = given
+
+def check_moe(causal: Any, layout: str, weights: Tensors, details: dict[str, Any]) -> str | None:
+    """Load a MoE checkpoint, and say which weights of its experts are left out, or None.
+
+    The control: all of its other weights must arrive.
+    """
+    from verify import tiny
+
+    file = details["file"]
     try:
-        saw = load(model, checkpoint)
+        loaded = load(causal.Gemma4ForCausalLM(tiny.moe_text_config()), weights)
+    except Exception as error:
+        if not about_experts(error):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise Answer(
+            PRESENT, f"{file}: loading a MoE checkpoint ({layout}) raises {what}", details
+        ) from error
+    details.setdefault("control", {})[layout] = {kind: len(names) for kind, names in loaded.items()}
+    lost = [name for name in loaded["left out"] if ".experts." in name]
+    others = [
+        name
+        for kind in ("left out", "wrong", "unknown")
+        for name in loaded[kind]
+        if name not in lost
+    ]
+    if others:
+        raise Answer(
+            BROKE,
+            f"control: {file} does not load {few(others)} of a MoE checkpoint ({layout}) "
+            "to where this probe looks for it",
+            details,
+        )
+    if not lost:
+        return None
+    return (
+        f"{file}: a MoE checkpoint ({layout}) loses its experts' weights: "
+        f"{few(lost)} of {len(weights)} tensors left out"
+    )
+
+
+def check_dense(assistant: Any, checkpoint: Tensors, details: dict[str, Any]) -> str:
+    """Every tensor of the dense checkpoint must arrive in the assistant. Returns a note for the line."""
+    from verify import tiny
+
+    file = details["file"]
+    model, was_given = build_assistant(assistant, tiny.assistant_config)
+    note = " (given a pp_group first: without one it cannot be built)" if was_given else ""
+    details["pp_group_given"] = was_given
+    try:
+        loaded = load(model, checkpoint)
     except Exception as error:
         if not about_experts(error):
             raise
@@ -213,26 +249,20 @@ def main() -> Answer:
             f"{file}: loading the dense assistant raises {type(error).__name__}: {error}{note}",
             details,
         ) from error
-    details["dense"] = {kind: len(names) for kind, names in saw.items()}
-    if saw["unknown"]:
-        raise Answer(BROKE, f"no place known for {few(saw['unknown'])} of the assistant", details)
-    if bad := saw["left out"] or saw["wrong"]:
-        how = "left out" if saw["left out"] else "changed"
+    details["dense"] = {kind: len(names) for kind, names in loaded.items()}
+    if loaded["unknown"]:
+        raise Answer(
+            BROKE, f"no place known for {few(loaded['unknown'])} of the assistant", details
+        )
+    if missing := loaded["left out"] or loaded["wrong"]:
+        how = "left out" if loaded["left out"] else "changed"
         raise Answer(
             PRESENT,
-            f"{file}: the dense assistant loads, but {few(bad)} of {len(checkpoint)} tensors "
+            f"{file}: the dense assistant loads, but {few(missing)} of {len(checkpoint)} tensors "
             f"{how}{note}",
             details,
         )
-    if without_experts:
-        raise Answer(PRESENT, without_experts, details)
-    return Answer(
-        NOT_PRESENT,
-        f"{file}: all {len(checkpoint)} tensors of a dense assistant land{note}, and all "
-        + " and ".join(f"{len(weights)} ({layout})" for layout, weights in layouts.items())
-        + " of a MoE model",
-        details,
-    )
+    return note
 
 
 if __name__ == "__main__":

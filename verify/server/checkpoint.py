@@ -1,4 +1,4 @@
-"""Looks at a real checkpoint before a server spends minutes on it."""
+"""Checks a real checkpoint before a server spends minutes on loading it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from fixtool.verify.answer import CANNOT_RUN, Answer
 from verify.server.tiny_models import Models, weight_bytes
 
 
-def real(model: str, assistant: str | None) -> Models:
-    """The folders of ``model`` and of its assistant, which may lie beside it or inside it."""
+def find_checkpoint(model: str, assistant: str | None) -> Models:
+    """The folders of ``model`` and of its assistant, which may lie beside it or inside it.
+
+    Each is a folder, or the name of a model in the Hugging Face cache. Raises Answer (cannot run) if
+    one of them is missing.
+    """
     target = _folder(model, "--model")
     if assistant is not None:
         return Models(target, _folder(assistant, "--assistant"))
     beside, inside = target.with_name(f"{target.name}-assistant"), target / "assistant"
-    for one in (beside, inside):
-        if one.is_dir():
-            return Models(target, one)
+    for folder in (beside, inside):
+        if folder.is_dir():
+            return Models(target, folder)
     if (named := _cached(f"{model}-assistant")) is not None:
         return Models(target, named)
     raise Answer(
@@ -42,7 +46,7 @@ def _folder(name: str, option: str) -> Path:
 
 
 def _cached(name: str) -> Path | None:
-    """A model that `hf download` has already brought, by its hub name. Nothing is downloaded."""
+    """The folder of a model that `hf download` has downloaded, by its hub name; None if there is none."""
     home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
     hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub")).expanduser()
     if name.count("/") != 1 or ".." in name:
@@ -56,9 +60,13 @@ def _cached(name: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def weights(models: Models, *, dummy: bool) -> int:
-    """Check both folders, and say how many bytes of weights a server will load from them."""
-    target, assistant = (_config(one) for one in (models.target, models.assistant))
+def check_weights(models: Models, *, dummy: bool) -> int:
+    """Check both folders, and return how many bytes of weights a server will load from them.
+
+    With ``dummy`` the weights are made up, and only the configurations are read. Raises Answer
+    (cannot run) if something is missing or broken.
+    """
+    target, assistant = _config(models.target), _config(models.assistant)
     text = target.get("text_config") or target
     if not text.get("num_experts"):
         raise Answer(
@@ -73,7 +81,7 @@ def weights(models: Models, *, dummy: bool) -> int:
             f"{assistant.get('model_type')!r}, not 'gemma4_assistant'): give another --assistant",
         )
     if not dummy:
-        return sum(_safetensors(one) for one in (models.target, models.assistant))
+        return _safetensors(models.target) + _safetensors(models.assistant)
     try:
         return weight_bytes(target) + weight_bytes(assistant)
     except (KeyError, TypeError) as error:
@@ -94,7 +102,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _safetensors(folder: Path) -> int:
-    """Their size, once every shard is there and as long as its own header says."""
+    """The bytes of all shards, once each is there and as long as its own header says."""
     files = set(folder.glob("*.safetensors"))
     index = folder / "model.safetensors.index.json"
     if index.exists():
@@ -102,7 +110,7 @@ def _safetensors(folder: Path) -> int:
             listed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Answer(CANNOT_RUN, f"cannot read {index}: {error}") from None
-        if missing := sorted(listed - {one.name for one in files}):
+        if missing := sorted(listed - {file.name for file in files}):
             raise Answer(
                 CANNOT_RUN,
                 f"{folder} lacks {len(missing)} of {len(listed)} shards ({missing[0]}): finish the "
@@ -118,12 +126,12 @@ def _safetensors(folder: Path) -> int:
                 if not 2 <= length <= size - 8:
                     raise ValueError("it has no header")
                 header = json.loads(file.read(length))
-            ends = [one["data_offsets"][1] for key, one in header.items() if key != "__metadata__"]
-            wanted = 8 + length + max(ends, default=0)
+            tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+            wanted = 8 + length + max((t["data_offsets"][1] for t in tensors), default=0)
             if size != wanted:
                 raise ValueError(f"{size} bytes, not {wanted}")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Answer(
                 CANNOT_RUN, f"{path} is broken ({error}): download it again (a git-lfs pointer?)"
             ) from None
-    return sum(one.stat().st_size for one in files)
+    return sum(file.stat().st_size for file in files)

@@ -1,4 +1,4 @@
-"""Judges the evidence that the recorder took inside a live server (see recorder/recorder.py)."""
+"""Reads the evidence that the recorder wrote inside a live server (recorder/recorder.py), and checks it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-HOOK = Path(__file__).resolve().parent / "recorder" / "hook"
+HOOK_FOLDER = Path(__file__).resolve().parent / "recorder" / "hook"
 
 
 @dataclass
-class Evidence:
-    """What all processes of a server said; ``routers`` of them routed."""
+class LiveEvidence:
+    """What the recorders of all processes of a server wrote; ``routers`` counts those that routed."""
 
     installed: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -25,89 +25,84 @@ class Evidence:
     routers: int = 0
 
     def details(self) -> dict[str, Any]:
-        return {
-            "installed": self.installed,
-            "counts": dict(self.counts),
-            "mismatches": self.mismatches,
-            "errors": self.errors,
-            "patched": self.patched,
-            "native": sorted(self.native),
-            "routers": self.routers,
-        }
+        return {**vars(self), "counts": dict(self.counts), "native": sorted(self.native)}
 
 
-def read(folder: Path) -> Evidence:
-    found = Evidence()
+def read_evidence(folder: Path) -> LiveEvidence:
+    """Read the evidence files of a folder."""
+    evidence = LiveEvidence()
+    lists = {
+        "installed": evidence.installed, "mismatch": evidence.mismatches, "error": evidence.errors,
+    }  # fmt: skip
     for path in sorted(folder.glob("*.jsonl")):
         summary: dict[str, Any] = {}
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                one = json.loads(line)
+                event = json.loads(line)
             except ValueError:
                 continue  # its writer was killed in the middle of it
-            event = one.get("event")
-            if event == "installed":
-                found.installed.append(one)
-            elif event == "summary":
-                summary = one
-            elif event == "mismatch":
-                found.mismatches.append(one)
-            elif event == "error":
-                found.errors.append(one)
-            elif event == "native":
-                found.native.add(str(one.get("layer")))
-            for name, file in (one.get("patched") or {}).items():
-                found.patched.setdefault(name, []).append(file)
-        found.routers += bool(summary.get("launches"))
-        found.counts.update(
+            kind = event.get("event")
+            if kind in lists:
+                lists[kind].append(event)
+            elif kind == "summary":
+                summary = event
+            elif kind == "native":
+                evidence.native.add(str(event.get("layer")))
+            for name, file in (event.get("patched") or {}).items():
+                evidence.patched.setdefault(name, []).append(file)
+        evidence.routers += bool(summary.get("launches"))
+        evidence.counts.update(
             {name: n for name, n in summary.items() if isinstance(n, int) and name != "pid"}
         )
-    return found
+    return evidence
 
 
-def strangers(evidence: Evidence, tree: Path, blobs: dict[str, str]) -> str | None:
-    """What the server imported that is not of this tree, in a line; None if all of it is."""
+def foreign_files(evidence: LiveEvidence, tree: Path, blobs: dict[str, str]) -> str | None:
+    """Which file of the server is not of this tree, as a sentence; None if all of them are.
+
+    ``blobs`` are the git blob ids of the patched files, by path in the tree.
+    """
     root = Path(os.path.abspath(tree))  # a folder of it may be a link to the base's
-    for one in evidence.installed:
-        sglang = one.get("sglang")
+    for process in evidence.installed:
+        sglang = process.get("sglang")
         if not sglang or not Path(os.path.abspath(sglang)).is_relative_to(root):
             return f"the server imported sglang from {sglang}, not from {root}"
         for part in ("caller", "kernel"):
-            if (file := one.get(part)) is None:
+            if (file := process.get(part)) is None:
                 continue
             path = Path(str(file.get("file")))
             if not path.is_relative_to(root):
                 return f"the server's {part} comes from {path}, not from {root}"
-            if (wrong := _other(str(path.relative_to(root)), file, blobs)) is not None:
-                return wrong
+            if (problem := _other_blob(str(path.relative_to(root)), file, blobs)) is not None:
+                return problem
             if file.get("runs_its_file") is False:
                 return f"{file.get('name')} runs other code than its file {path} holds"
     for name, files in evidence.patched.items():
         for file in files:
             if not Path(str(file.get("file"))).is_relative_to(root):
                 return f"{name} was imported from {file.get('file')}, not from {root}"
-            if (wrong := _other(name, file, blobs)) is not None:
-                return wrong
+            if (problem := _other_blob(name, file, blobs)) is not None:
+                return problem
     return None
 
 
-def _other(name: str, file: dict[str, Any], blobs: dict[str, str]) -> str | None:
+def _other_blob(name: str, file: dict[str, Any], blobs: dict[str, str]) -> str | None:
     want = blobs.get(name)
     if want is None or file.get("blob") == want:
         return None
     return f"{name} is blob {file.get('blob')} in the server, {want} in the patched tree"
 
 
-def verdict(
-    evidence: Evidence, tree: Path, blobs: dict[str, str], *, graphs: bool, ranks: int = 1
+def missing_proof(
+    evidence: LiveEvidence, tree: Path, blobs: dict[str, str], *, graphs: bool, ranks: int = 1
 ) -> str | None:
-    """What is missing from the proof that this tree's fused kernel ran, and routed right, in each of
-    ``ranks`` processes."""
+    """What is missing from the proof that this tree's fused kernel ran, and routed right, in ``ranks``
+    processes; None if nothing is. ``graphs``: CUDA graphs must have been replayed."""
     if not evidence.installed:
         return "no process of the server said that it imported gemma4_causal: nothing was recorded"
-    if (wrong := strangers(evidence, tree, blobs)) is not None:
-        return wrong
-    kernels = [one["kernel"] for one in evidence.installed if one.get("kernel")]
+    if (problem := foreign_files(evidence, tree, blobs)) is not None:
+        return problem
+    kernels = [process["kernel"] for process in evidence.installed if process.get("kernel")]
     if not kernels:
         return "gemma4_causal has no gemma4_fused_routing: this tree has no fused router"
     root = Path(os.path.abspath(tree))
@@ -124,9 +119,9 @@ def verdict(
     if evidence.mismatches or counts["mismatches"]:
         n = max(counts["mismatches"], len(evidence.mismatches))
         first = evidence.mismatches[0] if evidence.mismatches else {}
-        said = "; ".join(first.get("problems", [])[:1])
+        problem = "; ".join(first.get("problems", [])[:1])
         where = f"{first.get('where')} {first.get('shape')}"
-        return f"{n} routings are not the oracle's; the first ({where}): {said}"
+        return f"{n} routings are not the oracle's; the first ({where}): {problem}"
     if not counts["eager_compared"]:
         return "no routing outside a graph was compared with the oracle"
     if not counts["eager_varied"]:
@@ -141,11 +136,12 @@ def verdict(
     return None
 
 
-def in_words(evidence: Evidence) -> str:
+def summarise(evidence: LiveEvidence) -> str:
+    """The calls that were seen and compared, as a phrase."""
     counts = evidence.counts
-    said = f"{counts['eager']} calls of this tree's kernel"
+    calls = f"{counts['eager']} calls of this tree's kernel"
     if counts["replayed"]:
-        said += f" and {counts['replayed']} more in graph replays"
+        calls += f" and {counts['replayed']} more in graph replays"
     rows = counts["eager_rows"] + counts["graph_rows"]
     compared = counts["eager_compared"] + counts["graph_compared"]
-    return f"{said}; {compared} routings ({rows} tokens) as the oracle's"
+    return f"{calls}; {compared} routings ({rows} tokens) as the oracle's"

@@ -1,6 +1,6 @@
-"""What a server needs of its host: free GPU memory, a port, and CUDA's compiler and runtime.
+"""What a server needs from its host: free GPU memory, a port, and CUDA's compiler and runtime.
 
-Asked in other processes or read from /proc, so that this one holds no GPU memory.
+It is asked in other processes or read from /proc, so that this process holds no GPU memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if found:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One that a server can see. Sizes in GiB."""
+    """A GPU that a server can see. Sizes in GiB."""
 
     label: str
     free: float
@@ -40,97 +40,107 @@ class Gpu:
     uuid: str | None = None
 
 
-def gpu() -> Gpu:
-    """The one that a server on one GPU takes."""
-    return gpus()[0]
+def first_gpu() -> Gpu:
+    """The GPU that a server on one GPU takes."""
+    return visible_gpus()[0]
 
 
-def gpus() -> list[Gpu]:
-    """Those that a server can see, in the order in which it takes them: by nvidia-smi; where that is
-    missing or does not know the chosen ones, by a process of torch."""
+def visible_gpus() -> list[Gpu]:
+    """The GPUs that a server can see, in the order in which it takes them.
+
+    nvidia-smi is asked first; if it is missing or does not know the chosen GPUs, a process of torch.
+    Raises Answer (cannot run) if there is none.
+    """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None and not chosen.strip():
         raise Answer(CANNOT_RUN, "CUDA_VISIBLE_DEVICES is empty: it hides every GPU")
-    rows, said = _smi("--query-gpu=index,uuid,name,memory.free,memory.total")
-    found = []
+    rows, problem = _smi("--query-gpu=index,uuid,name,memory.free,memory.total")
+    on_host = []
     for row in rows:
         with contextlib.suppress(ValueError, IndexError):
-            free, total = (float(one) / 1024 for one in row[3:5])
-            found.append(Gpu(f"GPU {row[0]} ({row[2]})", free, total, int(row[0]), row[1]))
-    if found and (seen := _chosen(found, chosen)):
-        return seen
+            free, total = (float(mib) / 1024 for mib in row[3:5])
+            on_host.append(Gpu(f"GPU {row[0]} ({row[2]})", free, total, int(row[0]), row[1]))
+    if on_host and (visible := _chosen(on_host, chosen)):
+        return visible
     try:
-        asked = subprocess.run(
+        torch = subprocess.run(
             [sys.executable, "-c", _TORCH], capture_output=True, text=True, timeout=180
         )
-        told = json.loads(asked.stdout.splitlines()[-1])
-        return [Gpu(f"the GPU ({name})", free / 2**30, of / 2**30) for name, free, of in told]
+        listed = json.loads(torch.stdout.splitlines()[-1])
+        return [Gpu(f"the GPU ({name})", free / 2**30, of / 2**30) for name, free, of in listed]
     except (OSError, subprocess.TimeoutExpired, ValueError, IndexError):
-        if found:
-            have = ", ".join(one.label for one in found)
+        if on_host:
+            labels = ", ".join(gpu.label for gpu in on_host)
             raise Answer(
-                CANNOT_RUN, f"CUDA_VISIBLE_DEVICES asks for {chosen}; this host has {have}"
+                CANNOT_RUN, f"CUDA_VISIBLE_DEVICES asks for {chosen}; this host has {labels}"
             ) from None
         raise Answer(
-            CANNOT_RUN, f"no GPU on this host: {said}, and torch in {sys.executable} sees none"
+            CANNOT_RUN, f"no GPU on this host: {problem}, and torch in {sys.executable} sees none"
         ) from None
 
 
-def _chosen(found: list[Gpu], chosen: str | None) -> list[Gpu]:
-    """As CUDA reads the variable: up to the first that is not there."""
+def _chosen(gpus: list[Gpu], chosen: str | None) -> list[Gpu]:
+    """The GPUs that CUDA takes for this variable: up to the first name that fits none."""
     if chosen is None:
-        return found
-    seen: list[Gpu] = []
-    for word in filter(None, (one.strip() for one in chosen.split(","))):
-        fits = (one for one in found if word == str(one.index) or (one.uuid or "").startswith(word))
-        if (one := next(fits, None)) is None:
+        return gpus
+    visible: list[Gpu] = []
+    for name in filter(None, (word.strip() for word in chosen.split(","))):
+        fits = (g for g in gpus if name == str(g.index) or (g.uuid or "").startswith(name))
+        if (gpu := next(fits, None)) is None:
             break
-        seen.append(one)
-    return seen
+        visible.append(gpu)
+    return visible
 
 
-def require(seen: list[Gpu], ranks: int, asked: str) -> None:
-    """One a rank: two ranks on the same would wait for each other."""
-    if ranks <= len(seen):
+def require_gpus(gpus: list[Gpu], ranks: int, options: str) -> None:
+    """Raise Answer (cannot run) if there is not one GPU for each rank.
+
+    Two ranks on the same GPU would wait for each other. ``options`` are the words that asked for them.
+    """
+    if ranks <= len(gpus):
         return
-    have = ", ".join(one.label for one in seen)
+    labels = ", ".join(gpu.label for gpu in gpus)
     raise Answer(
         CANNOT_RUN,
-        f"{asked} needs {ranks} GPUs, one a rank, and this host has {len(seen)} ({have}): ask for fewer "
-        "ranks, or run it on a host that has them",
-        {"gpus": [one.label for one in seen]},
+        f"{options} needs {ranks} GPUs, one a rank, and this host has {len(gpus)} ({labels}): ask for "
+        "fewer ranks, or run it on a host that has them",
+        {"gpus": [gpu.label for gpu in gpus]},
     )
 
 
-def used_gib(one: Gpu) -> float | None:
-    """What is in use on it now, by anybody."""
+def used_memory_gib(gpu: Gpu) -> float | None:
+    """The memory of a GPU that is in use now, by anybody; None if nvidia-smi does not say."""
     rows, _ = _smi("--query-gpu=index,memory.used")
     for row in rows:
         with contextlib.suppress(ValueError, IndexError):
-            if one.index is None or int(row[0]) == one.index:
+            if gpu.index is None or int(row[0]) == gpu.index:
                 return round(float(row[1]) / 1024, 2)
     return None
 
 
-def require_memory(one: Gpu, weights: float, reserve: float) -> None:
-    """Stop here, with numbers, rather than in the middle of a load."""
+def require_memory(gpu: Gpu, weights: float, reserve: float) -> None:
+    """Raise Answer (cannot run) now, with numbers, rather than fail in the middle of a load.
+
+    ``weights`` of a checkpoint and ``reserve`` for its cache, in GiB.
+    """
     need = weights * 1.15 + reserve
-    if one.free >= need:
+    if gpu.free >= need:
         return
     raise Answer(
         CANNOT_RUN,
-        f"{one.label} has {one.free:.1f} GiB free of {one.total:.1f}; the checkpoint ({weights:.1f} "
-        f"GiB) and its cache need about {need:.1f} GiB; {_who_holds(one)} or choose another GPU with "
+        f"{gpu.label} has {gpu.free:.1f} GiB free of {gpu.total:.1f}; the checkpoint ({weights:.1f} "
+        f"GiB) and its cache need about {need:.1f} GiB; {_who_holds(gpu)} or choose another GPU with "
         "CUDA_VISIBLE_DEVICES",
-        {"gpu": one.label, "free_gib": one.free, "need_gib": need},
+        {"gpu": gpu.label, "free_gib": gpu.free, "need_gib": need},
     )
 
 
-def _who_holds(one: Gpu) -> str:
+def _who_holds(gpu: Gpu) -> str:
+    """What to stop, in words: the processes that hold the GPU's memory."""
     rows, _ = _smi("--query-compute-apps=pid,gpu_uuid,used_memory")
     held = []
     for row in rows:
-        if len(row) == 3 and (one.uuid is None or row[1] == one.uuid):
+        if len(row) == 3 and (gpu.uuid is None or row[1] == gpu.uuid):
             name = _command(row[0]) or "not visible from here"
             held.append(f"PID {row[0]} ({row[2]} MiB, {name})")
     if held:
@@ -139,19 +149,19 @@ def _who_holds(one: Gpu) -> str:
 
 
 def _smi(query: str) -> tuple[list[list[str]], str]:
-    """nvidia-smi's answer as rows, and in words what is wrong where there is none."""
+    """nvidia-smi's answer as rows, and what is wrong if there is none."""
     command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        smi = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except FileNotFoundError:
         return [], "there is no nvidia-smi"
     except (OSError, subprocess.TimeoutExpired) as error:
         return [], f"nvidia-smi: {error}"
-    if asked.returncode != 0:
-        said = (asked.stdout + asked.stderr).strip().splitlines()
-        return [], f"nvidia-smi: {said[-1] if said else asked.returncode}"
+    if smi.returncode != 0:
+        lines = (smi.stdout + smi.stderr).strip().splitlines()
+        return [], f"nvidia-smi: {lines[-1] if lines else smi.returncode}"
     return [
-        [cell.strip() for cell in line.split(",")] for line in asked.stdout.splitlines() if line
+        [cell.strip() for cell in line.split(",")] for line in smi.stdout.splitlines() if line
     ], "nvidia-smi lists none"
 
 
@@ -166,18 +176,21 @@ def _command(pid: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Free ones below the range from which the kernel hands out ports by itself: a server binds
-    its port a minute after this, and until then nobody must be given it by chance."""
-    found: list[int] = []
+    """Free ports below the range from which the kernel itself assigns ports.
+
+    A server binds its port a minute later, and until then the kernel must not give it to anybody.
+    """
+    ports: list[int] = []
     for port in random.SystemRandom().sample(range(20000, 32000), 400):
         if _bindable(port):
-            found.append(port)
-            if len(found) == count:
-                return found
+            ports.append(port)
+            if len(ports) == count:
+                return ports
     raise Answer(CANNOT_RUN, "no free port between 20000 and 32000")
 
 
 def require_port(port: int) -> None:
+    """Raise Answer (cannot run), with its owner's name, if the port is in use."""
     if _bindable(port):
         return
     owner = next(_listeners(port), None)
@@ -188,17 +201,18 @@ def require_port(port: int) -> None:
 
 
 def _bindable(port: int) -> bool:
-    with socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            one.bind(("127.0.0.1", port))
-            one.listen(1)
+            server.bind(("127.0.0.1", port))
+            server.listen(1)
         except OSError:
             return False
     return True
 
 
 def _listeners(port: int) -> Iterator[int]:
+    """The pids of processes that listen on the port, as far as /proc shows them."""
     inodes = set()
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError), open(f"/proc/net/{table}") as file:
@@ -208,51 +222,54 @@ def _listeners(port: int) -> Iterator[int]:
                     inodes.add(f"socket:[{cells[9]}]")
     for folder in Path("/proc").glob("[0-9]*/fd"):
         with contextlib.suppress(OSError):
-            if any(os.readlink(one) in inodes for one in folder.iterdir()):
+            if any(os.readlink(file) in inodes for file in folder.iterdir()):
                 yield int(folder.parent.name)
 
 
 # --- CUDA ----------------------------------------------------------------------------------------
 
 
-def find_cuda(
+def set_cuda_paths(
     env: MutableMapping[str, str], links: Path, installed: Path = Path("/usr/local")
 ) -> None:
-    """Set CUDA_HOME, and a libcudart.so on LIBRARY_PATH, where the host has them.
+    """Set CUDA_HOME, and put a libcudart.so on LIBRARY_PATH, if the host has them.
 
     SGLang compiles some of its kernels when it first needs them. torch's own packages bring the
-    runtime as libcudart.so.<version> only, and the linker asks for it without; ``links`` gets a
-    link by that name.
+    runtime as libcudart.so.<version> only, but the linker looks for it without a version: the folder
+    ``links`` gets a link by that name.
     """
     torch = importlib.util.find_spec("torch")
     packages = Path(torch.origin).parent.parent if torch is not None and torch.origin else None
     if not env.get("CUDA_HOME") and (home := _toolkit(installed, packages)) is not None:
         env["CUDA_HOME"] = str(home)
-    paths = [one for one in env.get("LIBRARY_PATH", "").split(os.pathsep) if one]
-    folders = [Path(one) for one in paths]
+    paths = [path for path in env.get("LIBRARY_PATH", "").split(os.pathsep) if path]
+    folders = [Path(path) for path in paths]
     if toolkit := env.get("CUDA_HOME"):
         folders += [Path(toolkit, "lib64"), Path(toolkit, "lib")]
         folders += Path(toolkit).glob("targets/*/lib")
-    plain = [one for one in folders if (one / "libcudart.so").exists()]
-    if plain:
-        found = str(plain[0])
+    with_plain_name = [folder for folder in folders if (folder / "libcudart.so").exists()]
+    if with_plain_name:
+        library_path = str(with_plain_name[0])
     else:
         if packages is not None:
             folders += sorted(packages.glob("nvidia/*/lib"))
-        numbered = [lib for one in folders for lib in sorted(one.glob("libcudart.so.*"))]
-        if not numbered:
+        versioned = [lib for folder in folders for lib in sorted(folder.glob("libcudart.so.*"))]
+        if not versioned:
             return
         links.mkdir(exist_ok=True)
         (links / "libcudart.so").unlink(missing_ok=True)
-        (links / "libcudart.so").symlink_to(numbered[-1])
-        found = str(links)
-    if found not in paths:
-        env["LIBRARY_PATH"] = os.pathsep.join([found, *paths])
+        (links / "libcudart.so").symlink_to(versioned[-1])
+        library_path = str(links)
+    if library_path not in paths:
+        env["LIBRARY_PATH"] = os.pathsep.join([library_path, *paths])
 
 
 def _toolkit(installed: Path, packages: Path | None) -> Path | None:
-    """The first folder that holds a whole toolkit. The nvcc on PATH may be a script that only calls
-    the real one, and the folder above it no toolkit, so its headers are asked for too."""
+    """The first folder that holds a whole toolkit.
+
+    The nvcc on PATH may be a script that calls the real one, in a folder without a toolkit, so the
+    headers must be there too.
+    """
     nvcc = shutil.which("nvcc")
     homes = [Path(nvcc).resolve().parent.parent] if nvcc else []
     homes += [installed / "cuda", *sorted(installed.glob("cuda-*"), reverse=True)]

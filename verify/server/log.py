@@ -1,6 +1,6 @@
-"""Reads a server's log while it grows: the message looked for, crashes, and the last line.
+"""Reads a server's log while it grows: the wanted message, crashes, and the last line.
 
-A crash's cause is what the log says. SGLang kills itself with SIGKILL whatever it died of, so its
+Only the log tells the cause of a crash: SGLang kills itself with SIGKILL whatever the cause, so its
 exit code says nothing.
 """
 
@@ -17,7 +17,7 @@ _STAMP = re.compile(r"^(?:\[[^\]]*\]\s*)+")
 _EXCEPTION = re.compile(
     r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Failure|Group)(?::\s.*)?$"
 )
-# What processes say whose peer has died: never the cause while there is another.
+# What processes log when another one has died. It is the cause only if nothing else is.
 _CONSEQUENCE = re.compile(
     r"scheduler died|[Ii]nitialization failed|child process|"
     r"^(?:\w+\.)*(?:EOFError|BrokenPipeError|ConnectionResetError|CancelledError|KeyboardInterrupt"
@@ -27,8 +27,11 @@ _FATAL = re.compile(r"Scheduler hit an exception|Received sigquit from a child p
 
 
 class ServerLog:
-    """``matched`` is the first line that holds ``wanted``; ``fatal`` says that a process of the
-    server has given up, which its main process may take its time to follow."""
+    """A server's log. ``matched`` is the first line that matches ``wanted``.
+
+    ``fatal_at`` is when a process of the server logged that it gives up; the main process may follow
+    much later. Times are of time.monotonic(), infinite until it happens.
+    """
 
     def __init__(self, path: Path, wanted: re.Pattern[str] | None = None) -> None:
         self.path = path
@@ -38,29 +41,29 @@ class ServerLog:
         self._wanted = wanted
         self._crashes: deque[tuple[str, list[str]]] = deque(maxlen=20)
         self._block: list[str] | None = None
-        self._rest = b""
-        self._at = 0
+        self._partial = b""
+        self._offset = 0
 
     def read(self, *, final: bool = False) -> None:
-        """What has been written since; ``final`` takes a last line without an end too."""
+        """Read what was written since the last call; ``final``: also a last line without an end."""
         try:
             with self.path.open("rb") as file:
-                file.seek(self._at)
+                file.seek(self._offset)
                 while chunk := file.read(_CHUNK):
-                    self._at += len(chunk)
-                    *lines, self._rest = (self._rest + chunk).split(b"\n")
+                    self._offset += len(chunk)
+                    *lines, self._partial = (self._partial + chunk).split(b"\n")
                     for line in lines:
-                        self._hear(line)
-                    if len(self._rest) > _LONGEST_LINE:
-                        self._hear(self._rest)
-                        self._rest = b""
+                        self._read_line(line)
+                    if len(self._partial) > _LONGEST_LINE:
+                        self._read_line(self._partial)
+                        self._partial = b""
         except FileNotFoundError:
             return
-        if final and self._rest:
-            self._hear(self._rest)
-            self._rest = b""
+        if final and self._partial:
+            self._read_line(self._partial)
+            self._partial = b""
 
-    def _hear(self, raw: bytes) -> None:
+    def _read_line(self, raw: bytes) -> None:
         # A carriage return is how progress bars write over themselves.
         line = raw[:_LONGEST_LINE].decode("utf-8", "replace").rstrip().rpartition("\r")[2]
         if not line.strip():
@@ -84,13 +87,13 @@ class ServerLog:
         return self.tail[-1].strip()[:300] if self.tail else "nothing at all"
 
     def crash(self) -> tuple[str, list[str]] | None:
-        """The last exception's line and its traceback; one that is the cause, if there is one."""
+        """The line and the traceback of the last exception that is a cause, else of the last one."""
         causes = [crash for crash in self._crashes if not _CONSEQUENCE.search(crash[0])]
         crashes = causes or list(self._crashes)
         return crashes[-1] if crashes else None
 
-    def died_of(self) -> str:
-        """What a server that is gone died of, in a line."""
+    def cause_of_death(self) -> str:
+        """What a server that has ended died of, in a line."""
         if (crash := self.crash()) is not None:
             return crash[0][:300]
         return f"no exception, after the line: {self.last}"

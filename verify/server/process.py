@@ -1,4 +1,4 @@
-"""The server process: how it is launched, what it is asked, and how it is ended."""
+"""The server process: how it is launched, asked and ended, and how it is spread over GPUs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fixtool.verify.answer import CANNOT_RUN, Answer
-from verify.server import evidence as life
-from verify.server import supervisor as keeper
-from verify.server.layout import ONE_GPU, Layout
+from verify.server import supervisor
+from verify.server.evidence import HOOK_FOLDER
 from verify.server.log import ServerLog
 from verify.server.tiny_models import Models
 
@@ -52,8 +52,8 @@ _REAL = {
     "--max-total-tokens": "32768",
     "--mem-fraction-static": "0.88",
 }
-# What a server without a network, and with one host, needs; a caller's own settings stand. NVLink
-# multicast is off: on a shared host it can put GPUs out of service that others use too.
+# For a server on one host without a network; variables that the caller has set stay as they are.
+# NVLink multicast is off: on a shared host it can put GPUs out of service that others use too.
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -65,24 +65,45 @@ _ENVIRONMENT = {
     "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
     "NVSHMEM_DISABLE_NVLS": "1",
 }
-# Products of float32 in float32, in cuBLAS and in Triton; live/float32.py sees to the rest.
+# Multiply float32 in float32, in cuBLAS and in Triton; recorder/float32.py does the rest.
 _FLOAT32 = {"NVIDIA_TF32_OVERRIDE": "0", "TRITON_F32_DEFAULT": "ieee", "FIXTOOL_FLOAT32": "1"}
 
 
-class Hang(Exception):
-    """It took a request and does not answer."""
+@dataclass(frozen=True)
+class Layout:
+    """How a server is spread: ``tp`` ranks share each layer, in each of ``pp`` stages of a pipeline."""
+
+    tp: int = 1
+    pp: int = 1
+
+    @property
+    def ranks(self) -> int:
+        return self.tp * self.pp
+
+    @property
+    def options(self) -> str:
+        """The command-line options that ask for it."""
+        tp, pp = f"--tp {self.tp}", f"--pp {self.pp}"
+        return tp if self.pp == 1 else pp if self.tp == 1 else f"{tp} {pp}"
 
 
-class Refused(Exception):
-    """It answers a request with an error."""
+ONE_GPU = Layout()
 
 
-class Lost(Refused):
-    """The connection broke, or there was none: it may be gone."""
+class ServerHangs(Exception):
+    """The server took a request and does not answer."""
+
+
+class RequestRefused(Exception):
+    """The server answered a request with an error."""
+
+
+class ServerLost(RequestRefused):
+    """The connection broke, or there was none: the server may have ended."""
 
 
 class Server:
-    """One `sglang.launch_server` and all that it starts, below a keeper that ends it."""
+    """One `sglang.launch_server` and everything it starts, below a supervisor that ends them."""
 
     def __init__(
         self,
@@ -106,9 +127,9 @@ class Server:
         self._models = models
         self._float32 = float32
         self._token = f"fixtool-server-{secrets.token_hex(16)}"
-        self._keeper: subprocess.Popen[bytes] | None = None
-        self._heard = b""
-        self._left: list[int] = []
+        self._supervisor: subprocess.Popen[bytes] | None = None
+        self._partial_line = b""
+        self._still_alive: list[int] = []
         flags = (_MTP if mtp else {}) | _FLAGS | (_REAL if real else _TINY)
         if float32:
             flags["--dtype"] = "float32"
@@ -131,10 +152,11 @@ class Server:
     # --- the process ------------------------------------------------------------------------------
 
     def environment(self, live: Path) -> dict[str, str]:
+        """The server's environment; the recorder in it writes to the folder ``live``."""
         env = dict(os.environ)
-        before = [one for one in env.get("PYTHONPATH", "").split(os.pathsep) if one]
-        first = [str(life.HOOK), str(self._tree / "python"), str(_ROOT)]
-        env["PYTHONPATH"] = os.pathsep.join([*first, *(one for one in before if one not in first)])
+        first = [str(HOOK_FOLDER), str(self._tree / "python"), str(_ROOT)]
+        paths = [*first, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
+        env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
         for name, value in _ENVIRONMENT.items():
             env.setdefault(name, value)
         if self._float32:
@@ -150,19 +172,19 @@ class Server:
         return env
 
     @staticmethod
-    def changes(env: dict[str, str]) -> dict[str, str]:
+    def changed_variables(env: dict[str, str]) -> dict[str, str]:
         return {name: value for name, value in env.items() if os.environ.get(name) != value}
 
     def launch(self, env: dict[str, str]) -> None:
         self._log.path.write_bytes(b"")
-        # A runner that kills this process kills all that carry its mark. Not the keeper, which has
-        # yet to find what no longer shows one.
-        own = {name: value for name, value in env.items() if name != keeper.RUN}
-        if keeper.RUN in env:
-            own[f"{keeper.RUN}_OF_SERVER"] = env[keeper.RUN]
-        self._keeper = subprocess.Popen(
-            # Isolated and without site: no hook, and up at once.
-            [sys.executable, "-I", "-S", keeper.__file__, str(self._log.path), *self.command],
+        # fixtool's runner, when it ends this process, ends all processes that carry its mark. The
+        # supervisor must not: it has yet to end those that no longer show the mark.
+        own = {name: value for name, value in env.items() if name != supervisor.RUN_VARIABLE}
+        if supervisor.RUN_VARIABLE in env:
+            own[f"{supervisor.RUN_VARIABLE}_OF_SERVER"] = env[supervisor.RUN_VARIABLE]
+        self._supervisor = subprocess.Popen(
+            # Isolated and without site: the recorder's hook does not run, and it starts at once.
+            [sys.executable, "-I", "-S", supervisor.__file__, str(self._log.path), *self.command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=own,
@@ -171,75 +193,83 @@ class Server:
         )
 
     def gone(self) -> bool:
-        """Whether its main process has ended; then ``exit_code`` says how."""
-        self._listen(0.0)
-        if self._keeper is not None and self._keeper.poll() is not None and self.exit_code is None:
-            self.exit_code = -signal.SIGKILL  # with its keeper
+        """Whether its main process has ended; then ``exit_code`` is set."""
+        self._read_supervisor(0.0)
+        process = self._supervisor
+        if process is not None and process.poll() is not None and self.exit_code is None:
+            self.exit_code = -signal.SIGKILL  # it ended with its supervisor
         return self.exit_code is not None
 
-    def _listen(self, seconds: float) -> bool:
-        """Hear what the keeper says; False once it has no more to say."""
-        assert self._keeper is not None
-        assert self._keeper.stdout is not None
-        pipe = self._keeper.stdout.fileno()
+    def _read_supervisor(self, seconds: float) -> bool:
+        """Read what the supervisor reports within ``seconds``; False once its output has ended."""
+        assert self._supervisor is not None
+        assert self._supervisor.stdout is not None
+        pipe = self._supervisor.stdout.fileno()
         while select.select([pipe], [], [], seconds)[0]:
-            said = os.read(pipe, 4096)
-            *lines, self._heard = (self._heard + said).split(b"\n")
+            chunk = os.read(pipe, 4096)
+            *lines, self._partial_line = (self._partial_line + chunk).split(b"\n")
             for line in lines:
-                word, *rest = line.decode().split()
-                if word == "exited":
+                event, *rest = line.decode().split()
+                if event == "exited":
                     self.exit_code = int(rest[0])
-                elif word == "left":
-                    self._left = [int(one) for one in rest]
-            if not said:
+                elif event == "left":
+                    self._still_alive = [int(pid) for pid in rest]
+            if not chunk:
                 return False
             seconds = 0.0
         return True
 
     def stop(self) -> list[int]:
-        """End all of it. Gives the processes that would not go, which is none."""
-        if self._keeper is None:
+        """End all of its processes. Returns the pids that would not die, normally none."""
+        if self._supervisor is None:
             return []
-        assert self._keeper.stdin is not None
+        assert self._supervisor.stdin is not None
         with contextlib.suppress(OSError):
-            self._keeper.stdin.close()  # also if this process dies: then the keeper goes on alone
+            self._supervisor.stdin.close()  # which also happens if this process dies
         end = time.monotonic() + 60.0
-        while self._listen(0.5) and time.monotonic() < end:
+        while self._read_supervisor(0.5) and time.monotonic() < end:
             pass
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._keeper.wait(5.0)
-        # Only a keeper that was itself killed leaves any.
+            self._supervisor.wait(5.0)
+        # Only a supervisor that was itself killed leaves any.
         for _ in range(50):
-            if not (strays := keeper.strays(self._token, str(self._log.path))):
+            pids = supervisor.leftover_processes(self._token, str(self._log.path))
+            if not pids:
                 break
-            keeper.kill(strays)
+            supervisor.send_signal(pids)
             time.sleep(0.1)
-            self._left = strays
+            self._still_alive = pids
         else:
-            return self._left
-        return [one for one in self._left if Path(f"/proc/{one}").exists()]
+            return self._still_alive
+        return [pid for pid in self._still_alive if Path(f"/proc/{pid}").exists()]
 
     def stacks(self, live: Path) -> list[Path]:
-        """Ask its Python processes where they stand; only those that said they would answer."""
-        if self._keeper is None:
+        """Have its Python processes write their stacks, and return the files.
+
+        Only processes that opened such a file are asked: the signal would end any other.
+        """
+        if self._supervisor is None:
             return []
-        own = keeper.descendants(self._keeper.pid)
+        own = supervisor.descendants(self._supervisor.pid)
         files = []
         for path in sorted(live.glob("*.stacks")):
             if int(path.stem) in own:
-                keeper.kill([int(path.stem)], signal.SIGUSR1)
+                supervisor.send_signal([int(path.stem)], signal.SIGUSR1)
                 files.append(path)
         time.sleep(1.0)
-        return [one for one in files if one.stat().st_size]
+        return [file for file in files if file.stat().st_size]
 
-    # --- what it is asked -------------------------------------------------------------------------
+    # --- requests --------------------------------------------------------------------------------
 
     def ready(self) -> bool:
-        """Whether it answers. /health would not do: it generates, and gives up after 20 seconds,
-        and a first forward takes longer."""
+        """Whether it answers. Raises Answer (cannot run) if another server answers on its port.
+
+        /health would not do: it generates, and gives up after 20 seconds, which a first forward
+        exceeds.
+        """
         try:
             info = self._ask("/model_info", timeout=2.0)
-        except (Hang, Refused):
+        except (ServerHangs, RequestRefused):
             return False
         path = info.get("model_path")
         if path is not None and os.path.realpath(path) != os.path.realpath(self._models.target):
@@ -251,17 +281,16 @@ class Server:
     def generate(
         self, texts: list[str] | list[list[int]], tokens: int, timeout: float
     ) -> list[dict[str, Any]]:
-        """One request for each prompt, all at the same time, greedy and to the full length."""
+        """Send one request for each prompt, all at the same time, greedy and to the full length.
+
+        Returns an answer for each prompt: its tokens, text, output ids and statistics of MTP.
+        """
         results: list[dict[str, Any] | Exception | None] = [None] * len(texts)
 
         def ask(number: int, prompt: str | list[int]) -> None:
             body = {
                 "text" if isinstance(prompt, str) else "input_ids": prompt,
-                "sampling_params": {
-                    "temperature": 0,
-                    "max_new_tokens": tokens,
-                    "ignore_eos": True,
-                },
+                "sampling_params": greedy(tokens),
             }
             try:
                 results[number] = self._ask("/generate", body, timeout)
@@ -270,21 +299,21 @@ class Server:
 
         threads = [
             # Daemons: a Ctrl-C does not wait for their answers.
-            threading.Thread(target=ask, args=one, daemon=True)
-            for one in enumerate(texts)
+            threading.Thread(target=ask, args=numbered, daemon=True)
+            for numbered in enumerate(texts)
         ]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
-        said = []
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        answers = []
         for result in results:
             if isinstance(result, Exception):
                 raise result
             assert result is not None
             meta = result.get("meta_info") or {}
             reason = meta.get("finish_reason")
-            said.append(
+            answers.append(
                 {
                     "tokens": meta.get("completion_tokens"),
                     "text": result.get("text"),
@@ -294,31 +323,33 @@ class Server:
                     "spec_accept_length": meta.get("spec_accept_length"),
                 }
             )
-        return said
+        return answers
 
-    def likeliest(self, prompt: list[int], timeout: float) -> dict[int, float]:
-        """The likeliest tokens to follow, with the logarithms of their probabilities."""
+    def likely_tokens(self, prompt: list[int], timeout: float) -> dict[int, float]:
+        """The likeliest next tokens, with the logarithms of their probabilities."""
         body = {
             "input_ids": prompt,
-            "sampling_params": {"temperature": 0, "max_new_tokens": 1, "ignore_eos": True},
+            "sampling_params": greedy(1),
             "return_logprob": True,
             "top_logprobs_num": 8,
         }
-        said = self._ask("/generate", body, timeout)
+        reply = self._ask("/generate", body, timeout)
         try:
-            first = said["meta_info"]["output_top_logprobs"][0]
-            return {int(one[1]): float(one[0]) for one in first}
+            first = reply["meta_info"]["output_top_logprobs"][0]
+            return {int(token): float(logprob) for logprob, token, *_ in first}
         except (KeyError, IndexError, TypeError, ValueError):
-            raise Refused(f"/generate names no likeliest tokens: {str(said)[:200]}") from None
+            raise RequestRefused(
+                f"/generate names no likeliest tokens: {str(reply)[:200]}"
+            ) from None
 
     def health(self, within: float) -> int | str:
-        """/health's status; it may say 503 at first."""
+        """The status of /health, or its error after ``within`` seconds; it may be 503 at first."""
         end = time.monotonic() + within
         while True:
             try:
                 self._ask("/health", timeout=30.0)
                 return 200
-            except (Hang, Refused) as error:
+            except (ServerHangs, RequestRefused) as error:
                 if time.monotonic() > end or self.gone():
                     return str(error)
             time.sleep(1.0)
@@ -326,23 +357,23 @@ class Server:
     def info(self) -> dict[str, Any]:
         """What /server_info says of speculation, backends and memory."""
         try:
-            said = self._ask("/server_info", timeout=60.0)
-        except (Hang, Refused) as error:
+            info = self._ask("/server_info", timeout=60.0)
+        except (ServerHangs, RequestRefused) as error:
             return {"error": str(error)}
         names = (
             "version", "speculative_algorithm", "speculative_num_steps", "attention_backend",
             "speculative_num_draft_tokens", "moe_runner_backend", "disable_cuda_graph",
             "max_total_num_tokens", "cuda_graph_bs", "tp_size", "pp_size", "dtype",
         )  # fmt: skip
-        state = (said.get("internal_states") or [{}])[0]
+        state = (info.get("internal_states") or [{}])[0]
         return {
-            **{name: said.get(name) for name in names},
+            **{name: info.get(name) for name in names},
             "avg_spec_accept_length": state.get("avg_spec_accept_length"),
             "memory_usage": state.get("memory_usage"),
         }
 
     def fetch(self, path: str, body: Any = None, timeout: float = 60.0) -> bytes:
-        """What it answers with; Hang, Lost or Refused where it does not."""
+        """The body of its answer. Raises ServerHangs, ServerLost or RequestRefused if there is none."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             data=None if body is None else json.dumps(body).encode(),
@@ -351,33 +382,38 @@ class Server:
         try:
             with self._http.open(request, timeout=timeout) as response:
                 return bytes(response.read())
-        except Answer:  # a signal's, and not what went wrong here
+        except Answer:  # raised by a signal handler: not an error of the request
             raise
         except urllib.error.HTTPError as error:
             with error:
-                said = error.read(500).decode("utf-8", "replace")
-            raise Refused(f"{path} answers {error.code}: {said}") from None
+                text = error.read(500).decode("utf-8", "replace")
+            raise RequestRefused(f"{path} answers {error.code}: {text}") from None
         except TimeoutError:
-            raise Hang(f"no answer from {path} within {timeout:.0f} s") from None
+            raise ServerHangs(f"no answer from {path} within {timeout:.0f} s") from None
         except (OSError, ValueError) as error:  # URLError is an OSError; a cut-off answer
             if isinstance(getattr(error, "reason", None), TimeoutError):
-                raise Hang(f"no answer from {path} within {timeout:.0f} s") from None
-            raise Lost(f"{path}: {error}") from None
+                raise ServerHangs(f"no answer from {path} within {timeout:.0f} s") from None
+            raise ServerLost(f"{path}: {error}") from None
         except Exception as error:  # http.client's own are no OSError
-            raise Lost(f"{path}: {error!r}") from None
+            raise ServerLost(f"{path}: {error!r}") from None
 
     def _ask(self, path: str, body: Any = None, timeout: float = 60.0) -> dict[str, Any]:
         content = self.fetch(path, body, timeout)
         try:
             return dict(json.loads(content)) if content.strip() else {}
         except (ValueError, TypeError):
-            raise Refused(f"{path} answers {content[:200]!r}") from None
+            raise RequestRefused(f"{path} answers {content[:200]!r}") from None
+
+
+def greedy(tokens: int) -> dict[str, Any]:
+    """The sampling parameters of a greedy answer of exactly ``tokens`` tokens."""
+    return {"temperature": 0, "max_new_tokens": tokens, "ignore_eos": True}
 
 
 def _tree_flags(tree: Path, nccl_port: int, *, graphs: bool) -> list[str]:
-    """Flags whose spelling depends on the tree: asked of its text, since to import it takes 20 s.
+    """Flags whose spelling depends on the tree. Read from its text: importing it would take 20 s.
 
-    A prefill must run outside graphs, or the recorder would have no moment to read them.
+    A prefill must run outside CUDA graphs, since the recorder reads the graphs' buffers then.
     """
     text = source(tree, "server_args.py") + source(tree, "arg_groups/*.py")
     flags = []
@@ -396,7 +432,7 @@ def _tree_flags(tree: Path, nccl_port: int, *, graphs: bool) -> list[str]:
 
 
 def source(tree: Path, names: str) -> str:
-    """The text of those files of the tree's `sglang/srt`; nothing where there are none."""
+    """The text of the files of the tree's `sglang/srt` that match ``names``; "" if there are none."""
     text = ""
     for path in sorted(Path(tree, "python/sglang/srt").glob(names)):
         with contextlib.suppress(OSError):
@@ -405,17 +441,20 @@ def source(tree: Path, names: str) -> str:
 
 
 def prompts(*, real: bool) -> Iterator[tuple[str, list[Any], int]]:
-    """Name, prompts and tokens to generate. No two begin alike, so that no prefix is cached, and
-    all have another length, which the recorder takes as a reason to look."""
+    """Yield name, prompts and number of tokens to generate.
+
+    No two prompts start alike, so that no prefix is cached. All differ in length: the recorder
+    compares each length that it has not seen often.
+    """
     if not real:
 
-        def made(seed: int, length: int) -> list[int]:
+        def token_ids(seed: int, length: int) -> list[int]:
             return [2] + [(seed + 7 * i * seed) % 250 + 4 for i in range(1, length)]
 
         yield "short", [[2, 75, 72, 79, 79, 82]], 24
-        yield "long", [made(11, 61)], 24
-        yield "batch", [made(13 + i, 17 + 5 * i) for i in range(6)], 16
-        yield "last", [made(29, 101)], 8
+        yield "long", [token_ids(11, 61)], 24
+        yield "batch", [token_ids(13 + i, 17 + 5 * i) for i in range(6)], 16
+        yield "last", [token_ids(29, 101)], 8
         return
     yield "short", ["The capital of France is"], 32
     yield "long", [_PARAGRAPH], 64

@@ -1,15 +1,15 @@
-"""Starts a server, and sees to it that nothing of it is left: whatever happens to boot.py.
+"""Starts a server, and ends all of its processes, whatever happens to boot.py.
 
-    python -I -S keeper.py LOG COMMAND...
+    python -I -S supervisor.py LOG COMMAND...
 
-boot.py holds the other end of this process's stdin. When that closes, because boot.py is done or
-because it was killed in any way at all, the server and all that it started are ended: SIGTERM, a
-few seconds, SIGKILL. This process lives in a session of its own, where a terminal's Ctrl-C and the
-killing of boot.py's process group do not reach it.
+boot.py holds the other end of this process's stdin. When that closes, because boot.py has finished or
+because it was killed, this process ends the server and everything it started: SIGTERM, a few seconds,
+SIGKILL. It lives in a session of its own, so that neither a terminal's Ctrl-C nor the killing of
+boot.py's process group reaches it.
 
 It is the reaper of orphans below it (Linux), so a process that left its group, its session and its
-parent is still its descendant. Looking for a mark in the environment would not do: SGLang's
-processes set their titles, which overwrites what /proc shows of it.
+parent is still its descendant. A mark in the environment would not find them all: SGLang's processes
+set their titles, which overwrites the environment that /proc shows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-RUN = "FIXTOOL_RUN"  # marks a run's processes, for its runner
+RUN_VARIABLE = "FIXTOOL_RUN"  # marks a run's processes, for fixtool's runner
 GRACE_SECONDS = 3.0
 _KILL_SECONDS = 20.0
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -36,7 +36,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def processes() -> Iterator[tuple[int, int, int]]:
-    """pid, parent and session of every process that is not just a dead one's entry."""
+    """pid, parent and session of every process that is alive."""
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
@@ -50,49 +50,55 @@ def processes() -> Iterator[tuple[int, int, int]]:
 
 
 def descendants(root: int) -> list[int]:
+    """The pids of all processes below ``root``."""
     children: dict[int, list[int]] = {}
     for pid, parent, _ in processes():
         children.setdefault(parent, []).append(pid)
-    found, front = [], [root]
-    while front:
-        below = children.get(front.pop(), [])
-        found += below
-        front += below
-    return found
+    below: list[int] = []
+    queue = [root]
+    while queue:
+        pids = children.get(queue.pop(), [])
+        below += pids
+        queue += pids
+    return below
 
 
-def strays(token: str, log: str) -> list[int]:
-    """Processes with ``token`` in their environment, or ``log`` open as their output: those of a
-    server whose keeper was killed too."""
-    found = []
+def leftover_processes(token: str, log: str) -> list[int]:
+    """The pids of processes with ``token`` in their environment, or ``log`` open as their output.
+
+    This finds a server's processes after its supervisor was killed.
+    """
+    pids = []
     for pid, _, _ in processes():
         if pid == os.getpid():
             continue
         with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
             if token.encode() in file.read():
-                found.append(pid)
+                pids.append(pid)
                 continue
         for number in (1, 2):
             with contextlib.suppress(OSError):
                 if os.readlink(f"/proc/{pid}/fd/{number}") == log:
-                    found.append(pid)
+                    pids.append(pid)
                     break
-    return found
+    return pids
 
 
-def kill(pids: list[int], number: int = signal.SIGKILL) -> None:
+def send_signal(pids: list[int], number: int = signal.SIGKILL) -> None:
+    """Send a signal to processes; those that are gone are left out."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
 
 
-class _Keeper:
+class _Supervisor:
+    """The server and its descendants, from its start until none of them is left."""
+
     def __init__(self, log: str, command: list[str]) -> None:
         self._server: int | None = None
-        self._told = True
         env = dict(os.environ)
-        if (run := env.pop(f"{RUN}_OF_SERVER", None)) is not None:
-            env[RUN] = run
+        if (run := env.pop(f"{RUN_VARIABLE}_OF_SERVER", None)) is not None:
+            env[RUN_VARIABLE] = run
         with open(log, "ab") as file:
             try:
                 server = subprocess.Popen(
@@ -106,17 +112,18 @@ class _Keeper:
                 )
             except OSError as error:
                 file.write(f"{error}\n".encode())
-                self._say("exited 127")
+                self._report("exited 127")
                 return
         server.returncode = 0  # it is reaped below, among the orphans
         self._server = server.pid
-        self._say(f"started {server.pid}")
+        self._report(f"started {server.pid}")
 
-    def _say(self, line: str) -> None:
+    def _report(self, line: str) -> None:
         with contextlib.suppress(OSError):
             os.write(1, f"{line}\n".encode())
 
     def reap(self) -> None:
+        """Collect the exit codes of processes that have ended, and report the server's."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -126,36 +133,37 @@ class _Keeper:
                 return
             if pid == self._server:
                 self._server = None
-                self._say(f"exited {os.waitstatus_to_exitcode(status)}")
+                self._report(f"exited {os.waitstatus_to_exitcode(status)}")
 
     def watch(self) -> None:
-        """Until boot.py lets go."""
+        """Return when boot.py has closed its end of stdin."""
         while True:
             readable, _, _ = select.select([0], [], [], 0.05)
             if readable and not os.read(0, 4096):
                 return
             self.reap()
 
-    def sweep(self) -> None:
-        kill(descendants(os.getpid()), signal.SIGTERM)
+    def end_all(self) -> None:
+        """End every descendant, and report the pids of those that would not die."""
+        send_signal(descendants(os.getpid()), signal.SIGTERM)
         end = time.monotonic() + GRACE_SECONDS
-        while (left := descendants(os.getpid())) and time.monotonic() < end:
+        while (alive := descendants(os.getpid())) and time.monotonic() < end:
             self.reap()
             time.sleep(0.02)
         end = time.monotonic() + _KILL_SECONDS
-        while left and time.monotonic() < end:
-            kill(left)
+        while alive and time.monotonic() < end:
+            send_signal(alive)
             self.reap()
             time.sleep(0.02)
-            left = descendants(os.getpid())
+            alive = descendants(os.getpid())
         self.reap()
-        while not left and self._children() and time.monotonic() < end:
-            time.sleep(0.01)  # dead, and not yet handed to this process, which is to bury them
+        while not alive and self._has_children() and time.monotonic() < end:
+            time.sleep(0.01)  # dead, but not yet handed to this process to be reaped
             self.reap()
-        self._say(f"left {' '.join(map(str, left))}")
+        self._report(f"left {' '.join(map(str, alive))}")
 
     @staticmethod
-    def _children() -> bool:
+    def _has_children() -> bool:
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
@@ -168,9 +176,9 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Not SIG_IGN, which the server would inherit.
         signal.signal(number, lambda *_: None)
-    keeper = _Keeper(sys.argv[1], sys.argv[2:])
-    keeper.watch()
-    keeper.sweep()
+    supervisor = _Supervisor(sys.argv[1], sys.argv[2:])
+    supervisor.watch()
+    supervisor.end_all()
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Makes a Gemma 4 MoE target and its MTP assistant out of nothing, to boot a real server with.
+"""Makes a tiny Gemma 4 MoE model and its MTP assistant, to boot a real server with.
 
     python verify/server/tiny_models.py OUT [--size tiny|float32|full]
 
@@ -8,10 +8,10 @@ GPUs can share and a server can run in float32. "full" has the shapes of google/
 is for --load-format dummy. (Dummy loading skips load_weights and so hides the crash on
 `num_experts: null`; that one needs the tiny models' real files.)
 
-Standard library only: shapes follow from the configuration, a safetensors file is a JSON header
-and raw bytes, and a bfloat16 of about ±0.05 is two random bytes of which one has been looked up. So
-two seconds make what 20 of importing torch and transformers, and building both models, made; and
-no package's version decides what is in the files.
+Standard library only: shapes follow from the configuration, a safetensors file is a JSON header and
+raw bytes, and a bfloat16 of about ±0.05 is two random bytes, one of them translated by a table. This
+takes two seconds, where importing torch and transformers and building both models took 20, and the
+files do not depend on any package's version.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import argparse
 import fcntl
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -31,8 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Part of the mark that says a folder is complete: raise it when the bytes of the files change for
-# another reason than their configurations.
+# Part of the file that marks a folder as complete. Raise it when the files' bytes change for another
+# reason than their configurations.
 _RECIPE = 1
 _MARK = "complete.json"
 
@@ -96,8 +97,8 @@ _SHAPES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 8192,
     },
 }
-# What eight ranks can share, and what each of six stages has a layer of either kind of; heads so
-# narrow that attention's tiles fit into a GPU's shared memory in float32 too.
+# Eight ranks can share it, and each of six stages has a layer of either kind. The heads are so narrow
+# that attention's tiles fit into a GPU's shared memory in float32 too.
 _SHAPES["float32"] = _SHAPES["tiny"] | {
     "num_hidden_layers": 12,
     "moe_intermediate_size": 32,
@@ -145,9 +146,10 @@ def _text(size: str) -> dict[str, Any]:
 
 
 def target_config(size: str) -> dict[str, Any]:
-    """Multimodal, as the released MoE is: SGLang asks for vision_config and eoa_token_id."""
+    """The configuration of the target: multimodal, as the released MoE is, since SGLang reads
+    vision_config and eoa_token_id."""
     full = size == "full"
-    heads = 8 if size == "float32" else 1  # of the vision tower, of which every rank has a share
+    heads = 8 if size == "float32" else 1  # of the vision tower, split among the ranks
     return {
         "architectures": ["Gemma4ForConditionalGeneration"],
         "model_type": "gemma4",
@@ -181,8 +183,10 @@ def target_config(size: str) -> dict[str, Any]:
 
 
 def assistant_config(size: str) -> dict[str, Any]:
-    """Dense, with `num_experts: null` as in the released assistants; all its layers share the
-    target's keys and values."""
+    """The configuration of the assistant: dense, with `num_experts: null` as in the released ones.
+
+    All its layers share the target's keys and values.
+    """
     full = size == "full"
     return {
         "architectures": ["Gemma4AssistantForCausalLM"],
@@ -217,21 +221,21 @@ def assistant_config(size: str) -> dict[str, Any]:
 # --- tensors -------------------------------------------------------------------------------------
 
 
-def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a checkpoint with this configuration."""
     text = config["text_config"]
     assistant = config["model_type"] == "gemma4_assistant"
     prefix = "model." if assistant else "model.language_model."
     hidden = text["hidden_size"]
-    found = dict(_text_shapes(text, prefix))
+    shapes = dict(_text_shapes(text, prefix))
     if assistant:
         backbone = config["backbone_hidden_size"]
-        found["pre_projection.weight"] = (hidden, 2 * backbone)
-        found["post_projection.weight"] = (backbone, hidden)
+        shapes["pre_projection.weight"] = (hidden, 2 * backbone)
+        shapes["post_projection.weight"] = (backbone, hidden)
     elif vision := config["vision_config"]:
-        found["model.embed_vision.embedding_projection.weight"] = (hidden, vision["hidden_size"])
-        found |= _vision_shapes(vision)
-    return found
+        shapes["model.embed_vision.embedding_projection.weight"] = (hidden, vision["hidden_size"])
+        shapes |= _vision_shapes(vision)
+    return shapes
 
 
 def _text_shapes(text: dict[str, Any], prefix: str) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -298,15 +302,8 @@ def _vision_shapes(vision: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...
 
 
 def weight_bytes(config: dict[str, Any]) -> int:
-    """What these tensors take in bfloat16."""
-    return 2 * sum(_count(shape) for shape in shapes(config).values())
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for one in shape:
-        count *= one
-    return count
+    """The bytes that the tensors of this configuration take in bfloat16."""
+    return 2 * sum(math.prod(shape) for shape in tensor_shapes(config).values())
 
 
 # The high byte of a bfloat16 is its sign and all but the last bit of its exponent, so random low
@@ -316,24 +313,25 @@ _WEIGHTS = bytes(
     for i in range(256)
 )
 _ONE = b"\x80\x3f"
-# Of the norm of attention's queries. Gemma 4 does not scale their products, and with 1 here a softmax
-# is so steep that a difference in the last bit grows by half in every layer; with a quarter it stays.
+# The weight of the norm of attention's queries. Gemma 4 does not scale their products. With 1 the
+# softmax is so steep that a difference in the last bit grows by half in every layer; with 0.25 it
+# does not grow.
 _QUERY_NORM = {"float32": b"\x80\x3e"}
 
 
 def _values(name: str, shape: tuple[int, ...], query_norm: bytes = _ONE) -> bytes | bytearray:
-    """A tensor's bytes: drawn from its name alone, so that its neighbours do not matter."""
-    count = _count(shape)
+    """A tensor's bytes, drawn from its name alone, so that they do not depend on other tensors."""
+    count = math.prod(shape)
     drawn = random.Random(f"{_RECIPE} {name}")
     if name.endswith("per_expert_scale"):
-        # From 0.5 to 2: a router that forgets the scale, or takes another expert's, must be seen.
+        # From 0.5 to 2, so that a router which forgets the scale, or takes another expert's, is noticed.
         values = bytearray(b"\x00\x3f" * count)
         values[0::2] = drawn.randbytes(count)
         return values
     if name.endswith("q_norm.weight"):
         return query_norm * count
     if len(shape) < 2:
-        return _ONE * count  # norms and scalars: random ones drown what flows through them
+        return _ONE * count  # norms and scalars: random ones would drown the activations
     values = bytearray(2 * count)
     values[0::2] = drawn.randbytes(count)
     values[1::2] = drawn.randbytes(count).translate(_WEIGHTS)
@@ -344,7 +342,7 @@ def _write_safetensors(path: Path, tensors: dict[str, tuple[int, ...]], size: st
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in tensors.items():
-        start, end = end, end + 2 * _count(shape)
+        start, end = end, end + 2 * math.prod(shape)
         header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -358,9 +356,9 @@ def _write_safetensors(path: Path, tensors: dict[str, tuple[int, ...]], size: st
 
 
 def _alphabet() -> list[str]:
-    """GPT-2's 256 stand-ins for bytes: printable ones are themselves, the rest move to 256 and up."""
-    shown = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    return sorted([chr(one) for one in shown] + [chr(256 + i) for i in range(256 - len(shown))])
+    """GPT-2's 256 characters for bytes: printable ones stay, the others move to 256 and up."""
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    return sorted(map(chr, (*printable, *range(256, 512 - len(printable)))))
 
 
 def _tokenizer() -> dict[str, Any]:
@@ -441,10 +439,11 @@ def _small_files(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def make(out: Path | str, size: str = "tiny") -> Models:
-    """The models of ``size`` in ``out``, made now or found complete.
+    """Return the models of ``size`` in the folder ``out``, made now unless they are there.
 
-    Servers that start together share one folder: the first holds the lock and makes it, the others
-    wait. It is built beside and renamed, so a maker that was killed leaves no half of one.
+    Servers that start together share one folder: the first takes the lock and makes it, the others
+    wait. It is built beside ``out`` and renamed, so that a process that is killed leaves no part of
+    it. Raises FileExistsError if ``out`` holds anything else.
     """
     out = Path(out).absolute()
     models = Models(out / "target", out / "assistant")
@@ -452,9 +451,9 @@ def make(out: Path | str, size: str = "tiny") -> Models:
     recipe = {"size": size, "recipe": _recipe(size, list(configs.values()))}
     out.parent.mkdir(parents=True, exist_ok=True)
     with _locked(out.with_name(f"{out.name}.lock")):
-        if (there := _mark(out)) == recipe:
+        if (existing := _read_mark(out)) == recipe:
             return models
-        if there is None and out.exists() and any(out.iterdir()):
+        if existing is None and out.exists() and any(out.iterdir()):
             raise FileExistsError(f"{out} holds something else; name an empty or a new folder")
         for stale in out.parent.glob(f"{out.name}.partial-*"):
             shutil.rmtree(stale)
@@ -465,7 +464,7 @@ def make(out: Path | str, size: str = "tiny") -> Models:
                 text = json.dumps(content, indent=1, ensure_ascii=False)
                 (at / name).write_text(text, encoding="utf-8")
             if size != "full":
-                _write_safetensors(at / "model.safetensors", shapes(config), size)
+                _write_safetensors(at / "model.safetensors", tensor_shapes(config), size)
         (partial / _MARK).write_text(json.dumps(recipe), encoding="utf-8")
         if out.exists():
             old = out.with_name(f"{out.name}.partial-{os.getpid()}-old")
@@ -478,12 +477,12 @@ def make(out: Path | str, size: str = "tiny") -> Models:
 
 
 def _recipe(size: str, configs: list[dict[str, Any]]) -> str:
-    """Changes with whatever the files are made of."""
-    made_of = [_RECIPE, size, [(_small_files(one), shapes(one)) for one in configs]]
-    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
+    """A hash of everything from which the files are made."""
+    sources = [_RECIPE, size, [(_small_files(config), tensor_shapes(config)) for config in configs]]
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
 
 
-def _mark(out: Path) -> Any:
+def _read_mark(out: Path) -> Any:
     try:
         return json.loads((out / _MARK).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -494,25 +493,25 @@ def _mark(out: Path) -> Any:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """The kernel lets go of this lock when its holder dies, however it dies."""
+    """Hold a lock that the kernel releases when the process dies, however it dies."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def main() -> int:
-    asked = argparse.ArgumentParser(description="Make a Gemma 4 MoE target and its MTP assistant.")
-    asked.add_argument("out", type=Path)
-    asked.add_argument("--size", choices=tuple(_SHAPES), default="tiny")
-    given = asked.parse_args()
+    parser = argparse.ArgumentParser(description="Make a Gemma 4 MoE target and its MTP assistant.")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--size", choices=tuple(_SHAPES), default="tiny")
+    options = parser.parse_args()
     start = time.monotonic()
     try:
-        models = make(given.out, given.size)
+        models = make(options.out, options.size)
     except OSError as error:
         print(f"models: {error}", file=sys.stderr)
         return 1
     for folder in (models.target, models.assistant):
-        mib = sum(one.stat().st_size for one in folder.iterdir()) / 2**20
+        mib = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
         print(f"{folder}: {mib:.1f} MiB")
     print(f"{time.monotonic() - start:.1f} s")
     return 0

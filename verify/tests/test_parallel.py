@@ -17,15 +17,14 @@ from typing import Any
 import pytest
 
 from fixtool.verify.answer import Answer
-from support.sglang_server import KERNEL, Bench, Ran
-from verify.parallel import compare as alike
-from verify.parallel import pipeline as stages
-from verify.parallel import server as servers
-from verify.server import gpu as host
-from verify.server import supervisor as keeper
-from verify.server import tiny_models as models
-from verify.server.layout import Layout
+from support.sglang_server import KERNEL, FakeHost, ScriptResult, write_smi
+from verify.parallel import pipeline
+from verify.parallel import server as parallel_server
+from verify.parallel.compare import RoutingComparison, SavedCalls, compare_routing
+from verify.server import gpu, tiny_models
+from verify.server.process import Layout
 from verify.server.recorder import float32
+from verify.server.supervisor import send_signal
 
 # --- a server of several processes ---------------------------------------------------------------
 
@@ -144,8 +143,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, shared: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path, tmp_path / "tree", tmp_path, "verify/parallel/server.py")
+def fake_host(tmp_path: Path, shared: Path) -> Iterator[FakeHost]:
+    made = FakeHost(tmp_path, tmp_path / "tree", tmp_path, "verify/parallel/server.py")
     srt = "python/sglang/srt/"
     for name in ("", "srt/", "srt/models/", "srt/layers/", "srt/layers/utils/", "srt/distributed/"):
         made.write(f"python/sglang/{name}__init__.py", "")
@@ -158,38 +157,38 @@ def bench(tmp_path: Path, shared: Path) -> Iterator[Bench]:
     made.write(f"{srt}models/gemma4_mm.py", "def forward(pp_proxy_tensors=None): ...\n")
     made.write(f"{srt}models/gemma4_causal.py", CALLER)
     made.write(f"{srt}layers/gemma4_fused_ops.py", KERNEL)
-    smi = tmp_path / "bin" / "nvidia-smi"
-    smi.parent.mkdir()
-    smi.write_text(SMI)
-    smi.chmod(0o755)
+    write_smi(tmp_path, SMI)
     made.env = {"FAKE_GPUS": "0 1", "FIXTOOL_SHARED": str(shared)}
     yield made
-    keeper.kill(made.left())
+    send_signal(made.processes())
 
 
-def environment_of(ran: Ran, server: str) -> dict[str, Any]:
-    return dict(json.loads((ran.folder / f"{server}.env.json").read_text()))
+def environment_of(result: ScriptResult, server: str) -> dict[str, Any]:
+    return dict(json.loads((result.folder / f"{server}.env.json").read_text()))
 
 
-def test_ranks_that_share_layers_answer_alike(bench: Bench) -> None:
+def test_ranks_that_share_layers_answer_alike(fake_host: FakeHost) -> None:
     """And what the host has set for what goes between GPUs reaches the server; NVLink multicast is
     off, whether the host says so or nobody does."""
     pytest.importorskip("torch")
-    bench.env |= {"NCCL_DEBUG": "WARN", "NCCL_P2P_LEVEL": "NVL", "NVSHMEM_DISABLE_NVLS": "1"}
-    ran = bench.boot("", "--tp", 2)
-    assert ran.code == 0, ran
-    assert "with --tp 2 (2 ranks, MTP on) as on one GPU: 175 greedy tokens (0 ties)" in ran.said
-    many = ran.details["many"]
+    fake_host.env |= {"NCCL_DEBUG": "WARN", "NCCL_P2P_LEVEL": "NVL", "NVSHMEM_DISABLE_NVLS": "1"}
+    result = fake_host.boot("", "--tp", 2)
+    assert result.code == 0, result
+    assert (
+        "with --tp 2 (2 ranks, MTP on) as on one GPU: 175 greedy tokens (0 ties)"
+        in result.last_line
+    )
+    many = result.details["many"]
     rows = 2 * 4 * (211 + 257 + 307 + sum(n + 24 for n in (211, 257, 307, 401, 431, 461, 491)))
     routing = many["routing"]
     assert (routing["layers"], routing["rows"], routing["of"]) == (4, rows, rows)
     assert (many["evidence"]["routers"], many["evidence"]["native"]) == (2, ["RMSNorm"])
     assert many["server_info"]["tp_size"] == 2
-    assert {one.name for one in ran.folder.glob("*.log")} == {
+    assert {one.name for one in result.folder.glob("*.log")} == {
         "one-gpu.log", "one-gpu-live.log", "ranks.log", "ranks-live.log",
     }  # fmt: skip
-    assert "--tp-size" not in environment_of(ran, "one-gpu")["argv"]
-    flags = environment_of(ran, "ranks")["argv"]
+    assert "--tp-size" not in environment_of(result, "one-gpu")["argv"]
+    flags = environment_of(result, "ranks")["argv"]
     assert flags[flags.index("--dtype") + 1] == "float32"
     assert {
         "--speculative-algorithm", "--disable-custom-all-reduce", "--disable-cuda-graph",
@@ -201,33 +200,33 @@ def test_ranks_that_share_layers_answer_alike(bench: Bench) -> None:
         "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1", "NCCL_DEBUG": "WARN", "NCCL_P2P_LEVEL": "NVL",
     }  # fmt: skip
     for server in ("one-gpu", "ranks"):
-        env = environment_of(ran, server)
+        env = environment_of(result, server)
         starts = ("NCCL_", "NVSHMEM_", "TORCH_SYMM_MEM_")
         assert {name: env[name] for name in env if name.startswith(starts)} == between
         assert (env["NVIDIA_TF32_OVERRIDE"], env["TRITON_F32_DEFAULT"]) == ("0", "ieee")
     assert many["between_gpus"] == between
 
 
-def test_a_pipeline_runs_the_target_alone(bench: Bench) -> None:
+def test_a_pipeline_runs_the_target_alone(fake_host: FakeHost) -> None:
     pytest.importorskip("torch")
-    ran = bench.boot("", "--pp", 2)
-    assert ran.code == 0, ran
-    assert "with --pp 2 (2 ranks, the target alone) as on one GPU" in ran.said
+    result = fake_host.boot("", "--pp", 2)
+    assert result.code == 0, result
+    assert "with --pp 2 (2 ranks, the target alone) as on one GPU" in result.last_line
     for server in ("one-gpu", "ranks"):
-        assert not [one for one in environment_of(ran, server)["argv"] if "speculative" in one]
-    bench.write("python/sglang/srt/models/gemma4_mm.py", "def forward(): ...\n")
-    ran = bench.boot("", "--pp", 2)
-    assert (ran.code, "has no pipeline stages" in ran.said) == (77, True)
+        assert not [one for one in environment_of(result, server)["argv"] if "speculative" in one]
+    fake_host.write("python/sglang/srt/models/gemma4_mm.py", "def forward(): ...\n")
+    result = fake_host.boot("", "--pp", 2)
+    assert (result.code, "has no pipeline stages" in result.last_line) == (77, True)
 
 
 def answers(tied: dict[int, int], likely: dict[int, float]) -> Any:
     """A server whose answer to a prompt of 9 tokens is another from the third token on."""
-    one = object.__new__(servers.Spread)
-    one.prompts, one.said, one.ties = {"alone 9": [5] * 9}, {"alone 9": [1, 2, 7, 4]}, []
-    one.name, one.given = "ranks", servers.boot.arguments(["--serves"])
-    one.routed = alike.Compared(tied=tied)
+    one = object.__new__(parallel_server.ComparedServer)
+    one.prompts, one.answers, one.ties = {"alone 9": [5] * 9}, {"alone 9": [1, 2, 7, 4]}, []
+    one.name, one.options = "ranks", parallel_server.boot.parse_arguments(["--serves"])
+    one.routing = RoutingComparison(tied=tied)
     asked: list[list[int]] = []
-    server = types.SimpleNamespace(likeliest=lambda prompt, _: asked.append(prompt) or likely)
+    server = types.SimpleNamespace(likely_tokens=lambda prompt, _: asked.append(prompt) or likely)
     one._compare_tokens(server, "alone 9", [1, 2, 3, 4])
     return asked, one.ties
 
@@ -236,7 +235,7 @@ def test_another_token_is_a_tie_or_follows_one() -> None:
     asked, (tie,) = answers({}, {3: -1.0, 7: -1.00001})
     assert asked == [[*[5] * 9, 1, 2]]
     assert (tie["prompt"], tie["token"], tie["gap"]) == ("alone 9", 3, pytest.approx(1e-5))
-    rows = 9 + servers._TOKENS
+    rows = 9 + parallel_server._TOKENS
     asked, (tie,) = answers({rows: 10}, {})  # the third token comes of row 10
     assert (asked, tie["after_row"]) == ([], 10)
     for tied, likely in (({rows: 11}, {3: -1.0, 7: -1.5}), ({9: 0}, {3: -1.0})):
@@ -246,43 +245,46 @@ def test_another_token_is_a_tie_or_follows_one() -> None:
         assert "token 3 is 7, on one GPU 3, and that is no tie" in raised.value.saw
 
 
-def test_more_ranks_than_gpus_start_nothing(bench: Bench) -> None:
-    bench.env["FAKE_GPUS"] = "0"
-    ran = bench.boot("", "--tp", 4)
-    assert ran.code == 4
-    assert ran.said == (
+def test_more_ranks_than_gpus_start_nothing(fake_host: FakeHost) -> None:
+    fake_host.env["FAKE_GPUS"] = "0"
+    result = fake_host.boot("", "--tp", 4)
+    assert result.code == 4
+    assert result.last_line == (
         "--tp 4 needs 4 GPUs, one a rank, and this host has 1 (GPU 0 (NVIDIA H200)): ask for fewer "
         "ranks, or run it on a host that has them"
     )
-    assert not list(ran.folder.iterdir())
-    bench.env |= {"FAKE_GPUS": "0 1 2 3", "CUDA_VISIBLE_DEVICES": "2,3"}
+    assert not list(result.folder.iterdir())
+    fake_host.env |= {"FAKE_GPUS": "0 1 2 3", "CUDA_VISIBLE_DEVICES": "2,3"}
     assert "--tp 2 --pp 2 needs 4 GPUs, one a rank, and this host has 2 (GPU 2" in (
-        bench.boot("", "--tp", 2, "--pp", 2).said
+        fake_host.boot("", "--tp", 2, "--pp", 2).last_line
     )
 
 
-def test_gpus_in_the_order_of_cuda(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", f"{bench.folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+def test_gpus_in_the_order_of_cuda(fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{fake_host.folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_GPUS", "0 1 2 3")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [one.index for one in host.gpus()] == [0, 1, 2, 3]
+    assert [one.index for one in gpu.visible_gpus()] == [0, 1, 2, 3]
     for chosen, seen in (("2,0", [2, 0]), ("GPU-33, 1", [3, 1]), ("1,7,2", [1]), ("3,", [3])):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-        assert [one.index for one in host.gpus()] == seen
-        assert host.gpu().index == seen[0]
+        assert [one.index for one in gpu.visible_gpus()] == seen
+        assert gpu.first_gpu().index == seen[0]
 
 
 def test_words_of_a_layout() -> None:
     asked = {(1, 1): "--tp 1", (2, 1): "--tp 2", (1, 2): "--pp 2", (2, 4): "--tp 2 --pp 4"}
-    assert {one: Layout(*one).asked for one in asked} == asked
+    assert {one: Layout(*one).options for one in asked} == asked
     assert Layout(2, 4).ranks == 8
     with pytest.raises(SystemExit):
-        servers.arguments(["--tp", "0"])
+        parallel_server.parse_arguments(["--tp", "0"])
 
 
 def test_the_float32_model_can_be_shared() -> None:
     """By two, four and eight ranks, and by pipelines in which every stage has a layer of each kind."""
-    target, assistant = models.target_config("float32"), models.assistant_config("float32")
+    target, assistant = (
+        tiny_models.target_config("float32"),
+        tiny_models.assistant_config("float32"),
+    )
     text, vision = target["text_config"], target["vision_config"]
     for ranks in (2, 4, 8):
         for config in (text, assistant["text_config"]):
@@ -293,8 +295,11 @@ def test_the_float32_model_can_be_shared() -> None:
     for count in (2, 3, 4, 6):
         width = len(layers) // count
         assert all(len({*layers[at : at + width]}) == 2 for at in range(0, len(layers), width))
-    norm = models._values("model.layers.0.self_attn.q_norm.weight", (2,), b"\x80\x3e")
-    assert (norm, models._values("model.norm.weight", (2,))) == (b"\x80\x3e" * 2, b"\x80\x3f" * 2)
+    norm = tiny_models._values("model.layers.0.self_attn.q_norm.weight", (2,), b"\x80\x3e")
+    assert (norm, tiny_models._values("model.norm.weight", (2,))) == (
+        b"\x80\x3e" * 2,
+        b"\x80\x3f" * 2,
+    )
 
 
 # --- routing alike -------------------------------------------------------------------------------
@@ -313,17 +318,17 @@ def layers(count: int = 3, rows: int = 8) -> list[Any]:
     return [torch.randn(rows, 16) for _ in range(count)]
 
 
-def one_of(logits: list[Any]) -> alike.Places:
+def one_of(logits: list[Any]) -> SavedCalls:
     return {(0, 0): [kept((0, 0), one) for one in logits]}
 
 
 def test_stages_are_laid_end_to_end() -> None:
     one = layers(4)
     many = {(0, 0): [kept((0, 0), x) for x in one[:2]], (1, 0): [kept((1, 0), x) for x in one[2:]]}
-    said = alike.compare(one_of(one), many, [8], 1, 2)
+    said = compare_routing(one_of(one), many, [8], 1, 2)
     assert (said.problems, said.layers, said.rows, said.of, said.ties) == ([], 4, 32, 32, 0)
     many[1, 0].pop()
-    assert alike.compare(one_of(one), many, [8], 1, 2).problems == [
+    assert compare_routing(one_of(one), many, [8], 1, 2).problems == [
         "prefill of 8 tokens, tensor rank 0: 3 layers routed, on one GPU 4"
     ]
 
@@ -331,12 +336,12 @@ def test_stages_are_laid_end_to_end() -> None:
 def test_noise_is_allowed_and_more_is_not() -> None:
     one = layers()
     off = [logits * (1 + 1e-6) for logits in one]
-    said = alike.compare(one_of(one), one_of(off), [8], 1, 1)
+    said = compare_routing(one_of(one), one_of(off), [8], 1, 1)
     assert said.problems == []
     assert 0 < said.worst < 2e-6
     off[1] = one[1].clone()
     off[1][5] *= float("nan")
-    (problem,) = alike.compare(one_of(one), one_of(off), [8], 1, 1).problems
+    (problem,) = compare_routing(one_of(one), one_of(off), [8], 1, 1).problems
     assert "layer 1: logits of row 5 are off by nan" in problem
 
 
@@ -347,13 +352,13 @@ def test_after_a_tie_nothing_later_is_compared() -> None:
     many = [logits.clone() for logits in one]
     many[0][4, 1] += 1e-6
     many[1][4:] = -many[1][4:]
-    said = alike.compare(one_of(one), one_of(many), [8], 1, 1)
+    said = compare_routing(one_of(one), one_of(many), [8], 1, 1)
     assert (said.problems, said.ties, said.tied) == ([], 1, {8: 4})
     assert (said.rows, said.of) == (8 + 4 + 4, 24)
     many[1][3] = -many[1][3]
     assert (
         "layer 1: logits of row 3"
-        in alike.compare(one_of(one), one_of(many), [8], 1, 1).problems[0]
+        in compare_routing(one_of(one), one_of(many), [8], 1, 1).problems[0]
     )
 
 
@@ -362,7 +367,7 @@ def test_another_expert_without_a_tie_is_told() -> None:
     places = one_of([logits.clone() for logits in one])
     ids = places[0, 0][2]["ids"]
     ids[6] = ids[6].flip(0)
-    (problem,) = alike.compare(one_of(one), places, [8], 1, 1).problems
+    (problem,) = compare_routing(one_of(one), places, [8], 1, 1).problems
     assert "layer 2: row 6 goes to" in problem
     assert problem.endswith("their logits are no tie")
 
@@ -401,10 +406,10 @@ def test_ranks_that_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """One that hangs is ended and told where it stands, one without a word is told; none is left."""
     monkeypatch.chdir(tmp_path)
     does = {0: lambda: time.sleep(60), 1: lambda: os._exit(3)}
-    monkeypatch.setattr(stages, "rank", lambda number, *_: does[number]())
-    monkeypatch.setattr(stages, "_BEHIND_SECONDS", 0.5)
+    monkeypatch.setattr(pipeline, "run_rank", lambda number, *_: does[number]())
+    monkeypatch.setattr(pipeline, "_LAST_RANK_SECONDS", 0.5)
     began = time.monotonic()
-    said = stages.spoken(stages.arguments([]), types.ModuleType("mtp"))
+    said = pipeline.run_ranks(pipeline.parse_arguments([]), types.ModuleType("mtp"))
     assert time.monotonic() - began < 15
     assert [(one["answer"], one["said"]) for one in said] == [
         (1, "hangs; its stacks: rank-0.log"),
@@ -438,13 +443,13 @@ def test_what_ranks_say(
     monkeypatch: pytest.MonkeyPatch, words: list[str], ranks: list[Any], code: int, said: str
 ) -> None:
     spoken = [spoke(number, **one) for number, one in enumerate(ranks)]
-    monkeypatch.setattr(stages, "spoken", lambda *_: spoken)
-    monkeypatch.setattr(stages, "install", list)
-    monkeypatch.setattr(stages, "from_tree", lambda *_, **__: None)
+    monkeypatch.setattr(pipeline, "run_ranks", lambda *_: spoken)
+    monkeypatch.setattr(pipeline, "install", list)
+    monkeypatch.setattr(pipeline, "from_tree", lambda *_, **__: None)
     for name in ("CUDA_VISIBLE_DEVICES", "SGLANG_NCCL_SO_PATH"):
         monkeypatch.setenv(name, "as the host has it")  # main's own are gone after the test
     try:
-        given = stages.main(stages.arguments(words))
+        given = pipeline.main(pipeline.parse_arguments(words))
     except Answer as raised:
         given = raised
     assert (given.code, said in given.saw) == (code, True), given.saw

@@ -20,14 +20,12 @@ import pytest
 
 from fixtool.verify.answer import Answer
 from support.repositories import ROOT
-from support.sglang_server import BUG, KERNEL, Bench, until
-from verify.server import boot, checkpoint
-from verify.server import evidence as life
-from verify.server import gpu as host
-from verify.server import supervisor as keeper
-from verify.server import tiny_models as models
+from support.sglang_server import BUG, KERNEL, FakeHost, wait_until
+from verify.server import boot, checkpoint, gpu, tiny_models
+from verify.server.evidence import HOOK_FOLDER, LiveEvidence, foreign_files, read_evidence
 from verify.server.log import ServerLog
 from verify.server.recorder import recorder
+from verify.server.supervisor import leftover_processes, send_signal
 
 # --- a tree that is not SGLang -------------------------------------------------------------------
 
@@ -35,113 +33,118 @@ from verify.server.recorder import recorder
 # --- a death that is asked for -------------------------------------------------------------------
 
 
-def test_the_death_asked_for(bench: Bench) -> None:
-    ran = bench.boot("dies", "--dies-with", BUG)
-    assert (ran.code, "with the message asked for: AttributeError" in ran.said) == (0, True), ran
-    assert ran.details["exit_code"] == -9
-    assert ran.details["matched"].startswith("AttributeError: 'Gemma4Assistant")
-    assert BUG in (ran.folder / "server.log").read_text()
-    assert '"installed"' in (ran.folder / "live.log").read_text()
-    assert ran.details["command"][1:3] == ["-m", "sglang.launch_server"]
-    environment = ran.details["environment"]
+def test_the_death_asked_for(fake_host: FakeHost) -> None:
+    result = fake_host.boot("dies", "--dies-with", BUG)
+    assert (result.code, "with the message asked for: AttributeError" in result.last_line) == (
+        0,
+        True,
+    ), result
+    assert result.details["exit_code"] == -9
+    assert result.details["matched"].startswith("AttributeError: 'Gemma4Assistant")
+    assert BUG in (result.folder / "server.log").read_text()
+    assert '"installed"' in (result.folder / "live.log").read_text()
+    assert result.details["command"][1:3] == ["-m", "sglang.launch_server"]
+    environment = result.details["environment"]
     assert environment["HF_HUB_OFFLINE"] == "1"
     assert environment["NCCL_SOCKET_IFNAME"] == "lo"
 
 
-def test_another_death_is_named(bench: Bench) -> None:
-    ran = bench.boot("dies-otherwise", "--dies-with", BUG)
-    assert ran.code == 1
-    assert "died of something else" in ran.said
-    assert "KeyError: 'vision_config'" in ran.said, "not EOFError, which followed from it"
-    assert "log: server.log" in ran.said
-    assert "line 1, in __init__" in ran.stderr
+def test_another_death_is_named(fake_host: FakeHost) -> None:
+    result = fake_host.boot("dies-otherwise", "--dies-with", BUG)
+    assert result.code == 1
+    assert "died of something else" in result.last_line
+    assert "KeyError: 'vision_config'" in result.last_line, "not EOFError, which followed from it"
+    assert "log: server.log" in result.last_line
+    assert "line 1, in __init__" in result.stderr
 
 
-def test_a_death_without_a_word(bench: Bench) -> None:
-    ran = bench.boot("dies-silently", "--serves")
-    assert ran.code == 1
-    assert "no exception, after the line: Loading weights" in ran.said
-    assert "out of host memory?" in ran.said
+def test_a_death_without_a_word(fake_host: FakeHost) -> None:
+    result = fake_host.boot("dies-silently", "--serves")
+    assert result.code == 1
+    assert "no exception, after the line: Loading weights" in result.last_line
+    assert "out of host memory?" in result.last_line
 
 
-def test_no_death(bench: Bench) -> None:
-    ran = bench.boot("healthy", "--dies-with", BUG)
-    assert ran.code == 1
-    assert "came up healthy" in ran.said
+def test_no_death(fake_host: FakeHost) -> None:
+    result = fake_host.boot("healthy", "--dies-with", BUG)
+    assert result.code == 1
+    assert "came up healthy" in result.last_line
 
 
-def test_a_message_within_a_flood(bench: Bench) -> None:
-    ran = bench.boot("flood", "--dies-with", BUG)
-    assert ran.code == 0, ran
-    assert (ran.folder / "server.log").stat().st_size > 20_000_000
-    assert len(ran.stderr) < 100_000
+def test_a_message_within_a_flood(fake_host: FakeHost) -> None:
+    result = fake_host.boot("flood", "--dies-with", BUG)
+    assert result.code == 0, result
+    assert (result.folder / "server.log").stat().st_size > 20_000_000
+    assert len(result.stderr) < 100_000
 
 
 def test_its_last_words_are_enough(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A process that stays after its message is not waited for until the boot's own time is up."""
     monkeypatch.setattr(boot, "_LAST_WORDS_SECONDS", 0.3)
-    bench.here.mkdir()
-    monkeypatch.chdir(bench.here)
+    fake_host.scratch.mkdir()
+    monkeypatch.chdir(fake_host.scratch)
     for name, value in (
-        ("FIXTOOL_TREE", bench.tree),
+        ("FIXTOOL_TREE", fake_host.tree),
         ("FIXTOOL_TREE_BLOBS", tmp_path / "blobs.json"),
         ("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"),
         ("FAKE_FREE_MIB", "79000"),
         ("MOOD", "says-and-stays"),
-        ("TEST_MARK", bench.mark),
+        ("TEST_MARK", fake_host.mark),
     ):
         monkeypatch.setenv(name, str(value))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    said = boot.Boot(boot.arguments(["--dies-with", BUG, "--models", str(bench.models)])).run()
+    said = boot.Boot(
+        boot.parse_arguments(["--dies-with", BUG, "--models", str(fake_host.models)])
+    ).run()
     assert said.code == 0, said
     assert said.details["exit_code"] is None
     # This process has the mark in its own environment only since it started.
-    assert bench.left() == []
+    assert fake_host.processes() == []
 
 
-def test_a_death_of_other_files_proves_nothing(bench: Bench) -> None:
-    (bench.folder / "blobs.json").write_text(
+def test_a_death_of_other_files_proves_nothing(fake_host: FakeHost) -> None:
+    (fake_host.folder / "blobs.json").write_text(
         json.dumps({"python/sglang/srt/models/gemma4_causal.py": "0" * 40})
     )
-    ran = bench.boot("dies", "--dies-with", BUG)
-    assert ran.code == 1
-    assert "gemma4_causal.py is blob" in ran.said
+    result = fake_host.boot("dies", "--dies-with", BUG)
+    assert result.code == 1
+    assert "gemma4_causal.py is blob" in result.last_line
 
 
 # --- a service -----------------------------------------------------------------------------------
 
 
-def test_it_serves(bench: Bench) -> None:
-    bench.env["FIXTOOL_SHARED"] = str(bench.folder / "shared")
-    ran = bench.boot("late", "--serves")
-    assert ran.code == 0, ran
-    assert "with CUDA graphs, MTP on (FROZEN_KV_MTP)" in ran.said
-    assert "54 calls of this tree's kernel" in ran.said
-    assert len(ran.details["generated"]) == 9
-    assert ran.details["gpu_used_gib"] == 1.21
-    installed = ran.details["evidence"]["installed"][0]
-    kernel = bench.tree / "python/sglang/srt/layers/gemma4_fused_ops.py"
+def test_it_serves(fake_host: FakeHost) -> None:
+    fake_host.env["FIXTOOL_SHARED"] = str(fake_host.folder / "shared")
+    result = fake_host.boot("late", "--serves")
+    assert result.code == 0, result
+    assert "with CUDA graphs, MTP on (FROZEN_KV_MTP)" in result.last_line
+    assert "54 calls of this tree's kernel" in result.last_line
+    assert len(result.details["generated"]) == 9
+    assert result.details["gpu_used_gib"] == 1.21
+    installed = result.details["evidence"]["installed"][0]
+    kernel = fake_host.tree / "python/sglang/srt/layers/gemma4_fused_ops.py"
     assert installed["kernel"]["file"] == str(kernel)
     assert installed["kernel"]["runs_its_file"] is True
-    assert set(ran.details["evidence"]["patched"]) == {
+    assert set(result.details["evidence"]["patched"]) == {
         "python/sglang/srt/layers/gemma4_fused_ops.py",
         "python/sglang/srt/models/gemma4_causal.py",
     }
-    assert not list(bench.tree.rglob("__pycache__")), "bytecode belongs in the shared folder"
+    assert not list(fake_host.tree.rglob("__pycache__")), "bytecode belongs in the shared folder"
 
 
-def test_its_routing_is_compared_for_real(bench: Bench) -> None:
+def test_its_routing_is_compared_for_real(fake_host: FakeHost) -> None:
     pytest.importorskip("torch")
-    ran = bench.boot("torch", "--serves", "--eager")
-    assert ran.code == 0, ran
-    assert "18 calls of this tree's kernel" in ran.said
+    result = fake_host.boot("torch", "--serves", "--eager")
+    assert result.code == 0, result
+    assert "18 calls of this tree's kernel" in result.last_line
     wrong = KERNEL.replace("scale[ids]", "scale[0]")
-    bench.write("python/sglang/srt/layers/gemma4_fused_ops.py", wrong)
-    ran = bench.boot("torch", "--serves", "--eager")
-    assert ran.code == 1, ran
-    assert "routings are not the oracle's; the first (eager [6, 16]): weights" in ran.said
+    fake_host.write("python/sglang/srt/layers/gemma4_fused_ops.py", wrong)
+    result = fake_host.boot("torch", "--serves", "--eager")
+    assert result.code == 1, result
+    assert "routings are not the oracle's; the first (eager [6, 16]): weights" in result.last_line
 
 
 @pytest.mark.parametrize(
@@ -157,105 +160,110 @@ def test_its_routing_is_compared_for_real(bench: Bench) -> None:
         ("dies", "died: AttributeError"),
     ],
 )
-def test_what_is_no_service(bench: Bench, mood: str, said: str) -> None:
-    ran = bench.boot(mood, "--serves")
-    assert ran.code == 1
-    assert said in ran.said
+def test_what_is_no_service(fake_host: FakeHost, mood: str, said: str) -> None:
+    result = fake_host.boot(mood, "--serves")
+    assert result.code == 1
+    assert said in result.last_line
 
 
-def test_files_that_are_not_the_trees(bench: Bench) -> None:
-    site = bench.folder / "site"
+def test_files_that_are_not_the_trees(fake_host: FakeHost) -> None:
+    site = fake_host.folder / "site"
     (site / "elsewhere").mkdir(parents=True)
     (site / "elsewhere/__init__.py").write_text(KERNEL)
-    bench.env["PYTHONPATH"] = os.pathsep.join([str(bench.tree / "python"), str(ROOT), str(site)])
-    bench.write(
+    fake_host.env["PYTHONPATH"] = os.pathsep.join(
+        [str(fake_host.tree / "python"), str(ROOT), str(site)]
+    )
+    fake_host.write(
         "python/sglang/srt/layers/gemma4_fused_ops.py",
         "from elsewhere import gemma4_fused_routing",
     )
-    ran = bench.boot("healthy", "--serves")
-    assert ran.code == 1
-    assert f"kernel comes from {site}/elsewhere/__init__.py" in ran.said
+    result = fake_host.boot("healthy", "--serves")
+    assert result.code == 1
+    assert f"kernel comes from {site}/elsewhere/__init__.py" in result.last_line
 
-    bench.write("python/sglang/srt/models/gemma4_causal.py", "x = 1")
-    ran = bench.boot("healthy", "--serves")
-    assert ran.code == 1
-    assert "has no gemma4_fused_routing" in ran.said
+    fake_host.write("python/sglang/srt/models/gemma4_causal.py", "x = 1")
+    result = fake_host.boot("healthy", "--serves")
+    assert result.code == 1
+    assert "has no gemma4_fused_routing" in result.last_line
 
 
-def test_hangs_are_told_from_deaths(bench: Bench) -> None:
-    ran = bench.boot("hangs", "--serves", "--boot-timeout", 1.5)
-    assert ran.code == 1
-    assert "neither ready nor gone after 2 s" in ran.said
-    assert "last line: Capture cuda graph begin" in ran.said
-    assert "in wait_for_the_gpu" in (ran.folder / "live.log").read_text()
-    assert "in wait_for_the_gpu" in ran.stderr
+def test_hangs_are_told_from_deaths(fake_host: FakeHost) -> None:
+    result = fake_host.boot("hangs", "--serves", "--boot-timeout", 1.5)
+    assert result.code == 1
+    assert "neither ready nor gone after 2 s" in result.last_line
+    assert "last line: Capture cuda graph begin" in result.last_line
+    assert "in wait_for_the_gpu" in (result.folder / "live.log").read_text()
+    assert "in wait_for_the_gpu" in result.stderr
 
-    ran = bench.boot("hangs-generating", "--serves", "--generate-timeout", 1)
-    assert ran.code == 1
-    assert "hangs: no answer from /generate within 1 s" in ran.said
+    result = fake_host.boot("hangs-generating", "--serves", "--generate-timeout", 1)
+    assert result.code == 1
+    assert "hangs: no answer from /generate within 1 s" in result.last_line
 
-    ran = bench.boot("unhealthy", "--serves", "--generate-timeout", 1)
-    assert ran.code == 1
-    assert "not healthy: /health answers 503" in ran.said
+    result = fake_host.boot("unhealthy", "--serves", "--generate-timeout", 1)
+    assert result.code == 1
+    assert "not healthy: /health answers 503" in result.last_line
 
 
 # --- what the host cannot do ---------------------------------------------------------------------
 
 
-def test_ports(bench: Bench) -> None:
+def test_ports(fake_host: FakeHost) -> None:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = busy.getsockname()[1]
-        ran = bench.boot("healthy", "--serves", "--port", port)
-        assert ran.code == 4
-        assert f"port {port} is in use: stop PID {os.getpid()} (" in ran.said
-    ran = bench.boot("port-taken", "--serves")
-    assert ran.code == 4
-    assert "was taken while it booted" in ran.said
-    ran = bench.boot("another", "--serves")
-    assert ran.code == 4
-    assert "another server answers" in ran.said
+        result = fake_host.boot("healthy", "--serves", "--port", port)
+        assert result.code == 4
+        assert f"port {port} is in use: stop PID {os.getpid()} (" in result.last_line
+    result = fake_host.boot("port-taken", "--serves")
+    assert result.code == 4
+    assert "was taken while it booted" in result.last_line
+    result = fake_host.boot("another", "--serves")
+    assert result.code == 4
+    assert "another server answers" in result.last_line
 
 
-def test_too_little_gpu_memory(bench: Bench) -> None:
-    bench.env = {"FAKE_FREE_MIB": "1946", "FAKE_APPS": "123456789, GPU-aaaa, 79000"}
-    ran = bench.boot("healthy", "--serves")
-    assert ran.code == 4
-    assert "GPU 0 (NVIDIA H100 80GB HBM3) has 1.9 GiB free of 79.6" in ran.said
-    assert "need about 6.2 GiB; stop PID 123456789 (79000 MiB, not visible from here)" in ran.said
-    assert "CUDA_VISIBLE_DEVICES" in ran.said
-    assert bench.boot("dies", "--dies-with", BUG, "--min-free-gib", 1).code == 0
+def test_too_little_gpu_memory(fake_host: FakeHost) -> None:
+    fake_host.env = {"FAKE_FREE_MIB": "1946", "FAKE_APPS": "123456789, GPU-aaaa, 79000"}
+    result = fake_host.boot("healthy", "--serves")
+    assert result.code == 4
+    assert "GPU 0 (NVIDIA H100 80GB HBM3) has 1.9 GiB free of 79.6" in result.last_line
+    assert (
+        "need about 6.2 GiB; stop PID 123456789 (79000 MiB, not visible from here)"
+        in result.last_line
+    )
+    assert "CUDA_VISIBLE_DEVICES" in result.last_line
+    assert fake_host.boot("dies", "--dies-with", BUG, "--min-free-gib", 1).code == 0
 
 
-def test_no_gpu(bench: Bench) -> None:
-    bench.env = {"CUDA_VISIBLE_DEVICES": "3"}
-    ran = bench.boot("healthy", "--serves")
-    assert ran.code == 4
-    assert "asks for 3; this host has GPU 0 (NVIDIA H100 80GB HBM3)" in ran.said
-    bench.env = {"CUDA_VISIBLE_DEVICES": ""}
-    assert "hides every GPU" in bench.boot("healthy", "--serves").said
-    bench.env = {}
-    (bench.folder / "bin/nvidia-smi").write_text("#!/bin/sh\necho 'NVML: no driver'; exit 9\n")
-    ran = bench.boot("healthy", "--serves")
-    assert ran.code == 4
-    assert "no GPU on this host: nvidia-smi: NVML: no driver, and torch in" in ran.said
+def test_no_gpu(fake_host: FakeHost) -> None:
+    fake_host.env = {"CUDA_VISIBLE_DEVICES": "3"}
+    result = fake_host.boot("healthy", "--serves")
+    assert result.code == 4
+    assert "asks for 3; this host has GPU 0 (NVIDIA H100 80GB HBM3)" in result.last_line
+    fake_host.env = {"CUDA_VISIBLE_DEVICES": ""}
+    assert "hides every GPU" in fake_host.boot("healthy", "--serves").last_line
+    fake_host.env = {}
+    (fake_host.folder / "bin/nvidia-smi").write_text("#!/bin/sh\necho 'NVML: no driver'; exit 9\n")
+    result = fake_host.boot("healthy", "--serves")
+    assert result.code == 4
+    assert "no GPU on this host: nvidia-smi: NVML: no driver, and torch in" in result.last_line
 
 
-def test_missing_packages_are_the_hosts_and_missing_modules_the_trees(bench: Bench) -> None:
-    ran = bench.boot("lacks-uvicorn.config", "--serves")
-    assert ran.code == 4
-    assert f"{sys.executable} lacks the package uvicorn.config" in ran.said
-    ran = bench.boot("lacks-sglang.srt.gone", "--serves")
-    assert (ran.code, "died: ModuleNotFoundError" in ran.said) == (1, True)
+def test_missing_packages_are_the_hosts_and_missing_modules_the_trees(fake_host: FakeHost) -> None:
+    result = fake_host.boot("lacks-uvicorn.config", "--serves")
+    assert result.code == 4
+    assert f"{sys.executable} lacks the package uvicorn.config" in result.last_line
+    result = fake_host.boot("lacks-sglang.srt.gone", "--serves")
+    assert (result.code, "died: ModuleNotFoundError" in result.last_line) == (1, True)
 
 
-def test_gpu_by_number_and_uuid(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", f"{bench.folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+def test_gpu_by_number_and_uuid(fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{fake_host.folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_FREE_MIB", "1024")
     for chosen in ("0", "GPU-aa", "0,1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-        assert host.gpu().free == 1.0
+        assert gpu.first_gpu().free == 1.0
 
 
 def test_the_cuda_toolkit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +282,7 @@ def test_the_cuda_toolkit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     for _ in range(2):  # in one folder again
         env = {"LIBRARY_PATH": "/mine"}
-        host.find_cuda(env, tmp_path / "links", tmp_path)
+        gpu.set_cuda_paths(env, tmp_path / "links", tmp_path)
         assert env == {
             "CUDA_HOME": str(tmp_path / "cuda-13.0"),
             "LIBRARY_PATH": f"{tmp_path / 'links'}:/mine",
@@ -282,7 +290,7 @@ def test_the_cuda_toolkit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "links/libcudart.so").resolve().name == "libcudart.so.13"
     (tmp_path / "cuda-13.0/lib64/libcudart.so").touch()
     env = {"CUDA_HOME": str(tmp_path / "cuda-13.0")}
-    host.find_cuda(env, tmp_path / "links", tmp_path)
+    gpu.set_cuda_paths(env, tmp_path / "links", tmp_path)
     assert env["LIBRARY_PATH"] == str(tmp_path / "cuda-13.0/lib64")
 
 
@@ -295,40 +303,40 @@ def copy_of(tiny: Path, to: Path) -> Path:
     return to / "target"
 
 
-def test_checkpoints(bench: Bench) -> None:
-    model = bench.folder / "gemma"
-    ran = bench.boot("healthy", "--serves", "--model", model)
-    assert ran.code == 4
-    assert f"--model {model}: no such folder" in ran.said
+def test_checkpoints(fake_host: FakeHost) -> None:
+    model = fake_host.folder / "gemma"
+    result = fake_host.boot("healthy", "--serves", "--model", model)
+    assert result.code == 4
+    assert f"--model {model}: no such folder" in result.last_line
 
-    model = copy_of(bench.models, bench.folder / "real")
-    ran = bench.boot("healthy", "--serves", "--model", model)
-    assert ran.code == 4
-    assert "has no MTP assistant at" in ran.said
-    assert "give its folder with --assistant" in ran.said
+    model = copy_of(fake_host.models, fake_host.folder / "real")
+    result = fake_host.boot("healthy", "--serves", "--model", model)
+    assert result.code == 4
+    assert "has no MTP assistant at" in result.last_line
+    assert "give its folder with --assistant" in result.last_line
 
-    ran = bench.boot("healthy", "--serves", "--model", model, "--assistant", model)
-    assert ran.code == 4
-    assert "is no Gemma 4 MTP assistant (model_type 'gemma4'" in ran.said
+    result = fake_host.boot("healthy", "--serves", "--model", model, "--assistant", model)
+    assert result.code == 4
+    assert "is no Gemma 4 MTP assistant (model_type 'gemma4'" in result.last_line
 
     (model.parent / "assistant").rename(model.parent / "target-assistant")
-    ran = bench.boot("healthy", "--serves", "--model", model)
-    assert ran.code == 0, ran
-    assert f"{model}-assistant" in ran.details["command"]
+    result = fake_host.boot("healthy", "--serves", "--model", model)
+    assert result.code == 0, result
+    assert f"{model}-assistant" in result.details["command"]
 
 
 def test_broken_checkpoints(tiny: Path, tmp_path: Path) -> None:
     def said() -> str:
         with pytest.raises(Answer) as raised:
-            checkpoint.weights(checkpoint.real(str(model), None), dummy=False)
+            checkpoint.check_weights(checkpoint.find_checkpoint(str(model), None), dummy=False)
         assert raised.value.code == 4
         return raised.value.saw
 
     model = copy_of(tiny, tmp_path / "real")
     (model.parent / "assistant").rename(model / "assistant")
-    found = checkpoint.real(str(model), None)
+    found = checkpoint.find_checkpoint(str(model), None)
     assert found.assistant == model / "assistant"
-    assert checkpoint.weights(found, dummy=False) > 160 << 20
+    assert checkpoint.check_weights(found, dummy=False) > 160 << 20
     file = model / "model.safetensors"
     whole = file.read_bytes()
     for content in (b"version https://git-lfs.github.com/spec/v1\n", whole[:1000], whole[:-1]):
@@ -357,18 +365,18 @@ def test_a_checkpoint_by_its_hub_name(
         (tmp_path / f"models--google--{name}/refs/main").write_text("abc\n")
         (tmp_path / f"models--google--{name}/snapshots").mkdir()
         (tmp_path / f"models--google--{name}/snapshots/abc").symlink_to(tiny / part)
-    found = checkpoint.real("google/it", None)
+    found = checkpoint.find_checkpoint("google/it", None)
     assert found.assistant.name == "abc"
-    assert checkpoint.weights(found, dummy=True) > 160 << 20
+    assert checkpoint.check_weights(found, dummy=True) > 160 << 20
 
 
 # --- nothing is left -----------------------------------------------------------------------------
 
 
-def test_what_escapes_is_ended_too(bench: Bench) -> None:
-    ran = bench.boot("escapes", "--serves")
-    assert ran.code == 0, ran
-    pid = int((ran.folder / "escaped.pid").read_text())
+def test_what_escapes_is_ended_too(fake_host: FakeHost) -> None:
+    result = fake_host.boot("escapes", "--serves")
+    assert result.code == 0, result
+    pid = int((result.folder / "escaped.pid").read_text())
     assert not Path(f"/proc/{pid}").exists()
 
 
@@ -376,39 +384,41 @@ def test_what_escapes_is_ended_too(bench: Bench) -> None:
     ("number", "code", "said"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")],
 )
-def test_ended_in_the_middle(bench: Bench, number: int, code: int, said: str) -> None:
-    process = bench.start("hangs", "--serves")
-    until(lambda: "Capture" in log(bench))
+def test_ended_in_the_middle(fake_host: FakeHost, number: int, code: int, said: str) -> None:
+    process = fake_host.start("hangs", "--serves")
+    wait_until(lambda: "Capture" in log(fake_host))
     process.send_signal(number)
-    ran = bench.end(process)
-    assert (ran.code, ran.said) == (code, said)
+    result = fake_host.end(process)
+    assert (result.code, result.last_line) == (code, said)
 
 
-def test_killed_in_the_middle(bench: Bench) -> None:
+def test_killed_in_the_middle(fake_host: FakeHost) -> None:
     """Even SIGKILL leaves nothing, though nobody of this run is there to see to it."""
-    bench.env["FIXTOOL_RUN"] = f"run-{bench.mark}"
-    process = bench.start("escapes", "--serves", "--generate-timeout", 60)
-    until(lambda: (bench.here / "escaped.pid").exists() and "fired up" in log(bench))
-    escaped = int((bench.here / "escaped.pid").read_text())
-    marked = keeper.strays(f"\0FIXTOOL_RUN=run-{bench.mark}", "-")
+    fake_host.env["FIXTOOL_RUN"] = f"run-{fake_host.mark}"
+    process = fake_host.start("escapes", "--serves", "--generate-timeout", 60)
+    wait_until(
+        lambda: (fake_host.scratch / "escaped.pid").exists() and "fired up" in log(fake_host)
+    )
+    escaped = int((fake_host.scratch / "escaped.pid").read_text())
+    marked = leftover_processes(f"\0FIXTOOL_RUN=run-{fake_host.mark}", "-")
     process.kill()
     process.wait()
-    until(lambda: not bench.left())
+    wait_until(lambda: not fake_host.processes())
     assert not Path(f"/proc/{escaped}").exists()
     assert marked, "the runner's mark reaches the server"
 
 
-def test_a_killed_keeper(bench: Bench) -> None:
-    process = bench.start("hangs", "--serves")
-    until(lambda: "Capture" in log(bench))
-    keepers = [pid for pid in bench.left() if b"supervisor.py" in words_of(pid)]
-    keeper.kill(keepers)
-    ran = bench.end(process)
-    assert (len(keepers), ran.code) == (1, 1)
+def test_a_killed_keeper(fake_host: FakeHost) -> None:
+    process = fake_host.start("hangs", "--serves")
+    wait_until(lambda: "Capture" in log(fake_host))
+    keepers = [pid for pid in fake_host.processes() if b"supervisor.py" in words_of(pid)]
+    send_signal(keepers)
+    result = fake_host.end(process)
+    assert (len(keepers), result.code) == (1, 1)
 
 
-def log(bench: Bench) -> str:
-    path = bench.here / "server.log"
+def log(fake_host: FakeHost) -> str:
+    path = fake_host.scratch / "server.log"
     return path.read_text() if path.exists() else ""
 
 
@@ -419,13 +429,13 @@ def words_of(pid: int) -> bytes:
         return b""
 
 
-def test_a_script_that_is_run_wrongly(bench: Bench) -> None:
-    assert bench.boot("healthy").code == 2
-    assert bench.boot("healthy", "--serves", "--dies-with", "x").code == 2
-    assert bench.boot("healthy", "--dies-with", "(").code == 2
-    bench.env["FIXTOOL_TREE"] = str(bench.folder)
-    ran = bench.boot("healthy", "--serves")
-    assert (ran.code, "holds no python/sglang/launch_server.py" in ran.said) == (2, True)
+def test_a_script_that_is_run_wrongly(fake_host: FakeHost) -> None:
+    assert fake_host.boot("healthy").code == 2
+    assert fake_host.boot("healthy", "--serves", "--dies-with", "x").code == 2
+    assert fake_host.boot("healthy", "--dies-with", "(").code == 2
+    fake_host.env["FIXTOOL_TREE"] = str(fake_host.folder)
+    result = fake_host.boot("healthy", "--serves")
+    assert (result.code, "holds no python/sglang/launch_server.py" in result.last_line) == (2, True)
 
 
 # --- the log -------------------------------------------------------------------------------------
@@ -451,7 +461,7 @@ def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
         read.read()
         assert read.crash() is None
         read.read(final=True)
-    assert read.died_of() == "torch.OutOfMemoryError: CUDA out of memory."
+    assert read.cause_of_death() == "torch.OutOfMemoryError: CUDA out of memory."
 
 
 # --- the models ----------------------------------------------------------------------------------
@@ -473,7 +483,7 @@ def test_their_safetensors(tiny: Path) -> None:
     header = json.loads(content[8 : 8 + length])
     assert (8 + length) % 8 == 0
     end = 0
-    for name, shape in models.shapes(models.target_config("tiny")).items():
+    for name, shape in tiny_models.tensor_shapes(tiny_models.target_config("tiny")).items():
         one = header[name]
         assert (one["dtype"], one["shape"], one["data_offsets"][0]) == ("BF16", list(shape), end)
         end = one["data_offsets"][1]
@@ -495,9 +505,9 @@ def tensor(content: bytes, header: dict[str, Any], name: str) -> bytes:
 
 
 def test_the_full_size_is_a_configuration_only(tmp_path: Path) -> None:
-    made = models.make(tmp_path / "full", "full")
+    made = tiny_models.make(tmp_path / "full", "full")
     assert not list((tmp_path / "full").rglob("*.safetensors"))
-    assert 48e9 < checkpoint.weights(made, dummy=True) < 56e9
+    assert 48e9 < checkpoint.check_weights(made, dummy=True) < 56e9
 
 
 def test_transformers_would_make_the_same_tensors(tiny: Path) -> None:
@@ -532,8 +542,13 @@ print(json.dumps(found))
         pytest.skip(f"{target} has no transformers with Gemma 4")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    for name, config in (("target", models.target_config), ("assistant", models.assistant_config)):
-        ours = {key: list(shape) for key, shape in models.shapes(config("tiny")).items()}
+    for name, config in (
+        ("target", tiny_models.target_config),
+        ("assistant", tiny_models.assistant_config),
+    ):
+        ours = {
+            key: list(shape) for key, shape in tiny_models.tensor_shapes(config("tiny")).items()
+        }
         assert found[name] == ours
     assert found["text"] == "hello Gé"
 
@@ -547,14 +562,15 @@ def small(monkeypatch: pytest.MonkeyPatch, pause: float = 0.0) -> list[Path]:
         written.append(path)
         path.write_bytes(b"")
 
-    monkeypatch.setattr(models, "_write_safetensors", write)
+    monkeypatch.setattr(tiny_models, "_write_safetensors", write)
     return written
 
 
 def test_a_folder_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = small(monkeypatch, pause=0.05)
     threads = [
-        threading.Thread(target=models.make, args=(tmp_path / "deep/models",)) for _ in range(4)
+        threading.Thread(target=tiny_models.make, args=(tmp_path / "deep/models",))
+        for _ in range(4)
     ]
     for one in threads:
         one.start()
@@ -580,7 +596,7 @@ def test_a_killed_maker_leaves_no_half(tmp_path: Path, monkeypatch: pytest.Monke
         maker.kill()
     assert not (tmp_path / "models").exists()
     written = small(monkeypatch)
-    models.make(tmp_path / "models")
+    tiny_models.make(tmp_path / "models")
     assert len(written) == 2
     assert sorted(one.name for one in tmp_path.iterdir() if one.name != "home") == [
         "models",
@@ -592,14 +608,14 @@ def test_an_outdated_folder_is_made_anew_and_a_strangers_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = small(monkeypatch)
-    models.make(tmp_path / "models")
-    monkeypatch.setattr(models, "_RECIPE", 99)
-    models.make(tmp_path / "models")
+    tiny_models.make(tmp_path / "models")
+    monkeypatch.setattr(tiny_models, "_RECIPE", 99)
+    tiny_models.make(tmp_path / "models")
     assert len(written) == 4
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("x")
     with pytest.raises(FileExistsError, match="holds something else"):
-        models.make(tmp_path / "mine")
+        tiny_models.make(tmp_path / "mine")
     assert [one.name for one in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 
@@ -626,7 +642,7 @@ class Tape:
 
     def __post_init__(self) -> None:
         self.torch = pytest.importorskip("torch")
-        evidence = recorder.Evidence(str(self.folder))
+        evidence = recorder.EvidenceFile(str(self.folder))
         self.recorder = recorder.Recorder(
             lambda *a, **k: self.function(*a, **k),
             evidence,
@@ -642,9 +658,9 @@ class Tape:
         logits = self.torch.randn(rows, 16).to(self.torch.bfloat16)
         return self.route(logits, self.scale, **{"topk": 4, **other})
 
-    def seen(self) -> life.Evidence:
+    def seen(self) -> LiveEvidence:
         self.recorder.summarise()
-        return life.read(self.folder)
+        return read_evidence(self.folder)
 
 
 def test_right_routings_are_counted(tmp_path: Path) -> None:
@@ -739,7 +755,7 @@ def test_a_broken_recorder_gets_in_nobodys_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tape = Tape(tmp_path)
-    monkeypatch.setattr(recorder.Recorder, "_judge", staticmethod(lambda *_: 1 / 0))
+    monkeypatch.setattr(recorder.Recorder, "_compare", staticmethod(lambda *_: 1 / 0))
     for _ in range(3):
         weights, _ = tape.call(3)
         assert weights.shape == (3, 4)
@@ -769,6 +785,7 @@ def test_triton_launches_are_counted(tmp_path: Path) -> None:
     code = """
 import sys, torch, triton, triton.language as tl
 from verify.server.recorder import recorder
+from verify.server.supervisor import leftover_processes, send_signal
 @triton.jit
 def kernel(x, y, N: tl.constexpr):
     at = tl.arange(0, N)
@@ -781,7 +798,7 @@ def routing(logits, scale, topk):
     for one, _ in ((kernel, 1), *table):
         one[(1,)](logits, torch.empty_like(logits), N=16)
     return scale, topk
-one = recorder.Recorder(routing, recorder.Evidence(sys.argv[1]))
+one = recorder.Recorder(routing, recorder.EvidenceFile(sys.argv[1]))
 routing(torch.zeros(1, 16), 0, 0)
 print(one.counts["enqueued"])
 """
@@ -810,13 +827,13 @@ if __name__ == "__main__":
 
 
 def test_spawned_processes_are_recorded_and_the_hosts_own_hook_runs(
-    bench: Bench, tmp_path: Path
+    fake_host: FakeHost, tmp_path: Path
 ) -> None:
     (tmp_path / "live").mkdir()
     (tmp_path / "own").mkdir()
     (tmp_path / "own/sitecustomize.py").write_text("WHOSE = 'the host'")
     (tmp_path / "main.py").write_text(SPAWNED)
-    path = [life.HOOK, bench.tree / "python", ROOT, tmp_path / "own"]
+    path = [HOOK_FOLDER, fake_host.tree / "python", ROOT, tmp_path / "own"]
     done = subprocess.run(
         [sys.executable, str(tmp_path / "main.py")],
         env={
@@ -830,13 +847,13 @@ def test_spawned_processes_are_recorded_and_the_hosts_own_hook_runs(
         check=False,
     )
     assert (done.stdout, done.stderr) == ("the host\n", "")
-    seen = life.read(tmp_path / "live")
+    seen = read_evidence(tmp_path / "live")
     assert len({one["pid"] for one in seen.installed}) == 2
     blobs = json.loads((tmp_path / "blobs.json").read_text())
-    assert life.strangers(seen, bench.tree, blobs) is None
+    assert foreign_files(seen, fake_host.tree, blobs) is None
     for part in ("caller", "kernel"):
         file = seen.installed[0][part]
-        assert file["blob"] == blobs[str(Path(file["file"]).relative_to(bench.tree))]
+        assert file["blob"] == blobs[str(Path(file["file"]).relative_to(fake_host.tree))]
 
 
 def test_stale_bytecode_is_seen(tmp_path: Path) -> None:

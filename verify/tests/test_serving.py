@@ -22,11 +22,11 @@ import pytest
 from fixtool.verify.answer import Answer
 from fixtool.verify.runner.git_ids import blob_id, folder_id
 from support.repositories import ROOT
-from support.sglang_server import SMI, tiny, until
+from support.sglang_server import SMI, tiny, wait_until, write_smi
 from verify.bench import serving, trace
-from verify.bench import summary as rows
 from verify.bench.contender import Contender, overlay
-from verify.server import supervisor as keeper
+from verify.bench.summary import decode_rates, ratios, summarise, table
+from verify.server.supervisor import leftover_processes, send_signal
 
 __all__ = ["tiny"]  # a fixture
 
@@ -139,7 +139,7 @@ def test_a_trace_file(tmp_path: Path) -> None:
 
 def test_decode_rates() -> None:
     # 16 prompts; a first token after 0.5 s; 10 more each in 2 and 4 s; nothing of a broken clock.
-    assert rows.decode_rates(16, 11, [0.4, 0.5, 9.0], [2.5, 4.5, 0.1]) == [80.0, 40.0]
+    assert decode_rates(16, 11, [0.4, 0.5, 9.0], [2.5, 4.5, 0.1]) == [80.0, 40.0]
 
 
 def boot(name: str, *rates: float, **more: Any) -> dict[str, Any]:
@@ -163,20 +163,20 @@ def test_the_rows_of_all_boots() -> None:
         boot("fixes", 98, 100),
         boot("late", decode={}, prefill={}),
     ]
-    seen = rows.summarise(boots, ["fixes", "ours", "late"])
+    seen = summarise(boots, ["fixes", "ours", "late"])
     assert seen["decode"]["1"]["fixes"] == {
         "median": 100, "spread_percent": 4.0, "samples": 5, "ratio": 1.0,
     }  # fmt: skip
     assert seen["decode"]["1"]["ours"]["ratio"] == 1.105
     assert seen["prefill"]["16x1024"]["ours"]["median"] == 221
     assert seen["routing"] == {"1": {"fixes": ROUTED}}
-    assert rows.ratios(boots, "ours", "fixes") == {"1": (1.105, 1.0792, 1.1327)}
-    assert rows.ratios(boots, "late", "fixes") == {}
-    text = "\n".join(rows.table(seen, ["fixes", "ours", "late"]))
+    assert ratios(boots, "ours", "fixes") == {"1": (1.105, 1.0792, 1.1327)}
+    assert ratios(boots, "late", "fixes") == {}
+    text = "\n".join(table(seen, ["fixes", "ours", "late"]))
     for cell in ("100 (4.0%,5) 1.000x", "110 (2.7%,4) 1.105x", "5.80% 18.50/7k 5.812ms"):
         assert cell in text
     # Without the first contender there is nothing to be a multiple of.
-    assert rows.summarise(boots[1:2], ["fixes", "ours"])["decode"]["1"]["ours"]["ratio"] is None
+    assert summarise(boots[1:2], ["fixes", "ours"])["decode"]["1"]["ours"]["ratio"] is None
 
 
 # --- what is asked -------------------------------------------------------------------------------
@@ -202,13 +202,15 @@ def test_the_rows_of_all_boots() -> None:
 )
 def test_refused(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        serving.arguments(words.split())
+        serving.parse_arguments(words.split())
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
 
 
 def test_there_and_back() -> None:
-    given = serving.arguments(["--tree", "a=x", "--tree", "b=y", "--kernel", "b=k", "--", "--flag"])
+    given = serving.parse_arguments(
+        ["--tree", "a=x", "--tree", "b=y", "--kernel", "b=k", "--", "--flag"]
+    )
     assert given.order == ["a", "b", "b", "a"]
     assert given.more == ["--flag"]
     assert given.contenders["b"].kernel == Path("k").absolute()
@@ -335,18 +337,18 @@ def test_another_kernel_in_a_trees_place(tmp_path: Path) -> None:
     before = folder_id(tree)
     one = Contender("peer", tree, peer)
     one.lay_out(tmp_path / "place", dummy=False)
-    assert one.place == tmp_path / "place"
+    assert one.folder == tmp_path / "place"
     assert list(one.files) == [f"python/sglang/{FUSED}"]
-    text = (one.place / "python/sglang" / FUSED).read_text()
+    text = (one.folder / "python/sglang" / FUSED).read_text()
     assert text.index("_gemma4_fused_routing_kernel") < text.index("_gemma4_routing_kernel")
-    kernels = one.place / "python/sglang/jit_kernel/csrc"
+    kernels = one.folder / "python/sglang/jit_kernel/csrc"
     assert kernels.resolve() == tree / "python/sglang/jit_kernel/csrc", "compiled once for all"
     assert folder_id(tree) == before, "a tree is never written to"
     assert one.details()["kernel"]["blob"] == blob_id(peer.read_bytes())
 
     plain = Contender("series", tree)
     plain.lay_out(tmp_path / "other", dummy=False)
-    assert (plain.place, plain.files) == (tree, {})
+    assert (plain.folder, plain.files) == (tree, {})
 
 
 @pytest.mark.parametrize(
@@ -388,7 +390,7 @@ def test_made_up_weights(tmp_path: Path) -> None:
     one = Contender("a", tree)
     one.lay_out(tmp_path / "place", dummy=True)
     module: dict[str, Any] = {}
-    exec((one.place / weights.relative_to(tree)).read_text(), module)
+    exec((one.folder / weights.relative_to(tree)).read_text(), module)
     net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))
     module["initialize_dummy_weights"](net)
     assert bool((net[0].bias == 1).all())
@@ -420,16 +422,18 @@ def test_a_trees_id_is_gits(tmp_path: Path) -> None:
 
 
 @dataclass
-class Ran:
+class RunResult:
+    """How a run ended: its exit code, its last line, its whole output and its details."""
+
     code: int
-    said: str
+    last_line: str
     shown: str
     details: dict[str, Any]
 
 
 @dataclass
-class Bench:
-    """Stand-in trees, a stand-in GPU, and a folder to run in."""
+class FakeGpuHost:
+    """A script as nvidia-smi, and a folder in which the benchmark runs."""
 
     folder: Path
     shared: Path
@@ -465,50 +469,47 @@ class Bench:
                 text=True,
             )
 
-    def end(self, process: subprocess.Popen[str]) -> Ran:
+    def end(self, process: subprocess.Popen[str]) -> RunResult:
         code = process.wait(60)
-        until(lambda: not self.left())
+        wait_until(lambda: not self.processes())
         shown = (self.folder / "shown").read_text()
         out = self.folder / "out.json"
         details = json.loads(out.read_text()) if out.exists() else {}
-        return Ran(code, (shown.splitlines() or [""])[-1], shown, details)
+        return RunResult(code, (shown.splitlines() or [""])[-1], shown, details)
 
-    def run(self, trees: dict[str, Path], *words: object) -> Ran:
+    def run(self, trees: dict[str, Path], *words: object) -> RunResult:
         asked = [word for name, tree in trees.items() for word in ("--tree", f"{name}={tree}")]
         return self.end(
             self.start("--tiny", "--batches", "1,4", "--reps", 1, *asked,
                        "--out", self.folder / "out.json", *words)
         )  # fmt: skip
 
-    def left(self) -> list[int]:
-        return keeper.strays(f"TEST_MARK={self.mark}", "-")
+    def processes(self) -> list[int]:
+        return leftover_processes(f"TEST_MARK={self.mark}", "-")
 
 
 @pytest.fixture
-def bench(tmp_path: Path, tiny: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path, tiny.parent)
-    smi = tmp_path / "bin/nvidia-smi"
-    smi.parent.mkdir()
-    smi.write_text(SMI)
-    smi.chmod(0o755)
-    yield made
-    keeper.kill(made.left())
+def gpu_host(tmp_path: Path, tiny: Path) -> Iterator[FakeGpuHost]:
+    host = FakeGpuHost(tmp_path, tiny.parent)
+    write_smi(tmp_path, SMI)
+    yield host
+    send_signal(host.processes())
 
 
-def test_three_contenders(bench: Bench) -> None:
+def test_three_contenders(gpu_host: FakeGpuHost) -> None:
     """A B C C B A: each timed in two boots, profiled in one, and told apart by their kernels."""
-    fixes = make_tree(bench.folder / "fixes", speed=500, fused=False)
-    series = make_tree(bench.folder / "series", speed=1000)
-    peer = bench.folder / "peer.py"
+    fixes = make_tree(gpu_host.folder / "fixes", speed=500, fused=False)
+    series = make_tree(gpu_host.folder / "series", speed=1000)
+    peer = gpu_host.folder / "peer.py"
     peer.write_text(PEER)
     trees = {"fixes": fixes, "upstream": series, "series": series}
-    ran = bench.run(
+    result = gpu_host.run(
         trees, "--kernel", f"upstream={peer}", "--not-slower", "series:upstream", "--tolerance", 80
     )
-    assert ran.code == 0, ran.shown
-    assert ran.said.startswith("6 boots on GPU 0 (NVIDIA H100 80GB HBM3)"), ran.said
-    assert "series / upstream: " in ran.said
-    said = ran.details
+    assert result.code == 0, result.shown
+    assert result.last_line.startswith("6 boots on GPU 0 (NVIDIA H100 80GB HBM3)"), result.last_line
+    assert "series / upstream: " in result.last_line
+    said = result.details
     assert [one["contender"] for one in said["boots"]] == [*trees, *reversed(trees)]
     assert said["left_out"] == []
     row = said["summary"]["decode"]["4"]
@@ -524,60 +525,74 @@ def test_three_contenders(bench: Bench) -> None:
     assert said["contenders"]["upstream"]["files_not_the_trees"]
     assert said["contenders"]["series"]["python_tree"] == folder_id(series / "python")
     assert said["boots"][0]["decode"]["4"]["different_answers"] == 4
-    assert "18.50/7k" in ran.shown
+    assert "18.50/7k" in result.shown
     command = said["boots"][0]["command"]
     assert command[-3:] == ["--cuda-graph-bs", "1", "4"]
 
     # What an earlier run saw counts, if it was of the same trees.
-    add = ("--kernel", f"upstream={peer}", "--add", bench.folder / "out.json", "--order", "series")
-    ran = bench.run(trees, *add)
-    assert ran.code == 0, ran.shown
-    assert ran.details["summary"]["decode"]["4"]["series"]["samples"] == 3
-    assert ran.details["boots"][-1]["routing"] == {}, "profiled before"
+    add = (
+        "--kernel",
+        f"upstream={peer}",
+        "--add",
+        gpu_host.folder / "out.json",
+        "--order",
+        "series",
+    )
+    result = gpu_host.run(trees, *add)
+    assert result.code == 0, result.shown
+    assert result.details["summary"]["decode"]["4"]["series"]["samples"] == 3
+    assert result.details["boots"][-1]["routing"] == {}, "profiled before"
     (series / "python/sglang" / FUSED).write_text(KERNEL + "\n")
-    ran = bench.run(trees, *add)
-    assert (ran.code, "has another upstream, series" in ran.said) == (2, True), ran.said
+    result = gpu_host.run(trees, *add)
+    assert (result.code, "has another upstream, series" in result.last_line) == (2, True), (
+        result.last_line
+    )
 
 
 def test_what_a_spread_leaves_open() -> None:
     """One boot that was slow by itself is no news of what it booted; many that agree are."""
     fast = [boot("a", 100, 101), boot("b", 102, 103)]
     slow = [boot("a", 90, 91), boot("b", 101, 102)]
-    ratio, low, high = rows.ratios(fast + slow, "a", "b")["1"]
+    ratio, low, high = ratios(fast + slow, "a", "b")["1"]
     assert low < ratio < 1
     assert low < 0.9
-    ratio, low, high = rows.ratios(fast * 8, "a", "b")["1"]
+    ratio, low, high = ratios(fast * 8, "a", "b")["1"]
     assert 0.97 < low <= ratio <= high < 1
 
 
-def test_slower_is_told(bench: Bench) -> None:
+def test_slower_is_told(gpu_host: FakeGpuHost) -> None:
     trees = {
-        "upstream": make_tree(bench.folder / "a", speed=1500),
-        "series": make_tree(bench.folder / "b", speed=300),
+        "upstream": make_tree(gpu_host.folder / "a", speed=1500),
+        "series": make_tree(gpu_host.folder / "b", speed=300),
     }
     words = ("--order", "series,upstream", "--not-slower", "series:upstream", "--profile-steps", 0)
-    ran = bench.run(trees, *words)
-    assert ran.code == 1
-    assert "not shown: at least 0.99 at every batch" in ran.said
-    assert ran.details["summary"]["routing"] == {}
+    result = gpu_host.run(trees, *words)
+    assert result.code == 1
+    assert "not shown: at least 0.99 at every batch" in result.last_line
+    assert result.details["summary"]["routing"] == {}
 
 
-def test_one_that_dies_does_not_end_the_others(bench: Bench) -> None:
+def test_one_that_dies_does_not_end_the_others(gpu_host: FakeGpuHost) -> None:
     trees = {
-        "dies": make_tree(bench.folder / "a", "dies"),
-        "breaks": make_tree(bench.folder / "b", "dies-generating"),
-        "well": make_tree(bench.folder / "c"),
+        "dies": make_tree(gpu_host.folder / "a", "dies"),
+        "breaks": make_tree(gpu_host.folder / "b", "dies-generating"),
+        "well": make_tree(gpu_host.folder / "c"),
     }
-    ran = bench.run(trees, "--profile-steps", 0)
-    assert ran.code == 1
+    result = gpu_host.run(trees, "--profile-steps", 0)
+    assert result.code == 1
     assert (
         "dies: died: torch.OutOfMemoryError: CUDA out of memory.; log: server-1-dies.log"
-        in ran.said
+        in result.last_line
     )
-    assert "breaks: died: RuntimeError: CUDA error: an illegal memory access" in ran.said
-    assert [one["contender"] for one in ran.details["boots"]] == ["dies", "breaks", "well", "well"]
-    assert ran.details["summary"]["decode"]["1"].keys() == {"breaks", "well"}
-    assert len(ran.details["left_out"]) == 2
+    assert "breaks: died: RuntimeError: CUDA error: an illegal memory access" in result.last_line
+    assert [one["contender"] for one in result.details["boots"]] == [
+        "dies",
+        "breaks",
+        "well",
+        "well",
+    ]
+    assert result.details["summary"]["decode"]["1"].keys() == {"breaks", "well"}
+    assert len(result.details["left_out"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -587,34 +602,43 @@ def test_one_that_dies_does_not_end_the_others(bench: Bench) -> None:
         ("dies-profiling", "the server went down with the profiler"),
     ],
 )
-def test_a_profiler_that_fails_costs_its_rows_only(bench: Bench, mood: str, said: str) -> None:
-    trees = {"a": make_tree(bench.folder / "a", mood)}
-    ran = bench.run(trees, "--order", "a")
-    assert ran.code == 0, ran.shown
-    assert said in ran.details["boots"][0]["routing"]["1"]["problem"]
-    assert ran.details["summary"]["decode"]["4"]["a"]["samples"] == 1
+def test_a_profiler_that_fails_costs_its_rows_only(
+    gpu_host: FakeGpuHost, mood: str, said: str
+) -> None:
+    trees = {"a": make_tree(gpu_host.folder / "a", mood)}
+    result = gpu_host.run(trees, "--order", "a")
+    assert result.code == 0, result.shown
+    assert said in result.details["boots"][0]["routing"]["1"]["problem"]
+    assert result.details["summary"]["decode"]["4"]["a"]["samples"] == 1
 
 
-def here(bench: Bench, monkeypatch: pytest.MonkeyPatch, *words: object) -> serving.Bench:
+def here(
+    gpu_host: FakeGpuHost, monkeypatch: pytest.MonkeyPatch, *words: object
+) -> serving.ServingBench:
     """A run in this process, where the seconds that it keeps back can be fewer."""
-    for name, value in bench.environment().items():
+    for name, value in gpu_host.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(serving, "_STOP_SECONDS", 0.5)
     monkeypatch.setattr(serving, "_FIRST_BOOT_SECONDS", 0.1)
-    (bench.folder / "run").mkdir()
-    monkeypatch.chdir(bench.folder / "run")
-    fixed = ["--tiny", "--reps", 1, "--profile-steps", 0, "--out", bench.folder / "out.json"]
-    return serving.Bench(serving.arguments([*map(str, (*fixed, *words))]))
+    (gpu_host.folder / "run").mkdir()
+    monkeypatch.chdir(gpu_host.folder / "run")
+    fixed = ["--tiny", "--reps", 1, "--profile-steps", 0, "--out", gpu_host.folder / "out.json"]
+    return serving.ServingBench(serving.parse_arguments([*map(str, (*fixed, *words))]))
 
 
-def test_out_of_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_time(gpu_host: FakeGpuHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of a boot: what there is is kept, and what is left is named."""
-    tree, late = make_tree(bench.folder / "a", speed=2000), make_tree(bench.folder / "b", "slow")
-    run = here(bench, monkeypatch, "--tree", f"a={tree}", "--tree", f"late={late}", "--seconds", 6)
+    tree, late = (
+        make_tree(gpu_host.folder / "a", speed=2000),
+        make_tree(gpu_host.folder / "b", "slow"),
+    )
+    run = here(
+        gpu_host, monkeypatch, "--tree", f"a={tree}", "--tree", f"late={late}", "--seconds", 6
+    )
     said = run.run()
     assert (said.code, "never timed: late" in said.saw) == (4, True), said
-    written = json.loads((bench.folder / "out.json").read_text())
+    written = json.loads((gpu_host.folder / "out.json").read_text())
     assert [one["contender"] for one in written["boots"]] == ["a", "late"]
     assert written["summary"]["decode"]["8"].keys() == {"a"}
     assert written["left_out"] == [
@@ -623,31 +647,31 @@ def test_out_of_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         "boot 4 of 4: a (out of time)",
     ]
     assert written["seconds"] < 15
-    assert not bench.left()
+    assert not gpu_host.processes()
 
 
-def test_one_that_hangs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree = make_tree(bench.folder / "a", "hangs")
-    run = here(bench, monkeypatch, "--tree", f"a={tree}", "--boot-timeout", 1)
+def test_one_that_hangs(gpu_host: FakeGpuHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = make_tree(gpu_host.folder / "a", "hangs")
+    run = here(gpu_host, monkeypatch, "--tree", f"a={tree}", "--boot-timeout", 1)
     said = run.run()
     assert said.code == 1
     assert "a: not ready after 1 s; last line: Capture cuda graph begin; log: " in said.saw
-    assert not bench.left()
+    assert not gpu_host.processes()
 
 
-def test_ended_in_the_middle(bench: Bench) -> None:
-    tree = make_tree(bench.folder / "a", "slow")
-    out = bench.folder / "out.json"
-    process = bench.start("--tiny", "--tree", f"a={tree}", "--out", out)
-    until(lambda: "warm" in (bench.folder / "shown").read_text())
+def test_ended_in_the_middle(gpu_host: FakeGpuHost) -> None:
+    tree = make_tree(gpu_host.folder / "a", "slow")
+    out = gpu_host.folder / "out.json"
+    process = gpu_host.start("--tiny", "--tree", f"a={tree}", "--out", out)
+    wait_until(lambda: "warm" in (gpu_host.folder / "shown").read_text())
     process.send_signal(signal.SIGTERM)
-    ran = bench.end(process)
-    assert (ran.code, ran.said) == (143, "ended by SIGTERM")
-    assert ran.details["boots"][0]["ready_s"] > 0
+    result = gpu_host.end(process)
+    assert (result.code, result.last_line) == (143, "ended by SIGTERM")
+    assert result.details["boots"][0]["ready_s"] > 0
 
 
-def test_no_gpu_no_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = here(bench, monkeypatch, "--tree", f"a={make_tree(bench.folder / 'a')}")
+def test_no_gpu_no_run(gpu_host: FakeGpuHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = here(gpu_host, monkeypatch, "--tree", f"a={make_tree(gpu_host.folder / 'a')}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(Answer, match="hides every GPU") as raised:
         run.run()
@@ -657,13 +681,13 @@ def test_no_gpu_no_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- out of a bundle -----------------------------------------------------------------------------
 
 
-def make_bundle(bench: Bench) -> Path:
+def make_bundle(gpu_host: FakeGpuHost) -> Path:
     """As fixtool makes them: a base, what each of two patches changes, and what both do."""
-    base = make_tree(bench.folder / "base", fused=False)
-    series = make_tree(bench.folder / "series")
+    base = make_tree(gpu_host.folder / "base", fused=False)
+    series = make_tree(gpu_host.folder / "series")
     other = "python/sglang/srt/models/other.py"
     (series / other).write_text("x = 1\n")
-    folder = bench.folder / "fixtool-verify"
+    folder = gpu_host.folder / "fixtool-verify"
     (folder / "blobs").mkdir(parents=True)
 
     def changed(*paths: str) -> dict[str, list[str]]:
@@ -692,36 +716,38 @@ def make_bundle(bench: Bench) -> Path:
     (folder / "plan.json").write_text(json.dumps(plan))
     with tarfile.open(folder / "base.tar", "w") as tar:
         tar.add(base / "python", "python")
-    with tarfile.open(bench.folder / "out.tar", "w") as tar:
+    with tarfile.open(gpu_host.folder / "out.tar", "w") as tar:
         tar.add(folder, "fixtool-verify")
-    return bench.folder / "out.tar"
+    return gpu_host.folder / "out.tar"
 
 
-def test_out_of_a_bundle(bench: Bench) -> None:
-    bundle, work = make_bundle(bench), bench.folder / "work"
-    peer, out = bench.folder / "peer.py", bench.folder / "out.json"
+def test_out_of_a_bundle(gpu_host: FakeGpuHost) -> None:
+    bundle, work = make_bundle(gpu_host), gpu_host.folder / "work"
+    peer, out = gpu_host.folder / "peer.py", gpu_host.folder / "out.json"
     peer.write_text(PEER)
-    shutil.rmtree(bench.folder / "series")
+    shutil.rmtree(gpu_host.folder / "series")
     words = (bundle, "--peer", peer, "--work", work, "--", "--tiny", "--reps", 1, "--batches", 1)
     for order in ("fixes,upstream,series", "series"):  # unpacked, and found unpacked
-        ran = bench.end(
-            bench.start(*words, "--order", order, "--out", out, "--add", out, script="ci/serving")
+        result = gpu_host.end(
+            gpu_host.start(
+                *words, "--order", order, "--out", out, "--add", out, script="ci/serving"
+            )
         )
-        assert ran.code == 0, ran.shown
-    assert len(ran.details["boots"]) == 4
-    routing = ran.details["summary"]["routing"]["1"]
+        assert result.code == 0, result.shown
+    assert len(result.details["boots"]) == 4
+    routing = result.details["summary"]["routing"]["1"]
     assert [len(routing[name]["kernels"]) for name in ("fixes", "upstream", "series")] == [7, 1, 1]
     fixes = work / "trees/fixes/python/sglang"
     assert (fixes / "srt/models/other.py").read_text() == "x = 1\n"
     assert (fixes / FUSED).read_text() == "KERNEL = None\n"
 
 
-def test_a_bundle_that_will_not_do(bench: Bench) -> None:
-    bundle = make_bundle(bench)
-    work = bench.folder / "work"
+def test_a_bundle_that_will_not_do(gpu_host: FakeGpuHost) -> None:
+    bundle = make_bundle(gpu_host)
+    work = gpu_host.folder / "work"
     for words, code, said in (
-        ([bench.folder / "none.tar"], 2, "there is no"),
+        ([gpu_host.folder / "none.tar"], 2, "there is no"),
         ([bundle, "--without", "gemma5", "--work", work], 1, "no patch of the bundle is gemma5"),
     ):
-        ran = bench.end(bench.start(*words, script="ci/serving"))
-        assert (ran.code, said in ran.said) == (code, True), ran
+        result = gpu_host.end(gpu_host.start(*words, script="ci/serving"))
+        assert (result.code, said in result.last_line) == (code, True), result

@@ -1,4 +1,4 @@
-"""A server that stands in for SGLang's, a tree that holds it, and a GPU that is a script."""
+"""A small HTTP server in the place of SGLang's, a tree that holds it, and a script as nvidia-smi."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pytest
 
 from fixtool.verify.runner.git_ids import blob_id
 from support.repositories import ROOT
-from verify.server import supervisor as keeper
-from verify.server import tiny_models as models
+from verify.server import tiny_models
+from verify.server.supervisor import leftover_processes, send_signal
 
 BUG = "object has no attribute 'pp_group'"
 
@@ -33,7 +33,7 @@ model = sys.argv[sys.argv.index("--model-path") + 1]
 print("args", sys.argv[1:], flush=True)
 import sglang.srt.models.gemma4_causal as caller
 
-def tell(event, **content):
+def record(event, **content):
     path = os.path.join(os.environ["FIXTOOL_LIVE"], f"{os.getpid()}.jsonl")
     with open(path, "a") as file:
         print(json.dumps({"event": event, "pid": os.getpid(), **content}), file=file)
@@ -109,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer({"speculative_algorithm": algorithm, "internal_states": [{}],
                          "disable_cuda_graph": "--disable-cuda-graph" in sys.argv})
     def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if mood == "hangs-generating":
             time.sleep(60)
         if mood == "dies-generating":
@@ -117,9 +117,9 @@ class Handler(BaseHTTPRequestHandler):
             os.kill(os.getpid(), 9)
         if mood == "errors":
             return self.answer({"error": "no"}, 400)
-        tokens = asked["sampling_params"]["max_new_tokens"]
+        tokens = request["sampling_params"]["max_new_tokens"]
         if mood == "torch":
-            caller.route(len(asked["input_ids"]))
+            caller.route(len(request["input_ids"]))
         elif mood != "no-evidence":
             calls["launches"] += 6
             counts = {name: calls["launches"] for name in (
@@ -129,8 +129,8 @@ class Handler(BaseHTTPRequestHandler):
                 counts["replayed"] = 0
             if mood == "mismatch":
                 counts["mismatches"] = 1
-                tell("mismatch", where="graph", shape=[4, 128], problems=["ids of 4 rows"])
-            tell("summary", **counts)
+                record("mismatch", where="graph", shape=[4, 128], problems=["ids of 4 rows"])
+            record("summary", **counts)
         self.answer({"text": "abc", "meta_info": {
             "completion_tokens": tokens - (mood == "short"), "finish_reason": {"type": "length"},
             "spec_verify_ct": 0 if mood == "no-mtp" else 3}})
@@ -173,9 +173,11 @@ esac
 
 
 @dataclass
-class Ran:
+class ScriptResult:
+    """How a script ended: its exit code, the last line of stdout, its details and stderr."""
+
     code: int
-    said: str
+    last_line: str
     details: dict[str, Any]
     stderr: str
     folder: Path
@@ -183,8 +185,8 @@ class Ran:
 
 
 @dataclass
-class Bench:
-    """A fake tree, a fake GPU and a scratch folder to boot in."""
+class FakeHost:
+    """A tree, a GPU and a scratch folder in which a script of verify/ runs."""
 
     folder: Path
     tree: Path
@@ -194,7 +196,7 @@ class Bench:
     env: dict[str, str] = field(default_factory=dict)
 
     @property
-    def here(self) -> Path:
+    def scratch(self) -> Path:
         return self.folder / "scratch"
 
     def write(self, name: str, text: str) -> None:
@@ -208,7 +210,7 @@ class Bench:
         (self.folder / "blobs.json").write_text(json.dumps(blobs))
 
     def start(self, mood: str, *arguments: object) -> subprocess.Popen[str]:
-        self.here.mkdir(exist_ok=True)
+        self.scratch.mkdir(exist_ok=True)
         (self.folder / "stdout").unlink(missing_ok=True)
         env = {
             **os.environ,
@@ -227,7 +229,7 @@ class Bench:
         for name in ("CUDA_VISIBLE_DEVICES", "FIXTOOL_SHARED"):
             env.pop(name, None) if name not in self.env else None
         script = str(ROOT / self.script)
-        words = [str(one) for one in arguments]
+        words = list(map(str, arguments))
         if "--model" not in words and script.endswith("boot.py"):
             words = ["--models", str(self.models), *words]
         with (
@@ -240,58 +242,64 @@ class Bench:
                 stdout=out,
                 stderr=err,
                 env=env,
-                cwd=self.here,
+                cwd=self.scratch,
                 start_new_session=True,
                 text=True,
             )
 
-    def end(self, process: subprocess.Popen[str]) -> Ran:
-        began = time.monotonic()
+    def end(self, process: subprocess.Popen[str]) -> ScriptResult:
+        start = time.monotonic()
         code = process.wait(60)
-        left = self.left()
-        assert left == [], subprocess.run(["ps", "-fp", *map(str, left)], check=False)
+        alive = self.processes()
+        assert alive == [], subprocess.run(["ps", "-fp", *map(str, alive)], check=False)
         lines = (self.folder / "stdout").read_text().splitlines()
         path = self.folder / "details.json"
         details = json.loads(path.read_text()) if path.exists() else {}
         stderr = (self.folder / "stderr").read_text()
-        said = lines[-1] if lines else ""
-        return Ran(code, said, details, stderr, self.here, time.monotonic() - began)
+        last_line = lines[-1] if lines else ""
+        seconds = time.monotonic() - start
+        return ScriptResult(code, last_line, details, stderr, self.scratch, seconds)
 
-    def boot(self, mood: str, *arguments: object) -> Ran:
+    def boot(self, mood: str, *arguments: object) -> ScriptResult:
         return self.end(self.start(mood, *arguments))
 
-    def left(self) -> list[int]:
-        """What still runs of a run's processes."""
-        return keeper.strays(f"TEST_MARK={self.mark}", str(self.here / "server.log"))
+    def processes(self) -> list[int]:
+        """The pids of a run's processes that still run."""
+        return leftover_processes(f"TEST_MARK={self.mark}", str(self.scratch / "server.log"))
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny models, made once: workers of xdist share them, which is what the lock is for."""
+    """The tiny models, made once. The workers of xdist share them; a lock guards their making."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "models-tiny"
-    models.make(folder)
+    tiny_models.make(folder)
     return folder
 
 
-@pytest.fixture
-def bench(tmp_path: Path, tiny: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path, tmp_path / "tree", tiny)
-    for name in ("", "srt/", "srt/models/", "srt/layers/"):
-        made.write(f"python/sglang/{name}__init__.py", "")
-    made.write("python/sglang/launch_server.py", LAUNCH)
-    made.write("python/sglang/srt/models/gemma4_causal.py", CALLER)
-    made.write("python/sglang/srt/layers/gemma4_fused_ops.py", KERNEL)
-    smi = tmp_path / "bin" / "nvidia-smi"
+def write_smi(folder: Path, text: str) -> None:
+    """Put a script as nvidia-smi into folder/bin."""
+    smi = folder / "bin" / "nvidia-smi"
     smi.parent.mkdir()
-    smi.write_text(SMI)
+    smi.write_text(text)
     smi.chmod(0o755)
-    yield made
-    keeper.kill(made.left())
 
 
-def until(true: Callable[[], object], seconds: float = 15.0) -> None:
+@pytest.fixture
+def fake_host(tmp_path: Path, tiny: Path) -> Iterator[FakeHost]:
+    host = FakeHost(tmp_path, tmp_path / "tree", tiny)
+    for name in ("", "srt/", "srt/models/", "srt/layers/"):
+        host.write(f"python/sglang/{name}__init__.py", "")
+    host.write("python/sglang/launch_server.py", LAUNCH)
+    host.write("python/sglang/srt/models/gemma4_causal.py", CALLER)
+    host.write("python/sglang/srt/layers/gemma4_fused_ops.py", KERNEL)
+    write_smi(tmp_path, SMI)
+    yield host
+    send_signal(host.processes())
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 15.0) -> None:
     end = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < end, "not within the time"
         time.sleep(0.02)

@@ -1,10 +1,10 @@
-"""Has a server of float32 weights compute in float32.
+"""Makes a server with float32 weights compute in float32.
 
 On a GPU, SGLang's own kernels do not: its norms refuse ("failed to dispatch data type Float", seen on
-an H100 at b0ce16d0c), and its fused experts round what they have summed up to fp16. But each of these
-layers has the same in PyTorch ops, ``forward_native`` for hosts without such kernels, and takes it
-here. Routing, attention and what goes between GPUs are as in any server; `serving.py` has Triton and
-cuBLAS leave out TF32.
+an H100 at b0ce16d0c), and its fused experts round their sums to fp16. Each of these layers also has
+``forward_native``, in PyTorch ops, for hosts without such kernels; here they take that. Routing,
+attention and communication between GPUs are as in any server; `server/process.py` turns off TF32 in
+Triton and cuBLAS.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _PLAIN = (
 _EXPERTS = "UnquantizedFusedMoEMethod"
 
 
-def install(module: ModuleType, say: Callable[[str], None]) -> None:
-    """Choose for the layers of ``module``, which is OPS; ``say`` hears the name of each kind."""
+def install(module: ModuleType, report: Callable[[str], None]) -> None:
+    """Patch the dispatch of ``module``, which is OPS; ``report`` gets each changed layer's class name."""
     layer = module.MultiPlatformOp
     usual = layer.dispatch_forward
-    said: set[str] = set()
+    reported: set[str] = set()
 
     def chosen(self: Any) -> Any:
         name = type(self).__name__
@@ -38,9 +38,9 @@ def install(module: ModuleType, say: Callable[[str], None]) -> None:
             forward = self.forward_native
         else:
             return usual(self)
-        if name not in said:
-            said.add(name)
-            say(name)
+        if name not in reported:
+            reported.add(name)
+            report(name)
         return forward
 
     layer.dispatch_forward = chosen

@@ -1,25 +1,25 @@
-"""Sits on gemma4_fused_routing inside a live server: whose file it is, how often it runs, and
-whether it routes as the oracle does.
+"""Wraps gemma4_fused_routing inside a live server and records which file it comes from, how often it
+runs, and whether it routes as the oracle does.
 
-Evidence goes to FIXTOOL_LIVE/<pid>.jsonl, a JSON object a line, flushed at once, since a server's
-processes are killed and not asked to leave:
+Evidence goes to FIXTOOL_LIVE/<pid>.jsonl, one JSON object a line, flushed at once, since a server's
+processes are killed without warning:
 
     installed  once, when sglang.srt.models.gemma4_causal has been imported: files and blob ids
     native     a layer that float32.py has compute in PyTorch ops
     summary    the counts so far; the last one stands
     mismatch   a routing that is not the oracle's
-    error      the recorder itself broke, and from then on only counts
+    error      the recorder itself failed; from then on it only counts
 
-A call outside a graph is compared on the spot. Inside a CUDA graph's capture nothing may be read,
-so copies of what went in and came out are captured with it, into buffers that every replay fills
-anew, and a counter that every replay raises. The next call outside a graph (a prefill) then reads
-them. The buffers are made at the first such call: memory allocated during a capture belongs to the
-graph's pool, which hands it to others. (SGLang runs each shape eagerly before it captures it.)
+A call outside a graph is compared at once. While a CUDA graph is captured nothing may be read. So
+copies of the inputs and results are captured with the call, into buffers that every replay fills
+again, and so is a counter that every replay raises. The next call outside a graph (a prefill) reads
+them. The buffers are allocated at the first such call: memory that is allocated during a capture
+belongs to the graph's pool, which reuses it. (SGLang runs each shape eagerly before it captures it.)
 
-With FIXTOOL_ROUTES=N every call outside a graph of at least N rows, a long prefill, is kept whole in
-FIXTOOL_LIVE/<pid>-<number>.pt: another server's can be laid beside it.
+With FIXTOOL_ROUTES=N every call outside a graph of at least N rows (a long prefill) is saved in
+FIXTOOL_LIVE/<pid>-<number>.pt, to be compared with another server's.
 
-Standard library only until the first call; the routing oracle comes with torch then.
+Standard library only until the first call, which imports the routing oracle and torch.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ from fixtool.verify.runner.git_ids import blob_id
 CALLER = "sglang.srt.models.gemma4_causal"
 ROUTING = "gemma4_fused_routing"
 
-# Every call of a number of rows not seen often is compared (a prompt's length is mostly new, and all
-# layers of a model run on it), then one in a prime number, which no number of layers divides.
+# Every call is compared until its number of rows was seen this often (the length of a prompt is mostly
+# new, and all layers of a model run on it). Then every 53rd is: no number of layers divides a prime.
 _COMPARED_PER_ROWS = 64
 _THEN_EVERY = 53
 _ROWS_AT_ONCE = 4096
-_LOOKS_PER_SLOT = 8
-_MISMATCHES_TOLD = 8
+_READS_PER_SLOT = 8
+_REPORTED_MISMATCHES = 8
 
 
-class Evidence:
-    """Appends to this process's file. Opened anew each time, so that a fork has its own."""
+class EvidenceFile:
+    """Appends events to this process's file. It is opened for each, so that a fork has its own."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
-    def say(self, event: str, **content: Any) -> None:
+    def write(self, event: str, **content: Any) -> None:
         line = json.dumps({"event": event, "pid": os.getpid(), **content}, default=str)
         with open(os.path.join(self.folder, f"{os.getpid()}.jsonl"), "a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -66,11 +66,11 @@ class Evidence:
 # --- what was imported ---------------------------------------------------------------------------
 
 
-def install(module: ModuleType, evidence: Evidence) -> Recorder | None:
-    """Say which files this process runs, and put a recorder in the routing function's place."""
+def install(module: ModuleType, evidence: EvidenceFile) -> Recorder | None:
+    """Record which files this process runs, and replace the routing function by a recorder."""
     routing = getattr(module, ROUTING, None)
     sglang = sys.modules.get("sglang")
-    evidence.say(
+    evidence.write(
         "installed",
         argv=sys.argv,
         sglang=getattr(sglang, "__file__", None),
@@ -98,7 +98,7 @@ def _of_function(function: Any) -> dict[str, Any]:
     path = inspect.getsourcefile(inner)
     same = None
     if path is not None and isinstance(code := getattr(inner, "__code__", None), CodeType):
-        # The file may not be what runs: compiled bytecode can be stale, a function replaced.
+        # What runs may not be the file's text: bytecode can be stale, a function replaced.
         with open(path, "rb") as file:
             same = _holds(compile(file.read(), path, "exec", dont_inherit=True), code)
     name = getattr(inner, "__qualname__", type(inner).__name__)
@@ -106,13 +106,12 @@ def _of_function(function: Any) -> dict[str, Any]:
 
 
 def _holds(outer: CodeType, wanted: CodeType) -> bool:
-    return any(
-        one == wanted or _holds(one, wanted) for one in outer.co_consts if isinstance(one, CodeType)
-    )
+    inner = [constant for constant in outer.co_consts if isinstance(constant, CodeType)]
+    return any(code == wanted or _holds(code, wanted) for code in inner)
 
 
 class _Patched:
-    """The files that the series touches, as this process imported them. Each is told once."""
+    """The files that the series touches, as this process imported them. Each is reported once."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, str] = {}
@@ -127,13 +126,13 @@ class _Patched:
                 self._waiting[path] = name.removesuffix(".__init__")
 
     def new(self) -> dict[str, dict[str, Any]]:
-        """Path in the tree → the file that was imported by that module's name, and its blob id."""
-        found = {}
+        """Path in the tree → the file that was imported under its module's name, with its blob id."""
+        imported = {}
         for path, name in list(self._waiting.items()):
             if (module := sys.modules.get(name)) is not None:
-                found[path] = _of_file(getattr(module, "__file__", None))
+                imported[path] = _of_file(getattr(module, "__file__", None))
                 del self._waiting[path]
-        return found
+        return imported
 
 
 # --- what it does --------------------------------------------------------------------------------
@@ -141,7 +140,7 @@ class _Patched:
 
 @dataclass
 class _Slot:
-    """One captured call: buffers that every replay of its graph fills anew."""
+    """One captured call: buffers that every replay of its graph fills again."""
 
     index: int  # of its counter
     logits: Any
@@ -149,20 +148,20 @@ class _Slot:
     ids: Any
     scale: Any
     topk: int
-    seen: int = 0  # replays, when last looked at
-    looks: int = 0
+    replays_read: int = 0  # replays, when last read
+    reads: int = 0
 
 
 class _Buffers:
-    """Memory outside every graph's pool, given out in slots until it is spent (24 MiB).
+    """Memory outside every graph's pool, handed out in slots until it is used up (24 MiB).
 
-    Counter 0 belongs to captured calls that no slot was left for: they are counted only.
+    Counter 0 belongs to captured calls for which no slot was left: they are only counted.
     """
 
     def __init__(
         self, torch: Any, device: Any, floats: int = 1 << 22, counters: int = 4096
     ) -> None:
-        with torch.inference_mode(False):  # or nothing could write to them outside such a mode
+        with torch.inference_mode(False):  # so that they can be written outside inference mode
             self._logits = torch.zeros(floats, dtype=torch.float32, device=device)
             self._weights = torch.zeros(floats // 4, dtype=torch.float32, device=device)
             self._ids = torch.zeros(floats // 4, dtype=torch.int32, device=device)
@@ -200,15 +199,15 @@ class _Call:
 
 
 class Recorder:
-    """Counts and judges the calls of one routing function, and never gets in their way.
+    """Counts and compares the calls of one routing function, and never disturbs them.
 
-    ``capturing`` says whether a call on these logits is being captured; a test gives its own.
+    ``capturing`` says whether a call on these logits is being captured; tests pass their own.
     """
 
     def __init__(
         self,
         routing: Callable[..., Any],
-        evidence: Evidence,
+        evidence: EvidenceFile,
         capturing: Callable[[Any], bool] | None = None,
         floats: int = 1 << 22,
     ) -> None:
@@ -222,9 +221,9 @@ class Recorder:
         self._rows: Counter[int] = Counter()
         self._patched = _Patched()
         self._broken = False
-        self._told = 0
-        self._kept = 0
-        self._keep_from = int(os.environ.get("FIXTOOL_ROUTES", "0"))
+        self._reported = 0
+        self._saved = 0
+        self._save_from = int(os.environ.get("FIXTOOL_ROUTES", "0"))
         self.counts: Counter[str] = Counter()
         self._count_enqueues()
 
@@ -233,7 +232,7 @@ class Recorder:
         def recorded(*args: Any, **kwargs: Any) -> Any:
             import torch
 
-            if torch.compiler.is_compiling():  # traced: only the function itself may be seen
+            if torch.compiler.is_compiling():  # the tracer must see only the function itself
                 return self._routing(*args, **kwargs)
             call = self._guarded(self._before, args, kwargs)
             result = self._routing(*args, **kwargs)
@@ -245,7 +244,7 @@ class Recorder:
 
     def summarise(self) -> None:
         """Write the counts so far."""
-        self._evidence.say("summary", **self.counts, patched=self._patched.new())
+        self._evidence.write("summary", **self.counts, patched=self._patched.new())
 
     def _guarded(self, step: Callable[..., Any], *args: Any) -> Any:
         if self._broken:
@@ -255,7 +254,7 @@ class Recorder:
             return step(*args)
         except Exception:
             self._broken = True
-            self._evidence.say("error", at=step.__name__, traceback=traceback.format_exc())
+            self._evidence.write("error", at=step.__name__, traceback=traceback.format_exc())
             return None
 
     @staticmethod
@@ -295,42 +294,42 @@ class Recorder:
         weights, ids = result
         if not call.captured:
             rows = len(call.logits)
-            problems = self._judge(weights[:rows], ids[:rows], call.logits, call.scale, call.topk)
-            self._compared("eager", call.logits, problems)
-            if 0 < self._keep_from <= rows:
-                self._keep(call.logits, ids[:rows])
-            self._look()
+            problems = self._compare(weights[:rows], ids[:rows], call.logits, call.scale, call.topk)
+            self._record("eager", call.logits, problems)
+            if 0 < self._save_from <= rows:
+                self._save(call.logits, ids[:rows])
+            self._read_replays()
             self.summarise()
             return
         if self._buffers is None:
             return
         if call.slot is not None:
-            # Here, since a copy into the buffers would turn or stretch what is wrong into right.
+            # Checked here, since copying into the buffers would convert a wrong dtype or shape.
             wrong = [
-                f"{name} of {one.dtype} {list(one.shape)}, not {copy.dtype} {list(copy.shape)}"
-                for name, one, copy in (
+                f"{name} of {value.dtype} {list(value.shape)}, not {copy.dtype} {list(copy.shape)}"
+                for name, value, copy in (
                     ("weights", weights, call.slot.weights),
                     ("ids", ids, call.slot.ids),
                 )
-                if one.dtype != copy.dtype or one.shape != copy.shape
+                if value.dtype != copy.dtype or value.shape != copy.shape
             ]
             if wrong:
-                self._compared("capture", call.slot.logits, wrong)
+                self._record("capture", call.slot.logits, wrong)
                 return
             call.slot.weights.copy_(weights)
             call.slot.ids.copy_(ids)
         self._buffers.counters[call.slot.index if call.slot else 0].add_(1)
 
-    def _keep(self, logits: Any, ids: Any) -> None:
+    def _save(self, logits: Any, ids: Any) -> None:
         import torch
 
-        self._kept += 1
-        path = os.path.join(self._evidence.folder, f"{os.getpid()}-{self._kept:06}.pt")
-        kept = {"place": _place(), "logits": logits.cpu(), "ids": ids.detach().cpu()}
-        torch.save(kept, path)
+        self._saved += 1
+        path = os.path.join(self._evidence.folder, f"{os.getpid()}-{self._saved:06}.pt")
+        saved = {"place": _place(), "logits": logits.cpu(), "ids": ids.detach().cpu()}
+        torch.save(saved, path)
 
-    def _look(self) -> None:
-        """Read what the graphs' replays left since the last time. Not during a capture."""
+    def _read_replays(self) -> None:
+        """Compare what the graphs' replays left since the last time. Not during a capture."""
         import torch
 
         if self._buffers is None or not self.counts["captured"]:
@@ -341,41 +340,44 @@ class Recorder:
         self.counts["replayed"] = sum(counters)
         for slot in self._slots:
             replays = counters[slot.index]
-            if replays == slot.seen or slot.looks >= _LOOKS_PER_SLOT:
+            if replays == slot.replays_read or slot.reads >= _READS_PER_SLOT:
                 continue
-            slot.seen, slot.looks = replays, slot.looks + 1
-            problems = self._judge(slot.weights, slot.ids, slot.logits, slot.scale, slot.topk)
-            self._compared("graph", slot.logits, problems)
+            slot.replays_read, slot.reads = replays, slot.reads + 1
+            problems = self._compare(slot.weights, slot.ids, slot.logits, slot.scale, slot.topk)
+            self._record("graph", slot.logits, problems)
 
     @staticmethod
-    def _judge(weights: Any, ids: Any, logits: Any, scale: Any, topk: int) -> list[str]:
+    def _compare(weights: Any, ids: Any, logits: Any, scale: Any, topk: int) -> list[str]:
         from verify.routing.compare import compare_with_oracle
 
         answer = weights.detach().cpu(), ids.detach().cpu()
         inputs = logits.detach().cpu(), scale.detach().cpu(), topk
         return compare_with_oracle(*answer, *inputs).problems
 
-    def _compared(self, where: str, logits: Any, problems: list[str]) -> None:
-        """``varied`` counts rows whose logits differ: all-equal ones are routed by a rule so plain
-        that they prove little, and a server whose activations have collapsed has no others."""
+    def _record(self, where: str, logits: Any, problems: list[str]) -> None:
+        """Count a comparison, and report a mismatch.
+
+        ``varied`` counts rows whose logits are not all equal. Equal logits prove little, and a server
+        whose activations have collapsed has no others.
+        """
         self.counts[f"{where}_compared"] += 1
         self.counts[f"{where}_rows"] += len(logits)
         self.counts[f"{where}_varied"] += int((logits.amax(-1) > logits.amin(-1)).sum())
         if problems:
             self.counts["mismatches"] += 1
-            if self._told < _MISMATCHES_TOLD:
-                self._told += 1
+            if self._reported < _REPORTED_MISMATCHES:
+                self._reported += 1
                 shape = list(logits.shape)
-                self._evidence.say("mismatch", where=where, shape=shape, problems=problems[:4])
+                self._evidence.write("mismatch", where=where, shape=shape, problems=problems[:4])
 
     def _count_enqueues(self) -> None:
-        """Count the Triton launches that the function makes, by way of the kernels it names."""
+        """Count the Triton launches that the function makes, by wrapping the kernels it names."""
         for kernel in set(_kernels(inspect.unwrap(self._routing))):
             try:
                 kernel.run = self._counting(kernel.run)
                 self.counts["enqueued"] += 0
             except Exception:
-                self._evidence.say("note", text=f"cannot count launches of {kernel!r}")
+                self._evidence.write("note", text=f"cannot count launches of {kernel!r}")
 
     def _counting(self, run: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **kwargs: Any) -> Any:
@@ -386,7 +388,7 @@ class Recorder:
 
 
 def _place() -> tuple[int, int]:
-    """Which stage of the pipeline this process is, and which tensor-parallel rank in it."""
+    """The stage of the pipeline that this process is, and its tensor-parallel rank there."""
     groups = sys.modules.get("sglang.srt.distributed.parallel_state")
     if groups is None:
         return 0, 0
@@ -394,12 +396,12 @@ def _place() -> tuple[int, int]:
 
 
 def _kernels(function: Any) -> Iterator[Any]:
-    """Triton kernels that it names, by themselves or in a table of tuples."""
+    """The Triton kernels that a function names, by themselves or in a table of tuples."""
     code = getattr(function, "__code__", None)
     named = [function.__globals__.get(name) for name in code.co_names] if code is not None else []
     while named:
-        one = named.pop()
-        if isinstance(one, tuple):
-            named.extend(one)
-        elif type(one).__module__.startswith("triton.") and callable(getattr(one, "run", None)):
-            yield one
+        value = named.pop()
+        if isinstance(value, tuple):
+            named.extend(value)
+        elif type(value).__module__.startswith("triton.") and callable(getattr(value, "run", None)):
+            yield value

@@ -1,5 +1,7 @@
-"""Sees to the recorder, and to float32 where it is asked for, once the module that each is about has
-been imported. The hook brings this into every Python process of a server."""
+"""Installs the recorder, and float32 computation if it is wanted, once SGLang's modules are imported.
+
+The hook imports this in every Python process of a server.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +16,29 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-Then = Callable[[ModuleType], Any]
+OnImport = Callable[[ModuleType], Any]
 
 
 def watch_imports(folder: str) -> None:
-    """Wait for those modules, and let boot.py ask for this process's stacks (SIGUSR1)."""
-    recorder = _beside("recorder")
-    evidence = recorder.Evidence(folder)
+    """Install both when their modules are imported, and write this process's stacks on SIGUSR1."""
+    recorder = _load_beside("recorder")
+    evidence = recorder.EvidenceFile(folder)
     stacks = open(os.path.join(folder, f"{os.getpid()}.stacks"), "a")  # noqa: SIM115
     faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
-    awaited: dict[str, Then] = {recorder.CALLER: lambda one: recorder.install(one, evidence)}
+    awaited: dict[str, OnImport] = {
+        recorder.CALLER: lambda module: recorder.install(module, evidence)
+    }
     if os.environ.get("FIXTOOL_FLOAT32"):
-        float32 = _beside("float32")
-        say = functools.partial(evidence.say, "native")
-        awaited[float32.OPS] = lambda one: float32.install(one, lambda name: say(layer=name))
+        float32 = _load_beside("float32")
+        report = functools.partial(evidence.write, "native")
+        awaited[float32.OPS] = lambda module: float32.install(
+            module, lambda name: report(layer=name)
+        )
     sys.meta_path.insert(0, _Watch(evidence, awaited))
 
 
-def _beside(name: str) -> Any:
-    """A module of this folder, by path: nothing of fixtool's becomes importable by a name that
-    SGLang might look for."""
+def _load_beside(name: str) -> Any:
+    """Load a module of this folder by its path, under a name that SGLang never looks for."""
     path = os.path.join(os.path.dirname(__file__), f"{name}.py")
     spec = importlib.util.spec_from_file_location(f"fixtool_live_{name}", path)
     assert spec is not None
@@ -45,9 +50,9 @@ def _beside(name: str) -> Any:
 
 
 class _Watch:
-    """A finder that finds what the others find, and looks once an awaited module has run."""
+    """An import finder that defers to the others, and calls back once an awaited module has run."""
 
-    def __init__(self, evidence: Any, awaited: dict[str, Then]) -> None:
+    def __init__(self, evidence: Any, awaited: dict[str, OnImport]) -> None:
         self._evidence, self._awaited = evidence, awaited
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
@@ -61,9 +66,9 @@ class _Watch:
                 return spec
         return None
 
-    def _run(self, run: Then, module: ModuleType) -> None:
+    def _run(self, run: OnImport, module: ModuleType) -> None:
         run(module)
         try:
             self._awaited[module.__name__](module)
         except Exception:
-            self._evidence.say("error", at="install", traceback=traceback.format_exc())
+            self._evidence.write("error", at="install", traceback=traceback.format_exc())

@@ -1,7 +1,7 @@
-"""Brings the recorder into every Python process of a server under test, spawned ones included.
+"""Loads the recorder in every Python process of a server under test, spawned ones included.
 
-boot.py puts this folder first on PYTHONPATH, and Python imports a module of this name at start. So
-it must do nearly nothing, never fail a process, and hand on to the host's own sitecustomize, which
+boot.py puts this folder first on PYTHONPATH, and Python imports a module of this name when it starts.
+So it must do little, must never make a process fail, and must run the host's own sitecustomize, which
 it hides.
 """
 
@@ -11,25 +11,25 @@ import os
 import sys
 
 
-def _bring_recorder(evidence: str, here: str) -> None:
+def _load_recorder(evidence_folder: str) -> None:
     import importlib.util
 
-    # By path: nothing of fixtool's becomes importable by a name that SGLang might look for.
-    path = os.path.join(os.path.dirname(here), "watch.py")
+    # By its path, under a name that SGLang never looks for.
+    path = os.path.join(os.path.dirname(_FOLDER), "watch.py")
     spec = importlib.util.spec_from_file_location("fixtool_live_watch", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    module.watch_imports(evidence)
+    module.watch_imports(evidence_folder)
 
 
-def _hand_on(here: str) -> None:
+def _run_hidden_sitecustomize() -> None:
     import importlib.machinery
     import importlib.util
 
-    elsewhere = [one for one in sys.path if os.path.realpath(one or ".") != here]
+    elsewhere = [path for path in sys.path if os.path.realpath(path or ".") != _FOLDER]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", elsewhere)
     if spec is None or spec.loader is None:
         return
@@ -38,10 +38,10 @@ def _hand_on(here: str) -> None:
     spec.loader.exec_module(module)
 
 
-_here = os.path.dirname(os.path.realpath(__file__))
-if _evidence := os.environ.get("FIXTOOL_LIVE"):
+_FOLDER = os.path.dirname(os.path.realpath(__file__))
+if _evidence_folder := os.environ.get("FIXTOOL_LIVE"):
     try:
-        _bring_recorder(_evidence, _here)
-    except Exception as error:  # seen by boot.py as a server without evidence, and said here
+        _load_recorder(_evidence_folder)
+    except Exception as error:  # boot.py then sees a server without evidence
         print(f"fixtool: no recorder in process {os.getpid()}: {error!r}", file=sys.stderr)
-_hand_on(_here)
+_run_hidden_sitecustomize()
