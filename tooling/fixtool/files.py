@@ -31,8 +31,11 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     """Write ``data`` to ``path`` whole or not at all: a killed run leaves the old file or the new
     one. A text is written as UTF-8."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(data.encode() if isinstance(data, str) else data)
-    partial.replace(path)
+    try:
+        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_durably(path: Path, data: bytes) -> None:

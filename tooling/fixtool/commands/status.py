@@ -43,7 +43,7 @@ def status(
     context = Context(repository, settings, progress)
     found = read_statuses(context, lines, source, onto, _asker(settings), now)
     if not dry_run:
-        found = record_merges(repository, lines, found)
+        found = record_merges(context, lines, found)
     unknown = [why for one in found for why in one.unknown]
     code = ExitCode.CANNOT_RUN if unknown else ExitCode.OK
     if json:
@@ -65,11 +65,11 @@ def _asker(settings: Settings) -> ReadPullRequest:
     def ask(line: Line, repository: str, number: int) -> PullRequestStatus:
         # Here, since a series without a pull request is told of without PyGithub as well.
         from fixtool.github.client import GitHub, NotFound
-        from fixtool.upstream.send import upstream_place
+        from fixtool.upstream.send import find_upstream
 
         url = settings.url or line.upstream.url
         if url not in clients:
-            clients[url] = GitHub(upstream_place(url, os.environ))
+            clients[url] = GitHub(find_upstream(url, os.environ))
         if (ours := clients[url].repository.full_name).lower() != repository.lower():
             raise UsageError(f"{repository}#{number} is no pull request of {ours}")
         if url in silent:  # each question would wait as long as the first

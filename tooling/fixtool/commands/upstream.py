@@ -16,9 +16,7 @@ from fixtool.errors import ExitCode, Refused, UsageError
 from fixtool.text import printable
 
 if TYPE_CHECKING:
-    from fixtool.progress import Progress
-    from fixtool.series.line import PatchRepository
-    from fixtool.settings import Settings
+    from fixtool.series.context import Context
     from fixtool.upstream.prepare import PreparedPullRequest
     from fixtool.upstream.send import Destination, SendResult
 
@@ -90,26 +88,23 @@ def upstream(
     if dry_run and (send or worktree or mail or body):
         raise UsageError("--dry-run sends and writes nothing: leave it out, or the others")
     from fixtool.sources.target import TargetRequest
-    from fixtool.upstream.prepare import draft
+    from fixtool.upstream.prepare import prepare
 
-    to = _destination(repository, settings, line, slug, fork) if send else None
-    made = draft(
-        repository, settings, TargetRequest(onto, source, line), slug, python, title, progress,
-        fresh=fresh,
-    )  # fmt: skip
-    forms = _write(repository, made, worktree, mail, body, progress)
+    to = _destination(context, line, slug, fork) if send else None
+    prepared = prepare(context, TargetRequest(onto, source, line), slug, python, title, fresh=fresh)
+    forms = _write(context, prepared, worktree, mail, body)
     if not json:
-        _tell(made, forms)
-    refusal, sent = made.refusal, None
+        _tell(prepared, forms)
+    refusal, sent = prepared.refusal, None
     if to:
         if refusal:
             raise refusal
         if not json:
             terminal.say()
-        sent = _send(repository, settings, made, to, branch, progress, yes=yes, json=json)
+        sent = _send(context, prepared, to, branch, yes=yes, json=json)
     if json:
         code = ExitCode.OK if refusal is None else refusal.exit_code
-        terminal.print_document("upstream", code, _document(made, forms, sent))
+        terminal.print_document("upstream", code, _document(prepared, forms, sent))
         if refusal:
             raise typer.Exit(int(code))
     elif refusal:
@@ -123,58 +118,54 @@ def upstream(
 
 
 def _write(
-    repository: PatchRepository,
-    made: PreparedPullRequest,
+    context: Context,
+    prepared: PreparedPullRequest,
     worktree: Path | None,
     mail: Path | None,
     body: Path | None,
-    progress: Progress,
 ) -> dict[str, str]:
-    """The forms that were asked for: kind -> where it lies."""
-    from fixtool.upstream import outputs as forms
+    """Write the requested outputs. Returns the kind of each and its path."""
+    from fixtool.upstream import outputs
 
-    found = {}
+    branch, text = prepared.branch, prepared.text
+    forms = {}
     if worktree:
-        found["worktree"] = str(forms.branch(repository, made.proposal, worktree, progress))
+        forms["worktree"] = str(outputs.write_worktree(context, branch, worktree))
     if mail:
-        found["mail"] = str(forms.mail(made.proposal, made.description, mail))
+        forms["mail"] = str(outputs.write_mail(branch, text, mail))
     if body:
-        found["body"] = str(forms.body(made.description, body))
-    return found
+        forms["body"] = str(outputs.write_body(text, body))
+    return forms
 
 
-def _destination(
-    repository: PatchRepository, settings: Settings, line: str | None, slug: str, fork: str | None
-) -> Destination:
-    from fixtool.upstream.send import Destination
+def _destination(context: Context, line: str | None, slug: str, fork: str | None) -> Destination:
+    from fixtool.upstream.send import find_destination
 
-    chosen = repository.pick(line or settings.line)
-    chosen.find(slug)  # before anybody is asked over the network
-    return Destination.find(repository, settings, chosen, os.environ, fork)
+    chosen = context.repository.pick(line or context.settings.line)
+    chosen.find(slug)  # raises before anything is asked over the network
+    return find_destination(context, chosen, os.environ, fork)
 
 
 def _send(
-    repository: PatchRepository,
-    settings: Settings,
-    made: PreparedPullRequest,
+    context: Context,
+    prepared: PreparedPullRequest,
     to: Destination,
     branch: str | None,
-    progress: Progress,
     *,
     yes: bool,
     json: bool,
 ) -> SendResult:
-    from fixtool.upstream.send import Submission
+    from fixtool.upstream.send import plan_send, send
 
-    submission = Submission(repository, settings, made.proposal, made.description, to, branch)
+    plan = plan_send(context, prepared.branch, prepared.text, to, branch)
     if not yes:
         if json or not typer.get_text_stream("stdin").isatty():
             raise UsageError(
-                f"nothing was sent: {submission.plan()}", hint="the same command with --yes"
+                f"nothing was sent: {plan.describe()}", hint="the same command with --yes"
             )
-        if not typer.confirm(f"{printable(submission.plan())}. Send it?"):
+        if not typer.confirm(f"{printable(plan.describe())}. Send it?"):
             raise Refused("nothing was sent")
-    sent = submission.send(progress)
+    sent = send(plan)
     if not json:
         _say(f"{sent.action:9} {sent.url}")
         if sent.commented:
@@ -195,77 +186,75 @@ def _say(text: str) -> None:
     terminal.say(printable(text.expandtabs(4)))
 
 
-def _tell(made: PreparedPullRequest, forms: dict[str, str]) -> None:
-    proposal, need, preflight, description = (
-        made.proposal, made.need, made.preflight, made.description,
-    )  # fmt: skip
-    target = proposal.target
-    _say(f"line      {proposal.line.name}")
+def _tell(prepared: PreparedPullRequest, forms: dict[str, str]) -> None:
+    branch, flip, checks, text = prepared.branch, prepared.flip, prepared.checks, prepared.text
+    target = branch.target
+    _say(f"line      {branch.line.name}")
     _say(f"onto      {target.commit[:12]} ({target.ref} from {target.source})")
-    _say(f"title     {description.title}")
-    for one in proposal.absorbed:
-        _say(f"left out  {one}: upstream has it")
-    for note in proposal.notes:
+    _say(f"title     {text.title}")
+    for name in branch.absorbed:
+        _say(f"left out  {name}: upstream has it")
+    for note in branch.notes:
         _say(f"note      {note}")
     terminal.say()
     rows: list[Sequence[str]] = []
-    for part in proposal.parts:
-        for number, file in enumerate(part.files):
+    for commit in branch.commits:
+        for number, file in enumerate(commit.files):
             size = "binary" if file.added is None else f"+{file.added} -{file.removed}"
-            head = (part.commit[:12], part.title) if number == 0 else ("", "")
+            head = (commit.commit[:12], commit.title) if number == 0 else ("", "")
             rows.append((*head, file.path, size))
     terminal.table(("commit", "title", "file", "lines"), rows)
     terminal.say()
-    if need:
-        _say(f"probe     {need.said}" + (f" ({need.device})" if need.device else ""))
-    known = ", known from before" if preflight.reused else ""
-    ran = [one for one in preflight.hooks if one.outcome in ("passed", "failed")]
-    passed = sum(one.outcome == "passed" for one in ran)
-    skipped = sum(one.outcome == "skipped" for one in preflight.hooks)
-    _say(f"hooks     {passed} of {len(ran)} passed, {skipped} had no file to look at{known}")
-    for hook in preflight.hooks:
+    if flip:
+        _say(f"probe     {flip.said}" + (f" ({flip.device})" if flip.device else ""))
+    known = ", known from before" if checks.reused else ""
+    outcomes = [hook.outcome.value for hook in checks.hooks]
+    passed, skipped = outcomes.count("passed"), outcomes.count("skipped")
+    ran = passed + outcomes.count("failed")
+    _say(f"hooks     {passed} of {ran} passed, {skipped} had no file to look at{known}")
+    for hook in checks.hooks:
         if hook.outcome not in ("passed", "skipped"):
             _say(f"          {hook.id}: {hook.outcome}: {hook.said}")
-    for test in preflight.tests:
+    for test in checks.tests:
         _say(f"test      {test.path}: {test.outcome}, {test.said}")
-    for finding in made.findings:
+    for finding in prepared.findings:
         _say(f"{finding.level.value:9} {finding.where}: {finding.message} ({finding.fix})")
-    for tick in description.ticks:
-        _say(f"{'[x]' if tick.ticked else '[ ]':9} {tick.item}: {tick.why}")
+    for box in text.checklist:
+        _say(f"{'[x]' if box.ticked else '[ ]':9} {box.item}: {box.why}")
     for kind, where in forms.items():
         _say(f"{kind:9} {where}")
     if not forms:
         terminal.say()
-        _say(description.body.rstrip())
+        _say(text.body.rstrip())
 
 
 def _document(
-    made: PreparedPullRequest, forms: dict[str, str], sent: SendResult | None
+    prepared: PreparedPullRequest, forms: dict[str, str], sent: SendResult | None
 ) -> dict[str, Any]:
-    proposal, preflight, description = made.proposal, made.preflight, made.description
-    refusal = made.refusal
+    branch, checks, text = prepared.branch, prepared.checks, prepared.text
+    refusal = prepared.refusal
     return {
-        "slug": proposal.slug,
-        "line": proposal.line.name,
-        "onto": proposal.target.commit,
-        "ref": proposal.target.ref,
-        "source": proposal.target.source,
-        "title": description.title,
-        "commits": proposal.parts,
-        "absorbed": proposal.absorbed,
-        "notes": proposal.notes,
-        "need": made.need,
-        "findings": made.findings,
-        "hooks": preflight.hooks,
-        "tests": preflight.tests,
-        "reused": preflight.reused,
-        "checklist": description.ticks,
-        "template": description.template,
+        "slug": branch.slug,
+        "line": branch.line.name,
+        "onto": branch.target.commit,
+        "ref": branch.target.ref,
+        "source": branch.target.source,
+        "title": text.title,
+        "commits": branch.commits,
+        "absorbed": branch.absorbed,
+        "notes": branch.notes,
+        "need": prepared.flip,
+        "findings": prepared.findings,
+        "hooks": checks.hooks,
+        "tests": checks.tests,
+        "reused": checks.reused,
+        "checklist": text.checklist,
+        "template": text.template,
         "figures": [
-            {"kind": one.kind, "sources": one.sources} for one in description.figures.tables
+            {"kind": figure.kind, "sources": figure.sources} for figure in text.figures.tables
         ],
-        "stale": description.figures.stale,
-        "body": description.body,
+        "stale": text.figures.stale,
+        "body": text.body,
         "forms": forms,
         "sent": sent,
         "refused": refusal and {"message": refusal.message, "hint": refusal.hint},

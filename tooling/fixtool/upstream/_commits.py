@@ -1,7 +1,8 @@
-"""A proposal: one patch, and what it needs of its series, as commits on a commit of upstream's.
+"""The commits of a pull request: one patch, and the patches of its series that it needs, on one of
+upstream's commits.
 
-Nothing else of the series is in it, and nothing that only the fork can read. The commits are the
-same on every machine, so that a second run pushes nothing new.
+They hold nothing else of the series, and no trailer that only the fork reads. Their ids are the
+same on every machine, so a second run pushes nothing new.
 """
 
 from __future__ import annotations
@@ -18,40 +19,38 @@ from fixtool.git.trees import changed_files
 from fixtool.history.log import UpstreamCommit
 from fixtool.history.result import Interval
 from fixtool.history.trace import trace
-from fixtool.progress import Progress
 from fixtool.replay.dependencies import dependencies
 from fixtool.replay.run import Decisions, Replay, replay
 from fixtool.replay.verdict import FAILED, PatchState, Verdict
 from fixtool.series.context import Context
-from fixtool.series.line import Line, PatchRepository
+from fixtool.series.line import Line
 from fixtool.series.lint import require_well_formed
 from fixtool.series.patch import Patch, patch_id
-from fixtool.settings import Settings
 from fixtool.sources.resolve import Target
 from fixtool.sources.source import Source
 from fixtool.sources.target import TargetRequest, bring_base, find_target
 from fixtool.text import visible
 
-_THEIRS = frozenset({
+_KEPT_TRAILERS = frozenset({
     "signed-off-by", "co-authored-by", "reviewed-by", "tested-by", "acked-by", "reported-by",
     "suggested-by", "helped-by",
 })  # fmt: skip
-"""The trailers that upstream reads; all others are the fork's own."""
+"""The trailers that upstream reads. All others are the fork's own."""
 
 _PLACEHOLDER = re.compile(r"@(.*\.)?(invalid|localhost|example)$", re.IGNORECASE)
-_SUBJECTS = 2000  # of upstream's, from which the spelling of an area is learned
+_SUBJECTS = 2000  # how many of upstream's subjects show how it spells an area
 
 
 class DoesNotApply(FixtoolError):
-    """The patch does not apply to upstream: a person has to mend it first."""
+    """The patch does not apply to upstream's commit. A person has to mend it first."""
 
     exit_code = ExitCode.CONFLICT
 
 
 @dataclass(frozen=True)
 class ChangedFile:
-    """``added`` and ``removed`` count lines, None for a binary; ``places`` are the functions and
-    classes that the hunks lie in, as git names them."""
+    """One file of a commit. ``added`` and ``removed`` count lines, None for a binary file;
+    ``places`` are the functions and classes that the hunks change, as git names them."""
 
     path: str
     status: str  # A, D, M, T
@@ -62,27 +61,28 @@ class ChangedFile:
 
 @dataclass(frozen=True)
 class ProposedCommit:
-    """One patch of a proposal, as upstream would get it. ``patch_id`` is git's: an edit of the diff
-    changes it, other line numbers do not."""
+    """One patch as upstream would get it. ``patch_id`` is git's: an edit of the diff changes it,
+    other line numbers do not."""
 
     slug: str
     title: str
     verdict: Verdict
-    commit: str
+    commit: Oid
     patch_id: str
     files: tuple[ChangedFile, ...]
 
 
 @dataclass(frozen=True)
 class ProposedBranch:
-    """``absorbed`` are needed patches that upstream has; ``patches`` those that are sent, the one
-    asked for last; ``notes`` say what upstream's history tells of them, or why it tells nothing."""
+    """The commits to send. ``patches`` are the patches behind them, the requested one last;
+    ``absorbed`` are the needed patches that upstream has already; ``notes`` say what upstream's
+    history tells about the patches, or why it could not be read."""
 
     slug: str
     line: Line
     source: Source
     target: Target
-    parts: tuple[ProposedCommit, ...]
+    commits: tuple[ProposedCommit, ...]
     patches: tuple[Patch, ...]
     absorbed: tuple[str, ...]
     notes: tuple[str, ...]
@@ -92,35 +92,35 @@ class ProposedBranch:
         return self.source.repo
 
     @property
-    def tip(self) -> str:
-        return self.parts[-1].commit
+    def tip(self) -> Oid:
+        return self.commits[-1].commit
 
     @property
     def title(self) -> str:
-        return self.parts[-1].title
+        return self.commits[-1].title
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every path that the proposal changes and leaves there."""
-        paths = {one.path for part in self.parts for one in part.files if one.status != "D"}
-        return tuple(sorted(paths))
+        """Every path that the commits add or change."""
+        files = (file for commit in self.commits for file in commit.files)
+        return tuple(sorted({file.path for file in files if file.status != "D"}))
 
 
 def propose(
-    repository: PatchRepository,
-    settings: Settings,
+    context: Context,
     wanted: TargetRequest,
     slug: str,
     sender: Signature | None,
-    progress: Progress,
     title: str | None = None,
 ) -> ProposedBranch:
-    """``slug`` and its closure on ``wanted.ref``. ``sender`` signs off, and stands in for an author
-    whose address is a placeholder.
+    """The patch ``slug`` and what it needs, as commits on ``wanted.ref``. ``sender`` signs off, and
+    replaces an author whose address is a placeholder; ``title`` replaces the patch's subject.
 
-    Raises Refused where upstream has it, with the commit, and DoesNotApply where it does not apply.
+    Raises Refused, with the commit, if upstream has the patch already, and DoesNotApply if a patch
+    does not apply.
     """
-    line = repository.pick(wanted.line or settings.line)
+    settings = context.settings
+    line = context.repository.pick(wanted.line or settings.line)
     slug = line.find(slug).slug
     if title is not None and (not title.strip() or visible(title) != title):
         raise UsageError(f"{title!r} is no title: one line, and nothing that cannot be seen")
@@ -130,168 +130,170 @@ def propose(
             hint="--onto main, with --source git or a clone",
         )
     require_well_formed(line)
-    source, target = find_target(
-        Context(repository, settings, progress), replace(wanted, line=line.name)
-    )
-    base = bring_base(source, line.upstream, settings, progress)
+    source, target = find_target(context, replace(wanted, line=line.name))
+    base = bring_base(source, line.upstream, settings, context.progress)
     if not line.upstream.release:
         source.bring(base, line.paths)
-    needs = {one.slug: one for one in dependencies(source.repo, line, base)}
-    closure = (*needs[slug].closure, slug)
-    part = replace(line, entries=tuple(one for one in line.entries if one.slug in closure))
-    context = Context(repository, settings, progress)
-    runs, unknown = runs_of(context, source, line, base, target.commit)
-    if (run := runs.get(slug)) and run.verdict is Verdict.ABSORBED:
+    needs = {patch.slug: patch.closure for patch in dependencies(source.repo, line, base)}
+    sent = (*needs[slug], slug)
+    part = replace(line, entries=tuple(entry for entry in line.entries if entry.slug in sent))
+    upstreamed, unread = latest_intervals(context, source, line, base, target.commit)
+    absorbed = {
+        name: interval
+        for name, interval in upstreamed.items()
+        if name in sent and interval.verdict is Verdict.ABSORBED
+    }
+    if slug in absorbed:
         raise Refused(
-            f"upstream has {slug} already: {_named(run.culprit)}",
+            f"upstream has {slug} already: {_describe(absorbed[slug].culprit)}",
             where=target.commit,
             hint=f"let it go: fixtool rebase --line {line.name} --onto {target.commit[:12]}",
         )
     source.bring(target.commit, part.paths)
-    absorbed = {
-        one: PatchState(Verdict.ABSORBED, runs[one].evidence)
-        for one in closure
-        if one in runs and runs[one].verdict is Verdict.ABSORBED
-    }
-    done = replay(
-        source.repo, part, target.commit, base=lambda: base, decisions=Decisions(absorbed)
+    decisions = Decisions(
+        {name: PatchState(Verdict.ABSORBED, was.evidence) for name, was in absorbed.items()}
     )
-    _require_applied(done, slug, runs, line)
-    patches = {one.slug: one for one in part.patches}
-    parts = _rewritten(source.repo, done, patches, sender, target.commit, title)
+    result = replay(source.repo, part, target.commit, base=lambda: base, decisions=decisions)
+    _require_applied(result, slug, upstreamed, line)
+    patches = {patch.slug: patch for patch in part.patches}
+    commits = _rewrite(source.repo, result, patches, sender, title)
     return ProposedBranch(
-        slug, part, source, target, parts, tuple(patches[one.slug] for one in parts),
-        tuple(one.slug for one in done.patches if one.verdict is Verdict.ABSORBED),
-        (*_taken_back(runs, parts), *([unknown] if unknown else [])),
+        slug, part, source, target, commits, tuple(patches[commit.slug] for commit in commits),
+        tuple(patch.slug for patch in result.patches if patch.verdict is Verdict.ABSORBED),
+        (*_reverted(upstreamed, commits), *([unread] if unread else [])),
     )  # fmt: skip
 
 
-def _taken_back(runs: Mapping[str, Interval], parts: Sequence[ProposedCommit]) -> Iterator[str]:
-    """What whoever sends a patch again has to have an answer to."""
-    for one in parts:
-        run = runs.get(one.slug)
-        if run and run.verdict is Verdict.REVERTED:
-            yield f"{one.slug} was taken back upstream: {'; '.join(run.evidence)}"
+def _reverted(
+    upstreamed: Mapping[str, Interval], commits: Sequence[ProposedCommit]
+) -> Iterator[str]:
+    """Notes on the patches that upstream had and took back: reviewers will ask about them."""
+    for slug in (commit.slug for commit in commits):
+        interval = upstreamed.get(slug)
+        if interval and interval.verdict is Verdict.REVERTED:
+            yield f"{slug} was taken back upstream: {'; '.join(interval.evidence)}"
 
 
-def runs_of(
+def latest_intervals(
     context: Context, source: Source, line: Line, base: Oid, onto: Oid
 ) -> tuple[Mapping[str, Interval], str | None]:
-    """What upstream's history says of each patch at ``onto``; else why it says nothing."""
+    """What upstream's history says of each patch at ``onto``, by slug. If it cannot be read,
+    nothing, and the reason."""
     try:
-        found = trace(context, source, line, base, onto)
+        history = trace(context, source, line, base, onto)
     except UsageError as error:
         return {}, f"upstream's history was not read: {error.message}"
-    return {one.slug: one.now for one in found.patches}, None
+    return {patch.slug: patch.now for patch in history.patches}, None
 
 
-def _named(commit: UpstreamCommit | None) -> str:
+def _describe(commit: UpstreamCommit | None) -> str:
     if commit is None:
         return "it came with the line's own base"
     number = f", #{commit.pr}" if commit.pr else ""
     return f"{commit.sha[:12]} ({commit.date[:10]}, {commit.author}{number}: {commit.subject})"
 
 
-def _require_applied(done: Replay, slug: str, runs: Mapping[str, Interval], line: Line) -> None:
-    for one in done.patches:
-        by = runs[one.slug].culprit if one.slug in runs else None
-        whose = f"; since upstream's {_named(by)}" if by else ""
-        if one.verdict in FAILED:
+def _require_applied(
+    result: Replay, slug: str, upstreamed: Mapping[str, Interval], line: Line
+) -> None:
+    for patch in result.patches:
+        culprit = upstreamed[patch.slug].culprit if patch.slug in upstreamed else None
+        since = f"; since upstream's {_describe(culprit)}" if culprit else ""
+        if patch.verdict in FAILED:
+            onto = result.onto[:12]
             raise DoesNotApply(
-                f"{one.slug} does not apply to {done.onto[:12]}: "
-                f"{'; '.join(one.evidence) or one.verdict}{whose}",
-                where=str(line.folder / f"{one.slug}.patch"),
-                hint=f"mend it there: fixtool rebase --line {line.name} --onto {done.onto[:12]}",
+                f"{patch.slug} does not apply to {onto}: "
+                f"{'; '.join(patch.evidence) or patch.verdict}{since}",
+                where=str(line.folder / f"{patch.slug}.patch"),
+                hint=f"mend it there: fixtool rebase --line {line.name} --onto {onto}",
             )
-        if one.slug == slug and one.verdict is Verdict.ABSORBED:
+        if patch.slug == slug and patch.verdict is Verdict.ABSORBED:
             raise Refused(
-                f"upstream has {slug} already: {'; '.join(one.evidence)}{whose}", where=done.onto
+                f"upstream has {slug} already: {'; '.join(patch.evidence)}{since}",
+                where=result.onto,
             )
 
 
-# -- as upstream would get it ----------------------------------------------------------------
+# -- as upstream would get them --------------------------------------------------------------
 
 
-def _rewritten(
+def _rewrite(
     repo: Repo,
-    done: Replay,
+    result: Replay,
     patches: Mapping[str, Patch],
     sender: Signature | None,
-    onto: str,
     title: str | None,
 ) -> tuple[ProposedCommit, ...]:
-    areas = _areas(repo, onto)
-    parts: list[ProposedCommit] = []
-    before = onto
-    made = [one for one in done.patches if one.commit]
-    for one in made:
-        patch = patches[one.slug]
-        last = one is made[-1]
-        subject = title if title and last else title_of(patch.subject, areas)
-        author = author_of(patch, sender)
-        assert one.commit is not None
-        message = message_of(patch, subject, author, sender)
-        tree = repo.tree_id(one.commit)
-        commit = repo.write_commit(Commit(tree, (Oid(before),), author, author, message))
+    """The replayed commits with the titles, messages and authors that upstream expects."""
+    areas = _areas(repo, result.onto)
+    commits: list[ProposedCommit] = []
+    before = Oid(result.onto)
+    replayed = [patch for patch in result.patches if patch.commit]
+    for outcome in replayed:
+        patch = patches[outcome.slug]
+        last = outcome is replayed[-1]
+        subject = title if title and last else format_title(patch.subject, areas)
+        author = patch.author
+        if sender and is_placeholder(author):
+            author = replace(sender, date=author.date)
+        message = _message(patch, subject, author, sender)
+        assert outcome.commit is not None
+        tree = repo.tree_id(outcome.commit)
+        commit = repo.write_commit(Commit(tree, (before,), author, author, message))
         diff = _diff(repo, before, commit)
-        parts.append(
-            ProposedCommit(one.slug, subject, one.verdict, commit, patch_id(repo, diff),
-                 _files(repo, before, commit, diff))
+        commits.append(
+            ProposedCommit(outcome.slug, subject, outcome.verdict, commit, patch_id(repo, diff),
+                           _files(repo, before, commit, diff))
         )  # fmt: skip
         before = commit
-    return tuple(parts)
+    return tuple(commits)
 
 
-def author_of(patch: Patch, sender: Signature | None) -> Signature:
-    """The patch's own author, unless nobody can write to that address."""
-    if sender and _PLACEHOLDER.search(patch.author.email):
-        return replace(sender, date=patch.author.date)
-    return patch.author
+def is_placeholder(author: Signature) -> bool:
+    """Whether nobody can receive mail at the author's address."""
+    return bool(_PLACEHOLDER.search(author.email))
 
 
-def is_placeholder(who: Signature) -> bool:
-    return bool(_PLACEHOLDER.search(who.email))
+def _message(patch: Patch, title: str, author: Signature, sender: Signature | None) -> str:
+    """The commit's message: without the trailers that only the fork reads, signed off by the
+    sender."""
+    trailers = [
+        f"{key}: {value}"
+        for key, value in patch.trailers
+        if key.lower() in _KEPT_TRAILERS
+        and not _PLACEHOLDER.search(value.rpartition("<")[2].rstrip("> "))
+    ]
+    signer = sender or (None if is_placeholder(author) else author)
+    if signer and (line := f"Signed-off-by: {signer.name} <{signer.email}>") not in trailers:
+        trailers.append(line)
+    parts = [title, body_of(patch), "\n".join(trailers)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def message_of(patch: Patch, title: str, author: Signature, sender: Signature | None) -> str:
-    """The commit's message: no trailer that only the fork reads, signed off by the sender."""
-    text = prose_of(patch)
-    kept = [f"{key}: {value}" for key, value in patch.trailers if key.lower() in _THEIRS]
-    kept = [one for one in kept if not _PLACEHOLDER.search(one.rpartition("<")[2].rstrip("> "))]
-    sign = sender or (None if is_placeholder(author) else author)
-    if sign and (line := f"Signed-off-by: {sign.name} <{sign.email}>") not in kept:
-        kept.append(line)
-    blocks = [title, text, "\n".join(kept)]
-    return "\n\n".join(one for one in blocks if one) + "\n"
-
-
-def prose_of(patch: Patch) -> str:
+def body_of(patch: Patch) -> str:
     """The message without its subject and its trailers."""
-    if not patch.trailers:
-        return patch.body
-    return patch.body.rpartition("\n\n")[0].strip("\n")
+    return patch.body.rpartition("\n\n")[0].strip("\n") if patch.trailers else patch.body
 
 
-def title_of(subject: str, areas: Mapping[str, str]) -> str:
-    """``area: do it`` as upstream writes titles: ``[Area] Do it``, the area spelled as there."""
+def format_title(subject: str, areas: Mapping[str, str]) -> str:
+    """``area: do it`` as ``[Area] Do it``. ``areas`` maps an area in lower case to the spelling
+    that upstream uses."""
     if subject.startswith("["):
         return subject
     area, colon, rest = subject.partition(": ")
     known = areas.get(area.lower())
     if not colon or not (known or re.fullmatch(r"[\w.+/-]{1,30}", area)):
         return subject[:1].upper() + subject[1:]
-    spelled = known or area[:1].upper() + area[1:]
-    return f"[{spelled}] {rest[:1].upper()}{rest[1:]}"
+    return f"[{known or area[:1].upper() + area[1:]}] {rest[:1].upper()}{rest[1:]}"
 
 
 def _areas(repo: Repo, onto: str) -> dict[str, str]:
-    """lower case -> the spelling that upstream's newest subjects have most often in brackets."""
+    """An area in lower case -> its most frequent spelling in upstream's newest subjects."""
     log = repo.run("log", "--first-parent", f"--max-count={_SUBJECTS}", "--format=%s", onto).text
-    seen: dict[str, Counter[str]] = {}
-    for subject in log.splitlines():
-        for area in re.findall(r"\[([^\[\]]{1,30})\]", subject):
-            seen.setdefault(area.lower(), Counter())[area] += 1
-    return {area: spellings.most_common(1)[0][0] for area, spellings in seen.items()}
+    spellings: dict[str, Counter[str]] = {}
+    for area in re.findall(r"\[([^\[\]\n]{1,30})\]", log):
+        spellings.setdefault(area.lower(), Counter())[area] += 1
+    return {area: counter.most_common(1)[0][0] for area, counter in spellings.items()}
 
 
 def _diff(repo: Repo, before: str, commit: str) -> bytes:
@@ -306,26 +308,24 @@ def _files(repo: Repo, before: str, commit: str, diff: bytes) -> tuple[ChangedFi
     out = repo.run("diff-tree", "-r", "--no-renames", "--numstat", "-z", before, commit).stdout
     for row in out.decode("utf-8", "surrogateescape").split("\0")[:-1]:
         added, removed, path = row.split("\t", 2)
-        counts[path] = (_count(added), _count(removed))
+        binary = added == "-"
+        counts[path] = (None, None) if binary else (int(added), int(removed))
     return tuple(
-        ChangedFile(one.path, one.status, *counts[one.path], _places(diff, one.path))
-        for one in changed_files(repo, before, commit)
+        ChangedFile(file.path, file.status, *counts[file.path], _places(diff, file.path))
+        for file in changed_files(repo, before, commit)
     )
 
 
-def _count(said: str) -> int | None:
-    return None if said == "-" else int(said)
-
-
 def _places(diff: bytes, path: str) -> tuple[str, ...]:
+    """The functions and classes that the hunks of ``path`` add, or else lie in."""
     text = diff.decode("utf-8", "surrogateescape")
     begin, end = rf"^diff --git a/{re.escape(path)} ", r"(?=^diff --git |\Z)"
-    mine = re.search(f"{begin}.*?{end}", text, re.MULTILINE | re.DOTALL)
+    match = re.search(f"{begin}.*?{end}", text, re.MULTILINE | re.DOTALL)
     places: list[str] = []
-    for hunk in re.split(r"^(?=@@ )", mine[0], flags=re.MULTILINE)[1:] if mine else ():
-        # What git names is the definition above the hunk: not where new ones are added below it.
-        made = re.findall(r"^\+(?:class|def|async def) (\w+)", hunk, re.MULTILINE)
-        near = re.match(r"@@ [^@]* @@ .*\b(?:class|def) (\w+)", hunk)
-        places += [one for one in made if not one.startswith("_")]
-        places += [near[1]] if near and not made else []
+    for hunk in re.split(r"^(?=@@ )", match[0], flags=re.MULTILINE)[1:] if match else ():
+        # git names the definition above the hunk, which is the wrong one if the hunk adds another.
+        added = re.findall(r"^\+(?:class|def|async def) (\w+)", hunk, re.MULTILINE)
+        above = re.match(r"@@ [^@]* @@ .*\b(?:class|def) (\w+)", hunk)
+        places += [name for name in added if not name.startswith("_")]
+        places += [above[1]] if above and not added else []
     return tuple(dict.fromkeys(places))

@@ -1,9 +1,9 @@
-"""Upstream's own pre-commit hooks, on the files that a proposal changes.
+"""Upstream's own pre-commit hooks, run on the files that a pull request changes.
 
-pre-commit runs them, with upstream's arguments, files and types; but it takes hooks from GitHub,
-and here each known one comes from the package index instead, in the version that upstream pins.
-What cannot be had so is named, never passed over. Hooks of upstream's own are its scripts: they run
-without our tokens, and where the work tree is one to throw away.
+pre-commit runs them with upstream's arguments, files and types. It would fetch hooks from GitHub;
+here each known hook is installed from the package index instead, in the version that upstream pins.
+A hook that cannot be had this way is reported as not run. Hooks in upstream's own repository are
+scripts of upstream's: they run without our tokens, and in a temporary work tree.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,11 @@ _SECRETS = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH|_PAT$|_KEY
 _KEYS = ("files", "exclude", "types", "types_or", "exclude_types", "args", "pass_filenames",
          "always_run", "require_serial", "stages")  # fmt: skip
 
+Hooks = Mapping[str, tuple[str, Mapping[str, Any]]]
 _TEXT = {"types": ["text"]}
-_FILE: dict[str, Any] = {}
 _PYTHON = {"types_or": ["python", "pyi"]}
-_OWN = {  # pre-commit/pre-commit-hooks: id -> (entry, what its manifest says)
-    "check-added-large-files": ("check-added-large-files", _FILE),
+_STANDARD: Hooks = {  # pre-commit/pre-commit-hooks: id -> (entry, manifest)
+    "check-added-large-files": ("check-added-large-files", {}),
     "check-ast": ("check-ast", {"types": ["python"]}),
     "check-json": ("check-json", {"types": ["json"]}),
     "check-merge-conflict": ("check-merge-conflict", _TEXT),
@@ -51,10 +52,10 @@ _OWN = {  # pre-commit/pre-commit-hooks: id -> (entry, what its manifest says)
     ),
     "trailing-whitespace": ("trailing-whitespace-fixer", _TEXT),
 }  # fmt: skip
-_BLACK = {"black": ("black", _PYTHON),
+_BLACK: Hooks = {"black": ("black", _PYTHON),
           "black-jupyter": ("black", {"types_or": ["python", "pyi", "jupyter"]})}  # fmt: skip
-KNOWN: Mapping[str, tuple[str, Mapping[str, tuple[str, Mapping[str, Any]]]]] = {
-    "pre-commit/pre-commit-hooks": ("pre-commit-hooks", _OWN),
+KNOWN: Mapping[str, tuple[str, Hooks]] = {
+    "pre-commit/pre-commit-hooks": ("pre-commit-hooks", _STANDARD),
     "psf/black": ("black[jupyter]", _BLACK),
     "psf/black-pre-commit-mirror": ("black[jupyter]", _BLACK),
     "pycqa/isort": ("isort", {"isort": ("isort --filter-files", _PYTHON)}),
@@ -73,46 +74,64 @@ KNOWN: Mapping[str, tuple[str, Mapping[str, tuple[str, Mapping[str, Any]]]]] = {
         {"clang-format": ("clang-format -i", {"types_or": ["c", "c++", "cuda"]})},
     ),
 }
-"""GitHub repository of hooks -> its package, and its hooks: entry, and what the manifest says."""
+"""Repository of hooks on GitHub -> its package, and for each hook its entry and manifest."""
 FORMATTERS = ("black", "black-jupyter", "isort", "ruff", "ruff-format", "clang-format")
+_LANGUAGES = ("system", "script", "python", "pygrep", "fail", "unsupported", "unsupported_script")
+_NOT_FOUND = re.compile(r"^Executable `.*` not found", re.MULTILINE)
+
+
+class CheckOutcome(StrEnum):
+    """What came of a hook or a test. A hook that is by-hand does not run for every commit; a test
+    that is nothing-shown was skipped."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    BY_HAND = "by-hand"
+    NOT_RUN = "not-run"
+    NOTHING_SHOWN = "nothing-shown"
 
 
 @dataclass(frozen=True)
 class HookResult:
-    """One hook and what came of it: passed, failed, skipped (no file of its kind), by-hand (it is
-    not for every commit) or not-run, which ``said`` explains. ``package`` is what was installed for
-    it."""
+    """``said`` is the hook's output, or why it did not run; ``package`` is what was installed for
+    it, as pip names it."""
 
     id: str
     package: str | None
-    outcome: str
+    outcome: CheckOutcome
     said: str = ""
 
 
+Hook = Mapping[str, Any]
+"""A hook as pre-commit's configuration writes it."""
+
+
 def run(folder: Path, files: Sequence[str], settings: Settings) -> tuple[HookResult, ...]:
-    """Run the hooks of ``folder``'s own configuration on ``files``, which it holds. None where it
-    has no configuration. Raises CannotRun where that cannot be read."""
+    """Run the hooks that ``folder`` configures on ``files`` in it; no results if it configures
+    none. Raises CannotRun if the configuration cannot be read."""
     file = folder / CONFIG
     if not file.is_file():
         return ()
     if find_spec("pre_commit") is None:
         why = "pre-commit is not installed here: pip install 'fixtool[upstream]'"
-        return (HookResult("pre-commit", None, "not-run", why),)
+        return (HookResult("pre-commit", None, CheckOutcome.NOT_RUN, why),)
     config = _read(file)
-    found: list[HookResult] = []
+    results: list[HookResult] = []
     for repo in config["repos"]:
-        wanted = [one for one in repo["hooks"] if "pre-commit" in _stages(one, config)]
-        found += [
-            HookResult(one["id"], None, "by-hand", f"it is of the stage {_stages(one, config)[0]}")
-            for one in repo["hooks"]
-            if one not in wanted
-        ]
-        local, missing = _local(repo, wanted)
-        found += missing
-        if local:
-            found += _run(folder, files, {**config, "repos": [local]}, settings)
-    order = [one["id"] for repo in config["repos"] for one in repo["hooks"]]
-    return tuple(sorted(found, key=lambda one: order.index(one.id)))
+        automatic = []
+        for hook in repo["hooks"]:
+            if "pre-commit" in (stages := _stages(hook, config)):
+                automatic.append(hook)
+            else:
+                why = f"it is of the stage {stages[0]}"
+                results.append(HookResult(hook["id"], None, CheckOutcome.BY_HAND, why))
+        hooks, unavailable = _local_hooks(repo, automatic)
+        results += unavailable
+        if hooks:
+            results += _run(folder, files, config, hooks, settings)
+    order = [hook["id"] for repo in config["repos"] for hook in repo["hooks"]]
+    return tuple(sorted(results, key=lambda result: order.index(result.id)))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -120,10 +139,9 @@ def _read(file: Path) -> dict[str, Any]:
 
     try:
         config = yaml.safe_load(file.read_text("utf-8"))
-        texts = [
-            one["id"] for repo in config["repos"] for one in (*repo["hooks"], {"id": repo["repo"]})
-        ]
-        if not all(isinstance(one, str) for one in texts):
+        names = [hook["id"] for repo in config["repos"] for hook in repo["hooks"]]
+        names += [repo["repo"] for repo in config["repos"]]
+        if not all(isinstance(name, str) for name in names):
             raise TypeError("the name of a hook, or of a repository, is no text")
     except (yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise CannotRun(
@@ -133,102 +151,107 @@ def _read(file: Path) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
-def _stages(hook: Mapping[str, Any], config: Mapping[str, Any]) -> Sequence[str]:
-    given = hook.get("stages") or config.get("default_stages") or ["pre-commit"]
-    return [str(one).replace("commit", "pre-commit") if one == "commit" else one for one in given]
+def _stages(hook: Hook, config: Mapping[str, Any]) -> Sequence[str]:
+    stages = hook.get("stages") or config.get("default_stages") or ["pre-commit"]
+    return ["pre-commit" if stage == "commit" else stage for stage in stages]
 
 
-def _local(
-    repo: Mapping[str, Any], wanted: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, Any] | None, list[HookResult]]:
-    """``repo`` as one that pre-commit takes from no remote, and the hooks that cannot be had."""
+def _local_hooks(
+    repo: Mapping[str, Any], hooks: Sequence[Hook]
+) -> tuple[list[Hook], list[HookResult]]:
+    """The hooks of ``repo`` in the form that needs no remote, and those that cannot be had."""
     if repo["repo"] == "meta":
-        return None, [
-            HookResult(one["id"], None, "skipped", "it reads the configuration") for one in wanted
-        ]
-    if repo["repo"] == "local":
-        mine = [one for one in wanted if one.get("language") in ("system", "script", "python",
-                "pygrep", "fail", "unsupported", "unsupported_script")]  # fmt: skip
-        other = [
-            HookResult(
-                one["id"], None, "not-run", f"its language {one.get('language')} is not at hand"
-            )
-            for one in wanted
-            if one not in mine
-        ]
-        return ({"repo": "local", "hooks": mine} if mine else None), other
+        why = "it reads the configuration"
+        return [], [HookResult(hook["id"], None, CheckOutcome.SKIPPED, why) for hook in hooks]
     name = re.sub(r"^https?://github\.com/|\.git/?$|/$", "", repo["repo"]).lower()
     package, known = KNOWN.get(name, ("", {}))
     version = re.sub(r"^v", "", str(repo.get("rev", "")))
-    hooks, missing = [], []
-    for one in wanted:
-        if one["id"] not in known or not re.fullmatch(r"\d[\w.]*", version):
-            why = f"{name} at {repo.get('rev')} is no package that fixtool knows"
-            missing.append(HookResult(one["id"], None, "not-run", why))
+    local: list[Hook] = []
+    missing: list[HookResult] = []
+    for hook in hooks:
+        if repo["repo"] == "local":
+            if hook.get("language") in _LANGUAGES:
+                local.append(hook)
+                continue
+            why = f"its language {hook.get('language')} is not at hand"
+        elif hook["id"] in known and re.fullmatch(r"\d[\w.]*", version):
+            entry, manifest = known[hook["id"]]
+            extras = [str(extra) for extra in hook.get("additional_dependencies", ())]
+            local.append({
+                **manifest, **{key: hook[key] for key in _KEYS if key in hook}, "id": hook["id"],
+                "entry": entry, "language": "python",
+                "additional_dependencies": [f"{package}=={version}", *extras],
+            })  # fmt: skip
             continue
-        entry, manifest = known[one["id"]]
-        said = {key: one[key] for key in _KEYS if key in one}
-        more = [str(extra) for extra in one.get("additional_dependencies", ())]
-        hooks.append({
-            **manifest, **said, "id": one["id"], "entry": entry, "language": "python",
-            "additional_dependencies": [f"{package}=={version}", *more],
-        })  # fmt: skip
-    return ({"repo": "local", "hooks": hooks} if hooks else None), missing
+        else:
+            why = f"{name} at {repo.get('rev')} is no package that fixtool knows"
+        missing.append(HookResult(hook["id"], None, CheckOutcome.NOT_RUN, why))
+    return local, missing
 
 
 def _run(
-    folder: Path, files: Sequence[str], config: Mapping[str, Any], settings: Settings
+    folder: Path,
+    files: Sequence[str],
+    config: Mapping[str, Any],
+    hooks: Sequence[Hook],
+    settings: Settings,
 ) -> Iterator[HookResult]:
-    # A name that no output of theirs holds by accident, nor another hook has, finds each its row.
+    # Each hook gets a random name, so that no hook's output can look like another hook's row.
     mark = os.urandom(4).hex()
-    hooks = [
-        {**one, "name": f"{mark}-{number}"}
-        for number, one in enumerate(config["repos"][0]["hooks"])
-    ]
-    config = {**config, "repos": [{"repo": "local", "hooks": hooks}], "fail_fast": False}
+    named = [{**hook, "name": f"{mark}-{number}"} for number, hook in enumerate(hooks)]
+    config = {**config, "repos": [{"repo": "local", "hooks": named}], "fail_fast": False}
+    output, status = _run_pre_commit(folder, files, config, settings)
+    row = re.compile(rf"^{mark}-(\d+)\.{{3,}}(?:\(.*\))?(Passed|Failed|Skipped)$", re.MULTILINE)
+    rows = list(row.finditer(output))
+    ends = [*(match.start() for match in rows[1:]), len(output)]
+    reported = {
+        int(match[1]): (CheckOutcome(match[2].lower()), output[match.end() : end])
+        for match, end in zip(rows, ends, strict=False)
+    }
+    for number, hook in enumerate(hooks):
+        package = (hook.get("additional_dependencies") or [None])[0]
+        if number in reported:
+            outcome, said = reported[number]
+            if outcome is CheckOutcome.FAILED and _NOT_FOUND.search(said):
+                outcome = CheckOutcome.NOT_RUN
+            shown = outcome in (CheckOutcome.FAILED, CheckOutcome.NOT_RUN)
+            yield HookResult(hook["id"], package, outcome, _in_one_line(said) if shown else "")
+        else:
+            why = _in_one_line(output) or f"exit {status}"
+            why = "no end in ten minutes" if status is None else why
+            yield HookResult(hook["id"], package, CheckOutcome.NOT_RUN, f"could not be had: {why}")
+
+
+def _run_pre_commit(
+    folder: Path, files: Sequence[str], config: Mapping[str, Any], settings: Settings
+) -> tuple[str, int | None]:
+    """Its output and exit status, which is None if it was stopped for taking too long."""
     home = private_folder(settings.cache / "pre-commit")
     written = home / f"config-{os.getpid()}.yaml"
-    written.write_text(json.dumps(config, default=str), "utf-8")  # is YAML
-    env = {key: one for key, one in without_secrets(os.environ).items()
+    written.write_text(json.dumps(config, default=str), "utf-8")  # JSON is YAML
+    env = {key: value for key, value in without_secrets(os.environ).items()
            if not key.startswith(("GIT_", "PYTHON"))}  # fmt: skip
     env |= {"PRE_COMMIT_HOME": str(home), "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0"}  # fmt: skip
     command = [sys.executable, "-m", "pre_commit", "run", "--config", str(written),
                "--color=never", "--hook-stage=pre-commit", "--files", *files]  # fmt: skip
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=folder, env=env, capture_output=True, text=True, errors="replace",
             timeout=_PATIENCE, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        output, status = done.stdout + done.stderr, done.returncode
     except subprocess.TimeoutExpired:
-        output, status = "", -1
+        return "", None
     finally:
         written.unlink(missing_ok=True)
-    row = re.compile(rf"^{mark}-(\d+)\.{{3,}}(?:\(.*\))?(Passed|Failed|Skipped)$", re.MULTILINE)
-    rows = list(row.finditer(output))
-    ends = [*(one.start() for one in rows[1:]), len(output)]
-    told = {int(one[1]): (one, end) for one, end in zip(rows, ends, strict=False)}
-    for number, one in enumerate(hooks):
-        package = (one.get("additional_dependencies") or [None])[0]
-        if number not in told:
-            why = "no end in ten minutes" if status == -1 else _words(output) or f"exit {status}"
-            yield HookResult(one["id"], package, "not-run", f"could not be had: {why}")
-            continue
-        found, end = told[number]
-        outcome, said = found[2].lower(), output[found.end() : end]
-        if outcome == "failed" and re.search(r"^Executable `.*` not found", said, re.MULTILINE):
-            outcome = "not-run"
-        said = _words(said) if outcome in ("failed", "not-run") else ""
-        yield HookResult(one["id"], package, outcome, said)
+    return process.stdout + process.stderr, process.returncode
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """What code of upstream's may see of our environment."""
-    return {key: one for key, one in environment.items() if not _SECRETS.search(key)}
+    """The part of our environment that upstream's code may see."""
+    return {key: value for key, value in environment.items() if not _SECRETS.search(key)}
 
 
-def _words(output: str) -> str:
+def _in_one_line(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    lines = [one for one in lines if not re.match(r"- (hook id|duration):", one)]
-    return "; ".join(lines)[:400]
+    return "; ".join(line for line in lines if not re.match(r"- (hook id|duration):", line))[:400]

@@ -1,7 +1,7 @@
-"""Upstream's pull request template: its sections, in its order and words, filled in.
+"""Upstream's pull request template, filled in: its sections, in its order and words.
 
-A section is known by a word of its heading, so that a template which is reworded is still filled;
-one that nobody knows stays as upstream wrote it.
+A section is recognised by a word in its heading, so a reworded template is still filled in. An
+unknown section stays as upstream wrote it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.git.trees import list_tree
 
@@ -31,7 +32,7 @@ _DEFAULT = """## Motivation
 - [ ] Provide accuracy and speed benchmark results.
 """
 _LARGEST = 7_000  # characters
-_WORDS = {
+_SECTIONS = {
     "motivation": r"motivation|why|purpose|description|summary",
     "modifications": r"modification|changes|what",
     "accuracy": r"accuracy|correctness",
@@ -40,8 +41,8 @@ _WORDS = {
 }
 _HEADING = re.compile(r"^#{1,4} +(.+?) *$", re.MULTILINE)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-_APART = re.compile(r"<!--.*?-->|^```.*?^```", re.DOTALL | re.MULTILINE)  # holds no heading
-_NOTHING = "Not measured on this version."
+_WITHOUT_HEADINGS = re.compile(r"<!--.*?-->|^```.*?^```", re.DOTALL | re.MULTILINE)
+_EMPTY = "Not measured on this version."
 _ITEM = re.compile(r"^( *[-*] )\[ \] (.*)$", re.MULTILINE)
 _ITEMS = {
     "tests": r"unit ?test|add tests",
@@ -50,67 +51,74 @@ _ITEMS = {
     "format": r"format|pre-commit|lint",
     "style": r"code style|style guid",
 }
+Answers = Mapping[str, tuple[bool, str]]
+"""Kind of checklist item, a key of ``_ITEMS`` -> whether it is done, and why or why not."""
 
 
 @dataclass(frozen=True)
 class Checkbox:
-    """One line of the checklist: ``why`` is what was run, or what is missing."""
+    """One item of the checklist. ``why`` is what was run, or what is missing."""
 
     item: str
     ticked: bool
     why: str
 
 
-def read(repo: Repo, commit: str) -> tuple[str, str | None]:
-    """The template of ``commit``, and its path; a plain one, and None, where it has none that
-    leaves room for more."""
+def read(repo: Repo, commit: Oid) -> tuple[str, str | None]:
+    """The template of ``commit``, and its path. A plain one, and None, if there is none or if it
+    is too long to leave room for the text."""
     for path in _PLACES:
         if entry := list_tree(repo, commit, path).get(path):
-            raw = next(iter(repo.read_blobs([entry[1]])))
+            raw = next(iter(repo.read_blobs([entry.blob])))
             text = raw.decode("utf-8", "replace").replace("\r\n", "\n")
             return (text, path) if len(text) <= _LARGEST else (_DEFAULT, None)
     return _DEFAULT, None
 
 
 def fill(
-    template: str, sections: Mapping[str, str], answers: Mapping[str, tuple[bool, str]]
+    template: str, sections: Mapping[str, str], answers: Answers
 ) -> tuple[str, tuple[Checkbox, ...]]:
-    """The body: ``sections`` by the keys of ``_WORDS``, and the checklist ticked by ``answers``,
-    kind of item -> (ticked, why). Comments of a section that is filled are left out. What the
-    template has no section for stands before its checklist; an empty one is only told of where the
-    template asks."""
-    apart = [one.span() for one in _APART.finditer(template)]
-    heads = [
-        one
-        for one in _HEADING.finditer(template)
-        if not any(start <= one.start() < end for start, end in apart)
+    """The body, and its checklist. ``sections`` maps keys of ``_SECTIONS`` to Markdown.
+
+    A filled section loses the template's comments. A section that the template lacks is put before
+    the checklist, unless it is empty.
+    """
+    apart = [match.span() for match in _WITHOUT_HEADINGS.finditer(template)]
+    headings = [
+        match
+        for match in _HEADING.finditer(template)
+        if not any(start <= match.start() < end for start, end in apart)
     ]
-    if not heads:
+    if not headings:
         return fill(_DEFAULT, sections, answers)
-    parts = [_COMMENT.sub("", template[: heads[0].start()]).strip()]
-    ticks: list[Checkbox] = []
-    left = dict(sections)
-    first = 0  # of the parts that is a checklist
-    for head, end in zip(heads, [*(one.start() for one in heads[1:]), len(template)], strict=True):
-        own = template[head.end() : end]
-        kind = next((key for key, word in _WORDS.items() if re.search(word, head[1], re.I)), None)
-        if kind == "checklist" or _ITEM.search(own):
-            own = _ITEM.sub(lambda item: _tick(item, answers, ticks), own)
-            first = first or len(parts)
-        elif kind in left:
-            own = left.pop(kind) or _NOTHING
-        parts.append(f"{head[0]}\n\n{own.strip()}".strip())
-    rest = [f"## {kind.capitalize()}\n\n{text}" for kind, text in left.items() if text]
-    at = first or len(parts)
-    parts[at:at] = rest
-    return "\n\n".join(one for one in parts if one) + "\n", tuple(ticks)
+    parts = [_COMMENT.sub("", template[: headings[0].start()]).strip()]
+    checklist: list[Checkbox] = []
+    missing = dict(sections)
+    before_checklist = 0
+    ends = [*(heading.start() for heading in headings[1:]), len(template)]
+    for heading, end in zip(headings, ends, strict=True):
+        text = template[heading.end() : end]
+        kind = _kind(_SECTIONS, heading[1])
+        if kind == "checklist" or _ITEM.search(text):
+            text = _ITEM.sub(lambda item: _tick(item, answers, checklist), text)
+            before_checklist = before_checklist or len(parts)
+        elif kind in missing:
+            text = missing.pop(kind) or _EMPTY
+        parts.append(f"{heading[0]}\n\n{text.strip()}".strip())
+    added = [f"## {kind.capitalize()}\n\n{text}" for kind, text in missing.items() if text]
+    at = before_checklist or len(parts)
+    parts[at:at] = added
+    return "\n\n".join(part for part in parts if part) + "\n", tuple(checklist)
 
 
-def _tick(
-    item: re.Match[str], answers: Mapping[str, tuple[bool, str]], ticks: list[Checkbox]
-) -> str:
+def _tick(item: re.Match[str], answers: Answers, checklist: list[Checkbox]) -> str:
     words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", item[2])
-    kind = next((key for key, word in _ITEMS.items() if re.search(word, words, re.I)), None)
-    done, why = answers.get(kind or "", (False, "nothing that fixtool runs says so"))
-    ticks.append(Checkbox(words, done, why))
-    return f"{item[1]}[{'x' if done else ' '}] {item[2]}"
+    kind = _kind(_ITEMS, words)
+    ticked, why = answers.get(kind, (False, "nothing that fixtool runs says so"))
+    checklist.append(Checkbox(words, ticked, why))
+    return f"{item[1]}[{'x' if ticked else ' '}] {item[2]}"
+
+
+def _kind(kinds: Mapping[str, str], text: str) -> str:
+    """The first kind whose pattern ``text`` matches; empty if there is none."""
+    return next((kind for kind, words in kinds.items() if re.search(words, text, re.I)), "")

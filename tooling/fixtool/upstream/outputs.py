@@ -1,4 +1,4 @@
-"""A proposal where a person can use it: a branch in a work tree, a mail series, a file."""
+"""A prepared pull request as files: a branch in a work tree, a mail series, or the body alone."""
 
 from __future__ import annotations
 
@@ -10,82 +10,75 @@ from pathlib import Path
 
 from fixtool.apply.worktree import Record, place
 from fixtool.errors import Refused
-from fixtool.progress import Progress
-from fixtool.series.line import PatchRepository
+from fixtool.files import write_atomically
+from fixtool.series.context import Context
 from fixtool.upstream._body import PullRequestText
 from fixtool.upstream._commits import ProposedBranch
 
 
-def branch(
-    repository: PatchRepository, proposal: ProposedBranch, folder: Path, progress: Progress
-) -> Path:
-    """A work tree with the proposal as the branch ``upstream/SLUG``. Raises Refused where that is
-    checked out in another: it would move under that one's files."""
-    proposal.source.bring(proposal.target.commit, ())
-    name = f"upstream/{proposal.slug}"
-    there = proposal.repo.run("worktree", "list", "--porcelain").text.split("\n\n")
-    for other in (
-        one.split("\n") for one in there if f"branch refs/heads/{name}" in one.split("\n")
-    ):
-        held = Path(other[0].removeprefix("worktree "))
-        if held.is_dir() and held.resolve() != folder.resolve():
+def write_worktree(context: Context, branch: ProposedBranch, folder: Path) -> Path:
+    """Check the commits out in ``folder`` as the branch ``upstream/SLUG``. Raises Refused if that
+    branch is checked out in another work tree: it would move under the files there."""
+    branch.source.bring(branch.target.commit, ())
+    name = f"upstream/{branch.slug}"
+    for entry in branch.repo.run("worktree", "list", "--porcelain").text.split("\n\n"):
+        first, *lines = entry.split("\n")
+        holder = Path(first.removeprefix("worktree "))
+        taken = f"branch refs/heads/{name}" in lines
+        if taken and holder.is_dir() and holder.resolve() != folder.resolve():
             raise Refused(
-                f"the branch {name} is checked out in {held}",
-                where=str(held),
-                hint=f"--worktree {held}, or take it away: rm -r {held}",
+                f"the branch {name} is checked out in {holder}",
+                where=str(holder),
+                hint=f"--worktree {holder}, or take it away: rm -r {holder}",
             )
     record = Record(
-        line=proposal.line.name,
-        patches=str(repository.root.resolve()),
-        base=proposal.line.upstream.base,
-        onto=proposal.target.commit,
-        commit=proposal.tip,
+        line=branch.line.name,
+        patches=str(context.repository.root.resolve()),
+        base=branch.line.upstream.base,
+        onto=branch.target.commit,
+        commit=branch.tip,
         branch=name,
-        version=proposal.line.upstream.version,
+        version=branch.line.upstream.version,
         release=None,
-        commits={one.slug: one.commit for one in proposal.parts},
-        proposal=proposal.slug,
+        commits={commit.slug: commit.commit for commit in branch.commits},
+        proposal=branch.slug,
     )
-    return place(proposal.source.repo, folder, record, progress).path
+    return place(branch.repo, folder, record, context.progress).path
 
 
-def mail(proposal: ProposedBranch, description: PullRequestText, folder: Path) -> Path:
-    """A series as `git send-email` takes it, its cover letter filled in. The folder is new."""
+def write_mail(branch: ProposedBranch, text: PullRequestText, folder: Path) -> Path:
+    """Write a series for `git send-email`, with ``text`` as its cover letter. Raises Refused if
+    ``folder`` exists and is not an empty folder."""
     folder = folder.absolute()
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise Refused(f"{folder} is there already", where=str(folder), hint="--mail another folder")
-    who = proposal.repo.read_commit(proposal.tip).author
+    author = branch.repo.read_commit(branch.tip).author
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        made = Path(scratch) / "mail"
-        proposal.repo.run(
-            "-c", f"user.name={who.name}", "-c", f"user.email={who.email}", "format-patch",
+        series = Path(scratch) / "mail"
+        branch.repo.run(
+            "-c", f"user.name={author.name}", "-c", f"user.email={author.email}", "format-patch",
             "--quiet", "--cover-letter", "--cover-from-description=none", "--zero-commit",
             "--no-signature", "--no-renames", "--no-ext-diff", "--no-textconv", "--binary",
-            f"--base={proposal.target.commit}", f"--output-directory={made}",
-            f"{proposal.target.commit}..{proposal.tip}",
+            f"--base={branch.target.commit}", f"--output-directory={series}",
+            f"{branch.target.commit}..{branch.tip}",
         )  # fmt: skip
-        letter = next(made.glob("0000-*"))
-        head, _, text = letter.read_text("utf-8", "surrogateescape").partition("\n\n")
-        title = description.title
-        encoded = title if title.isascii() else Header(title, "utf-8").encode()
-        head = head.replace("*** SUBJECT HERE ***", encoded)
-        text = text.replace("*** BLURB HERE ***", description.body.rstrip())
-        if not text.isascii() and "\nContent-Type:" not in head:
+        letter = next(series.glob("0000-*"))
+        head, _, body = letter.read_text("utf-8", "surrogateescape").partition("\n\n")
+        title = text.title if text.title.isascii() else Header(text.title, "utf-8").encode()
+        head = head.replace("*** SUBJECT HERE ***", title)
+        body = body.replace("*** BLURB HERE ***", text.body.rstrip())
+        if not body.isascii() and "\nContent-Type:" not in head:
             head += "\nMIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8"
             head += "\nContent-Transfer-Encoding: 8bit"
-        letter.write_text(f"{head}\n\n{text}", "utf-8", "surrogateescape")
+        letter.write_text(f"{head}\n\n{body}", "utf-8", "surrogateescape")
         if folder.exists():
             folder.rmdir()
-        shutil.move(made, folder)
+        shutil.move(series, folder)
     return folder
 
 
-def body(description: PullRequestText, file: Path) -> Path:
-    """The body alone, whole or not at all."""
+def write_body(text: PullRequestText, file: Path) -> Path:
     file = file.absolute()
-    with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as scratch:
-        partial = Path(scratch) / "body"
-        partial.write_text(description.body, "utf-8")
-        partial.replace(file)
+    write_atomically(file, text.body)
     return file

@@ -1,4 +1,4 @@
-"""A draft: a proposal with all that could be asked of it here, and why it may not be sent."""
+"""Preparing a pull request: its commits, its checks, its text, and why it may not be sent."""
 
 from __future__ import annotations
 
@@ -6,123 +6,120 @@ from dataclasses import dataclass, replace
 
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.git.objects import Signature
-from fixtool.progress import Progress
 from fixtool.series.commit import committer, open_git
 from fixtool.series.context import Context
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding, Level
-from fixtool.settings import Settings
 from fixtool.sources.target import TargetRequest, find_target
-from fixtool.upstream import _checks as preflight
-from fixtool.upstream._body import PullRequestText, describe
-from fixtool.upstream._checks import CheckResults
+from fixtool.upstream._body import PullRequestText, write_text
+from fixtool.upstream._checks import CheckResults, run_checks
 from fixtool.upstream._commits import DoesNotApply, ProposedBranch, propose
-from fixtool.verify import flip as need
+from fixtool.verify import flip
 from fixtool.verify.flip import Need
 from fixtool.verify.run import target_python
 
 
 @dataclass(frozen=True)
 class PreparedPullRequest:
-    """``need`` is None where there is no Python to ask the probe with, as ``no_python`` says."""
+    """``flip`` is what the patch's probe says without and with it; None if there is no Python to
+    run the probe with, for the reason ``no_python``."""
 
-    proposal: ProposedBranch
-    need: Need | None
-    preflight: CheckResults
-    description: PullRequestText
+    branch: ProposedBranch
+    flip: Need | None
+    checks: CheckResults
+    text: PullRequestText
     no_python: CannotRun | None
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What was read in the patches, and in the pull request where that says more."""
-        known = {(one.rule, one.message) for one in self.preflight.findings}
-        more = (one for one in self.description.findings if (one.rule, one.message) not in known)
-        return (*self.preflight.findings, *more)
+        """The findings in the commits, and those that only the pull request's text has."""
+        known = {(finding.rule, finding.message) for finding in self.checks.findings}
+        more = (item for item in self.text.findings if (item.rule, item.message) not in known)
+        return (*self.checks.findings, *more)
 
     @property
     def refusal(self) -> FixtoolError | None:
-        """Why it may not be sent; None where it may. What said no comes before what is open."""
-        return self._no() or self._unknown()
+        """Why it may not be sent; None if it may. A failed check comes before an open one."""
+        return self._failed() or self._open()
 
-    def _no(self) -> FixtoolError | None:
-        proposal, ran, onto = self.proposal, self.preflight, self.proposal.target.commit
-        if self.need and self.need.script and not self.need.shown:
+    def _failed(self) -> FixtoolError | None:
+        branch, onto = self.branch, self.branch.target.commit[:12]
+        if self.flip and self.flip.script and not self.flip.shown:
             return Refused(
-                f"the probe of {proposal.slug} does not flip on {onto[:12]}: {self.need.said}",
-                where=self.need.script,
-                hint=f"fixtool verify --prove --line {proposal.line.name} --sglang-ref {onto[:12]}",
+                f"the probe of {branch.slug} does not flip on {onto}: {self.flip.said}",
+                where=self.flip.script,
+                hint=f"fixtool verify --prove --line {branch.line.name} --sglang-ref {onto}",
             )
-        bad = [one.id for one in ran.hooks if one.outcome == "failed"]
-        bad += [one.path for one in ran.tests if one.outcome == "failed"]
-        errors = [one for one in self.findings if one.level is Level.ERROR]
-        bad += [f"{one.rule} at {one.where}" for one in errors]
-        if bad:
-            more = f" and {len(bad) - 4} more" if len(bad) > 4 else ""
-            return Refused(
-                f"the preflight says no: {'; '.join(bad[:4])}{more}",
-                where=proposal.slug,
-                hint=errors[0].fix
-                if len(errors) == len(bad)
-                else "mend the patch, then fixtool export, and the same command again",
-            )
-        return None
+        bad = [hook.id for hook in self.checks.hooks if hook.outcome == "failed"]
+        bad += [test.path for test in self.checks.tests if test.outcome == "failed"]
+        errors = [finding for finding in self.findings if finding.level is Level.ERROR]
+        bad += [f"{finding.rule} at {finding.where}" for finding in errors]
+        if not bad:
+            return None
+        more = f" and {len(bad) - 4} more" if len(bad) > 4 else ""
+        hint = "mend the patch, then fixtool export, and the same command again"
+        if len(errors) == len(bad):
+            hint = errors[0].fix
+        return Refused(
+            f"the preflight says no: {'; '.join(bad[:4])}{more}", where=branch.slug, hint=hint
+        )
 
-    def _unknown(self) -> FixtoolError | None:
-        if self.need is None:
-            assert self.no_python is not None
+    def _open(self) -> FixtoolError | None:
+        if self.no_python:
             return CannotRun(
-                f"nobody asked the probe, and no test was run: {self.no_python.message}",
-                where=self.proposal.target.commit,
+                f"the probe and the tests were not run: {self.no_python.message}",
+                where=self.branch.target.commit,
                 hint=self.no_python.hint,
             )
-        if open_ := self.preflight.not_run:
+        if not_run := self.checks.not_run:
             return CannotRun(
-                f"not all of the preflight could run: {'; '.join(open_[:3])}",
-                where=self.proposal.slug,
+                f"not all of the preflight could run: {'; '.join(not_run[:3])}",
+                where=self.branch.slug,
                 hint="pip install 'fixtool[upstream]', and a network for the package index",
             )
         return None
 
 
-def draft(
-    repository: PatchRepository,
-    settings: Settings,
+def prepare(
+    context: Context,
     wanted: TargetRequest,
     slug: str,
     python: str | None,
     title: str | None,
-    progress: Progress,
     *,
     fresh: bool = False,
 ) -> PreparedPullRequest:
-    """Propose ``slug``, and ask everything of that. ``python`` is the target's, if one was named.
+    """Build the commits for ``slug`` on ``wanted.ref``, check them and write the text. ``python``
+    is the target's interpreter, if the user named one; ``fresh`` repeats hooks and tests.
 
-    Raises Refused where upstream has no need of it, DoesNotApply where it does not apply.
+    Raises Refused if upstream has the patch or does not need it, and DoesNotApply if it does not
+    apply.
     """
+    repository = context.repository
     no_python: CannotRun | None = None
     try:
-        python = target_python(python or settings.python, repository)
+        python = target_python(python or context.settings.python, repository)
     except CannotRun as error:
         python, no_python = None, error
     try:
-        made = propose(repository, settings, wanted, slug, _sender(repository), progress, title)
+        branch = propose(context, wanted, slug, _sender(repository), title)
     except DoesNotApply:
         if python:
-            _require_needed(repository, settings, wanted, slug, python, progress)
+            _require_needed(context, wanted, slug, python)
         raise
-    asked = None
+    probe = None
     if python:
-        asked = need.ask(
-            repository, settings, made.line, made.slug, made.source, made.target, python, progress
-        )
-    looked = preflight.look(repository, settings, made, python, progress, fresh=fresh)
-    return PreparedPullRequest(
-        made, asked, looked, describe(repository, made, looked, asked), no_python
-    )
+        probe = flip.ask(
+            repository, context.settings, branch.line, branch.slug, branch.source, branch.target,
+            python, context.progress,
+        )  # fmt: skip
+    checks = run_checks(context, branch, python, fresh=fresh)
+    text = write_text(repository, branch, checks, probe)
+    return PreparedPullRequest(branch, probe, checks, text, no_python)
 
 
 def _sender(repository: PatchRepository) -> Signature | None:
-    """Who signs off: the user of the patch repository's git; None where git does not know."""
+    """Who signs off: the user of the patch repository's git; None if git does not know."""
     try:
         own = open_git(repository.root)
         return committer(own) if own else None
@@ -130,25 +127,19 @@ def _sender(repository: PatchRepository) -> Signature | None:
         return None
 
 
-def _require_needed(
-    repository: PatchRepository,
-    settings: Settings,
-    wanted: TargetRequest,
-    slug: str,
-    python: str,
-    progress: Progress,
-) -> None:
-    """Raise Refused where a patch that does not apply mends what is mended: its probe says so. A
-    probe that cannot answer is no news: the conflict is."""
+def _require_needed(context: Context, wanted: TargetRequest, slug: str, python: str) -> None:
+    """Raise Refused if the patch does not apply because its bug is fixed already, as its probe
+    says. If the probe gives no answer, the conflict is what is reported."""
+    repository, settings, progress = context.repository, context.settings, context.progress
     line = repository.pick(wanted.line or settings.line)
     source, target = find_target(
         Context(repository, settings, progress), replace(wanted, line=line.name)
     )
     try:
-        said = need.ask(repository, settings, line, slug, source, target, python, progress)
+        probe = flip.ask(repository, settings, line, slug, source, target, python, progress)
     except FixtoolError:
         return
-    if said.without == 0:
+    if probe.without == 0:
         raise Refused(
             f"{slug} is superseded: it does not apply to {target.commit[:12]}, and its probe says "
             "that the bug is not there",

@@ -1,7 +1,7 @@
-"""Sending a proposal: its branch to the user's fork, and a pull request to upstream.
+"""Sending a prepared pull request: its branch to the user's fork, and a pull request to upstream.
 
-What was sent is in the pull request itself, in the first line of its body, so that a run that was
-cut off anywhere is finished by the next one, and nothing is ever opened twice.
+The first line of the pull request's body records what was sent. So the next run finishes one that
+was interrupted anywhere, and nothing is opened twice.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from fixtool.errors import CannotRun, Refused, UsageError
@@ -17,32 +19,42 @@ from fixtool.files import lock, private_folder, write_atomically
 from fixtool.git.names import check_ref, public_url
 from fixtool.git.objects import Oid
 from fixtool.github.client import GitHub, NotFound
-from fixtool.github.model import GitHubRepository, PullRequest, check_repository, find_repository
+from fixtool.github.model import (
+    GitHubRepository,
+    PullRequest,
+    check_repository,
+    find_repository,
+)
 from fixtool.github.push import PushRemote, RemoteHeads
 from fixtool.markdown import Marker, code_block, read_marker, same_text
-from fixtool.progress import Progress
 from fixtool.series import trailers
-from fixtool.series.line import Line, PatchRepository
-from fixtool.settings import Settings
+from fixtool.series.context import Context
+from fixtool.series.line import Line
 from fixtool.upstream._body import PullRequestText
 from fixtool.upstream._commits import ProposedBranch
 
 _KIND = "upstream"
 
 
+class SendAction(StrEnum):
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+
+
 @dataclass(frozen=True)
 class SendResult:
-    """What came of it: ``action`` is created, updated or unchanged; ``replaced`` the commit that
-    the fork's branch held before; ``kept_title`` and ``kept_body`` where somebody wrote another on
-    GitHub; ``recorded`` the patch file that says so now."""
+    """What was sent. ``replaced`` is the commit that the fork's branch held before; ``kept_title``
+    and ``kept_body`` tell that somebody wrote another one on GitHub, which stays; ``recorded`` is
+    the patch file into which the pull request's address was written."""
 
-    action: str
+    action: SendAction
     number: int
     url: str
     fork: str
     branch: str
-    commit: str
-    replaced: str | None
+    commit: Oid
+    replaced: Oid | None
     commented: bool = False
     kept_title: bool = False
     kept_body: bool = False
@@ -51,236 +63,39 @@ class SendResult:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a proposal is to go: upstream, and the user's fork of it."""
+    """Where a pull request goes: upstream, and the user's fork of it."""
 
     upstream: GitHub
     fork: GitHubRepository
 
-    @classmethod
-    def find(
-        cls,
-        repository: PatchRepository,
-        settings: Settings,
-        line: Line,
-        environment: Mapping[str, str],
-        fork: str | None,
-    ) -> Destination:
-        """Ask what can be asked before there is a proposal, which takes a minute: the token, the
-        fork, and whether the address of a pull request can be written into the patch."""
-        trailers.require_recordable(repository, line)
-        at = upstream_place(settings.url or line.upstream.url, environment)
-        if at.token is None:
-            raise CannotRun(
-                "sending needs a token, and GITHUB_TOKEN has none",
-                where=at.full_name,
-                hint="GITHUB_TOKEN=$(gh auth token) fixtool upstream … --send",
-            )
-        github = GitHub(at)
-        owner, _, name = (fork or "").partition("/")
-        owner = owner if fork else github.login()
-        name = name or at.full_name.partition("/")[2]
-        theirs = replace(at, full_name=check_repository(f"{owner}/{name}"))
-        return cls(github, replace(theirs, full_name=_require_fork(GitHub(theirs), at)))
 
-
-class Submission:
-    """One proposal, its fork and its pull request, if there is one already."""
-
-    def __init__(
-        self,
-        repository: PatchRepository,
-        settings: Settings,
-        proposal: ProposedBranch,
-        description: PullRequestText,
-        to: Destination,
-        branch: str | None,
-    ) -> None:
-        """Look at what is there and what was sent before; nothing is written there yet."""
-        self.repository, self.settings = repository, settings
-        self.proposal, self.description = proposal, description
-        self.upstream, self.fork = to.upstream, to.fork
-        self.branch = check_ref(branch or proposal.slug)
-        url = f"{self.fork.server}/{self.fork.full_name}.git"
-        self.remote = PushRemote(proposal.repo, url, self.branch, self.fork)
-        name = f"{self.fork.server} {self.fork.full_name} {self.branch}"
-        name = hashlib.sha256(name.encode()).hexdigest()[:24]
-        self._note = private_folder(settings.state / "upstream") / f"sent-{name}.json"
-        self.heads: RemoteHeads = self.remote.heads()
-        self.pull = self._find()
-        self._require_ours()
-
-    def plan(self) -> str:
-        """What sending would do, in words."""
-        tip = self.proposal.tip[:12]
-        to = f"{self.fork.full_name}:{self.branch}"
-        moves = f"push {tip} to {to}"
-        if self.heads.tip == self.proposal.tip:
-            moves = f"{to} holds {tip} already"
-        elif self.heads.tip:
-            moves += f", in the place of {self.heads.tip[:12]}"
-        if self.pull:
-            return f"{moves}; update {self.pull.url}"
-        where = self.upstream.repository.full_name
-        return f"{moves}; open a pull request at {where}: {self.description.title}"
-
-    def send(self, progress: Progress) -> SendResult:
-        """Push, then open or update the pull request, then write its address into the patch."""
-        with (
-            lock(self._note.with_suffix(".lock"), f"sending to {self.fork.full_name}"),
-            progress.task(f"sending to {self.fork.full_name}"),
-        ):
-            self.heads, self.pull = self.remote.heads(), self._find()
-            self._require_ours()
-            replaced = self.heads.tip
-            if replaced != self.proposal.tip:
-                if replaced and not self.proposal.repo.has(replaced):
-                    self.remote.fetch_tips((self.branch, replaced))
-                self._remember(self.proposal.tip, *([replaced] if replaced else []))
-                self._push()
-            pull = self.pull
-            sent = self._open(replaced) if pull is None else self._update(pull, replaced)
-        recorded = None
-        if sent.url != (self.proposal.patches[-1].trailer("Forwarded") or ""):
-            recorded = trailers.record(
-                self.repository, self.proposal.line, self.proposal.slug, {"Forwarded": sent.url},
-                f"SendResult as pull request {sent.number}.",
-            )  # fmt: skip
-        return replace(sent, recorded=recorded)
-
-    # -- parts -----------------------------------------------------------------------------
-
-    def _find(self) -> PullRequest | None:
-        """The pull request of the branch: the open one, else the newest."""
-        found = self.upstream.pull_requests(f"{self.fork.owner}:{self.branch}", "all")
-        found.sort(key=lambda one: (one.state == "open", one.number), reverse=True)
-        return found[0] if found else None
-
-    def _require_ours(self) -> None:
-        """Refuse to touch a pull request or a branch that somebody else made, or that is done."""
-        other = "choose another branch: --branch NAME"
-        if self.pull:
-            if self.pull.merged:
-                raise Refused(
-                    f"{self.pull.url} was merged",
-                    where=self.pull.url,
-                    hint="fixtool upstream --status writes that into the patch",
-                )
-            if self.pull.state != "open":
-                raise Refused(f"{self.pull.url} was closed", where=self.pull.url, hint=other)
-            if read_marker(self.pull.body, _KIND) is None:
-                raise Refused(
-                    f"{self.pull.url} was not opened by fixtool, so its text is left alone",
-                    where=self.pull.url,
-                    hint=other,
-                )
-        tip = self.heads.tip
-        marker = read_marker(self.pull.body, _KIND) if self.pull else None
-        told = [marker["head"]] if marker else []
-        if tip and tip not in (self.proposal.tip, *told, *self._sent()):
-            raise Refused(
-                f"{self.fork.full_name} has {tip[:12]} on its branch {self.branch}, which fixtool "
-                "did not push from here",
-                where=f"{self.fork.full_name}:{self.branch}",
-                hint=f"take it into the patch, then put the branch back to {told[0][:12]}"
-                if told
-                else other,
-            )
-
-    def _push(self) -> None:
-        try:
-            self.remote.push(Oid(self.proposal.tip), self.heads.tip)
-        except CannotRun as error:
-            if "shallow" not in error.message and "did not receive" not in error.message:
-                raise
-            raise CannotRun(
-                f"{self.fork.full_name} lacks upstream's {self.proposal.target.commit[:12]}",
-                where=self.fork.full_name,
-                hint=f"bring the fork up to date: gh repo sync {self.fork.full_name}",
-            ) from error
-
-    def _open(self, replaced: str | None) -> SendResult:
-        base = self.upstream.default_branch()
-        title, text = self.description.title, self.description.body.strip()
-        pull = self.upstream.create_pull_request(
-            f"{self.fork.owner}:{self.branch}", base, title,
-            f"{self._marker(_digest(title), _digest(text))}\n{text}\n",
-        )  # fmt: skip
-        return self._sent_as(pull, "created", replaced)
-
-    def _update(self, pull: PullRequest, replaced: str | None) -> SendResult:
-        """The comment first, the body last: the body says what was told, so that a run which is
-        cut off between the two tells it again, and GitHub is asked whether it was."""
-        marker = read_marker(pull.body, _KIND)
-        assert marker is not None
-        told = marker["head"]
-        commented = False
-        if told and told != self.proposal.tip:
-            about = Marker("range-diff", {"from": told[:12], "to": self.proposal.tip[:12]})
-            commented = self.upstream.comment(pull.number, self._range_diff(told), str(about))
-        written = pull.body.replace("\r\n", "\n").partition("\n")[2].strip()
-        # What somebody wrote on GitHub is kept, and so is the digest by which that is known.
-        kept_title = _digest(pull.title) != marker["title"]
-        kept_body = _digest(written) != marker["text"]
-        title = pull.title if kept_title else self.description.title
-        text = written if kept_body else self.description.body.strip()
-        mark = self._marker(
-            marker["title"] if kept_title else _digest(title),
-            marker["text"] if kept_body else _digest(text),
+def find_destination(
+    context: Context, line: Line, environment: Mapping[str, str], fork: str | None
+) -> Destination:
+    """Check the token, the fork (``OWNER`` or ``OWNER/NAME``, None: the token owner's) and whether
+    the pull request's address can be written into the patch. All that takes seconds; preparing the
+    pull request takes a minute."""
+    trailers.require_recordable(context.repository, line)
+    repository = find_upstream(context.settings.url or line.upstream.url, environment)
+    if repository.token is None:
+        raise CannotRun(
+            "sending needs a token, and GITHUB_TOKEN has none",
+            where=repository.full_name,
+            hint="GITHUB_TOKEN=$(gh auth token) fixtool upstream … --send",
         )
-        fields: dict[str, Any] = {} if title == pull.title else {"title": title}
-        if not same_text(body := f"{mark}\n{text}\n", pull.body):
-            fields["body"] = body
-        if fields:
-            self.upstream.update_pull_request(pull.number, **fields)
-        changed = bool(fields) or commented or replaced != self.proposal.tip
-        action = "updated" if changed else "unchanged"
-        sent = self._sent_as(pull, action, replaced)
-        return replace(sent, commented=commented, kept_title=kept_title, kept_body=kept_body)
-
-    def _sent_as(self, pull: PullRequest, action: str, replaced: str | None) -> SendResult:
-        before = replaced if replaced != self.proposal.tip else None
-        return SendResult(
-            action, pull.number, pull.url, self.fork.full_name, self.branch, self.proposal.tip,
-            before,
-        )  # fmt: skip
-
-    def _marker(self, title: str, text: str) -> Marker:
-        """The version that was told of, and the digests of our own words."""
-        return Marker(_KIND, {"head": self.proposal.tip, "title": title, "text": text})
-
-    def _range_diff(self, old: str) -> str:
-        """What changed between two versions, as a comment."""
-        repo, new = self.proposal.repo, self.proposal.tip
-        head = f"Updated: `{old[:12]}` to `{new[:12]}`."
-        base = repo.run("merge-base", old, self.proposal.target.commit, accept=None)
-        if base.status != 0:
-            return f"{head}\n\nThe version before is not at hand, so the two were not compared."
-        out = repo.run(
-            "range-diff", "--no-color", "--creation-factor=90", f"{base.text}..{old}",
-            f"{self.proposal.target.commit}..{new}", accept=None,
-        )  # fmt: skip
-        said = out.stdout.decode("utf-8", "replace") if out.status == 0 else out.complaint
-        return f"{head} The range-diff:\n\n{code_block(said, 'diff')}"
-
-    def _sent(self) -> list[str]:
-        """The commits that this machine pushed to that branch."""
-        try:
-            return [str(one) for one in json.loads(self._note.read_text("utf-8"))]
-        except (OSError, ValueError, TypeError):
-            return []
-
-    def _remember(self, *commits: str) -> None:
-        known = self._sent()
-        write_atomically(
-            self._note, json.dumps([*known, *(one for one in commits if one not in known)])
-        )
+    upstream = GitHub(repository)
+    owner, _, name = (fork or upstream.login()).partition("/")
+    name = name or repository.full_name.partition("/")[2]
+    theirs = replace(repository, full_name=check_repository(f"{owner}/{name}"))
+    return Destination(upstream, replace(theirs, full_name=_require_fork(theirs, repository)))
 
 
-def upstream_place(url: str, environment: Mapping[str, str]) -> GitHubRepository:
-    """Upstream on GitHub; GITHUB_REPOSITORY, in Actions the patch repository, is not asked."""
-    mine = {key: one for key, one in environment.items() if key != "GITHUB_REPOSITORY"}
+def find_upstream(url: str, environment: Mapping[str, str]) -> GitHubRepository:
+    """Upstream's repository on GitHub. GITHUB_REPOSITORY is ignored: in GitHub Actions, it is the
+    patch repository. Raises UsageError if upstream is not on GitHub."""
+    others = {key: value for key, value in environment.items() if key != "GITHUB_REPOSITORY"}
     try:
-        return find_repository(mine, url)
+        return find_repository(others, url)
     except UsageError as error:
         if "which repository" not in error.message:
             raise
@@ -290,25 +105,239 @@ def upstream_place(url: str, environment: Mapping[str, str]) -> GitHubRepository
         ) from error
 
 
-def _require_fork(fork: GitHub, upstream: GitHubRepository) -> str:
-    """The fork's name as GitHub writes it; Refused where it is none, or takes nothing."""
-    name = fork.repository.full_name
+def _require_fork(fork: GitHubRepository, upstream: GitHubRepository) -> str:
+    """The fork's name as GitHub writes it. Raises Refused if it is no fork, or cannot be pushed
+    to."""
+    name = fork.full_name
     try:
-        about = fork.info()
+        info = GitHub(fork).info()
     except NotFound as error:
         raise CannotRun(
             f"there is no fork {name}, or the token may not see it",
             where=name,
             hint=f"gh repo fork {upstream.full_name}, or --fork OWNER/NAME",
         ) from error
-    if about.archived:
-        raise Refused(f"the fork {name} is archived: nothing can be pushed", where=name,
-                      hint="--fork OWNER/NAME")  # fmt: skip
-    if (about.fork_of or "").lower() != upstream.full_name.lower():
+    why = ""
+    if info.archived:
+        why = f"the fork {name} is archived: nothing can be pushed"
+    elif (info.fork_of or "").lower() != upstream.full_name.lower():
+        why = f"{name} is no fork of {upstream.full_name}"
+    if why:
+        raise Refused(why, where=name, hint="--fork OWNER/NAME")
+    return info.full_name
+
+
+@dataclass(frozen=True)
+class SendPlan:
+    """A pull request to send, and what fork and upstream hold now. ``pull`` is the pull request of
+    the branch, None if there is none; ``note`` is the file that lists the commits which this
+    machine pushed to that branch."""
+
+    context: Context
+    branch: ProposedBranch
+    text: PullRequestText
+    to: Destination
+    remote: PushRemote
+    note: Path
+    heads: RemoteHeads
+    pull: PullRequest | None
+
+    @property
+    def head(self) -> str:
+        return f"{self.to.fork.owner}:{self.remote.branch}"
+
+    def describe(self) -> str:
+        """What ``send`` would do, in words."""
+        tip, fork = self.branch.tip[:12], f"{self.to.fork.full_name}:{self.remote.branch}"
+        push = f"push {tip} to {fork}"
+        if self.heads.tip == self.branch.tip:
+            push = f"{fork} holds {tip} already"
+        elif self.heads.tip:
+            push += f", in the place of {self.heads.tip[:12]}"
+        if self.pull:
+            return f"{push}; update {self.pull.url}"
+        upstream = self.to.upstream.repository.full_name
+        return f"{push}; open a pull request at {upstream}: {self.text.title}"
+
+
+def plan_send(
+    context: Context,
+    branch: ProposedBranch,
+    text: PullRequestText,
+    to: Destination,
+    name: str | None,
+) -> SendPlan:
+    """Look at the fork's branch ``name`` (None: the patch's slug) and its pull request. Nothing is
+    written. Raises Refused if somebody else made them, or if the pull request is closed."""
+    name = check_ref(name or branch.slug)
+    remote = PushRemote(branch.repo, f"{to.fork.server}/{to.fork.full_name}.git", name, to.fork)
+    key = hashlib.sha256(f"{to.fork.server} {to.fork.full_name} {name}".encode()).hexdigest()[:24]
+    note = private_folder(context.settings.state / "upstream") / f"sent-{key}.json"
+    heads = remote.heads()
+    pull = _find(to, name)
+    plan = SendPlan(context, branch, text, to, remote, note, heads, pull)
+    _require_ours(plan)
+    return plan
+
+
+def send(plan: SendPlan) -> SendResult:
+    """Push, then open or update the pull request, then write its address into the patch."""
+    to, branch, remote = plan.to, plan.branch, plan.remote
+    what = f"sending to {to.fork.full_name}"
+    with (
+        lock(plan.note.with_suffix(".lock"), what),
+        plan.context.progress.task(what),
+    ):
+        plan = replace(plan, heads=remote.heads(), pull=_find(to, remote.branch))
+        _require_ours(plan)
+        replaced = plan.heads.tip
+        if replaced != branch.tip:
+            if replaced and not branch.repo.has(replaced):
+                remote.fetch_tips((remote.branch, replaced))
+            _remember(plan.note, branch.tip, *([replaced] if replaced else []))
+            _push(plan)
+        pull = plan.pull
+        result = _update(plan, pull) if pull else _open(plan)
+    recorded = None
+    if result.url != (branch.patches[-1].trailer("Forwarded") or ""):
+        recorded = trailers.record(
+            plan.context.repository, branch.line, branch.slug, {"Forwarded": result.url},
+            f"Sent as pull request {result.number}.",
+        )  # fmt: skip
+    return replace(result, recorded=recorded)
+
+
+def _find(to: Destination, branch: str) -> PullRequest | None:
+    """The pull request of the fork's branch: the open one, else the newest."""
+    pulls = to.upstream.pull_requests(f"{to.fork.owner}:{branch}", "all")
+    return max(pulls, key=lambda pull: (pull.state == "open", pull.number), default=None)
+
+
+def _require_ours(plan: SendPlan) -> None:
+    """Raise Refused if the pull request is merged, closed, or somebody else's, or if somebody else
+    pushed to the branch."""
+    other = "choose another branch: --branch NAME"
+    pull = plan.pull
+    marker = read_marker(pull.body, _KIND) if pull else None
+    if pull:
+        why, hint = "", other
+        if pull.merged:
+            why, hint = "was merged", "fixtool upstream --status writes that into the patch"
+        elif pull.state != "open":
+            why = "was closed"
+        elif marker is None:
+            why = "was not opened by fixtool, so its text is left alone"
+        if why:
+            raise Refused(f"{pull.url} {why}", where=pull.url, hint=hint)
+    tip, sent = plan.heads.tip, marker["head"] if marker else None
+    if tip and tip not in (plan.branch.tip, sent, *_pushed(plan.note)):
+        fork, branch = plan.to.fork.full_name, plan.remote.branch
         raise Refused(
-            f"{name} is no fork of {upstream.full_name}", where=name, hint="--fork OWNER/NAME"
+            f"{fork} has {tip[:12]} on its branch {branch}, which fixtool did not push from here",
+            where=f"{fork}:{branch}",
+            hint=f"take it into the patch, then put the branch back to {sent[:12]}"
+            if sent is not None
+            else other,
         )
-    return about.full_name
+
+
+def _push(plan: SendPlan) -> None:
+    try:
+        plan.remote.push(plan.branch.tip, plan.heads.tip)
+    except CannotRun as error:
+        if "shallow" not in error.message and "did not receive" not in error.message:
+            raise
+        fork = plan.to.fork.full_name
+        raise CannotRun(
+            f"{fork} lacks upstream's {plan.branch.target.commit[:12]}",
+            where=fork,
+            hint=f"bring the fork up to date: gh repo sync {fork}",
+        ) from error
+
+
+def _open(plan: SendPlan) -> SendResult:
+    upstream = plan.to.upstream
+    title, text = plan.text.title, plan.text.body.strip()
+    marker = _marker(plan, _digest(title), _digest(text))
+    pull = upstream.create_pull_request(
+        plan.head, upstream.default_branch(), title, f"{marker}\n{text}\n"
+    )
+    return _result(plan, pull, SendAction.CREATED)
+
+
+def _update(plan: SendPlan, pull: PullRequest) -> SendResult:
+    """Post the comment first and change the body last. The body records which version was
+    announced, so a run that is interrupted in between is repeated, and GitHub is asked whether it
+    has the comment."""
+    upstream, branch = plan.to.upstream, plan.branch
+    marker = read_marker(pull.body, _KIND)
+    assert marker is not None
+    announced = marker["head"]
+    commented = False
+    if announced and announced != branch.tip:
+        comment_marker = Marker("range-diff", {"from": announced[:12], "to": branch.tip[:12]})
+        commented = upstream.comment(
+            pull.number, _range_diff(branch, announced), str(comment_marker)
+        )
+    written = pull.body.replace("\r\n", "\n").partition("\n")[2].strip()
+    # What somebody wrote on GitHub stays, and so does the digest that shows that they did.
+    kept_title = _digest(pull.title) != marker["title"]
+    kept_body = _digest(written) != marker["text"]
+    title = pull.title if kept_title else plan.text.title
+    text = written if kept_body else plan.text.body.strip()
+    new_marker = _marker(
+        plan,
+        marker["title"] if kept_title else _digest(title),
+        marker["text"] if kept_body else _digest(text),
+    )
+    fields: dict[str, Any] = {} if title == pull.title else {"title": title}
+    if not same_text(body := f"{new_marker}\n{text}\n", pull.body):
+        fields["body"] = body
+    if fields:
+        upstream.update_pull_request(pull.number, **fields)
+    changed = fields or commented or plan.heads.tip != branch.tip
+    result = _result(plan, pull, SendAction.UPDATED if changed else SendAction.UNCHANGED)
+    return replace(result, commented=commented, kept_title=kept_title, kept_body=kept_body)
+
+
+def _result(plan: SendPlan, pull: PullRequest, action: SendAction) -> SendResult:
+    tip, before = plan.branch.tip, plan.heads.tip
+    return SendResult(
+        action, pull.number, pull.url, plan.to.fork.full_name, plan.remote.branch, tip,
+        before if before != tip else None,
+    )  # fmt: skip
+
+
+def _marker(plan: SendPlan, title: str, text: str) -> Marker:
+    """The version that is announced, and the digests of our own title and text."""
+    return Marker(_KIND, {"head": plan.branch.tip, "title": title, "text": text})
+
+
+def _range_diff(branch: ProposedBranch, old: str) -> str:
+    """A comment about what changed between the version ``old`` and this one."""
+    repo, onto, new = branch.repo, branch.target.commit, branch.tip
+    first = f"Updated: `{old[:12]}` to `{new[:12]}`."
+    base = repo.run("merge-base", old, onto, accept=None)
+    if base.status != 0:
+        return f"{first}\n\nThe version before is not at hand, so the two were not compared."
+    out = repo.run(
+        "range-diff", "--no-color", "--creation-factor=90", f"{base.text}..{old}",
+        f"{onto}..{new}", accept=None,
+    )  # fmt: skip
+    text = out.stdout.decode("utf-8", "replace") if out.status == 0 else out.complaint
+    return f"{first} The range-diff:\n\n{code_block(text, 'diff')}"
+
+
+def _pushed(note: Path) -> list[str]:
+    """The commits that this machine pushed to the branch before."""
+    try:
+        return [str(commit) for commit in json.loads(note.read_text("utf-8"))]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def _remember(note: Path, *commits: Oid) -> None:
+    write_atomically(note, json.dumps(list(dict.fromkeys([*_pushed(note), *commits]))))
 
 
 def _digest(text: str) -> str:

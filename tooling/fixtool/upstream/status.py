@@ -1,10 +1,10 @@
-"""Where every patch stands upstream: what it was sent as, what became of that, and whether
-upstream's tip has it."""
+"""Where every patch stands upstream: the pull request that it was sent as, what became of that, and
+whether the tip of upstream has it."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fixtool.errors import CannotRun, FixtoolError
@@ -14,23 +14,25 @@ from fixtool.replay.run import replay
 from fixtool.replay.verdict import Verdict
 from fixtool.series import trailers
 from fixtool.series.context import Context
-from fixtool.series.line import Line, PatchRepository
+from fixtool.series.line import Line
 from fixtool.series.patch import Patch
 from fixtool.sources.source import open_source
 from fixtool.sources.target import bring_base
-from fixtool.upstream._commits import runs_of
+from fixtool.upstream._commits import latest_intervals
 
 ReadPullRequest = Callable[[Line, str, int], PullRequestStatus]
-"""Reads a pull request (repository, number), which has to be of the line's upstream."""
+"""Reads a pull request by repository and number. It has to be one of the line's upstream."""
 
 
 @dataclass(frozen=True)
 class PatchStatus:
-    """One patch. ``forwarded`` is its trailer; ``review`` the pull request that this or another
-    trailer names; ``days`` how old that is, ``waiting`` the days since a reviewer last said
-    something (since it was opened, where none did); ``tip`` what the patch is on upstream's tip,
-    and ``since`` the commit that made it so; ``unknown`` what could not be found out; ``written``
-    the trailer that a merge put into the patch."""
+    """One patch. ``forwarded`` is its trailer, and ``review`` the pull request that it names.
+
+    ``days`` is the age of the pull request, ``waiting`` the days since the last review, or since it
+    was opened if there is none. ``tip`` is the verdict on upstream's tip and ``since`` the commit
+    that began it. ``unknown`` lists what could not be found out. ``written`` is the trailer that
+    was added to the patch because the pull request was merged.
+    """
 
     line: str
     slug: str
@@ -49,88 +51,88 @@ def read_statuses(
     lines: Sequence[Line],
     source: str | None,
     onto: str,
-    ask: ReadPullRequest,
+    read_pull_request: ReadPullRequest,
     now: datetime.datetime,
 ) -> tuple[PatchStatus, ...]:
-    """Every patch of ``lines``. What the network does not tell is left open, and said."""
-    found: list[PatchStatus] = []
+    """The status of every patch of ``lines``. What the network does not tell is ``unknown``."""
+    statuses: list[PatchStatus] = []
     for line in lines:
-        tips, why = _tips(context, line, source, onto)
+        try:
+            tips, failure = _verdicts_on_tip(context, line, source, onto), []
+        except CannotRun as error:
+            tips, failure = {}, [f"upstream's tip could not be read: {error.message}"]
         for patch in line.patches:
-            unknown = [why] if why else []
-            review = None
-            sent = trailers.pull_request(patch)
-            if sent is not None:
+            unknown = list(failure)
+            pull = None
+            if (sent := trailers.pull_request(patch)) is not None:
                 try:
-                    review = ask(line, *sent)
+                    pull = read_pull_request(line, *sent)
                 except FixtoolError as error:
                     unknown.append(error.message)
             verdict, since = tips.get(patch.slug, (None, None))
-            found.append(
+            statuses.append(
                 PatchStatus(
-                    line.name, patch.slug, patch.trailer("Forwarded"), review,
-                    _days(review.opened, now) if review else None,
-                    _days(review.reviewed or review.opened, now) if review else None,
+                    line.name, patch.slug, patch.trailer("Forwarded"), pull,
+                    _days(pull.opened, now) if pull else None,
+                    _days(pull.reviewed or pull.opened, now) if pull else None,
                     verdict, since, tuple(unknown),
                 )
             )  # fmt: skip
-    return tuple(found)
+    return tuple(statuses)
 
 
 def record_merges(
-    repository: PatchRepository, lines: Sequence[Line], found: Sequence[PatchStatus]
+    context: Context, lines: Sequence[Line], statuses: Sequence[PatchStatus]
 ) -> tuple[PatchStatus, ...]:
-    """Write ``Applied-Upstream:`` into the patches whose pull request was merged; where that may
-    not be, it is said, and the others are written."""
+    """Write ``Applied-Upstream:`` into the patches whose pull request was merged. A patch that
+    cannot be written gets the reason as ``unknown``."""
     by_name = {line.name: line for line in lines}
-    told = []
-    for one in found:
-        patch = by_name[one.line].find(one.slug)
-        if value := _applied(one.review, patch):
+    updated = []
+    for status in statuses:
+        line = by_name[status.line]
+        value = _applied_upstream(status.review, line.find(status.slug))
+        if value:
             try:
                 trailers.record(
-                    repository, by_name[one.line], one.slug, {"Applied-Upstream": value},
+                    context.repository, line, status.slug, {"Applied-Upstream": value},
                     f"Merged as {value}.",
                 )  # fmt: skip
+                status = replace(status, written=value)
             except FixtoolError as error:
-                why = f"Applied-Upstream: {value} is not in {one.slug} yet: {error.message}"
-                told.append(replace(one, unknown=(*one.unknown, why)))
-                continue
-        told.append(replace(one, written=value))
-    return tuple(told)
+                why = f"Applied-Upstream: {value} is not in {status.slug} yet: {error.message}"
+                status = replace(status, unknown=(*status.unknown, why))
+        updated.append(status)
+    return tuple(updated)
 
 
-def _applied(review: PullRequestStatus | None, patch: Patch) -> str | None:
-    """What a merge has the patch say; None where there was none, or it says so already."""
-    if review is None or review.state != "merged" or review.commit is None:
+def _applied_upstream(pull: PullRequestStatus | None, patch: Patch) -> str | None:
+    """The trailer's value after a merge. None if there was no merge, or if the patch has it."""
+    if pull is None or pull.state != "merged" or pull.commit is None:
         return None
-    shas, _ = trailers.forwarded(patch)
-    known = any(review.commit.startswith(one) for one in shas)
-    return None if known else f"{review.commit}, #{review.number}"
+    recorded, _ = trailers.forwarded(patch)
+    known = any(pull.commit.startswith(sha) for sha in recorded)
+    return None if known else f"{pull.commit}, #{pull.number}"
 
 
-def _tips(
+def _verdicts_on_tip(
     context: Context, line: Line, source: str | None, onto: str
-) -> tuple[dict[str, tuple[Verdict, UpstreamCommit | None]], str | None]:
-    """slug -> verdict on upstream's tip, and whose commit made it so; else why not."""
-    try:
-        settings, progress = context.settings, context.progress
-        name = source or ("git" if settings.source == "pypi" else settings.source)
-        url = settings.url or line.upstream.url
-        known = [] if line.upstream.release else [line.upstream.base]
-        place = open_source(name, settings, url, progress, known)
-        target = place.resolve(onto)
-        base = bring_base(place, line.upstream, settings, progress)
-        if not line.upstream.release:
-            place.bring(base, line.paths)
-        place.bring(target.commit, line.paths)
-        runs, _ = runs_of(context, place, line, base, target.commit)
-        if runs:
-            return {slug: (run.verdict, run.culprit) for slug, run in runs.items()}, None
-        done = replay(place.repo, line, target.commit, base=lambda: base)
-        return {one.slug: (one.verdict, None) for one in done.patches}, None
-    except CannotRun as error:
-        return {}, f"upstream's tip could not be read: {error.message}"
+) -> Mapping[str, tuple[Verdict, UpstreamCommit | None]]:
+    """slug -> the verdict on upstream's tip and the commit that began it, which is None if
+    upstream's history could not be read."""
+    settings, progress = context.settings, context.progress
+    name = source or ("git" if settings.source == "pypi" else settings.source)
+    known = [] if line.upstream.release else [line.upstream.base]
+    upstream = open_source(name, settings, settings.url or line.upstream.url, progress, known)
+    target = upstream.resolve(onto)
+    base = bring_base(upstream, line.upstream, settings, progress)
+    if not line.upstream.release:
+        upstream.bring(base, line.paths)
+    upstream.bring(target.commit, line.paths)
+    intervals, _ = latest_intervals(context, upstream, line, base, target.commit)
+    if intervals:
+        return {slug: (now.verdict, now.culprit) for slug, now in intervals.items()}
+    result = replay(upstream.repo, line, target.commit, base=lambda: base)
+    return {patch.slug: (patch.verdict, None) for patch in result.patches}
 
 
 def _days(since: str, now: datetime.datetime) -> int:

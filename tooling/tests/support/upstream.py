@@ -18,13 +18,13 @@ from fixtool.cli import app
 from fixtool.errors import FixtoolError
 from fixtool.git.objects import Signature
 from fixtool.github import client, push
-from fixtool.progress import Silence
+from fixtool.series.context import Context
 from fixtool.series.line import PatchRepository
 from fixtool.settings import Settings, load
 from fixtool.sources.target import TargetRequest
 from fixtool.upstream._commits import ProposedBranch, propose
-from fixtool.upstream.prepare import PreparedPullRequest, draft
-from fixtool.verify import flip as need
+from fixtool.upstream.prepare import PreparedPullRequest, prepare
+from fixtool.verify import flip
 from fixtool.verify.flip import Need
 from support import git_http as githttp
 from support import github_api as githubapi
@@ -90,6 +90,10 @@ class Land:
     def repository(self) -> PatchRepository:
         return PatchRepository.find(self.team.path)
 
+    @property
+    def context(self) -> Context:
+        return Context(self.repository, self.settings)
+
     def words(self, slug: str, *more: str | Path, onto: str = "main") -> list[str | Path]:
         return ["upstream", slug, "--onto", onto, "--source", self.upstream.path,
                 "-C", self.team.path, "--python", sys.executable, *more]  # fmt: skip
@@ -99,16 +103,15 @@ class Land:
         sender: Signature | None = SENDER, line: str | None = None,
     ) -> ProposedBranch:  # fmt: skip
         wanted = TargetRequest(onto, str(self.upstream.path), line)
-        return propose(self.repository, self.settings, wanted, slug, sender, Silence(), title)
+        return propose(self.context, wanted, slug, sender, title)
 
-    def draft(self, slug: str, onto: str = "main", *, fresh: bool = False) -> PreparedPullRequest:
+    def prepare(self, slug: str, onto: str = "main", *, fresh: bool = False) -> PreparedPullRequest:
         wanted = TargetRequest(onto, str(self.upstream.path))
-        return draft(self.repository, self.settings, wanted, slug, sys.executable, None, Silence(),
-                     fresh=fresh)  # fmt: skip
+        return prepare(self.context, wanted, slug, sys.executable, None, fresh=fresh)  # fmt: skip
 
     def raises(self, slug: str, onto: str = "main") -> FixtoolError:
         try:
-            self.draft(slug, onto)
+            self.prepare(slug, onto)
         except FixtoolError as error:
             return error
         raise AssertionError(f"{slug} was proposed")
@@ -288,7 +291,7 @@ def calm(made: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
 def needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """No probe runs, which takes half a second: each says that its patch is needed."""
     said = Need("probes/x.py", 1, 0, "without it: the bug is there; with it: it is not", "CPU")
-    monkeypatch.setattr(need, "ask", lambda *words: said)
+    monkeypatch.setattr(flip, "ask", lambda *words: said)
 
 
 def call(*words: str | Path, typed: str | None = None) -> Ran:

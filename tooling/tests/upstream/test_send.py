@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import typer
 
-from fixtool.github import client as github
-from fixtool.github import push as rolling
+from fixtool.github import client
+from fixtool.github.push import PushRemote
 from fixtool.markdown import read_marker
 from fixtool.series import trailers
 from support import git_http as githttp
@@ -356,7 +356,7 @@ def test_rate_limits(world: Sea, monkeypatch: pytest.MonkeyPatch) -> None:
     world.api.fail("GET /user", 403, "API rate limit exceeded", headers={"Retry-After": "2460"})
     assert "rate limit is used up for 41 minutes" in refused(world, code=4)
     slept: list[float] = []
-    monkeypatch.setattr(github.time, "sleep", slept.append)
+    monkeypatch.setattr(client.time, "sleep", slept.append)
     world.api.fail("POST .*/pulls$", 429, "slow down", headers={"Retry-After": "7"})
     assert send(world)["sent"]["action"] == "created"
     assert 7.0 in slept
@@ -428,14 +428,14 @@ def test_a_lease_that_was_lost(world: Sea, monkeypatch: pytest.MonkeyPatch) -> N
     """Somebody pushes between our look and our push."""
     send(world)
     edit(world)
-    push = rolling.PushRemote.push
+    push = PushRemote.push
     theirs = world.fork("commit-tree", "b^{tree}", "-p", "b", "-m", "late")
 
-    def late(self: rolling.PushRemote, commit: str, expected: str | None) -> None:
+    def late(self: PushRemote, commit: str, expected: str | None) -> None:
         world.fork("update-ref", "refs/heads/b", theirs)
         push(self, commit, expected)
 
-    monkeypatch.setattr(rolling.PushRemote, "push", late)
+    monkeypatch.setattr(PushRemote, "push", late)
     before = world.api.pulls[0]["body"]
     found = send(world)
     assert (found["exit_code"], "somebody else pushed to b just now" in found["error"]["message"]) == (4, True)  # fmt: skip

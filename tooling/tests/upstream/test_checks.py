@@ -17,9 +17,9 @@ from fixtool import markdown
 from fixtool.errors import CannotRun
 from fixtool.markdown import ACTIVE_TEXT, LIMIT, prose
 from fixtool.settings import Settings
-from fixtool.upstream import _checks as preflight
+from fixtool.upstream import _checks as checks
 from fixtool.upstream import _hooks as hooks
-from fixtool.upstream._hooks import HookResult
+from fixtool.upstream._hooks import CheckOutcome, HookResult
 from support.github_api import visible_to_github
 from support.json_documents import document
 from support.upstream import TWENTY, Land, call, copy, needed
@@ -65,7 +65,7 @@ SECRETS = ["ghp_" + "a1" * 18, "github_pat_" + "a" * 30, "hf_" + "aB" * 17, "AKI
 )
 def test_what_is_found_in_a_line(line: str, rule: str, tmp_path: Path) -> None:
     fork = re.compile(r"\bfixtool\b|\bacme-fork\b")
-    (finding,) = preflight.text(line, "x.py:3", fork)
+    (finding,) = checks.search_line(line, "x.py:3", fork)
     assert (finding.rule, finding.where, finding.level) == (rule, "x.py:3", "error")
     assert finding.fix.startswith(("take it out", "take them out", "say it"))
     assert all(one not in finding.message for one in SECRETS)
@@ -84,14 +84,14 @@ def test_what_is_found_in_a_line(line: str, rule: str, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_harmless_in_a_line(line: str) -> None:
-    assert list(preflight.text(line, "x", re.compile(r"\bfixtool\b"))) == []
+    assert list(checks.search_line(line, "x", re.compile(r"\bfixtool\b"))) == []
 
 
 def test_the_name_of_the_patch_repository_is_the_forks(land: Land, tmp_path: Path) -> None:
     def named(name: str) -> bool:
         land.team.path.rename(tmp_path / name)
         object.__setattr__(land.team, "path", tmp_path / name)
-        return bool(preflight.fork_names(land.repository).search(f"of {name.upper()}!"))
+        return bool(checks.fork_names(land.repository).search(f"of {name.upper()}!"))
 
     assert named("acme-fork")
     assert not named("routing")  # a word of the language, and in every other message
@@ -128,7 +128,7 @@ def test_the_author_signs_off_and_can_be_written_to(land: Land) -> None:
     land.edit("a", "\nFrom: A Person <person@example.org>", "\nFrom: Us <us@x.invalid>")
     land.edit("a", SIGN, "Tested-by: C Person <c@example.org>")
     land.save_as("Z <z@example.org>")
-    findings = {one.rule: one for one in land.draft("a").findings}
+    findings = {one.rule: one for one in land.prepare("a").findings}
     assert "no Signed-off-by: of its author, Us <us@x.invalid>" in findings["sign-off"].message
     assert "--signoff" in findings["sign-off"].fix
     assert "us@x.invalid is an address that nobody can write to" in findings["author"].message
@@ -137,10 +137,10 @@ def test_the_author_signs_off_and_can_be_written_to(land: Land) -> None:
 
 
 def test_a_patch_without_a_test_is_a_warning(land: Land) -> None:
-    (finding,) = land.draft("a").findings
+    (finding,) = land.prepare("a").findings
     assert (finding.rule, finding.level) == ("test", "warning")
-    assert land.draft("c").findings == ()
-    assert land.draft("a").refusal is None
+    assert land.prepare("c").findings == ()
+    assert land.prepare("a").refusal is None
 
 
 # -- tests and what is kept ------------------------------------------------------------------
@@ -150,23 +150,23 @@ def test_what_was_run_is_kept_for_the_same_tree(
     land: Land, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[str] = []
-    run = preflight._test
-    monkeypatch.setattr(preflight, "_test", lambda *words: ran.append(words[1]) or run(*words))  # type: ignore[func-returns-value]
-    assert not land.draft("c").preflight.reused
-    second = land.draft("c").preflight
+    run = checks._run_test
+    monkeypatch.setattr(checks, "_run_test", lambda *words: ran.append(words[1]) or run(*words))  # type: ignore[func-returns-value]
+    assert not land.prepare("c").checks.reused
+    second = land.prepare("c").checks
     assert (second.reused, second.tests[0].outcome) == (True, "passed")
     land.edit("c", "Why.", "Because.")
-    assert land.draft("c").preflight.reused
+    assert land.prepare("c").checks.reused
     land.edit("c", "Because.", "Because of @octocat.")  # what is read is read anew
-    assert [one.rule for one in land.draft("c").findings] == ["calls"]
+    assert [one.rule for one in land.prepare("c").findings] == ["calls"]
     assert len(ran) == 1
-    assert not land.draft("c", fresh=True).preflight.reused
+    assert not land.prepare("c", fresh=True).checks.reused
     land.edit(
         "c", "+        print('looked')\n", "+        print('looked' )\n"
     )  # a blank, as a formatter sees it
-    assert not land.draft("c").preflight.reused
+    assert not land.prepare("c").checks.reused
     land.upstream.commit("[x] go on", README_txt="more\n")
-    assert not land.draft("c").preflight.reused
+    assert not land.prepare("c").checks.reused
     assert ran == ["test/test_c.py"] * 4
 
 
@@ -192,10 +192,10 @@ def test_a_test_sees_no_token_and_does_not_hang_on(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
     see = "import os; assert not {'GITHUB_TOKEN', 'AWS_ACCESS_KEY_ID'} & set(os.environ)"
     land.edit("c", "+        print('looked')\n", f"+        {see}\n")
-    assert land.draft("c").preflight.tests[0].said == "1 test, 0 skipped, on CPU"
-    monkeypatch.setattr(preflight, "_PATIENCE", 0.3)
+    assert land.prepare("c").checks.tests[0].said == "1 test, 0 skipped, on CPU"
+    monkeypatch.setattr(checks, "_PATIENCE", 0.3)
     land.edit("c", f"+        {see}\n", "+        import time; time.sleep(60)\n")
-    assert land.draft("c").preflight.tests[0].said == "no end in 0.0 minutes"
+    assert land.prepare("c").checks.tests[0].said == "no end in 0.0 minutes"
 
 
 # -- upstream's hooks ------------------------------------------------------------------------
@@ -270,13 +270,13 @@ def test_what_could_not_run_is_no_yes(land: Land) -> None:
     assert ran.status == 4
     assert "not all of the preflight could run: hook y: nobody/x at abc is no package" in ran.err
     assert "  try: pip install 'fixtool[upstream]'" in ran.err
-    assert not land.draft("a").preflight.reused  # what is open is asked again
+    assert not land.prepare("a").checks.reused  # what is open is asked again
 
 
 def test_without_pre_commit(land: Land, monkeypatch: pytest.MonkeyPatch) -> None:
     land.upstream.commit("[x] hooks", **{hooks.CONFIG: "repos: []\n"})
     monkeypatch.setattr(hooks, "find_spec", lambda name: None)
-    assert land.draft("a").preflight.not_run == (
+    assert land.prepare("a").checks.not_run == (
         "hook pre-commit: pre-commit is not installed here: pip install 'fixtool[upstream]'",
     )
 
@@ -317,7 +317,9 @@ def test_a_hook_that_pre_commit_refuses_and_one_without_an_end(
     )
     monkeypatch.setattr(hooks, "_PATIENCE", 1.5)
     (hook,) = hooks.run(tmp_path, ["x"], land.settings)
-    assert hook == HookResult("x", None, "not-run", "could not be had: no end in ten minutes")
+    assert hook == HookResult(
+        "x", None, CheckOutcome.NOT_RUN, "could not be had: no end in ten minutes"
+    )
 
 
 def test_hooks_come_from_the_package_index(land: Land) -> None:
@@ -330,7 +332,7 @@ def test_hooks_come_from_the_package_index(land: Land) -> None:
     land.upstream.commit("[x] hooks", **{hooks.CONFIG: config})
     land.patch("d", "docs: say it", {"NEWS.txt": "hard break  \n", "x.py": "x = 1 \n"},
                trailers=(SIGN,))  # fmt: skip
-    ran = {one.id: one for one in land.draft("d").preflight.hooks}
+    ran = {one.id: one for one in land.prepare("d").checks.hooks}
     if "could not be had" in ran["trailing-whitespace"].said and not os.environ.get("CI"):
         pytest.skip("no package index here")
     white = ran["trailing-whitespace"]
@@ -339,29 +341,24 @@ def test_hooks_come_from_the_package_index(land: Land) -> None:
     assert "NEWS.txt" not in white.said
     assert (ran["check-json"].outcome, ran["check-merge-conflict"].outcome) == ("skipped", "passed")
     land.edit("d", "+x = 1 \n", "+x = 1\n")  # a blank alone: asked anew
-    found = land.draft("d")
-    assert {one.outcome for one in found.preflight.hooks} == {"passed", "skipped"}
-    assert not found.preflight.reused
+    found = land.prepare("d")
+    assert {one.outcome for one in found.checks.hooks} == {"passed", "skipped"}
+    assert not found.checks.reused
 
 
 def test_formatters_are_ticked_where_they_ran(land: Land, monkeypatch: pytest.MonkeyPatch) -> None:
     land.upstream.commit("[x] hooks", **{hooks.CONFIG: "repos: []\n"})
-    for ran, ticked in (
-        ((HookResult("black", "black==1", "passed"), HookResult("isort", None, "skipped")), True),
-        (
-            (HookResult("black", "black==1", "passed"), HookResult("isort", None, "not-run", "x")),
-            False,
-        ),
-        (
-            (HookResult("black", "black==1", "passed"), HookResult("other", None, "failed", "x")),
-            False,
-        ),
-        ((HookResult("black", "black==1", "skipped"),), False),
-        ((HookResult("other", None, "passed"),), False),
+    for outcomes, ticked in (
+        ({"black": "passed", "isort": "skipped"}, True),
+        ({"black": "passed", "isort": "not-run"}, False),
+        ({"black": "passed", "other": "failed"}, False),
+        ({"black": "skipped"}, False),
+        ({"other": "passed"}, False),
     ):
-        monkeypatch.setattr(hooks, "run", lambda *words, ran=ran: ran)
-        tick = land.draft("a", fresh=True).description.ticks[0]
-        assert (tick.item, tick.ticked) == ("Format your code with pre-commit.", ticked), ran
+        ran = [HookResult(name, None, CheckOutcome(said)) for name, said in outcomes.items()]
+        monkeypatch.setattr(hooks, "run", lambda *words, ran=ran: tuple(ran))
+        box = land.prepare("a", fresh=True).text.checklist[0]
+        assert (box.item, box.ticked) == ("Format your code with pre-commit.", ticked), outcomes
 
 
 # -- words that do nothing -------------------------------------------------------------------
@@ -457,7 +454,7 @@ def test_a_hostile_message_in_a_whole_body(land: Land) -> None:
     land.patch("d", "docs: say it", {"NEWS.txt": "x\n"}, why=HOSTILE + "`@octocat " * 120_000,
                trailers=(SIGN, "Bug: https://x.example/1", "Bug: https://x.example/ @octocat",
                          "Co-authored-by: @octocat <img@x.example>"))  # fmt: skip
-    body = land.draft("d").description.body
+    body = land.prepare("d").text.body
     assert len(body) < LIMIT - 1_000
     assert acts(re.sub(r"(?m)^#+ |<!--.*?-->", "", body)) == []
     outside = visible_to_github(body)
@@ -473,7 +470,7 @@ def test_a_hostile_message_in_a_whole_body(land: Land) -> None:
 def test_a_great_many_files(land: Land) -> None:
     land.patch("d", "docs: say it", {f"docs/a-rather-long-name-{n:04}.md": "x\n" for n in range(600)},
                trailers=(SIGN,))  # fmt: skip
-    body = land.draft("d").description.body
+    body = land.prepare("d").text.body
     assert len(body) < 20_000
     assert re.search(r"\n… and \d+ more lines\n", body)
     assert re.search(r"- \[x\] Update the documentation", body)

@@ -19,7 +19,7 @@ import pytest
 from fixtool.git.trees import changed_files
 from fixtool.settings import Settings
 from fixtool.upstream import _template as template
-from fixtool.upstream._commits import title_of
+from fixtool.upstream._commits import format_title
 from support.json_documents import SCHEMA, document
 from support.repositories import NUMBERS, Git, Ran
 from support.upstream import (
@@ -65,11 +65,11 @@ def rewritten(land: Land, text: str = "") -> str:
 
 def test_a_patch_goes_with_what_it_needs_and_nothing_else(land: Land) -> None:
     found = land.propose("c")
-    assert [one.slug for one in found.parts] == ["a", "c"]
+    assert [one.slug for one in found.commits] == ["a", "c"]
     log = found.repo.run("log", "--format=%s", f"{found.target.commit}..{found.tip}").text
     assert log.split("\n") == ["[GEMMA4] Change five more", "[GEMMA4] Change five"]
-    assert found.repo.read_commit(found.parts[0].commit).parents == (found.target.commit,)
-    assert found.repo.read_commit(found.tip).parents == (found.parts[0].commit,)
+    assert found.repo.read_commit(found.commits[0].commit).parents == (found.target.commit,)
+    assert found.repo.read_commit(found.tip).parents == (found.commits[0].commit,)
     changed = {one.path for one in changed_files(found.repo, found.target.commit, found.tip)}
     assert changed == {"python/model.py", "test/test_c.py"} == set(found.files)
     assert found.repo.run("show", f"{found.tip}:python/model.py").stdout.decode() == MORE
@@ -82,8 +82,8 @@ def test_a_patch_goes_with_what_it_needs_and_nothing_else(land: Land) -> None:
 
 
 def test_a_need_that_is_declared_goes_along_too(land: Land) -> None:
-    assert [one.slug for one in land.propose("d").parts] == ["b", "d"]
-    assert [one.slug for one in land.propose("b").parts] == ["b"]
+    assert [one.slug for one in land.propose("d").commits] == ["b", "d"]
+    assert [one.slug for one in land.propose("b").commits] == ["b"]
 
 
 def test_the_commits_are_the_same_wherever_they_are_made(
@@ -114,7 +114,7 @@ def test_an_author_to_whom_nobody_can_write_is_whoever_sends_it(land: Land) -> N
 def test_what_upstream_has_of_its_needs_is_left_out(land: Land) -> None:
     land.upstream.commit("[gemma4] Take it (#9)", python__model_py=FIVE)
     found = land.propose("c")
-    assert ([one.slug for one in found.parts], found.absorbed) == (["c"], ("a",))
+    assert ([one.slug for one in found.commits], found.absorbed) == (["c"], ("a",))
     assert found.repo.read_commit(found.tip).parents == (land.upstream("rev-parse", "main"),)
 
 
@@ -193,10 +193,10 @@ def test_a_probe_that_breaks(real: Land) -> None:
 
 def test_a_patch_without_a_probe_may_go(real: Land) -> None:
     shutil.rmtree(real.team.path / "verify")  # nor a suite
-    found = real.draft("b")
+    found = real.prepare("b")
     assert found.refusal is None
-    assert found.need and (found.need.script, found.need.shown) == (None, False)
-    assert "Probe" not in found.description.body
+    assert found.flip and (found.flip.script, found.flip.shown) == (None, False)
+    assert "Probe" not in found.text.body
 
 
 def test_without_a_python_everything_else_is_still_shown(
@@ -207,7 +207,7 @@ def test_without_a_python_everything_else_is_still_shown(
     words = [one for one in real.words("c") if one not in ("--python", sys.executable)]
     ran = fixtool(*words, PYTHONPATH=str(tmp_path))
     assert ran.status == 4
-    assert "nobody asked the probe, and no test was run: no Python here has torch" in ran.err
+    assert "the probe and the tests were not run: no Python here has torch" in ran.err
     assert "title     [GEMMA4] Change five more" in ran.out
     assert "test      test/test_c.py: not-run" in ran.out
     assert "## What changed" in ran.out
@@ -266,7 +266,7 @@ def test_words_that_do_not_fit(land: Land, words: list[str], said: str) -> None:
     ],
 )
 def test_titles(subject: str, title: str) -> None:
-    assert title_of(subject, {"gemma4": "GEMMA4", "docs": "Docs", "ci fix": "CI Fix"}) == title
+    assert format_title(subject, {"gemma4": "GEMMA4", "docs": "Docs", "ci fix": "CI Fix"}) == title
 
 
 def test_the_spelling_of_an_area_is_upstreams(land: Land) -> None:
@@ -296,7 +296,7 @@ def test_the_schema_lets_nothing_else_in(land: Land) -> None:
 
 
 def test_a_title_that_is_not_as_upstreams_is_a_warning(land: Land) -> None:
-    (finding,) = [one for one in land.draft("d").findings if one.rule == "title"]
+    (finding,) = [one for one in land.prepare("d").findings if one.rule == "title"]
     assert (finding.level, "begin with an [Area]: 'Change twenty'" in finding.message) == ("warning", True)  # fmt: skip
     found = document(call(*land.words("c", "--title", "[X] " + "long " * 20 + "end.", "--json")))
     assert [one["message"][:17] for one in found["findings"]] == ["the title is long"]
@@ -310,7 +310,7 @@ SECTIONS = {"motivation": "W", "modifications": "M", "accuracy": "A", "speed": "
 
 
 def test_upstreams_template_is_filled_in_its_order(land: Land) -> None:
-    found = land.draft("c").description
+    found = land.prepare("c").text
     assert found.template == ".github/pull_request_template.md"
     assert re.findall(r"^## .*|^Read.*", found.body, re.MULTILINE) == [
         "Read the guide first.", "## Why is this needed?", "## What changed", "## Screenshots",
@@ -319,7 +319,7 @@ def test_upstreams_template_is_filled_in_its_order(land: Land) -> None:
     assert "<!-- Say why. -->" not in found.body
     assert "<!-- if any -->" in found.body  # a section that nobody knows stays
     assert re.findall(r"- \[(.)\]", found.body) == [" ", "x", " ", " "]
-    ticks = {one.item: (one.ticked, one.why) for one in found.ticks}
+    ticks = {one.item: (one.ticked, one.why) for one in found.checklist}
     assert ticks["Add unit tests."] == (True, "test/test_c.py: passed, 1 test, 0 skipped, on CPU")
     assert ticks["Format your code with pre-commit."] == (
         False, "upstream's formatters were not run here",
@@ -327,7 +327,7 @@ def test_upstreams_template_is_filled_in_its_order(land: Land) -> None:
 
 
 def test_the_body_of_one_patch(land: Land) -> None:
-    body = land.draft("a").description.body
+    body = land.prepare("a").text.body
     assert (
         "## Why is this needed?\n\nWhy.\n\n## What changed\n\n- `python/model.py` (+1 -1)\n" in body
     )
@@ -336,10 +336,10 @@ def test_the_body_of_one_patch(land: Land) -> None:
 
 def test_without_a_template_of_its_own(land: Land) -> None:
     land.upstream.commit("[x] no template", **{".github/pull_request_template.md": None})
-    found = land.draft("a").description
+    found = land.prepare("a").text
     assert found.template is None
     assert "## Speed Tests and Profiling\n\nNot measured on this version.\n" in found.body
-    assert [one.ticked for one in found.ticks] == [False] * 4
+    assert [one.ticked for one in found.checklist] == [False] * 4
 
 
 @pytest.mark.parametrize(
@@ -364,14 +364,14 @@ def test_a_template_that_is_none(text: str) -> None:
 
 def test_a_template_with_other_line_ends_or_no_end(land: Land) -> None:
     path = ".github/pull_request_template.md"
-    expected = land.draft("a").description.body
+    expected = land.prepare("a").text.body
     land.upstream.commit("[x] crlf", **{path: TEMPLATE.replace("\n", "\r\n")})
     tip = land.upstream("rev-parse", "main~1")
-    assert land.draft("a").description.body == expected.replace(
+    assert land.prepare("a").text.body == expected.replace(
         tip[:12], land.upstream("rev-parse", "main")[:12]
     )
     land.upstream.commit("[x] a novel", **{path: TEMPLATE + "word " * 20_000})
-    assert land.draft("a").description.template is None
+    assert land.prepare("a").text.template is None
 
 
 def test_figures_are_of_these_very_changes(land: Land) -> None:
@@ -411,7 +411,7 @@ def test_figures_are_of_these_very_changes(land: Land) -> None:
     land.team.write("verify/results/2026-11-25-x-tp2.json", json.dumps(spread))
     alone = {**spread, "environment": {**cards, "spread": None}}  # on one of the two
     land.team.write("verify/results/2026-11-25-w.json", json.dumps(alone))
-    body = land.draft("b").description.body
+    body = land.prepare("b").text.body
     assert "1,427 cases" not in body
     assert body.count("NVIDIA H100, Python 3.12") == 2  # one table a place
     for row in ("`routing` | passed | `1,500 cases`", "`server` | passed | `healthy`"):
