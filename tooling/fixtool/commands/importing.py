@@ -46,7 +46,7 @@ def import_patches(
 
     Example: fixtool import v0.5.23..my-branch --from ~/sglang --line v0.5.23
     """
-    from fixtool.edit.importing import author_from, read_file, read_range, take
+    from fixtool.edit.importing import author_from, import_changes, read_file, read_range
     from fixtool.git.repo import Repo
     from fixtool.sources.source import open_source
     from fixtool.sources.target import bring_base
@@ -65,7 +65,7 @@ def import_patches(
     else:
         now = author_from(author, f"{int(time.time())} +0000")
         incoming = read_file(opened.repo, Path(what), now, subject)
-    done = take(
+    done = import_changes(
         repository,
         chosen,
         opened.repo,

@@ -1,10 +1,13 @@
-"""From commits back to patch files: only what changed is written, and all of it or nothing."""
+"""Turns the commits of a work tree back into patch files.
+
+Only what changed is written, and all of it or nothing.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,9 +15,11 @@ from pathlib import Path
 
 from fixtool.apply.worktree import Record, require_clean, write_record
 from fixtool.errors import Refused
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
-from fixtool.series import patch as patches
 from fixtool.series.line import Line, PatchRepository
+from fixtool.series.patch import export as export_patch
+from fixtool.series.patch import slugify
 from fixtool.series.write import rewrite, series_text, writing
 
 
@@ -26,25 +31,27 @@ class Change(StrEnum):
 
 
 @dataclass(frozen=True)
-class FileChange:
+class WrittenFile:
+    """What an export does to one patch file. ``commit`` is None if the patch was removed."""
+
     slug: str
     change: Change
-    commit: str | None
+    commit: Oid | None
 
 
 @dataclass(frozen=True)
 class Exported:
-    """``folder`` is where the files went (or would go, on a dry run)."""
+    """``folder`` is where the files went, or would go on a dry run."""
 
     line: str
     folder: Path
-    patches: tuple[FileChange, ...]
+    patches: tuple[WrittenFile, ...]
     series_changed: bool
 
     @property
     def changed(self) -> bool:
         return self.series_changed or any(
-            one.change is not Change.UNCHANGED for one in self.patches
+            file.change is not Change.UNCHANGED for file in self.patches
         )
 
 
@@ -60,10 +67,13 @@ def export(
 ) -> Exported:
     """Write the commits of a work tree, from its base to HEAD, to their line, or to ``output``.
 
-    A patch whose commit is the one that `apply` made keeps its exact bytes. ``only`` writes that
-    patch's file and no other. Raises Refused where
-    the tree is dirty (the change would be lost), where a patch of the series has no commit any
-    more, and where the work tree is on another base than the line.
+    A patch whose commit is the one that ``apply`` made keeps its exact bytes. ``only`` writes the
+    file of that patch and no other. ``remove_missing`` removes the patches that have no commit any
+    more.
+
+    Raises Refused if the work tree is not clean (the change would be lost), if its history is not
+    one straight line, if a patch has no commit any more, or if the work tree is not on the base of
+    the line and there is no ``output``.
     """
     if record.proposal:
         raise Refused(
@@ -74,78 +84,90 @@ def export(
     require_clean(tree)
     with nullcontext() if dry_run else writing(repository):
         line = repository.line(record.line)
-        return _export(
-            line, tree, record, output=output, remove_missing=remove_missing, dry_run=dry_run,
-            only=only and line.find(only).slug,
-        )  # fmt: skip
+        base = line.upstream.base
+        if output is None and record.onto != base:
+            raise Refused(
+                f"this work tree is on {record.onto[:12]}, but line {line.name} is written against "
+                f"{base[:12]}",
+                where=str(tree.work_tree),
+                hint="write the patches elsewhere: fixtool export --output DIR",
+            )
+        commits = _commits_by_slug(tree, record, line)
+        slug = line.find(only).slug if only else None
+        applied = {*record.commits, slug} - commits.keys()
+        missing = [entry.slug for entry in line.entries if entry.slug in applied]
+        if missing and not remove_missing:
+            raise Refused(
+                f"no commit in the work tree holds {', '.join(missing)} any more",
+                where=str(tree.work_tree),
+                hint="bring it back, or say that it may go: fixtool export --remove-missing",
+            )
+        if slug:
+            return _export_one(line, tree, record, slug, commits[slug], dry_run=dry_run)
+        return _export_all(line, tree, record, commits, missing, output, dry_run=dry_run)
 
 
-def _export(
+def _export_one(
+    line: Line, tree: Repo, record: Record, slug: str, commit: Oid, *, dry_run: bool
+) -> Exported:
+    files, changes = _patch_files(line, tree, record, {slug: commit})
+    if not dry_run:
+        rewrite(line.folder, files)
+        write_record(tree, replace(record, commits={**record.commits, slug: commit}))
+    return Exported(line.name, line.folder, tuple(changes), False)
+
+
+def _export_all(
     line: Line,
     tree: Repo,
     record: Record,
-    *,
+    commits: Mapping[str, Oid],
+    missing: Sequence[str],
     output: Path | None,
-    remove_missing: bool,
+    *,
     dry_run: bool,
-    only: str | None,
 ) -> Exported:
-    at_base = record.onto == line.upstream.base
-    if output is None and not at_base:
-        raise Refused(
-            f"this work tree is on {record.onto[:12]}, but line {line.name} is written against "
-            f"{line.upstream.base[:12]}",
-            where=str(tree.work_tree),
-            hint="write the patches elsewhere: fixtool export --output DIR",
-        )
-    commits = _commits(tree, record.onto)
-    slugs = _name_commits(tree, commits, record, line)
-    files: dict[str, bytes] = {}
-    changes: list[FileChange] = []
-    kept = {commit: slug for slug, commit in record.commits.items()} if at_base else {}
+    files, changes = _patch_files(line, tree, record, commits)
+    changes += [WrittenFile(slug, Change.REMOVED, None) for slug in missing]
+    # A patch that was not applied here was absorbed by this work tree's base: it stays.
+    present = {*record.commits, *commits}
+    absent = [entry.slug for entry in line.entries if entry.slug not in present]
+    files["series"] = series_text(line, [*commits, *absent])
+    series_changed = files["series"] != (line.folder / "series").read_bytes()
     folder = output or line.folder
-    for commit, slug in zip(commits, slugs, strict=True):
-        path = line.folder / f"{slug}.patch"
-        before = path.read_bytes() if path.is_file() else None
-        if before is None or kept.get(commit) != slug:
-            data = patches.export(tree, commit)
-            files[f"{slug}.patch"] = data
-        else:
-            data = files[f"{slug}.patch"] = before
-        change = Change.ADDED if before is None else Change.REWRITTEN
-        changes.append(FileChange(slug, Change.UNCHANGED if data == before else change, commit))
-    applied = set(record.commits)
-    missing = [e.slug for e in line.entries if e.slug in applied and e.slug not in slugs]
-    if missing and not remove_missing:
-        raise Refused(
-            f"no commit in the work tree holds {', '.join(missing)} any more",
-            where=str(tree.work_tree),
-            hint="bring it back, or say that it may go: fixtool export --remove-missing",
-        )
-    changes += [FileChange(slug, Change.REMOVED, None) for slug in missing]
-    # Absorbed by this work tree's base, which is no reason to lose it.
-    still = [e.slug for e in line.entries if e.slug not in applied and e.slug not in slugs]
-    series = series_text(line, [*slugs, *still])
-    files["series"] = series
-    series_changed = series != (line.folder / "series").read_bytes()
-    if only:
-        commit = next(c for c, slug in zip(commits, slugs, strict=True) if slug == only)
-        if not dry_run:
-            rewrite(folder, {f"{only}.patch": files[f"{only}.patch"]})
-            write_record(tree, replace(record, commits={**record.commits, only: commit}))
-        chosen = tuple(one for one in changes if one.slug == only)
-        return Exported(line.name, folder, chosen, False)
     if not dry_run:
         rewrite(folder, files, frozenset(f"{slug}.patch" for slug in missing))
         if output is None and commits:  # saved: the next apply may move this work tree on
-            named = dict(zip(slugs, commits, strict=True))
-            write_record(tree, replace(record, commit=commits[-1], commits=named))
+            tip = list(commits.values())[-1]
+            write_record(tree, replace(record, commit=tip, commits=commits))
     return Exported(line.name, folder, tuple(changes), series_changed)
 
 
+def _patch_files(
+    line: Line, tree: Repo, record: Record, commits: Mapping[str, Oid]
+) -> tuple[dict[str, bytes], list[WrittenFile]]:
+    """The patch files of ``commits``, slug -> commit, by file name, and how each one changes."""
+    at_base = record.onto == line.upstream.base
+    files: dict[str, bytes] = {}
+    changes = []
+    for slug, commit in commits.items():
+        path = line.folder / f"{slug}.patch"
+        before = path.read_bytes() if path.is_file() else None
+        if before is None:
+            data, change = export_patch(tree, commit), Change.ADDED
+        elif at_base and record.commits.get(slug) == commit:
+            data, change = before, Change.UNCHANGED
+        else:
+            data = export_patch(tree, commit)
+            change = Change.UNCHANGED if data == before else Change.REWRITTEN
+        files[path.name] = data
+        changes.append(WrittenFile(slug, change, commit))
+    return files, changes
+
+
 def free_slug(subject: str, taken: Collection[str]) -> str:
-    """A slug for ``subject`` that no other patch has (two subjects once overwrote one file)."""
-    slug = patches.slugify(subject)
+    """A slug for ``subject`` that is not ``taken`` (two subjects once overwrote one file)."""
+    slug = slugify(subject)
     number = 2
     while slug in taken:
         slug = f"{re.sub(r'-[0-9]+$', '', slug)}-{number}"
@@ -153,48 +175,52 @@ def free_slug(subject: str, taken: Collection[str]) -> str:
     return slug
 
 
-def _commits(tree: Repo, onto: str) -> list[str]:
-    """The commits after ``onto``, oldest first; Refused where they are not one straight line."""
-    listed = tree.run("rev-list", "--reverse", "--parents", f"{onto}..HEAD").text.splitlines()
-    expected = onto
-    for entry in listed:
-        commit, *parents = entry.split()
+def _commits_after_base(tree: Repo, onto: str) -> list[Oid]:
+    """The commits after ``onto``, oldest first. Raises Refused if they are no straight line."""
+    commits: list[Oid] = []
+    out = tree.run("rev-list", "--reverse", "--parents", f"{onto}..HEAD")
+    for commit, *parents in (entry.split() for entry in out.text.splitlines()):
+        expected = commits[-1] if commits else onto
         if parents != [expected]:
             raise Refused(
                 f"{commit[:12]} does not follow {expected[:12]}: a series is one straight line",
                 where=str(tree.work_tree),
                 hint=f"git -C {tree.work_tree} rebase {onto[:12]}",
             )
-        expected = commit
-    return [entry.split()[0] for entry in listed]
+        commits.append(Oid(commit))
+    return commits
 
 
-def _name_commits(tree: Repo, commits: Sequence[str], record: Record, line: Line) -> list[str]:
-    """The slug of each commit: the one that `apply` recorded, else of the patch with its subject,
-    else with its author and his date, which outlive a new subject, else one made of the subject."""
+def _commits_by_slug(tree: Repo, record: Record, line: Line) -> dict[str, Oid]:
+    """The commits of the work tree in order, each under the slug of its patch.
+
+    A commit belongs to the patch that ``apply`` recorded for it, else to the patch with its
+    subject, else to the only patch with its author and date, which outlive a new subject. Any other
+    commit is a new patch, whose slug is made of the subject.
+    """
     recorded = {commit: slug for slug, commit in record.commits.items()}
-    subjects = {one.subject: one.slug for one in line.patches}
-    read = [tree.read_commit(commit) for commit in commits]
-    first = [
-        recorded.get(commit) or subjects.get(of.subject)
-        for commit, of in zip(commits, read, strict=True)
-    ]
-    authored = Counter(of.author for of in read) + Counter(one.author for one in line.patches)
-    reworded = {
-        one.author: one.slug
-        for one in line.patches
-        if one.slug not in first and authored[one.author] == 2  # one patch and one commit
+    subjects = {patch.subject: patch.slug for patch in line.patches}
+    commits = {oid: tree.read_commit(oid) for oid in _commits_after_base(tree, record.onto)}
+    known = {
+        oid: recorded.get(oid) or subjects.get(commit.subject) for oid, commit in commits.items()
     }
-    slugs: list[str] = []
-    for of, known in zip(read, first, strict=True):
-        slug = known or reworded.get(of.author)
+    authored = Counter(commit.author for commit in commits.values())
+    authored.update(patch.author for patch in line.patches)
+    reworded = {
+        patch.author: patch.slug
+        for patch in line.patches
+        if patch.slug not in known.values() and authored[patch.author] == 2  # one patch, one commit
+    }
+    slugs: dict[str, Oid] = {}
+    for oid, commit in commits.items():
+        slug = known[oid] or reworded.get(commit.author)
         if slug is None:
-            slug = free_slug(of.subject, {*slugs, *subjects.values()})
+            slug = free_slug(commit.subject, {*slugs, *subjects.values()})
         if slug in slugs:
             raise Refused(
-                f"two commits have the subject {of.subject!r}, by which patches are told apart",
+                f"two commits have the subject {commit.subject!r}, by which patches are told apart",
                 where=str(tree.work_tree),
                 hint=f"git -C {tree.work_tree} rebase --interactive {record.onto[:12]}",
             )
-        slugs.append(slug)
+        slugs[slug] = oid
     return slugs

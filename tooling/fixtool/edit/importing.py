@@ -1,5 +1,5 @@
-"""Bringing patches in: a mail, an mbox, a plain diff, or a range of a fork's commits, into a line
-and into normal form."""
+"""Brings patches into a line, in normal form: a mail, an mbox, a plain diff, or a range of a fork's
+commits."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ from pathlib import Path
 
 from fixtool.edit.export import Change, free_slug
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.git.objects import Signature
+from fixtool.git.objects import Oid, Signature
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.git.trees import merge_three_way
-from fixtool.series import patch as patches
 from fixtool.series.line import Line, PatchRepository
-from fixtool.series.patch import Patch, read_diff, slugify, unsafe_paths
+from fixtool.series.patch import (
+    Patch,
+    apply_on,
+    export,
+    parse,
+    read_diff,
+    slugify,
+    unsafe_paths,
+)
 from fixtool.series.write import rewrite, series_text, writing
 from fixtool.sources.resolve import resolve_local
 
@@ -29,20 +36,20 @@ _MAIL = re.compile(rb"\A(From [^\n]*\n)?([A-Za-z-]+:[^\n]*\n([ \t][^\n]*\n)*)+",
 
 @dataclass(frozen=True)
 class Incoming:
-    """A change on its way in. ``commit`` is set where it is a commit of the fork, which allows a
-    three-way merge."""
+    """A change that is to become a patch. ``where`` names its origin in messages. ``commit`` is set
+    if it is a commit of a fork, which allows a three-way merge."""
 
     subject: str
     body: str
     author: Signature
     diff: bytes
     where: str
-    commit: str | None = None
+    commit: Oid | None = None
 
 
 @dataclass(frozen=True)
-class Taken:
-    """One patch that came in."""
+class ImportedPatch:
+    """One patch that was imported. ``notes`` say how it differs from what came in."""
 
     slug: str
     subject: str
@@ -54,11 +61,14 @@ class Taken:
 class Imported:
     line: str
     folder: Path
-    patches: tuple[Taken, ...]
+    patches: tuple[ImportedPatch, ...]
 
 
 def read_file(repo: Repo, path: Path, author: Signature, subject: str | None) -> list[Incoming]:
-    """The changes in a file. ``author`` and ``subject`` serve a plain diff, which names neither."""
+    """The changes in a file. ``author`` and ``subject`` are for a plain diff, which names neither.
+
+    Raises CannotRun if the file cannot be read, Refused if it holds no git diff.
+    """
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -76,7 +86,10 @@ def read_file(repo: Repo, path: Path, author: Signature, subject: str | None) ->
 
 
 def read_range(repo: Store, fork: Repo, text: str) -> list[Incoming]:
-    """The commits of ``A..B`` in ``fork``, oldest first, readable from ``repo`` afterwards."""
+    """The commits of ``A..B`` in ``fork``, oldest first, whose objects ``repo`` then borrows.
+
+    Raises UsageError if ``text`` is no range of commits, Refused if a commit is a merge.
+    """
     first, dots, last = text.partition("..")
     if not dots or not first or not last or last.startswith("."):
         raise UsageError(f"{text!r} is not a commit range A..B")
@@ -86,7 +99,7 @@ def read_range(repo: Store, fork: Repo, text: str) -> list[Incoming]:
     listed = fork.run("rev-list", "--reverse", "--parents", f"{old}..{new}").text.splitlines()
     if not listed:
         raise UsageError(f"no commits in {text}", where=where)
-    found = []
+    changes = []
     for commit, *parents in (entry.split() for entry in listed):
         if len(parents) != 1:
             raise Refused(
@@ -94,14 +107,16 @@ def read_range(repo: Store, fork: Repo, text: str) -> list[Incoming]:
                 where=where,
                 hint=f"rebase the branch first: git -C {where} rebase {old[:12]} {last}",
             )
-        info = fork.read_commit(commit)
-        one = patches.parse(patches.export(repo, commit), commit[:12])
-        found.append(Incoming(one.subject, one.body, info.author, one.diff, commit[:12], commit))
-    return found
+        author = fork.read_commit(commit).author
+        patch = parse(export(repo, commit), commit[:12])
+        changes.append(
+            Incoming(patch.subject, patch.body, author, patch.diff, commit[:12], Oid(commit))
+        )
+    return changes
 
 
-def _endpoint(fork: Repo, name: str, where: str) -> str:
-    """A commit of the fork: a ref, perhaps with ``^`` or ``~2`` behind it."""
+def _endpoint(fork: Repo, name: str, where: str) -> Oid:
+    """The commit that a ref of the fork means, which may end in ``^`` or ``~2``."""
     ref, steps = re.split(r"(?=[~^][\d~^]*$)", name + "~0", maxsplit=1)
     commit = fork.commit_id(resolve_local(fork, ref, where) + steps)
     if commit is None:
@@ -109,71 +124,77 @@ def _endpoint(fork: Repo, name: str, where: str) -> str:
     return commit
 
 
-def take(
+def import_changes(
     repository: PatchRepository,
     line: Line,
     repo: Repo,
-    bring_base: Callable[[], str],
-    incoming: Sequence[Incoming],
+    bring_base: Callable[[], Oid],
+    changes: Sequence[Incoming],
     *,
     replacing: bool = False,
     dry_run: bool = False,
 ) -> Imported:
-    """Put ``incoming`` on top of the line, or, ``replacing``, in the place of the patches that have
-    the same subject. All go in or none does."""
+    """Put ``changes`` at the end of the line or, if ``replacing``, in the place of the patches that
+    have the same subject. All are imported or none is. ``bring_base`` makes the base of the line
+    readable in ``repo`` and returns it.
+
+    Raises Refused if a change writes outside the tree, does not apply, changes nothing, or has the
+    subject of a patch of the line while not ``replacing``.
+    """
     base = bring_base()
     with nullcontext() if dry_run else writing(repository):
         line = repository.line(line.name)
-        return _take(line, repo, base, incoming, replacing=replacing, dry_run=dry_run)
-
-
-def _take(
-    line: Line,
-    repo: Repo,
-    base: str,
-    incoming: Sequence[Incoming],
-    *,
-    replacing: bool,
-    dry_run: bool,
-) -> Imported:
-    queue: list[tuple[Patch, Incoming | None]] = [(one, None) for one in line.patches]
-    taken: list[tuple[str, Change]] = []
-    names = {entry.slug for entry in line.entries}
-    for one in incoming:
-        if bad := unsafe_paths(read_diff(one.diff, where=one.where)):
-            raise Refused(f"{bad[0][0]!r}: {bad[0][1]}", where=one.where)
-        at = [i for i, (known, _) in enumerate(queue) if known.subject == one.subject]
-        if at and not replacing:
-            raise Refused(
-                f"line {line.name} has a patch with this subject: {queue[at[0]][0].slug}",
-                where=one.where,
-                hint="take its place with --replace, or give another --subject",
-            )
-        slug = queue[at[0]][0].slug if at else free_slug(one.subject, names)
-        names.add(slug)
-        fresh = Patch(slug, b"", one.subject, one.body, one.author, one.diff)
-        if at:
-            queue[at[0]] = (fresh, one)
-        else:
-            queue.append((fresh, one))
-        taken.append((slug, Change.REWRITTEN if at else Change.ADDED))
-    files, notes = _commit_all(repo, base, queue)
-    files["series"] = series_text(line, [one.slug for one, _ in queue])
-    changed = [] if dry_run else rewrite(line.folder, files)
-    made = tuple(
-        Taken(
+        queue, changed = _queue(line, changes, replacing=replacing)
+        files, notes = _commit_all(repo, base, queue)
+        files["series"] = series_text(line, [patch.slug for patch, _ in queue])
+        rewritten = [] if dry_run else rewrite(line.folder, files)
+    subjects = {patch.slug: patch.subject for patch, _ in queue}
+    imported = tuple(
+        ImportedPatch(
             slug,
-            next(one.subject for one, _ in queue if one.slug == slug),
-            change if dry_run or f"{slug}.patch" in changed else Change.UNCHANGED,
+            subjects[slug],
+            change if dry_run or f"{slug}.patch" in rewritten else Change.UNCHANGED,
             tuple(notes.get(slug, ())),
         )
-        for slug, change in taken
+        for slug, change in changed
     )
-    return Imported(line.name, line.folder, made)
+    return Imported(line.name, line.folder, imported)
+
+
+_Queue = list[tuple[Patch, Incoming | None]]
+"""The new series in order; a patch that comes in has its change beside it."""
+
+
+def _queue(
+    line: Line, changes: Sequence[Incoming], *, replacing: bool
+) -> tuple[_Queue, list[tuple[str, Change]]]:
+    """The new series of the line, and what happens to each patch that comes in, by slug."""
+    queue: _Queue = [(patch, None) for patch in line.patches]
+    changed: list[tuple[str, Change]] = []
+    names = {entry.slug for entry in line.entries}
+    for incoming in changes:
+        for path, why in unsafe_paths(read_diff(incoming.diff, where=incoming.where)):
+            raise Refused(f"{path!r}: {why}", where=incoming.where)
+        subjects = [patch.subject for patch, _ in queue]
+        at = subjects.index(incoming.subject) if incoming.subject in subjects else len(queue)
+        same = [patch.slug for patch, _ in queue[at : at + 1]]
+        if same and not replacing:
+            raise Refused(
+                f"line {line.name} has a patch with this subject: {same[0]}",
+                where=incoming.where,
+                hint="take its place with --replace, or give another --subject",
+            )
+        slug = same[0] if same else free_slug(incoming.subject, names)
+        names.add(slug)
+        patch = Patch(slug, b"", incoming.subject, incoming.body, incoming.author, incoming.diff)
+        queue[at : at + 1] = [(patch, incoming)]
+        changed.append((slug, Change.REWRITTEN if same else Change.ADDED))
+    return queue, changed
 
 
 def author_from(text: str | None, date: str) -> Signature:
-    """``Name <mail>`` as a signature; without it, fixtool's own."""
+    """``Name <mail>`` as a signature of ``date``; fixtool's own if ``text`` is None. Raises
+    UsageError if it is not of that form."""
     name, address = parseaddr(text or "fixtool <fixtool@localhost>")
     if not address or "@" not in address:
         raise UsageError(f"--author {text!r} is not of the form 'Name <mail@host>'")
@@ -181,47 +202,50 @@ def author_from(text: str | None, date: str) -> Signature:
 
 
 def _commit_all(
-    repo: Repo, base: str, queue: Sequence[tuple[Patch, Incoming | None]]
+    repo: Repo, base: Oid, queue: _Queue
 ) -> tuple[dict[str, bytes], dict[str, list[str]]]:
+    """Commit the series on ``base``. Returns the files of the patches that come in, by name, and
+    notes on them, by slug."""
     files: dict[str, bytes] = {}
     notes: dict[str, list[str]] = {}
     tip = base
-    for one, incoming in queue:
-        tree, complaint = patches.apply_on(repo, one, tip)
+    for patch, incoming in queue:
+        where = incoming.where if incoming else str(patch.path)
+        tree, complaint = apply_on(repo, patch, tip)
         if tree is None and incoming is not None and incoming.commit is not None:
             parent = repo.read_commit(incoming.commit).parents[0]
             merge = merge_three_way(repo, parent, tip, incoming.commit)
             if not merge.conflicts:
                 tree = merge.tree
-                notes.setdefault(one.slug, []).append("merged three-way onto the line's base")
+                notes.setdefault(patch.slug, []).append("merged three-way onto the line's base")
         if tree is None:
             raise Refused(
-                f"{one.subject!r} does not apply on line's series: {complaint}",
-                where=incoming.where if incoming else str(one.path),
+                f"{patch.subject!r} does not apply on line's series: {complaint}",
+                where=where,
                 hint="rebase it onto the line's base first",
             )
         if tree == repo.tree_id(tip):
             raise Refused(
-                f"{one.subject!r} changes nothing: the line's base or an earlier patch has it",
-                where=incoming.where if incoming else str(one.path),
+                f"{patch.subject!r} changes nothing: the line's base or an earlier patch has it",
+                where=where,
             )
-        tip = repo.write_commit(one.commit(tree, tip))
+        tip = repo.write_commit(patch.commit(tree, tip))
         if incoming is not None:
-            data = patches.export(repo, tip)
-            again = patches.parse(data, one.slug)
-            if replace(again, raw=b"", path=None, diff=b"") != replace(one, diff=b""):
-                notes.setdefault(one.slug, []).append("the message was normalised")
-            files[f"{one.slug}.patch"] = data
+            files[f"{patch.slug}.patch"] = data = export(repo, tip)
+            exported = parse(data, patch.slug)
+            if replace(exported, raw=b"", path=None, diff=b"") != replace(patch, diff=b""):
+                notes.setdefault(patch.slug, []).append("the message was normalised")
     return files, notes
 
 
 def _read_mails(repo: Repo, raw: bytes, path: Path) -> list[Incoming]:
-    """Split and decode as `git am` does: its own mailinfo knows every mailer's habits."""
+    """The changes of a mail or mbox, decoded as ``git am`` does it: ``git mailinfo`` knows every
+    mailer's habits."""
     starts = [match.start() for match in _MBOX.finditer(raw)] or [0]
-    mails = [raw[a:b] for a, b in zip(starts, [*starts[1:], None], strict=True)]
-    found = []
-    for number, mail in enumerate(mails, 1):
-        line_number = raw[: starts[number - 1]].count(b"\n") + 1
+    changes = []
+    for begin, end in zip(starts, [*starts[1:], None], strict=True):
+        mail = raw[begin:end]
+        line_number = raw[:begin].count(b"\n") + 1
         where = f"{path}:{line_number}"
         with tempfile.TemporaryDirectory(prefix="fixtool-mail-") as folder:
             message, diff = Path(folder) / "message", Path(folder) / "diff"
@@ -238,17 +262,18 @@ def _read_mails(repo: Repo, raw: bytes, path: Path) -> list[Incoming]:
         start = re.search(rb"^diff --git ", change, re.MULTILINE)
         if not start or not head.get("Email") or not head.get("Subject"):
             raise Refused("this mail holds no git diff, author or subject", where=where)
-        author = patches.parse(
+        author = parse(
             b"From: %s <%s>\nDate: %s\nSubject: [PATCH] x\n\ndiff --git a/x b/x\n"
             % (head["Author"].encode(), head["Email"].encode(), head.get("Date", "").encode()),
             slugify(head["Subject"]),
         ).author
-        found.append(Incoming(head["Subject"], body, author, change[start.start() :], where))
-    return found
+        changes.append(Incoming(head["Subject"], body, author, change[start.start() :], where))
+    return changes
 
 
 def _damaged(raw: bytes) -> bool:
-    """Whether a mailer or editor has turned every line end into CRLF, the headers' included."""
+    """Whether a mailer or editor has turned every line end into CRLF, those of the diff's headers
+    too."""
     marks = [
         line for line in raw.split(b"\n") if line.startswith((b"+++ ", b"--- ", b"diff --git "))
     ]

@@ -9,7 +9,7 @@ import pytest
 from fixtool.apply.run import ApplyRequest, apply
 from fixtool.apply.worktree import open_worktree
 from fixtool.edit.export import Change, Exported, export
-from fixtool.edit.importing import Imported, author_from, read_file, read_range, take
+from fixtool.edit.importing import Imported, author_from, import_changes, read_file, read_range
 from fixtool.errors import Refused, UsageError
 from fixtool.git.store import Store
 from fixtool.series.context import Context
@@ -172,7 +172,7 @@ def bring(team: Team, path: Path, **options: object) -> Imported:
     author = author_from("B Person <b@example.org>", "1700000000 +0000")
     incoming = read_file(repo, path, author, subject)  # type: ignore[arg-type]
     base = team.repository.line("main").upstream.base
-    return take(
+    return import_changes(
         team.repository, team.repository.line("main"), repo, lambda: base, incoming, **options
     )  # type: ignore[arg-type]
 
@@ -232,7 +232,7 @@ def test_a_writer_sees_what_another_wrote_meanwhile(team: Team, tmp_path: Path) 
     repo = team.upstream.repo
     author = author_from(None, "1700000000 +0000")
     incoming = read_file(repo, tmp_path / "two.patch", author, None)
-    take(early, line, repo, lambda: line.upstream.base, incoming)
+    import_changes(early, line, repo, lambda: line.upstream.base, incoming)
     series = (team.root / "patches/main/series").read_text()
     assert series == "# in order\nfix.patch\ntwo.patch\n"
 
@@ -259,7 +259,7 @@ def test_a_range_of_a_fork_comes_in(team: Team, make_git: object, tmp_path: Path
     repo.borrow(team.upstream.repo)
     line = team.repository.line("main")
     incoming = read_range(repo, fork.repo, "start..work")
-    done = take(team.repository, line, repo, lambda: line.upstream.base, incoming)
+    done = import_changes(team.repository, line, repo, lambda: line.upstream.base, incoming)
     assert [one.slug for one in done.patches] == ["fork-twenty", "fork-beta"]
     assert b"@@ -17,7 +17,7 @@" in (line.folder / "fork-twenty.patch").read_bytes()
     again = read_range(repo, fork.repo, "work~2..work^")
