@@ -18,7 +18,7 @@ from fixtool.cli import app
 from fixtool.errors import ExitCode
 from fixtool.rebase.result import Action
 from fixtool.replay.verdict import Verdict
-from fixtool.verify.result import Proof
+from fixtool.verify.proof import Proof
 from support.repositories import ROOT
 
 EVERYWHERE = {"--help", "-h"}

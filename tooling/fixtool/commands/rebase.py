@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -109,17 +110,16 @@ def _ask_probes(
     """Runs the probes of a line on a commit, in the target's Python."""
     from fixtool.series.line import Line
     from fixtool.sources.resolve import Target
-    from fixtool.verify.run import ASK, Request, Where, verify
+    from fixtool.verify.request import RunKind, RunOptions, VerifyRequest
+    from fixtool.verify.run import verify
     from fixtool.verify.suite import BASE
 
     def ask(line: Line, target: Target) -> dict[str, int | None]:
         ref = target.version if target.release and target.version else target.commit
-        request = Request(ref, source, line.name, (ASK,))
-        progress = terminal.progress(quiet=quiet)
-        report = verify(
-            context.repository, context.settings, request, Where(python=python), progress
-        )
-        return {entry.slug: report.result.answer(entry.slug, BASE) for entry in line.entries}
+        request = VerifyRequest(ref, source, line.name, (RunKind.ASK,))
+        quietly = replace(context, progress=terminal.progress(quiet=quiet))
+        result = verify(quietly, request, RunOptions(python=python)).result
+        return {entry.slug: result.answer(entry.slug, BASE) for entry in line.entries}
 
     return ask
 

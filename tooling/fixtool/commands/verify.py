@@ -89,17 +89,18 @@ def verify(
     Example: fixtool verify --prove --line b0ce16d0c --source ../sglang --python target/bin/python
     """
     from fixtool.verify import run as core
+    from fixtool.verify.request import RunKind, RunOptions, VerifyRequest
 
     context = options.start(ctx, directory)
     repository, settings, progress = context.repository, context.settings, context.progress
     if import_ is not None:
         if bundle or prove or mutants or checks or sglang_ref or source or only or tp or pp:
             raise UsageError("--import reads what has run: it takes no ref and no choice of steps")
-        verified = core.read(repository, import_)
+        verified = core.read_verified(repository, import_)
     else:
-        chosen = {core.CHECKS: checks, core.PROVE: prove, core.MUTANTS: mutants}
-        kinds = tuple(one for one, wanted in chosen.items() if wanted) or (core.CHECKS,)
-        request = core.Request(sglang_ref, source, line, kinds)
+        chosen = {RunKind.CHECKS: checks, RunKind.PROVE: prove, RunKind.MUTANTS: mutants}
+        kinds = tuple(kind for kind, wanted in chosen.items() if wanted) or (RunKind.CHECKS,)
+        request = VerifyRequest(sglang_ref, source, line, kinds)
         if bundle is not None:
             there = (only, model, assistant, port, python, tp, pp)
             if save or junit or markdown or any(there):
@@ -109,13 +110,13 @@ def verify(
                 )
             from fixtool.verify.bundle import bundle as pack
 
-            planned = core.make_plan(repository, settings, request, progress)
+            planned = core.make_plan(context, request)
             _tell_bundle(pack(planned, bundle, settings, progress), as_json=json)
             raise typer.Exit(0)
-        where = core.Where(
+        run_options = RunOptions(
             python, jobs, tuple(only or ()), model, assistant, port, require_gpu, keep_trees, tp, pp
         )
-        verified = core.verify(repository, settings, request, where, progress)
+        verified = core.verify(context, request, run_options)
     kept = _save(verified, repository.root) if save else None
     _write(verified, junit, markdown)
     exit_code = verified.exit_code(require_gpu=require_gpu)
@@ -127,7 +128,7 @@ def verify(
 
 
 def _body(verified: Verified, kept: Path | None) -> dict[str, Any]:
-    from fixtool.verify.result import OUTCOMES
+    from fixtool.verify.result import StepOutcome
 
     result = verified.result
     about = {key: result.about.get(key) for key in (
@@ -146,7 +147,7 @@ def _body(verified: Verified, kept: Path | None) -> dict[str, Any]:
         },
         "proofs": verified.matrix.proofs if verified.matrix else (),
         "steps": result.steps,
-        "counts": {one: result.count(one) for one in OUTCOMES},
+        "counts": {outcome: result.count(outcome) for outcome in StepOutcome},
         "started": result.started,
         "ended": result.ended,
         "prepare_seconds": result.prepare_seconds,
@@ -156,16 +157,16 @@ def _body(verified: Verified, kept: Path | None) -> dict[str, Any]:
 
 
 def _tell(verified: Verified, kept: Path | None, *, verbose: bool) -> None:
-    from fixtool.verify import result as evidence
+    from fixtool.verify.proof import answer_text
 
     result, about = verified.result, verified.result.about
     stands = "" if verified.current else ", not as it stands here now"
     terminal.say(f"line      {printable(about['line'])}{stands}")
     terminal.say(f"onto      {about['onto'][:12]} ({printable(about['ref'])})")
-    terminal.say(f"on        {printable(evidence.where(result))}")
+    terminal.say(f"on        {printable(result.host)}")
     terminal.say()
     if verified.matrix:
-        rows = [(tree, *map(evidence.shown, cells)) for tree, cells in verified.matrix.rows]
+        rows = [(tree, *map(answer_text, cells)) for tree, cells in verified.matrix.rows]
         terminal.table(("tree", *verified.matrix.columns), rows)
         terminal.say()
         proofs = [(one.slug, one.proof.value, one.why) for one in verified.matrix.proofs]
@@ -181,7 +182,7 @@ def _tell(verified: Verified, kept: Path | None, *, verbose: bool) -> None:
         terminal.say(f"mutants   {len(killed)} of {mutants} killed")
     if shown:
         cells = [
-            (one.name, one.outcome, f"{one.seconds:.1f}", evidence.mebibytes(one),
+            (one.name, one.outcome, f"{one.seconds:.1f}", one.mebibytes,
              one.said[:160])
             for one in shown
         ]  # fmt: skip
@@ -191,7 +192,7 @@ def _tell(verified: Verified, kept: Path | None, *, verbose: bool) -> None:
         terminal.say(f"no tree   {tree}: {printable(why)}")
     peak = max((one.memory_bytes or 0 for one in result.steps), default=0)
     terminal.say(
-        f"steps     {evidence.tally(result)}; {result.prepare_seconds:.0f} s to prepare, the "
+        f"steps     {result.tally}; {result.prepare_seconds:.0f} s to prepare, the "
         f"largest process {peak / 2**20:.0f} MiB"
     )
     skipped = [one for one in result.steps if one.outcome == "skipped"]
@@ -261,12 +262,10 @@ def _spread(of: Any) -> list[str]:
 
 
 def _write(verified: Verified, junit: Path | None, markdown: Path | None) -> None:
-    from fixtool.verify import result as evidence
-
-    for path, render in ((junit, evidence.junit), (markdown, evidence.markdown)):
+    for path, render in ((junit, verified.junit), (markdown, verified.markdown)):
         if path is None:
             continue
         try:
-            path.write_text(render(verified.result, verified.matrix), "utf-8")
+            path.write_text(render(), "utf-8")
         except OSError as error:
             raise CannotRun(f"cannot write {path}: {error.strerror}", where=str(path)) from error

@@ -15,8 +15,7 @@ from fixtool.history.result import History, HistoryDocument, read_history
 from fixtool.rebase.result import Rebased, read_rebased
 from fixtool.series.context import Context
 from fixtool.series.line import Line
-from fixtool.verify import result as verify_result
-from fixtool.verify.result import Result
+from fixtool.verify.result import Result, read_kept
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LARGEST_PLOT = 4 << 20  # bytes; the plot is inside the page
@@ -142,7 +141,7 @@ def _kept_results(folder: Path, name: str, line: Line | None) -> tuple[KeptResul
     """
     current = [(patch.slug, patch.digest) for patch in (line.patches if line else ())]
     paths = (path for path in folder.glob("*.json") if path.is_file())
-    read = ((verify_result.read_kept(path), path.name) for path in paths)
+    read = ((read_kept(path), path.name) for path in paths)
     ours = [(result, file) for result, file in read if result and result.about["line"] == name]
     kept: list[KeptResult] = []
     shown: set[tuple[str, str]] = set()

@@ -28,8 +28,8 @@ from fixtool.report._inputs import KeptResult, Report
 from fixtool.report._timeline import VERDICTS, letters, timeline
 from fixtool.report.todo import FINE, find_todos, sources
 from fixtool.text import count, printable
-from fixtool.verify import result as verify_result
-from fixtool.verify.result import Matrix, StepResult
+from fixtool.verify.proof import Matrix, answer_text, exit_code, prove
+from fixtool.verify.result import StepResult
 
 _GITHUB = re.compile(r"(https://(?:[\w-]+\.)*github\.[\w.-]+/[\w-]+/(?!\.)[\w.-]+?)(?:\.git)?/?")
 
@@ -71,7 +71,7 @@ def _environment(*, autoescape: bool) -> Environment:
         loader=PackageLoader("fixtool.report"), autoescape=autoescape, finalize=finalize,  # noqa: S701
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"cut": _cut, "count": count, "shown": verify_result.shown}
+    environment.filters |= {"cut": _cut, "count": count, "shown": answer_text}
     return environment
 
 
@@ -114,12 +114,12 @@ class Run:
 
 
 def _run(kept: KeptResult) -> Run:
-    result, matrix = kept.result, verify_result.matrix(kept.result)
+    result, matrix = kept.result, prove(kept.result)
     mutants = [step for step in result.steps if step.kind == "mutant"]
     killed = sum(step.outcome == "passed" for step in mutants)
     return Run(
-        kept, matrix, verify_result.exit_code(result, matrix, require_gpu=False) is ExitCode.OK,
-        verify_result.where(result), verify_result.tally(result),
+        kept, matrix, exit_code(result, matrix, require_gpu=False) is ExitCode.OK,
+        result.host, result.tally,
         tuple(step for step in result.steps if step.kind == "check" or step.outcome not in FINE),
         (killed, len(mutants)) if mutants else None,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from fixtool.rebase.result import Action, Rebased
 from fixtool.replay.verdict import Verdict
 from fixtool.report._inputs import KeptResult, Report
 from fixtool.text import count
-from fixtool.verify import result as verify_result
+from fixtool.verify.proof import BAD, prove
 
 FINE = ("passed", "seen", "skipped")
 """Outcomes of a step that need nobody."""
@@ -140,12 +140,12 @@ def _of_history(history: History | None) -> Iterable[ToDo]:
 
 
 def _of_result(kept: KeptResult) -> Iterable[ToDo]:
-    result, matrix = kept.result, verify_result.matrix(kept.result)
+    result, matrix = kept.result, prove(kept.result)
     line, onto = result.about["line"], result.about["onto"]
     kinds = [f"--{kind}" for kind in result.ran]
     again = _command("verify", *kinds, "--line", line, "--sglang-ref", onto)
     for proof in matrix.proofs if matrix else ():
-        if proof.proof in verify_result.BAD:
+        if proof.proof in BAD:
             what = f"{proof.slug} is {proof.proof.value}"
             yield ToDo(True, proof.slug, what, proof.why, again)
     wrong = [step for step in result.steps if step.outcome not in FINE]
@@ -155,7 +155,7 @@ def _of_result(kept: KeptResult) -> Iterable[ToDo]:
         what = f"{count(len(wrong), 'step')} of {len(result.steps)} went wrong in {kept.name}"
         yield ToDo(True, None, what, first + more, again)
     elif not result.finished:
-        why = f"It has {verify_result.tally(result)}."
+        why = f"It has {result.tally}."
         yield ToDo(False, None, f"{kept.name} is of a run that was stopped", why, again)
 
 

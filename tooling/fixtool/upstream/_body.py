@@ -17,7 +17,7 @@ from fixtool.upstream._commits import ChangedFile, ProposedBranch, body_of
 from fixtool.upstream._figures import Figures, ProposedContent
 from fixtool.upstream._hooks import CheckOutcome
 from fixtool.upstream._template import Answers, Checkbox
-from fixtool.verify.flip import Need
+from fixtool.verify.flip import ProbeFlip
 from fixtool.verify.suite import SERIES, read_suite
 
 _PLACES = 6  # functions and classes named for one file
@@ -40,7 +40,10 @@ class PullRequestText:
 
 
 def write_text(
-    repository: PatchRepository, branch: ProposedBranch, checks: CheckResults, flip: Need | None
+    repository: PatchRepository,
+    branch: ProposedBranch,
+    checks: CheckResults,
+    flip: ProbeFlip | None,
 ) -> PullRequestText:
     """Title and body. ``flip`` is what the probe says, None if it was not run."""
     measured = figures.gather(repository, _content(repository, branch))

@@ -18,7 +18,7 @@ from fixtool.errors import FixtoolError
 from fixtool.markdown import code, table
 from fixtool.series.line import PatchRepository
 from fixtool.series.patch import Patch
-from fixtool.verify.result import Result, StepResult, read_kept, where
+from fixtool.verify.result import Result, StepResult, read_kept
 from fixtool.verify.suite import BASE, alone
 
 _LARGEST = 8 << 20  # bytes
@@ -144,7 +144,7 @@ def _check_figures(kept: Result, content: ProposedContent) -> FileFigures:
         return None
     others = len(about) - len(content.patches)
     beside = f" with {others} more patches that are not part of this" if others else ""
-    heading = f"{where(kept)}, on {kept.about['onto'][:12]}{beside}:"
+    heading = f"{kept.host}, on {kept.about['onto'][:12]}{beside}:"
     return [
         CheckFigure(f"{step.name} on {kept.place}", heading, (*_row(step), kept.started[:10]))
         for step in (*probes, *checks)

@@ -14,9 +14,8 @@ from fixtool.sources.target import TargetRequest, find_target
 from fixtool.upstream._body import PullRequestText, write_text
 from fixtool.upstream._checks import CheckResults, run_checks
 from fixtool.upstream._commits import DoesNotApply, ProposedBranch, propose
-from fixtool.verify import flip
-from fixtool.verify.flip import Need
-from fixtool.verify.run import target_python
+from fixtool.verify.flip import ProbeFlip, flip_probe
+from fixtool.verify.run import find_python
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class PreparedPullRequest:
     run the probe with, for the reason ``no_python``."""
 
     branch: ProposedBranch
-    flip: Need | None
+    flip: ProbeFlip | None
     checks: CheckResults
     text: PullRequestText
     no_python: CannotRun | None
@@ -98,7 +97,7 @@ def prepare(
     repository = context.repository
     no_python: CannotRun | None = None
     try:
-        python = target_python(python or context.settings.python, repository)
+        python = find_python(repository, python or context.settings.python)
     except CannotRun as error:
         python, no_python = None, error
     try:
@@ -109,10 +108,7 @@ def prepare(
         raise
     probe = None
     if python:
-        probe = flip.ask(
-            repository, context.settings, branch.line, branch.slug, branch.source, branch.target,
-            python, context.progress,
-        )  # fmt: skip
+        probe = flip_probe(context, branch.line, branch.slug, branch.source, branch.target, python)
     checks = run_checks(context, branch, python, fresh=fresh)
     text = write_text(repository, branch, checks, probe)
     return PreparedPullRequest(branch, probe, checks, text, no_python)
@@ -130,13 +126,10 @@ def _sender(repository: PatchRepository) -> Signature | None:
 def _require_needed(context: Context, wanted: TargetRequest, slug: str, python: str) -> None:
     """Raise Refused if the patch does not apply because its bug is fixed already, as its probe
     says. If the probe gives no answer, the conflict is what is reported."""
-    repository, settings, progress = context.repository, context.settings, context.progress
-    line = repository.pick(wanted.line or settings.line)
-    source, target = find_target(
-        Context(repository, settings, progress), replace(wanted, line=line.name)
-    )
+    line = context.repository.pick(wanted.line or context.settings.line)
+    source, target = find_target(context, replace(wanted, line=line.name))
     try:
-        probe = flip.ask(repository, settings, line, slug, source, target, python, progress)
+        probe = flip_probe(context, line, slug, source, target, python)
     except FixtoolError:
         return
     if probe.without == 0:

@@ -26,13 +26,14 @@ PYTHON = "python"
 
 @dataclass(frozen=True)
 class Tree:
-    """``python_tree`` is git's id of its python/; ``changes`` are path -> (mode, blob id) against
-    the base, None for a file that is gone; ``made`` holds blobs that no repository has."""
+    """A tree of SGLang, by what differs from the base. ``python_tree`` is git's id of its python/;
+    ``changes`` map a path to its entry, None for a file that is gone; ``made`` holds the contents
+    of blobs that are in no repository."""
 
     name: str
     how: str
-    python_tree: str
-    changes: Mapping[str, tuple[str, str] | None]
+    python_tree: Oid
+    changes: Mapping[str, TreeEntry | None]
     made: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
@@ -46,24 +47,23 @@ class NoTree:
 
 
 class Trees:
-    """Makes trees of ``line`` on commit ``onto``. ``bring_base`` brings the line's own base and may
-    raise CannotRun: then a patch that needs a three-way merge has no tree."""
+    """Makes the trees of ``line`` on commit ``onto``.
+
+    ``bring_base`` brings the line's own base. If it raises CannotRun, a patch that needs a
+    three-way merge has no tree. ``files`` are those of the base's python/, by path.
+    """
 
     def __init__(
         self, repo: Repo, line: Line, onto: Oid, suite: Suite, bring_base: Callable[[], Oid]
     ) -> None:
         self.repo, self.line, self.onto, self.suite = repo, line, onto, suite
         self._bring_base = bring_base
-        if not list_tree(repo, onto, PYTHON):
+        self.files = list_tree(repo, onto, PYTHON)
+        if not self.files:
             raise Refused(
                 f"{onto[:12]} holds no {PYTHON}/, so nothing of it can be imported",
                 hint="verify wants an SGLang tree: python/sglang/…",
             )
-
-    @cached_property
-    def files(self) -> dict[str, TreeEntry]:
-        """path -> (mode, blob id) of the base's python/."""
-        return list_tree(self.repo, self.onto, PYTHON)
 
     @cached_property
     def base(self) -> Tree:
@@ -75,7 +75,7 @@ class Trees:
 
     @cached_property
     def whole(self) -> Replay | None:
-        """The series on this commit; None where that takes a base that cannot be had."""
+        """The series on this commit; None if that needs a base that cannot be had."""
         return self._replay(self.line)
 
     def alone(self, slug: str) -> Tree | NoTree:
@@ -83,16 +83,16 @@ class Trees:
         by_slug = {patch.slug: patch for patch in self.line.patches}
         wanted, queue = set[str](), [slug]
         while queue:
-            one = queue.pop()
-            if one in by_slug and one not in wanted:
-                wanted.add(one)
-                queue += by_slug[one].depends_on
+            needed = queue.pop()
+            if needed in by_slug and needed not in wanted:
+                wanted.add(needed)
+                queue += by_slug[needed].depends_on
         entries = tuple(entry for entry in self.line.entries if entry.slug in wanted)
         return self._replayed(alone(slug), replace(self.line, entries=entries))
 
     def undone(self, slug: str) -> Tree | NoTree:
-        """The base with the fix of ``slug`` taken out: by the patch's reverse as a three-way merge,
-        else by a mutant that says it undoes it."""
+        """The base with the fix of ``slug`` taken out: by a three-way merge of the reversed patch,
+        else by a mutant with ``undo``."""
         name = undone(slug)
         if commit := self._reverse(slug):
             return self._of(name, "the patch in reverse", commit)
@@ -105,41 +105,40 @@ class Trees:
         return NoTree(name, reasons[0] if reasons else "no mutant undoes it")
 
     def mutant(self, mutant: Mutant, on: Tree, name: str) -> Tree | NoTree:
-        """``on`` with ``mutant``'s edits."""
-        files = self._files_of(on)
+        """``on`` with the edits of ``mutant``, as a tree called ``name``."""
+        files = _present({**self.files, **on.changes})
         texts: dict[str, str] = {}
         for number, edit in enumerate(mutant.edits, 1):
-            there = [path for path in edit.files if path in files]
-            for path in there:
-                texts.setdefault(path, self._text(on, files[path][1]))
+            paths = [path for path in edit.files if path in files]
+            for path in paths:
+                texts.setdefault(path, self._text(on, files[path].blob))
             pattern = re.compile(edit.find, re.MULTILINE)
-            hits = [(path, hit) for path in there for hit in pattern.finditer(texts[path])]
-            if len(hits) != 1:
-                why = f"edit {number} matches {len(hits)} times, not once"
+            matches = [(path, match) for path in paths for match in pattern.finditer(texts[path])]
+            if len(matches) != 1:
+                why = f"edit {number} matches {len(matches)} times, not once"
                 return NoTree(name, f"mutant {mutant.name} does not fit this tree: {why}")
-            path, hit = hits[0]
+            path, match = matches[0]
             text = texts[path]
-            texts[path] = text[: hit.start()] + hit.expand(edit.replace) + text[hit.end() :]
-        changes, made = dict(on.changes), dict(on.made)
+            texts[path] = text[: match.start()] + match.expand(edit.replace) + text[match.end() :]
+        made = dict(on.made)
         for path, text in texts.items():
             data = text.encode("utf-8", "surrogateescape")
-            made[blob_id(data)] = data
-            changes[path] = (files[path][0], blob_id(data))
-        merged = {**self.files, **changes}
-        left = {path: one for path, one in merged.items() if one is not None}
-        python_tree = tree_id({path.removeprefix(f"{PYTHON}/"): one for path, one in left.items()})
-        return Tree(name, f"mutant {mutant.name}", python_tree, changes, made)
+            files[path] = TreeEntry(files[path].mode, Oid(blob_id(data)))
+            made[files[path].blob] = data
+        changes = {**on.changes, **{path: files[path] for path in texts}}
+        below = {path.removeprefix(f"{PYTHON}/"): entry for path, entry in files.items()}
+        return Tree(name, f"mutant {mutant.name}", Oid(tree_id(below)), changes, made)
 
     # -- parts -----------------------------------------------------------------------------
 
-    def _of(self, name: str, how: str, commit: str) -> Tree:
+    def _of(self, name: str, how: str, commit: Oid) -> Tree:
         changed = [
-            one for one in changed_files(self.repo, self.onto, commit) if _importable(one.path)
+            file for file in changed_files(self.repo, self.onto, commit) if _importable(file.path)
         ]
-        kept = [one.path for one in changed if one.new_blob != ZERO]
+        kept = [file.path for file in changed if file.new_blob != ZERO]
         entries = list_tree(self.repo, commit, *kept) if kept else {}
-        changes = {one.path: entries.get(one.path) for one in changed}
-        python_tree = self.repo.run("rev-parse", f"{commit}:{PYTHON}").text
+        changes = {file.path: entries.get(file.path) for file in changed}
+        python_tree = Oid(self.repo.run("rev-parse", f"{commit}:{PYTHON}").text)
         return Tree(name, how, python_tree, changes)
 
     def _replay(self, line: Line) -> Replay | None:
@@ -160,18 +159,19 @@ class Trees:
             raise
 
     def _replayed(self, name: str, line: Line) -> Tree | NoTree:
-        done = self.whole if line is self.line else self._replay(line)
-        if done is None:
+        result = self.whole if line is self.line else self._replay(line)
+        if result is None:
             assert self._no_base is not None
             return NoTree(name, f"a three-way merge needs its base: {self._no_base.message}")
-        if not done.ok:
-            failed = next(one for one in done.patches if one.verdict in FAILED)
+        if not result.ok:
+            failed = next(patch for patch in result.patches if patch.verdict in FAILED)
             return NoTree(name, f"{failed.slug}: {failed.verdict}", failed.verdict)
-        words = ", ".join(f"{one.slug} {one.verdict}" for one in done.patches)
-        return self._of(name, words, done.commit)
+        how = ", ".join(f"{patch.slug} {patch.verdict}" for patch in result.patches)
+        return self._of(name, how, result.commit)
 
-    def _reverse(self, slug: str) -> str | None:
-        """A commit of the base without the patch, where its reverse merges and changes anything."""
+    def _reverse(self, slug: str) -> Oid | None:
+        """The base without the patch, as a commit; None if the reversed patch does not merge, or
+        changes nothing."""
         slugs = [entry.slug for entry in self.line.entries]
         if slug not in slugs:
             return None
@@ -186,23 +186,23 @@ class Trees:
         )
         if not (before.ok and after.ok):
             return None
-        back = self.repo.write_commit(
-            Commit(before.tree, (after.commit,), MACHINE, MACHINE, f"without {slug}\n")
-        )
-        merge = merge_three_way(self.repo, after.commit, self.onto, back)
+        without = self._commit(slug, before.tree, after.commit)
+        merge = merge_three_way(self.repo, after.commit, self.onto, without)
         if merge.conflicts or merge.tree == self.repo.tree_id(self.onto):
             return None
-        return self.repo.write_commit(
-            Commit(merge.tree, (self.onto,), MACHINE, MACHINE, f"without {slug}\n")
-        )
+        return self._commit(slug, merge.tree, self.onto)
 
-    def _files_of(self, tree: Tree) -> dict[str, tuple[str, str]]:
-        merged = {**self.files, **tree.changes}
-        return {path: one for path, one in merged.items() if one is not None}
+    def _commit(self, slug: str, tree: Oid, parent: Oid) -> Oid:
+        commit = Commit(tree, (parent,), MACHINE, MACHINE, f"without {slug}\n")
+        return self.repo.write_commit(commit)
 
     def _text(self, tree: Tree, blob: str) -> str:
         data = tree.made.get(blob) or next(iter(self.repo.read_blobs([blob])))
         return data.decode("utf-8", "surrogateescape")
+
+
+def _present(files: Mapping[str, TreeEntry | None]) -> dict[str, TreeEntry]:
+    return {path: entry for path, entry in files.items() if entry is not None}
 
 
 def _importable(path: str) -> bool:

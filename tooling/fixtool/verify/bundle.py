@@ -24,8 +24,8 @@ from fixtool.files import lock, private_folder
 from fixtool.interpreter import last_line, run
 from fixtool.progress import Progress
 from fixtool.settings import Settings
-from fixtool.verify._plan import add_file, write
-from fixtool.verify.run import Planned
+from fixtool.verify._folder import add_file, write_folder
+from fixtool.verify._plan import Planned
 from fixtool.verify.suite import Suite
 
 TOP = "fixtool-verify"
@@ -35,7 +35,7 @@ _NEWEST_GLIBC = 39  # pip matches a manylinux_2_N tag exactly, so every N is nam
 
 
 @dataclass(frozen=True)
-class Host:
+class HostPackages:
     """What the bundle is for, as checks.toml says."""
 
     python: str
@@ -60,13 +60,13 @@ class Bundle:
         return f"tar xf {self.path.name} && python3 {TOP}/run.py"
 
 
-def read_host(suite: Suite) -> Host | None:
+def read_host(suite: Suite) -> HostPackages | None:
     """None where checks.toml asks for no wheels: the host has what the checks need."""
     path = suite.folder / "checks.toml"
     table = tomllib.loads(path.read_text("utf-8")).get("bundle") if path.is_file() else None
     if table is None:
         return None
-    host = Host(
+    host = HostPackages(
         str(table.get("python", "")), str(table.get("arch", "x86_64")),
         str(table.get("requirements", "")), tuple(map(str, table.get("drop", ()))),
     )  # fmt: skip
@@ -88,7 +88,7 @@ def bundle(planned: Planned, path: Path, settings: Settings, progress: Progress)
     with tempfile.TemporaryDirectory(prefix=".fixtool-bundle-", dir=path.parent) as at:
         folder, staged = Path(at) / TOP, Path(at) / path.name
         folder.mkdir()
-        write(planned.plan, folder, planned.repo, planned.suite, progress, xz=True)
+        write_folder(planned, folder, progress, xz=True)
         if site is not None:
             shutil.copyfile(site, folder / "site.tar.xz")
         with tarfile.open(staged, "w") as tar:
@@ -101,7 +101,7 @@ def bundle(planned: Planned, path: Path, settings: Settings, progress: Progress)
     )  # fmt: skip
 
 
-def _site(suite: Suite, host: Host, settings: Settings, progress: Progress) -> Path:
+def _site(suite: Suite, host: HostPackages, settings: Settings, progress: Progress) -> Path:
     """The host's packages as one archive, kept by what they are made from."""
     wanted = (suite.folder / host.requirements).read_text("utf-8")
     key = "\n".join([host.python, host.arch, *host.drop, wanted])
@@ -129,7 +129,7 @@ def _site(suite: Suite, host: Host, settings: Settings, progress: Progress) -> P
     return path
 
 
-def _install(requirements: Path, host: Host, site: Path) -> None:
+def _install(requirements: Path, host: HostPackages, site: Path) -> None:
     platforms = [f"manylinux_2_{n}_{host.arch}" for n in range(_NEWEST_GLIBC, 4, -1)]
     platforms += [f"manylinux2014_{host.arch}", f"linux_{host.arch}"]
     done = run(

@@ -1,78 +1,35 @@
-"""Proof: which patches are needed, that routing matches, that a server boots. Planned here, run in
-the target's Python, judged here."""
+"""Proof: is each patch needed, does routing match, does a server boot? A run is planned here, run
+in the target's Python, and judged here."""
 
 from __future__ import annotations
 
 import shutil
-import signal
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from fixtool import __version__
-from fixtool.errors import CannotRun, ExitCode, Refused, UsageError
-from fixtool.files import lock, private_folder
-from fixtool.git.repo import Repo
+from fixtool.errors import CannotRun, ExitCode, UsageError
 from fixtool.git.trees import list_tree
 from fixtool.interpreter import absolute, run
 from fixtool.judgement.line import choose_line
-from fixtool.progress import Progress
 from fixtool.series.context import Context
-from fixtool.series.line import Line, PatchRepository
+from fixtool.series.line import PatchRepository
 from fixtool.series.lint import require_well_formed
-from fixtool.settings import Settings
-from fixtool.sources.target import TargetRequest, bring_base, find_target
-from fixtool.verify import result as evidence
-from fixtool.verify._plan import Plan, Planner, write
-from fixtool.verify._trees import Trees
-from fixtool.verify.result import Matrix, Result, read_result
-from fixtool.verify.suite import Suite, probes, read_suite
-
-CHECKS, PROVE, MUTANTS, ASK = "checks", "prove", "mutants", "ask"
-_PATIENCE = 30  # seconds that a runner has to stop its servers
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for; ``kinds`` of CHECKS, PROVE, MUTANTS; ASK asks the probes on the
-    base alone."""
-
-    ref: str | None = None
-    source: str | None = None
-    line: str | None = None
-    kinds: tuple[str, ...] = (CHECKS,)
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where and how the plan is run: ``python`` is the target's; ``jobs`` 0 is one a core; ``tp``
-    and ``pp`` spread the checks that take them over GPUs, which without either do not run."""
-
-    python: str | None = None
-    jobs: int = 0
-    only: tuple[str, ...] = ()
-    model: Path | None = None
-    assistant: Path | None = None
-    port: int | None = None
-    require_gpu: bool = False
-    keep_trees: bool = False
-    tp: int | None = None
-    pp: int | None = None
-
-    def runs(self, plan: Plan) -> int:
-        """How many of its steps do."""
-        return sum(not one.parallel or bool(self.tp or self.pp) for one in plan.steps)
+from fixtool.sources.target import find_target
+from fixtool.verify import _render
+from fixtool.verify._execute import execute
+from fixtool.verify._plan import Planned, plan_line
+from fixtool.verify.proof import Matrix, exit_code, prove
+from fixtool.verify.request import RunOptions, VerifyRequest
+from fixtool.verify.result import Result, read_result
+from fixtool.verify.suite import probes, read_suite
 
 
 @dataclass(frozen=True)
 class Verified:
-    """``folder`` holds result.json and logs/; ``current``: whether the series at hand is the one
-    that the result is of."""
+    """A result, judged. ``matrix`` is None if the probes ran on the series alone. ``current`` says
+    whether the result is of the series as it is now. ``folder`` holds result.json and logs/; it is
+    None for a result of another host."""
 
     result: Result
     matrix: Matrix | None
@@ -80,107 +37,67 @@ class Verified:
     folder: Path | None
 
     def exit_code(self, *, require_gpu: bool) -> ExitCode:
-        return evidence.exit_code(self.result, self.matrix, require_gpu=require_gpu)
+        return exit_code(self.result, self.matrix, require_gpu=require_gpu)
+
+    def junit(self) -> str:
+        """The result as JUnit XML."""
+        return _render.junit(self.result, self.matrix)
+
+    def markdown(self) -> str:
+        """The result as a page for a pull request or a job summary."""
+        return _render.markdown(self.result, self.matrix)
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A plan, and the store that holds its trees."""
+def verify(context: Context, request: VerifyRequest, options: RunOptions) -> Verified:
+    """Plan what ``request`` asks for, run it here, and judge it. Nothing is written outside
+    fixtool's own folders.
 
-    plan: Plan
-    repo: Repo
-    suite: Suite
-
-
-def verify(
-    repository: PatchRepository,
-    settings: Settings,
-    request: Request,
-    where: Where,
-    progress: Progress,
-) -> Verified:
-    """Plan, run here, judge. Nothing outside fixtool's own folders is written."""
-    chosen = where.python or settings.python
-    python = absolute(chosen) if chosen else None
-    for given in (where.model, where.assistant):
-        if given is not None and not (given / "config.json").is_file():
+    Raises UsageError if an option does not fit, Refused if the suite is not well formed or a needed
+    tree cannot be made, and CannotRun if the ref, its files or a Python cannot be had.
+    """
+    repository, settings = context.repository, context.settings
+    wanted = options.python or settings.python
+    python = absolute(wanted) if wanted else None
+    for folder in filter(None, (options.model, options.assistant)):
+        if not (folder / "config.json").is_file():
             raise UsageError(
-                f"{given} is no checkpoint: it holds no config.json"
-                if given.is_dir()
-                else f"there is no folder {given}",
-                where=str(given),
+                f"{folder} is no checkpoint: it holds no config.json"
+                if folder.is_dir()
+                else f"there is no folder {folder}",
+                where=str(folder),
                 hint="--model DIR of a downloaded checkpoint, --assistant DIR of its MTP assistant",
             )
-    planned = make_plan(repository, settings, request, progress)
+    planned = make_plan(context, request)
     about = planned.plan.about
     if python is None:
         torch = bool(list_tree(planned.repo, about["onto"], "python/sglang"))
-        python = target_python(None, repository, torch=torch)
+        python = find_python(repository, None, torch=torch)
     name = "-".join([about["line"], about["onto"][:12], *about["kinds"]])
-    folder = settings.state / "verify" / name
-    private_folder(folder)
-    with lock(folder / "lock", f"the evidence folder {folder}"), scratch(folder) as place:
-        write(planned.plan, place, planned.repo, planned.suite, progress, xz=False)
-        run_plan(python, place, folder, where, where.runs(planned.plan), progress)
-    return _judged(read_result(folder / "result.json"), repository, folder)
+    result = execute(planned, settings.state / "verify" / name, python, options, context.progress)
+    return _judged(result, repository, settings.state / "verify" / name)
 
 
-def read(repository: PatchRepository, path: Path) -> Verified:
-    """A result that came back from another host."""
+def read_verified(repository: PatchRepository, path: Path) -> Verified:
+    """Judge a result.json that came back from another host. Raises as ``read_result`` does."""
     return _judged(read_result(path), repository, None)
 
 
-def make_plan(
-    repository: PatchRepository, settings: Settings, request: Request, progress: Progress
-) -> Planned:
-    """The steps for what was asked, and the trees that they need, made in the object database."""
-    suite = read_suite(repository)
-    source, target = find_target(
-        Context(repository, settings, progress),
-        TargetRequest(request.ref, request.source, request.line),
-    )
-    choice = choose_line(repository, target, source.repo, request.line or settings.line)
-    line = choice.line
+def make_plan(context: Context, request: VerifyRequest) -> Planned:
+    """The steps for ``request``, and the trees that they need, made in the object database. Raises
+    as ``verify`` does."""
+    suite = read_suite(context.repository)
+    source, target = find_target(context, request)
+    wanted = request.line or context.settings.line
+    line = choose_line(context.repository, target, source.repo, wanted).line
     require_well_formed(line)
-    source.bring(target.commit, ["python"])
-    trees = Trees(
-        source.repo, line, target.commit, suite,
-        lambda: bring_base(source, line.upstream, settings, progress),
-    )  # fmt: skip
-    planner = Planner(trees, suite, probes(repository, line))
-    with progress.task("making trees"):
-        if CHECKS in request.kinds:
-            planner.check()
-        if ASK in request.kinds:
-            planner.ask()
-        if PROVE in request.kinds:
-            planner.prove()
-        if MUTANTS in request.kinds:
-            planner.mutants()
-    whole = trees.whole
-    about = {
-        "line": line.name,
-        "base": line.upstream.base,
-        "onto": target.commit,
-        "ref": target.ref,
-        "source": target.source,
-        "commit": whole.commit if whole and whole.ok else None,
-        "tree": whole.tree if whole and whole.ok else None,
-        "patches": _digests(line),
-        "kinds": list(request.kinds),
-        "fixtool": __version__,
-    }
-    plan = planner.plan(about)
-    about["missing"] = [{"name": one.name, "why": one.why} for one in plan.missing]
-    if not plan.steps:
-        raise Refused(f"line {line.name} has nothing to verify: no probe and no check is for it")
-    return Planned(plan, source.repo, suite)
+    own = probes(context.repository, line)
+    return plan_line(context, line, source, target, suite, own, request.kinds)
 
 
-def target_python(wanted: str | None, repository: PatchRepository, *, torch: bool = True) -> str:
-    """The interpreter that has the dependencies of the patched project: the one named, else the one
-    that runs fixtool or python3, the first that has torch. Without ``torch``, any will do. Raises
-    CannotRun if none has it."""
+def find_python(repository: PatchRepository, wanted: str | None, *, torch: bool = True) -> str:
+    """The Python that has the dependencies of the patched project: the one ``wanted``, or else the
+    one that runs fixtool, or python3, whichever has torch. Without ``torch``, any will do. Raises
+    UsageError if the one wanted does not exist, CannotRun if none has torch."""
     if wanted:
         return absolute(wanted)
     question = "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)"
@@ -197,74 +114,10 @@ def target_python(wanted: str | None, repository: PatchRepository, *, torch: boo
     raise CannotRun("no Python here has torch, which probes and checks need", hint=hint)
 
 
-def _digests(line: Line) -> list[dict[str, Any]]:
-    return [
-        {"slug": one.slug, "sha256": one.digest, "diff": one.diff_digest} for one in line.patches
-    ]
-
-
 def _judged(result: Result, repository: PatchRepository, folder: Path | None) -> Verified:
     name = result.about["line"]
     current = name in repository.line_names and (
-        [(one.slug, one.digest) for one in repository.line(name).patches]
-        == [(one["slug"], one["sha256"]) for one in result.about["patches"]]
+        [(patch.slug, patch.digest) for patch in repository.line(name).patches]
+        == [(patch["slug"], patch["sha256"]) for patch in result.about["patches"]]
     )
-    return Verified(result, evidence.matrix(result), current, folder)
-
-
-@contextmanager
-def scratch(folder: Path) -> Iterator[Path]:
-    for stale in folder.glob("plan-*"):  # of a run that was killed; the lock says it is not at work
-        shutil.rmtree(stale, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix="plan-", dir=folder, ignore_cleanup_errors=True) as at:
-        yield Path(at)
-
-
-def run_plan(
-    python: str, place: Path, folder: Path, where: Where, steps: int, progress: Progress
-) -> None:
-    """Run the plan in ``place`` with ``python``. The runner has a session of its own: Ctrl-C
-    reaches it from here alone, once, and is waited for, so that no server outlives it."""
-    result = folder / "result.json"
-    result.unlink(missing_ok=True)
-    command = [
-        python, "-E", "-s", str(place / "run.py"), "--folder", str(place), "--work", str(folder),
-        "--result", str(result), "--with-parent",
-    ]  # fmt: skip
-    command += ["--jobs", str(where.jobs)] if where.jobs else []
-    for name in ("model", "assistant", "port", "tp", "pp"):
-        value = getattr(where, name)
-        if value is not None:
-            given = str(value.resolve()) if isinstance(value, Path) else str(value)
-            command += [f"--{name}", given]
-    command += [word for one in where.only for word in ("--only", one)]
-    command += ["--keep-trees"] if where.keep_trees else []
-    with (
-        progress.task(f"verifying with {python}", steps) as task,
-        tempfile.TemporaryFile("w+", dir=folder) as complaints,
-    ):
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints,
-            text=True, errors="replace", start_new_session=True,
-        )  # fmt: skip
-        try:
-            assert process.stdout is not None
-            for _ in process.stdout:
-                task.advance(1)
-            process.wait()
-        except BaseException:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            raise
-        complaints.seek(0)
-        said = complaints.read().strip().splitlines()
-    if process.returncode == 130:
-        raise KeyboardInterrupt
-    if not result.is_file() or (said and said[-1].startswith("error: ")):
-        why = said[-1].removeprefix("error: ") if said else f"exit {process.returncode}"
-        error = UsageError if process.returncode == 2 else CannotRun
-        raise error(f"{python} could not run the plan: {why}", where=str(folder))
+    return Verified(result, prove(result), current, folder)

@@ -15,7 +15,7 @@ from fixtool.history.result import read_history
 from fixtool.rebase.result import read_rebased
 from fixtool.replay.verdict import Verdict
 from fixtool.report._inputs import KeptResult, Plot, Report
-from fixtool.verify import result as verify_result
+from fixtool.verify.result import read_kept
 
 URL = "https://github.com/sgl-project/sglang.git"
 WEB = "https://github.com/sgl-project/sglang"
@@ -189,7 +189,7 @@ def report(
         for number, document in enumerate(results):
             path = Path(folder, f"{number}.json")
             path.write_text(json.dumps(document))
-            result = verify_result.read_kept(path)
+            result = read_kept(path)
             assert result is not None
             name = HOSTILE if line == HOSTILE else path.name
             kept.append(KeptResult(name, result, number == 0))

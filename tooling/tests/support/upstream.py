@@ -24,8 +24,7 @@ from fixtool.settings import Settings, load
 from fixtool.sources.target import TargetRequest
 from fixtool.upstream._commits import ProposedBranch, propose
 from fixtool.upstream.prepare import PreparedPullRequest, prepare
-from fixtool.verify import flip
-from fixtool.verify.flip import Need
+from fixtool.verify.flip import ProbeFlip
 from support import git_http as githttp
 from support import github_api as githubapi
 from support.github_api import TOKEN, Api
@@ -290,8 +289,8 @@ def calm(made: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
 
 def needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """No probe runs, which takes half a second: each says that its patch is needed."""
-    said = Need("probes/x.py", 1, 0, "without it: the bug is there; with it: it is not", "CPU")
-    monkeypatch.setattr(flip, "ask", lambda *words: said)
+    said = ProbeFlip("probes/x.py", 1, 0, "without it: the bug is there; with it: it is not", "CPU")
+    monkeypatch.setattr("fixtool.upstream.prepare.flip_probe", lambda *words: said)
 
 
 def call(*words: str | Path, typed: str | None = None) -> Ran:

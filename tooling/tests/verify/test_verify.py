@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 
 from fixtool.git.trees import list_tree
-from fixtool.verify.result import Proof, matrix, read_result
+from fixtool.verify.proof import Proof
+from fixtool.verify.proof import prove as prove_result
+from fixtool.verify.result import read_result
 from fixtool.verify.runner.git_ids import blob_id, tree_id
 from support.json_documents import document
 from support.repositories import NUMBERS, Git, Ran, Team
@@ -746,6 +748,6 @@ def test_a_tree_is_what_git_says_file_by_file(fixtool: Run, proved: Team, tmp_pa
 def test_the_worst_decides(bundled: Path) -> None:
     assert on_host(bundled).returncode == 0
     result = read_result(bundled / "result.json")
-    judged = matrix(result)
+    judged = prove_result(result)
     assert judged is not None
     assert {one.proof for one in judged.proofs} == {Proof.PROVED}

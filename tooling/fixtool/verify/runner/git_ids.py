@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
@@ -13,7 +13,7 @@ def blob_id(data: bytes) -> str:
     return _id("blob", data)
 
 
-def tree_id(files: dict[str, tuple[str, str]]) -> str:
+def tree_id(files: Mapping[str, tuple[str, str]]) -> str:
     """The id of a folder with these files: path -> (mode, blob id), the mode as git writes it."""
     entries: dict[str, tuple[str, str]] = {}
     below: dict[str, dict[str, tuple[str, str]]] = {}
