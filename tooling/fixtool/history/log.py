@@ -1,4 +1,4 @@
-"""Upstream's history: its first-parent commits, oldest first, and what each did to which file."""
+"""Upstream's history: the first-parent commits, and which files each of them changed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _REVERT_OF = re.compile(r'^Revert "(.*)"')
 
 @dataclass(frozen=True)
 class UpstreamCommit:
-    """Who did what upstream. ``date`` is the author's, ISO 8601; ``pr`` the pull request that a
-    squash merge names at the end of its subject."""
+    """Who did what upstream. ``date`` is the author's, ISO 8601; ``pr`` is the pull request that
+    the subject names at its end, as GitHub's squash merge does."""
 
     sha: Oid
     author: str
@@ -37,19 +37,21 @@ class UpstreamCommit:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One first-parent commit. ``changes`` is path -> (mode, blob id), None for a file that went;
-    ``reverts`` what its message says it takes back: a commit id (perhaps short), else a subject."""
+class UpstreamChange:
+    """A commit on upstream's first-parent line, and what it did. ``files`` is path -> the new
+    entry, None for a file that it removed. ``reverts`` is what its message says it takes back: a
+    commit id (perhaps short), or else a subject."""
 
     commit: UpstreamCommit
-    changes: Mapping[str, TreeEntry | None]
+    files: Mapping[str, TreeEntry | None]
     reverts: str | None
 
 
-def first_parent(repo: Repo, start: str, end: str) -> tuple[Step, ...]:
-    """The commits after ``start`` up to ``end``, oldest first, from one git process and no blob.
+def first_parent_changes(repo: Repo, start: Oid, end: Oid) -> tuple[UpstreamChange, ...]:
+    """The first-parent commits after ``start`` up to ``end``, oldest first, from one git process
+    and without reading a blob.
 
-    Raises UsageError where ``end`` does not descend from ``start``.
+    Raises UsageError if ``end`` does not descend from ``start``.
     """
     if start != end and repo.ahead_by(start, end) is None:
         raise UsageError(
@@ -61,22 +63,23 @@ def first_parent(repo: Repo, start: str, end: str) -> tuple[Step, ...]:
         "log", "--first-parent", "--diff-merges=first-parent", "--reverse", "--raw", "--no-renames",
         "--no-abbrev", "-z", f"--format={_FORMAT}", f"{start}..{end}",
     ).stdout  # fmt: skip
-    steps = []
+    changes = []
     for number, record in enumerate(out.decode("utf-8", "surrogateescape").split("\x01")[1:]):
         sha, parents, author, date, subject, body, raw = record.split("\0", 6)
-        changes = _changes(raw)
+        files = _changed_files(raw)
         if number == 0 and (parent := parents.split(" ")[0]) != start:
-            changes = _between(repo, start, parent) | changes  # start lies on a side branch
-        commit = UpstreamCommit(Oid(sha), author, date, subject, pull_request(subject))
-        steps.append(Step(commit, changes, _reverts(subject, body)))
-    return tuple(steps)
+            files = _changed_between(repo, start, parent) | files  # start is on a side branch
+        commit = UpstreamCommit(Oid(sha), author, date, subject, _pull_request(subject))
+        changes.append(UpstreamChange(commit, files, _reverts(subject, body)))
+    return tuple(changes)
 
 
-def read_one(repo: Repo, sha: str) -> UpstreamCommit:
-    """One commit, by its id."""
-    out = repo.run("show", "-s", f"--format={_FORMAT}", sha).stdout
+def upstream_commit(repo: Repo, oid: Oid) -> UpstreamCommit:
+    """Who did what in the commit ``oid`` of ``repo``."""
+    out = repo.run("show", "-s", f"--format={_FORMAT}", oid).stdout
     fields = out.decode("utf-8", "surrogateescape").split("\x01")[1].split("\0")
-    return UpstreamCommit(Oid(fields[0]), fields[2], fields[3], fields[4], pull_request(fields[4]))
+    sha, _, author, date, subject, *_ = fields
+    return UpstreamCommit(Oid(sha), author, date, subject, _pull_request(subject))
 
 
 def read_upstream_commit(field: Field) -> UpstreamCommit:
@@ -97,45 +100,45 @@ def _utc_day(date: str) -> str:
     return (when.astimezone(UTC) if when.tzinfo else when).date().isoformat()
 
 
-def pull_request(subject: str) -> int | None:
+def _pull_request(subject: str) -> int | None:
     match = _PULL_REQUEST.search(subject)
     return int(match[1]) if match else None
 
 
-def landed(steps: Sequence[Step], shas: Sequence[str], numbers: Sequence[int]) -> list[int]:
-    """Where in ``steps`` one of these commits, or of these pull requests, came in or went out
-    again, in order: in, out, in …"""
-    found: list[int] = []
-    names: list[str] = []  # the commits that brought it
-    for position, step in enumerate(steps):
-        commit = step.commit
-        if len(found) % 2 == 0:
-            ours = commit.pr in numbers or any(commit.sha.startswith(one) for one in shas)
-            if ours and step.reverts is None:
-                found.append(position)
+def takes_and_reverts(
+    changes: Sequence[UpstreamChange], ids: Sequence[str], numbers: Sequence[int]
+) -> list[int]:
+    """The positions in ``changes`` at which upstream took one of these commits or pull requests,
+    then took it back, then took it again, and so on."""
+    turns: list[int] = []
+    names: list[str] = []  # the ids and subjects of the commits that brought it
+    for position, change in enumerate(changes):
+        commit = change.commit
+        if len(turns) % 2 == 0:
+            ours = commit.pr in numbers or any(commit.sha.startswith(oid) for oid in ids)
+            if ours and change.reverts is None:
+                turns.append(position)
                 names += [commit.sha, commit.subject]
-        elif step.reverts and any(one.startswith(step.reverts) for one in names):
-            found.append(position)
-    return found
+        elif change.reverts and any(name.startswith(change.reverts) for name in names):
+            turns.append(position)
+    return turns
 
 
 def _reverts(subject: str, body: str) -> str | None:
-    if match := _REVERTS.search(body):
-        return match[1]
-    match = _REVERT_OF.match(subject)
+    match = _REVERTS.search(body) or _REVERT_OF.match(subject)
     return match[1] if match else None
 
 
-def _changes(raw: str) -> dict[str, TreeEntry | None]:
+def _changed_files(raw: str) -> dict[str, TreeEntry | None]:
+    """What `git log --raw -z` says of the files of a commit."""
     fields = raw.lstrip("\0\n").split("\0")
-    found: dict[str, TreeEntry | None] = {}
+    files: dict[str, TreeEntry | None] = {}
     for meta, path in zip(fields[::2], fields[1::2], strict=False):
         _, mode, _, blob, status = meta.split(" ")
-        found[path] = None if status == "D" else TreeEntry(mode, Oid(blob))
-    return found
+        files[path] = None if status == "D" else TreeEntry(mode, Oid(blob))
+    return files
 
 
-def _between(repo: Repo, old: str, new: str) -> dict[str, TreeEntry | None]:
-    changed = changed_files(repo, old, new)
-    there = list_tree(repo, new)
-    return {one.path: there.get(one.path) for one in changed}
+def _changed_between(repo: Repo, old: str, new: str) -> dict[str, TreeEntry | None]:
+    entries = list_tree(repo, new)
+    return {change.path: entries.get(change.path) for change in changed_files(repo, old, new)}

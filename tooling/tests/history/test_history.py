@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
-from fixtool.history.log import first_parent
+from fixtool.history.log import first_parent_changes
 from fixtool.history.result import History
-from fixtool.history.run import history, told
+from fixtool.history.run import history, weigh_upstream_log
 from fixtool.progress import Silence
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import PatchState, Verdict
@@ -43,25 +44,29 @@ def runs(found: History, slug: str) -> list[tuple[str, int, str | None]]:
     return [(str(i.verdict), i.count, i.culprit and i.culprit.subject) for i in patch.intervals]
 
 
-def by_force(repo: Repo, line: Line, start: str, end: str) -> dict[str, list[PatchState]]:
-    """Every commit judged by itself, on its whole tree."""
-    steps = first_parent(repo, start, end)
-    found: dict[str, list[PatchState]] = {patch.slug: [] for patch in line.patches}
-    for commit in (start, *(step.commit.sha for step in steps)):
-        for one in replay(repo, line, commit).patches:
-            found[one.slug].append(PatchState(one.verdict, one.evidence))
-    return {patch.slug: told(patch, found[patch.slug], steps) for patch in line.patches}
-
-
-def spread(found: History) -> dict[str, list[Verdict]]:
+def by_force(repo: Repo, line: Line, start: Oid, end: Oid) -> dict[str, list[Verdict]]:
+    """The verdicts of every patch, by a replay on the whole tree of every single commit."""
+    changes = first_parent_changes(repo, start, end)
+    states: dict[str, list[PatchState]] = {patch.slug: [] for patch in line.patches}
+    for commit in (start, *(change.commit.sha for change in changes)):
+        for result in replay(repo, line, commit).patches:
+            states[result.slug].append(PatchState(result.verdict, result.evidence))
     return {
-        one.slug: [run.verdict for run in one.intervals for _ in range(run.count)]
-        for one in found.patches
+        patch.slug: [
+            state.verdict for state in weigh_upstream_log(patch, states[patch.slug], changes)
+        ]
+        for patch in line.patches
     }
 
 
-def verdicts(found: dict[str, list[PatchState]]) -> dict[str, list[Verdict]]:
-    return {slug: [one.verdict for one in findings] for slug, findings in found.items()}
+def verdicts(result: History) -> dict[str, list[Verdict]]:
+    """The verdicts of every patch on every commit."""
+    return {
+        patch.slug: [
+            interval.verdict for interval in patch.intervals for _ in range(interval.count)
+        ]
+        for patch in result.patches
+    }
 
 
 def test_intervals_and_culprits(team: Team, tmp_path: Path) -> None:
@@ -139,7 +144,7 @@ def test_a_file_that_moves_is_followed(team: Team, tmp_path: Path) -> None:
     found = look(team, tmp_path)
     line = team.repository.line("main")
     forced = by_force(git.repo, line, git("rev-parse", "v1.0"), git("rev-parse", "HEAD"))
-    assert spread(found) == verdicts(forced)
+    assert verdicts(found) == forced
     assert [run[0] for run in runs(found, "five")] == ["clean", "merged", "conflict"]
 
 
@@ -191,7 +196,7 @@ def test_as_by_force_on_histories_drawn_at_random(team: Team, tmp_path: Path, se
         git.commit(f"step {number}: {move}")
     line = team.repository.line("main")
     forced = by_force(git.repo, line, git("rev-parse", "v1.0"), git("rev-parse", "HEAD"))
-    assert spread(look(team, tmp_path)) == verdicts(forced)
+    assert verdicts(look(team, tmp_path)) == forced
 
 
 @pytest.mark.history
@@ -212,4 +217,4 @@ def test_as_by_force_on_sglang(tmp_path: Path) -> None:
     force = time.perf_counter() - begun
     print(f"cold {times[0]:.2f} s, warm {times[1]:.2f} s, by force {force:.1f} s")
     assert found.commits == 850
-    assert spread(found) == verdicts(forced)
+    assert verdicts(found) == forced
