@@ -3,4 +3,4 @@
 import pytest
 
 pytest.register_assert_rewrite("support")
-pytest_plugins = ["support.fixtures", "support.package_index"]
+pytest_plugins = ["support.fixtures", "support.package_index", "support.selection"]

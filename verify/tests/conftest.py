@@ -3,4 +3,9 @@
 import pytest
 
 pytest.register_assert_rewrite("support")
-pytest_plugins = ["support.fixtures", "support.package_index", "support.sglang_server"]
+pytest_plugins = [
+    "support.fixtures",
+    "support.package_index",
+    "support.selection",
+    "support.sglang_server",
+]

@@ -1,5 +1,7 @@
 """Our own series, proved on real releases of SGLang, on a CPU: the main evidence, and slow.
 
+They run once a release; of the proofs and of the other checks, one runs every time.
+
 Each probe imports SGLang, so this wants verify/requirements/cpu.txt here, or a Python that has them
 in FIXTOOL_TARGET_PYTHON.
 """
@@ -77,6 +79,8 @@ def proofs(found: dict[str, Any]) -> dict[str, str]:
     return {one["slug"]: one["proof"] for one in found["proofs"]}
 
 
+@pytest.mark.slow(100)
+@pytest.mark.release(sample_of="proofs")
 @pytest.mark.pypi
 def test_before_the_bugs_came(verify: Verify) -> None:
     found = verify("--prove", "--line", "v0.5.12.post1", release="0.5.12.post1")
@@ -89,6 +93,8 @@ def test_before_the_bugs_came(verify: Verify) -> None:
     assert proofs(found)[FUSED] == "proved"
 
 
+@pytest.mark.slow(100)
+@pytest.mark.release(sample_of="proofs")
 @pytest.mark.pypi
 def test_where_upstream_mended_them(verify: Verify) -> None:
     """0.5.23: the launch fixes are there, and the router's corners are what our patch is for."""
@@ -101,6 +107,8 @@ def test_where_upstream_mended_them(verify: Verify) -> None:
     assert proofs(found) == {FUSED: "proved", PP: "absorbed", NUM: "absorbed", BF16: "absorbed"}
 
 
+@pytest.mark.slow(100)
+@pytest.mark.release(sample_of="proofs")
 @pytest.mark.pypi
 def test_the_proof_runs_backwards_on_0_5_13(verify: Verify) -> None:
     found = verify("--prove", "--line", "b0ce16d0c", release="0.5.13")
@@ -112,6 +120,8 @@ def test_the_proof_runs_backwards_on_0_5_13(verify: Verify) -> None:
     assert set(proofs(found).values()) == {"absorbed"}
 
 
+@pytest.mark.slow(130)
+@pytest.mark.release
 @pytest.mark.pypi
 def test_the_probes_notice_every_mutant_of_the_fixes(verify: Verify) -> None:
     """(The mutants of the kernel: test_routing.py.)"""
@@ -122,6 +132,8 @@ def test_the_probes_notice_every_mutant_of_the_fixes(verify: Verify) -> None:
     assert sum(one["kind"] == "mutant" for one in found["steps"]) >= 22
 
 
+@pytest.mark.slow(50)
+@pytest.mark.release(sample_of="checks")
 @pytest.mark.pypi
 def test_two_ranks_see_what_one_cannot(verify: Verify) -> None:
     """Two gloo ranks build and load the assistant as a pipeline, and notice where the group is taken
@@ -150,6 +162,8 @@ def pipeline(step: dict[str, Any]) -> list[str | None]:
     return [one["error"] for one in ranks]
 
 
+@pytest.mark.slow(40)
+@pytest.mark.release(sample_of="checks")
 @pytest.mark.pypi
 @pytest.mark.parametrize("release", ["0.5.12.post1", "0.5.23"])
 def test_routing_end_to_end(verify: Verify, release: str) -> None:

@@ -23,16 +23,6 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a clone with the full history says so, by name, where there is none."""
-    if os.environ.get("FIXTOOL_SGLANG_REPO"):
-        return
-    skip = pytest.mark.skip(reason="FIXTOOL_SGLANG_REPO names no clone of SGLang")
-    for item in items:
-        if item.get_closest_marker("history"):
-            item.add_marker(skip)
-
-
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home, state and cache for every test."""
