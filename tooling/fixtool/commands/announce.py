@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,50 +18,61 @@ if TYPE_CHECKING:
     from fixtool.announce.run import Announcement
     from fixtool.announce.text import NightlyTexts
     from fixtool.github.model import GitHubRepository
+    from fixtool.history.result import History
     from fixtool.series.line import PatchRepository
+
+
+Document = Annotated[
+    Path, typer.Argument(metavar="REBASE.json", help="What `rebase --json` printed.")
+]
+HistoryFile = Annotated[
+    Path | None, typer.Option("--history", metavar="FILE", help="What `history --json` printed.")
+]
+PushTo = Annotated[
+    str | None,
+    typer.Option("--push", metavar="REMOTE", help="Push the rebase to its branch there, for a PR."),
+]
+Branch = Annotated[
+    str | None, typer.Option("--branch", help="The rolling branch; else fixtool/nightly/LINE.")
+]
+Bundle = Annotated[
+    Path | None,
+    typer.Option("--bundle", metavar="FILE", help="A git bundle that holds the commit."),
+]
+Owner = Annotated[
+    list[str] | None,
+    typer.Option("--owner", metavar="LOGIN", help="Who is assigned; may be repeated."),
+]
+Label = Annotated[
+    list[str] | None,
+    typer.Option("--label", help="May be repeated; the first one finds the issue again."),
+]
 
 
 def announce(
     ctx: typer.Context,
-    document: Annotated[
-        Path, typer.Argument(metavar="REBASE.json", help="What fixtool rebase --json printed.")
-    ],
+    document: Document,
     line: options.LineName = None,
-    history: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What fixtool history --json printed.")
-    ] = None,
-    push: Annotated[
-        str | None,
-        typer.Option(metavar="REMOTE", help="Push the rebase to its branch there, for a PR."),
-    ] = None,
-    branch: Annotated[
-        str | None, typer.Option(help="The rolling branch; else fixtool/nightly/LINE.")
-    ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A git bundle that holds the commit.")
-    ] = None,
-    owner: Annotated[
-        list[str] | None, typer.Option(metavar="LOGIN", help="Who is assigned; may be repeated.")
-    ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(help="May be repeated; the first one finds the issue again."),
-    ] = None,
+    history: HistoryFile = None,
+    push: PushTo = None,
+    branch: Branch = None,
+    bundle: Bundle = None,
+    owner: Owner = None,
+    label: Label = None,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
-    """Tell GitHub what became of a rebase: one rolling PR, one rolling issue.
+    """Tell GitHub what became of a rebase: one rolling pull request, one rolling issue.
 
-    The token is GITHUB_TOKEN or GH_TOKEN of the environment. Exit 3: told, and a person is needed.
+    The token is GITHUB_TOKEN or GH_TOKEN of the environment. Exit code 3 means that GitHub was told
+    and that a person is needed.
 
     Example: fixtool announce rebase.json --push origin --owner octocat
     """
-    import os
-
-    from fixtool.announce.outcome import load_history, read_outcome
+    from fixtool.announce.outcome import read_outcome
     from fixtool.announce.run import Announcer
-    from fixtool.announce.text import NightlyTexts, annotate, notice
+    from fixtool.announce.text import NightlyTexts
     from fixtool.git.repo import Repo
     from fixtool.github.client import GitHub
     from fixtool.github.model import check_login, find_repository
@@ -68,66 +81,78 @@ def announce(
     repository = options.start(ctx, directory).repository
     outcome = read_outcome(document, line)
     repo = Repo.open(repository.root)
-    told_history, notes = None, []
-    try:
-        told_history = load_history(history) if history else None
-    except FixtoolError as error:  # it only adds to what has to be told
-        notes.append(f"the history is left out: {error.message}")
-    words = NightlyTexts(
-        outcome,
-        history=told_history,
-        owners=tuple(check_login(one) for one in owner or ()),
-        upstream=_upstream(repository, outcome.line),
-    )
-    # What needs no network comes first: a job whose reporter fails has said this much.
-    in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
-    if in_actions and not dry_run:
-        for one in annotate(outcome):
-            typer.echo(one, err=json)
-    if (summary := os.environ.get("GITHUB_STEP_SUMMARY")) and not dry_run:
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(words.summary())
+    found, notes = _history(history)
+    owners = tuple(check_login(login) for login in owner or ())
+    texts = NightlyTexts(outcome, found, owners, _upstream_url(repository, outcome.line))
+    if not dry_run:
+        _tell_job(texts, err=json)  # before anything that needs the network and may fail
     where = find_repository(os.environ, remote_url(repo, push) if push else None)
-    words = _with_run(words, where)
-    rolling = None
-    if push:
-        rolling = PushRemote(repo, push, branch or f"fixtool/nightly/{outcome.line}", where)
+    texts = replace(texts, run=_job_url(where))
+    branch = branch or f"fixtool/nightly/{outcome.line}"
+    remote = PushRemote(repo, push, branch, where) if push else None
     labels = list(dict.fromkeys(label or ["fixtool-nightly"]))
-    announcer = Announcer(GitHub(where), words, labels, dry=dry_run, notes=notes)
-    told = announcer.announce(rolling, bundle)
-    exit_code = ExitCode.CONFLICT if told.asks else ExitCode.OK
-    if in_actions:
-        for text in told.notes:
-            typer.echo(notice(text), err=json)
+    announcer = Announcer(GitHub(where), texts, labels, dry=dry_run, notes=notes)
+    announcement = announcer.announce(remote, bundle)
+    _echo_notes(announcement, err=json)
+    exit_code = ExitCode.CONFLICT if announcement.asks else ExitCode.OK
     if json:
-        terminal.print_document("announce", exit_code, {**vars(told), "dry_run": dry_run})
+        body = {**vars(announcement), "dry_run": dry_run}
+        terminal.print_document("announce", exit_code, body)
     else:
-        _say(told, dry_run=dry_run)
+        _show(announcement, dry_run=dry_run)
     raise typer.Exit(int(exit_code))
 
 
-def _upstream(repository: PatchRepository, name: str) -> str:
-    return repository.line(name).upstream.url if name in repository.line_names else ""
+def _history(path: Path | None) -> tuple[History | None, list[str]]:
+    """The history in the document at ``path``, and a note if it cannot be read: the history only
+    adds to the announcement, so it does not stop it."""
+    from fixtool.announce.outcome import load_history
+
+    try:
+        return (load_history(path) if path else None), []
+    except FixtoolError as error:
+        return None, [f"the history is left out: {error.message}"]
 
 
-def _with_run(words: NightlyTexts, where: GitHubRepository) -> NightlyTexts:
-    import os
-    from dataclasses import replace
+def _upstream_url(repository: PatchRepository, line: str) -> str:
+    return repository.line(line).upstream.url if line in repository.line_names else ""
 
+
+def _job_url(where: GitHubRepository) -> str | None:
+    """The web page of the GitHub Actions job that runs this; None elsewhere."""
     run = os.environ.get("GITHUB_RUN_ID", "")
-    link = f"{where.server}/{where.full_name}/actions/runs/{run}" if run.isdigit() else None
-    return replace(words, run=link)
+    return f"{where.server}/{where.full_name}/actions/runs/{run}" if run.isdigit() else None
 
 
-def _say(told: Announcement, *, dry_run: bool) -> None:
-    would = " (dry run: nothing was sent)" if dry_run else ""
-    terminal.say(f"line      {told.line}{would}")
-    if told.push:
-        terminal.say(f"branch    {told.push.branch} {told.push.action} ({told.push.commit[:12]})")
-    for name, thread in (("pull", told.pull), ("issue", told.issue)):
+def _tell_job(texts: NightlyTexts, *, err: bool) -> None:
+    """In GitHub Actions, annotate the job and write its summary."""
+    from fixtool.announce.text import annotate
+
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for annotation in annotate(texts.outcome):
+            typer.echo(annotation, err=err)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(texts.summary())
+
+
+def _echo_notes(announcement: Announcement, *, err: bool) -> None:
+    from fixtool.announce.text import notice
+
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for note in announcement.notes:
+            typer.echo(notice(note), err=err)
+
+
+def _show(announcement: Announcement, *, dry_run: bool) -> None:
+    suffix = " (dry run: nothing was sent)" if dry_run else ""
+    terminal.say(f"line      {announcement.line}{suffix}")
+    if push := announcement.push:
+        terminal.say(f"branch    {push.branch} {push.action} ({push.commit[:12]})")
+    for name, thread in (("pull", announcement.pull), ("issue", announcement.issue)):
         if thread:
             number = f"#{thread.number} " if thread.number else ""
             terminal.say(f"{name:<9} {number}{thread.action} {thread.url or ''}".rstrip())
-    for text in told.notes:
-        terminal.say(f"note      {printable(text)}")
-    terminal.say(f"needs     {'a person' if told.asks else 'nobody'}")
+    for note in announcement.notes:
+        terminal.say(f"note      {printable(note)}")
+    terminal.say(f"needs     {'a person' if announcement.asks else 'nobody'}")

@@ -9,7 +9,7 @@ import typer
 
 from fixtool import terminal
 from fixtool.commands import options
-from fixtool.commands.build import Editable, Native, Python, build_worktree, tell_built
+from fixtool.commands.build import Editable, Native, build_worktree, require_python, show_built
 from fixtool.errors import ExitCode, UsageError
 from fixtool.text import printable
 
@@ -19,23 +19,27 @@ if TYPE_CHECKING:
     from fixtool.wheel.build import BuiltWheel
 
 
+Into = Annotated[
+    Path | None,
+    typer.Option("--into", metavar="DIR", help="Use this clean SGLang checkout: a new branch."),
+]
+NewWorktree = Annotated[
+    Path | None, typer.Option("--worktree", metavar="DIR", help="Put the work tree here.")
+]
+Build = Annotated[
+    bool, typer.Option("--build/--no-build", help="Make a wheel of the patched tree.")
+]
+
+
 def apply(
     ctx: typer.Context,
     sglang_ref: options.SglangRef = None,
     source: options.Source = None,
     line: options.LineName = None,
-    worktree: Annotated[
-        Path | None,
-        typer.Option("--worktree", metavar="DIR", help="Put the work tree here."),
-    ] = None,
-    into: Annotated[
-        Path | None,
-        typer.Option("--into", metavar="DIR", help="Use this clean SGLang checkout: a new branch."),
-    ] = None,
-    build: Annotated[
-        bool, typer.Option("--build/--no-build", help="Make a wheel of the patched tree.")
-    ] = True,
-    python: Python = None,
+    worktree: NewWorktree = None,
+    into: Into = None,
+    build: Build = True,
+    python: options.Python = None,
     editable: Editable = False,
     native: Native = False,
     dry_run: options.DryRun = False,
@@ -45,27 +49,16 @@ def apply(
 ) -> None:
     """Apply the series to a ref, in a work tree, and build it.
 
-    The line that fits the ref is chosen and named. Nothing changes unless every patch goes in.
+    The line that fits the ref is chosen and named. Nothing changes unless every patch applies.
 
     Example: fixtool apply --sglang-ref v0.5.23 --source pypi
     """
     from fixtool.apply.run import ApplyRequest
     from fixtool.apply.run import apply as run
 
-    if editable and python is None:
-        raise UsageError("--editable needs an interpreter to install into", hint="add --python PY")
-    if native and source == "pypi":
-        raise UsageError(
-            "--native compiles a git commit; a release brings its native code",
-            hint="leave --native out, or use --source git",
-        )
-    if build and python is not None:
-        from fixtool.interpreter import interpreter_tags
-
-        interpreter_tags(python)  # refused here, before anything is placed
+    _check_build_options(source, python if build else None, editable=editable, native=native)
     context = options.start(ctx, directory)
-    request = ApplyRequest(sglang_ref, source, line, worktree, into, dry_run)
-    applied = run(context, request)
+    applied = run(context, ApplyRequest(sglang_ref, source, line, worktree, into, dry_run))
     built = None
     if build and applied.placed is not None:
         built = build_worktree(
@@ -76,8 +69,24 @@ def apply(
     if json:
         terminal.print_document("apply", exit_code, _body(applied, built))
     else:
-        _tell(applied, built, verbose=verbose, dry_run=dry_run)
+        _show(applied, built, verbose=verbose, dry_run=dry_run)
     raise typer.Exit(int(exit_code))
+
+
+def _check_build_options(
+    source: str | None, python: str | None, *, editable: bool, native: bool
+) -> None:
+    """Refuse what could not be built, before anything is written."""
+    from fixtool.interpreter import interpreter_tags
+
+    require_python(python, editable=editable)
+    if native and source == "pypi":
+        raise UsageError(
+            "--native compiles a git commit; a release brings its native code",
+            hint="leave --native out, or use --source git",
+        )
+    if python is not None:
+        interpreter_tags(python)
 
 
 def _body(applied: Applied, built: BuiltWheel | None) -> dict[str, Any]:
@@ -91,7 +100,7 @@ def _body(applied: Applied, built: BuiltWheel | None) -> dict[str, Any]:
         "onto": replay.onto,
         "commit": replay.commit if replay.ok else None,
         "tree": replay.tree if replay.ok else None,
-        "patches": [_patch_body(one) for one in replay.patches],
+        "patches": [_patch_body(patch) for patch in replay.patches],
         "reused": replay.reused,
         "worktree": placed and placed.path,
         "branch": placed and placed.branch,
@@ -100,37 +109,37 @@ def _body(applied: Applied, built: BuiltWheel | None) -> dict[str, Any]:
     }
 
 
-def _patch_body(one: PatchResult) -> dict[str, Any]:
+def _patch_body(patch: PatchResult) -> dict[str, Any]:
     return {
-        "slug": one.slug,
-        "subject": one.subject,
-        "verdict": one.verdict,
-        "commit": one.commit,
-        "files": one.files,
+        "slug": patch.slug,
+        "subject": patch.subject,
+        "verdict": patch.verdict,
+        "commit": patch.commit,
+        "files": patch.files,
         "culprit": None,
-        "evidence": one.evidence,
+        "evidence": patch.evidence,
     }
 
 
-def _tell(applied: Applied, built: BuiltWheel | None, *, verbose: bool, dry_run: bool) -> None:
+def _show(applied: Applied, built: BuiltWheel | None, *, verbose: bool, dry_run: bool) -> None:
     replay, target = applied.replay, applied.target
     terminal.say(f"line      {replay.line} ({applied.choice.why})")
     terminal.say(f"onto      {target.commit[:12]} ({printable(target.ref)} from {target.source})")
     terminal.say()
     rows = [
-        (one.slug, one.verdict.value, (one.commit or "")[:12], one.subject)
-        for one in replay.patches
+        (patch.slug, patch.verdict.value, (patch.commit or "")[:12], patch.subject)
+        for patch in replay.patches
     ]
     terminal.table(("patch", "verdict", "commit", "subject"), rows)
-    for one in replay.patches:
-        if verbose or not (one.commit or one.verdict.value == "absorbed"):
-            _tell_patch(one)
+    failed = [
+        patch for patch in replay.patches if not patch.commit and patch.verdict.value != "absorbed"
+    ]
+    for patch in replay.patches if verbose else failed:
+        _show_patch(patch)
     terminal.say()
     if not replay.ok:
-        failed = sum(
-            one.commit is None and one.verdict.value != "absorbed" for one in replay.patches
-        )
-        terminal.say(f"{failed} of {len(replay.patches)} patches do not apply; nothing was changed")
+        total = len(replay.patches)
+        terminal.say(f"{len(failed)} of {total} patches do not apply; nothing was changed")
         terminal.say("next      fixtool apply --line NAME for another line, or mend the patch")
         return
     terminal.say(f"commit    {replay.commit}")
@@ -138,17 +147,17 @@ def _tell(applied: Applied, built: BuiltWheel | None, *, verbose: bool, dry_run:
     if applied.placed is None:
         terminal.say("dry run   nothing was written" if dry_run else "")
         return
-    again = "" if applied.placed.changed else " (as it was)"
-    terminal.say(f"worktree  {applied.placed.path}{again}")
+    unchanged = "" if applied.placed.changed else " (as it was)"
+    terminal.say(f"worktree  {applied.placed.path}{unchanged}")
     terminal.say(f"branch    {applied.placed.branch}")
     if built is not None:
-        tell_built(built)
+        show_built(built)
 
 
-def _tell_patch(one: PatchResult) -> None:
+def _show_patch(patch: PatchResult) -> None:
     terminal.say()
-    terminal.say(f"{one.slug}: {'; '.join(one.evidence) or one.verdict.value}")
-    for file in one.files:
+    terminal.say(f"{patch.slug}: {'; '.join(patch.evidence) or patch.verdict.value}")
+    for file in patch.files:
         terminal.say(f"  {printable(file.path)}: {file.verdict.value}")
         for hunk in file.hunks:
             place = f"stands at {hunk.line}" if hunk.line else "no place found here"

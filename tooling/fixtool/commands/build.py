@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from fixtool.settings import Settings
     from fixtool.wheel.build import BuiltWheel
 
-Python = Annotated[
-    str | None,
-    typer.Option("--python", metavar="PY", help="The interpreter that the build is for."),
-]
 Editable = Annotated[
     bool, typer.Option("--editable", help="Install the work tree into --python instead.")
 ]
@@ -29,11 +25,8 @@ Native = Annotated[
 
 
 def build(
-    worktree: Annotated[
-        Path | None,
-        typer.Option("--worktree", metavar="DIR", help="The work tree (default: where you are)."),
-    ] = None,
-    python: Python = None,
+    worktree: options.Worktree = None,
+    python: options.Python = None,
     editable: Editable = False,
     native: Native = False,
     json: options.Json = False,
@@ -53,7 +46,13 @@ def build(
     if json:
         terminal.print_document("build", ExitCode.OK, {"build": built})
     else:
-        tell_built(built)
+        show_built(built)
+
+
+def require_python(python: str | None, *, editable: bool) -> None:
+    """Raise UsageError if there is no interpreter for an editable install."""
+    if editable and python is None:
+        raise UsageError("--editable needs an interpreter to install into", hint="add --python PY")
 
 
 def build_worktree(
@@ -65,15 +64,14 @@ def build_worktree(
     editable: bool,
     native: bool,
 ) -> BuiltWheel:
-    """Build HEAD of a work tree that `apply` made. Raises Refused where it is not clean: the wheel
-    would silently lack what is not committed."""
+    """Build HEAD of a work tree that `apply` made. Raises Refused if the work tree is not clean,
+    because the wheel would lack what is not committed."""
     from fixtool.apply.worktree import open_worktree, require_clean
     from fixtool.sources.release import own_tags, recorded
     from fixtool.sources.source import Releases
     from fixtool.wheel import build as core
 
-    if editable and python is None:
-        raise UsageError("--editable needs an interpreter to install into", hint="add --python PY")
+    require_python(python, editable=editable)
     tree, record = open_worktree(path)
     require_clean(tree)
     release = None
@@ -98,8 +96,8 @@ def build_worktree(
     return core.build(tree, head, request, settings, progress)
 
 
-def tell_built(built: BuiltWheel) -> None:
-    """What was built, and what it lacks."""
+def show_built(built: BuiltWheel) -> None:
+    """Say what was built, and what it lacks."""
     if built.path.suffix != ".whl":
         terminal.say(f"editable  {built.version}, imported from {built.path}")
     else:
@@ -107,7 +105,7 @@ def tell_built(built: BuiltWheel) -> None:
         terminal.say(f"wheel     {built.path} ({built.size / 1e6:.1f} MB{again})")
     if built.natives_kept:
         terminal.say(f"native    {len(built.natives_kept)} extension modules kept from the release")
-    for text in built.notes:
-        terminal.say(f"note      {text}")
+    for note in built.notes:
+        terminal.say(f"note      {note}")
     if built.path.suffix == ".whl":
         terminal.say(f"next      pip install --no-deps {built.path}")

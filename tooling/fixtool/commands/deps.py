@@ -19,7 +19,7 @@ def deps(
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
-    """Say which earlier patches each one needs, and what breaks if it goes, by applying them.
+    """Find out, by applying them, which patches each patch needs and what breaks without it.
 
     Example: fixtool deps --line b0ce16d0c
     """
@@ -28,19 +28,17 @@ def deps(
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
     wanted = {chosen.find(slug).slug for slug in slugs or ()}
-    place = options.open_base(context, chosen, source)
-    found = [
-        one
-        for one in dependencies(place.repo, chosen, place.base)
-        if not wanted or one.slug in wanted
+    base = options.open_base(context, chosen, source)
+    patches = [
+        needs
+        for needs in dependencies(base.repo, chosen, base.base)
+        if not wanted or needs.slug in wanted
     ]
     if json:
-        terminal.print_document("deps", ExitCode.OK, {"line": chosen.name, "patches": found})
+        terminal.print_document("deps", ExitCode.OK, {"line": chosen.name, "patches": patches})
         return
-    terminal.table(
-        ("patch", "needs, by its text", "needs, as it says", "without it, these break"),
-        [
-            (one.slug, ", ".join(one.derived), ", ".join(one.declared), ", ".join(one.breaks))
-            for one in found
-        ],
-    )
+    rows = [
+        (needs.slug, *(", ".join(slugs) for slugs in (needs.derived, needs.declared, needs.breaks)))
+        for needs in patches
+    ]
+    terminal.table(("patch", "needs (found)", "needs (declared)", "breaks without it"), rows)

@@ -20,7 +20,7 @@ def drop(
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
-    """Take a patch out of a line; its file stays on the line's shelf, with the reason.
+    """Take a patch out of a line. Its file stays on the line's shelf, with the reason.
 
     Example: fixtool drop gemma4-mtp-pp-group --reason "upstream sets it since #26026"
     """
@@ -28,13 +28,13 @@ def drop(
 
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
-    place = options.open_base(context, chosen, source)
-    done = run(context.repository, chosen, place.repo, place.base, slug, reason)
+    base = options.open_base(context, chosen, source)
+    dropped = run(context.repository, chosen, base.repo, base.base, slug, reason)
     if json:
-        terminal.print_document("drop", ExitCode.OK, {"dropped": done})
+        terminal.print_document("drop", ExitCode.OK, {"dropped": dropped})
         return
-    terminal.say(f"dropped   {done.slug} from {done.line}; it lies in {done.file}")
-    for one in done.rewritten:
-        terminal.say(f"rewritten {one}")
-    if done.committed:
-        terminal.say(f"committed {done.committed[:12]} in the patch repository")
+    terminal.say(f"dropped   {dropped.slug} from {dropped.line}; it lies in {dropped.file}")
+    for rewritten in dropped.rewritten:
+        terminal.say(f"rewritten {rewritten}")
+    if dropped.committed:
+        terminal.say(f"committed {dropped.committed[:12]} in the patch repository")

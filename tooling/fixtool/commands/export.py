@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,24 +11,29 @@ from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode
 
+if TYPE_CHECKING:
+    from fixtool.edit.export import Exported
+
+
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="DIR", help="Write here instead of into the line."),
+]
+RemoveMissing = Annotated[
+    bool,
+    typer.Option("--remove-missing", help="Take patches that have no commit out of the series."),
+]
+Check = Annotated[
+    bool, typer.Option("--check", help="Write nothing; exit 1 if anything would change.")
+]
+
 
 def export(
     ctx: typer.Context,
-    worktree: Annotated[
-        Path | None,
-        typer.Option("--worktree", metavar="DIR", help="The work tree (default: where you are)."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="DIR", help="Write here instead of into the line."),
-    ] = None,
-    remove_missing: Annotated[
-        bool,
-        typer.Option("--remove-missing", help="Patches without a commit leave the series."),
-    ] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 if anything would change.")
-    ] = False,
+    worktree: options.Worktree = None,
+    output: Output = None,
+    remove_missing: RemoveMissing = False,
+    check: Check = False,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
     json: options.Json = False,
@@ -40,28 +45,37 @@ def export(
     Example: fixtool export --worktree ~/sglang-patched
     """
     from fixtool.apply.worktree import open_worktree
-    from fixtool.edit.export import Change
     from fixtool.edit.export import export as run
 
     tree, record = open_worktree(worktree or Path.cwd())
     repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
-    done = run(
-        repository,
-        tree,
-        record,
-        output=output,
-        remove_missing=remove_missing,
-        dry_run=dry_run or check,
-    )
-    exit_code = ExitCode.REFUSED if check and done.changed else ExitCode.OK
+    exported = run(
+        repository, tree, record,
+        output=output, remove_missing=remove_missing, dry_run=dry_run or check,
+    )  # fmt: skip
+    exit_code = ExitCode.REFUSED if check and exported.changed else ExitCode.OK
     if json:
-        body = {"line": done.line, "folder": done.folder, "patches": done.patches,
-                "series_changed": done.series_changed, "changed": done.changed}  # fmt: skip
-        terminal.print_document("export", exit_code, body)
+        terminal.print_document("export", exit_code, body(exported))
     else:
-        rows = [(one.slug, one.change.value, (one.commit or "")[:12]) for one in done.patches]
-        terminal.table(("patch", "change", "commit"), rows)
-        changed = sum(one.change is not Change.UNCHANGED for one in done.patches)
-        verb = "would change" if dry_run or check else "changed"
-        terminal.say(f"{changed} of {len(done.patches)} files {verb} in {done.folder}")
+        _show(exported, dry_run=dry_run or check)
     raise typer.Exit(int(exit_code))
+
+
+def body(exported: Exported) -> dict[str, Any]:
+    """The JSON document without its head; `refresh` has the same."""
+    return {
+        "line": exported.line,
+        "folder": exported.folder,
+        "patches": exported.patches,
+        "series_changed": exported.series_changed,
+        "changed": exported.changed,
+    }
+
+
+def _show(exported: Exported, *, dry_run: bool) -> None:
+    files = exported.patches
+    rows = [(file.slug, file.change.value, (file.commit or "")[:12]) for file in files]
+    terminal.table(("patch", "change", "commit"), rows)
+    changed = sum(file.change.value != "unchanged" for file in files)
+    verb = "would change" if dry_run else "changed"
+    terminal.say(f"{changed} of {len(files)} files {verb} in {exported.folder}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,27 +19,33 @@ if TYPE_CHECKING:
     from fixtool.series.line import Line
 
 
+Slugs = Annotated[list[str] | None, typer.Argument(metavar="[SLUG...]")]
+From = Annotated[
+    str | None,
+    typer.Option("--from", metavar="REF", help="The first commit (default: the line's base)."),
+]
+To = Annotated[
+    str | None, typer.Option("--to", metavar="REF", help="The last commit (default: main).")
+]
+ReleaseSpan = Annotated[
+    str | None,
+    typer.Option("--releases", metavar="A..B", help="Releases of the package index as well."),
+]
+
+
 def history(
     ctx: typer.Context,
-    slugs: Annotated[list[str] | None, typer.Argument(metavar="[SLUG...]")] = None,
-    from_: Annotated[
-        str | None,
-        typer.Option("--from", metavar="REF", help="The first commit (default: the line's base)."),
-    ] = None,
-    to: Annotated[
-        str | None, typer.Option("--to", metavar="REF", help="The last commit (default: main).")
-    ] = None,
-    releases: Annotated[
-        str | None,
-        typer.Option("--releases", metavar="A..B", help="Releases of the package index as well."),
-    ] = None,
+    slugs: Slugs = None,
+    from_: From = None,
+    to: To = None,
+    releases: ReleaseSpan = None,
     source: options.Source = None,
     line: options.LineName = None,
     directory: options.Directory = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Say, for each patch, on which upstream commits it applied, and whose commit ended that.
+    """Say for each patch to which upstream commits it applies, and which commit changed that.
 
     Every first-parent commit is judged. With --releases alone, only releases are.
 
@@ -46,35 +53,31 @@ def history(
     """
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
-    for slug in slugs or ():
-        chosen.find(slug)
-    found = None
+    wanted = {chosen.find(slug).slug for slug in slugs or ()}
+    traced = matrix = None
     if releases is None or from_ or to:
-        found = trace_line(context, chosen, source, from_, to)
-    matrix = None
+        traced = trace_line(context, chosen, source, from_, to)
     if releases:
         matrix = _matrix(context, chosen, source, releases)
-    wanted = {slug.removesuffix(".patch") for slug in slugs or ()}
     if json:
-        terminal.print_document("history", ExitCode.OK, body(chosen.name, found, matrix, wanted))
+        terminal.print_document("history", ExitCode.OK, body(chosen.name, traced, matrix, wanted))
         return
-    if found:
-        _tell(found, wanted, verbose=verbose)
+    if traced:
+        _show(traced, wanted, verbose=verbose)
     if matrix:
-        terminal.table(
-            ("patch", *matrix.versions),
-            [
-                (row.slug, *(cell.verdict.value for cell in row.cells))
-                for row in matrix.patches
-                if not wanted or row.slug in wanted
-            ],
-        )
+        rows = [
+            (row.slug, *(cell.verdict.value for cell in row.cells))
+            for row in matrix.patches
+            if not wanted or row.slug in wanted
+        ]
+        terminal.table(("patch", *matrix.versions), rows)
 
 
 def trace_line(
     context: Context, line: Line, source: str | None, start: str | None, end: str | None
 ) -> History:
-    """The history of ``line``, from a source that has upstream's commits."""
+    """The history of ``line`` from the ref ``start`` (default: its base) to ``end`` (default:
+    main). Raises UsageError if the source is the package index, which has no commits."""
     from fixtool.history.trace import trace
     from fixtool.sources.target import TargetRequest, find_target
 
@@ -83,9 +86,9 @@ def trace_line(
             "releases have no commits between them",
             hint="fixtool history --releases 0.5.12..0.5.23",
         )
-    place, last = find_target(context, TargetRequest(end or "main", source, line.name))
-    first = place.resolve(start).commit if start else line.upstream.base
-    return trace(context, place, line, first, last.commit)
+    opened, last = find_target(context, TargetRequest(end or "main", source, line.name))
+    first = opened.resolve(start).commit if start else line.upstream.base
+    return trace(context, opened, line, first, last.commit)
 
 
 def _matrix(context: Context, line: Line, source: str | None, span: str) -> ReleaseMatrix:
@@ -103,45 +106,44 @@ def _matrix(context: Context, line: Line, source: str | None, span: str) -> Rele
 
 
 def body(
-    line: str, found: History | None, matrix: ReleaseMatrix | None, wanted: set[str]
+    line: str, history: History | None, matrix: ReleaseMatrix | None, wanted: set[str]
 ) -> dict[str, Any]:
-    """The JSON document, less its head."""
+    """The JSON document without its head; ``wanted`` are the slugs to keep, none for all of them.
+    `history.result.read_history` reads it back."""
+
+    def kept(patches: Iterable[Any]) -> list[Any]:
+        return [patch for patch in patches if not wanted or patch.slug in wanted]
+
     return {
         "line": line,
-        "start": found and found.start,
-        "end": found and found.end,
-        "commits": found.commits if found else 0,
-        "judged": found.judged if found else 0,
-        "reused": found.reused if found else 0,
-        "patches": [
-            one for one in (found.patches if found else ()) if not wanted or one.slug in wanted
-        ],
-        "releases": matrix
-        and {
-            "versions": matrix.versions,
-            "patches": [one for one in matrix.patches if not wanted or one.slug in wanted],
-        },
+        "start": history and history.start,
+        "end": history and history.end,
+        "commits": history.commits if history else 0,
+        "judged": history.judged if history else 0,
+        "reused": history.reused if history else 0,
+        "patches": kept(history.patches if history else ()),
+        "releases": matrix and {"versions": matrix.versions, "patches": kept(matrix.patches)},
     }
 
 
-def _tell(found: History, wanted: set[str], *, verbose: bool) -> None:
-    terminal.say(f"line      {found.line}")
+def _show(history: History, wanted: set[str], *, verbose: bool) -> None:
+    terminal.say(f"line      {history.line}")
     terminal.say(
-        f"commits   {found.commits}, {found.start[:12]} to {found.end[:12]}; "
-        f"{count(found.judged, 'state')} judged, {found.reused} known from before"
+        f"commits   {history.commits}, {history.start[:12]} to {history.end[:12]}; "
+        f"{count(history.judged, 'state')} judged, {history.reused} known from before"
     )
     rows = []
-    for patch in found.patches:
+    for patch in history.patches:
         if wanted and patch.slug not in wanted:
             continue
-        for number, run in enumerate(patch.intervals):
-            by = run.culprit
+        for number, interval in enumerate(patch.intervals):
+            culprit = interval.culprit
             rows.append((
-                patch.slug if number == 0 else "", run.verdict.value, str(run.count),
-                run.first.sha[:12], run.first.date[:10],
-                f"{by.subject} ({by.author})" if by else "",
+                patch.slug if number == 0 else "", interval.verdict.value, str(interval.count),
+                interval.first.sha[:12], interval.first.date[:10],
+                f"{culprit.subject} ({culprit.author})" if culprit else "",
             ))  # fmt: skip
             if verbose:
-                rows += [("", "", "", "", "", f"  {why}") for why in run.evidence]
+                rows += [("", "", "", "", "", f"  {reason}") for reason in interval.evidence]
     terminal.say()
     terminal.table(("patch", "verdict", "commits", "from", "date", "by"), rows)

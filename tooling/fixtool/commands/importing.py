@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,29 +12,37 @@ from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
 
+if TYPE_CHECKING:
+    from fixtool.edit.importing import Incoming
+    from fixtool.git.store import Store
+
+
+What = Annotated[
+    str, typer.Argument(metavar="FILE|A..B", help="A mail, an mbox, a diff, or a commit range.")
+]
+Fork = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="REPO", help="The clone that holds the range A..B."),
+]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Take the place of patches with the same subject.")
+]
+Subject = Annotated[str | None, typer.Option("--subject", help="The subject of a plain diff.")]
+Author = Annotated[
+    str | None,
+    typer.Option("--author", metavar="'NAME <MAIL>'", help="Who wrote a plain diff."),
+]
+
 
 def import_patches(
     ctx: typer.Context,
-    what: Annotated[
-        str,
-        typer.Argument(metavar="FILE|A..B", help="A mail, an mbox, a diff, or a commit range."),
-    ],
-    fork: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="REPO", help="The clone that holds the range A..B."),
-    ] = None,
+    what: What,
+    fork: Fork = None,
     line: options.LineName = None,
     source: options.Source = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of patches with the same subject.")
-    ] = False,
-    subject: Annotated[
-        str | None, typer.Option("--subject", help="The subject of a plain diff.")
-    ] = None,
-    author: Annotated[
-        str | None,
-        typer.Option("--author", metavar="'NAME <MAIL>'", help="Who wrote a plain diff."),
-    ] = None,
+    replace: Replace = False,
+    subject: Subject = None,
+    author: Author = None,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
     json: options.Json = False,
@@ -46,38 +54,43 @@ def import_patches(
 
     Example: fixtool import v0.5.23..my-branch --from ~/sglang --line v0.5.23
     """
-    from fixtool.edit.importing import author_from, import_changes, read_file, read_range
-    from fixtool.git.repo import Repo
+    from fixtool.edit.importing import import_changes
     from fixtool.sources.source import open_source
     from fixtool.sources.target import bring_base
 
     context = options.start(ctx, directory)
-    repository, settings, progress = context.repository, context.settings, context.progress
+    settings, progress = context.settings, context.progress
     chosen = options.pick_line(context, line)
-    name = source or (str(fork) if fork else None)
-    if name is None:
-        name = "pypi" if chosen.upstream.release else settings.source
+    own = "pypi" if chosen.upstream.release else settings.source
+    name = source or (str(fork) if fork else own)
     opened = open_source(name, settings, settings.url or chosen.upstream.url, progress)
-    if fork is not None:
-        incoming = read_range(opened.repo, Repo.open(fork), what)
-    elif ".." in what and not Path(what).exists():
-        raise UsageError(f"{what!r} looks like a commit range", hint=f"add --from REPO to {what}")
-    else:
-        now = author_from(author, f"{int(time.time())} +0000")
-        incoming = read_file(opened.repo, Path(what), now, subject)
-    done = import_changes(
-        repository,
-        chosen,
-        opened.repo,
+    imported = import_changes(
+        context.repository, chosen, opened.repo,
         lambda: bring_base(opened, chosen.upstream, settings, progress),
-        incoming,
-        replacing=replace,
-        dry_run=dry_run,
-    )
+        _read(opened.repo, what, fork, subject, author),
+        replacing=replace, dry_run=dry_run,
+    )  # fmt: skip
     if json:
-        terminal.print_document("import", ExitCode.OK, {"line": done.line, "folder": done.folder,
-                                                      "patches": done.patches})  # fmt: skip
+        body = {"line": imported.line, "folder": imported.folder, "patches": imported.patches}
+        terminal.print_document("import", ExitCode.OK, body)
         return
-    rows = [(p.slug, p.change.value, p.subject, "; ".join(p.notes)) for p in done.patches]
+    rows = [
+        (patch.slug, patch.change.value, patch.subject, "; ".join(patch.notes))
+        for patch in imported.patches
+    ]
     terminal.table(("patch", "change", "subject", "notes"), rows)
-    terminal.say(f"{'would go' if dry_run else 'went'} into {done.folder}")
+    terminal.say(f"{'would go' if dry_run else 'went'} into {imported.folder}")
+
+
+def _read(
+    store: Store, what: str, fork: Path | None, subject: str | None, author: str | None
+) -> list[Incoming]:
+    """The patches in the file or commit range ``what``."""
+    from fixtool.edit.importing import author_from, read_file, read_range
+    from fixtool.git.repo import Repo
+
+    if fork is not None:
+        return read_range(store, Repo.open(fork), what)
+    if ".." in what and not Path(what).exists():
+        raise UsageError(f"{what!r} looks like a commit range", hint=f"add --from REPO to {what}")
+    return read_file(store, Path(what), author_from(author, f"{int(time.time())} +0000"), subject)

@@ -13,13 +13,13 @@ from fixtool.errors import ExitCode
 
 
 def init(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the repository goes.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the repository.")],
     upstream: Annotated[
         str,
         typer.Option("--upstream", metavar="URL|PATH|pypi", help="Where the base comes from."),
     ],
     base: Annotated[
-        str, typer.Option("--base", metavar="SHA|RELEASE", help="What the series is written on.")
+        str, typer.Option("--base", metavar="SHA|RELEASE", help="What the series is written for.")
     ],
     line: options.LineName = None,
     wheel_version: Annotated[
@@ -40,11 +40,11 @@ def init(
     from fixtool.edit.init import init as run
 
     progress = terminal.progress(quiet=json)
-    made = run(directory, upstream, base, line, why, progress, wheel_version=wheel_version)
+    new = run(directory, upstream, base, line, why, progress, wheel_version=wheel_version)
     if json:
-        terminal.print_document("init", ExitCode.OK, {"line": made.name, "folder": made.folder,
-                                                    "upstream": made.upstream})  # fmt: skip
+        body = {"line": new.name, "folder": new.folder, "upstream": new.upstream}
+        terminal.print_document("init", ExitCode.OK, body)
         return
-    terminal.say(f"line      {made.name} in {made.folder}")
-    terminal.say(f"base      {made.upstream.base}")
+    terminal.say(f"line      {new.name} in {new.folder}")
+    terminal.say(f"base      {new.upstream.base}")
     terminal.say(f"next      fixtool import FILE -C {directory}, then fixtool apply -C {directory}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,57 +12,63 @@ from fixtool.commands import options
 from fixtool.errors import ExitCode
 from fixtool.text import count, printable
 
+if TYPE_CHECKING:
+    from fixtool.series.context import Context
+    from fixtool.series.line import Line
+    from fixtool.series.lint import Finding
+
+
+Drift = Annotated[
+    bool, typer.Option("--drift", help="Also apply each line on its base and compare every byte.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="A warning fails the check too.")]
+
 
 def lint(
     ctx: typer.Context,
     line: options.LineName = None,
     source: options.Source = None,
-    drift: Annotated[
-        bool,
-        typer.Option("--drift", help="Also apply each line on its base and compare every byte."),
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="A warning fails the check too.")
-    ] = False,
+    drift: Drift = False,
+    strict: Strict = False,
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
     """Check that every line is well formed.
 
-    Each finding says where, and how to mend it.
+    Each finding says where it is and how to mend it.
 
     Example: fixtool lint --drift --source pypi --line v0.5.23
     """
-    from fixtool.series.lint import Finding, Level
-    from fixtool.series.lint import drift as check_drift
-    from fixtool.series.lint import lint as check
-    from fixtool.sources.source import open_source
-    from fixtool.sources.target import bring_base
-
     context = options.start(ctx, directory)
-    repository, settings, progress = context.repository, context.settings, context.progress
+    repository = context.repository
     lines = [repository.line(line)] if line else list(repository.lines)
-    findings: list[Finding] = []
-    for one in lines:
-        found = check(one)
-        if drift and not any(each.level is Level.ERROR for each in found):
-            name = "pypi" if one.upstream.release else source or settings.source
-            opened = open_source(name, settings, settings.url or one.upstream.url, progress)
-            base = bring_base(opened, one.upstream, settings, progress)
-            found += check_drift(opened.repo, one, base)
-        findings += found
-    failing = [one for one in findings if strict or one.level is Level.ERROR]
+    findings = [finding for line in lines for finding in _check(context, line, source, drift=drift)]
+    failing = any(strict or finding.level.value == "error" for finding in findings)
     exit_code = ExitCode.REFUSED if failing else ExitCode.OK
     if json:
         terminal.print_document("lint", exit_code, {"findings": findings, "lines": len(lines)})
     else:
-        for finding in findings:
-            terminal.say(
-                f"{finding.where}: {finding.level.value}: "
-                f"{printable(finding.message)} [{finding.rule}]"
-            )
-            terminal.say(f"    {finding.fix}")
-        patches = sum(len(each.entries) for each in lines)
-        counts = ((patches, "patch"), (len(lines), "line"), (len(findings), "finding"))
-        terminal.say("{} in {}: {}".format(*(count(*one) for one in counts)))
+        _show(lines, findings)
     raise typer.Exit(int(exit_code))
+
+
+def _check(context: Context, line: Line, source: str | None, *, drift: bool) -> tuple[Finding, ...]:
+    from fixtool.series.lint import Level, lint
+    from fixtool.series.lint import drift as find_drift
+
+    findings = lint(line)
+    if drift and not any(finding.level is Level.ERROR for finding in findings):
+        name = "pypi" if line.upstream.release else source
+        base = options.open_base(context, line, name)
+        findings += find_drift(base.repo, line, base.base)
+    return findings
+
+
+def _show(lines: Sequence[Line], findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        message = printable(finding.message)
+        terminal.say(f"{finding.where}: {finding.level.value}: {message} [{finding.rule}]")
+        terminal.say(f"    {finding.fix}")
+    patches = count(sum(len(line.entries) for line in lines), "patch")
+    total = count(len(findings), "finding")
+    terminal.say(f"{patches} in {count(len(lines), 'line')}: {total}")

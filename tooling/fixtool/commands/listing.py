@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from fixtool.commands import options
 from fixtool.errors import ExitCode
 
 if TYPE_CHECKING:
+    from fixtool.series.line import Line
     from fixtool.series.patch import Patch
 
 
@@ -27,41 +28,36 @@ def list_lines(
     repository = options.start(ctx, directory).repository
     lines = [repository.line(line)] if line else list(repository.lines)
     if json:
-        body = [
-            {
-                "line": one.name,
-                "upstream": one.upstream,
-                "patches": [
-                    {
-                        "slug": patch.slug,
-                        "subject": patch.subject,
-                        "author": f"{patch.author.name} <{patch.author.email}>",
-                        "path": patch.path,
-                        "trailers": [{"key": k, "value": v} for k, v in patch.trailers],
-                    }
-                    for patch in one.patches
-                ],
-            }
-            for one in lines
-        ]
-        terminal.print_document("list", ExitCode.OK, {"lines": body})
+        terminal.print_document("list", ExitCode.OK, {"lines": [_body(line) for line in lines]})
         return
     rows = [
-        (
-            one.name,
-            one.upstream.release or one.upstream.base[:12],
-            patch.slug,
-            patch.subject,
-            _forwarded(patch),
-        )
-        for one in lines
-        for patch in one.patches
-    ]
+        (line.name, line.upstream.release or line.upstream.base[:12], patch.slug, patch.subject,
+         _forwarded(patch))
+        for line in lines
+        for patch in line.patches
+    ]  # fmt: skip
     terminal.table(("line", "base", "patch", "subject", "forwarded"), rows)
 
 
+def _body(line: Line) -> dict[str, Any]:
+    return {
+        "line": line.name,
+        "upstream": line.upstream,
+        "patches": [
+            {
+                "slug": patch.slug,
+                "subject": patch.subject,
+                "author": f"{patch.author.name} <{patch.author.email}>",
+                "path": patch.path,
+                "trailers": [{"key": key, "value": value} for key, value in patch.trailers],
+            }
+            for patch in line.patches
+        ],
+    }
+
+
 def _forwarded(patch: Patch) -> str:
-    """In a word: upstream has it, or what became of sending it."""
+    """Whether it was sent upstream, in a word: `upstream` if it is there."""
     if patch.trailer("Applied-Upstream"):
         return "upstream"
     return (patch.trailer("Forwarded") or "").split(" ")[0]

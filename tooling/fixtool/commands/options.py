@@ -1,4 +1,4 @@
-"""Options that mean the same in every verb, and what every verb starts from."""
+"""The options that mean the same in every verb, and the context that every verb starts from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Directory = Annotated[
 
 
 def _remember(ctx: typer.Context, wanted: bool) -> bool:
-    ctx.meta["json"] = wanted  # a failure has to be told as JSON too, wherever it is caught
+    ctx.meta["json"] = wanted  # read where a failure is caught: it has to be JSON too
     return wanted
 
 
@@ -42,46 +42,54 @@ Source = Annotated[
     str | None,
     typer.Option("--source", metavar="git|pypi|URL|PATH", help="Where SGLang comes from."),
 ]
+Worktree = Annotated[
+    Path | None,
+    typer.Option("--worktree", metavar="DIR", help="The work tree (default: where you are)."),
+]
+Python = Annotated[
+    str | None,
+    typer.Option("--python", metavar="PY", help="The target's Python, with SGLang's packages."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; write nothing.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more: files, hunks, reasons.")]
 
 
 def start(ctx: typer.Context, directory: Path | None) -> Context:
-    """The patch repository of ``directory`` or of where the user stands, its settings, and
-    progress bars, but none under --json."""
+    """The context of a verb: the patch repository that holds ``directory`` (default: the current
+    directory), its settings, and progress bars unless the answer is JSON."""
     from fixtool.series.context import Context
     from fixtool.series.line import PatchRepository
     from fixtool.settings import load
 
-    here = directory or ctx.obj or Path.cwd()
-    if not here.is_dir():
-        raise UsageError(f"-C {here}: no such directory")
-    repository = PatchRepository.find(here.resolve())
+    folder = directory or ctx.obj or Path.cwd()
+    if not folder.is_dir():
+        raise UsageError(f"-C {folder}: no such directory")
+    repository = PatchRepository.find(folder.resolve())
     progress = terminal.progress(quiet=ctx.meta.get("json", False))
     return Context(repository, load(repository.root), progress)
 
 
 @dataclass(frozen=True)
 class BaseStore:
-    """A store that holds a line's own base."""
+    """An object store, and the id of a line's base in it."""
 
     repo: Store
     base: Oid
 
 
 def open_base(context: Context, line: Line, source: str | None) -> BaseStore:
-    """Where the base of ``line`` and the files that its series touches can be read."""
+    """A store with the base of ``line`` and the files that its patches change."""
     from fixtool.sources.source import open_source
     from fixtool.sources.target import bring_base
 
     settings, progress, upstream = context.settings, context.progress, line.upstream
     name = source or ("pypi" if upstream.release else settings.source)
-    place = open_source(name, settings, settings.url or upstream.url, progress, [upstream.base])
-    base = bring_base(place, upstream, settings, progress)
-    place.bring(base, line.paths)
-    return BaseStore(place.repo, base)
+    opened = open_source(name, settings, settings.url or upstream.url, progress, [upstream.base])
+    base = bring_base(opened, upstream, settings, progress)
+    opened.bring(base, line.paths)
+    return BaseStore(opened.repo, base)
 
 
 def pick_line(context: Context, name: str | None) -> Line:
-    """The line of this ``name``, else the one of the settings, else the only one."""
+    """The line ``name``, else the line of the settings, else the only line."""
     return context.repository.pick(name or context.settings.line)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fixtool import terminal
 from fixtool.commands import options
-from fixtool.commands.build import Python
 from fixtool.errors import ExitCode, UsageError
 from fixtool.text import printable
 
@@ -18,36 +16,43 @@ if TYPE_CHECKING:
     from fixtool.series.context import Context
 
 
+Onto = Annotated[
+    str | None, typer.Option("--onto", metavar="REF", help="A commit id, tag, branch or release.")
+]
+GoOn = Annotated[bool, typer.Option("--continue", help="Go on: the conflict is resolved.")]
+Skip = Annotated[
+    bool, typer.Option("--skip", help="Go on without the patch, which is put on the shelf.")
+]
+Abort = Annotated[
+    bool, typer.Option("--abort", help="End a rebase that waits. The line stays as it was.")
+]
+SkipReason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, with --skip.")]
+NewLine = Annotated[
+    str | None,
+    typer.Option("--new-line", metavar="NAME", help="Start another line; leave this as it is."),
+]
+AcceptResolutions = Annotated[
+    bool,
+    typer.Option(
+        "--accept-resolutions", help="Use remembered resolutions without waiting for a person."
+    ),
+]
+Probe = Annotated[
+    bool, typer.Option("--probe", help="Run each patch's probe, to see if its bug is still there.")
+]
+
+
 def rebase(
     ctx: typer.Context,
-    onto: Annotated[
-        str | None,
-        typer.Option("--onto", metavar="REF", help="A commit id, tag, branch or release."),
-    ] = None,
-    go_on: Annotated[
-        bool, typer.Option("--continue", help="Go on: the conflict is resolved.")
-    ] = False,
-    skip: Annotated[
-        bool, typer.Option("--skip", help="Go on without the patch: it stays, on the shelf.")
-    ] = False,
-    abort: Annotated[
-        bool, typer.Option("--abort", help="End a rebase that waits; nothing has changed.")
-    ] = False,
-    reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="Why, with --skip.")
-    ] = "skipped by hand",
-    new_line: Annotated[
-        str | None,
-        typer.Option("--new-line", metavar="NAME", help="Start another line; leave this as it is."),
-    ] = None,
-    accept_resolutions: Annotated[
-        bool,
-        typer.Option("--accept-resolutions", help="Take remembered resolutions without a look."),
-    ] = False,
-    probe: Annotated[
-        bool, typer.Option("--probe", help="Ask each patch's own probe whether its bug is there.")
-    ] = False,
-    python: Python = None,
+    onto: Onto = None,
+    go_on: GoOn = False,
+    skip: Skip = False,
+    abort: Abort = False,
+    reason: SkipReason = "skipped by hand",
+    new_line: NewLine = None,
+    accept_resolutions: AcceptResolutions = False,
+    probe: Probe = False,
+    python: options.Python = None,
     source: options.Source = None,
     line: options.LineName = None,
     dry_run: options.DryRun = False,
@@ -55,19 +60,17 @@ def rebase(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Move a line onto another commit: what upstream has is dropped, what moved is rewritten.
+    """Move a line onto another commit. What upstream has is dropped, what moved is rewritten.
 
-    A conflict leaves patches/ as it is and a work tree to resolve it in; then --continue, --skip or
-    --abort.
+    If a patch conflicts, patches/ stays as it is and a work tree waits for you to resolve it: then
+    use --continue, --skip or --abort.
 
     Example: fixtool rebase --onto main
     """
     from fixtool.rebase import run
     from fixtool.rebase.session import find_session
 
-    chosen = [name for name, on in (("--onto", onto), ("--continue", go_on), ("--skip", skip),
-                                    ("--abort", abort)) if on]  # fmt: skip
-    if len(chosen) != 1:
+    if [bool(onto), go_on, skip, abort].count(True) != 1:
         raise UsageError(
             "give one of --onto REF, --continue, --skip, --abort",
             hint="fixtool rebase --onto main",
@@ -75,24 +78,17 @@ def rebase(
     context = options.start(ctx, directory)
     if onto:
         request = run.RebaseRequest(
-            onto, source, line, new_line, dry_run, probe,
-            str(python) if python else None, accept_resolutions,
-        )  # fmt: skip
-        ask = _ask_probes(context, source, request.python, quiet=json) if probe else None
+            onto, source, line, new_line, dry_run, probe, python, accept_resolutions
+        )
+        ask = _ask_probes(context, source, python) if probe else None
         rebased = run.rebase(context, request, ask)
     else:
         session = find_session(context, line or context.settings.line)
         if abort:
             run.abort(context, session)
-            if json:
-                aborted = {"line": session.line, "aborted": True}
-                terminal.print_document("rebase", ExitCode.OK, aborted)
-            else:
-                terminal.say(f"line {session.line} is as it was; the work tree is gone")
+            _answer_aborted(session.line, json=json)
             return
-        ask = None
-        if session.probe:
-            ask = _ask_probes(context, session.source, session.python, quiet=json)
+        ask = _ask_probes(context, session.source, session.python) if session.probe else None
         rebased = run.resume(
             context, session, ask, skip=reason if skip else None, accept=accept_resolutions
         )
@@ -100,14 +96,19 @@ def rebase(
     if json:
         terminal.print_document("rebase", exit_code, _body(rebased))
     else:
-        _tell(rebased, verbose=verbose)
+        _show(rebased, verbose=verbose)
     raise typer.Exit(int(exit_code))
 
 
-def _ask_probes(
-    context: Context, source: str | None, python: str | None, *, quiet: bool
-) -> AskProbes:
-    """Runs the probes of a line on a commit, in the target's Python."""
+def _answer_aborted(line: str, *, json: bool) -> None:
+    if json:
+        terminal.print_document("rebase", ExitCode.OK, {"line": line, "aborted": True})
+    else:
+        terminal.say(f"line {line} is as it was; the work tree is gone")
+
+
+def _ask_probes(context: Context, source: str | None, python: str | None) -> AskProbes:
+    """A function that runs the probes of a line on a commit, in the target's Python."""
     from fixtool.series.line import Line
     from fixtool.sources.resolve import Target
     from fixtool.verify.request import RunKind, RunOptions, VerifyRequest
@@ -117,8 +118,7 @@ def _ask_probes(
     def ask(line: Line, target: Target) -> dict[str, int | None]:
         ref = target.version if target.release and target.version else target.commit
         request = VerifyRequest(ref, source, line.name, (RunKind.ASK,))
-        quietly = replace(context, progress=terminal.progress(quiet=quiet))
-        result = verify(quietly, request, RunOptions(python=python)).result
+        result = verify(context, request, RunOptions(python=python)).result
         return {entry.slug: result.answer(entry.slug, BASE) for entry in line.entries}
 
     return ask
@@ -173,35 +173,36 @@ def _patch_body(outcome: PatchOutcome) -> dict[str, Any]:
     }
 
 
-def _tell(rebased: Rebased, *, verbose: bool) -> None:
+def _show(rebased: Rebased, *, verbose: bool) -> None:
     name = f" -> {rebased.new_line}" if rebased.new_line else ""
     terminal.say(f"line      {rebased.line}{name}")
     terminal.say(f"onto      {rebased.onto[:12]} ({printable(rebased.ref)} from {rebased.source})")
     if not rebased.outcomes:
-        terminal.say("it is there already; nothing to do")
+        terminal.say("the line is on that commit already; nothing to do")
         return
     terminal.say()
     rows = []
     for outcome in rebased.outcomes:
         result, culprit = outcome.result, outcome.culprit
         by = f"{culprit.sha[:12]} {culprit.subject}" if culprit else ""
-        rows.append((result.slug, result.verdict.value, outcome.action.value, by))
+        action = "needs you" if outcome.action.value == "asked" else outcome.action.value
+        rows.append((result.slug, result.verdict.value, action, by))
         if verbose:
             rows += [("", "", "", f"  {reason}") for reason in result.evidence]
-    terminal.table(("patch", "verdict", "now", "by upstream's"), rows)
+    terminal.table(("patch", "verdict", "action", "upstream commit"), rows)
     terminal.say()
     for warning in rebased.warnings:
         terminal.say(f"look      {printable(warning)}")
     if rebased.parked:
-        _tell_parked(rebased, rebased.parked)
+        _show_parked(rebased, rebased.parked)
     elif rebased.stopped_at:
         terminal.say("a person is needed; nothing was changed")
         terminal.say(f"next      fixtool rebase --onto {printable(rebased.ref)}")
     else:
-        _tell_moved(rebased, verbose=verbose)
+        _show_moved(rebased, verbose=verbose)
 
 
-def _tell_moved(rebased: Rebased, *, verbose: bool) -> None:
+def _show_moved(rebased: Rebased, *, verbose: bool) -> None:
     terminal.say(f"tree      {rebased.tree}")
     if rebased.dry_run:
         terminal.say("nothing was written (--dry-run)")
@@ -217,7 +218,7 @@ def _tell_moved(rebased: Rebased, *, verbose: bool) -> None:
         terminal.say(f"next      fixtool apply --line {name}; fixtool verify --prove --line {name}")
 
 
-def _tell_parked(rebased: Rebased, parked: ParkedPatch) -> None:
+def _show_parked(rebased: Rebased, parked: ParkedPatch) -> None:
     terminal.say(f"{parked.slug} (patch {parked.position} of {parked.of}) needs a person")
     outcome = next(item for item in rebased.outcomes if item.result.slug == parked.slug)
     for file in outcome.result.files:

@@ -9,6 +9,7 @@ import typer
 
 from fixtool import terminal
 from fixtool.commands import options
+from fixtool.commands.export import body
 from fixtool.errors import ExitCode
 from fixtool.text import count
 
@@ -16,15 +17,12 @@ from fixtool.text import count
 def refresh(
     ctx: typer.Context,
     slug: Annotated[str | None, typer.Argument(metavar="[SLUG]")] = None,
-    worktree: Annotated[
-        Path | None,
-        typer.Option("--worktree", metavar="DIR", help="The work tree (default: where you are)."),
-    ] = None,
+    worktree: options.Worktree = None,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
-    """Write patch files anew from a work tree's commits: of one patch, or of all that changed.
+    """Write one patch file, or all that changed, again from a work tree's commits.
 
     Example: fixtool refresh gemma4-fused-routing --worktree ~/sglang-patched
     """
@@ -33,14 +31,12 @@ def refresh(
 
     tree, record = open_worktree(worktree or Path.cwd())
     repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
-    done = export(repository, tree, record, only=slug, dry_run=dry_run)
+    exported = export(repository, tree, record, only=slug, dry_run=dry_run)
     if json:
-        body = {"line": done.line, "folder": done.folder, "patches": done.patches,
-                "series_changed": done.series_changed, "changed": done.changed}  # fmt: skip
-        terminal.print_document("refresh", ExitCode.OK, body)
+        terminal.print_document("refresh", ExitCode.OK, body(exported))
         return
-    changed = [one for one in done.patches if one.change is not Change.UNCHANGED]
-    for one in changed:
-        terminal.say(f"{one.change.value:9} {one.slug}")
+    changed = [file for file in exported.patches if file.change is not Change.UNCHANGED]
+    for file in changed:
+        terminal.say(f"{file.change.value:9} {file.slug}")
     verb = "would be written" if dry_run else "written"
-    terminal.say(f"{count(len(changed), 'file')} {verb} in {done.folder}")
+    terminal.say(f"{count(len(changed), 'file')} {verb} in {exported.folder}")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from fixtool.series.context import Context
+    from fixtool.series.line import Line
+    from fixtool.series.patch import Patch
 
 
 def show(
@@ -19,45 +24,55 @@ def show(
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
-    """Show one patch: who, why, when it can go, the diff.
+    """Show one patch: its message and its diff.
 
-    Without --line, it is looked for in every line; if they hold different ones, say which.
+    Without --line, the patch is looked for in every line.
 
     Example: fixtool show gemma4-fused-routing --line v0.5.23
     """
     context = options.start(ctx, directory)
-    repository, settings = context.repository, context.settings
     slug = slug.removesuffix(".patch")
-    wanted = line or settings.line
-    lines = [repository.line(wanted)] if wanted else list(repository.lines)
-    having = [one for one in lines if slug in {entry.slug for entry in one.entries}]
-    if not having:
-        known = sorted({entry.slug for one in lines for entry in one.entries})
-        raise UsageError(f"no patch {slug!r}; there are: {', '.join(known)}")
-    if len({one.find(slug).raw for one in having}) > 1:
-        raise UsageError(
-            f"{slug} is in {len(having)} lines, with different content",
-            hint=f"--line with one of: {', '.join(one.name for one in having)}",
-        )
-    patch = having[0].find(slug)
+    chosen = _find_line(context, line, slug)
+    patch = chosen.find(slug)
     if json:
-        body = {
-            "line": having[0].name,
-            "slug": patch.slug,
-            "subject": patch.subject,
-            "body": patch.body,
-            "author": f"{patch.author.name} <{patch.author.email}>",
-            "date": patch.author.date,
-            "trailers": [{"key": key, "value": value} for key, value in patch.trailers],
-            "files": [
-                {"path": one.path, "hunks": len(one.hunks), "binary": one.binary}
-                for one in patch.files
-            ],
-            "path": patch.path,
-            "diff": patch.diff.decode("utf-8", "replace"),
-        }
-        terminal.print_document("show", ExitCode.OK, body)
+        terminal.print_document("show", ExitCode.OK, _body(chosen, patch))
     elif sys.stdout.isatty():
         terminal.patch_text(patch.raw.decode("utf-8", "replace"))
     else:
         sys.stdout.buffer.write(patch.raw)
+
+
+def _find_line(context: Context, name: str | None, slug: str) -> Line:
+    """The line that holds the patch ``slug``; UsageError if several hold different ones."""
+    repository, name = context.repository, name or context.settings.line
+    lines = [repository.line(name)] if name else list(repository.lines)
+    slugs = {line.name: {entry.slug for entry in line.entries} for line in lines}
+    holders = [line for line in lines if slug in slugs[line.name]]
+    if not holders:
+        raise UsageError(
+            f"no patch {slug!r}; there are: {', '.join(sorted(set().union(*slugs.values())))}"
+        )
+    if len({line.find(slug).raw for line in holders}) > 1:
+        raise UsageError(
+            f"{slug} is in {len(holders)} lines, with different content",
+            hint=f"--line with one of: {', '.join(line.name for line in holders)}",
+        )
+    return holders[0]
+
+
+def _body(line: Line, patch: Patch) -> dict[str, Any]:
+    return {
+        "line": line.name,
+        "slug": patch.slug,
+        "subject": patch.subject,
+        "body": patch.body,
+        "author": f"{patch.author.name} <{patch.author.email}>",
+        "date": patch.author.date,
+        "trailers": [{"key": key, "value": value} for key, value in patch.trailers],
+        "files": [
+            {"path": file.path, "hunks": len(file.hunks), "binary": file.binary}
+            for file in patch.files
+        ],
+        "path": patch.path,
+        "diff": patch.diff.decode("utf-8", "replace"),
+    }

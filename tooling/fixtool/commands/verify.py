@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from json import dumps, loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,13 +12,64 @@ import typer
 
 from fixtool import terminal
 from fixtool.commands import options
-from fixtool.commands.build import Python
-from fixtool.errors import CannotRun, UsageError
+from fixtool.errors import CannotRun, ExitCode, UsageError
 from fixtool.text import count, printable
 
 if TYPE_CHECKING:
-    from fixtool.verify.bundle import Bundle
+    from fixtool.series.context import Context
+    from fixtool.verify.proof import Matrix
+    from fixtool.verify.request import VerifyRequest
+    from fixtool.verify.result import Result
     from fixtool.verify.run import Verified
+
+
+Prove = Annotated[
+    bool, typer.Option("--prove", help="Is each patch needed? Run probes with and without it.")
+]
+Mutants = Annotated[
+    bool, typer.Option("--mutants", help="Would the suite notice? Every mutant must be killed.")
+]
+Checks = Annotated[
+    bool, typer.Option("--checks", help="The series' own checks (the default without others).")
+]
+Jobs = Annotated[int, typer.Option("--jobs", min=0, help="Steps side by side; 0: one per core.")]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="NAME", help="Run steps of this name alone.")
+]
+Model = Annotated[
+    Path | None, typer.Option("--model", metavar="DIR", help="A real checkpoint to serve.")
+]
+Assistant = Annotated[
+    Path | None, typer.Option("--assistant", metavar="DIR", help="The model's MTP assistant.")
+]
+Port = Annotated[int | None, typer.Option("--port", min=1, max=65535, help="The servers' port.")]
+TensorParallel = Annotated[
+    int | None,
+    typer.Option("--tp", metavar="N", min=1, help="Also a server on N GPUs that share layers."),
+]
+PipelineParallel = Annotated[
+    int | None,
+    typer.Option("--pp", metavar="M", min=1, help="Also a server on M GPUs in a pipeline."),
+]
+RequireGpu = Annotated[
+    bool, typer.Option("--require-gpu", help="Exit 4 if a step was skipped for want of a GPU.")
+]
+BundleFile = Annotated[
+    Path | None, typer.Option("--bundle", metavar="FILE", help="Pack it for another host.")
+]
+ResultFile = Annotated[
+    Path | None, typer.Option("--import", metavar="FILE", help="Read that host's result.json.")
+]
+Save = Annotated[bool, typer.Option("--save", help="Keep the result in verify/results/.")]
+Junit = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML as well.")
+]
+Markdown = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown as well.")
+]
+KeepTrees = Annotated[
+    bool, typer.Option("--keep-trees", help="Leave the trees beside the result, to look at.")
+]
 
 
 def verify(
@@ -24,60 +77,24 @@ def verify(
     sglang_ref: options.SglangRef = None,
     source: options.Source = None,
     line: options.LineName = None,
-    prove: Annotated[
-        bool, typer.Option("--prove", help="Is each patch needed? Every probe, with and without.")
-    ] = False,
-    mutants: Annotated[
-        bool, typer.Option("--mutants", help="Would the suite notice? Every mutant must be killed.")
-    ] = False,
-    checks: Annotated[
-        bool, typer.Option("--checks", help="The series' own checks (the default without others).")
-    ] = False,
-    python: Python = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", min=0, help="Steps side by side; 0: one a core.")
-    ] = 0,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="NAME", help="Steps of this name alone.")
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option("--model", metavar="DIR", help="A real checkpoint to serve.")
-    ] = None,
-    assistant: Annotated[
-        Path | None, typer.Option("--assistant", metavar="DIR", help="The model's MTP assistant.")
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option("--port", min=1, max=65535, help="The servers' port.")
-    ] = None,
-    tp: Annotated[
-        int | None,
-        typer.Option("--tp", metavar="N", min=1, help="Also a server on N GPUs that share layers."),
-    ] = None,
-    pp: Annotated[
-        int | None,
-        typer.Option("--pp", metavar="M", min=1, help="Also a server on M GPUs in a pipeline."),
-    ] = None,
-    require_gpu: Annotated[
-        bool, typer.Option("--require-gpu", help="A step skipped for want of a GPU is exit 4.")
-    ] = False,
-    bundle: Annotated[
-        Path | None, typer.Option("--bundle", metavar="FILE", help="Pack it for another host.")
-    ] = None,
-    import_: Annotated[
-        Path | None, typer.Option("--import", metavar="FILE", help="Read that host's result.json.")
-    ] = None,
-    save: Annotated[
-        bool, typer.Option("--save", help="Keep the result in verify/results/.")
-    ] = False,
-    junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML as well.")
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown as well.")
-    ] = None,
-    keep_trees: Annotated[
-        bool, typer.Option("--keep-trees", help="Leave the trees beside the result, to look at.")
-    ] = False,
+    prove: Prove = False,
+    mutants: Mutants = False,
+    checks: Checks = False,
+    python: options.Python = None,
+    jobs: Jobs = 0,
+    only: Only = None,
+    model: Model = None,
+    assistant: Assistant = None,
+    port: Port = None,
+    tp: TensorParallel = None,
+    pp: PipelineParallel = None,
+    require_gpu: RequireGpu = False,
+    bundle: BundleFile = None,
+    import_: ResultFile = None,
+    save: Save = False,
+    junit: Junit = None,
+    markdown: Markdown = None,
+    keep_trees: KeepTrees = False,
     directory: options.Directory = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -88,42 +105,38 @@ def verify(
 
     Example: fixtool verify --prove --line b0ce16d0c --source ../sglang --python target/bin/python
     """
-    from fixtool.verify import run as core
+    from fixtool.verify import run
     from fixtool.verify.request import RunKind, RunOptions, VerifyRequest
 
+    chosen = {RunKind.CHECKS: checks, RunKind.PROVE: prove, RunKind.MUTANTS: mutants}
+    kinds = tuple(kind for kind, wanted in chosen.items() if wanted) or (RunKind.CHECKS,)
+    elsewhere = any((only, tp, pp))  # options that choose what a host runs
     context = options.start(ctx, directory)
-    repository, settings, progress = context.repository, context.settings, context.progress
+    request = VerifyRequest(sglang_ref, source, line, kinds)
     if import_ is not None:
-        if bundle or prove or mutants or checks or sglang_ref or source or only or tp or pp:
+        if elsewhere or any((bundle, sglang_ref, source, *chosen.values())):
             raise UsageError("--import reads what has run: it takes no ref and no choice of steps")
-        verified = core.read_verified(repository, import_)
+        verified = run.read_verified(context.repository, import_)
+    elif bundle is not None:
+        if elsewhere or any((model, assistant, port, python, save, junit, markdown)):
+            raise UsageError(
+                "--bundle only packs: give these options to its run.py on the host",
+                hint="python3 fixtool-verify/run.py --help",
+            )
+        _pack(context, request, bundle, json=json)
+        return
     else:
-        chosen = {RunKind.CHECKS: checks, RunKind.PROVE: prove, RunKind.MUTANTS: mutants}
-        kinds = tuple(kind for kind, wanted in chosen.items() if wanted) or (RunKind.CHECKS,)
-        request = VerifyRequest(sglang_ref, source, line, kinds)
-        if bundle is not None:
-            there = (only, model, assistant, port, python, tp, pp)
-            if save or junit or markdown or any(there):
-                raise UsageError(
-                    "--bundle only packs: what runs there is told to its run.py",
-                    hint="python3 fixtool-verify/run.py --help",
-                )
-            from fixtool.verify.bundle import bundle as pack
-
-            planned = core.make_plan(context, request)
-            _tell_bundle(pack(planned, bundle, settings, progress), as_json=json)
-            raise typer.Exit(0)
         run_options = RunOptions(
             python, jobs, tuple(only or ()), model, assistant, port, require_gpu, keep_trees, tp, pp
         )
-        verified = core.verify(context, request, run_options)
-    kept = _save(verified, repository.root) if save else None
+        verified = run.verify(context, request, run_options)
+    kept = _save(verified, context.repository.root) if save else None
     _write(verified, junit, markdown)
     exit_code = verified.exit_code(require_gpu=require_gpu)
     if json:
         terminal.print_document("verify", exit_code, _body(verified, kept))
     else:
-        _tell(verified, kept, verbose=verbose)
+        _show(verified, kept, verbose=verbose)
     raise typer.Exit(int(exit_code))
 
 
@@ -156,48 +169,24 @@ def _body(verified: Verified, kept: Path | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _tell(verified: Verified, kept: Path | None, *, verbose: bool) -> None:
-    from fixtool.verify.proof import answer_text
-
+def _show(verified: Verified, kept: Path | None, *, verbose: bool) -> None:
     result, about = verified.result, verified.result.about
-    stands = "" if verified.current else ", not as it stands here now"
-    terminal.say(f"line      {printable(about['line'])}{stands}")
+    changed = "" if verified.current else ", whose patches have changed since"
+    terminal.say(f"line      {printable(about['line'])}{changed}")
     terminal.say(f"onto      {about['onto'][:12]} ({printable(about['ref'])})")
     terminal.say(f"on        {printable(result.host)}")
     terminal.say()
     if verified.matrix:
-        rows = [(tree, *map(answer_text, cells)) for tree, cells in verified.matrix.rows]
-        terminal.table(("tree", *verified.matrix.columns), rows)
-        terminal.say()
-        proofs = [(one.slug, one.proof.value, one.why) for one in verified.matrix.proofs]
-        terminal.table(("patch", "proof", "why"), proofs)
-        terminal.say()
-    told = {"seen", "passed"}  # of these, the matrix and the count of mutants have told
-    shown = [
-        one for one in result.steps if verbose or one.kind == "check" or one.outcome not in told
-    ]
-    killed = [one for one in result.steps if one.kind == "mutant" and one.outcome == "passed"]
-    mutants = sum(one.kind == "mutant" for one in result.steps)
-    if mutants:
-        terminal.say(f"mutants   {len(killed)} of {mutants} killed")
-    if shown:
-        cells = [
-            (one.name, one.outcome, f"{one.seconds:.1f}", one.mebibytes,
-             one.said[:160])
-            for one in shown
-        ]  # fmt: skip
-        terminal.table(("step", "outcome", "s", "MiB", "said"), cells)
-        terminal.say()
-    for tree, why in result.missing.items() if verbose else ():
-        terminal.say(f"no tree   {tree}: {printable(why)}")
-    peak = max((one.memory_bytes or 0 for one in result.steps), default=0)
+        _show_matrix(verified.matrix)
+    _show_steps(result, verbose=verbose)
+    peak = max((step.memory_bytes or 0 for step in result.steps), default=0)
     terminal.say(
         f"steps     {result.tally}; {result.prepare_seconds:.0f} s to prepare, the "
         f"largest process {peak / 2**20:.0f} MiB"
     )
-    skipped = [one for one in result.steps if one.outcome == "skipped"]
-    for one in skipped:
-        terminal.say(f"skipped   {one.name}: {printable(one.said)[:160]}")
+    for step in result.steps:
+        if step.outcome == "skipped":
+            terminal.say(f"skipped   {step.name}: {printable(step.said)[:160]}")
     if not result.finished:
         terminal.say("unfinished: the run was stopped before its last step")
     if verified.folder is not None:
@@ -206,10 +195,48 @@ def _tell(verified: Verified, kept: Path | None, *, verbose: bool) -> None:
         terminal.say(f"saved     {kept}")
 
 
-def _tell_bundle(packed: Bundle, *, as_json: bool) -> None:
-    from fixtool.errors import ExitCode
+def _show_matrix(matrix: Matrix) -> None:
+    from fixtool.verify.proof import answer_text
 
-    if as_json:
+    rows = [(tree, *map(answer_text, answers)) for tree, answers in matrix.rows]
+    terminal.table(("tree", *matrix.columns), rows)
+    terminal.say()
+    proofs = [(proof.slug, proof.proof.value, proof.why) for proof in matrix.proofs]
+    terminal.table(("patch", "proof", "why"), proofs)
+    terminal.say()
+
+
+def _show_steps(result: Result, *, verbose: bool) -> None:
+    """Checks, and steps that did not go well; of the others, the matrix and a count say enough."""
+    mutants = [step for step in result.steps if step.kind == "mutant"]
+    if mutants:
+        killed = sum(step.outcome == "passed" for step in mutants)
+        terminal.say(f"mutants   {killed} of {len(mutants)} killed")
+    rows = [
+        (
+            step.name,
+            step.outcome,
+            f"{step.seconds:.1f}",
+            step.mebibytes,
+            step.said[:160],
+        )
+        for step in result.steps
+        if verbose or step.kind == "check" or step.outcome not in ("seen", "passed")
+    ]  # fmt: skip
+    if rows:
+        terminal.table(("step", "outcome", "s", "MiB", "output"), rows)
+        terminal.say()
+    for tree, why in result.missing.items() if verbose else ():
+        terminal.say(f"no tree   {tree}: {printable(why)}")
+
+
+def _pack(context: Context, request: VerifyRequest, path: Path, *, json: bool) -> None:
+    """Write the bundle of what ``request`` asks for, and say what it holds."""
+    from fixtool.verify.bundle import bundle as pack
+    from fixtool.verify.run import make_plan
+
+    packed = pack(make_plan(context, request), path, context.settings, context.progress)
+    if json:
         body = {
             "path": packed.path, "size": packed.size, "site_size": packed.site_size,
             "steps": packed.steps, "trees": packed.trees, "python": packed.python,
@@ -217,47 +244,44 @@ def _tell_bundle(packed: Bundle, *, as_json: bool) -> None:
         }  # fmt: skip
         terminal.print_document("verify", ExitCode.OK, {"bundle": body})
         return
+    packages = "no packages: the host has them"
+    if packed.python:
+        packages = f"packages for Python {packed.python} ({packed.site_size / 2**20:.1f} MiB)"
     terminal.say(f"bundle    {packed.path} ({packed.size / 2**20:.1f} MiB)")
-    terminal.say(
-        f"holds     {count(packed.steps, 'step')}, {count(packed.trees, 'tree')}, "
-        + (f"packages for Python {packed.python} ({packed.site_size / 2**20:.1f} MiB)"
-           if packed.python else "no packages: the host has them")
-    )  # fmt: skip
+    holds = f"{count(packed.steps, 'step')}, {count(packed.trees, 'tree')}"
+    terminal.say(f"holds     {holds}, {packages}")
     terminal.say(f"there     {packed.command}")
     terminal.say("then      fixtool verify --import result.json")
 
 
 def _save(verified: Verified, root: Path) -> Path:
-    """Evidence, by date, device, line and what ran: verify/results/2026-11-23-h100-b0ce16d0c.json;
-    a second one of the same day stands beside the first."""
-    import json as json_module
-    import re
-
+    """Keep the result in verify/results/, named by date, device, line and what ran, such as
+    2026-11-23-h100-b0ce16d0c.json. Another result of that name gets a number."""
     from fixtool.files import write_atomically
 
     result = verified.result
-    gpus = [str(one["name"]) for one in result.environment.get("gpus", ())]
+    gpus = [str(gpu["name"]) for gpu in result.environment.get("gpus", ())]
     device = gpus[0].removeprefix("NVIDIA ") if gpus else "cpu"
     words = [result.started[:10], device.split()[0], str(result.about["line"])]
-    words += [one for one in result.ran if one != "checks"]
+    words += [kind for kind in result.ran if kind != "checks"]
     words += _spread(result.environment.get("spread"))
     name = re.sub(r"[^a-z0-9.]+", "-", "-".join(words).lower()).strip("-.")
     text = terminal.document("verify", verified.exit_code(require_gpu=False), _body(verified, None))
-    document = json_module.loads(text)
-    document.pop("folder")  # of the host it ran on
-    text = json_module.dumps(document, indent=1) + "\n"
+    document = loads(text)
+    document.pop("folder")  # a path on the host that ran it
+    text = dumps(document, indent=1) + "\n"
     folder = root / "verify" / "results"
     folder.mkdir(exist_ok=True)
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    paths = (folder / f"{one}.json" for one in names)
-    path = next(one for one in paths if not one.exists() or one.read_text("utf-8") == text)
+    paths = (folder / f"{name}.json" for name in names)
+    path = next(path for path in paths if not path.exists() or path.read_text("utf-8") == text)
     write_atomically(path, text)
     return path
 
 
-def _spread(of: Any) -> list[str]:
-    """``tp2``, ``pp2``: of the file of another host, which may hold anything."""
-    counts = [(name, of.get(name)) for name in ("tp", "pp")] if isinstance(of, dict) else []
+def _spread(spread: Any) -> list[str]:
+    """``tp2`` and ``pp2`` from the environment of another host, which may hold anything."""
+    counts = [(name, spread.get(name)) for name in ("tp", "pp")] if isinstance(spread, dict) else []
     return [f"{name}{n}" for name, n in counts if isinstance(n, int) and n > 1]
 
 
