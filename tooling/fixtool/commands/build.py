@@ -83,7 +83,7 @@ def build_worktree(
                 where=str(path),
                 hint=f"fixtool apply --sglang-ref v{record.release} --source pypi",
             )
-    request = core.Request(
+    request = core.BuildRequest(
         base_version=record.version,
         tags=core.interpreter_tags(python) if python else own_tags(),
         release=release,

@@ -1,4 +1,4 @@
-"""What a source tree's python/pyproject.toml says of the wheel it makes."""
+"""Plans the wheel of a git tree by its python/pyproject.toml."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from fixtool.errors import CannotRun, Refused
+from fixtool.git.objects import TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.git.trees import list_tree
 from fixtool.wheel._archive import (
     PURE_TAG,
     ROOT,
-    Plan,
+    WheelPlan,
     add_version_file,
     missing_note,
     read_file,
@@ -25,9 +26,14 @@ from fixtool.wheel._archive import (
 )
 
 
-def plan_from_tree(repo: Repo, commit: str, version: str) -> Plan:
-    """By python/pyproject.toml, as setuptools with setuptools-scm would choose: every tracked file
-    below a package directory, namespace packages too."""
+def plan_from_tree(repo: Repo, commit: str, version: str) -> WheelPlan:
+    """The plan of a wheel of ``commit`` by its python/pyproject.toml, with the files that
+    setuptools and setuptools-scm would choose: every tracked file below a package directory,
+    namespace packages too.
+
+    Raises CannotRun if the tree or its pyproject.toml is not of the form that fixtool can follow,
+    Refused if the metadata is not valid.
+    """
     entries = list_tree(repo, commit)
     where = f"{ROOT}pyproject.toml"
     if where not in entries:
@@ -38,12 +44,12 @@ def plan_from_tree(repo: Repo, commit: str, version: str) -> Plan:
         name = str(project["name"])
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
         raise Refused(f"not valid project metadata: {error}", where=where) from error
-    plan = Plan(name, version, PURE_TAG, where)
+    plan = WheelPlan(name, version, PURE_TAG, where)
     in_package = _package_rule(tool.get("setuptools", {}), where)
     plan.files = list(tracked(repo, entries, in_package, plan.notes))
-    plan.info = _metadata(repo, entries, table, version, plan.notes)
+    plan.info = _dist_info(repo, entries, table, version, plan.notes)
     plan.info["WHEEL"] = wheel_text(PURE_TAG)
-    tops = sorted({one.path.split("/")[0] for one in plan.files})
+    tops = sorted({file.path.split("/")[0] for file in plan.files})
     plan.info["top_level.txt"] = "".join(f"{top}\n" for top in tops).encode()
     scm = tool.get("setuptools_scm", {})
     if version_file := scm.get("version_file") or scm.get("write_to"):
@@ -55,7 +61,8 @@ def plan_from_tree(repo: Repo, commit: str, version: str) -> Plan:
 
 
 def _package_rule(setuptools: Mapping[str, Any], where: str) -> Callable[[str], bool]:
-    """Whether a file (its path in python/) is in a package, or is data below one."""
+    """A function that says whether a file, by its path in python/, is in a package or is data below
+    one."""
     packages = setuptools.get("packages")
     find = packages.get("find") if isinstance(packages, dict) else None
     if find is None or find.get("where", ["."]) not in (["."], []):
@@ -70,8 +77,8 @@ def _package_rule(setuptools: Mapping[str, Any], where: str) -> Callable[[str], 
         name = folder.replace("/", ".")
         return (
             "." not in folder
-            and any(fnmatchcase(name, one) for one in include)
-            and not any(fnmatchcase(name, one) for one in exclude)
+            and any(fnmatchcase(name, pattern) for pattern in include)
+            and not any(fnmatchcase(name, pattern) for pattern in exclude)
         )
 
     def rule(path: str) -> bool:
@@ -81,14 +88,14 @@ def _package_rule(setuptools: Mapping[str, Any], where: str) -> Callable[[str], 
     return rule
 
 
-def _metadata(
+def _dist_info(
     repo: Repo,
-    entries: Mapping[str, tuple[str, str]],
+    entries: Mapping[str, TreeEntry],
     table: dict[str, Any],
     version: str,
     notes: list[str],
 ) -> dict[str, bytes]:
-    """METADATA, entry_points.txt and licenses by the ``[project]`` table."""
+    """METADATA, entry_points.txt and licenses by the ``[project]`` table, by file name."""
     import pyproject_metadata
     from pyproject_metadata.errors import ConfigurationError
 
@@ -100,29 +107,12 @@ def _metadata(
             where=f"{ROOT}pyproject.toml",
             hint="build with --native: the project's own build decides then",
         )
-    info: dict[str, bytes] = {}
-    with tempfile.TemporaryDirectory(prefix="fixtool-metadata-") as folder:
-        for key in ("readme", "license"):
-            named = project.get(key)
-            file = named.get("file") if isinstance(named, dict) else named
-            if file is None or (key == "license" and not isinstance(named, dict)):
-                continue
-            # The git tree has no python/README.md: upstream's release script copies it, and
-            # LICENSE, from the top.
-            base = posixpath.basename(file)
-            try:
-                data = read_file(repo, entries, posixpath.normpath(ROOT + file), base)
-            except KeyError:
-                del project[key]
-                notes.append(f"the tree has no {file}: the wheel's metadata goes without {key}")
-                continue
-            (Path(folder) / base).write_bytes(data)
-            project[key] = dict(named, file=base) if isinstance(named, dict) else base
-            if key == "license":
-                info[f"licenses/{base}"] = data
+    with tempfile.TemporaryDirectory(prefix="fixtool-metadata-") as name:
+        folder = Path(name)
+        info = _named_files(repo, entries, project, folder, notes)
         for path in entries:  # what license-files patterns may match
             if path.startswith(ROOT) and path.count("/") == 1:
-                (Path(folder) / path[len(ROOT) :]).write_bytes(read_file(repo, entries, path))
+                (folder / path[len(ROOT) :]).write_bytes(read_file(repo, entries, path))
         try:
             metadata = pyproject_metadata.StandardMetadata.from_pyproject(
                 table | {"project": project}, folder
@@ -131,7 +121,7 @@ def _metadata(
         except ConfigurationError as error:
             raise Refused(str(error), where=f"{ROOT}pyproject.toml") from error
         for license_file in metadata.license_files or ():
-            info[f"licenses/{license_file}"] = (Path(folder) / license_file).read_bytes()
+            info[f"licenses/{license_file}"] = (folder / license_file).read_bytes()
     groups = {
         "console_scripts": metadata.scripts,
         "gui_scripts": metadata.gui_scripts,
@@ -143,3 +133,35 @@ def _metadata(
         if pairs
     )
     return info | ({"entry_points.txt": text.encode()} if text else {})
+
+
+def _named_files(
+    repo: Repo,
+    entries: Mapping[str, TreeEntry],
+    project: dict[str, Any],
+    folder: Path,
+    notes: list[str],
+) -> dict[str, bytes]:
+    """Put the readme and license files that ``project`` names into ``folder``, change ``project``
+    to name them there, and return the licenses for dist-info. A file that the tree lacks is left
+    out, which ``notes`` then says."""
+    licenses = {}
+    for key in ("readme", "license"):
+        named = project.get(key)
+        file = named.get("file") if isinstance(named, dict) else named
+        if file is None or (key == "license" and not isinstance(named, dict)):
+            continue
+        # The git tree has no python/README.md: upstream's release script copies it, and LICENSE,
+        # from the top.
+        base = posixpath.basename(file)
+        try:
+            data = read_file(repo, entries, posixpath.normpath(ROOT + file), base)
+        except KeyError:
+            del project[key]
+            notes.append(f"the tree has no {file}: the wheel's metadata goes without {key}")
+            continue
+        (folder / base).write_bytes(data)
+        project[key] = dict(named, file=base) if isinstance(named, dict) else base
+        if key == "license":
+            licenses[f"licenses/{base}"] = data
+    return licenses

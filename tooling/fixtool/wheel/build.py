@@ -1,4 +1,4 @@
-"""An installable wheel of a patched tree, straight from the object database.
+"""Builds an installable wheel of a patched tree, straight from the object database.
 
 Nothing is checked out and nothing is compiled: the Python files come from git, metadata and native
 code from the release's own wheel (or metadata from pyproject.toml where the base is a git commit).
@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from packaging.version import Version
@@ -43,7 +44,7 @@ from fixtool.wheel._archive import (
     PURE_TAG,
     ROOT,
     File,
-    Plan,
+    WheelPlan,
     add_version_file,
     missing_note,
     module_name,
@@ -56,11 +57,10 @@ from fixtool.wheel._metadata import plan_from_tree
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to build. ``base_version`` is that of the release, or the newest one before a git base;
-    ``tags`` are the target interpreter's (``interpreter_tags``), best first.
-
-    ``native`` compiles a git base with ``python``, the target interpreter.
+class BuildRequest:
+    """What to build. ``base_version`` is the version of the release, or of the newest release
+    before a git base. ``tags`` are those of ``python``, the target interpreter, best first
+    (``interpreter_tags``). ``native`` compiles the native code of a git base with it.
     """
 
     base_version: str
@@ -73,7 +73,8 @@ class Request:
 @dataclass(frozen=True)
 class BuiltWheel:
     """A wheel on this disk. ``size`` is in bytes; ``natives_kept`` are paths in the wheel,
-    ``natives_missing`` module names; ``notes`` say in plain words what a user should know."""
+    ``natives_missing`` are module names; ``notes`` are sentences for the user; ``reused`` says that
+    it was built before."""
 
     path: Path
     version: str
@@ -96,14 +97,15 @@ def local_version(base_version: str, tree: str) -> str:
 def build(
     repo: Repo,
     commit: str,
-    request: Request,
+    request: BuildRequest,
     settings: Settings,
     progress: Progress | None = None,
 ) -> BuiltWheel:
-    """The wheel of ``commit``'s tree, from the cache where the same one was built before.
+    """The wheel of ``commit``'s tree, from the cache if the same wheel was built before.
 
-    The blobs must be in ``repo`` (a worktree was made from it): git would fetch missing ones one by
-    one. Raises CannotRun (full disk, no compiler), Refused (metadata that cannot be read).
+    The blobs must be in ``repo``, as they are once a work tree was made from it: git would fetch
+    missing ones one by one. Raises UsageError if ``native`` does not fit the request, CannotRun if
+    the disk is full or the native build fails, Refused if the metadata cannot be read.
     """
     tree = repo.tree_id(commit)
     version = local_version(request.base_version, tree)
@@ -128,10 +130,7 @@ def build(
             with _plan(repo, commit, request, version, settings, progress) as plan:
                 path = staging / f"{plan.stem}-{plan.tag}.whl"
                 write(path, plan, repo, progress)
-        built = BuiltWheel(
-            folder / path.name, version, index.sha256_of(path), path.stat().st_size, False,
-            tuple(plan.kept), tuple(plan.missing), plan.source, tuple(plan.notes),
-        )  # fmt: skip
+        built = _built(plan, path, folder / path.name)
         record = asdict(built) | {"path": path.name}
         (staging / "wheel.json").write_text(json.dumps(record, indent=1), "utf-8")
         if not (first := _reusable(folder)):  # else another run was first
@@ -143,14 +142,17 @@ def build(
 def install_editable(
     repo: Repo,
     commit: str,
-    request: Request,
+    request: BuildRequest,
     settings: Settings,
     worktree: Path,
     progress: Progress | None = None,
 ) -> BuiltWheel:
-    """Make ``request.python`` import ``worktree``'s files as they are; the small wheel that does it
-    is thrown away. The release's natives are copied beside their packages, where git ignores them
-    (``*.so`` in info/exclude); nothing else is written there."""
+    """Make ``request.python`` import the files of ``worktree`` as they are. The small wheel that
+    does it is thrown away. The release's native modules are copied beside their packages, where git
+    ignores them (``*.so`` in info/exclude); nothing else is written there.
+
+    Raises UsageError if ``request`` names no interpreter, CannotRun if the installation fails.
+    """
     if not request.python:
         raise UsageError("an editable install needs an interpreter", hint="add --python PY")
     version = local_version(request.base_version, repo.tree_id(commit))
@@ -159,9 +161,8 @@ def install_editable(
         staging_folder(private_folder(settings.cache) / "wheels") as staging,
         _plan(repo, commit, request, version, settings, progress) as plan,
     ):
-        natives = {one.path: one for one in plan.files if one.path in plan.kept}
-        for one in natives.values():
-            _put_native(worktree, one)
+        for native in (file for file in plan.files if file.path in plan.kept):
+            _put_native(worktree, native)
         folder = str((worktree / ROOT).absolute())
         link = File(f"_fixtool_{plan.stem.split('-')[0]}.pth", lambda: f"{folder}\n".encode())
         plan.files, plan.tag = [link], PURE_TAG
@@ -169,22 +170,28 @@ def install_editable(
         path = staging / f"{plan.stem}-{PURE_TAG}.whl"
         write(path, plan, repo, Silence())
         install(request.python, path)
-        return BuiltWheel(
-            Path(folder), version, index.sha256_of(path), path.stat().st_size, False,
-            tuple(plan.kept), tuple(plan.missing), plan.source, tuple(plan.notes),
-        )  # fmt: skip
+        return _built(plan, path, Path(folder))
+
+
+def _built(plan: WheelPlan, file: Path, path: Path) -> BuiltWheel:
+    """The result for the wheel in ``file``, whose final place is ``path``."""
+    return BuiltWheel(
+        path, plan.version, index.sha256_of(file), file.stat().st_size, False,
+        tuple(plan.kept), tuple(plan.missing), plan.source, tuple(plan.notes),
+    )  # fmt: skip
 
 
 @contextmanager
 def _plan(
     repo: Repo,
     commit: str,
-    request: Request,
+    request: BuildRequest,
     version: str,
     settings: Settings,
     progress: Progress,
-) -> Iterator[Plan]:
-    """The plan of a wheel; good while open, for it may read from the release's wheel."""
+) -> Iterator[WheelPlan]:
+    """The plan of a wheel. It is usable inside the block only: it may read from the release's
+    wheel."""
     if (release := request.release) is None:
         yield plan_from_tree(repo, commit, version)
         return
@@ -196,61 +203,63 @@ def _plan(
 
 def _plan_from_release(
     repo: Repo, commit: str, release: Release, archive: zipfile.ZipFile, version: str, *, fits: bool
-) -> Plan:
+) -> WheelPlan:
+    """The plan of a wheel with the tree's Python files and everything else of the release's wheel
+    ``archive``. Native code is kept if the wheel ``fits`` the interpreter."""
+    file_name = Path(str(archive.filename)).name
     members = safe_members(archive)
-    info = next(
-        (one.filename.split("/")[0] for one in members if one.filename.endswith("/METADATA")), None
-    )
-    if info is None:
+    folders = [member.filename.split("/")[0] for member in members
+               if member.filename.endswith("/METADATA")]  # fmt: skip
+    if not folders:
         raise Refused("the wheel has no METADATA", where=str(archive.filename))
+    info = folders[0]
     name = info.split("-")[0]
-    tag = Path(str(archive.filename)).stem.split("-", 2)[2] if fits else PURE_TAG
-    plan = Plan(name, version, tag, f"the release's wheel {Path(str(archive.filename)).name}")
-    tops, executable = set[str](), set[str]()
-    natives = []
-    entries = list_tree(repo, commit)
-    for one in members:
-        top, _, rest = one.filename.partition("/")
-        if top == info:
-            if rest not in ("RECORD", "RECORD.jws", "RECORD.p7s"):
-                plan.info[rest] = archive.read(one)
-            continue
-        tops.add(top)
-        if one.external_attr >> 16 & 0o111:
-            executable.add(one.filename)
-        # Every file of the release's tree was found not to be native when it was imported.
-        if ROOT + one.filename not in entries:
-            with archive.open(one) as file:
-                if is_native(file.read(1024)):
-                    natives.append(one)
-    plan.files = [
-        replace(one, executable=one.executable or one.path in executable)
-        for one in tracked(repo, entries, lambda path: path.split("/")[0] in tops, plan.notes)
-    ]
+    tag = Path(file_name).stem.split("-", 2)[2] if fits else PURE_TAG
+    plan = WheelPlan(name, version, tag, f"the release's wheel {file_name}")
+    for member in members:
+        folder, _, path = member.filename.partition("/")
+        if folder == info and path not in ("RECORD", "RECORD.jws", "RECORD.p7s"):
+            plan.info[path] = archive.read(member)
     plan.info["METADATA"] = re.sub(
         rb"(?m)^Version: .*?(\r?)$", b"Version: " + version.encode() + rb"\1",
         plan.info["METADATA"], count=1,
     )  # fmt: skip
+    entries = list_tree(repo, commit)
+    content = [member for member in members if member.filename.split("/")[0] != info]
+    tops = {member.filename.split("/")[0] for member in content}
+    executable = {member.filename for member in content if member.external_attr >> 16 & 0o111}
+    plan.files = [
+        replace(file, executable=file.executable or file.path in executable)
+        for file in tracked(repo, entries, lambda path: path.split("/")[0] in tops, plan.notes)
+    ]
     version_file = f"{name}/_version.py"
     if ROOT + version_file in entries:
         add_version_file(plan, version_file)
     if fits:
-        plan.kept = [one.filename for one in natives]
+        # The import of the release checked the files of its tree: none of them is native.
+        new = [member for member in content if ROOT + member.filename not in entries]
+        natives = [member for member in new if _is_native_member(archive, member)]
+        plan.kept = [native.filename for native in natives]
         plan.files += [
-            File(one.filename, lambda one=one: archive.read(one), one.filename in executable)  # type: ignore[misc]
-            for one in natives
+            File(native.filename, partial(archive.read, native), native.filename in executable)
+            for native in natives
         ]
     else:
         plan.info["WHEEL"] = wheel_text(PURE_TAG)
-        for native in release.natives:
-            plan.missing.append(module_name(native.path))
+        for module in (module_name(native.path) for native in release.natives):
+            plan.missing.append(module)
             why = f"and release {release.version} has no wheel for this interpreter"
-            plan.notes.append(missing_note(plan.missing[-1], why))
+            plan.notes.append(missing_note(module, why))
     return plan
 
 
+def _is_native_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    with archive.open(member) as file:
+        return is_native(file.read(1024))
+
+
 def _reusable(folder: Path) -> BuiltWheel | None:
-    """The wheel in ``folder``, if it is whole."""
+    """The wheel that was built into ``folder`` before; None if there is none or it is damaged."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         data = json.loads((folder / "wheel.json").read_text("utf-8"))
         for key in ("natives_kept", "natives_missing", "notes"):
@@ -262,7 +271,7 @@ def _reusable(folder: Path) -> BuiltWheel | None:
 
 
 def _put_native(worktree: Path, native: File) -> None:
-    """Copy one native into the worktree, never through a link that a patch may have made."""
+    """Copy one native module into the work tree, but not through a symlink that a patch made."""
     assert not isinstance(native.source, str)
     target = worktree / ROOT / native.path
     if not target.parent.resolve().is_relative_to((worktree / ROOT).resolve()):
@@ -280,9 +289,10 @@ def _put_native(worktree: Path, native: File) -> None:
 
 
 def _compile(
-    repo: Repo, commit: str, request: Request, version: str, staging: Path, progress: Progress
-) -> tuple[Plan, Path]:
-    """The project's own build, in a checkout of its own."""
+    repo: Repo, commit: str, request: BuildRequest, version: str, staging: Path, progress: Progress
+) -> tuple[WheelPlan, Path]:
+    """Build with the project's own build system, in a temporary checkout; return the plan, whose
+    notes still hold, and the wheel in ``staging``."""
     for program in ("cargo", "protoc"):
         if not shutil.which(program):
             raise CannotRun(
@@ -316,7 +326,9 @@ def _compile(
         )
     with open_wheel(wheels[0]) as archive:
         plan.kept = [
-            one.filename for one in safe_members(archive) if is_native(archive.open(one).read(1024))
+            member.filename
+            for member in safe_members(archive)
+            if _is_native_member(archive, member)
         ]
     built = {module_name(path) for path in plan.kept}
     plan.missing = [module for module in plan.missing if module not in built]

@@ -26,7 +26,7 @@ from fixtool.settings import Settings
 from fixtool.sources import release
 from fixtool.sources.release import Release
 from fixtool.wheel import build
-from fixtool.wheel.build import BuiltWheel, Request
+from fixtool.wheel.build import BuildRequest, BuiltWheel
 from support.package_index import (
     ELF,
     REAL_CACHE,
@@ -130,7 +130,7 @@ def leftovers(settings: Settings) -> list[str]:
 
 
 def test_an_unpatched_release_comes_back(repo: Repo, settings: Settings, made: Release) -> None:
-    got = build.build(repo, made.commit, Request("1.0", (X86,), made), settings)
+    got = build.build(repo, made.commit, BuildRequest("1.0", (X86,), made), settings)
     version = f"1.0+fixtool.{made.tree[:12]}"
     assert got.version == version
     assert got.path.name == f"sglang-{version}-{X86}.whl"
@@ -172,7 +172,7 @@ def test_patches_are_in_the_wheel_and_files_outside_the_packages_are_not(
         },
     )
     commit = patched(repo, commit, {"python/sglang/run.sh": b"#!/bin/sh\n"}, "100755")
-    got = build.build(repo, commit, Request("1.0", (X86,), made), settings)
+    got = build.build(repo, commit, BuildRequest("1.0", (X86,), made), settings)
     files = {name: data for name, data in read(got.path).items() if ".dist-info/" not in name}
     expected = {**NAMES, SO: ELF, "sglang/__init__.py": b"x = 2\n"}
     expected |= {"sglang/new/kernel.py": b"y = 3\n", "sglang/run.sh": b"#!/bin/sh\n"}
@@ -197,7 +197,7 @@ def test_the_same_tree_is_the_same_bytes(
             commit = patched(repo, made.commit, {"python/sglang/__init__.py": b"x = 2\n"})
             other = patched(repo, commit, {"python/sglang/__init__.py": b"x = 3\n"})
             commit = patched(repo, other, {"python/sglang/__init__.py": b"x = 2\n"})
-            got = build.build(repo, commit, Request("1.0", (X86,), made), settings)
+            got = build.build(repo, commit, BuildRequest("1.0", (X86,), made), settings)
         finally:
             os.umask(old)
         seen.add((got.path.name, got.path.parent.name, got.sha256, got.path.read_bytes()))
@@ -207,7 +207,7 @@ def test_the_same_tree_is_the_same_bytes(
 def test_a_wheel_is_built_once_and_a_damaged_one_again(
     repo: Repo, settings: Settings, made: Release
 ) -> None:
-    request = Request("1.0", (X86,), made)
+    request = BuildRequest("1.0", (X86,), made)
     first = build.build(repo, made.commit, request, settings)
     again = build.build(repo, made.commit, request, settings)
     assert again.reused
@@ -226,7 +226,7 @@ def test_a_wheel_is_built_once_and_a_damaged_one_again(
 def test_an_interpreter_without_a_wheel_gets_a_pure_one_and_is_told(
     repo: Repo, settings: Settings, made: Release
 ) -> None:
-    got = build.build(repo, made.commit, Request("1.0", ("cp39-cp39-win32",), made), settings)
+    got = build.build(repo, made.commit, BuildRequest("1.0", ("cp39-cp39-win32",), made), settings)
     assert got.path.name.endswith("-py3-none-any.whl")
     assert (got.natives_kept, got.natives_missing) == ((), ("sglang.srt._core",))
     assert got.notes == (
@@ -244,7 +244,7 @@ def test_a_cleaned_cache_fetches_the_wheel_for_its_natives(
 ) -> None:
     release.wheel_path(made, made.wheel, settings).unlink()
     asked = len(server.asked(".whl"))
-    got = build.build(repo, made.commit, Request("1.0", (X86,), made), settings)
+    got = build.build(repo, made.commit, BuildRequest("1.0", (X86,), made), settings)
     assert read(got.path)[SO] == ELF
     assert len(server.asked(".whl")) == asked + 1
 
@@ -253,11 +253,11 @@ def test_a_full_disk_leaves_nothing(repo: Repo, settings: Settings, made: Releas
     noise = b"".join(hashlib.sha256(bytes([n])).digest() for n in range(250)) * 2
     commit = patched(repo, made.commit, {"python/sglang/data.bin": noise})
     with largest_file(4000), pytest.raises(CannotRun, match="cannot write the wheel") as caught:
-        build.build(repo, commit, Request("1.0", (X86,), made), settings)
+        build.build(repo, commit, BuildRequest("1.0", (X86,), made), settings)
     assert caught.value.hint is not None
     assert "FIXTOOL_CACHE_DIR" in caught.value.hint
     assert list((settings.cache / "wheels").iterdir()) == []
-    assert build.build(repo, commit, Request("1.0", (X86,), made), settings).path.is_file()
+    assert build.build(repo, commit, BuildRequest("1.0", (X86,), made), settings).path.is_file()
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_the_version_names_the_tree(base: str, version: str) -> None:
 
 def test_a_version_that_is_none(repo: Repo, settings: Settings, made: Release) -> None:
     with pytest.raises(UsageError, match="'main' is not a release"):
-        build.build(repo, made.commit, Request("main", (X86,), made), settings)
+        build.build(repo, made.commit, BuildRequest("main", (X86,), made), settings)
 
 
 def test_litter_of_a_killed_run_goes_after_a_day(
@@ -285,7 +285,7 @@ def test_litter_of_a_killed_run_goes_after_a_day(
     for folder in (old, young):
         folder.mkdir(parents=True)
     os.utime(old, (1, 1))
-    build.build(repo, made.commit, Request("1.0", (X86,), made), settings)
+    build.build(repo, made.commit, BuildRequest("1.0", (X86,), made), settings)
     assert leftovers(settings) == [young.name]
 
 
@@ -318,7 +318,7 @@ def project(make_git: Callable[[str], Git]) -> Git:
 
 def test_a_git_tree_is_packed_as_setuptools_would(project: Git, settings: Settings) -> None:
     head = project("rev-parse", "HEAD")
-    got = build.build(project.repo, head, Request("1.0.post1", (X86,)), settings)
+    got = build.build(project.repo, head, BuildRequest("1.0.post1", (X86,)), settings)
     files = read(got.path)
     info = f"sglang-{got.version}.dist-info"
     assert {name for name in files if not name.startswith(info)} == {
@@ -365,7 +365,7 @@ def test_a_tree_without_readme_or_license(project: Git, settings: Settings) -> N
     project("rm", "--quiet", "--cached", "README.md", "LICENSE")
     project("commit", "--quiet", "-m", "no papers")
     head = project("rev-parse", "HEAD")
-    got = build.build(project.repo, head, Request("1.0", (X86,)), settings)
+    got = build.build(project.repo, head, BuildRequest("1.0", (X86,)), settings)
     assert "the tree has no README.md: the wheel's metadata goes without readme" in got.notes
     assert "the tree has no LICENSE: the wheel's metadata goes without license" in got.notes
     assert not [name for name in read(got.path) if "licenses" in name]
@@ -392,7 +392,7 @@ def test_metadata_that_cannot_be_followed(
     project.write("python/pyproject.toml", PYPROJECT.replace(old, new))
     head = project.commit("broken")
     with pytest.raises(error, match=message):
-        build.build(project.repo, head, Request("1.0", (X86,)), settings)
+        build.build(project.repo, head, BuildRequest("1.0", (X86,)), settings)
     assert leftovers(settings) == []
 
 
@@ -400,7 +400,9 @@ def test_a_tree_that_is_no_project(project: Git, settings: Settings) -> None:
     project("rm", "--quiet", "-r", "python")
     project("commit", "--quiet", "-m", "gone")
     with pytest.raises(CannotRun, match=r"no python/pyproject\.toml"):
-        build.build(project.repo, project("rev-parse", "HEAD"), Request("1.0", (X86,)), settings)
+        build.build(
+            project.repo, project("rev-parse", "HEAD"), BuildRequest("1.0", (X86,)), settings
+        )
 
 
 # -- native builds -----------------------------------------------------------------------------
@@ -419,7 +421,7 @@ def test_native_names_the_compiler_that_is_missing(
     monkeypatch.setenv("PATH", str(programs))
     head = project.repo.head()
     assert head is not None
-    request = Request("1.0", (X86,), native=True, python=sys.executable)
+    request = BuildRequest("1.0", (X86,), native=True, python=sys.executable)
     with pytest.raises(CannotRun, match="there is no cargo on PATH"):
         build.build(project.repo, head, request, settings)
     (programs / "cargo").symlink_to("/bin/false")
@@ -463,7 +465,7 @@ def test_native_runs_the_projects_own_build(
     for program in ("cargo", "protoc"):
         (programs / program).symlink_to("/bin/true")
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    request = Request("1.0", (X86,), native=True, python=sys.executable)
+    request = BuildRequest("1.0", (X86,), native=True, python=sys.executable)
     got = build.build(project.repo, head, request, settings)
     assert got.path.name == f"sglang-{got.version}-cp311-cp311-linux_x86_64.whl"
     assert got.natives_kept == ("sglang/srt/grpc/_core.abi3.so",)
@@ -473,7 +475,7 @@ def test_native_runs_the_projects_own_build(
 
 
 def test_native_is_for_git_bases(repo: Repo, settings: Settings, made: Release) -> None:
-    request = Request("1.0", (X86,), made, native=True, python=sys.executable)
+    request = BuildRequest("1.0", (X86,), made, native=True, python=sys.executable)
     with pytest.raises(UsageError, match="a release brings its native code"):
         build.build(repo, made.commit, request, settings)
 
@@ -546,7 +548,7 @@ def test_a_wheel_installs_over_an_older_one(
     old = make_wheel(tmp_path / "old", "0.1", "py3-none-any", {"sglang/old.py": b""})
     build.install(venv, old)
     commit = patched(repo, made.commit, {"python/sglang/__init__.py": b"x = 7\n"})
-    request = Request("1.0", tags, made)
+    request = BuildRequest("1.0", tags, made)
     got = build.build(repo, commit, request, settings)
     build.install("./python", got.path)
     version, x, head, at = say(venv, WHERE).split(" ")
@@ -561,7 +563,7 @@ def test_an_editable_install_follows_the_worktree(
 ) -> None:
     worktree = tmp_path / "worktree"
     repo.run("worktree", "add", "--quiet", "--detach", str(worktree), made.commit)
-    request = Request("1.0", (X86,), made, python=venv)
+    request = BuildRequest("1.0", (X86,), made, python=venv)
     got = build.install_editable(repo, made.commit, request, settings, worktree)
     assert got.natives_kept == (SO,)
     assert (worktree / "python" / SO).read_bytes() == ELF
@@ -585,7 +587,7 @@ def test_a_native_is_not_written_through_a_link(
     (worktree / "python/sglang/srt").rename(target)
     (worktree / "python/sglang/srt").symlink_to(target)
     before = sorted(target.iterdir())
-    request = Request("1.0", (X86,), made, python=venv)
+    request = BuildRequest("1.0", (X86,), made, python=venv)
     with pytest.raises(Refused, match="leads out of the worktree"):
         build.install_editable(repo, made.commit, request, settings, worktree)
     assert sorted(target.iterdir()) == before
@@ -605,7 +607,7 @@ def test_a_real_release_comes_back(
     (settings.cache).mkdir()
     (settings.cache / "releases").symlink_to(REAL_CACHE / "releases")
     made = release.import_release(version, repo, settings, tags=[X86])
-    got = build.build(repo, made.commit, Request(version, (X86,), made), settings)
+    got = build.build(repo, made.commit, BuildRequest(version, (X86,), made), settings)
     after = read(got.path)
     with zipfile.ZipFile(original) as archive:
         before = {
@@ -641,7 +643,7 @@ def test_a_real_git_tree(tmp_path: Path) -> None:
     base = "b0ce16d0c577e127b3f7b82ada1739277d988687"
     repo = Repo.open(Path(os.environ["FIXTOOL_SGLANG_REPO"]))
     settings = Settings(state=tmp_path / "state", cache=tmp_path / "cache")
-    got = build.build(repo, base, Request("0.5.12.post1", (X86,)), settings)
+    got = build.build(repo, base, BuildRequest("0.5.12.post1", (X86,)), settings)
     names = {name for name in read(got.path) if ".dist-info/" not in name}
     tracked = {path[len("python/") :] for path in list_tree(repo, base, "python")}
     assert tracked - names == {
