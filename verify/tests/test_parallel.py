@@ -1,5 +1,5 @@
-"""verify/parallel without a GPU: two servers that only look like SGLang's, the ranks of one as real
-processes, and what is said where they do not answer alike. (Real ranks: test_proofs.py.)"""
+"""verify/parallel without a GPU: two small HTTP servers in the place of SGLang's, the ranks of a pipeline
+as processes, and the comparison of their answers. (test_proofs.py runs real ranks.)"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from fixtool.verify.answer import Answer
-from support.sglang_server import KERNEL, FakeHost, ScriptResult, write_smi
+from support.sglang_server import JSON_HANDLER, KERNEL, FakeHost, ScriptResult, write_smi
 from verify.parallel import pipeline
 from verify.parallel import server as parallel_server
 from verify.parallel.compare import RoutingComparison, SavedCalls, compare_routing
@@ -28,9 +28,10 @@ from verify.server.supervisor import send_signal
 
 # --- a server of several processes ---------------------------------------------------------------
 
-LAUNCH = """
-import json, os, subprocess, sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+LAUNCH = (
+    JSON_HANDLER
+    + """
+import os, subprocess, sys
 
 flags = dict(zip(sys.argv[1:], sys.argv[2:]))
 tp, pp = int(flags.get("--tp-size", 1)), int(flags.get("--pp-size", 1))
@@ -44,20 +45,13 @@ ranks = [
 ]
 
 def route(rows):
-    for one in ranks:
-        one.stdin.write(f"{rows}\\n")
-        one.stdin.flush()
-    for one in ranks:
-        one.stdout.readline()
+    for rank in ranks:
+        rank.stdin.write(f"{rows}\\n")
+        rank.stdin.flush()
+    for rank in ranks:
+        rank.stdout.readline()
 
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *a): pass
-    def answer(self, content):
-        data = json.dumps(content).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+class Handler(JsonHandler):
     def do_GET(self):
         if self.path == "/model_info":
             self.answer({"model_path": flags["--model-path"]})
@@ -68,8 +62,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer({})
     def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        prompt, n = asked["input_ids"], asked["sampling_params"]["max_new_tokens"]
+        request = self.request_body()
+        prompt, n = request["input_ids"], request["sampling_params"]["max_new_tokens"]
         route(len(prompt))
         tokens = [(sum(prompt) + 3 * i) % 800 for i in range(n)]
         self.answer({"text": "abc", "output_ids": tokens, "meta_info": {
@@ -79,6 +73,7 @@ server = ThreadingHTTPServer(("127.0.0.1", int(flags["--port"])), Handler)
 print("The server is fired up and ready to roll!", flush=True)
 server.serve_forever()
 """
+)
 
 RANK = """
 import os, sys
@@ -137,42 +132,42 @@ esac
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the float32 models are made, once: small ones."""
+    """The folder where the small float32 models are made, once."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-float32"
 
 
 @pytest.fixture
-def fake_host(tmp_path: Path, shared: Path) -> Iterator[FakeHost]:
-    made = FakeHost(tmp_path, tmp_path / "tree", tmp_path, "verify/parallel/server.py")
+def host(tmp_path: Path, shared: Path) -> Iterator[FakeHost]:
+    host = FakeHost(tmp_path, tmp_path / "tree", tmp_path, "verify/parallel/server.py")
     srt = "python/sglang/srt/"
     for name in ("", "srt/", "srt/models/", "srt/layers/", "srt/layers/utils/", "srt/distributed/"):
-        made.write(f"python/sglang/{name}__init__.py", "")
-    made.write("python/sglang/launch_server.py", LAUNCH)
-    made.write("python/sglang/rank.py", RANK)
-    made.write(f"{srt}server_args.py", 'F = "--enforce-disable-flashinfer-allreduce-fusion"\n')
-    made.write(f"{srt}distributed/parallel_state.py", GROUPS)
-    made.write(f"{srt}layers/utils/multi_platform.py", OPS)
-    made.write(f"{srt}layers/layernorm.py", NORM)
-    made.write(f"{srt}models/gemma4_mm.py", "def forward(pp_proxy_tensors=None): ...\n")
-    made.write(f"{srt}models/gemma4_causal.py", CALLER)
-    made.write(f"{srt}layers/gemma4_fused_ops.py", KERNEL)
+        host.write(f"python/sglang/{name}__init__.py", "")
+    host.write("python/sglang/launch_server.py", LAUNCH)
+    host.write("python/sglang/rank.py", RANK)
+    host.write(f"{srt}server_args.py", 'F = "--enforce-disable-flashinfer-allreduce-fusion"\n')
+    host.write(f"{srt}distributed/parallel_state.py", GROUPS)
+    host.write(f"{srt}layers/utils/multi_platform.py", OPS)
+    host.write(f"{srt}layers/layernorm.py", NORM)
+    host.write(f"{srt}models/gemma4_mm.py", "def forward(pp_proxy_tensors=None): ...\n")
+    host.write(f"{srt}models/gemma4_causal.py", CALLER)
+    host.write(f"{srt}layers/gemma4_fused_ops.py", KERNEL)
     write_smi(tmp_path, SMI)
-    made.env = {"FAKE_GPUS": "0 1", "FIXTOOL_SHARED": str(shared)}
-    yield made
-    send_signal(made.processes())
+    host.env = {"FAKE_GPUS": "0 1", "FIXTOOL_SHARED": str(shared)}
+    yield host
+    send_signal(host.processes())
 
 
 def environment_of(result: ScriptResult, server: str) -> dict[str, Any]:
     return dict(json.loads((result.folder / f"{server}.env.json").read_text()))
 
 
-def test_ranks_that_share_layers_answer_alike(fake_host: FakeHost) -> None:
-    """And what the host has set for what goes between GPUs reaches the server; NVLink multicast is
-    off, whether the host says so or nobody does."""
+def test_ranks_that_share_layers_give_the_same_answers(host: FakeHost) -> None:
+    """The host's settings for communication between GPUs reach the servers. NVLink multicast is off,
+    whether the host sets it or not."""
     pytest.importorskip("torch")
-    fake_host.env |= {"NCCL_DEBUG": "WARN", "NCCL_P2P_LEVEL": "NVL", "NVSHMEM_DISABLE_NVLS": "1"}
-    result = fake_host.boot("", "--tp", 2)
+    host.env |= {"NCCL_DEBUG": "WARN", "NCCL_P2P_LEVEL": "NVL", "NVSHMEM_DISABLE_NVLS": "1"}
+    result = host.boot("", "--tp", 2)
     assert result.code == 0, result
     assert (
         "with --tp 2 (2 ranks, MTP on) as on one GPU: 175 greedy tokens (0 ties)"
@@ -184,7 +179,7 @@ def test_ranks_that_share_layers_answer_alike(fake_host: FakeHost) -> None:
     assert (routing["layers"], routing["rows"], routing["of"]) == (4, rows, rows)
     assert (many["evidence"]["routers"], many["evidence"]["native"]) == (2, ["RMSNorm"])
     assert many["server_info"]["tp_size"] == 2
-    assert {one.name for one in result.folder.glob("*.log")} == {
+    assert {path.name for path in result.folder.glob("*.log")} == {
         "one-gpu.log", "one-gpu-live.log", "ranks.log", "ranks-live.log",
     }  # fmt: skip
     assert "--tp-size" not in environment_of(result, "one-gpu")["argv"]
@@ -207,37 +202,43 @@ def test_ranks_that_share_layers_answer_alike(fake_host: FakeHost) -> None:
     assert many["between_gpus"] == between
 
 
-def test_a_pipeline_runs_the_target_alone(fake_host: FakeHost) -> None:
+def test_a_pipeline_runs_the_target_alone(host: FakeHost) -> None:
     pytest.importorskip("torch")
-    result = fake_host.boot("", "--pp", 2)
+    result = host.boot("", "--pp", 2)
     assert result.code == 0, result
     assert "with --pp 2 (2 ranks, the target alone) as on one GPU" in result.last_line
     for server in ("one-gpu", "ranks"):
-        assert not [one for one in environment_of(result, server)["argv"] if "speculative" in one]
-    fake_host.write("python/sglang/srt/models/gemma4_mm.py", "def forward(): ...\n")
-    result = fake_host.boot("", "--pp", 2)
+        assert not [
+            word for word in environment_of(result, server)["argv"] if "speculative" in word
+        ]
+    host.write("python/sglang/srt/models/gemma4_mm.py", "def forward(): ...\n")
+    result = host.boot("", "--pp", 2)
     assert (result.code, "has no pipeline stages" in result.last_line) == (77, True)
 
 
 def answers(tied: dict[int, int], likely: dict[int, float]) -> Any:
     """A server whose answer to a prompt of 9 tokens is another from the third token on."""
-    one = object.__new__(parallel_server.ComparedServer)
-    one.prompts, one.answers, one.ties = {"alone 9": [5] * 9}, {"alone 9": [1, 2, 7, 4]}, []
-    one.name, one.options = "ranks", parallel_server.boot.parse_arguments(["--serves"])
-    one.routing = RoutingComparison(tied=tied)
-    asked: list[list[int]] = []
-    server = types.SimpleNamespace(likely_tokens=lambda prompt, _: asked.append(prompt) or likely)
-    one._compare_tokens(server, "alone 9", [1, 2, 3, 4])
-    return asked, one.ties
+    compared = object.__new__(parallel_server.ComparedServer)
+    compared.prompts, compared.answers, compared.ties = (
+        {"alone 9": [5] * 9},
+        {"alone 9": [1, 2, 7, 4]},
+        [],
+    )
+    compared.name, compared.options = "ranks", parallel_server.boot.parse_arguments(["--serves"])
+    compared.routing = RoutingComparison(tied=tied)
+    prompts: list[list[int]] = []
+    server = types.SimpleNamespace(likely_tokens=lambda prompt, _: prompts.append(prompt) or likely)
+    compared._compare_tokens(server, "alone 9", [1, 2, 3, 4])
+    return prompts, compared.ties
 
 
 def test_another_token_is_a_tie_or_follows_one() -> None:
-    asked, (tie,) = answers({}, {3: -1.0, 7: -1.00001})
-    assert asked == [[*[5] * 9, 1, 2]]
+    prompts, (tie,) = answers({}, {3: -1.0, 7: -1.00001})
+    assert prompts == [[*[5] * 9, 1, 2]]
     assert (tie["prompt"], tie["token"], tie["gap"]) == ("alone 9", 3, pytest.approx(1e-5))
     rows = 9 + parallel_server._TOKENS
-    asked, (tie,) = answers({rows: 10}, {})  # the third token comes of row 10
-    assert (asked, tie["after_row"]) == ([], 10)
+    prompts, (tie,) = answers({rows: 10}, {})  # the third token comes of row 10
+    assert (prompts, tie["after_row"]) == ([], 10)
     for tied, likely in (({rows: 11}, {3: -1.0, 7: -1.5}), ({9: 0}, {3: -1.0})):
         with pytest.raises(Answer) as raised:
             answers(tied, likely)
@@ -245,35 +246,35 @@ def test_another_token_is_a_tie_or_follows_one() -> None:
         assert "token 3 is 7, on one GPU 3, and that is no tie" in raised.value.saw
 
 
-def test_more_ranks_than_gpus_start_nothing(fake_host: FakeHost) -> None:
-    fake_host.env["FAKE_GPUS"] = "0"
-    result = fake_host.boot("", "--tp", 4)
+def test_more_ranks_than_gpus_start_nothing(host: FakeHost) -> None:
+    host.env["FAKE_GPUS"] = "0"
+    result = host.boot("", "--tp", 4)
     assert result.code == 4
     assert result.last_line == (
         "--tp 4 needs 4 GPUs, one a rank, and this host has 1 (GPU 0 (NVIDIA H200)): ask for fewer "
         "ranks, or run it on a host that has them"
     )
     assert not list(result.folder.iterdir())
-    fake_host.env |= {"FAKE_GPUS": "0 1 2 3", "CUDA_VISIBLE_DEVICES": "2,3"}
+    host.env |= {"FAKE_GPUS": "0 1 2 3", "CUDA_VISIBLE_DEVICES": "2,3"}
     assert "--tp 2 --pp 2 needs 4 GPUs, one a rank, and this host has 2 (GPU 2" in (
-        fake_host.boot("", "--tp", 2, "--pp", 2).last_line
+        host.boot("", "--tp", 2, "--pp", 2).last_line
     )
 
 
-def test_gpus_in_the_order_of_cuda(fake_host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", f"{fake_host.folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+def test_gpus_in_the_order_of_cuda(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{host.folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_GPUS", "0 1 2 3")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [one.index for one in gpu.visible_gpus()] == [0, 1, 2, 3]
-    for chosen, seen in (("2,0", [2, 0]), ("GPU-33, 1", [3, 1]), ("1,7,2", [1]), ("3,", [3])):
+    assert [device.index for device in gpu.visible_gpus()] == [0, 1, 2, 3]
+    for chosen, visible in (("2,0", [2, 0]), ("GPU-33, 1", [3, 1]), ("1,7,2", [1]), ("3,", [3])):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-        assert [one.index for one in gpu.visible_gpus()] == seen
-        assert gpu.first_gpu().index == seen[0]
+        assert [device.index for device in gpu.visible_gpus()] == visible
+        assert gpu.first_gpu().index == visible[0]
 
 
-def test_words_of_a_layout() -> None:
-    asked = {(1, 1): "--tp 1", (2, 1): "--tp 2", (1, 2): "--pp 2", (2, 4): "--tp 2 --pp 4"}
-    assert {one: Layout(*one).options for one in asked} == asked
+def test_options_of_a_layout() -> None:
+    options = {(1, 1): "--tp 1", (2, 1): "--tp 2", (1, 2): "--pp 2", (2, 4): "--tp 2 --pp 4"}
+    assert {layout: Layout(*layout).options for layout in options} == options
     assert Layout(2, 4).ranks == 8
     with pytest.raises(SystemExit):
         parallel_server.parse_arguments(["--tp", "0"])
@@ -305,7 +306,7 @@ def test_the_float32_model_can_be_shared() -> None:
 # --- routing alike -------------------------------------------------------------------------------
 
 
-def kept(place: tuple[int, int], logits: Any) -> dict[str, Any]:
+def saved(place: tuple[int, int], logits: Any) -> dict[str, Any]:
     import torch
 
     ids = torch.sort(logits, dim=-1, descending=True, stable=True).indices[:, :4]
@@ -318,56 +319,65 @@ def layers(count: int = 3, rows: int = 8) -> list[Any]:
     return [torch.randn(rows, 16) for _ in range(count)]
 
 
-def one_of(logits: list[Any]) -> SavedCalls:
-    return {(0, 0): [kept((0, 0), one) for one in logits]}
+def on_one_gpu(logits: list[Any]) -> SavedCalls:
+    return {(0, 0): [saved((0, 0), layer) for layer in logits]}
 
 
-def test_stages_are_laid_end_to_end() -> None:
-    one = layers(4)
-    many = {(0, 0): [kept((0, 0), x) for x in one[:2]], (1, 0): [kept((1, 0), x) for x in one[2:]]}
-    said = compare_routing(one_of(one), many, [8], 1, 2)
-    assert (said.problems, said.layers, said.rows, said.of, said.ties) == ([], 4, 32, 32, 0)
+def test_the_stages_of_a_pipeline_are_joined() -> None:
+    logits = layers(4)
+    many = {
+        (0, 0): [saved((0, 0), x) for x in logits[:2]],
+        (1, 0): [saved((1, 0), x) for x in logits[2:]],
+    }
+    comparison = compare_routing(on_one_gpu(logits), many, [8], 1, 2)
+    assert (
+        comparison.problems,
+        comparison.layers,
+        comparison.rows,
+        comparison.of,
+        comparison.ties,
+    ) == ([], 4, 32, 32, 0)
     many[1, 0].pop()
-    assert compare_routing(one_of(one), many, [8], 1, 2).problems == [
+    assert compare_routing(on_one_gpu(logits), many, [8], 1, 2).problems == [
         "prefill of 8 tokens, tensor rank 0: 3 layers routed, on one GPU 4"
     ]
 
 
 def test_noise_is_allowed_and_more_is_not() -> None:
-    one = layers()
-    off = [logits * (1 + 1e-6) for logits in one]
-    said = compare_routing(one_of(one), one_of(off), [8], 1, 1)
-    assert said.problems == []
-    assert 0 < said.worst < 2e-6
-    off[1] = one[1].clone()
+    logits = layers()
+    off = [layer * (1 + 1e-6) for layer in logits]
+    comparison = compare_routing(on_one_gpu(logits), on_one_gpu(off), [8], 1, 1)
+    assert comparison.problems == []
+    assert 0 < comparison.worst < 2e-6
+    off[1] = logits[1].clone()
     off[1][5] *= float("nan")
-    (problem,) = compare_routing(one_of(one), one_of(off), [8], 1, 1).problems
+    (problem,) = compare_routing(on_one_gpu(logits), on_one_gpu(off), [8], 1, 1).problems
     assert "layer 1: logits of row 5 are off by nan" in problem
 
 
 def test_after_a_tie_nothing_later_is_compared() -> None:
-    """Row 4 of layer 0 has two equal experts, which either server may take; what follows is its own."""
-    one = layers()
-    one[0][4, :2] = one[0][4].max() + 1
-    many = [logits.clone() for logits in one]
+    """Row 4 of layer 0 has two equal experts, of which either server may take one."""
+    logits = layers()
+    logits[0][4, :2] = logits[0][4].max() + 1
+    many = [layer.clone() for layer in logits]
     many[0][4, 1] += 1e-6
     many[1][4:] = -many[1][4:]
-    said = compare_routing(one_of(one), one_of(many), [8], 1, 1)
-    assert (said.problems, said.ties, said.tied) == ([], 1, {8: 4})
-    assert (said.rows, said.of) == (8 + 4 + 4, 24)
+    comparison = compare_routing(on_one_gpu(logits), on_one_gpu(many), [8], 1, 1)
+    assert (comparison.problems, comparison.ties, comparison.tied) == ([], 1, {8: 4})
+    assert (comparison.rows, comparison.of) == (8 + 4 + 4, 24)
     many[1][3] = -many[1][3]
     assert (
         "layer 1: logits of row 3"
-        in compare_routing(one_of(one), one_of(many), [8], 1, 1).problems[0]
+        in compare_routing(on_one_gpu(logits), on_one_gpu(many), [8], 1, 1).problems[0]
     )
 
 
-def test_another_expert_without_a_tie_is_told() -> None:
-    one = layers()
-    places = one_of([logits.clone() for logits in one])
+def test_another_expert_without_a_tie_is_a_problem() -> None:
+    logits = layers()
+    places = on_one_gpu([layer.clone() for layer in logits])
     ids = places[0, 0][2]["ids"]
     ids[6] = ids[6].flip(0)
-    (problem,) = compare_routing(one_of(one), places, [8], 1, 1).problems
+    (problem,) = compare_routing(on_one_gpu(logits), places, [8], 1, 1).problems
     assert "layer 2: row 6 goes to" in problem
     assert problem.endswith("their logits are no tie")
 
@@ -383,8 +393,8 @@ def test_layers_whose_kernels_are_not_float32(monkeypatch: pytest.MonkeyPatch) -
     for name in ("sglang", "sglang.srt", "sglang.srt.layers", "sglang.srt.layers.moe"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, native.__name__, native)
-    said: list[str] = []
-    float32.install(ops, said.append)
+    reported: list[str] = []
+    float32.install(ops, reported.append)
 
     def chosen(name: str, module: str) -> object:
         layer = type(name, (vars(ops)["MultiPlatformOp"],), {"__module__": module, "forward_native": "PyTorch's"})  # fmt: skip
@@ -396,22 +406,22 @@ def test_layers_whose_kernels_are_not_float32(monkeypatch: pytest.MonkeyPatch) -
     assert chosen("TopK", "sglang.srt.layers.moe.topk") == "a kernel's"
     experts = chosen("UnquantizedFusedMoEMethod", "sglang.srt.layers.quantization.unquant")
     assert experts == "all experts"
-    assert said == ["Gemma4RMSNorm", "RotaryEmbedding", "UnquantizedFusedMoEMethod"]
+    assert reported == ["Gemma4RMSNorm", "RotaryEmbedding", "UnquantizedFusedMoEMethod"]
 
 
 # --- ranks that are stages -----------------------------------------------------------------------
 
 
-def test_ranks_that_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that hangs is ended and told where it stands, one without a word is told; none is left."""
+def test_ranks_that_report_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank that hangs is ended, and its stacks are kept; a rank that reports nothing is named."""
     monkeypatch.chdir(tmp_path)
     does = {0: lambda: time.sleep(60), 1: lambda: os._exit(3)}
     monkeypatch.setattr(pipeline, "run_rank", lambda number, *_: does[number]())
     monkeypatch.setattr(pipeline, "_LAST_RANK_SECONDS", 0.5)
-    began = time.monotonic()
-    said = pipeline.run_ranks(pipeline.parse_arguments([]), types.ModuleType("mtp"))
-    assert time.monotonic() - began < 15
-    assert [(one["answer"], one["said"]) for one in said] == [
+    start = time.monotonic()
+    reports = pipeline.run_ranks(pipeline.parse_arguments([]), types.ModuleType("mtp"))
+    assert time.monotonic() - start < 15
+    assert [(report["answer"], report["said"]) for report in reports] == [
         (1, "hangs; its stacks: rank-0.log"),
         (2, "ended with 3 and without a word: rank-1.log"),
     ]
@@ -419,7 +429,7 @@ def test_ranks_that_do_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert multiprocessing.active_children() == []
 
 
-def spoke(number: int, **other: Any) -> dict[str, Any]:
+def report(number: int, **other: Any) -> dict[str, Any]:
     return {
         "rank": number, "ranks": 2, "pp_rank": number, "first": number == 0, "last": number == 1,
         "did": "built and loaded it", "error": None, "layers": [number], "loaded": 13,
@@ -428,7 +438,7 @@ def spoke(number: int, **other: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("words", "ranks", "code", "said"),
+    ("words", "ranks", "code", "text"),
     [
         ([], [{}, {}], 0, "rank 1 of 2 (last) built and loaded it: layers [1], 13 parameters"),
         ([], [{}, {}], 0, "(no server of this tree runs it so: server_args.py:7: no)"),
@@ -439,20 +449,20 @@ def spoke(number: int, **other: Any) -> dict[str, Any]:
         ([], [{}, {"answer": 2, "said": "hangs"}], 2, "rank 1: hangs"),
     ],
 )
-def test_what_ranks_say(
-    monkeypatch: pytest.MonkeyPatch, words: list[str], ranks: list[Any], code: int, said: str
+def test_the_answer_for_the_reports_of_the_ranks(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], ranks: list[Any], code: int, text: str
 ) -> None:
-    spoken = [spoke(number, **one) for number, one in enumerate(ranks)]
-    monkeypatch.setattr(pipeline, "run_ranks", lambda *_: spoken)
+    reports = [report(number, **changes) for number, changes in enumerate(ranks)]
+    monkeypatch.setattr(pipeline, "run_ranks", lambda *_: reports)
     monkeypatch.setattr(pipeline, "install", list)
     monkeypatch.setattr(pipeline, "from_tree", lambda *_, **__: None)
     for name in ("CUDA_VISIBLE_DEVICES", "SGLANG_NCCL_SO_PATH"):
         monkeypatch.setenv(name, "as the host has it")  # main's own are gone after the test
     try:
-        given = pipeline.main(pipeline.parse_arguments(words))
+        answer = pipeline.main(pipeline.parse_arguments(words))
     except Answer as raised:
-        given = raised
-    assert (given.code, said in given.saw) == (code, True), given.saw
+        answer = raised
+    assert (answer.code, text in answer.saw) == (code, True), answer.saw
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     with pytest.raises(
         OSError, match="cannot open shared object"

@@ -33,14 +33,6 @@ for package in ("torch", "triton", "hypothesis"):
         pytest.skip(f"pip install '.[verify,dev]' brings {package}", allow_module_level=True)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def verify_on_path():
-    """The target's scripts are not part of fixtool; only here are they imported."""
-    sys.path.append(str(ROOT))
-    yield
-    sys.path.remove(str(ROOT))
-
-
 def added(patch: str, path: str) -> str:
     """The lines that a patch adds to a file."""
     section = patch.split(f"diff --git a/{path} b/{path}\n", 1)[1].split("\ndiff --git ", 1)[0]
@@ -51,7 +43,7 @@ def added(patch: str, path: str) -> str:
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The least of a tree that routes: a caller that imports the kernel, and the kernel."""
+    """The smallest tree that routes: a caller that imports the kernel, and the kernel."""
     patch = (ROOT / "patches/b0ce16d0c/gemma4-fused-routing.patch").read_text()
     place = tmp_path_factory.mktemp("tree")
     files = {
@@ -66,7 +58,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(script: str, *args: str | Path, tree: Path, details: Path | None = None):
-    """A script's exit code and last line, and its details, as fixtool's runner would have them."""
+    """Run a script as fixtool's runner does: its exit code, last line, details and whole output."""
     env = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -76,13 +68,14 @@ def run(script: str, *args: str | Path, tree: Path, details: Path | None = None)
     env.pop("FIXTOOL_DETAILS", None)
     if details:
         env["FIXTOOL_DETAILS"] = str(details)
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(ROUTING / script), *map(str, args)],
         env={**env, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
-    lines = ran.stdout.strip().splitlines()
-    found = json.loads(details.read_text()) if details and details.exists() else {}
-    return ran.returncode, lines[-1] if lines else ran.stderr[-2000:], found, ran.stdout
+    lines = result.stdout.strip().splitlines()
+    document = json.loads(details.read_text()) if details and details.exists() else {}
+    last = lines[-1] if lines else result.stderr[-2000:]
+    return result.returncode, last, document, result.stdout
 
 
 # --- the oracle ---------------------------------------------------------------------------------
@@ -100,8 +93,7 @@ def check_oracle(row: list[float], dtype, scale: list[float], topk: int) -> None
         logits[0].double().tolist(), factors.float().double().tolist(), topk
     )
     assert ids[0].tolist() == want_ids
-    for got, want in zip(weights[0].tolist(), want_weights, strict=True):
-        assert math.isclose(got, want, rel_tol=1e-12) or (math.isnan(got) and math.isnan(want))
+    assert weights[0].tolist() == pytest.approx(want_weights, rel=1e-12, abs=0, nan_ok=True)
 
 
 @pytest.mark.slow(5)
@@ -147,8 +139,7 @@ def test_the_corners_that_the_oracle_documents(row, ids, weights) -> None:
     got_weights, got_ids = route(torch.tensor([row]), torch.ones(4), 3)
     assert got_ids.tolist() == [ids]
     if weights is not None:
-        for got, want in zip(got_weights[0].tolist(), weights, strict=True):
-            assert math.isclose(got, want) or (math.isnan(got) and math.isnan(want))
+        assert got_weights[0].tolist() == pytest.approx(weights, rel=1e-9, abs=0, nan_ok=True)
 
 
 def test_a_scale_counts_as_its_value_in_fp32() -> None:
@@ -161,11 +152,11 @@ def test_a_scale_counts_as_its_value_in_fp32() -> None:
     assert weights[0].tolist() == pytest.approx([third / 3, math.inf, 0.0], rel=1e-12)
 
 
-# --- the judge ----------------------------------------------------------------------------------
+# --- the comparison ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "problem"),
     [
         (lambda w, i: (w, i), None),
         (lambda w, i: (w.double(), i), "weights are torch.float64"),
@@ -179,7 +170,7 @@ def test_a_scale_counts_as_its_value_in_fp32() -> None:
         (lambda w, i: (w * math.nan, i), "weights of 2 rows"),
     ],
 )
-def test_the_judge_sees(change, said) -> None:
+def test_a_wrong_answer_is_a_problem(change, problem) -> None:
     import torch
 
     from verify.routing.compare import compare_with_oracle
@@ -188,12 +179,12 @@ def test_the_judge_sees(change, said) -> None:
     logits, scale = torch.tensor([[1.0, 3.0, 2.0, 0.0], [4.0, 5.0, 6.0, 7.0]]), torch.ones(4)
     weights, ids = route(logits, scale, 3)
     comparison = compare_with_oracle(*change(weights.float(), ids.int()), logits, scale, 3)
-    if said is None:
+    if problem is None:
         assert comparison.problems == []
         assert 0 < comparison.relative < 1e-6
         assert comparison.rows == 2
     else:
-        assert any(said in problem for problem in comparison.problems)
+        assert any(problem in text for text in comparison.problems)
 
 
 # --- the cases ----------------------------------------------------------------------------------
@@ -245,11 +236,11 @@ def test_real_router_matrices_are_read_without_safetensors(tmp_path: Path) -> No
     matrix, scale = torch.randn(6, 8).bfloat16(), torch.rand(8)
     tensors = {"model.layers.0.router.proj.weight": matrix, "model.layers.0.router.scale": scale}
     header, data = {"__metadata__": {"format": "pt"}}, b""
-    for name, one in tensors.items():
-        raw = bytes(one.contiguous().view(torch.uint8).flatten().tolist())
+    for name, tensor in tensors.items():
+        raw = bytes(tensor.contiguous().view(torch.uint8).flatten().tolist())
         header[name] = {
-            "dtype": {2: "BF16", 4: "F32"}[one.element_size()],
-            "shape": list(one.shape),
+            "dtype": {2: "BF16", 4: "F32"}[tensor.element_size()],
+            "shape": list(tensor.shape),
             "data_offsets": [len(data), len(data) + len(raw)],
         }
         data += raw
@@ -294,7 +285,7 @@ def test_the_kernel_of_the_series_passes(families, tree: Path, tmp_path: Path) -
     assert all(worst["relative"] < 2e-6 for worst in details["worst_weight_error"].values())
 
 
-def test_families_that_need_a_gpu_are_said_to_be_skipped(tree: Path, tmp_path: Path) -> None:
+def test_families_that_need_a_gpu_are_skipped(tree: Path, tmp_path: Path) -> None:
     words = ["--family", "cuda-graph", "--family", "far", "--family", "refusals"]
     code, line, details, _ = run("check.py", *words, tree=tree, details=tmp_path / "details.json")
     assert code == 0
@@ -302,7 +293,7 @@ def test_families_that_need_a_gpu_are_said_to_be_skipped(tree: Path, tmp_path: P
     assert details["families"]["far"]["why"] == {"needs a CUDA GPU": 17}  # 7 by both kernels
 
 
-def test_no_fused_routing_is_no_failure(tmp_path: Path) -> None:
+def test_a_tree_without_fused_routing(tmp_path: Path) -> None:
     assert run("check.py", tree=tmp_path)[0] == 77
     caller = tmp_path / "python/sglang/srt/models/gemma4_causal.py"
     caller.parent.mkdir(parents=True)
@@ -339,11 +330,11 @@ def test_a_process_that_dies_costs_its_case_only(tmp_path: Path) -> None:
     )
     listed = [case for case in all_cases()[0] if case.family == "k-equals-e"]
     cases = [next(case for case in listed if case.experts == 3), *listed[-2:]]
-    found = {r.case.name: r.what for r in run_in_processes(cases, str(kernel), "cpu", 1)}
-    assert set(found) == {case.name for case in cases}
-    died = {name for name, what in found.items() if what == "its process died"}
+    problems = {r.case.name: r.what for r in run_in_processes(cases, str(kernel), "cpu", 1)}
+    assert set(problems) == {case.name for case in cases}
+    died = {name for name, what in problems.items() if what == "its process died"}
     assert died == {case.name for case in cases if case.experts == 3}
-    assert all("raised RuntimeError: no" in found[name] for name in found.keys() - died)
+    assert all("raised RuntimeError: no" in problems[name] for name in problems.keys() - died)
 
 
 @pytest.mark.parametrize(

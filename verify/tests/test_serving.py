@@ -1,5 +1,7 @@
-"""verify/bench/serving.py without a GPU: its arithmetic, and whole runs against servers that are not
-SGLang's, each as fast, and with such kernels in its trace, as its tree says."""
+"""verify/bench/serving.py without a GPU: its arithmetic, and whole runs with small HTTP servers.
+
+The file mood.json in a tree says how fast its server is, and which kernels are in its trace.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ import pytest
 from fixtool.verify.answer import Answer
 from fixtool.verify.runner.git_ids import blob_id, folder_id
 from support.repositories import ROOT
-from support.sglang_server import SMI, tiny, wait_until, write_smi
+from support.sglang_server import JSON_HANDLER, SMI, tiny, wait_until, write_smi
 from verify.bench import serving, trace
 from verify.bench.contender import Contender, overlay
 from verify.bench.summary import decode_rates, ratios, summarise, table
@@ -77,13 +79,13 @@ def decode(routing: tuple[tuple[str, float], ...], layers: int = 3, steps: int =
 @pytest.mark.parametrize(("routing", "names"), [(TORCH, 7), (UPSTREAM, 1), (OURS, 1)])
 def test_routing_is_found_by_its_place(routing: Any, names: int) -> None:
     kernels = decode(routing)
-    seen = trace.routing(list(reversed(kernels)), layers=3)
+    found = trace.routing(list(reversed(kernels)), layers=3)
     a_call = sum(duration for _, duration in routing)
-    rest = sum(one.duration for one in decode(())) / 2
-    assert (seen["steps"], seen["calls"], seen["odd"], len(seen["kernels"])) == (2, 6, 0, names)
-    assert seen["call_us"] == pytest.approx(a_call)
-    assert seen["step_us"] == pytest.approx(rest + 3 * a_call)
-    assert seen["share_percent"] == pytest.approx(100 * 3 * a_call / (rest + 3 * a_call), abs=1e-3)
+    rest = sum(kernel.duration for kernel in decode(())) / 2
+    assert (found["steps"], found["calls"], found["odd"], len(found["kernels"])) == (2, 6, 0, names)
+    assert found["call_us"] == pytest.approx(a_call)
+    assert found["step_us"] == pytest.approx(rest + 3 * a_call)
+    assert found["share_percent"] == pytest.approx(100 * 3 * a_call / (rest + 3 * a_call), abs=1e-3)
 
 
 def test_the_names_that_are_told() -> None:
@@ -97,16 +99,16 @@ def test_the_names_that_are_told() -> None:
 
 def test_a_step_that_was_caught_in_the_middle() -> None:
     kernels = decode(TORCH, steps=3)
-    at = [one.name for one in kernels].index("moe_align_block_size_kernel") - 4
-    seen = trace.routing(kernels[at:], 3)
-    assert (seen["calls"], seen["odd"]) == (8, 0), "what is left of the first call has no topk"
+    at = [kernel.name for kernel in kernels].index("moe_align_block_size_kernel") - 4
+    found = trace.routing(kernels[at:], 3)
+    assert (found["calls"], found["odd"]) == (8, 0), "what is left of the first call has no topk"
 
 
 def test_a_call_unlike_the_others_is_counted() -> None:
     kernels = decode(TORCH)
-    odd = [one.name for one in kernels].index(TORCH[2][0])
-    seen = trace.routing(kernels[:odd] + kernels[odd + 1 :], 3)
-    assert (seen["odd"], len(seen["kernels"])) == (1, 7)
+    odd = [kernel.name for kernel in kernels].index(TORCH[2][0])
+    found = trace.routing(kernels[:odd] + kernels[odd + 1 :], 3)
+    assert (found["odd"], len(found["kernels"])) == (1, 7)
 
 
 def test_no_routing_to_be_found() -> None:
@@ -146,7 +148,7 @@ def boot(name: str, *rates: float, **more: Any) -> dict[str, Any]:
     return {
         "contender": name,
         "decode": {"1": {"tokens_per_s": list(rates)}},
-        "prefill": {"16x1024": {"tokens_per_s": [2 * one for one in rates]}},
+        "prefill": {"16x1024": {"tokens_per_s": [2 * rate for rate in rates]}},
         "routing": {},
         **more,
     }
@@ -163,16 +165,16 @@ def test_the_rows_of_all_boots() -> None:
         boot("fixes", 98, 100),
         boot("late", decode={}, prefill={}),
     ]
-    seen = summarise(boots, ["fixes", "ours", "late"])
-    assert seen["decode"]["1"]["fixes"] == {
+    summary = summarise(boots, ["fixes", "ours", "late"])
+    assert summary["decode"]["1"]["fixes"] == {
         "median": 100, "spread_percent": 4.0, "samples": 5, "ratio": 1.0,
     }  # fmt: skip
-    assert seen["decode"]["1"]["ours"]["ratio"] == 1.105
-    assert seen["prefill"]["16x1024"]["ours"]["median"] == 221
-    assert seen["routing"] == {"1": {"fixes": ROUTED}}
+    assert summary["decode"]["1"]["ours"]["ratio"] == 1.105
+    assert summary["prefill"]["16x1024"]["ours"]["median"] == 221
+    assert summary["routing"] == {"1": {"fixes": ROUTED}}
     assert ratios(boots, "ours", "fixes") == {"1": (1.105, 1.0792, 1.1327)}
     assert ratios(boots, "late", "fixes") == {}
-    text = "\n".join(table(seen, ["fixes", "ours", "late"]))
+    text = "\n".join(table(summary, ["fixes", "ours", "late"]))
     for cell in ("100 (4.0%,5) 1.000x", "110 (2.7%,4) 1.105x", "5.80% 18.50/7k 5.812ms"):
         assert cell in text
     # Without the first contender there is nothing to be a multiple of.
@@ -183,7 +185,7 @@ def test_the_rows_of_all_boots() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "text"),
     [
         ("", "--tree"),
         ("--tree here", "not NAME=PATH"),
@@ -200,35 +202,36 @@ def test_the_rows_of_all_boots() -> None:
         ("--tree a=x --reps 0", "--reps is at least 1"),
     ],
 )
-def test_refused(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments(words: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         serving.parse_arguments(words.split())
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert text in capsys.readouterr().err
 
 
 def test_there_and_back() -> None:
-    given = serving.parse_arguments(
+    options = serving.parse_arguments(
         ["--tree", "a=x", "--tree", "b=y", "--kernel", "b=k", "--", "--flag"]
     )
-    assert given.order == ["a", "b", "b", "a"]
-    assert given.more == ["--flag"]
-    assert given.contenders["b"].kernel == Path("k").absolute()
+    assert options.order == ["a", "b", "b", "a"]
+    assert options.more == ["--flag"]
+    assert options.contenders["b"].kernel == Path("k").absolute()
 
 
 # --- contenders ----------------------------------------------------------------------------------
 
-LAUNCH = """
-import gzip, json, os, signal, sys, threading, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+LAUNCH = (
+    JSON_HANDLER
+    + """
+import gzip, os, signal, sys, threading, time
 from pathlib import Path
 from sglang.srt.layers import gemma4_fused_ops as ops
 
-said = json.loads((Path(__file__).parent / "mood.json").read_text())
-mood, speed = said["mood"], said["speed"]
+settings = json.loads((Path(__file__).parent / "mood.json").read_text())
+mood, speed = settings["mood"], settings["speed"]
 port = int(sys.argv[sys.argv.index("--port") + 1])
 model = sys.argv[sys.argv.index("--model-path") + 1]
-assert not any("speculative" in one for one in sys.argv), sys.argv
+assert not any("speculative" in word for word in sys.argv), sys.argv
 assert "FIXTOOL_LIVE" not in os.environ
 print("args", sys.argv[1:], flush=True)
 
@@ -243,7 +246,7 @@ if mood == "hangs":
 profile = {}
 
 def write_trace():
-    events = said["traces"][str(ops.KERNEL)]
+    events = settings["traces"][str(ops.KERNEL)]
     folder = Path(profile["output_dir"])
     for stage, content in (("EXTEND", []), ("DECODE", events)):
         data = gzip.compress(json.dumps({"traceEvents": content}).encode())
@@ -253,25 +256,18 @@ def write_trace():
             time.sleep(0.1)
             file.write(data[20:])
 
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *a): pass
-    def answer(self, content, status=200):
-        data = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+class Handler(JsonHandler):
     def do_GET(self):
         self.answer({"model_path": model, "internal_states": [{}], "disable_cuda_graph": False})
     def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = self.request_body()
         if self.path == "/start_profile":
             if mood == "no-profiler":
                 return self.answer({"error": "no"}, 500)
-            profile.update(asked)
+            profile.update(request)
             return self.answer(b"Start profiling.")
-        tokens = asked["sampling_params"]["max_new_tokens"]
-        batch = len(asked["input_ids"])
+        tokens = request["sampling_params"]["max_new_tokens"]
+        batch = len(request["input_ids"])
         if profile:
             if mood == "dies-profiling":
                 os.kill(os.getpid(), 9)
@@ -282,12 +278,13 @@ class Handler(BaseHTTPRequestHandler):
         if mood == "slow" and tokens > 8:
             time.sleep(60)
         time.sleep(0.001 + tokens / speed)
-        one = {"text": "abc", "output_ids": [1, 2], "meta_info": {"completion_tokens": tokens}}
-        self.answer([one | {"text": str(i), "output_ids": [i]} for i in range(batch)])
+        meta = {"completion_tokens": tokens}
+        self.answer([{"text": str(i), "output_ids": [i], "meta_info": meta} for i in range(batch)])
 
 print("ready", flush=True)
 ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
+)
 CALLER = "from sglang.srt.layers.gemma4_fused_ops import gemma4_fused_routing\n"
 KERNEL = """
 KERNEL = "_gemma4_fused_routing_kernel"
@@ -303,8 +300,8 @@ FUSED = "srt/layers/gemma4_fused_ops.py"
 
 TRACES = {
     name: [
-        {"ph": "X", "cat": "kernel", "name": one.name, "ts": one.start, "dur": one.duration}
-        for one in decode(routing, layers=6, steps=10)
+        {"ph": "X", "cat": "kernel", "name": k.name, "ts": k.start, "dur": k.duration}
+        for k in decode(routing, layers=6, steps=10)
     ]
     for name, routing in (
         ("None", TORCH),
@@ -315,7 +312,7 @@ TRACES = {
 
 
 def make_tree(tree: Path, mood: str = "well", speed: float = 1000, fused: bool = True) -> Path:
-    files = {f"{one}__init__.py": "" for one in ("", "srt/", "srt/models/", "srt/layers/")}
+    files = {f"{folder}__init__.py": "" for folder in ("", "srt/", "srt/models/", "srt/layers/")}
     files |= {
         "launch_server.py": LAUNCH,
         "mood.json": json.dumps({"mood": mood, "speed": speed, "traces": TRACES}),
@@ -335,16 +332,16 @@ def test_another_kernel_in_a_trees_place(tmp_path: Path) -> None:
     tree, peer = make_tree(tmp_path / "tree"), tmp_path / "peer.py"
     peer.write_text(PEER)
     before = folder_id(tree)
-    one = Contender("peer", tree, peer)
-    one.lay_out(tmp_path / "place", dummy=False)
-    assert one.folder == tmp_path / "place"
-    assert list(one.files) == [f"python/sglang/{FUSED}"]
-    text = (one.folder / "python/sglang" / FUSED).read_text()
+    contender = Contender("peer", tree, peer)
+    contender.lay_out(tmp_path / "place", dummy=False)
+    assert contender.folder == tmp_path / "place"
+    assert list(contender.files) == [f"python/sglang/{FUSED}"]
+    text = (contender.folder / "python/sglang" / FUSED).read_text()
     assert text.index("_gemma4_fused_routing_kernel") < text.index("_gemma4_routing_kernel")
-    kernels = one.folder / "python/sglang/jit_kernel/csrc"
+    kernels = contender.folder / "python/sglang/jit_kernel/csrc"
     assert kernels.resolve() == tree / "python/sglang/jit_kernel/csrc", "compiled once for all"
     assert folder_id(tree) == before, "a tree is never written to"
-    assert one.details()["kernel"]["blob"] == blob_id(peer.read_bytes())
+    assert contender.details()["kernel"]["blob"] == blob_id(peer.read_bytes())
 
     plain = Contender("series", tree)
     plain.lay_out(tmp_path / "other", dummy=False)
@@ -352,18 +349,20 @@ def test_another_kernel_in_a_trees_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("source", "problem"),
     [
         ("x = 1", "defines no gemma4_fused_routing"),
         ("def gemma4_fused_routing(:", "invalid syntax"),
         (None, "No such file"),
     ],
 )
-def test_a_kernel_that_is_none(tmp_path: Path, text: str | None, said: str) -> None:
+def test_a_file_that_cannot_replace_the_kernel(
+    tmp_path: Path, source: str | None, problem: str
+) -> None:
     tree, peer = make_tree(tmp_path / "tree"), tmp_path / "peer.py"
-    if text is not None:
-        peer.write_text(text)
-    with pytest.raises(Answer, match=said) as raised:
+    if source is not None:
+        peer.write_text(source)
+    with pytest.raises(Answer, match=problem) as raised:
         Contender("peer", tree, peer).lay_out(tmp_path / "place", dummy=False)
     assert raised.value.code == 2
 
@@ -372,13 +371,13 @@ def test_trees_that_cannot_be_contenders(tmp_path: Path) -> None:
     peer = tmp_path / "peer.py"
     peer.write_text(PEER)
     unfused = make_tree(tmp_path / "unfused", fused=False)
-    for one, dummy, said in (
+    for contender, dummy, text in (
         (Contender("a", tmp_path), False, "holds no python/sglang/launch_server.py"),
         (Contender("a", unfused, peer), False, "has no gemma4_fused_routing to be replaced"),
         (Contender("a", unfused), True, "weight_utils.py"),
     ):
-        with pytest.raises(Answer, match=said):
-            one.lay_out(tmp_path / "place", dummy=dummy)
+        with pytest.raises(Answer, match=text):
+            contender.lay_out(tmp_path / "place", dummy=dummy)
 
 
 def test_made_up_weights(tmp_path: Path) -> None:
@@ -387,10 +386,10 @@ def test_made_up_weights(tmp_path: Path) -> None:
     weights = tree / "python/sglang/srt/model_loader/weight_utils.py"
     weights.parent.mkdir()
     weights.write_text("import torch\ndef initialize_dummy_weights(model):\n    raise KeyError\n")
-    one = Contender("a", tree)
-    one.lay_out(tmp_path / "place", dummy=True)
+    contender = Contender("a", tree)
+    contender.lay_out(tmp_path / "place", dummy=True)
     module: dict[str, Any] = {}
-    exec((one.folder / weights.relative_to(tree)).read_text(), module)
+    exec((contender.folder / weights.relative_to(tree)).read_text(), module)
     net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))
     module["initialize_dummy_weights"](net)
     assert bool((net[0].bias == 1).all())
@@ -408,10 +407,10 @@ def test_a_trees_id_is_gits(tmp_path: Path) -> None:
     git = ["git", "-C", str(tree), "-c", "user.name=a", "-c", "user.email=a@b.c"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
         subprocess.run([*git, *words], check=True)
-    said = subprocess.run([*git, "rev-parse", "HEAD^{tree}"], capture_output=True, check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD^{tree}"], capture_output=True, check=True)
     shutil.rmtree(tree / ".git")
     (tree / "__pycache__").mkdir()
-    assert folder_id(tree) == said.stdout.decode().strip()
+    assert folder_id(tree) == head.stdout.decode().strip()
     (tmp_path / "whole/python").parent.mkdir()
     tree.rename(tmp_path / "whole/python")
     overlay(tmp_path / "whole", tmp_path / "linked", {"python/a/b.py": b"a/b.py"})
@@ -478,11 +477,9 @@ class FakeGpuHost:
         return RunResult(code, (shown.splitlines() or [""])[-1], shown, details)
 
     def run(self, trees: dict[str, Path], *words: object) -> RunResult:
-        asked = [word for name, tree in trees.items() for word in ("--tree", f"{name}={tree}")]
-        return self.end(
-            self.start("--tiny", "--batches", "1,4", "--reps", 1, *asked,
-                       "--out", self.folder / "out.json", *words)
-        )  # fmt: skip
+        named = [word for name, tree in trees.items() for word in ("--tree", f"{name}={tree}")]
+        fixed = ("--tiny", "--batches", "1,4", "--reps", 1, "--out", self.folder / "out.json")
+        return self.end(self.start(*fixed, *named, *words))
 
     def processes(self) -> list[int]:
         return leftover_processes(f"TEST_MARK={self.mark}", "-")
@@ -509,24 +506,24 @@ def test_three_contenders(gpu_host: FakeGpuHost) -> None:
     assert result.code == 0, result.shown
     assert result.last_line.startswith("6 boots on GPU 0 (NVIDIA H100 80GB HBM3)"), result.last_line
     assert "series / upstream: " in result.last_line
-    said = result.details
-    assert [one["contender"] for one in said["boots"]] == [*trees, *reversed(trees)]
-    assert said["left_out"] == []
-    row = said["summary"]["decode"]["4"]
+    details = result.details
+    assert [boot["contender"] for boot in details["boots"]] == [*trees, *reversed(trees)]
+    assert details["left_out"] == []
+    row = details["summary"]["decode"]["4"]
     assert row["fixes"]["samples"] == row["series"]["samples"] == 2
     assert 1.1 < row["series"]["ratio"] < 4
-    routing = said["summary"]["routing"]["1"]
+    routing = details["summary"]["routing"]["1"]
     assert [len(routing[name]["kernels"]) for name in trees] == [7, 1, 1]
     assert routing["upstream"]["kernels"] == ["_gemma4_routing_kernel"]
     assert routing["series"]["kernels"] == ["_gemma4_fused_routing_kernel"]
     assert routing["fixes"]["share_percent"] > 4 * routing["upstream"]["share_percent"]
     assert routing["fixes"]["steps"] == 10
-    assert [bool(one["routing"]) for one in said["boots"]] == [True] * 3 + [False] * 3
-    assert said["contenders"]["upstream"]["files_not_the_trees"]
-    assert said["contenders"]["series"]["python_tree"] == folder_id(series / "python")
-    assert said["boots"][0]["decode"]["4"]["different_answers"] == 4
+    assert [bool(boot["routing"]) for boot in details["boots"]] == [True] * 3 + [False] * 3
+    assert details["contenders"]["upstream"]["files_not_the_trees"]
+    assert details["contenders"]["series"]["python_tree"] == folder_id(series / "python")
+    assert details["boots"][0]["decode"]["4"]["different_answers"] == 4
     assert "18.50/7k" in result.shown
-    command = said["boots"][0]["command"]
+    command = details["boots"][0]["command"]
     assert command[-3:] == ["--cuda-graph-bs", "1", "4"]
 
     # What an earlier run saw counts, if it was of the same trees.
@@ -585,7 +582,7 @@ def test_one_that_dies_does_not_end_the_others(gpu_host: FakeGpuHost) -> None:
         in result.last_line
     )
     assert "breaks: died: RuntimeError: CUDA error: an illegal memory access" in result.last_line
-    assert [one["contender"] for one in result.details["boots"]] == [
+    assert [boot["contender"] for boot in result.details["boots"]] == [
         "dies",
         "breaks",
         "well",
@@ -596,19 +593,19 @@ def test_one_that_dies_does_not_end_the_others(gpu_host: FakeGpuHost) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mood", "said"),
+    ("mood", "text"),
     [
         ("no-profiler", "/start_profile answers 500"),
         ("dies-profiling", "the server went down with the profiler"),
     ],
 )
 def test_a_profiler_that_fails_costs_its_rows_only(
-    gpu_host: FakeGpuHost, mood: str, said: str
+    gpu_host: FakeGpuHost, mood: str, text: str
 ) -> None:
     trees = {"a": make_tree(gpu_host.folder / "a", mood)}
     result = gpu_host.run(trees, "--order", "a")
     assert result.code == 0, result.shown
-    assert said in result.details["boots"][0]["routing"]["1"]["problem"]
+    assert text in result.details["boots"][0]["routing"]["1"]["problem"]
     assert result.details["summary"]["decode"]["4"]["a"]["samples"] == 1
 
 
@@ -636,10 +633,10 @@ def test_out_of_time(gpu_host: FakeGpuHost, monkeypatch: pytest.MonkeyPatch) -> 
     run = here(
         gpu_host, monkeypatch, "--tree", f"a={tree}", "--tree", f"late={late}", "--seconds", 6
     )
-    said = run.run()
-    assert (said.code, "never timed: late" in said.saw) == (4, True), said
+    answer = run.run()
+    assert (answer.code, "never timed: late" in answer.saw) == (4, True), answer
     written = json.loads((gpu_host.folder / "out.json").read_text())
-    assert [one["contender"] for one in written["boots"]] == ["a", "late"]
+    assert [boot["contender"] for boot in written["boots"]] == ["a", "late"]
     assert written["summary"]["decode"]["8"].keys() == {"a"}
     assert written["left_out"] == [
         "boot 2 of 4: late: batch 1, batch 4, batch 8, prefill (out of time)",
@@ -653,9 +650,9 @@ def test_out_of_time(gpu_host: FakeGpuHost, monkeypatch: pytest.MonkeyPatch) -> 
 def test_one_that_hangs(gpu_host: FakeGpuHost, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = make_tree(gpu_host.folder / "a", "hangs")
     run = here(gpu_host, monkeypatch, "--tree", f"a={tree}", "--boot-timeout", 1)
-    said = run.run()
-    assert said.code == 1
-    assert "a: not ready after 1 s; last line: Capture cuda graph begin; log: " in said.saw
+    answer = run.run()
+    assert answer.code == 1
+    assert "a: not ready after 1 s; last line: Capture cuda graph begin; log: " in answer.saw
     assert not gpu_host.processes()
 
 
@@ -691,12 +688,12 @@ def make_bundle(gpu_host: FakeGpuHost) -> Path:
     (folder / "blobs").mkdir(parents=True)
 
     def changed(*paths: str) -> dict[str, list[str]]:
-        found = {}
+        entries = {}
         for path in paths:
             data = (series / path).read_bytes()
-            found[path] = ["100644", blob_id(data)]
-            (folder / "blobs" / found[path][1]).write_bytes(data)
-        return found
+            entries[path] = ["100644", blob_id(data)]
+            (folder / "blobs" / entries[path][1]).write_bytes(data)
+        return entries
 
     routing = [f"python/sglang/{CAUSAL}", f"python/sglang/{FUSED}"]
     trees = {
@@ -745,9 +742,9 @@ def test_out_of_a_bundle(gpu_host: FakeGpuHost) -> None:
 def test_a_bundle_that_will_not_do(gpu_host: FakeGpuHost) -> None:
     bundle = make_bundle(gpu_host)
     work = gpu_host.folder / "work"
-    for words, code, said in (
+    for words, code, text in (
         ([gpu_host.folder / "none.tar"], 2, "there is no"),
         ([bundle, "--without", "gemma5", "--work", work], 1, "no patch of the bundle is gemma5"),
     ):
         result = gpu_host.end(gpu_host.start(*words, script="ci/serving"))
-        assert (result.code, said in result.last_line) == (code, True), result
+        assert (result.code, text in result.last_line) == (code, True), result

@@ -23,9 +23,28 @@ from verify.server.supervisor import leftover_processes, send_signal
 BUG = "object has no attribute 'pp_group'"
 
 
-LAUNCH = """
-import json, os, signal, subprocess, sys, threading, time
+# The source of a server's base class: it answers with JSON, or with bytes as they are.
+JSON_HANDLER = """
+import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class JsonHandler(BaseHTTPRequestHandler):
+    def log_message(self, *words): pass
+    def request_body(self):
+        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+    def answer(self, content, status=200):
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+"""
+
+
+LAUNCH = (
+    JSON_HANDLER
+    + """
+import os, signal, subprocess, sys, threading, time
 
 mood = os.environ["MOOD"]
 port = int(sys.argv[sys.argv.index("--port") + 1])
@@ -91,25 +110,18 @@ if mood == "late":
 
 calls = {"launches": 0}
 
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *a): pass
-    def answer(self, content, status=200):
-        data = b"" if content is None else json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+class Handler(JsonHandler):
     def do_GET(self):
         if self.path == "/model_info":
             self.answer({"model_path": "/another" if mood == "another" else model})
         elif self.path == "/health":
-            self.answer(None, 503 if mood == "unhealthy" else 200)
+            self.answer(b"", 503 if mood == "unhealthy" else 200)
         elif self.path == "/server_info":
             algorithm = None if mood == "no-mtp" else "FROZEN_KV_MTP"
             self.answer({"speculative_algorithm": algorithm, "internal_states": [{}],
                          "disable_cuda_graph": "--disable-cuda-graph" in sys.argv})
     def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = self.request_body()
         if mood == "hangs-generating":
             time.sleep(60)
         if mood == "dies-generating":
@@ -139,6 +151,7 @@ server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
 print("The server is fired up and ready to roll!", flush=True)
 server.serve_forever()
 """
+)
 
 
 CALLER = """
@@ -263,6 +276,13 @@ class FakeHost:
     def boot(self, mood: str, *arguments: object) -> ScriptResult:
         return self.end(self.start(mood, *arguments))
 
+    def expect(self, code: int, text: str, mood: str, *arguments: object) -> ScriptResult:
+        """Boot; the exit code must be ``code``, and the last line must hold ``text``."""
+        result = self.boot(mood, *arguments)
+        assert result.code == code, result
+        assert text in result.last_line, result
+        return result
+
     def processes(self) -> list[int]:
         """The pids of a run's processes that still run."""
         return leftover_processes(f"TEST_MARK={self.mark}", str(self.scratch / "server.log"))
@@ -286,7 +306,7 @@ def write_smi(folder: Path, text: str) -> None:
 
 
 @pytest.fixture
-def fake_host(tmp_path: Path, tiny: Path) -> Iterator[FakeHost]:
+def host(tmp_path: Path, tiny: Path) -> Iterator[FakeHost]:
     host = FakeHost(tmp_path, tmp_path / "tree", tiny)
     for name in ("", "srt/", "srt/models/", "srt/layers/"):
         host.write(f"python/sglang/{name}__init__.py", "")
