@@ -1,7 +1,7 @@
-"""What became of a nightly rebase, and whether it wants a person.
+"""The outcome of a nightly rebase, read from its JSON document.
 
-The document may come from a job that ran upstream's code, so nothing of it is taken on trust:
-its reader checks each field, and what becomes a path or a ref has its form checked here.
+The document may come from a job that ran upstream's code, so it is not trusted: its reader checks
+the type of each field, and names that become paths or refs are checked here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from fixtool import documents
 from fixtool.documents import Failure
 from fixtool.errors import Refused
+from fixtool.git.objects import Oid
 from fixtool.history.result import History, HistoryDocument, read_history
 from fixtool.rebase.result import PatchOutcome, Rebased, read_rebased
 from fixtool.report.todo import ToDo, rebase_todos
@@ -44,7 +45,7 @@ class NightlyOutcome:
         return self.rebase.outcomes if self.rebase else ()
 
     @property
-    def committed(self) -> str | None:
+    def committed(self) -> Oid | None:
         """The commit in the patch repository that records the rebase."""
         return self.rebase.committed if self.rebase else None
 
@@ -54,24 +55,24 @@ class NightlyOutcome:
         return self.rebase is not None and self.rebase.moved and not self.rebase.dry_run
 
     @property
-    def asks(self) -> bool:
-        """Whether a person is needed."""
+    def needs_person(self) -> bool:
         return bool(self.exit_code or self.todos)
 
     @property
     def state(self) -> str:
-        """What is needed, as a hash: the same for as long as it is the same, on whatever commit."""
-        if not self.asks:
+        """A hash of what a person has to do, which stays the same from night to night."""
+        if not self.needs_person:
             return "green"
-        said = [
-            (one.act, one.patch, _still(one.what), _still(one.why), one.culprit and one.culprit.sha)
-            for one in self.todos
-        ]
-        return hashlib.sha256(repr((self.exit_code, said)).encode()).hexdigest()[:16]
+        todos = [
+            (todo.act, todo.patch, _without_numbers(todo.what), _without_numbers(todo.why),
+             todo.culprit and todo.culprit.sha)
+            for todo in self.todos
+        ]  # fmt: skip
+        return hashlib.sha256(repr((self.exit_code, todos)).encode()).hexdigest()[:16]
 
 
-def _still(text: str) -> str:
-    """``text`` without what changes every night: ids of the tip, seconds, ports, line numbers."""
+def _without_numbers(text: str) -> str:
+    """``text`` without commit ids, seconds, ports and line numbers, which change every night."""
     return re.sub(r"\b[0-9a-f]{7,40}\b|\d+", "#", text)
 
 
@@ -83,8 +84,9 @@ def check_line(name: str) -> str:
 
 
 def read_outcome(path: Path, line: str | None = None) -> NightlyOutcome:
-    """The outcome in the document at ``path``; ``line`` is whose it must be, and is needed where
-    the rebase failed before it knew. Raises Refused where the document is not as it should be."""
+    """The outcome in the document at ``path``, which must be about ``line`` if that is given. A
+    document about a failure does not name its line, so ``line`` is needed then. Raises Refused if
+    the document is malformed."""
     raw = documents.load(path)
     rebased = read_rebased(raw, str(path))
     code = raw.get("exit_code")

@@ -1,4 +1,5 @@
-"""What a nightly rebase has to say, in Markdown and in annotations; sent by ``announce``."""
+"""The texts about a nightly rebase: Markdown for pull request, issue and job summary, and GitHub
+Actions' annotations."""
 
 from __future__ import annotations
 
@@ -10,33 +11,35 @@ from fixtool.errors import ExitCode
 from fixtool.history.log import UpstreamCommit
 from fixtool.history.result import History
 from fixtool.markdown import LIMIT, Marker, code, code_block, join_sections, table
+from fixtool.rebase.result import Action
 from fixtool.report.todo import ToDo
 from fixtool.text import visible
 
 _ROWS = 100
-_SUMMARY_LIMIT = 200_000  # of the mebibyte that a step's summary may have
+_SUMMARY_LIMIT = 200_000  # characters; the summary of a step may have one MiB
+_COMMENT_LIMIT = LIMIT - 500
 _COULD_NOT_RUN = (ExitCode.CANNOT_RUN, ExitCode.INTERNAL)
-_ANNOTATIONS = 10  # of a level and step, says GitHub
-_DONE = {
-    "kept": "kept as it is",
-    "rewritten": "written anew",
-    "dropped": "on the shelf: upstream has it",
-    "shelved": "put on the shelf by a person",
-    "restored": "back from the shelf",
-    "asked": "**needs a person**",
+_ANNOTATIONS = 10  # GitHub shows no more for each level and step
+_ACTIONS = {
+    Action.KEPT: "kept as it is",
+    Action.REWRITTEN: "rewritten",
+    Action.DROPPED: "on the shelf: upstream has it",
+    Action.SHELVED: "put on the shelf by a person",
+    Action.RESTORED: "back from the shelf",
+    Action.ASKED: "**needs a person**",
 }
 
 
 @dataclass(frozen=True)
 class NightlyTexts:
-    """An outcome with what is needed to tell of it: its history, whom it is for, and where
-    upstream's commits can be looked at."""
+    """The texts about one outcome. ``owners`` are the users to mention; ``upstream`` is upstream's
+    URL, for links to its commits; ``job`` is the URL of the job that announces."""
 
     outcome: NightlyOutcome
     history: History | None = None
     owners: tuple[str, ...] = ()
-    upstream: str = ""  # its URL
-    run: str | None = None  # the URL of the job that tells
+    upstream: str = ""
+    job: str | None = None
 
     # -- titles ----------------------------------------------------------------------------
 
@@ -58,7 +61,8 @@ class NightlyTexts:
         if self.outcome.exit_code:
             return f"The nightly rebase of line `{line}` onto {onto} stopped: it needs a person."
         moved = "moved to" if rebase.moved else "is at"
-        return f"Line `{line}` {moved} {onto}{', and a person should look' * self.outcome.asks}."
+        look = ", and a person should look" if self.outcome.needs_person else ""
+        return f"Line `{line}` {moved} {onto}{look}."
 
     @property
     def _onto(self) -> str:
@@ -66,79 +70,83 @@ class NightlyTexts:
 
     # -- bodies ----------------------------------------------------------------------------
 
-    def pull(self, marker: Marker) -> str:
+    def pull_request(self, marker: Marker) -> str:
+        folders = " and ".join(f"`{folder}/`" for folder in self.outcome.folders)
         ending = (
-            f"Nothing but {' and '.join(f'`{one}/`' for one in self.outcome.folders)} changes. "
+            f"Nothing but {folders} changes. "
             "The nightly job makes this branch anew, unless somebody else has pushed to it: then "
             "it is left alone."
         )
-        parts = [self.headline, self._todos(), self._patches(), self._history(), ending]
-        return join_sections(marker, [*parts, self._range_diff()])
+        sections = [self.headline, self._todos(), self._patches(), self._history(), ending]
+        return join_sections(marker, [*sections, self._range_diff()])
 
     def issue(self, marker: Marker) -> str:
-        owners = " ".join(f"@{one}" for one in self.owners)  # a mention that is meant
+        mentions = " ".join(f"@{owner}" for owner in self.owners)  # GitHub shall notify them
         ending = (
             "This issue follows the nightly job: it changes as the need does, and is closed when "
             "none is left. Its label and the hidden first line of its text are how it is found."
         )
-        parts = [self.headline, owners, self._todos(), self._next(), self._patches()]
-        return join_sections(marker, [*parts, self._history(), ending])
+        sections = [self.headline, mentions, self._todos(), self._next(), self._patches()]
+        return join_sections(marker, [*sections, self._history(), ending])
 
     def comment(self) -> str:
-        """What changed about the need, for whoever gets mail of it."""
-        return join_sections(None, [self.headline, self._todos(), self._run()], LIMIT - 500)
+        """The new to-dos, as a comment: GitHub sends mail about comments, not about edits."""
+        return join_sections(None, [self.headline, self._todos(), self._job()], _COMMENT_LIMIT)
 
-    def green(self) -> str:
+    def done(self) -> str:
+        """The comment with which the issue is closed."""
         text = f"{self.headline} Nothing is left for a person to do."
-        return join_sections(None, [text, self._run()], LIMIT - 500)
+        return join_sections(None, [text, self._job()], _COMMENT_LIMIT)
 
     def summary(self) -> str:
-        parts = [f"## {self.headline}", self._todos(), self._patches(), self._history()]
-        return join_sections(None, [*parts, self._range_diff(100_000)], _SUMMARY_LIMIT)
+        """The summary of the job's step."""
+        sections = [f"## {self.headline}", self._todos(), self._patches(), self._history()]
+        return join_sections(None, [*sections, self._range_diff(100_000)], _SUMMARY_LIMIT)
 
-    # -- sections: empty ones are left out -------------------------------------------------
+    # -- sections, which may be empty ------------------------------------------------------
 
-    def _run(self) -> str:
-        return f"[The job]({self.run})" if self.run else ""
+    def _job(self) -> str:
+        return f"[The job]({self.job})" if self.job else ""
 
     def _todos(self) -> str:
-        lines = [self._todo(one) for one in self.outcome.todos[:_ROWS]]
+        lines = [self._todo(todo) for todo in self.outcome.todos[:_ROWS]]
         more = len(self.outcome.todos) - len(lines)
-        return "\n".join([*lines, *([f"- … and {more} more"] if more > 0 else [])])
+        return "\n".join([*lines, *([f"- … and {more} more"] if more else [])])
 
-    def _todo(self, one: ToDo) -> str:
-        lines = [f"- {'**To do:** ' if one.act else 'To look at: '}{code(one.what)}"]
-        lines += [f"  {code(one.why, 600)}"] if one.why else []
-        lines += [f"  since {self._commit(one.culprit)}"] if one.culprit else []
+    def _todo(self, todo: ToDo) -> str:
+        lines = [f"- {'**To do:** ' if todo.act else 'To look at: '}{code(todo.what)}"]
+        lines += [f"  {code(todo.why, 600)}"] if todo.why else []
+        lines += [f"  since {self._commit(todo.culprit)}"] if todo.culprit else []
         return "  \n".join(lines)
 
     def _next(self) -> str:
         if self.outcome.exit_code == 0 or not self._onto:
             return ""
-        return code_block(
-            f"fixtool rebase --line {self.outcome.line} --onto {self._onto}", "console"
-        )
+        command = f"fixtool rebase --line {self.outcome.line} --onto {self._onto}"
+        return code_block(command, "console")
 
     def _patches(self) -> str:
         rows = [
-            (f"`{one.result.slug}`", code(one.result.subject, 120), one.result.verdict.value,
-             _DONE[one.action])
-            for one in self.outcome.patches[:_ROWS]
+            (f"`{patch.result.slug}`", code(patch.result.subject, 120),
+             patch.result.verdict.value, _ACTIONS[patch.action])
+            for patch in self.outcome.patches[:_ROWS]
         ]  # fmt: skip
+        if not rows:
+            return ""
         more = len(self.outcome.patches) - len(rows)
-        shown = table(("patch", "subject", "verdict", "what was done"), rows) if rows else ""
+        shown = table(("patch", "subject", "verdict", "action"), rows)
         return f"{shown}\n\n… and {more} more" if more else shown
 
     def _history(self) -> str:
         lines = []
-        for one in self.history.patches[:_ROWS] if self.history else ():
-            if len(one.intervals) > 1:
+        for patch in self.history.patches[:_ROWS] if self.history else ():
+            if len(patch.intervals) > 1:
                 steps = [
-                    f"{each.verdict.value} for {each.count}"
-                    + (f" from {self._commit(each.culprit)}" if each.culprit else "")
-                    for each in one.intervals[-6:]
+                    f"{interval.verdict.value} for {interval.count}"
+                    + (f" from {self._commit(interval.culprit)}" if interval.culprit else "")
+                    for interval in patch.intervals[-6:]
                 ]
-                lines.append(f"- {code(one.slug)}: {'; '.join(steps)}")
+                lines.append(f"- {code(patch.slug)}: {'; '.join(steps)}")
         heading = ["**Upstream's commits that changed a verdict:**", ""]
         return "\n".join([*heading, *lines]) if lines else ""
 
@@ -149,30 +157,29 @@ class NightlyTexts:
         shown = code_block(text, limit=limit)
         return f"<details><summary>range-diff</summary>\n\n{shown}\n\n</details>"
 
-    def _commit(self, one: UpstreamCommit) -> str:
-        """The commit and its pull request, linked so that upstream's own pages do not fill with
-        references from here: that is what redirect.github.com is for."""
+    def _commit(self, commit: UpstreamCommit) -> str:
+        """A commit and its pull request. Links go through redirect.github.com: a direct link would
+        add a reference to upstream's own pages, every night."""
         form = r"https://github\.com/([A-Za-z0-9._-]+/[A-Za-z0-9._-]+?)(\.git)?/?"
-        found = re.fullmatch(form, self.upstream)
-        sha, number = f"`{one.sha[:12]}`", f"PR {one.pr}" if one.pr else ""
-        if found:
-            home = f"https://redirect.github.com/{found[1]}"
-            sha = f"[{sha}]({home}/commit/{one.sha})"
-            number = f"[{number}]({home}/pull/{one.pr})" if number else ""
-        about = ", ".join(part for part in (number, one.day) if part)
-        return f"{sha} {code(one.subject, 120)} ({about})"
+        sha, number = f"`{commit.sha[:12]}`", f"PR {commit.pr}" if commit.pr else ""
+        if match := re.fullmatch(form, self.upstream):
+            home = f"https://redirect.github.com/{match[1]}"
+            sha = f"[{sha}]({home}/commit/{commit.sha})"
+            number = f"[{number}]({home}/pull/{commit.pr})" if number else ""
+        about = ", ".join(part for part in (number, commit.day) if part)
+        return f"{sha} {code(commit.subject, 120)} ({about})"
 
 
 def annotate(outcome: NightlyOutcome) -> list[str]:
-    """Workflow commands that mark the patch files a person has to look at."""
-    found = []
-    slugs = {one.result.slug for one in outcome.patches}
-    for one in outcome.todos[:_ANNOTATIONS]:
-        since = f", since {one.culprit.sha[:12]} {one.culprit.subject}" if one.culprit else ""
-        path = f"patches/{outcome.line}/{one.patch}.patch" if one.patch in slugs else None
-        text = f"{one.what}{since}: {one.why}"
-        found.append(_command("error" if one.act else "warning", text, path))
-    return found
+    """GitHub Actions commands that annotate the patch files which a person has to look at."""
+    slugs = {patch.result.slug for patch in outcome.patches}
+    commands = []
+    for todo in outcome.todos[:_ANNOTATIONS]:
+        since = f", since {todo.culprit.sha[:12]} {todo.culprit.subject}" if todo.culprit else ""
+        path = f"patches/{outcome.line}/{todo.patch}.patch" if todo.patch in slugs else None
+        level = "error" if todo.act else "warning"
+        commands.append(_command(level, f"{todo.what}{since}: {todo.why}", path))
+    return commands
 
 
 def notice(text: str) -> str:
@@ -180,13 +187,13 @@ def notice(text: str) -> str:
 
 
 def _command(level: str, message: str, path: str | None) -> str:
-    pairs = {"title": "nightly rebase", **({"file": path} if path else {})}
-    said = ",".join(
-        f"{name}={_escaped(visible(value)).replace(':', '%3A').replace(',', '%2C')}"
-        for name, value in pairs.items()
+    properties = {"title": "nightly rebase", **({"file": path} if path else {})}
+    shown = ",".join(
+        f"{name}={_escape(visible(value)).replace(':', '%3A').replace(',', '%2C')}"
+        for name, value in properties.items()
     )
-    return f"::{level} {said}::{_escaped(visible(message)[:1000])}"
+    return f"::{level} {shown}::{_escape(visible(message)[:1000])}"
 
 
-def _escaped(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+def _escape(text: str) -> str:
+    return text.replace("%", "%25")  # ``visible`` leaves no line breaks, which need it as well

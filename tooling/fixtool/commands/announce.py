@@ -71,7 +71,7 @@ def announce(
     Example: fixtool announce rebase.json --push origin --owner octocat
     """
     from fixtool.announce.outcome import read_outcome
-    from fixtool.announce.run import Announcer
+    from fixtool.announce.run import Announcer, announce_outcome
     from fixtool.announce.text import NightlyTexts
     from fixtool.git.repo import Repo
     from fixtool.github.client import GitHub
@@ -87,12 +87,12 @@ def announce(
     if not dry_run:
         _tell_job(texts, err=json)  # before anything that needs the network and may fail
     where = find_repository(os.environ, remote_url(repo, push) if push else None)
-    texts = replace(texts, run=_job_url(where))
+    texts = replace(texts, job=_job_url(where))
     branch = branch or f"fixtool/nightly/{outcome.line}"
     remote = PushRemote(repo, push, branch, where) if push else None
     labels = list(dict.fromkeys(label or ["fixtool-nightly"]))
-    announcer = Announcer(GitHub(where), texts, labels, dry=dry_run, notes=notes)
-    announcement = announcer.announce(remote, bundle)
+    announcer = Announcer(GitHub(where), texts, labels, dry_run, notes)
+    announcement = announce_outcome(announcer, remote, bundle)
     _echo_notes(announcement, err=json)
     exit_code = ExitCode.CONFLICT if announcement.asks else ExitCode.OK
     if json:

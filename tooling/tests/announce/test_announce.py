@@ -15,7 +15,7 @@ import pytest
 
 from fixtool import markdown
 from fixtool.announce.outcome import load_history, read_outcome
-from fixtool.announce.run import Announcement, Announcer
+from fixtool.announce.run import Announcement, Announcer, announce_outcome
 from fixtool.announce.text import NightlyTexts, annotate
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 from fixtool.github import client, push
@@ -69,7 +69,7 @@ def tell(
     words = NightlyTexts(outcome, owners=owners, upstream=UPSTREAM)
     target = PushRemote(night.git.repo, "origin", branch, where) if push else None
     hub = GitHub(where)
-    return Announcer(hub, words, [LABEL], dry=dry).announce(target, bundle)
+    return announce_outcome(Announcer(hub, words, [LABEL], dry), target, bundle)
 
 
 # -- what moved ------------------------------------------------------------------------------
@@ -550,9 +550,9 @@ def test_a_marker_is_the_first_line_alone() -> None:
         ({}, "not what `fixtool rebase --json` prints"),
         (document(schema=2), "not what"),
         (document(command="history"), "not what"),
-        (document(base="a" * 39), "not a commit id"),
+        (document(base="a" * 39), "not an object id"),
         (document(line="../../x"), "is of line '../../x', not main"),
-        (document(committed="--force"), "committed is '--force', not a commit id"),
+        (document(committed="--force"), "committed is '--force', not an object id"),
         (document(patches=[patch("../../x")]), "'../../x' is not a patch's name"),
         (document(new_line="a/../.git"), "is not the name of a line"),
         (document(patches=[patch("a", "fine")]), "not what"),
