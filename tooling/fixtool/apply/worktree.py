@@ -1,5 +1,5 @@
-"""Putting a replayed series where a person or a build can use it: a new work tree, or a branch in a
-checkout that they already have.
+"""Puts a replayed series where a person or a build can use it: in a new work tree, or on a branch
+in the user's own checkout.
 
 All objects exist before the first file is written. A new work tree is filled beside its place and
 renamed there; a branch moves last. A killed run leaves the folder as it was, or whole.
@@ -18,38 +18,41 @@ from pathlib import Path
 
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.files import lock, write_atomically
-from fixtool.git.objects import MACHINE, FileChange
+from fixtool.git.objects import MACHINE, ZERO, FileChange, Oid, parse_oid
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.git.trees import changed_files
 from fixtool.progress import Progress
 
 _RECORD = "fixtool.json"
-_NEXT = "fixtool.next.json"  # the record that is to be, while a work tree moves on
+_NEXT = "fixtool.next.json"  # the record to come, while a work tree moves to another commit
 
 
 @dataclass(frozen=True)
 class Record:
-    """What fixtool put into a work tree, kept in its git folder. ``version`` is what a wheel of it
-    is named after, ``release`` is set where ``onto`` is one; ``commits`` is slug -> commit of the
-    patches that made one; ``moving_to`` is set while files change, and only then."""
+    """What fixtool put into a work tree, kept in its git folder.
+
+    A wheel is named after ``version``; ``release`` is set if ``onto`` is a release; ``commits``
+    maps the slugs of the applied patches to their commits; ``moving_to`` is set only while files
+    change.
+    """
 
     line: str
     patches: str  # the patch repository's root
-    base: str
-    onto: str
-    commit: str
+    base: Oid
+    onto: Oid
+    commit: Oid
     branch: str
     version: str
     release: str | None
-    commits: Mapping[str, str]
-    moving_to: str | None = None
+    commits: Mapping[str, Oid]
+    moving_to: Oid | None = None
     proposal: str | None = None  # the patch, where this is what upstream would get
 
 
 @dataclass(frozen=True)
 class Placed:
-    """``changed`` is False where the work tree already held this very commit."""
+    """``changed`` is False if the work tree was at this very commit before."""
 
     path: Path
     branch: str
@@ -59,8 +62,8 @@ class Placed:
 def place(store: Repo, folder: Path, record: Record, progress: Progress) -> Placed:
     """Make ``folder`` a work tree of ``store`` at ``record.commit``, on ``record.branch``.
 
-    A folder that fixtool made before moves on if it is clean and holds nothing of its own; any
-    other existing folder is refused.
+    A work tree that fixtool made there before moves to the commit if it is clean and has no commits
+    of the user's. Raises Refused for any other existing folder that is not empty.
     """
     folder = folder.absolute()
     with lock(_lock_file(store, folder), f"the work tree {folder}"):
@@ -82,8 +85,8 @@ def place(store: Repo, folder: Path, record: Record, progress: Progress) -> Plac
 
 
 def place_into(store: Repo, checkout: Repo, record: Record) -> Placed:
-    """Put the series into somebody's own checkout, as a new branch. Raises Refused where the tree
-    is not clean or the branch is not fixtool's."""
+    """Put the series into the user's own checkout, on a new branch. Raises Refused if the checkout
+    is not clean or the branch exists and is not fixtool's."""
     assert checkout.work_tree is not None
     with lock(checkout.git_dir / "fixtool.lock", f"the checkout {checkout.work_tree}"):
         recover(checkout)
@@ -93,7 +96,7 @@ def place_into(store: Repo, checkout: Repo, record: Record) -> Placed:
 
 
 def open_worktree(path: Path) -> tuple[Repo, Record]:
-    """A work tree that `apply` made, and its record; CannotRun for any other folder."""
+    """The work tree at ``path`` and its record. Raises CannotRun if fixtool did not make it."""
     tree = Repo.open(path)
     record = read_record(tree)
     if tree.work_tree is None or record is None:
@@ -106,12 +109,16 @@ def open_worktree(path: Path) -> tuple[Repo, Record]:
 
 
 def read_record(tree: Repo, name: str = _RECORD) -> Record | None:
-    """What fixtool last put here; None where it never did."""
+    """What fixtool put into this work tree last; None if it never did. Raises CannotRun if the
+    record is damaged."""
     try:
-        return Record(**json.loads((tree.git_dir / name).read_text("utf-8")))
+        record = Record(**json.loads((tree.git_dir / name).read_text("utf-8")))
+        for text in (record.base, record.onto, record.commit, *record.commits.values()):
+            parse_oid(text, "the record")
+        return record
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, CannotRun) as error:
         raise CannotRun(
             f"fixtool's record of this work tree is not readable: {error}",
             where=str(tree.git_dir / name),
@@ -120,7 +127,7 @@ def read_record(tree: Repo, name: str = _RECORD) -> Record | None:
 
 
 def require_clean(tree: Repo) -> None:
-    """Raise Refused where a file differs from HEAD, or git is in the middle of something."""
+    """Raise Refused if a file differs from HEAD, or if a merge or rebase is under way."""
     where = str(tree.work_tree)
     for name in ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply"):
         if (tree.git_dir / name).exists():
@@ -139,9 +146,11 @@ def require_clean(tree: Repo) -> None:
 
 
 def recover(tree: Repo) -> None:
-    """Undo what a killed run left half written: only files that it was writing, and only where
-    they hold what it read or wrote. Anything else is the user's, and is refused as not clean.
-    Where the branch had moved already, the run is taken to its end."""
+    """Undo what a killed run left half written, or, if the branch had moved, finish that run.
+
+    Only files that the run was writing are touched, and only if they hold what it read or wrote.
+    Anything else is the user's: nothing is touched then, and ``require_clean`` refuses the tree.
+    """
     record = read_record(tree)
     if record is None or record.moving_to is None:
         return
@@ -152,43 +161,43 @@ def recover(tree: Repo) -> None:
         (tree.git_dir / _NEXT).unlink(missing_ok=True)
         return
     if head is not None:
-        changes = {one.path: one for one in changed_files(tree, head, record.moving_to)}
+        changes = {change.path: change for change in changed_files(tree, head, record.moving_to)}
         dirty = _files(tree.work_tree, tree.status())
         if any(path not in changes or not _ours(tree, changes[path]) for path in dirty):
             return
-        for path, one in changes.items():
-            gone = path in dirty or not os.path.lexists(tree.work_tree / path)
-            if set(one.old_blob) == {"0"} and gone:
-                _take_away(tree.work_tree, path)
+        for path, change in changes.items():
+            absent = path in dirty or not os.path.lexists(tree.work_tree / path)
+            if change.old_blob == ZERO and absent:
+                _remove_file(tree.work_tree, path)
         remove_stale_locks(tree.git_dir, "index")
         tree.run("read-tree", "--reset", "-u", head)
     write_record(tree, replace(record, moving_to=None))
 
 
 def _files(top: Path, paths: Iterable[str]) -> list[str]:
-    """``paths`` as `git status` gives them, with a new folder's files in its place."""
-    found: list[Path] = []
+    """``paths`` as ``git status`` gives them, each new folder replaced by the files in it."""
+    files: list[Path] = []
     for path in paths:
         inside = (top / path).rglob("*") if path.endswith("/") else [top / path]
-        found += [one for one in inside if one.is_symlink() or not one.is_dir()]
-    return [str(one.relative_to(top)) for one in found]
+        files += [file for file in inside if file.is_symlink() or not file.is_dir()]
+    return [str(file.relative_to(top)) for file in files]
 
 
 def _ours(tree: Repo, change: FileChange) -> bool:
-    """Whether a file is as it was, or as far as a killed git had come: gone, or the beginning of
-    what it was to be."""
+    """Whether a file may be what a killed git left of ``change``: the old file, no file, or a
+    beginning of the new one."""
     assert tree.work_tree is not None
     path = tree.work_tree / change.path
     if not os.path.lexists(path):
         return True
     data = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
-    known = [one for one in (change.old_blob, change.new_blob) if set(one) != {"0"}]
-    texts = list(tree.read_blobs(known))
-    return data in texts or (known[-1] == change.new_blob and texts[-1].startswith(data))
+    blobs = [blob for blob in (change.old_blob, change.new_blob) if blob != ZERO]
+    texts = list(tree.read_blobs(blobs))
+    return data in texts or (blobs[-1] == change.new_blob and texts[-1].startswith(data))
 
 
-def _take_away(top: Path, path: str) -> None:
-    """Remove a file, and the folders that were made for it: they are empty then."""
+def _remove_file(top: Path, path: str) -> None:
+    """Remove a file, and the folders that are empty then."""
     file = top / path
     file.unlink(missing_ok=True)
     for folder in file.parents[: len(Path(path).parts) - 1]:
@@ -197,12 +206,12 @@ def _take_away(top: Path, path: str) -> None:
 
 
 def _move_on(tree: Repo, record: Record) -> Placed:
-    """From HEAD to ``record.commit``: the few files that differ, then the branch."""
+    """Move the work tree from HEAD to ``record.commit``: the files that differ, then the branch."""
     assert tree.work_tree is not None
     before = read_record(tree)
     tip = tree.ref(f"refs/heads/{record.branch}")
-    known = [one for one in (before, read_record(tree, _NEXT)) if one]
-    ours = {commit for one in known for commit in (one.commit, one.onto)}
+    records = [record for record in (before, read_record(tree, _NEXT)) if record]
+    ours = {commit for record in records for commit in (record.commit, record.onto)}
     if tip is not None and tip != record.commit and tip not in ours:
         raise Refused(
             f"the branch {record.branch} exists and holds commits that fixtool did not make",
@@ -211,7 +220,8 @@ def _move_on(tree: Repo, record: Record) -> Placed:
         )
     head = tree.head()
     changed = head != record.commit
-    if before == record and tip == head == record.commit and _on_branch(tree) == record.branch:
+    on_branch = tree.current_branch() == f"refs/heads/{record.branch}"
+    if before == record and tip == head == record.commit and on_branch:
         return Placed(tree.work_tree, record.branch, changed)
     if changed:
         _require_free(tree, head or "", record.commit)
@@ -219,7 +229,7 @@ def _move_on(tree: Repo, record: Record) -> Placed:
         write_record(tree, replace(before or record, moving_to=record.commit))
     try:
         if changed:
-            # A copied or handed-over checkout has other times than its index remembers.
+            # The files of a copied checkout have other times than its index has recorded.
             tree.run("update-index", "-q", "--refresh", accept=None)
             tree.run("read-tree", "-m", "-u", head or "", record.commit)
         _set_branch(tree, record, tip)
@@ -232,14 +242,14 @@ def _move_on(tree: Repo, record: Record) -> Placed:
 
 
 def _require_free(tree: Repo, head: str, commit: str) -> None:
-    """Raise Refused where a file that the series adds would replace one that git does not track:
-    `read-tree -u` overwrites ignored files without a word."""
+    """Raise Refused if a file that the series adds would replace one that git does not track:
+    ``read-tree -u`` overwrites ignored files without a word."""
     assert tree.work_tree is not None
-    for one in changed_files(tree, head, commit):
-        if one.status == "A" and os.path.lexists(tree.work_tree / one.path):
+    for change in changed_files(tree, head, commit):
+        if change.status == "A" and os.path.lexists(tree.work_tree / change.path):
             raise Refused(
-                f"{one.path} is in the way: the series adds it, and git does not track yours",
-                where=str(tree.work_tree / one.path),
+                f"{change.path} is in the way: the series adds it, and git does not track yours",
+                where=str(tree.work_tree / change.path),
                 hint="move it away, then run the same command again",
             )
 
@@ -252,24 +262,17 @@ def _set_branch(tree: Repo, record: Record, tip: str | None) -> None:
     tree.run("symbolic-ref", "-m", "fixtool apply", "HEAD", name)
 
 
-def _on_branch(tree: Repo) -> str:
-    head = tree.run("symbolic-ref", "--quiet", "HEAD", accept=None).text
-    return head.removeprefix("refs/heads/")
-
-
 def _own_worktree(store: Repo, folder: Path) -> Repo:
-    """``folder`` as a work tree that fixtool made and nobody changed since; else Refused."""
+    """The work tree that fixtool made at ``folder``. Raises Refused if it is none, or if it has
+    changes or commits of the user's."""
     other = "choose another place: --worktree DIR"
-    try:
+    tree = record = None
+    with suppress(FixtoolError):
         tree = Repo.open(folder)
-    except FixtoolError:
-        tree = None
-    record = read_record(tree) if tree and tree.work_tree == folder.resolve() else None
-    if (
-        tree is None
-        or record is None
-        or store.git_dir.resolve() not in tree.git_dir.resolve().parents
-    ):
+    stores = tree.git_dir.resolve().parents if tree and tree.work_tree == folder.resolve() else ()
+    if tree and store.git_dir.resolve() in stores:
+        record = read_record(tree)
+    if tree is None or record is None:
         raise Refused(
             f"{folder} exists, and is not a work tree that fixtool made from this source",
             where=str(folder),
@@ -288,7 +291,7 @@ def _own_worktree(store: Repo, folder: Path) -> Repo:
 
 
 def _send_objects(store: Repo, checkout: Repo, record: Record) -> None:
-    """Copy what the series added, as one pack, into the checkout's object database."""
+    """Copy the objects that the series added into the checkout's object database, as one pack."""
     if checkout.has(record.commit):
         return
     wanted = f"{record.commit}\n^{record.onto}\n".encode()
@@ -297,14 +300,13 @@ def _send_objects(store: Repo, checkout: Repo, record: Record) -> None:
 
 
 def write_record(tree: Repo, record: Record, name: str = _RECORD) -> None:
-    """Keep ``record`` with the work tree; a killed run leaves the old one or the new one."""
-    path = tree.git_dir / name
-    write_atomically(path, json.dumps(asdict(record), indent=1))
+    """Keep ``record`` with the work tree."""
+    write_atomically(tree.git_dir / name, json.dumps(asdict(record), indent=1))
 
 
 @contextmanager
 def _staging(store: Repo, folder: Path) -> Iterator[Path]:
-    """A place beside ``folder`` to fill; gone at the end, whatever happened."""
+    """A path beside ``folder`` for a new work tree, which is removed if the block fails."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -322,30 +324,31 @@ def _staging(store: Repo, folder: Path) -> Iterator[Path]:
 
 
 def _clear_staging(store: Repo, folder: Path) -> None:
-    """Take away what a killed run left; the caller holds the lock, so nobody is filling it."""
+    """Remove the staging of killed runs. The caller holds the lock, so no run is filling one."""
     if folder.parent.exists():
-        for left in folder.parent.glob(f".{folder.name}.fixtool-*"):
-            remove(store, left)
+        for staging in folder.parent.glob(f".{folder.name}.fixtool-*"):
+            remove(store, staging)
 
 
 def remove(store: Repo, staging: Path) -> None:
-    """Take a work tree of fixtool's away, with all that is in it."""
+    """Remove a work tree of fixtool's, with everything in it."""
     shutil.rmtree(staging, ignore_errors=True)
     _forget(store, staging)
 
 
 def _forget(store: Repo, folder: Path) -> None:
-    """Drop git's memory of a work tree that is gone: of this one only, since another that is not
-    to be seen may be on a disk that is not mounted. (`git worktree prune` passes over the entry of
-    a killed `worktree add`, which is locked.)"""
+    """Remove git's entry of a work tree that was removed. Only of this one: another that cannot be
+    seen may be on a disk that is not mounted. (``git worktree prune`` would keep the entry of a
+    killed ``worktree add``, which is locked.)"""
     git_file = folder.parent.resolve() / folder.name / ".git"
-    for known in (store.git_dir / "worktrees").glob("*/gitdir"):
-        if known.read_text().strip() == str(git_file):
-            shutil.rmtree(known.parent)
+    for entry in (store.git_dir / "worktrees").glob("*/gitdir"):
+        if entry.read_text().strip() == str(git_file):
+            shutil.rmtree(entry.parent)
 
 
 def _own_branch(store: Repo, record: Record) -> str | None:
-    """Where a deleted work tree left the branch; Refused where that is somebody's commit."""
+    """Where a deleted work tree left the branch; None if there is no branch. Raises Refused if a
+    commit of the user's is there."""
     tip = store.ref(f"refs/heads/{record.branch}")
     if (
         tip
