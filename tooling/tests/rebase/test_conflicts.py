@@ -1,0 +1,236 @@
+"""A rebase that stops at a conflict: waiting, going on, giving up, and remembering resolutions."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.json_documents import document
+from support.rebase import FIVE_AND_TWENTY, FIVE_MORE, Maintainer, outcomes, rewrite
+from support.repositories import NUMBERS, Git
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A rebase that stopped: who started it, what its document said, and its work tree."""
+
+    maintainer: Maintainer
+    document: dict[str, Any]
+
+    @property
+    def tree(self) -> Path:
+        return Path(self.document["session"]["worktree"])
+
+    def resolve(self, line: str = "line V fixed\n") -> None:
+        text = NUMBERS.replace("line 5\n", line)
+        (self.tree / "python/model.py").write_text(text)
+
+
+@pytest.fixture
+def stopped(maintainer: Maintainer) -> Stopped:
+    """A rebase that stopped at the second of three patches."""
+    maintainer.patch_other()
+    maintainer.patch_five()
+    maintainer.team.patch(
+        "twenty", "fix twenty", base="patch/five", python__model_py=FIVE_AND_TWENTY
+    )
+    maintainer.save()
+    rewrite(maintainer.upstream)
+    return Stopped(maintainer, maintainer.rebase())
+
+
+def expect_refusal(maintainer: Maintainer, *words: str, status: int, message: str) -> None:
+    ran = maintainer.run("rebase", *words)
+    assert (ran.status, message in ran.err) == (status, True)
+
+
+def test_a_conflict_waits_for_a_person(stopped: Stopped) -> None:
+    maintainer = stopped.maintainer
+    assert stopped.document["exit_code"] == 3
+    assert outcomes(stopped.document)["five"] == ("conflict", "asked")
+    session = stopped.document["session"]
+    assert (session["patch"], session["position"], session["of"]) == ("five", 2, 3)
+    assert session["conflicts"] == ["python/model.py"]
+    assert session["culprit"]["pr"] == 12
+    assert session["intent"] == "It was wrong for odd ones."
+    assert "<<<<<<<" in (stopped.tree / "python/model.py").read_text()
+    assert maintainer.git("status", "--porcelain") == ""
+    again = maintainer.on_source("rebase", "--onto", "main")
+    assert (again.status, "waits at five" in again.err) == (1, True)
+    unresolved = maintainer.run("rebase", "--continue")
+    assert unresolved.status == 1
+    assert "a conflict marker is left" in unresolved.err
+    assert "python/model.py:5" in unresolved.err
+
+
+def test_continue(stopped: Stopped) -> None:
+    maintainer = stopped.maintainer
+    stopped.resolve()
+    rebased = maintainer.resume("--continue")
+    assert outcomes(rebased)["five"] == ("merged", "rewritten")
+    assert rebased["committed"]
+    assert not stopped.tree.exists()
+    text = maintainer.files()["five.patch"].decode()
+    assert "-line V\n+line V fixed" in text
+    assert "Subject: [PATCH] fix five" in text
+    assert document(maintainer.on_source("lint", "--json", "--drift"))["ok"]
+    expect_refusal(maintainer, "--continue", status=2, message="no rebase is parked")
+
+
+def test_continue_with_a_commit_of_ones_own(stopped: Stopped) -> None:
+    stopped.resolve()
+    tree = Git(stopped.tree)
+    tree("add", "--all")
+    tree("-c", "user.name=x", "-c", "user.email=x@y", "cherry-pick", "--continue")
+    assert stopped.maintainer.resume("--continue")["committed"]
+    assert "+line V fixed" in stopped.maintainer.files()["five.patch"].decode()
+
+
+def test_a_new_file_must_be_added(stopped: Stopped) -> None:
+    stopped.resolve()
+    tree = Git(stopped.tree)
+    tree.write("python/new.py", "x = 1\n")
+    message = "python/new.py is new, and not added"
+    expect_refusal(stopped.maintainer, "--continue", status=1, message=message)
+    tree("add", "python/new.py")
+    assert stopped.maintainer.resume("--continue")["committed"]
+    assert "python/new.py" in stopped.maintainer.files()["five.patch"].decode()
+
+
+def test_a_resolution_to_what_upstream_has_drops_the_patch(stopped: Stopped) -> None:
+    stopped.resolve("line V\n")
+    rebased = stopped.maintainer.resume("--continue")
+    assert outcomes(rebased)["five"] == ("absorbed", "dropped")
+    assert "shelf/five.patch" in stopped.maintainer.files()
+
+
+def test_skip_keeps_the_patch(stopped: Stopped) -> None:
+    raw = stopped.maintainer.files()["five.patch"]
+    rebased = stopped.maintainer.resume("--skip", "--reason", "ask upstream")
+    assert outcomes(rebased)["five"] == ("blocked", "shelved")
+    after = stopped.maintainer.files()
+    assert after["shelf/five.patch"] == raw
+    assert b'why = "ask upstream"' in after["shelf.toml"]
+    assert b"five.patch" not in after["series"]
+    assert not stopped.tree.exists()
+
+
+def test_what_needs_a_skipped_patch_is_set_aside_with_it(maintainer: Maintainer) -> None:
+    maintainer.patch_five()
+    maintainer.team.patch("more", "five more", base="patch/five", python__model_py=FIVE_MORE)
+    maintainer.save()
+    rewrite(maintainer.upstream)
+    rebased = maintainer.rebase()
+    assert outcomes(rebased) == {"five": ("conflict", "asked"), "more": ("blocked", "asked")}
+    rebased = maintainer.resume("--skip")
+    assert outcomes(rebased) == {"five": ("blocked", "shelved"), "more": ("blocked", "shelved")}
+
+
+def test_abort(stopped: Stopped) -> None:
+    maintainer = stopped.maintainer
+    before = maintainer.files()
+    assert maintainer.run("rebase", "--abort").status == 0
+    assert maintainer.files() == before
+    assert not stopped.tree.exists()
+    assert maintainer.run("rebase", "--abort").status == 2
+
+
+def test_a_work_tree_that_is_gone_can_be_aborted(stopped: Stopped) -> None:
+    shutil.rmtree(stopped.tree)
+    expect_refusal(stopped.maintainer, "--continue", status=4, message="is gone")
+    assert stopped.maintainer.run("rebase", "--abort").status == 0
+    assert stopped.maintainer.rebase()["session"]["patch"] == "five"
+
+
+def test_people_are_told_what_to_do(stopped: Stopped) -> None:
+    assert stopped.maintainer.run("rebase", "--abort").status == 0
+    text = stopped.maintainer.on_source("rebase", "--onto", "main").out
+    for words in (
+        "five (patch 2 of 3) needs a person", "python/model.py: hunk 1, written for line 2",
+        "by A Person:", "rewrite five (#12)", "It was wrong for odd ones.",
+        "next      fixtool rebase --continue",
+    ):  # fmt: skip
+        assert words in text, text
+
+
+def test_a_resolution_is_remembered_by_the_team(stopped: Stopped, tmp_path: Path) -> None:
+    """A colleague, whose fixtool has never seen the conflict, is offered the resolution."""
+    maintainer = stopped.maintainer
+    stopped.resolve()
+    toml = maintainer.files()["upstream.toml"]
+    rebased = maintainer.resume("--continue")
+    files = maintainer.files()
+    (name,) = (name for name in files if name.startswith("resolutions/"))
+    text = files[name].decode()
+    assert text.startswith("# five onto ")
+    assert "+line V fixed" in text
+    assert "line 30" not in text  # the difference alone, not the whole file
+    # The line goes back to where it was, with the memory that it has now.
+    maintainer.git("checkout", "--quiet", "HEAD^", "--", "patches/main")
+    assert maintainer.files()["upstream.toml"] == toml
+    maintainer.save()
+    resolution = maintainer.folder / name
+    assert resolution.exists()
+    # On the machine where it was resolved, it is asked for again if the line has forgotten it.
+    resolution.rename(tmp_path / "kept")
+    maintainer.save()
+    assert maintainer.rebase()["session"]["remembered"] is False
+    assert maintainer.run("rebase", "--abort").status == 0
+    (tmp_path / "kept").rename(resolution)
+    maintainer.save()
+    colleague = {"FIXTOOL_STATE_DIR": str(tmp_path / "colleague")}
+    offered = maintainer.rebase(**colleague)
+    assert offered["exit_code"] == 3
+    assert offered["session"]["remembered"] is True
+    assert maintainer.run("rebase", "--abort", **colleague).status == 0
+    accepted = maintainer.rebase("--accept-resolutions", **colleague)
+    assert accepted["exit_code"] == 0, accepted["session"]
+    assert accepted["tree"] == rebased["tree"]
+
+
+KILLED_AT = {
+    "decide": "run.write_line = die",
+    "write": "commit.rewrite = die",
+    "commit": "commit._commit = die",
+    "end": "run.end_session = die",
+    "after": """
+def half(_, place):
+    shutil.rmtree(place / 'python')
+    (place / '.git').unlink()
+    die()
+session.remove = half""",
+}
+
+
+@pytest.mark.parametrize("stage", KILLED_AT)
+def test_a_killed_run_is_resumed(stopped: Stopped, stage: str) -> None:
+    maintainer = stopped.maintainer
+    stopped.resolve()
+    code = f"""
+import os, shutil, signal
+from fixtool.rebase import run, session
+from fixtool.series import commit
+from fixtool.cli import app
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+{KILLED_AT[stage]}
+app()
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", code, "rebase", "--continue", "-C", str(maintainer.team.root)],
+        env=dict(os.environ), check=False, capture_output=True,
+    )  # fmt: skip
+    assert killed.returncode == -9
+    assert stopped.tree.exists()
+    maintainer.resume("--continue")
+    assert maintainer.git("status", "--porcelain") == ""
+    assert maintainer.git("show", "-s", "--format=%s").startswith("main: rebase onto ")
+    assert maintainer.git("rev-list", "--count", "HEAD") == "2"
+    assert not stopped.tree.exists()
