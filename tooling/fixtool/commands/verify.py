@@ -232,10 +232,10 @@ def _show_steps(result: Result, *, verbose: bool) -> None:
 
 def _pack(context: Context, request: VerifyRequest, path: Path, *, json: bool) -> None:
     """Write the bundle of what ``request`` asks for, and say what it holds."""
-    from fixtool.verify.bundle import bundle as pack
+    from fixtool.verify.bundle import write_bundle
     from fixtool.verify.run import make_plan
 
-    packed = pack(make_plan(context, request), path, context.settings, context.progress)
+    packed = write_bundle(context, make_plan(context, request), path)
     if json:
         body = {
             "path": packed.path, "size": packed.size, "site_size": packed.site_size,

@@ -1,4 +1,4 @@
-"""A plan in one file, with the wheels that a bare GPU host lacks: no network, another Python.
+"""A plan in one file, for a bare GPU host: it has no network, another Python, and few packages.
 
 ``[bundle]`` in verify/checks.toml says for which host: ``python`` ("3.12"), ``arch`` ("x86_64"),
 ``requirements`` (below verify/; every package by name, since none is resolved there) and ``drop``,
@@ -22,8 +22,7 @@ from pathlib import Path
 from fixtool.errors import CannotRun, Refused
 from fixtool.files import lock, private_folder
 from fixtool.interpreter import last_line, run
-from fixtool.progress import Progress
-from fixtool.settings import Settings
+from fixtool.series.context import Context
 from fixtool.verify._folder import add_file, write_folder
 from fixtool.verify._plan import Planned
 from fixtool.verify.suite import Suite
@@ -36,17 +35,19 @@ _NEWEST_GLIBC = 39  # pip matches a manylinux_2_N tag exactly, so every N is nam
 
 @dataclass(frozen=True)
 class HostPackages:
-    """What the bundle is for, as checks.toml says."""
+    """The packages that a bundle carries for its host, as checks.toml says: for which Python and
+    machine, the file that lists them, and globs of the files to leave out."""
 
     python: str
     arch: str
-    requirements: str
+    requirements: Path
     drop: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """``size`` and ``site_size`` in bytes; ``command`` runs it on the host."""
+    """A bundle that was written. ``size`` and ``site_size`` are in bytes; ``command`` runs it on
+    the host; ``python`` is None if it carries no packages."""
 
     path: Path
     size: int
@@ -60,35 +61,37 @@ class Bundle:
         return f"tar xf {self.path.name} && python3 {TOP}/run.py"
 
 
-def read_host(suite: Suite) -> HostPackages | None:
-    """None where checks.toml asks for no wheels: the host has what the checks need."""
+def read_host_packages(suite: Suite) -> HostPackages | None:
+    """None if checks.toml asks for no packages: the host has what the checks need. Raises Refused
+    if the table is not complete."""
     path = suite.folder / "checks.toml"
     table = tomllib.loads(path.read_text("utf-8")).get("bundle") if path.is_file() else None
     if table is None:
         return None
-    host = HostPackages(
+    packages = HostPackages(
         str(table.get("python", "")), str(table.get("arch", "x86_64")),
-        str(table.get("requirements", "")), tuple(map(str, table.get("drop", ()))),
+        suite.folder / str(table.get("requirements", "")), tuple(map(str, table.get("drop", ()))),
     )  # fmt: skip
-    if not host.python or not (suite.folder / host.requirements).is_file():
+    if not packages.python or not packages.requirements.is_file():
         raise Refused(
             '[bundle] wants python = "3.x" and requirements = a file below verify/',
             where=str(path),
         )
-    return host
+    return packages
 
 
-def bundle(planned: Planned, path: Path, settings: Settings, progress: Progress) -> Bundle:
-    """Write the bundle to ``path``, whole or not at all."""
-    host = read_host(planned.suite)
-    site = _site(planned.suite, host, settings, progress) if host else None
+def write_bundle(context: Context, planned: Planned, path: Path) -> Bundle:
+    """Write the bundle to ``path``, whole or not at all. Raises CannotRun if there is no such
+    folder, or if pip cannot bring the packages."""
+    packages = read_host_packages(planned.suite)
+    site = _site(context, packages) if packages else None
     path = path.absolute()
     if not path.parent.is_dir():
         raise CannotRun(f"there is no folder {path.parent}", where=str(path.parent))
-    with tempfile.TemporaryDirectory(prefix=".fixtool-bundle-", dir=path.parent) as at:
-        folder, staged = Path(at) / TOP, Path(at) / path.name
+    with tempfile.TemporaryDirectory(prefix=".fixtool-bundle-", dir=path.parent) as scratch:
+        folder, staged = Path(scratch) / TOP, Path(scratch) / path.name
         folder.mkdir()
-        write_folder(planned, folder, progress, xz=True)
+        write_folder(planned, folder, context.progress, xz=True)
         if site is not None:
             shutil.copyfile(site, folder / "site.tar.xz")
         with tarfile.open(staged, "w") as tar:
@@ -97,66 +100,66 @@ def bundle(planned: Planned, path: Path, settings: Settings, progress: Progress)
         staged.replace(path)
     return Bundle(
         path, path.stat().st_size, site.stat().st_size if site else 0,
-        len(planned.plan.steps), len(planned.plan.trees), host.python if host else None,
+        len(planned.plan.steps), len(planned.plan.trees), packages.python if packages else None,
     )  # fmt: skip
 
 
-def _site(suite: Suite, host: HostPackages, settings: Settings, progress: Progress) -> Path:
-    """The host's packages as one archive, kept by what they are made from."""
-    wanted = (suite.folder / host.requirements).read_text("utf-8")
-    key = "\n".join([host.python, host.arch, *host.drop, wanted])
-    folder = private_folder(settings.cache / "sites")
+def _site(context: Context, packages: HostPackages) -> Path:
+    """The packages as one archive, cached by what they are made from."""
+    wanted = packages.requirements.read_text("utf-8")
+    key = "\n".join([packages.python, packages.arch, *packages.drop, wanted])
+    folder = private_folder(context.settings.cache / "sites")
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.tar.xz"
     with lock(folder / "lock", f"the folder of host packages {folder}"):
         if path.is_file():
             return path
-        with tempfile.TemporaryDirectory(prefix=".site-", dir=folder) as at:
-            site = Path(at) / "site"
-            with progress.task(f"fetching packages for Python {host.python}"):
-                _install(suite.folder / host.requirements, host, site)
-            staged = Path(at) / path.name
+        with tempfile.TemporaryDirectory(prefix=".site-", dir=folder) as scratch:
+            site, staged = Path(scratch) / "site", Path(scratch) / path.name
+            with context.progress.task(f"fetching packages for Python {packages.python}"):
+                _install(packages, site)
             with (
-                progress.task("packing them") as task,
+                context.progress.task("packing them") as task,
                 tarfile.open(staged, "w:xz", preset=6) as tar,
             ):
                 for file in _files(site):
                     name = file.relative_to(site).as_posix()
-                    if not _dropped(name, host.drop):
-                        executable = "100755" if os.access(file, os.X_OK) else "100644"
-                        add_file(tar, name, file.read_bytes(), executable)
+                    if not _dropped(name, packages.drop):
+                        mode = "100755" if os.access(file, os.X_OK) else "100644"
+                        add_file(tar, name, file.read_bytes(), mode)
                         task.advance(1)
             staged.replace(path)
     return path
 
 
-def _install(requirements: Path, host: HostPackages, site: Path) -> None:
-    platforms = [f"manylinux_2_{n}_{host.arch}" for n in range(_NEWEST_GLIBC, 4, -1)]
-    platforms += [f"manylinux2014_{host.arch}", f"linux_{host.arch}"]
-    done = run(
+def _install(packages: HostPackages, site: Path) -> None:
+    arch, requirements = packages.arch, packages.requirements
+    platforms = [f"manylinux_2_{minor}_{arch}" for minor in range(_NEWEST_GLIBC, 4, -1)]
+    platforms += [f"manylinux2014_{arch}", f"linux_{arch}"]
+    process = run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--no-deps",
          "--disable-pip-version-check", "--no-compile", "--only-binary=:all:",
-         "--python-version", host.python, "--implementation", "cp",
-         *(word for one in platforms for word in ("--platform", one)),
+         "--python-version", packages.python, "--implementation", "cp",
+         *(word for platform in platforms for word in ("--platform", platform)),
          "--target", str(site), "--requirement", str(requirements)]
     )  # fmt: skip
-    if done.returncode != 0:
+    if process.returncode != 0:
         hint = f"see pip's whole message: {sys.executable} -m pip download -r {requirements}"
-        if "No module named pip" in done.stderr:
+        if "No module named pip" in process.stderr:
             hint = f"{sys.executable} -m ensurepip"
         raise CannotRun(
-            f"cannot bring the packages of {requirements.name} for Python {host.python}: "
-            f"{last_line(done)}",
+            f"cannot bring the packages of {requirements.name} for Python {packages.python}: "
+            f"{last_line(process)}",
             where=str(requirements), hint=hint,
         )  # fmt: skip
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (one for one in sorted(folder.rglob("*")) if one.is_file())
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 def _dropped(name: str, patterns: Sequence[str]) -> bool:
     return (
         name.startswith("bin/")
         or "__pycache__/" in name
-        or any(fnmatch.fnmatchcase(name, one) for one in patterns)
+        or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     )

@@ -1,7 +1,7 @@
-"""The suite of a patch repository: what ``verify/`` holds, as data. Nothing of it is imported.
+"""The suite of a patch repository: what its ``verify/`` holds, as data. fixtool imports none of it.
 
 ``verify/checks.toml`` names the checks, ``verify/mutants/*.toml`` the breakages that they and the
-probes must notice, and each patch's ``Probe:`` trailer its own probe; verify/README.md is the
+probes must notice, and each patch's ``Probe:`` trailer its own probe. docs/probes.md describes the
 format.
 """
 
@@ -23,18 +23,18 @@ PROBE_TIMEOUT = 300
 
 
 def alone(slug: str) -> str:
-    """The name of the tree that is the base and one patch (with what it depends on)."""
+    """The name of the tree that is the base and one patch, with those that it depends on."""
     return f"+{slug}"
 
 
 def undone(slug: str) -> str:
-    """The name of the tree that is the base with a fix taken out again."""
+    """The name of the tree that is the base with the fix of ``slug`` taken out."""
     return f"-{slug}"
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A patch's own proof: is the bug in this tree? ``script`` is a path below verify/."""
+    """The script that says whether a patch's bug is in a tree; a path below verify/."""
 
     slug: str
     script: str
@@ -43,9 +43,9 @@ class Probe:
 
 @dataclass(frozen=True)
 class Check:
-    """What runs besides the probes. ``tree`` names the tree it runs on; ``lines`` and ``patches``
-    say for whom (empty: all); ``needs`` is None or "gpu"; ``parallel`` is one that runs only where
-    --tp or --pp is asked for, and takes both; ``timeout`` is in seconds."""
+    """A script that runs besides the probes, on the tree called ``tree``. It is for the ``lines``
+    and for lines that carry the ``patches``; empty means all. ``needs`` is None or "gpu". A
+    ``parallel`` check runs only with --tp or --pp, and takes both. ``timeout`` is in seconds."""
 
     name: str
     script: str
@@ -60,8 +60,8 @@ class Check:
     wave: str = "checks"
 
     def is_for(self, line: Line, onto: str) -> bool:
-        """Whether it is for ``line`` on commit ``onto``. What is to be seen without the series, or
-        with a part of it, is known of the line's own base only."""
+        """Whether it is for ``line`` on commit ``onto``. A check on another tree than the series is
+        for the line's own base alone: elsewhere nobody knows what it should see."""
         carried = {entry.slug for entry in line.entries}
         return (
             (not self.lines or line.name in self.lines)
@@ -81,9 +81,9 @@ class Edit:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A small breakage of what ``patch`` does, and the ``killer`` that must notice: a check's name,
-    "probe" for that patch's own, or a script's path. With ``undo``, it leaves the tree as though
-    the fix had never been made."""
+    """A small breakage of what ``patch`` does, and the ``killer`` that must notice it: a check's
+    name, "probe" for the patch's own, or the path of a script. With ``undo``, it leaves the tree as
+    though the fix had never been made."""
 
     name: str
     patch: str
@@ -95,19 +95,21 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Suite:
+    """What verify/ holds besides the probes."""
+
     folder: Path
     checks: tuple[Check, ...]
     mutants: tuple[Mutant, ...]
 
     def check(self, name: str) -> Check | None:
-        return next((one for one in self.checks if one.name == name), None)
+        return next((check for check in self.checks if check.name == name), None)
 
     def undo(self, slug: str) -> tuple[Mutant, ...]:
-        return tuple(one for one in self.mutants if one.undo and one.patch == slug)
+        return tuple(mutant for mutant in self.mutants if mutant.undo and mutant.patch == slug)
 
 
 def read_suite(repository: PatchRepository) -> Suite:
-    """Raises Refused, with the file, where something in it is not as the format wants it."""
+    """Read verify/. Raises Refused, naming the file, if it does not follow the format."""
     folder = repository.root / "verify"
     if not folder.is_dir():
         raise Refused(
@@ -115,43 +117,47 @@ def read_suite(repository: PatchRepository) -> Suite:
             where=str(repository.root),
             hint="write verify/probes/<slug>.py, and name it in the patch: Probe: probes/<slug>.py",
         )
-    checks = tuple(
-        _check(one, folder / "checks.toml") for one in _tables(folder / "checks.toml", "check")
-    )
+    file, mutant_folder = folder / "checks.toml", folder / "mutants"
+    checks = tuple(_check(table, file) for table in _tables(file, "check"))
     mutants = tuple(
-        _mutant(one, path)
-        for path in sorted((folder / "mutants").glob("*.toml"))
-        for one in _tables(path, "mutant")
+        _mutant(table, path)
+        for path in sorted(mutant_folder.glob("*.toml"))
+        for table in _tables(path, "mutant")
     )
-    for kind, names in (
-        ("check", [one.name for one in checks]), ("mutant", [one.name for one in mutants]),
-    ):  # fmt: skip
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise Refused(f"two {kind}s are named {twice[0]!r}", where=str(folder))
+    _require_different("check", [check.name for check in checks], folder)
+    _require_different("mutant", [mutant.name for mutant in mutants], folder)
     for check in checks:
-        _script(folder, check.script, f"{folder / 'checks.toml'}: check {check.name!r}")
-    known = {"probe", *(one.name for one in checks)}
+        _require_script(folder, check.script, f"{file}: check {check.name!r}")
+    killers = {"probe", *(check.name for check in checks)}
     for mutant in mutants:
         if mutant.killer.endswith(".py"):
-            _script(folder, mutant.killer, f"{folder / 'mutants'}: mutant {mutant.name!r}")
-        elif mutant.killer not in known:
+            _require_script(folder, mutant.killer, f"{mutant_folder}: mutant {mutant.name!r}")
+        elif mutant.killer not in killers:
             raise Refused(
                 f"mutant {mutant.name!r} names a killer that is no check: {mutant.killer!r}",
-                where=str(folder / "mutants"),
-                hint=f"one of: {', '.join(sorted(known))}",
+                where=str(mutant_folder),
+                hint=f"one of: {', '.join(sorted(killers))}",
             )
     return Suite(folder, checks, mutants)
 
 
+def _require_different(kind: str, names: list[str], folder: Path) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise Refused(f"two {kind}s are named {twice[0]!r}", where=str(folder))
+
+
 def probes(repository: PatchRepository, line: Line) -> tuple[Probe, ...]:
-    """The probes that tell of ``line``: its own patches', in order, then those of patches that only
-    other lines carry (did the bug come, or go, on this base?)."""
-    found = {patch.slug: _probe(patch.trailer("Probe"), patch.slug, line) for patch in line.patches}
+    """The probes of the patches of ``line``, in order, then those of patches that only other lines
+    carry: did their bug come, or go, on this base? Raises Refused if a patch of ``line`` has none.
+    """
+    by_slug = {
+        patch.slug: _probe(patch.trailer("Probe"), patch.slug, line) for patch in line.patches
+    }
     for other in repository.lines:
         for patch in other.patches:
-            if patch.slug not in found and patch.trailer("Probe"):
-                found[patch.slug] = _probe(patch.trailer("Probe"), patch.slug, other)
-    return tuple(found.values())
+            if patch.slug not in by_slug and patch.trailer("Probe"):
+                by_slug[patch.slug] = _probe(patch.trailer("Probe"), patch.slug, other)
+    return tuple(by_slug.values())
 
 
 def _probe(trailer: str | None, slug: str, line: Line) -> Probe:
@@ -163,11 +169,11 @@ def _probe(trailer: str | None, slug: str, line: Line) -> Probe:
             hint=f"write verify/probes/{slug}.py and add: Probe: probes/{slug}.py",
         )
     script, *args = shlex.split(trailer)
-    _script(line.folder.parents[1] / "verify", script, where)
+    _require_script(line.folder.parents[1] / "verify", script, where)
     return Probe(slug, script, tuple(args))
 
 
-def _script(folder: Path, script: str, where: str) -> None:
+def _require_script(folder: Path, script: str, where: str) -> None:
     path = PurePosixPath(script)
     if path.is_absolute() or ".." in path.parts:
         raise Refused(f"{script!r} leads out of verify/", where=where)
@@ -184,14 +190,13 @@ def _tables(path: Path, kind: str) -> list[dict[str, Any]]:
         tables = tomllib.loads(path.read_text("utf-8")).get(kind, [])
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Refused(f"not valid TOML: {error}", where=str(path)) from error
-    if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise Refused(f"wanted [[{kind}]] tables", where=str(path))
     return tables
 
 
 def _check(table: Mapping[str, Any], path: Path) -> Check:
-    given = _known(table, Check, path, ("name", "script"))
-    check = Check(**given)
+    check = Check(**_known(table, Check, path, ("name", "script")))
     if check.needs not in (None, "gpu"):
         raise Refused(f"check {check.name!r}: only gpu can be needed", where=str(path))
     if check.tree not in (BASE, SERIES) and not check.tree.startswith("+"):
@@ -201,7 +206,7 @@ def _check(table: Mapping[str, Any], path: Path) -> Check:
 
 def _mutant(table: Mapping[str, Any], path: Path) -> Mutant:
     tables = table.get("edit", [])
-    edits = tuple(Edit(**_known(one, Edit, path, ("files", "find", "replace"))) for one in tables)
+    edits = tuple(Edit(**_known(edit, Edit, path, ("files", "find", "replace"))) for edit in tables)
     rest = {key: value for key, value in table.items() if key != "edit"}
     mutant = Mutant(
         **_known({**rest, "edits": edits}, Mutant, path, ("name", "patch", "what", "killer"))
@@ -219,26 +224,23 @@ def _mutant(table: Mapping[str, Any], path: Path) -> Mutant:
 def _known(
     table: Mapping[str, Any], kind: type[Any], path: Path, needed: tuple[str, ...]
 ) -> dict[str, Any]:
-    """``table`` with lists as tuples; Refused for a key that is unknown, missing or mistyped."""
-    types = {one.name: str(one.type) for one in fields(kind)}
-    name = table.get("name", "")
+    """``table`` with lists as tuples. Raises Refused if a key is unknown, missing or mistyped."""
+    what = f"{kind.__name__.lower()} {table.get('name', '')!r}"
+    types = {field.name: str(field.type) for field in fields(kind)}
     if missing := [key for key in needed if key not in table]:
-        raise Refused(f"{kind.__name__.lower()} {name!r} has no {missing[0]!r}", where=str(path))
-    given = {}
-    for key, value in table.items():
-        plain = tuple(value) if isinstance(value, list) else value
-        said = types.get(key)
-        if said is None:
-            raise Refused(f"{kind.__name__.lower()} {name!r}: unknown key {key!r}", where=str(path))
-        texts = isinstance(plain, tuple) and all(isinstance(one, str) for one in plain)
+        raise Refused(f"{what} has no {missing[0]!r}", where=str(path))
+    values = {}
+    for key, raw in table.items():
+        value = tuple(raw) if isinstance(raw, list) else raw
+        if key not in types:
+            raise Refused(f"{what}: unknown key {key!r}", where=str(path))
+        texts = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
         fits = {
-            "str": isinstance(plain, str), "str | None": isinstance(plain, str),
-            "bool": isinstance(plain, bool), "int": type(plain) is int,
+            "str": isinstance(value, str), "str | None": isinstance(value, str),
+            "bool": isinstance(value, bool), "int": type(value) is int,
             "tuple[str, ...]": texts, "tuple[Edit, ...]": True,
         }  # fmt: skip
-        if not fits[said]:
-            raise Refused(
-                f"{kind.__name__.lower()} {name!r}: {key} is not a {said}", where=str(path)
-            )
-        given[key] = plain
-    return given
+        if not fits[types[key]]:
+            raise Refused(f"{what}: {key} is not a {types[key]}", where=str(path))
+        values[key] = value
+    return values

@@ -30,7 +30,7 @@ def unpack(archive: Path, into: Path) -> None:
 def archive_in(folder: Path, name: str) -> Path | None:
     """``name``.tar or ``name``.tar.xz in ``folder``, None where neither is there."""
     both = (folder / f"{name}.tar", folder / f"{name}.tar.xz")
-    return next((one for one in both if one.is_file()), None)
+    return next((path for path in both if path.is_file()), None)
 
 
 def lay_out(folder: Path, work: Path, trees: dict[str, Any]) -> dict[str, str]:
@@ -49,12 +49,12 @@ def lay_out(folder: Path, work: Path, trees: dict[str, Any]) -> dict[str, str]:
         mine = dict(files)
         if name != "base":
             _overlay(base, place, mine, tree["changes"], folder / "blobs")
-        found = tree_id({path.removeprefix("python/"): one for path, one in mine.items()})
-        if found != tree["python_tree"]:
-            raise Stop(4, f"tree {name} came out as {found[:12]}, not {tree['python_tree'][:12]}")
+        sha = tree_id({path.removeprefix("python/"): entry for path, entry in mine.items()})
+        if sha != tree["python_tree"]:
+            raise Stop(4, f"tree {name} came out as {sha[:12]}, not {tree['python_tree'][:12]}")
         blobs = {path: mine[path][1] for path in tree["touched"] if path in mine}
         (work / "trees" / f"{tree['folder']}.json").write_text(json.dumps(blobs))
-        laid[name] = found
+        laid[name] = sha
     return laid
 
 
@@ -67,7 +67,7 @@ def _overlay(
 ) -> None:
     """``place`` as the base with ``changes``. A folder that nothing changes in is a link to the
     base's, bytecode and all: a hundred trees cost a hundred files each, not thousands."""
-    opened = {str(one) for path in changes for one in PurePosixPath(path).parents}
+    opened = {str(parent) for path in changes for parent in PurePosixPath(path).parents}
 
     def graft(folder: str) -> None:
         (place / folder).mkdir(parents=True, exist_ok=True)
@@ -89,11 +89,11 @@ def _overlay(
         if change is None:
             continue
         mode, sha = change
-        data, there = (blobs / sha).read_bytes(), place / path
-        there.parent.mkdir(parents=True, exist_ok=True)
+        data, file = (blobs / sha).read_bytes(), place / path
+        file.parent.mkdir(parents=True, exist_ok=True)
         if mode == "120000":
-            there.symlink_to(os.fsdecode(data))
+            file.symlink_to(os.fsdecode(data))
         else:
-            there.write_bytes(data)
-            there.chmod(0o755 if mode == "100755" else 0o644)
+            file.write_bytes(data)
+            file.chmod(0o755 if mode == "100755" else 0o644)
         files[path] = (mode, blob_id(data))

@@ -25,13 +25,13 @@ def sweep(token: str) -> int:
     """Kill every process that carries ``token`` in its environment; how many there were."""
     mark, killed = f"{TOKEN}={token}".encode(), 0
     for _ in range(20):
-        found = [pid for pid, environ in _environments() if mark in environ.split(b"\0")]
-        if not found:
+        pids = [pid for pid, environ in _environments() if mark in environ.split(b"\0")]
+        if not pids:
             break
-        for pid in found:
+        for pid in pids:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        killed = max(killed, len(found))
+        killed = max(killed, len(pids))
         time.sleep(0.05)
     return killed
 

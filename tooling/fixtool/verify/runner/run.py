@@ -1,4 +1,4 @@
-"""Runs a plan of probes and checks on a host and leaves result.json.
+"""Runs a plan of probes and checks on a host, and writes result.json.
 
     python3 run.py [--jobs N] [--require-gpu] [--only NAME] [--model PATH --assistant PATH]
                    [--tp N] [--pp M] …
@@ -26,7 +26,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from itertools import groupby
@@ -38,6 +37,7 @@ from .processes import TOKEN, die_with_parent, sweep
 
 SCHEMA = 1
 _SHIM = str(Path(__file__).with_name("script.py"))
+_SCRATCH = ("trees", "scratch", "shared", "pycache", "site")  # folders that no result needs
 _STOPPING = threading.Event()
 
 _ENVIRONMENT = """
@@ -46,29 +46,29 @@ def version(name):
     try: return m.version(name)
     except m.PackageNotFoundError: return None
 names = ("torch", "triton", "transformers", "sglang-kernel", "flashinfer-python")
-found = {name.replace("-", "_"): version(name) for name in names}
+packages = {name.replace("-", "_"): version(name) for name in names}
 gpus = []
 devices = "/dev/nvidiactl", "/dev/dxg", "/dev/kfd"
 try:  # torch takes seconds to import: asked only where there may be a card to tell of
     if shutil.which("nvidia-smi") or any(map(os.path.exists, devices)):
         import torch
-        found["cuda"] = torch.version.cuda
+        packages["cuda"] = torch.version.cuda
         for n in range(torch.cuda.device_count()):
-            one = torch.cuda.get_device_properties(n)
-            gpus.append({"name": one.name, "memory_bytes": one.total_memory,
-                         "capability": f"{one.major}.{one.minor}"})
+            gpu = torch.cuda.get_device_properties(n)
+            gpus.append({"name": gpu.name, "memory_bytes": gpu.total_memory,
+                         "capability": f"{gpu.major}.{gpu.minor}"})
 except ImportError:
     pass
-print(json.dumps({"packages": found, "gpus": gpus}))
+print(json.dumps({"packages": packages, "gpus": gpus}))
 """
 
 
-class Host:
-    """One run: its folders, what every step's environment holds, and the result so far."""
+class Run:
+    """One run of a plan: its folders, and the result so far."""
 
-    def __init__(self, folder: Path, work: Path, options: argparse.Namespace) -> None:
-        self.folder, self.work, self.options = folder, work, options
-        self.plan = json.loads((folder / "plan.json").read_text("utf-8"))
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.folder, self.work, self.options = options.folder, options.work, options
+        self.plan = json.loads((self.folder / "plan.json").read_text("utf-8"))
         if self.plan.get("schema") != SCHEMA:
             raise Stop(4, f"plan.json has schema {self.plan.get('schema')!r}, this runner knows 1")
         self.token = f"{os.getpid()}-{time.time_ns()}"
@@ -80,23 +80,26 @@ class Host:
         }  # fmt: skip
 
     def _chosen(self) -> list[dict[str, Any]]:
-        """The steps to run: those for several GPUs only where one asks for some."""
-        options = self.options
-        named = [one for one in self.plan["steps"] if _wanted(one["name"], options.only)]
+        """The steps to run. Those for several GPUs run only with --tp or --pp."""
+        options, steps = self.options, self.plan["steps"]
+        named = [step for step in steps if _is_named(step["name"], options.only)]
         if options.only and not named:
             raise Stop(2, f"no step is named {', '.join(options.only)}")
-        asked = bool(options.tp or options.pp)
-        if asked and not any(one["parallel"] for one in named):
+        spread = bool(options.tp or options.pp)
+        if spread and not any(step["parallel"] for step in named):
             raise Stop(2, "--tp and --pp spread a server over GPUs, and no step here does that")
-        steps = [one for one in named if asked or not one["parallel"]]
-        if named and not steps:
+        chosen = [step for step in named if spread or not step["parallel"]]
+        if named and not chosen:
             raise Stop(2, f"{named[0]['name']} wants --tp N or --pp M")
-        return steps
+        return chosen
 
     def environment(self, tree: str) -> dict[str, str]:
-        """What a step runs under. PYTHONDONTWRITEBYTECODE would have every server compile SGLang
-        anew. A bare host keeps the bytecode of everything in one folder of the run; elsewhere
-        installed packages have theirs beside them, and a prefix would hide it."""
+        """The environment of a step on ``tree``.
+
+        PYTHONDONTWRITEBYTECODE would have every server compile SGLang anew. A bare host keeps all
+        bytecode in one folder of the run. Elsewhere the installed packages have theirs beside them,
+        and PYTHONPYCACHEPREFIX would hide it.
+        """
         env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         place = self.work / "trees" / self.plan["trees"][tree]["folder"]
         paths = [self.folder, place / "python"]
@@ -125,50 +128,51 @@ class Host:
             self.site = self.work / "site"
             unpacking = threading.Thread(target=unpack, args=(archive, self.site))
             unpacking.start()
-        used = {"base", *(one["tree"] for one in self.steps)}
+        used = {"base", *(step["tree"] for step in self.steps)}
         trees = {name: tree for name, tree in self.plan["trees"].items() if name in used}
         self.result["trees"] = lay_out(self.folder, self.work, trees)
         if unpacking is not None:
             unpacking.join()
             self._compile()
-        asked = subprocess.run(
+        facts = subprocess.run(
             [sys.executable, "-c", _ENVIRONMENT], env=self.environment("base"),
             capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
         try:
-            told = json.loads(asked.stdout)
+            found = json.loads(facts.stdout)
         except ValueError:
-            raise Stop(4, f"{sys.executable} does not work: {asked.stderr[-300:]}") from None
+            raise Stop(4, f"{sys.executable} does not work: {facts.stderr[-300:]}") from None
         self.result["environment"] = {
             "python": platform.python_version(), "platform": platform.platform(),
             "machine": platform.machine(), "cpus": len(os.sched_getaffinity(0)),
-            "driver": _driver(), **told,
+            "driver": _driver(), **found,
         }  # fmt: skip
         if self.options.tp or self.options.pp:
             self._require_gpus()
         self.result["prepare_seconds"] = round(time.monotonic() - began, 1)
 
     def _require_gpus(self) -> None:
-        """A GPU for each rank. The same words are right on another host, so this is no usage error;
-        and a skip would hide that what was asked for did not run."""
+        """Stop if there are fewer GPUs than ranks. The command is valid, since another host may
+        have enough, so this is no usage error; and a skip would hide that nothing ran."""
         ranks, gpus = self.spread["tp"] * self.spread["pp"], self.result["environment"]["gpus"]
         if ranks > len(gpus):
             given = {name: getattr(self.options, name) for name in self.spread}
-            asked = " ".join(f"--{name} {n}" for name, n in given.items() if n)
-            names = f"{len(gpus)} ({', '.join(one['name'] for one in gpus)})" if gpus else "none"
+            flags = " ".join(f"--{name} {number}" for name, number in given.items() if number)
+            names = f"{len(gpus)} ({', '.join(gpu['name'] for gpu in gpus)})" if gpus else "none"
             raise Stop(
                 4,
-                f"{asked} needs {ranks} GPU{'s' * (ranks > 1)}, one a rank, and this host has "
+                f"{flags} needs {ranks} GPU{'s' * (ranks > 1)}, one a rank, and this host has "
                 f"{names}: ask for fewer ranks, or run it on a host that has them",
             )
         self.result["environment"]["spread"] = self.spread
 
     def _compile(self) -> None:
-        """Bytecode for a bare host, with every core, while the first steps make their models."""
-        torch = next((str(Path(p) / "torch") for p in sys.path if (Path(p) / "torch").is_dir()), "")
+        """Compile all modules for a bare host, while the first steps make their models."""
+        torch = next((path for path in sys.path if Path(path, "torch").is_dir()), None)
+        folders = [self.site, self.work / "trees", torch and Path(torch, "torch")]
         subprocess.Popen(
             [sys.executable, "-m", "compileall", "-q", "-j", "0",
-             *filter(None, [str(self.site), str(self.work / "trees"), torch])],
+             *map(str, filter(None, folders))],
             env={**self.environment("base"), TOKEN: self.token},
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
@@ -176,22 +180,22 @@ class Host:
     # -- steps -----------------------------------------------------------------------------
 
     def run(self) -> int:
-        total = len(self.steps)
+        """Run all steps, wave after wave. Returns the exit code."""
         self.save()
         numbered = list(enumerate(self.steps, 1))
-        for _, each in groupby(numbered, key=lambda one: one[1]["wave"]):
-            wave = list(each)
+        for _, steps in groupby(numbered, key=lambda pair: pair[1]["wave"]):
+            wave = list(steps)
             width = self.options.jobs or max(1, min(len(os.sched_getaffinity(0)), 8))
             if self.options.model and any(step["model"] for _, step in wave):
                 width = 1  # tiny models share a card; two real ones do not
             with ThreadPoolExecutor(width) as pool:
-                under_way = [pool.submit(self.step, number, step) for number, step in wave]
-                for future in as_completed(under_way):
+                futures = [pool.submit(self.step, number, step) for number, step in wave]
+                for future in as_completed(futures):
                     record = future.result()
                     self.result["steps"].append(record)
-                    self.result["steps"].sort(key=lambda one: one["number"])
+                    self.result["steps"].sort(key=lambda record: record["number"])
                     self.save()
-                    self.options.tell(len(self.result["steps"]), total, record)
+                    _report(len(self.result["steps"]), len(self.steps), record)
             if _STOPPING.is_set():
                 raise KeyboardInterrupt
         self.result["finished"] = True
@@ -200,6 +204,7 @@ class Host:
         return exit_code(self.result["steps"], require_gpu=self.options.require_gpu)
 
     def step(self, number: int, step: dict[str, Any]) -> dict[str, Any]:
+        """Run one step. Returns its part of the result."""
         record = {key: step[key] for key in ("name", "kind", "tree", "slug", "want")}
         record["number"] = number
         record |= {"answer": None, "seconds": 0.0, "memory_bytes": None, "log": None, "details": {}}
@@ -211,45 +216,49 @@ class Host:
         scratch, log = self.work / "scratch" / name, self.work / "logs" / name
         scratch.mkdir(parents=True)
         log.mkdir(parents=True)
-        token = f"{self.token}-{number}"
-        env = self.environment(step["tree"])
-        env |= {TOKEN: token, "FIXTOOL_DETAILS": str(log / "details.json")}
-        script = [str(self.folder / "verify" / step["script"]), *step["args"]]
-        began = time.monotonic()
-        with (log / "stdout").open("wb") as out, (log / "stderr").open("wb") as err:
-            process = subprocess.Popen(
-                [sys.executable, _SHIM, *script, *self._model(step)], cwd=scratch, env=env,
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
-            )  # fmt: skip
-            status, memory = self._wait(process, token, began + step["timeout"])
+        token, began = f"{self.token}-{number}", time.monotonic()
+        status, record["memory_bytes"] = self._start(step, scratch, log, token)
         record["seconds"] = round(time.monotonic() - began, 1)
-        record["memory_bytes"] = memory
         record["log"] = str(log.relative_to(self.work))
         left = sweep(token)
-        said = _last_line(log / "stdout") or _last_line(log / "stderr") or "said nothing"
         with suppress(OSError, ValueError):
             record["details"] = json.loads((log / "details.json").read_text("utf-8"))
-        for kept in scratch.glob("*.log"):
-            shutil.move(kept, log / kept.name)
+        for path in scratch.glob("*.log"):
+            shutil.move(path, log / path.name)
         shutil.rmtree(scratch, ignore_errors=True)
+        said = _last_line(log / "stdout") or _last_line(log / "stderr") or "said nothing"
         if status is None:
             said = f"no answer in {step['timeout']} s: {said}"
         if left:
             said += f" [{left} processes were left behind and stopped]"
-        record["answer"] = status
-        became = outcome(status, step["want"], step["kind"])
-        if _STOPPING.is_set() and became == "broke":
-            became, said = "skipped", f"interrupted: {said}"
-        return record | {"outcome": became, "said": said}
+        record |= {"answer": status, "outcome": outcome(status, step["want"], step["kind"])}
+        if _STOPPING.is_set() and record["outcome"] == "broke":
+            record["outcome"], said = "skipped", f"interrupted: {said}"
+        return record | {"said": said}
 
-    def _model(self, step: dict[str, Any]) -> list[str]:
-        given = []
-        for name in ("model", "assistant", "port") if step["model"] else ():
-            if (value := getattr(self.options, name)) is not None:
-                given += [f"--{name}", str(value)]
-        if step["parallel"]:
-            given += [word for name, n in self.spread.items() for word in (f"--{name}", str(n))]
-        return given
+    def _start(
+        self, step: dict[str, Any], scratch: Path, log: Path, token: str
+    ) -> tuple[int | None, int]:
+        """Run a step's script to its end, as ``_wait`` says."""
+        env = self.environment(step["tree"])
+        env |= {TOKEN: token, "FIXTOOL_DETAILS": str(log / "details.json")}
+        script = str(self.folder / "verify" / step["script"])
+        command = [sys.executable, _SHIM, script, *step["args"], *self._flags(step)]
+        until = time.monotonic() + step["timeout"]
+        with (log / "stdout").open("wb") as out, (log / "stderr").open("wb") as err:
+            process = subprocess.Popen(
+                command, cwd=scratch, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                start_new_session=True,
+            )  # fmt: skip
+            return self._wait(process, token, until)
+
+    def _flags(self, step: dict[str, Any]) -> list[str]:
+        """The flags of the run that a step takes."""
+        names = ("model", "assistant", "port") if step["model"] else ()
+        flags = {name: getattr(self.options, name) for name in names}
+        flags |= self.spread if step["parallel"] else {}
+        chosen = {name: value for name, value in flags.items() if value is not None}
+        return [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
 
     def _wait(
         self, process: subprocess.Popen[bytes], token: str, until: float
@@ -265,23 +274,25 @@ class Host:
                 return None if overdue else process.returncode, usage.ru_maxrss * unit
             if not overdue and (_STOPPING.is_set() or time.monotonic() > until):
                 overdue = time.monotonic() > until
-                # First a chance to stop its own server, then the axe.
+                # It first gets a chance to stop its own server.
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGTERM)
                 until, deadline = float("inf"), time.monotonic() + 10
-                threading.Thread(target=_axe, args=(process, token, deadline), daemon=True).start()
+                threading.Thread(
+                    target=_kill_late, args=(process, token, deadline), daemon=True
+                ).start()
             time.sleep(pause)
             pause = min(pause * 1.5, 0.2)
 
     def save(self) -> None:
-        """result.json as it stands: a run that is killed leaves what it had seen."""
-        path = Path(self.options.result)
+        """Write result.json as it is now: a run that is killed leaves what it has seen."""
+        path = self.options.result
         staged = path.with_name(f".{path.name}.{os.getpid()}")
         staged.write_text(json.dumps(self.result, indent=1), "utf-8")
         staged.replace(path)
 
 
-def _axe(process: subprocess.Popen[bytes], token: str, deadline: float) -> None:
+def _kill_late(process: subprocess.Popen[bytes], token: str, deadline: float) -> None:
     while process.returncode is None and time.monotonic() < deadline:
         time.sleep(0.1)
     if process.returncode is None:
@@ -291,8 +302,7 @@ def _axe(process: subprocess.Popen[bytes], token: str, deadline: float) -> None:
 
 
 def outcome(answer: int | None, want: list[int] | None, kind: str) -> str:
-    """What an exit code means: as wanted, not as wanted, or no answer at all. A mutant to which its
-    killer "does not apply" has survived."""
+    """What an exit code means. A mutant survives if its killer does not apply to it."""
     if answer == 4:
         return "cannot-run"
     if answer not in (0, 1, 77):
@@ -305,7 +315,7 @@ def outcome(answer: int | None, want: list[int] | None, kind: str) -> str:
 
 
 def exit_code(steps: list[dict[str, Any]], *, require_gpu: bool) -> int:
-    outcomes = {one["outcome"] for one in steps}
+    outcomes = {step["outcome"] for step in steps}
     if outcomes & {"failed", "broke"}:
         return 1
     if "cannot-run" in outcomes or (require_gpu and "skipped" in outcomes):
@@ -313,21 +323,21 @@ def exit_code(steps: list[dict[str, Any]], *, require_gpu: bool) -> int:
     return 0
 
 
-def _wanted(name: str, only: list[str]) -> bool:
-    return not only or any(fnmatch.fnmatch(name, one) or one in name for one in only)
+def _is_named(name: str, only: list[str]) -> bool:
+    return not only or any(fnmatch.fnmatch(name, word) or word in name for word in only)
 
 
 def _last_line(path: Path) -> str:
     lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
-    return next((one.strip()[:2000] for one in reversed(lines) if one.strip()), "")
+    return next((line.strip()[:2000] for line in reversed(lines) if line.strip()), "")
 
 
 def _driver() -> str | None:
-    """The NVIDIA driver's version, as the kernel module tells it."""
+    """The version of the NVIDIA driver that the kernel has loaded."""
     with suppress(OSError):
         text = Path("/proc/driver/nvidia/version").read_text("utf-8")
-        if found := re.search(r"\b\d{3}\.\d+(\.\d+)?\b", text):
-            return found[0]
+        if version := re.search(r"\b\d{3}\.\d+(\.\d+)?\b", text):
+            return version[0]
     return None
 
 
@@ -335,7 +345,7 @@ def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")  # noqa: UP017
 
 
-def _tell(number: int, total: int, record: dict[str, Any]) -> None:
+def _report(number: int, total: int, record: dict[str, Any]) -> None:
     answer = "" if record["answer"] is None else f" {record['answer']}"
     print(
         f"{number}/{total} {record['name']}: {record['outcome']}{answer} "
@@ -377,9 +387,9 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def main(words: list[str] | None = None, tell: Callable[..., None] = _tell) -> int:
+def main(words: list[str] | None = None) -> int:
+    """Run the plan. Returns the exit code."""
     options = arguments(words)
-    options.tell = tell
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), _stop)
     if options.with_parent:
@@ -387,14 +397,13 @@ def main(words: list[str] | None = None, tell: Callable[..., None] = _tell) -> i
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # a server opens more files than a shell's default
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(65536, hard), hard))
-    host = None
+    run = None
     try:
-        for part in ("trees", "scratch", "logs", "shared", "pycache", "site"):
-            shutil.rmtree(options.work / part, ignore_errors=True)
+        _remove(options.work, *_SCRATCH, "logs")
         options.work.mkdir(parents=True, exist_ok=True)
-        host = Host(options.folder, options.work, options)
-        host.prepare()
-        return host.run()
+        run = Run(options)
+        run.prepare()
+        return run.run()
     except Stop as stop:
         print(f"error: {stop}", file=sys.stderr)
         return stop.code
@@ -405,8 +414,12 @@ def main(words: list[str] | None = None, tell: Callable[..., None] = _tell) -> i
         print(f"error: {error}", file=sys.stderr)
         return 4
     finally:
-        if host is not None:
-            sweep(host.token)
+        if run is not None:
+            sweep(run.token)
         if not options.keep_trees:
-            for part in ("trees", "scratch", "shared", "pycache", "site"):
-                shutil.rmtree(options.work / part, ignore_errors=True)
+            _remove(options.work, *_SCRATCH)
+
+
+def _remove(work: Path, *names: str) -> None:
+    for name in names:
+        shutil.rmtree(work / name, ignore_errors=True)
