@@ -5,65 +5,54 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from fixtool import terminal
 from fixtool.errors import ExitCode, FixtoolError, UsageError
-from fixtool.replay.verdict import Verdict
 from fixtool.text import count
 
 if TYPE_CHECKING:
     from fixtool.github.client import GitHub
     from fixtool.github.model import PullRequestStatus
-    from fixtool.progress import Progress
-    from fixtool.series.line import Line, PatchRepository
+    from fixtool.series.context import Context
+    from fixtool.series.line import Line
     from fixtool.settings import Settings
     from fixtool.upstream.status import PatchStatus, ReadPullRequest
 
 
-def status(
-    repository: PatchRepository,
-    settings: Settings,
-    line: str | None,
-    source: str | None,
-    onto: str,
-    progress: Progress,
-    *,
-    json: bool,
-    dry_run: bool,
-) -> None:
-    """Say where every patch stands; exit 4 where something could not be found out."""
-    from fixtool.series.context import Context
+def show_status(
+    context: Context, line: str | None, source: str | None, onto: str, *, json: bool, dry_run: bool
+) -> NoReturn:
+    """Say where every patch stands upstream. Exit 4 if something could not be found out."""
     from fixtool.upstream.status import read_statuses, record_merges
 
+    repository = context.repository
     lines: Sequence[Line] = [repository.line(line)] if line else repository.lines
     now = datetime.datetime.now(datetime.UTC)
-    context = Context(repository, settings, progress)
-    found = read_statuses(context, lines, source, onto, _asker(settings), now)
+    statuses = read_statuses(context, lines, source, onto, _reader(context.settings), now)
     if not dry_run:
-        found = record_merges(context, lines, found)
-    unknown = [why for one in found for why in one.unknown]
-    code = ExitCode.CANNOT_RUN if unknown else ExitCode.OK
+        statuses = record_merges(context, lines, statuses)
+    unknown = [reason for status in statuses for reason in status.unknown]
+    exit_code = ExitCode.CANNOT_RUN if unknown else ExitCode.OK
     if json:
-        terminal.print_document("upstream", code, {"onto": onto, "standings": found})
+        terminal.print_document("upstream", exit_code, {"onto": onto, "standings": statuses})
     else:
-        _tell(found, onto)
-        for why in dict.fromkeys(unknown):
-            terminal.say(f"unknown   {why}")
-    if unknown:
-        raise typer.Exit(int(code))
+        _show(statuses, onto)
+        for reason in dict.fromkeys(unknown):
+            terminal.say(f"unknown   {reason}")
+    raise typer.Exit(int(exit_code))
 
 
-def _asker(settings: Settings) -> ReadPullRequest:
-    """Reads pull requests, one client for each upstream; an upstream that is not on GitHub says so
-    for each."""
+def _reader(settings: Settings) -> ReadPullRequest:
+    """A function that reads pull requests, with one client for each upstream. An upstream that does
+    not answer is asked once, and its error is raised again for each further pull request."""
     clients: dict[str, GitHub] = {}
-    silent: dict[str, FixtoolError] = {}
+    errors: dict[str, FixtoolError] = {}
 
-    def ask(line: Line, repository: str, number: int) -> PullRequestStatus:
-        # Here, since a series without a pull request is told of without PyGithub as well.
+    def read(line: Line, repository: str, number: int) -> PullRequestStatus:
+        # Imported here, so that a series without pull requests needs no PyGithub.
         from fixtool.github.client import GitHub, NotFound
         from fixtool.upstream.send import find_upstream
 
@@ -72,36 +61,50 @@ def _asker(settings: Settings) -> ReadPullRequest:
             clients[url] = GitHub(find_upstream(url, os.environ))
         if (ours := clients[url].repository.full_name).lower() != repository.lower():
             raise UsageError(f"{repository}#{number} is no pull request of {ours}")
-        if url in silent:  # each question would wait as long as the first
-            raise silent[url]
+        if url in errors:
+            raise errors[url]
         try:
             return clients[url].pull_request_status(number)
         except NotFound:
             raise
         except FixtoolError as error:
-            silent[url] = error
+            errors[url] = error
             raise
 
-    return ask
+    return read
 
 
-def _tell(found: Sequence[PatchStatus], onto: str) -> None:
+def _show(statuses: Sequence[PatchStatus], onto: str) -> None:
     rows = []
-    before = ""
-    for one in found:
-        review = one.review
-        pull = f"#{review.number} {review.state}" if review else "-"
-        if review and review.state == "open":
-            said = review.said.replace("_", " ") if review.said else "no review"
-            pull += f", {count(one.days or 0, 'day')}, {said}"
-            pull += f" {count(one.waiting or 0, 'day')} ago" if review.said else ""
-        tip = one.tip.value if one.tip else "unknown"
-        if one.tip is Verdict.ABSORBED and one.since:
-            tip += f" {one.since.sha[:12]}" + (f" #{one.since.pr}" if one.since.pr else "")
-        rows.append((one.line if one.line != before else "", one.slug, one.forwarded or "no", pull,
-                     tip))  # fmt: skip
-        before = one.line
+    previous = ""
+    for status in statuses:
+        name = status.line if status.line != previous else ""
+        rows.append(
+            (name, status.slug, status.forwarded or "no", _pull_request(status), _tip(status))
+        )
+        previous = status.line
     terminal.table(("line", "patch", "forwarded", "pull request", f"on {onto}"), rows)
-    for one in found:
-        if one.written:
-            terminal.say(f"recorded  Applied-Upstream: {one.written} in {one.slug}")
+    for status in statuses:
+        if status.written:
+            terminal.say(f"recorded  Applied-Upstream: {status.written} in {status.slug}")
+
+
+def _pull_request(status: PatchStatus) -> str:
+    review = status.review
+    if review is None:
+        return "-"
+    text = f"#{review.number} {review.state}"
+    if review.state != "open":
+        return text
+    text += f", {count(status.days or 0, 'day')}, "
+    if not review.said:
+        return f"{text}no review"
+    return f"{text}{review.said.replace('_', ' ')} {count(status.waiting or 0, 'day')} ago"
+
+
+def _tip(status: PatchStatus) -> str:
+    """The verdict on the newest upstream commit, and which commit took the patch."""
+    text = status.tip.value if status.tip else "unknown"
+    if text == "absorbed" and (commit := status.since):
+        text += f" {commit.sha[:12]}" + (f" #{commit.pr}" if commit.pr else "")
+    return text

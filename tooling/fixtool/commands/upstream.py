@@ -12,6 +12,7 @@ import typer
 
 from fixtool import terminal
 from fixtool.commands import options
+from fixtool.commands.status import show_status
 from fixtool.errors import ExitCode, Refused, UsageError
 from fixtool.text import printable
 
@@ -21,99 +22,94 @@ if TYPE_CHECKING:
     from fixtool.upstream.send import Destination, SendResult
 
 
+Slug = Annotated[str | None, typer.Argument(metavar="[SLUG]")]
+Onto = Annotated[str, typer.Option("--onto", metavar="REF", help="Upstream's commit to build on.")]
+BranchFolder = Annotated[
+    Path | None, typer.Option("--worktree", metavar="DIR", help="Put the branch there.")
+]
+MailFolder = Annotated[
+    Path | None,
+    typer.Option("--mail", metavar="DIR", help="Write a mail series with a cover letter."),
+]
+BodyFile = Annotated[
+    Path | None, typer.Option("--body", metavar="FILE", help="Write the pull request's body.")
+]
+Title = Annotated[str | None, typer.Option("--title", metavar="TEXT", help="Another title.")]
+Send = Annotated[bool, typer.Option("--send", help="Push to the fork and open the pull request.")]
+Fork = Annotated[
+    str | None,
+    typer.Option("--fork", metavar="OWNER[/NAME]", help="Whose fork (default: the token's)."),
+]
+Branch = Annotated[
+    str | None, typer.Option("--branch", metavar="NAME", help="On the fork (default: SLUG).")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Send without asking.")]
+Status = Annotated[bool, typer.Option("--status", help="Say where each patch stands upstream.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Send and write nothing; the default without --send.")
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Run hooks and tests again, even if they ran before.")
+]
+
+
 def upstream(
     ctx: typer.Context,
-    slug: Annotated[str | None, typer.Argument(metavar="[SLUG]")] = None,
-    onto: Annotated[
-        str, typer.Option("--onto", metavar="REF", help="Upstream's commit to build on.")
-    ] = "main",
-    worktree: Annotated[
-        Path | None, typer.Option("--worktree", metavar="DIR", help="Put the branch there.")
-    ] = None,
-    mail: Annotated[
-        Path | None,
-        typer.Option("--mail", metavar="DIR", help="Write a mail series with a cover letter."),
-    ] = None,
-    body: Annotated[
-        Path | None, typer.Option("--body", metavar="FILE", help="Write the pull request's body.")
-    ] = None,
-    title: Annotated[
-        str | None, typer.Option("--title", metavar="TEXT", help="Another title.")
-    ] = None,
-    send: Annotated[
-        bool, typer.Option("--send", help="Push to the fork and open the pull request.")
-    ] = False,
-    fork: Annotated[
-        str | None,
-        typer.Option("--fork", metavar="OWNER[/NAME]", help="Whose fork (default: the token's)."),
-    ] = None,
-    branch: Annotated[
-        str | None, typer.Option("--branch", metavar="NAME", help="On the fork (default: SLUG).")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Send without asking.")] = False,
-    status: Annotated[
-        bool, typer.Option("--status", help="Say where each patch stands upstream.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Send and write nothing; the default without --send.")
-    ] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Run hooks and tests again, whatever is known.")
-    ] = False,
-    python: Annotated[
-        str | None,
-        typer.Option("--python", metavar="PY", help="The target's Python, with SGLang's packages."),
-    ] = None,
+    slug: Slug = None,
+    onto: Onto = "main",
+    worktree: BranchFolder = None,
+    mail: MailFolder = None,
+    body: BodyFile = None,
+    title: Title = None,
+    send: Send = False,
+    fork: Fork = None,
+    branch: Branch = None,
+    yes: Yes = False,
+    status: Status = False,
+    dry_run: DryRun = False,
+    fresh: Fresh = False,
+    python: options.Python = None,
     source: options.Source = None,
     line: options.LineName = None,
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
-    """Make a branch and a pull request of one patch and what it needs. Nothing is sent before you
-    say so.
+    """Make a branch and a pull request of one patch and the patches that it needs. Nothing is sent
+    before you say so.
 
     Example: fixtool upstream gemma4-fused-routing --onto main
     """
     context = options.start(ctx, directory)
-    repository, settings, progress = context.repository, context.settings, context.progress
+    acting = bool(send or worktree or mail or body)
     if status:
-        from fixtool.commands.status import status as show_status
-
-        if slug or send or worktree or mail or body:
+        if slug or acting:
             raise UsageError("--status is of every patch, and sends nothing")
-        show_status(repository, settings, line, source, onto, progress, json=json, dry_run=dry_run)
-        return
+        show_status(context, line, source, onto, json=json, dry_run=dry_run)
     if slug is None:
         raise UsageError("which patch?", hint="fixtool upstream SLUG, or fixtool upstream --status")
-    if dry_run and (send or worktree or mail or body):
+    if dry_run and acting:
         raise UsageError("--dry-run sends and writes nothing: leave it out, or the others")
     from fixtool.sources.target import TargetRequest
     from fixtool.upstream.prepare import prepare
 
     to = _destination(context, line, slug, fork) if send else None
     prepared = prepare(context, TargetRequest(onto, source, line), slug, python, title, fresh=fresh)
-    forms = _write(context, prepared, worktree, mail, body)
+    outputs = _write(context, prepared, worktree, mail, body)
     if not json:
-        _tell(prepared, forms)
-    refusal, sent = prepared.refusal, None
-    if to:
-        if refusal:
-            raise refusal
-        if not json:
-            terminal.say()
-        sent = _send(context, prepared, to, branch, yes=yes, json=json)
-    if json:
-        code = ExitCode.OK if refusal is None else refusal.exit_code
-        terminal.print_document("upstream", code, _document(prepared, forms, sent))
-        if refusal:
-            raise typer.Exit(int(code))
-    elif refusal:
+        _show(prepared, outputs)
+    refusal = prepared.refusal
+    if refusal and (to or not json):
         raise refusal
-    elif not to:
-        typed = {"--onto": onto, "--line": line, "--source": source, "-C": directory,
+    sent = _send(context, prepared, to, branch, yes=yes, json=json) if to else None
+    if json:
+        exit_code = ExitCode.OK if refusal is None else refusal.exit_code
+        terminal.print_document("upstream", exit_code, _document(prepared, outputs, sent))
+        raise typer.Exit(int(exit_code))
+    if not to:
+        given = {"--onto": onto, "--line": line, "--source": source, "-C": directory,
                  "--python": python, "--title": title, "--fork": fork,
                  "--branch": branch}  # fmt: skip
-        words = [str(word) for one in typed.items() if one[1] for word in one]
+        words = [str(word) for name, value in given.items() if value for word in (name, value)]
         _say(f"next      {shlex.join(['fixtool', 'upstream', slug, *words, '--send'])}")
 
 
@@ -125,23 +121,23 @@ def _write(
     body: Path | None,
 ) -> dict[str, str]:
     """Write the requested outputs. Returns the kind of each and its path."""
-    from fixtool.upstream import outputs
+    from fixtool.upstream.outputs import write_body, write_mail, write_worktree
 
     branch, text = prepared.branch, prepared.text
-    forms = {}
+    paths = {}
     if worktree:
-        forms["worktree"] = str(outputs.write_worktree(context, branch, worktree))
+        paths["worktree"] = str(write_worktree(context, branch, worktree))
     if mail:
-        forms["mail"] = str(outputs.write_mail(branch, text, mail))
+        paths["mail"] = str(write_mail(branch, text, mail))
     if body:
-        forms["body"] = str(outputs.write_body(text, body))
-    return forms
+        paths["body"] = str(write_body(text, body))
+    return paths
 
 
 def _destination(context: Context, line: str | None, slug: str, fork: str | None) -> Destination:
     from fixtool.upstream.send import find_destination
 
-    chosen = context.repository.pick(line or context.settings.line)
+    chosen = options.pick_line(context, line)
     chosen.find(slug)  # raises before anything is asked over the network
     return find_destination(context, chosen, os.environ, fork)
 
@@ -157,6 +153,8 @@ def _send(
 ) -> SendResult:
     from fixtool.upstream.send import plan_send, send
 
+    if not json:
+        terminal.say()
     plan = plan_send(context, prepared.branch, prepared.text, to, branch)
     if not yes:
         if json or not typer.get_text_stream("stdin").isatty():
@@ -178,15 +176,12 @@ def _send(
     return sent
 
 
-# -- telling ---------------------------------------------------------------------------------
-
-
 def _say(text: str) -> None:
-    """A line, or lines, in which upstream's words and a hook's may stand."""
+    """Print lines that may hold words of upstream's or of a hook."""
     terminal.say(printable(text.expandtabs(4)))
 
 
-def _tell(prepared: PreparedPullRequest, forms: dict[str, str]) -> None:
+def _show(prepared: PreparedPullRequest, outputs: dict[str, str]) -> None:
     branch, flip, checks, text = prepared.branch, prepared.flip, prepared.checks, prepared.text
     target = branch.target
     _say(f"line      {branch.line.name}")
@@ -221,15 +216,15 @@ def _tell(prepared: PreparedPullRequest, forms: dict[str, str]) -> None:
         _say(f"{finding.level.value:9} {finding.where}: {finding.message} ({finding.fix})")
     for box in text.checklist:
         _say(f"{'[x]' if box.ticked else '[ ]':9} {box.item}: {box.why}")
-    for kind, where in forms.items():
-        _say(f"{kind:9} {where}")
-    if not forms:
+    for kind, path in outputs.items():
+        _say(f"{kind:9} {path}")
+    if not outputs:
         terminal.say()
         _say(text.body.rstrip())
 
 
 def _document(
-    prepared: PreparedPullRequest, forms: dict[str, str], sent: SendResult | None
+    prepared: PreparedPullRequest, outputs: dict[str, str], sent: SendResult | None
 ) -> dict[str, Any]:
     branch, checks, text = prepared.branch, prepared.checks, prepared.text
     refusal = prepared.refusal
@@ -255,7 +250,7 @@ def _document(
         ],
         "stale": text.figures.stale,
         "body": text.body,
-        "forms": forms,
+        "forms": outputs,
         "sent": sent,
         "refused": refusal and {"message": refusal.message, "hint": refusal.hint},
     }
