@@ -58,7 +58,9 @@ def history(
     if releases is None or from_ or to:
         traced = trace_line(context, chosen, source, from_, to)
     if releases:
-        matrix = _matrix(context, chosen, source, releases)
+        from fixtool.history.releases import judge_releases
+
+        matrix = judge_releases(context, chosen, releases, source)
     if json:
         terminal.print_document("history", ExitCode.OK, body(chosen.name, traced, matrix, wanted))
         return
@@ -89,20 +91,6 @@ def trace_line(
     opened, last = find_target(context, TargetRequest(end or "main", source, line.name))
     first = opened.resolve(start).commit if start else line.upstream.base
     return trace(context, opened, line, first, last.commit)
-
-
-def _matrix(context: Context, line: Line, source: str | None, span: str) -> ReleaseMatrix:
-    from fixtool.history.releases import matrix
-    from fixtool.sources.source import open_source
-
-    settings, progress = context.settings, context.progress
-    name = source or settings.source
-    return matrix(
-        line, span, settings, progress,
-        lambda: open_source(
-            name if name != "pypi" else "git", settings, settings.url or line.upstream.url, progress
-        ),
-    )  # fmt: skip
 
 
 def body(

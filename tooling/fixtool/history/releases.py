@@ -1,8 +1,8 @@
-"""A line on releases of the package index: the matrix of patch and release."""
+"""The patches of a line on releases of the package index."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from packaging.version import Version
@@ -10,18 +10,19 @@ from packaging.version import Version
 from fixtool.documents import Field
 from fixtool.errors import UsageError
 from fixtool.git.objects import Oid
-from fixtool.progress import Progress
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import Verdict
+from fixtool.series.context import Context
 from fixtool.series.line import Line
-from fixtool.settings import Settings
 from fixtool.sources import index
-from fixtool.sources.source import Releases, Source
+from fixtool.sources.source import Releases, open_source
 from fixtool.sources.target import bring_base
 
 
 @dataclass(frozen=True)
 class Cell:
+    """One patch on one release."""
+
     version: str
     verdict: Verdict
     evidence: tuple[str, ...]
@@ -38,50 +39,49 @@ class ReleaseRow:
 
 @dataclass(frozen=True)
 class ReleaseMatrix:
+    """The patches of a line on releases, whose ``versions`` are in order, oldest first."""
+
     versions: tuple[str, ...]
     patches: tuple[ReleaseRow, ...]
 
 
-def matrix(
-    line: Line,
-    span: str,
-    settings: Settings,
-    progress: Progress,
-    git: Callable[[], Source],
-) -> ReleaseMatrix:
-    """Replay ``line`` onto every release in ``span``, ``OLDEST..NEWEST``. ``git`` opens a source
-    that has the line's base, where that is no release itself."""
+def judge_releases(context: Context, line: Line, span: str, source: str | None) -> ReleaseMatrix:
+    """Replay ``line`` onto every release in ``span``, ``OLDEST..NEWEST``. ``source`` names where
+    the line's base comes from if that is no release.
+
+    Raises UsageError if no release lies in ``span``.
+    """
+    settings, progress, upstream = context.settings, context.progress, line.upstream
     versions = _within(span, index.versions(settings.project))
     releases = Releases(settings, progress)
 
-    def base() -> Oid:
-        if line.upstream.release or releases.repo.has(line.upstream.base):
-            return bring_base(releases, line.upstream, settings, progress)
-        source = git()
-        source.ensure(line.upstream.base)
-        source.bring(line.upstream.base, ())
-        releases.repo.borrow(source.repo)
-        return line.upstream.base
+    def bring() -> Oid:
+        if upstream.release or releases.repo.has(upstream.base):
+            return bring_base(releases, upstream, settings, progress)
+        name = source or settings.source
+        name = "git" if name == "pypi" else name  # the package index has no commits
+        opened = open_source(name, settings, settings.url or upstream.url, progress)
+        opened.ensure(upstream.base)
+        opened.bring(upstream.base, ())
+        releases.repo.borrow(opened.repo)
+        return upstream.base
 
-    columns = []
+    replays = []
     with progress.task(f"judging {len(versions)} releases", len(versions)) as task:
         for version in versions:
             onto = releases.release(version).commit
-            done = replay(releases.repo, line, onto, base=base, cache=settings.cache / "replay")
-            columns.append(done.patches)
+            cache = settings.cache / "replay"
+            replays.append(replay(releases.repo, line, onto, base=bring, cache=cache))
             task.advance(1)
-    rows = tuple(
-        ReleaseRow(
-            patch.slug,
-            patch.subject,
-            tuple(
-                Cell(version, column[number].verdict, column[number].evidence)
-                for version, column in zip(versions, columns, strict=True)
-            ),
+    rows = []
+    for position, patch in enumerate(line.patches):
+        results = [result.patches[position] for result in replays]
+        cells = (
+            Cell(version, result.verdict, result.evidence)
+            for version, result in zip(versions, results, strict=True)
         )
-        for number, patch in enumerate(line.patches)
-    )
-    return ReleaseMatrix(versions, rows)
+        rows.append(ReleaseRow(patch.slug, patch.subject, tuple(cells)))
+    return ReleaseMatrix(versions, tuple(rows))
 
 
 def read_matrix(matrix: Field) -> ReleaseMatrix:
@@ -101,20 +101,21 @@ def read_matrix(matrix: Field) -> ReleaseMatrix:
 
 
 def _within(span: str, known: Sequence[str]) -> tuple[str, ...]:
+    """The ``known`` versions in a span; no pre-release is among them."""
     oldest, dots, newest = span.partition("..")
     if not dots:
         raise UsageError(f"{span!r} is no span of releases", hint="--releases 0.5.12..0.5.23")
     low = index.parse_version(oldest) if oldest else Version("0")
     high = index.parse_version(newest) if newest else None
-    found = tuple(
-        one
-        for one in known
-        if low <= Version(one)
-        and (high is None or Version(one) <= high)
-        and not Version(one).is_prerelease
+    versions = tuple(
+        version
+        for version in known
+        if low <= Version(version)
+        and (high is None or Version(version) <= high)
+        and not Version(version).is_prerelease
     )
-    if not found:
+    if not versions:
         raise UsageError(
             f"no release with a wheel lies in {span}", hint=f"there are {known[0]}..{known[-1]}"
         )
-    return found
+    return versions
