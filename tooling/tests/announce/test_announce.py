@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from fixtool import markdown
@@ -24,7 +23,7 @@ from fixtool.github.model import find_repository
 from fixtool.github.push import PushRemote
 from fixtool.markdown import Marker, code, code_block, join_sections, read_marker
 from support.github_api import TOKEN, visible_to_github
-from support.json_documents import SCHEMA
+from support.json_documents import validate
 from support.nightly import (
     BRANCH,
     CULPRIT,
@@ -609,7 +608,7 @@ def test_the_command_in_actions(night: World, fixtool: Callable[..., Ran], tmp_p
     ran = fixtool(*words, cwd=night.root, **env)
     assert ran.status == 3, ran.err
     said = json.loads(ran.out)
-    jsonschema.validate(said, SCHEMA)
+    validate(said)
     assert (said["push"]["action"], said["pull"]["action"], said["issue"]["action"]) == (
         "pushed", "created", "created",
     )  # fmt: skip

@@ -14,7 +14,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 from markdown_it import MarkdownIt
 
@@ -29,6 +28,7 @@ from fixtool.report._timeline import VERDICTS, letters, timeline
 from fixtool.report.todo import find_todos
 from support import report_example as make
 from support.html import Node, Strict
+from support.json_documents import validate
 from support.repositories import Ran, Team
 
 Run = Callable[..., Ran]
@@ -412,8 +412,7 @@ def test_report_as_json(fixtool: Run, left: Path, tmp_path: Path) -> None:
         "-C", left,
     )  # fmt: skip
     found = json.loads(ran.out)
-    schema = importlib.resources.files("fixtool") / "schemas/output.json"
-    jsonschema.validate(found, json.loads(schema.read_text("utf-8")))
+    validate(found)
     assert found["report"]["html"] == str(out / "report.html")
     assert [one["patch"] for one in found["report"]["needs_person"]] == ["one", None]
 
