@@ -100,7 +100,7 @@ def _view(report: Report) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Run:
+class VerifyRun:
     """A kept result as it is shown. Of steps that went well, ``steps`` has the checks alone.
     ``mutants`` are how many were killed, and how many there were."""
 
@@ -113,11 +113,11 @@ class Run:
     mutants: tuple[int, int] | None
 
 
-def _run(kept: KeptResult) -> Run:
+def _run(kept: KeptResult) -> VerifyRun:
     result, matrix = kept.result, prove(kept.result)
     mutants = [step for step in result.steps if step.kind == "mutant"]
     killed = sum(step.outcome == "passed" for step in mutants)
-    return Run(
+    return VerifyRun(
         kept, matrix, exit_code(result, matrix, require_gpu=False) is ExitCode.OK,
         result.host, result.tally,
         tuple(step for step in result.steps if step.kind == "check" or step.outcome not in FINE),
