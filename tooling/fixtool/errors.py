@@ -1,4 +1,4 @@
-"""What can go wrong, as a person needs to hear it: what, where, and the next command to type."""
+"""The errors that users see: what went wrong, where, and the next command to type."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """The whole contract with shells and CI jobs."""
+    """The exit codes of every command, which shells and CI jobs rely on."""
 
     OK = 0
-    REFUSED = 1  # a check said no
+    REFUSED = 1  # a check failed
     USAGE = 2
     CONFLICT = 3
     CANNOT_RUN = 4  # network, ref, disk, git
@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
 
 
 class FixtoolError(Exception):
-    """Any failure that a user can cause or meet.
+    """Any error that a user can cause or meet.
 
     ``where`` is a path, ``file:line`` or ref; ``hint`` is the next command to type.
     """
@@ -34,19 +34,19 @@ class FixtoolError(Exception):
 
 
 class Refused(FixtoolError):
-    """A check looked and said no: a dirty tree, a patch that is not well formed."""
+    """A check failed: a work tree is not clean, a patch is not well formed."""
 
     exit_code = ExitCode.REFUSED
 
 
 class UsageError(FixtoolError):
-    """The words of the command line do not fit together."""
+    """The command line is not valid."""
 
     exit_code = ExitCode.USAGE
 
 
 class CannotRun(FixtoolError):
-    """The world is not as the command needs it: no network, no such ref, a full disk."""
+    """Something that the command needs is missing: the network, a ref, space on the disk."""
 
     exit_code = ExitCode.CANNOT_RUN
 
@@ -59,4 +59,4 @@ SYSTEM_HINTS = {
     errno.EACCES: _PLACES,
     errno.ENOTDIR: _PLACES,
 }
-"""What to do about what the operating system says, by errno."""
+"""What to do about errors of the operating system, by errno."""

@@ -1,4 +1,4 @@
-"""Files that a killed run leaves whole: atomic writes, locks, and folders that change places."""
+"""Atomic writes, locks, and private folders: what a killed run leaves is whole."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ from fixtool.errors import CannotRun
 
 
 def private_folder(path: Path) -> Path:
-    """Make ``path`` for this user only; CannotRun says what stands in the way."""
+    """Make the folder ``path``, which only this user may read, and return it. Raises CannotRun if
+    the operating system refuses."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -28,9 +30,9 @@ def private_folder(path: Path) -> Path:
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
-    """Write ``data`` to ``path`` whole or not at all: a killed run leaves the old file or the new
-    one. A text is written as UTF-8."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write ``data``, a text as UTF-8, to ``path``: a killed run leaves the old file or the new
+    one, never a part."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
         partial.replace(path)
@@ -47,9 +49,9 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def swap(new: Path, old: Path) -> None:
-    """Put ``new`` where ``old`` is, and ``old`` where ``new`` was, in one step where the kernel can
-    (Linux: renameat2 with RENAME_EXCHANGE); else in two, which ``repair`` finishes if killed.
-    """
+    """Exchange the folders ``new`` and ``old``. If the kernel can (Linux: renameat2 with
+    RENAME_EXCHANGE), that is one step. Otherwise a killed run may leave the old folder under a
+    hidden name that ends in ``.old``, which ``series.write.repair`` puts back."""
     exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     at_cwd, exchange_flag = -100, 2
     if (
@@ -70,10 +72,11 @@ def swap(new: Path, old: Path) -> None:
 
 @contextmanager
 def lock(path: Path, what: str) -> Iterator[None]:
-    """Hold ``path`` against every other run; CannotRun names who holds it.
+    """Hold the lock file ``path`` during the block. Raises CannotRun, which says that ``what`` is
+    in use and by which process, if another run holds it.
 
-    flock is let go by the kernel when a run dies, so a killed fixtool never has to be cleaned up
-    after; the file's text is only for the message.
+    The kernel releases the lock when a run dies, so nobody has to clean up after a killed run. The
+    text of the file is only for the message.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,5 @@
-"""Other Pythons: what wheels they take, and installing one. Each is asked itself, in a process."""
+"""Other Python interpreters: the wheel tags that they take, and installing a wheel. Each one runs
+in a process of its own."""
 
 from __future__ import annotations
 
@@ -25,16 +26,16 @@ print(json.dumps({"name": sys.implementation.name, "version": sys.version_info[:
 
 
 def interpreter_tags(python: str) -> tuple[str, ...]:
-    """The wheel tags that ``python`` (a path or command) would install, best first. UsageError
-    where there is no such interpreter, CannotRun where it is broken."""
-    found = absolute(python)
-    process = run([found, "-I", "-c", _FACTS])
+    """The wheel tags that ``python`` (a path or command) would install, best first. Raises
+    UsageError if there is no such interpreter, CannotRun if it does not work."""
+    path = absolute(python)
+    process = run([path, "-I", "-c", _FACTS])
     try:
         facts = json.loads(process.stdout)
         version, name = tuple(facts["version"]), str(facts["platform"])
     except (ValueError, KeyError, TypeError) as error:
         raise CannotRun(
-            f"{python} does not work as an interpreter: {last_line(process)}", where=found
+            f"{python} does not work as an interpreter: {last_line(process)}", where=path
         ) from error
     platforms = _platforms(name, facts["libc"])
     if facts["name"] != "cpython":
@@ -46,7 +47,8 @@ def interpreter_tags(python: str) -> tuple[str, ...]:
 
 
 def install(python: str, wheel: Path) -> None:
-    """Put ``wheel`` into ``python``'s environment, over an older one, without its dependencies."""
+    """Install ``wheel`` into the environment of ``python`` without its dependencies, over an older
+    version. Raises CannotRun if pip fails."""
     process = run(
         [absolute(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
          "--force-reinstall", "--no-input", "--disable-pip-version-check", str(wheel.absolute())]
@@ -63,19 +65,21 @@ def install(python: str, wheel: Path) -> None:
 
 
 def absolute(python: str) -> str:
-    """An absolute path, its links not followed: a virtual environment's python is a link."""
-    if found := shutil.which(python):
-        return str(Path(found).absolute())
+    """The absolute path of an interpreter. Symlinks are not followed: the python of a virtual
+    environment is one. Raises UsageError if there is none."""
+    if path := shutil.which(python):
+        return str(Path(path).absolute())
     raise UsageError(f"no interpreter {python!r}", hint="give the path of a python: --python PY")
 
 
 def run(
     command: Sequence[str], env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
+    """The finished process of ``command``. Raises CannotRun if it cannot be started."""
     try:
         return subprocess.run(
             command, capture_output=True, text=True, check=False, errors="replace",
-            cwd=os.sep,  # else python -m would import from whatever folder we were called in
+            cwd=os.sep,  # otherwise python -m would import from the current folder
             env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except OSError as error:
@@ -83,6 +87,7 @@ def run(
 
 
 def last_line(process: subprocess.CompletedProcess[str]) -> str:
+    """The line of its output that says why a process failed: the last error, else the last line."""
     lines = [line.strip() for line in (process.stderr or process.stdout).splitlines()]
     errors = [
         line
@@ -93,7 +98,7 @@ def last_line(process: subprocess.CompletedProcess[str]) -> str:
 
 
 def _platforms(name: str, libc: Sequence[str]) -> list[str]:
-    """Platform tags for what an interpreter says of itself."""
+    """The platform tags of an interpreter with this platform ``name`` and ``libc``."""
     if name == sysconfig.get_platform() and tuple(libc) == platform.libc_ver():
         return list(wheel_tags.platform_tags())
     plain = re.sub(r"[-.]", "_", name)

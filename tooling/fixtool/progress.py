@@ -1,4 +1,4 @@
-"""How core modules tell of slow work without knowing who listens."""
+"""How core modules report slow work without knowing who shows it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Protocol
 
 
 class Task(Protocol):
-    """One piece of slow work under way; ``advance`` counts in the unit its total was given in."""
+    """A piece of slow work that is under way. ``advance`` counts in the unit of its total."""
 
     def advance(self, amount: int) -> None: ...
 
 
 class Progress(Protocol):
-    """Opens tasks. ``total`` is in bytes when ``unit`` is "B", else a count; None is not known."""
+    """Opens tasks. ``total`` is in bytes if ``unit`` is "B", otherwise a count; None if unknown."""
 
     def task(
         self, label: str, total: int | None = None, unit: str = ""
@@ -26,7 +26,7 @@ class _Silent:
 
 
 class Silence:
-    """The listener that hears nothing: pipes, tests, library callers."""
+    """A progress that shows nothing, for pipes, tests and library callers."""
 
     def task(
         self,

@@ -1,7 +1,7 @@
-"""Where fixtool keeps things, and what a patch repository wants by default.
+"""Where fixtool keeps its files, and the defaults of a patch repository.
 
-``[tool.fixtool]`` in the patch repository's pyproject.toml, then ``FIXTOOL_*``, then flags: each
-wins over the one before.
+Settings come from ``[tool.fixtool]`` in the patch repository's pyproject.toml, then from the
+variables ``FIXTOOL_*``, then from flags. The later one wins.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from fixtool.errors import Refused
 class Settings:
     """Every setting, with its default.
 
-    ``state`` holds object stores and work trees; ``cache`` holds downloads, wheels and verdicts and
-    is safe to delete.
+    The folder ``state`` holds object stores and work trees; ``cache`` holds downloads, wheels and
+    verdicts, and is safe to delete.
     """
 
     state: Path
     cache: Path
     source: str = "git"
     line: str | None = None
-    url: str | None = None  # of upstream, where it is not the one in upstream.toml
+    url: str | None = None  # of upstream, if it is not the one in upstream.toml
     project: str = "sglang"  # its name on the package index
-    python: str | None = None  # the target's, which has SGLang's dependencies
+    python: str | None = None  # the target interpreter, which has SGLang's dependencies
 
     @property
     def stores(self) -> Path:
@@ -41,7 +41,8 @@ class Settings:
 
 
 def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Settings for the patch repository at ``root`` (None: no repository, defaults only)."""
+    """The settings of the patch repository at ``root``; only the defaults and variables if it is
+    None. Raises Refused if its pyproject.toml is not valid or has an unknown key."""
     settings = Settings(
         state=state_folder(environment),
         cache=_folder(environment, "CACHE", ".cache"),
@@ -49,7 +50,7 @@ def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
     chosen: dict[str, str] = {}
     if root is not None and (project := root / "pyproject.toml").is_file():
         chosen |= _table(project)
-    names = {one.name for one in fields(Settings)} - {"state", "cache"}
+    names = {field.name for field in fields(Settings)} - {"state", "cache"}
     for name in names:
         if value := environment.get(f"FIXTOOL_{name.upper()}"):
             chosen[name] = value

@@ -1,4 +1,4 @@
-"""Texts as a person may see them: counts, and what anybody wrote without terminal controls."""
+"""Texts for people: counts, and foreign texts without terminal controls."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ def count(number: int, what: str) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` without terminal controls: subjects and paths come from patches, and patches from
-    anyone."""
+    """``text`` with escapes instead of control characters, line breaks excepted: subjects and paths
+    come from patches, which anyone may have written."""
     return "".join(
-        one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in text
+        letter if letter.isprintable() or letter == "\n" else f"\\x{ord(letter):02x}"
+        for letter in text
     )
 
 
 def visible(text: str) -> str:
-    """One line of what can be seen: no control characters, no escape sequences, no characters that
-    turn the direction of writing, no words that GitHub Actions takes for a command."""
+    """``text`` on one line, without what ``without_controls`` removes."""
     return " ".join(without_controls(text).split())
 
 
 def without_controls(text: str) -> str:
+    """``text`` without escape sequences, control characters, characters that change the direction
+    of writing, and words that GitHub Actions takes for a command. Blanks and line breaks become
+    blanks."""
     text = re.sub(r"\x1b(\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?", "", text)
-    kinds = ((one, unicodedata.category(one)) for one in text)
-    seen = (
-        " " if one.isspace() or kind == "Cc" else one
-        for one, kind in kinds
-        if kind not in ("Cf", "Cs", "Co", "Cn")
+    categories = ((letter, unicodedata.category(letter)) for letter in text)
+    visible = (
+        " " if letter.isspace() or category == "Cc" else letter
+        for letter, category in categories
+        if category not in ("Cf", "Cs", "Co", "Cn")
     )
-    return "".join(seen).replace("##[", "## [")
+    return "".join(visible).replace("##[", "## [")

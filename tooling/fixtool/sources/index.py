@@ -1,8 +1,8 @@
-"""The package index: what wheels a release has, and fetching one of them, verified.
+"""The package index: which wheels a release has, and downloading one of them, verified.
 
-The user's pip configuration is honoured, because it is where mirrors, proxies and certificates of a
-company are already written down. pypi_simple (with requests) is imported inside functions: it costs
-0.4 s, and only a cold download should pay. No address of any index is written here.
+The user's pip configuration is used, because the mirrors, proxies and certificates of a company are
+already written down there. No address of any index is written in this module. pypi_simple (with
+requests) is imported inside functions, because it takes 0.4 s and only a download needs it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from packaging.utils import (
@@ -34,6 +34,7 @@ from packaging.version import InvalidVersion, Version
 
 from fixtool.errors import CannotRun, UsageError
 from fixtool.files import lock
+from fixtool.git.names import redact
 from fixtool.progress import Progress, Silence, Task
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from pypi_simple import ProjectPage
 
 _CHUNK = 1 << 16  # bytes; of a broken transfer, all but the last chunk is kept
-_SECTIONS = ("global", "install", "download", ":env:")  # pip's order: each wins over the one before
+_SECTIONS = ("global", "install", "download", ":env:")  # in pip's order: the later one wins
 _ANOTHER_WAY = (
     "use a local clone: fixtool apply --source PATH --sglang-ref REF; or name a mirror with "
     "PIP_INDEX_URL=URL, or a folder of wheels with PIP_FIND_LINKS=DIR"
@@ -63,7 +64,7 @@ class WheelFile:
 
 @dataclass(frozen=True)
 class PipConfig:
-    """What pip would use. ``timeout`` is in seconds, for a connection and for each read."""
+    """What pip would use. ``timeout`` is in seconds, for the connection and for each read."""
 
     indexes: tuple[str, ...]
     links: tuple[str, ...] = ()
@@ -76,6 +77,8 @@ class PipConfig:
 
 @dataclass
 class _Listing:
+    """What all indexes offer of a project, and which of them could not be read."""
+
     wheels: dict[str, WheelFile] = field(default_factory=dict)  # by file name, the first one wins
     sdists: set[Version] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
@@ -86,30 +89,29 @@ class _Listing:
 
 
 def pip_config(environment: Mapping[str, str] = os.environ) -> PipConfig:
-    """pip's own configuration; ``PIP_*`` alone where this interpreter has no pip."""
+    """pip's own configuration; only the ``PIP_*`` variables if this interpreter has no pip."""
     return _pip_config(tuple(sorted(environment.items())))
 
 
-@lru_cache(maxsize=1)  # pip takes 0.4 s to say it
+@lru_cache(maxsize=1)  # asking pip takes 0.4 s
 def _pip_config(environment: tuple[tuple[str, str], ...]) -> PipConfig:
-    found: dict[str, dict[str, str]] = {section: {} for section in _SECTIONS}
+    sections: dict[str, dict[str, str]] = {section: {} for section in _SECTIONS}
     process = subprocess.run(
         [sys.executable, "-P", "-m", "pip", "config", "list"],
         capture_output=True, text=True, env=dict(environment), check=False,
     )  # fmt: skip
     if process.returncode == 0:
         for line in process.stdout.splitlines():
-            if (match := re.fullmatch(r"(.+?)\.([a-z-]+)=('.*'|\".*\")", line)) and match[
-                1
-            ] in found:
-                found[match[1]][match[2]] = str(ast.literal_eval(match[3]))
+            match = re.fullmatch(r"(.+?)\.([a-z-]+)=('.*'|\".*\")", line)
+            if match and match[1] in sections:
+                sections[match[1]][match[2]] = str(ast.literal_eval(match[3]))
     else:
         for name, value in environment:
             if name.startswith("PIP_"):
-                found[":env:"][name[4:].lower().replace("_", "-")] = value
+                sections[":env:"][name[4:].lower().replace("_", "-")] = value
     options: dict[str, str] = {}
-    for section in _SECTIONS:
-        options |= found[section]
+    for section in sections.values():
+        options |= section
     indexes: tuple[str, ...] = ()
     if options.get("no-index", "").lower() not in ("1", "true", "yes", "on"):
         indexes = (options.get("index-url") or _default_index(),)
@@ -136,7 +138,7 @@ def _default_index() -> str:
 
 
 def versions(project: str) -> tuple[str, ...]:
-    """Every version that has a wheel, oldest first. CannotRun where no index can be reached."""
+    """Every version that has a wheel, oldest first. Raises CannotRun if no index can be reached."""
     listing = _list(project)
     if not listing.wheels and listing.failures:
         raise _unreachable(listing)
@@ -146,17 +148,17 @@ def versions(project: str) -> tuple[str, ...]:
 def find(project: str, version: str | None = None) -> tuple[WheelFile, ...]:
     """The wheels of one release (None: the newest that is no pre-release), sorted by file name.
 
-    Raises CannotRun for an unknown version (naming its neighbours), for a release without wheels,
-    and where no index could be reached.
+    Raises CannotRun if there is no such version (with its neighbours), if the release has no wheel,
+    or if no index could be reached.
     """
     wanted = None if version is None else parse_version(version)
     listing = _list(project)
     if wanted is None:
-        final = [one for one in listing.versions if not one.is_prerelease]
+        final = [version for version in listing.versions if not version.is_prerelease]
         wanted = max(final or listing.versions, default=None)
-    found = [one for one in listing.wheels.values() if Version(one.version) == wanted]
-    if found:
-        return tuple(sorted(map(_with_hash, found), key=lambda wheel: wheel.filename))
+    wheels = [wheel for wheel in listing.wheels.values() if Version(wheel.version) == wanted]
+    if wheels:
+        return tuple(sorted(map(_with_hash, wheels), key=lambda wheel: wheel.filename))
     if listing.failures:
         raise _unreachable(listing)
     if wanted is None:
@@ -166,9 +168,9 @@ def find(project: str, version: str | None = None) -> tuple[WheelFile, ...]:
             f"{project} {wanted} has no wheel, only a source archive",
             hint=f"use the git tag: fixtool apply --source git --sglang-ref v{wanted}",
         )
-    known = sorted(listing.versions)
-    at = bisect(known, wanted)
-    near = ", ".join(str(one) for one in known[max(0, at - 3) : at + 3]) or "none"
+    versions = sorted(listing.versions)
+    at = bisect(versions, wanted)
+    near = ", ".join(map(str, versions[max(0, at - 3) : at + 3])) or "none"
     raise CannotRun(
         f"{project} has no release {wanted}; the nearest are: {near}",
         hint="name one of these with --sglang-ref",
@@ -176,7 +178,7 @@ def find(project: str, version: str | None = None) -> tuple[WheelFile, ...]:
 
 
 def parse_version(text: str) -> Version:
-    """A PEP 440 version; UsageError where ``text`` is none."""
+    """A PEP 440 version. Raises UsageError if ``text`` is none."""
     try:
         return Version(text)
     except InvalidVersion as error:
@@ -186,32 +188,33 @@ def parse_version(text: str) -> Version:
 
 
 def choose(wheels: Sequence[WheelFile], python_tags: Sequence[str]) -> WheelFile:
-    """The wheel that an interpreter with these tags (best first) would install; where none fits,
-    the first by file name, for the Python files are the same in all."""
+    """The wheel that an interpreter with these tags (best first) would install; if none fits, the
+    first by file name, because the Python files are the same in all."""
     return fitting(wheels, python_tags) or min(wheels, key=lambda wheel: wheel.filename)
 
 
 def fitting(wheels: Sequence[WheelFile], python_tags: Sequence[str]) -> WheelFile | None:
     """The wheel that an interpreter with these tags (best first) would install, if any."""
-    rank = {tag: place for place, tag in reversed(list(enumerate(python_tags)))}
-    ranked = [
-        (min(rank[tag] for tag in wheel.tags if tag in rank), wheel.filename, wheel)
-        for wheel in wheels
-        if any(tag in rank for tag in wheel.tags)
-    ]
-    return min(ranked, key=lambda one: one[:2])[2] if ranked else None
+    rank = {tag: number for number, tag in reversed(list(enumerate(python_tags)))}
+    fits = [wheel for wheel in wheels if any(tag in rank for tag in wheel.tags)]
+
+    def order(wheel: WheelFile) -> tuple[int, str]:
+        return min(rank[tag] for tag in wheel.tags if tag in rank), wheel.filename
+
+    return min(fits, key=order, default=None)
 
 
 def fetch(wheel: WheelFile, folder: Path, progress: Progress | None = None) -> Path:
     """The verified wheel at ``<folder>/<sha256>/<filename>``, downloaded if it is not there.
 
-    What a broken transfer left in ``<filename>.part`` is resumed. Raises CannotRun; a file with a
-    wrong hash is removed.
+    A broken transfer is resumed from ``<filename>.part``. Raises CannotRun if the index gives no
+    hash, if the transfer breaks off, if the file does not have the hash (it is removed then), or if
+    it cannot be written.
     """
     if wheel.sha256 is None:
         raise CannotRun(
             f"the index gives no sha256 for {wheel.filename}, so it cannot be verified",
-            where=shown(wheel.url),
+            where=redact(wheel.url),
             hint="download it yourself and name its folder with PIP_FIND_LINKS=DIR",
         )
     target = folder / wheel.sha256 / wheel.filename
@@ -228,7 +231,7 @@ def fetch(wheel: WheelFile, folder: Path, progress: Progress | None = None) -> P
                 raise CannotRun(
                     f"{wheel.filename} is not what the index promised: its sha256 is {actual}, "
                     f"promised was {wheel.sha256}",
-                    where=shown(wheel.url),
+                    where=redact(wheel.url),
                     hint="run the same command again; if it stays, the mirror is broken or hostile",
                 )
             part.replace(target)
@@ -238,12 +241,6 @@ def fetch(wheel: WheelFile, folder: Path, progress: Progress | None = None) -> P
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def shown(url: str) -> str:
-    """``url`` for people and files: without the password that a mirror's address may hold."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 @contextmanager
@@ -259,7 +256,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 class _Client:
-    """requests, set up as pip would be."""
+    """A requests session with the settings that pip would use."""
 
     def __init__(self, config: PipConfig) -> None:
         import requests
@@ -273,8 +270,8 @@ class _Client:
     def get(self, url: str, headers: dict[str, str], *, stream: bool = False) -> requests.Response:
         config = self.config
         parts = urlsplit(url)
-        # Given with each request: as session settings they would lose to REQUESTS_CA_BUNDLE and
-        # HTTPS_PROXY, which pip puts behind its own options.
+        # These are given with each request. As session settings, REQUESTS_CA_BUNDLE and HTTPS_PROXY
+        # would take precedence over them, unlike in pip.
         return self.session.get(
             url,
             headers=headers,
@@ -288,7 +285,7 @@ class _Client:
 
 
 def _list(project: str) -> _Listing:
-    """All that every configured place offers of ``project``; one that fails is only noted."""
+    """What all configured indexes and folders offer of ``project``. Those that fail are noted."""
     import pypi_simple
     import requests
 
@@ -304,13 +301,13 @@ def _list(project: str) -> _Listing:
                 _list_folder(listing, name, place)
                 continue
             response = client.get(place, {"Accept": pypi_simple.ACCEPT_ANY})
-            if response.status_code != 404:  # an index that lacks the project is no failure
+            if response.status_code != 404:  # the index does not have the project
                 response.raise_for_status()
                 _list_page(listing, name, pypi_simple.ProjectPage.from_response(response, name))
         except (requests.RequestException, OSError, ValueError) as error:
-            listing.failures.append(f"{shown(place)} ({_reason(error)})")
+            listing.failures.append(f"{redact(place)} ({_reason(error)})")
         except pypi_simple.UnsupportedRepoVersionError as error:
-            listing.failures.append(f"{shown(place)} ({error})")
+            listing.failures.append(f"{redact(place)} ({error})")
     return listing
 
 
@@ -319,7 +316,7 @@ def _as_url(place: str) -> str:
 
 
 def _list_folder(listing: _Listing, name: str, place: str) -> None:
-    """A folder of wheels, an HTML page on this disk, or one project of an index on this disk."""
+    """Add what is in a folder of wheels, an HTML page, or one project of an index on this disk."""
     from pypi_simple import ProjectPage
 
     path = Path(url2pathname(urlsplit(place).path))
@@ -333,7 +330,7 @@ def _list_folder(listing: _Listing, name: str, place: str) -> None:
 
 def _list_page(listing: _Listing, name: str, page: ProjectPage) -> None:
     for package in page.packages:
-        # The link text of a find-links page may be anything; the address ends in the file's name.
+        # A find-links page may name a link anything, but its address ends in the file name.
         base = unquote(urlsplit(package.url).path.rpartition("/")[2])
         file_name = base if base.endswith((".whl", ".gz", ".zip")) else package.filename
         _add(listing, name, file_name, package.url, package.digests.get("sha256"), package.size)
@@ -343,7 +340,7 @@ def _add(
     listing: _Listing, name: str, file_name: str, url: str, sha256: str | None, size: int | None
 ) -> None:
     if not re.fullmatch(r"[A-Za-z0-9._+!-]+", file_name):
-        return  # the name becomes a path in the cache
+        return  # the name would become a path in the cache
     with suppress(InvalidWheelFilename, InvalidSdistFilename, InvalidVersion):
         if file_name.endswith((".tar.gz", ".zip")):
             project, version = parse_sdist_filename(file_name)
@@ -359,7 +356,7 @@ def _add(
 
 
 def _with_hash(wheel: WheelFile) -> WheelFile:
-    """Files on this disk are as trusted as the disk: their hash is what it is."""
+    """``wheel`` with a hash: a file on this disk is trusted, so its own hash will do."""
     if wheel.sha256 is not None or urlsplit(wheel.url).scheme != "file":
         return wheel
     return replace(wheel, sha256=sha256_of(Path(url2pathname(urlsplit(wheel.url).path))))
@@ -372,52 +369,54 @@ def _unreachable(listing: _Listing) -> CannotRun:
 
 
 def _reason(error: Exception) -> str:
-    """The system's own words, for requests wraps urllib3, which wraps them in its own."""
+    """The message of the operating system, which requests and urllib3 wrap in theirs."""
     text = getattr(error, "strerror", None) or str(error)
     match = re.search(r"\[Errno -?\d+\] ([^)'\"]+)", text)
     return match[1] if match else text
 
 
 def _transfer(wheel: WheelFile, part: Path, progress: Progress) -> None:
-    """Fill ``part`` up to the end of the file, going on from where it ends."""
-    have = part.stat().st_size if part.exists() else 0
-    if wheel.size is not None and have > wheel.size:
-        have = 0
-    if wheel.size is not None and have == wheel.size:
+    """Fill ``part`` up to the end of the file, starting from where it ends."""
+    size = part.stat().st_size if part.exists() else 0
+    if wheel.size is not None and size > wheel.size:
+        size = 0
+    if wheel.size is not None and size == wheel.size:
         return
     with progress.task(f"download {wheel.filename}", wheel.size, "B") as task:
         if urlsplit(wheel.url).scheme == "file":
             with Path(url2pathname(urlsplit(wheel.url).path)).open("rb") as source:
                 _append(part, 0, iter(lambda: source.read(_CHUNK), b""), task)
         else:
-            _download(wheel, part, have, task)
+            _download(wheel, part, size, task)
 
 
-def _download(wheel: WheelFile, part: Path, have: int, task: Task) -> None:
+def _download(wheel: WheelFile, part: Path, start: int, task: Task) -> None:
+    """Append the bytes of ``wheel`` from ``start`` on to ``part``; from the first one if the server
+    does not resume transfers."""
     import requests
 
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         with _Client(pip_config()).get(wheel.url, headers, stream=True) as response:
             if response.status_code == 416:  # the part is not a part of this file
                 part.unlink()
             response.raise_for_status()
-            told = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-            if response.status_code != 206 or not told or int(told[1]) != have:
-                have = 0
-            if have:
-                task.advance(have)
-            _append(part, have, response.iter_content(_CHUNK), task)
+            first = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+            if response.status_code != 206 or not first or int(first[1]) != start:
+                start = 0
+            if start:
+                task.advance(start)
+            _append(part, start, response.iter_content(_CHUNK), task)
     except requests.RequestException as error:
         broken = f"broke off: {_reason(error)}"
     else:
-        got = part.stat().st_size
-        if wheel.size is None or got >= wheel.size:
+        size = part.stat().st_size
+        if wheel.size is None or size >= wheel.size:
             return
-        broken = f"ended after {got} of {wheel.size} bytes"
+        broken = f"ended after {size} of {wheel.size} bytes"
     raise CannotRun(
         f"the download of {wheel.filename} {broken}",
-        where=shown(wheel.url),
+        where=redact(wheel.url),
         hint="run the same command again: it goes on from where it stopped",
     )
 

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import stat
 import struct
-import tempfile
 import time
 import zipfile
 import zlib
@@ -29,7 +27,8 @@ from pathlib import Path
 from packaging.tags import sys_tags
 
 from fixtool.errors import CannotRun, Refused
-from fixtool.files import private_folder
+from fixtool.files import private_folder, write_atomically
+from fixtool.git.names import redact
 from fixtool.git.objects import MACHINE, ZERO, Oid
 from fixtool.git.repo import Repo
 from fixtool.progress import Progress, Silence
@@ -49,7 +48,7 @@ _FAT = {0xCAFEBABE, 0xCAFEBABF}
 
 @dataclass(frozen=True)
 class Native:
-    """A file of native code in a wheel. ``path`` is as in the wheel, ``size`` in bytes."""
+    """A file of native code. ``path`` is its path in the wheel, ``size`` is in bytes."""
 
     path: str
     sha256: str
@@ -58,8 +57,8 @@ class Native:
 
 @dataclass(frozen=True)
 class Release:
-    """An imported release. ``natives`` are those of ``wheel``, the one it was read from;
-    ``wheels`` are all that the index had, ``files`` counts what the tree holds."""
+    """An imported release. ``natives`` are the native files of ``wheel``, from which the release
+    was imported; ``wheels`` are all that the index had; ``files`` counts the files of the tree."""
 
     version: str
     commit: Oid
@@ -81,15 +80,15 @@ def import_release(
     progress: Progress | None = None,
     tags: Sequence[str] | None = None,
 ) -> Release:
-    """The release as a commit in ``repo``; without the network where it was imported before.
+    """The release as a commit in ``repo``. A release that was imported before needs no network.
 
-    ``tags`` (best first; default: this interpreter's) say which wheel is worth downloading, for a
-    build then needs no second one; the commit is the same with any. Raises CannotRun where it
-    cannot be had, Refused where the wheel is not one that may be unpacked.
+    ``tags`` (best first; default: this interpreter's) say which wheel to download, so that a build
+    needs no second one; the commit is the same with any. Raises CannotRun if the release cannot be
+    had, Refused if its wheel must not be unpacked.
     """
     version = str(index.parse_version(version))
-    if known := recorded(version, repo):
-        return known
+    if release := recorded(version, repo):
+        return release
     progress = progress or Silence()
     with progress.task(f"look up {settings.project} {version}"):
         wheels = index.find(settings.project, version)
@@ -107,11 +106,11 @@ def import_release(
 
 
 def recorded(version: str, repo: Repo) -> Release | None:
-    """What an earlier import left, if its commit is still there."""
+    """The release of an earlier import, if its commit is still in ``repo``."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         data = json.loads(_record_path(version, repo).read_text("utf-8"))
-        data["natives"] = tuple(Native(**one) for one in data["natives"])
-        data["wheels"] = tuple(_wheel(one) for one in data["wheels"])
+        data["natives"] = tuple(Native(**native) for native in data["natives"])
+        data["wheels"] = tuple(map(_wheel, data["wheels"]))
         release = Release(**data | {"wheel": _wheel(data["wheel"])})
         if release.commit == repo.ref(ref_name(version)) and repo.has(release.commit):
             return release
@@ -126,13 +125,14 @@ def wheel_for(release: Release, tags: Sequence[str]) -> WheelFile | None:
 def wheel_path(
     release: Release, wheel: WheelFile, settings: Settings, progress: Progress | None = None
 ) -> Path:
-    """``wheel`` on this disk, verified; downloaded where the cache has lost it."""
+    """``wheel`` on this disk, verified, and downloaded if it is no longer in the cache. Raises
+    CannotRun if the index does not have it any more."""
     assert wheel.sha256 is not None
     with suppress(OSError):
         path = _downloads(settings) / wheel.sha256 / wheel.filename
         if index.sha256_of(path) == wheel.sha256:
             return path
-    # Asked anew, for the address may have been a mirror's of that day, with a password in it.
+    # The record holds no address that can be used: it may have been a mirror's, with a password.
     for offered in index.find(settings.project, release.version):
         if offered.sha256 == wheel.sha256:
             return index.fetch(offered, _downloads(settings), progress)
@@ -149,7 +149,7 @@ def own_tags() -> tuple[str, ...]:
 
 @contextmanager
 def open_wheel(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a wheel; Refused, not a traceback, where it is damaged."""
+    """Open a wheel. Raises Refused if it is damaged, in the block too."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
@@ -158,28 +158,29 @@ def open_wheel(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def safe_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The files of a wheel, by name. Refused where one may not be unpacked: it leaves the tree, is
-    in git's folder, is a link, is there twice, or is absurdly large."""
+    """The files of a wheel, by name. Raises Refused if one must not be unpacked: it leaves the
+    tree, is in git's folder, is a link, is there twice, or is absurdly large."""
     where = str(archive.filename)
-    members = [one for one in archive.infolist() if not one.is_dir()]
-    total = sum(one.file_size for one in members)
-    largest = max(members, key=lambda one: one.file_size, default=None)
-    if len(members) > MAX_FILES or total > MAX_TOTAL or (largest and largest.file_size > MAX_FILE):
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    sizes = [member.file_size for member in members]
+    total = sum(sizes)
+    if len(members) > MAX_FILES or total > MAX_TOTAL or max(sizes, default=0) > MAX_FILE:
         raise Refused(
             f"the wheel would unpack to {len(members)} files and {total} bytes; that is no "
             "release but a zip bomb",
             where=where,
         )
     names = set[str]()
-    for one in members:
-        kind = stat.S_IFMT(one.external_attr >> 16)
+    for member in members:
+        name = member.filename
+        kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
-            raise Refused(f"{one.filename!r} in the wheel is a link or a device", where=where)
-        if one.filename in names or one.orig_filename != one.filename or one.flag_bits & 1:
+            raise Refused(f"{name!r} in the wheel is a link or a device", where=where)
+        if name in names or member.orig_filename != name or member.flag_bits & 1:
             raise Refused(
-                f"{one.filename!r} in the wheel is there twice, encrypted or misnamed", where=where
+                f"{name!r} in the wheel is there twice, encrypted or misnamed", where=where
             )
-        names.add(one.filename)
+        names.add(name)
     as_patch = (FilePatch(name, None, name, None, None, False, ()) for name in sorted(names))
     for path, why in unsafe_paths(as_patch):
         raise Refused(f"{path!r} in the wheel is {why}", where=where)
@@ -187,12 +188,12 @@ def safe_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         parts = name.split("/")
         if any("/".join(parts[:depth]) in names for depth in range(1, len(parts))):
             raise Refused(f"{name!r} in the wheel is inside another file", where=where)
-    return sorted(members, key=lambda one: one.filename)
+    return sorted(members, key=lambda member: member.filename)
 
 
 def is_native(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` (64 bytes do, 1024 for Windows) runs on a CPU:
-    ELF, Mach-O or PE by their magic numbers, never by name."""
+    """Whether a file that begins with ``head`` is native code for a CPU: ELF, Mach-O or PE by their
+    magic numbers, not by its name. 64 bytes are enough, for Windows 1024."""
     if head[:4] == b"\x7fELF" and len(head) >= 20:
         order = ">" if head[5] == 2 else "<"
         return struct.unpack_from(f"{order}H", head, 18)[0] not in _GPU_MACHINES
@@ -202,16 +203,8 @@ def is_native(head: bytes) -> bool:
     if len(head) < 8:
         return False
     magic, count = struct.unpack_from(">II", head)
-    # A Java class file shares the fat magic; its version number, 45 or more, is in the count.
+    # A Java class file begins like a fat Mach-O file, but with its version, 45 or more, as count.
     return magic in _MACH_O or (magic in _FAT and 0 < count < 45)
-
-
-def _native(path: str, data: bytes) -> Native:
-    return Native(path, hashlib.sha256(data).hexdigest(), len(data))
-
-
-def _is_info(one: zipfile.ZipInfo) -> bool:
-    return one.filename.split("/", 1)[0].endswith(".dist-info")
 
 
 def _write_commit(
@@ -221,8 +214,9 @@ def _write_commit(
     archive: zipfile.ZipFile,
     progress: Progress,
 ) -> tuple[Oid, int, tuple[Native, ...]]:
-    """Store the commit through one git process; return its id, how many files it has, and the
-    natives it lacks. Nothing points to it yet: a killed run leaves a pack that git prunes."""
+    """Store the commit with one git process. Returns its id, the number of its files, and the
+    native files that it lacks. No ref points to it yet: a killed run leaves a pack that git prunes.
+    """
     message = (
         f"{project} {version}, as released\n\nThe wheel's files without metadata and native code.\n"
     )
@@ -232,18 +226,24 @@ def _write_commit(
         f"data {len(message.encode())}\n{message}\n".encode()
     ]
     natives = []
-    members = [one for one in safe_members(archive) if not _is_info(one)]
+    members = [
+        member
+        for member in safe_members(archive)
+        if not member.filename.split("/", 1)[0].endswith(".dist-info")
+    ]
     with progress.task(f"import {project} {version}", len(members)) as task:
-        for one in members:
-            data = archive.read(one)
+        for member in members:
+            data = archive.read(member)
             task.advance(1)
             if is_native(data[:1024]):
-                natives.append(_native(one.filename, data))
+                digest = hashlib.sha256(data).hexdigest()
+                natives.append(Native(member.filename, digest, len(data)))
                 continue
-            path = f"python/{one.filename}".replace('"', '\\"')  # a backslash was refused above
+            # safe_members refuses backslashes, so quotes are all that needs one here.
+            path = f"python/{member.filename}".replace('"', '\\"')
             stream += [f'M 100644 inline "{path}"\ndata {len(data)}\n'.encode(), data, b"\n"]
         stream.append(f"get-mark :1\nreset {branch}\nfrom {ZERO}\n\ndone\n".encode())
-        # Deltas against whatever came before cost 2 s and save nothing: the files are unrelated.
+        # The files are unrelated: deltas between them take 2 s and save nothing.
         out = repo.run(
             "-c", "pack.compression=1", "-c", "core.compression=1",
             "fast-import", "--quiet", "--done", "--depth=0", stdin=b"".join(stream),
@@ -252,7 +252,7 @@ def _write_commit(
 
 
 def _point(repo: Repo, version: str, commit: Oid) -> None:
-    """Move the release's ref; another run that is doing the same holds git's lock for a moment."""
+    """Point the release's ref to ``commit``. Another run may hold git's lock for a moment."""
     name = ref_name(version)
     for wait in (0.1, 0.5, 2.0, None):
         if (old := repo.ref(name)) == commit:
@@ -276,11 +276,7 @@ def _record_path(version: str, repo: Repo) -> Path:
 def _write_record(path: Path, release: Release) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False
-        ) as file:
-            json.dump(asdict(release), file, indent=1)
-        os.replace(file.name, path)  # noqa: PTH105
+        write_atomically(path, json.dumps(asdict(release), indent=1))
     except OSError as error:
         raise CannotRun(
             f"cannot write the release's record: {error.strerror}", where=str(path)
@@ -288,7 +284,7 @@ def _write_record(path: Path, release: Release) -> None:
 
 
 def _public(wheel: WheelFile) -> WheelFile:
-    return WheelFile(**asdict(wheel) | {"url": index.shown(wheel.url)})
+    return WheelFile(**asdict(wheel) | {"url": redact(wheel.url)})
 
 
 def _wheel(data: dict[str, object]) -> WheelFile:
