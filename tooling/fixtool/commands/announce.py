@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -22,30 +23,26 @@ if TYPE_CHECKING:
     from fixtool.series.line import PatchRepository
 
 
-Document = Annotated[
-    Path, typer.Argument(metavar="REBASE.json", help="What `rebase --json` printed.")
-]
+Document = Annotated[Path, Argument(metavar="REBASE.json", help="What `rebase --json` printed.")]
 HistoryFile = Annotated[
-    Path | None, typer.Option("--history", metavar="FILE", help="What `history --json` printed.")
+    Path | None, Option("--history", metavar="FILE", help="What `history --json` printed.")
 ]
 PushTo = Annotated[
     str | None,
-    typer.Option("--push", metavar="REMOTE", help="Push the rebase to its branch there, for a PR."),
+    Option("--push", metavar="REMOTE", help="Push the rebase to its branch there, for a PR."),
 ]
 Branch = Annotated[
-    str | None, typer.Option("--branch", help="The rolling branch; else fixtool/nightly/LINE.")
+    str | None, Option("--branch", help="The rolling branch; else fixtool/nightly/LINE.")
 ]
 Bundle = Annotated[
-    Path | None,
-    typer.Option("--bundle", metavar="FILE", help="A git bundle that holds the commit."),
+    Path | None, Option("--bundle", metavar="FILE", help="A git bundle that holds the commit.")
 ]
 Owner = Annotated[
-    list[str] | None,
-    typer.Option("--owner", metavar="LOGIN", help="Who is assigned; may be repeated."),
+    list[str] | None, Option("--owner", metavar="LOGIN", help="Who is assigned; may be repeated.")
 ]
 Label = Annotated[
     list[str] | None,
-    typer.Option("--label", help="May be repeated; the first one finds the issue again."),
+    Option("--label", help="May be repeated; the first one finds the issue again."),
 ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -21,14 +22,12 @@ if TYPE_CHECKING:
 
 Into = Annotated[
     Path | None,
-    typer.Option("--into", metavar="DIR", help="Use this clean SGLang checkout: a new branch."),
+    Option("--into", metavar="DIR", help="Use this clean SGLang checkout: a new branch."),
 ]
 NewWorktree = Annotated[
-    Path | None, typer.Option("--worktree", metavar="DIR", help="Put the work tree here.")
+    Path | None, Option("--worktree", metavar="DIR", help="Put the work tree here.")
 ]
-Build = Annotated[
-    bool, typer.Option("--build/--no-build", help="Make a wheel of the patched tree.")
-]
+Build = Annotated[bool, Option("--build/--no-build", help="Make a wheel of the patched tree.")]
 
 
 def apply(

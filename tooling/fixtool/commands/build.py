@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from fixtool.wheel.build import BuiltWheel
 
 Editable = Annotated[
-    bool, typer.Option("--editable", help="Install the work tree into --python instead.")
+    bool, Option("--editable", help="Install the work tree into --python instead.")
 ]
 Native = Annotated[
-    bool, typer.Option("--native", help="Build native extensions too (needs Rust, protoc).")
+    bool, Option("--native", help="Build native extensions too (needs Rust, protoc).")
 ]
 
 

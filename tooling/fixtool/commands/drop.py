@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -13,8 +14,8 @@ from fixtool.errors import ExitCode
 
 def drop(
     ctx: typer.Context,
-    slug: Annotated[str, typer.Argument(metavar="SLUG")],
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why it can go.")],
+    slug: Annotated[str, Argument(metavar="SLUG")],
+    reason: Annotated[str, Option("--reason", metavar="TEXT", help="Why it can go.")],
     source: options.Source = None,
     line: options.LineName = None,
     directory: options.Directory = None,

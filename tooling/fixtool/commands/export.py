@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -16,16 +17,12 @@ if TYPE_CHECKING:
 
 
 Output = Annotated[
-    Path | None,
-    typer.Option("--output", metavar="DIR", help="Write here instead of into the line."),
+    Path | None, Option("--output", metavar="DIR", help="Write here instead of into the line.")
 ]
 RemoveMissing = Annotated[
-    bool,
-    typer.Option("--remove-missing", help="Take patches that have no commit out of the series."),
+    bool, Option("--remove-missing", help="Take patches that have no commit out of the series.")
 ]
-Check = Annotated[
-    bool, typer.Option("--check", help="Write nothing; exit 1 if anything would change.")
-]
+Check = Annotated[bool, Option("--check", help="Write nothing; exit 1 if anything would change.")]
 
 
 def export(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -19,17 +20,13 @@ if TYPE_CHECKING:
     from fixtool.series.line import Line
 
 
-Slugs = Annotated[list[str] | None, typer.Argument(metavar="[SLUG...]")]
+Slugs = Annotated[list[str] | None, Argument(metavar="[SLUG...]")]
 From = Annotated[
-    str | None,
-    typer.Option("--from", metavar="REF", help="The first commit (default: the line's base)."),
+    str | None, Option("--from", metavar="REF", help="The first commit (default: the line's base).")
 ]
-To = Annotated[
-    str | None, typer.Option("--to", metavar="REF", help="The last commit (default: main).")
-]
+To = Annotated[str | None, Option("--to", metavar="REF", help="The last commit (default: main).")]
 ReleaseSpan = Annotated[
-    str | None,
-    typer.Option("--releases", metavar="A..B", help="Releases of the package index as well."),
+    str | None, Option("--releases", metavar="A..B", help="Releases of the package index as well.")
 ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -18,19 +19,17 @@ if TYPE_CHECKING:
 
 
 What = Annotated[
-    str, typer.Argument(metavar="FILE|A..B", help="A mail, an mbox, a diff, or a commit range.")
+    str, Argument(metavar="FILE|A..B", help="A mail, an mbox, a diff, or a commit range.")
 ]
 Fork = Annotated[
-    Path | None,
-    typer.Option("--from", metavar="REPO", help="The clone that holds the range A..B."),
+    Path | None, Option("--from", metavar="REPO", help="The clone that holds the range A..B.")
 ]
 Replace = Annotated[
-    bool, typer.Option("--replace", help="Take the place of patches with the same subject.")
+    bool, Option("--replace", help="Take the place of patches with the same subject.")
 ]
-Subject = Annotated[str | None, typer.Option("--subject", help="The subject of a plain diff.")]
+Subject = Annotated[str | None, Option("--subject", help="The subject of a plain diff.")]
 Author = Annotated[
-    str | None,
-    typer.Option("--author", metavar="'NAME <MAIL>'", help="Who wrote a plain diff."),
+    str | None, Option("--author", metavar="'NAME <MAIL>'", help="Who wrote a plain diff.")
 ]
 
 

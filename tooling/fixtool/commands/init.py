@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -13,24 +13,24 @@ from fixtool.errors import ExitCode
 
 
 def init(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the repository.")],
+    directory: Annotated[Path, Argument(metavar="DIR", help="The folder of the repository.")],
     upstream: Annotated[
         str,
-        typer.Option("--upstream", metavar="URL|PATH|pypi", help="Where the base comes from."),
+        Option("--upstream", metavar="URL|PATH|pypi", help="Where the base comes from."),
     ],
     base: Annotated[
-        str, typer.Option("--base", metavar="SHA|RELEASE", help="What the series is written for.")
+        str, Option("--base", metavar="SHA|RELEASE", help="What the series is written for.")
     ],
     line: options.LineName = None,
     wheel_version: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--wheel-version",
             metavar="RELEASE",
             help="The newest release at or before a commit: wheels are named after it.",
         ),
     ] = None,
-    why: Annotated[str, typer.Option("--why", help="Why this line exists.")] = "",
+    why: Annotated[str, Option("--why", help="Why this line exists.")] = "",
     json: options.Json = False,
 ) -> None:
     """Start a patch repository, or a line in one.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 
 Drift = Annotated[
-    bool, typer.Option("--drift", help="Also apply each line on its base and compare every byte.")
+    bool, Option("--drift", help="Also apply each line on its base and compare every byte.")
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="A warning fails the check too.")]
+Strict = Annotated[bool, Option("--strict", help="A warning fails the check too.")]
 
 
 def lint(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from fixtool import terminal
 from fixtool.errors import UsageError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 Directory = Annotated[
     Path | None,
-    typer.Option("-C", "--repository", metavar="DIR", help="The patch repository, or below it."),
+    Option("-C", "--repository", metavar="DIR", help="The patch repository, or below it."),
 ]
 
 
@@ -28,30 +29,25 @@ def _remember(ctx: typer.Context, wanted: bool) -> bool:
     return wanted
 
 
-Json = Annotated[
-    bool, typer.Option("--json", callback=_remember, help="One JSON document on stdout.")
-]
+Json = Annotated[bool, Option("--json", callback=_remember, help="One JSON document on stdout.")]
 SglangRef = Annotated[
-    str | None,
-    typer.Option("--sglang-ref", metavar="REF", help="A commit id, tag, branch or release."),
+    str | None, Option("--sglang-ref", metavar="REF", help="A commit id, tag, branch or release.")
 ]
 LineName = Annotated[
-    str | None, typer.Option("--line", metavar="NAME", help="The line, by its folder's name.")
+    str | None, Option("--line", metavar="NAME", help="The line, by its folder's name.")
 ]
 Source = Annotated[
-    str | None,
-    typer.Option("--source", metavar="git|pypi|URL|PATH", help="Where SGLang comes from."),
+    str | None, Option("--source", metavar="git|pypi|URL|PATH", help="Where SGLang comes from.")
 ]
 Worktree = Annotated[
-    Path | None,
-    typer.Option("--worktree", metavar="DIR", help="The work tree (default: where you are)."),
+    Path | None, Option("--worktree", metavar="DIR", help="The work tree (default: where you are).")
 ]
 Python = Annotated[
     str | None,
-    typer.Option("--python", metavar="PY", help="The target's Python, with SGLang's packages."),
+    Option("--python", metavar="PY", help="The target's Python, with SGLang's packages."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; write nothing.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more: files, hunks, reasons.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Say what would happen; write nothing.")]
+Verbose = Annotated[bool, Option("-v", "--verbose", help="Say more: files, hunks, reasons.")]
 
 
 def start(ctx: typer.Context, directory: Path | None) -> Context:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -17,28 +18,24 @@ if TYPE_CHECKING:
 
 
 Onto = Annotated[
-    str | None, typer.Option("--onto", metavar="REF", help="A commit id, tag, branch or release.")
+    str | None, Option("--onto", metavar="REF", help="A commit id, tag, branch or release.")
 ]
-GoOn = Annotated[bool, typer.Option("--continue", help="Go on: the conflict is resolved.")]
-Skip = Annotated[
-    bool, typer.Option("--skip", help="Go on without the patch, which is put on the shelf.")
-]
+GoOn = Annotated[bool, Option("--continue", help="Go on: the conflict is resolved.")]
+Skip = Annotated[bool, Option("--skip", help="Go on without the patch, which is put on the shelf.")]
 Abort = Annotated[
-    bool, typer.Option("--abort", help="End a rebase that waits. The line stays as it was.")
+    bool, Option("--abort", help="End a rebase that waits. The line stays as it was.")
 ]
-SkipReason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, with --skip.")]
+SkipReason = Annotated[str, Option("--reason", metavar="TEXT", help="Why, with --skip.")]
 NewLine = Annotated[
     str | None,
-    typer.Option("--new-line", metavar="NAME", help="Start another line; leave this as it is."),
+    Option("--new-line", metavar="NAME", help="Start another line; leave this as it is."),
 ]
 AcceptResolutions = Annotated[
     bool,
-    typer.Option(
-        "--accept-resolutions", help="Use remembered resolutions without waiting for a person."
-    ),
+    Option("--accept-resolutions", help="Use remembered resolutions without waiting for a person."),
 ]
 Probe = Annotated[
-    bool, typer.Option("--probe", help="Run each patch's probe, to see if its bug is still there.")
+    bool, Option("--probe", help="Run each patch's probe, to see if its bug is still there.")
 ]
 
 
@@ -77,11 +74,10 @@ def rebase(
         )
     context = options.start(ctx, directory)
     if onto:
-        request = run.RebaseRequest(
-            onto, source, line, new_line, dry_run, probe, python, accept_resolutions
-        )
         ask = _ask_probes(context, source, python) if probe else None
-        rebased = run.rebase(context, request, ask)
+        rebased = run.rebase(context, run.RebaseRequest(
+            onto, source, line, new_line, dry_run, probe, python, accept_resolutions
+        ), ask)  # fmt: skip
     else:
         session = find_session(context, line or context.settings.line)
         if abort:
@@ -89,9 +85,8 @@ def rebase(
             _answer_aborted(session.line, json=json)
             return
         ask = _ask_probes(context, session.source, session.python) if session.probe else None
-        rebased = run.resume(
-            context, session, ask, skip=reason if skip else None, accept=accept_resolutions
-        )
+        why = reason if skip else None
+        rebased = run.resume(context, session, ask, skip=why, accept=accept_resolutions)
     exit_code = ExitCode.CONFLICT if rebased.stopped_at else ExitCode.OK
     if json:
         terminal.print_document("rebase", exit_code, _body(rebased))

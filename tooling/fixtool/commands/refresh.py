@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -16,7 +17,7 @@ from fixtool.text import count
 
 def refresh(
     ctx: typer.Context,
-    slug: Annotated[str | None, typer.Argument(metavar="[SLUG]")] = None,
+    slug: Annotated[str | None, Argument(metavar="[SLUG]")] = None,
     worktree: options.Worktree = None,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,

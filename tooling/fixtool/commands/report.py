@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -21,22 +22,22 @@ def report(
     line: options.LineName = None,
     history: Annotated[
         Path | None,
-        typer.Option("--history", metavar="FILE", help="What `history --json` printed; else made."),
+        Option("--history", metavar="FILE", help="What `history --json` printed; else made."),
     ] = None,
     rebase: Annotated[
         Path | None,
-        typer.Option("--rebase", metavar="FILE", help="What `rebase --json` printed."),
+        Option("--rebase", metavar="FILE", help="What `rebase --json` printed."),
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option("--results", metavar="DIR", help="Kept results; default: verify/results."),
+        Option("--results", metavar="DIR", help="Kept results; default: verify/results."),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="PNG", help="The kernel's; default: the newest result's."),
+        Option("--plot", metavar="PNG", help="The kernel's; default: the newest result's."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", metavar="DIR", help="The folder for the two files.")
+        Path, Option("--output", metavar="DIR", help="The folder for the two files.")
     ] = Path("fixtool-report"),
     source: options.Source = None,
     directory: options.Directory = None,

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def show(
     ctx: typer.Context,
-    slug: Annotated[str, typer.Argument(metavar="SLUG", help="The patch, by its file's name.")],
+    slug: Annotated[str, Argument(metavar="SLUG", help="The patch, by its file's name.")],
     line: options.LineName = None,
     directory: options.Directory = None,
     json: options.Json = False,

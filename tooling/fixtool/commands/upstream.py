@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -22,34 +23,32 @@ if TYPE_CHECKING:
     from fixtool.upstream.send import Destination, SendResult
 
 
-Slug = Annotated[str | None, typer.Argument(metavar="[SLUG]")]
-Onto = Annotated[str, typer.Option("--onto", metavar="REF", help="Upstream's commit to build on.")]
+Slug = Annotated[str | None, Argument(metavar="[SLUG]")]
+Onto = Annotated[str, Option("--onto", metavar="REF", help="Upstream's commit to build on.")]
 BranchFolder = Annotated[
-    Path | None, typer.Option("--worktree", metavar="DIR", help="Put the branch there.")
+    Path | None, Option("--worktree", metavar="DIR", help="Put the branch there.")
 ]
 MailFolder = Annotated[
-    Path | None,
-    typer.Option("--mail", metavar="DIR", help="Write a mail series with a cover letter."),
+    Path | None, Option("--mail", metavar="DIR", help="Write a mail series with a cover letter.")
 ]
 BodyFile = Annotated[
-    Path | None, typer.Option("--body", metavar="FILE", help="Write the pull request's body.")
+    Path | None, Option("--body", metavar="FILE", help="Write the pull request's body.")
 ]
-Title = Annotated[str | None, typer.Option("--title", metavar="TEXT", help="Another title.")]
-Send = Annotated[bool, typer.Option("--send", help="Push to the fork and open the pull request.")]
+Title = Annotated[str | None, Option("--title", metavar="TEXT", help="Another title.")]
+Send = Annotated[bool, Option("--send", help="Push to the fork and open the pull request.")]
 Fork = Annotated[
-    str | None,
-    typer.Option("--fork", metavar="OWNER[/NAME]", help="Whose fork (default: the token's)."),
+    str | None, Option("--fork", metavar="OWNER[/NAME]", help="Whose fork (default: the token's).")
 ]
 Branch = Annotated[
-    str | None, typer.Option("--branch", metavar="NAME", help="On the fork (default: SLUG).")
+    str | None, Option("--branch", metavar="NAME", help="On the fork (default: SLUG).")
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Send without asking.")]
-Status = Annotated[bool, typer.Option("--status", help="Say where each patch stands upstream.")]
+Yes = Annotated[bool, Option("--yes", help="Send without asking.")]
+Status = Annotated[bool, Option("--status", help="Say where each patch stands upstream.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Send and write nothing; the default without --send.")
+    bool, Option("--dry-run", help="Send and write nothing; the default without --send.")
 ]
 Fresh = Annotated[
-    bool, typer.Option("--fresh", help="Run hooks and tests again, even if they ran before.")
+    bool, Option("--fresh", help="Run hooks and tests again, even if they ran before.")
 ]
 
 
@@ -97,20 +96,22 @@ def upstream(
     outputs = _write(context, prepared, worktree, mail, body)
     if not json:
         _show(prepared, outputs)
-    refusal = prepared.refusal
-    if refusal and (to or not json):
-        raise refusal
+    if prepared.refusal and (to or not json):
+        raise prepared.refusal
     sent = _send(context, prepared, to, branch, yes=yes, json=json) if to else None
     if json:
-        exit_code = ExitCode.OK if refusal is None else refusal.exit_code
-        terminal.print_document("upstream", exit_code, _document(prepared, outputs, sent))
-        raise typer.Exit(int(exit_code))
-    if not to:
-        given = {"--onto": onto, "--line": line, "--source": source, "-C": directory,
-                 "--python": python, "--title": title, "--fork": fork,
-                 "--branch": branch}  # fmt: skip
-        words = [str(word) for name, value in given.items() if value for word in (name, value)]
-        _say(f"next      {shlex.join(['fixtool', 'upstream', slug, *words, '--send'])}")
+        _print_document(prepared, outputs, sent)
+    elif not to:
+        _say_next(slug, {"--onto": onto, "--line": line, "--source": source, "-C": directory,
+                         "--python": python, "--title": title, "--fork": fork,
+                         "--branch": branch})  # fmt: skip
+
+
+def _say_next(slug: str, given: Mapping[str, object]) -> None:
+    """Say the same command with --send; ``given`` are the options and their values, None if not
+    given."""
+    words = [str(word) for name, value in given.items() if value for word in (name, value)]
+    _say(f"next      {shlex.join(['fixtool', 'upstream', slug, *words, '--send'])}")
 
 
 def _write(
@@ -223,12 +224,12 @@ def _show(prepared: PreparedPullRequest, outputs: dict[str, str]) -> None:
         _say(text.body.rstrip())
 
 
-def _document(
-    prepared: PreparedPullRequest, outputs: dict[str, str], sent: SendResult | None
-) -> dict[str, Any]:
+def _print_document(
+    prepared: PreparedPullRequest, outputs: Mapping[str, str], sent: SendResult | None
+) -> NoReturn:
     branch, checks, text = prepared.branch, prepared.checks, prepared.text
     refusal = prepared.refusal
-    return {
+    body = {
         "slug": branch.slug,
         "line": branch.line.name,
         "onto": branch.target.commit,
@@ -254,3 +255,6 @@ def _document(
         "sent": sent,
         "refused": refusal and {"message": refusal.message, "hint": refusal.hint},
     }
+    exit_code = refusal.exit_code if refusal else ExitCode.OK
+    terminal.print_document("upstream", exit_code, body)
+    raise typer.Exit(int(exit_code))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable, Mapping
 from json import dumps, loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -22,53 +24,47 @@ if TYPE_CHECKING:
     from fixtool.verify.result import Result
     from fixtool.verify.run import Verified
 
-
 Prove = Annotated[
-    bool, typer.Option("--prove", help="Is each patch needed? Run probes with and without it.")
+    bool, Option("--prove", help="Is each patch needed? Run probes with and without it.")
 ]
 Mutants = Annotated[
-    bool, typer.Option("--mutants", help="Would the suite notice? Every mutant must be killed.")
+    bool, Option("--mutants", help="Would the suite notice? Every mutant must be killed.")
 ]
 Checks = Annotated[
-    bool, typer.Option("--checks", help="The series' own checks (the default without others).")
+    bool, Option("--checks", help="The series' own checks (the default without others).")
 ]
-Jobs = Annotated[int, typer.Option("--jobs", min=0, help="Steps side by side; 0: one per core.")]
+Jobs = Annotated[int, Option("--jobs", min=0, help="Steps side by side; 0: one per core.")]
 Only = Annotated[
-    list[str] | None, typer.Option("--only", metavar="NAME", help="Run steps of this name alone.")
+    list[str] | None, Option("--only", metavar="NAME", help="Run steps of this name alone.")
 ]
-Model = Annotated[
-    Path | None, typer.Option("--model", metavar="DIR", help="A real checkpoint to serve.")
-]
+Model = Annotated[Path | None, Option("--model", metavar="DIR", help="A real checkpoint to serve.")]
 Assistant = Annotated[
-    Path | None, typer.Option("--assistant", metavar="DIR", help="The model's MTP assistant.")
+    Path | None, Option("--assistant", metavar="DIR", help="The model's MTP assistant.")
 ]
-Port = Annotated[int | None, typer.Option("--port", min=1, max=65535, help="The servers' port.")]
+Port = Annotated[int | None, Option("--port", min=1, max=65535, help="The servers' port.")]
 TensorParallel = Annotated[
     int | None,
-    typer.Option("--tp", metavar="N", min=1, help="Also a server on N GPUs that share layers."),
+    Option("--tp", metavar="N", min=1, help="Also a server on N GPUs that share layers."),
 ]
 PipelineParallel = Annotated[
-    int | None,
-    typer.Option("--pp", metavar="M", min=1, help="Also a server on M GPUs in a pipeline."),
+    int | None, Option("--pp", metavar="M", min=1, help="Also a server on M GPUs in a pipeline.")
 ]
 RequireGpu = Annotated[
-    bool, typer.Option("--require-gpu", help="Exit 4 if a step was skipped for want of a GPU.")
+    bool, Option("--require-gpu", help="Exit 4 if a step was skipped for want of a GPU.")
 ]
 BundleFile = Annotated[
-    Path | None, typer.Option("--bundle", metavar="FILE", help="Pack it for another host.")
+    Path | None, Option("--bundle", metavar="FILE", help="Pack it for another host.")
 ]
 ResultFile = Annotated[
-    Path | None, typer.Option("--import", metavar="FILE", help="Read that host's result.json.")
+    Path | None, Option("--import", metavar="FILE", help="Read that host's result.json.")
 ]
-Save = Annotated[bool, typer.Option("--save", help="Keep the result in verify/results/.")]
-Junit = Annotated[
-    Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML as well.")
-]
+Save = Annotated[bool, Option("--save", help="Keep the result in verify/results/.")]
+Junit = Annotated[Path | None, Option("--junit", metavar="FILE", help="Write JUnit XML as well.")]
 Markdown = Annotated[
-    Path | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown as well.")
+    Path | None, Option("--markdown", metavar="FILE", help="Write Markdown as well.")
 ]
 KeepTrees = Annotated[
-    bool, typer.Option("--keep-trees", help="Leave the trees beside the result, to look at.")
+    bool, Option("--keep-trees", help="Leave the trees beside the result, to look at.")
 ]
 
 
@@ -110,15 +106,17 @@ def verify(
 
     chosen = {RunKind.CHECKS: checks, RunKind.PROVE: prove, RunKind.MUTANTS: mutants}
     kinds = tuple(kind for kind, wanted in chosen.items() if wanted) or (RunKind.CHECKS,)
-    elsewhere = any((only, tp, pp))  # options that choose what a host runs
     context = options.start(ctx, directory)
     request = VerifyRequest(sglang_ref, source, line, kinds)
+    run_options = RunOptions(
+        python, jobs, tuple(only or ()), model, assistant, port, require_gpu, keep_trees, tp, pp
+    )
     if import_ is not None:
-        if elsewhere or any((bundle, sglang_ref, source, *chosen.values())):
+        if any((bundle, sglang_ref, source, only, tp, pp, *chosen.values())):
             raise UsageError("--import reads what has run: it takes no ref and no choice of steps")
         verified = run.read_verified(context.repository, import_)
     elif bundle is not None:
-        if elsewhere or any((model, assistant, port, python, save, junit, markdown)):
+        if any((only, model, assistant, port, python, tp, pp, save, junit, markdown)):
             raise UsageError(
                 "--bundle only packs: give these options to its run.py on the host",
                 hint="python3 fixtool-verify/run.py --help",
@@ -126,12 +124,9 @@ def verify(
         _pack(context, request, bundle, json=json)
         return
     else:
-        run_options = RunOptions(
-            python, jobs, tuple(only or ()), model, assistant, port, require_gpu, keep_trees, tp, pp
-        )
         verified = run.verify(context, request, run_options)
     kept = _save(verified, context.repository.root) if save else None
-    _write(verified, junit, markdown)
+    _write({junit: verified.junit, markdown: verified.markdown})
     exit_code = verified.exit_code(require_gpu=require_gpu)
     if json:
         terminal.print_document("verify", exit_code, _body(verified, kept))
@@ -285,11 +280,11 @@ def _spread(spread: Any) -> list[str]:
     return [f"{name}{n}" for name, n in counts if isinstance(n, int) and n > 1]
 
 
-def _write(verified: Verified, junit: Path | None, markdown: Path | None) -> None:
-    for path, render in ((junit, verified.junit), (markdown, verified.markdown)):
-        if path is None:
-            continue
+def _write(renderers: Mapping[Path | None, Callable[[], str]]) -> None:
+    """Write the files that were asked for."""
+    for path, render in renderers.items():
         try:
-            path.write_text(render(), "utf-8")
+            if path is not None:
+                path.write_text(render(), "utf-8")
         except OSError as error:
             raise CannotRun(f"cannot write {path}: {error.strerror}", where=str(path)) from error
