@@ -25,31 +25,21 @@ def text_config(**settings: Any) -> Any:
     from transformers import Gemma4TextConfig
 
     defaults: dict[str, Any] = {
-        "vocab_size": 64,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "global_head_dim": 16,
-        "layer_types": ["sliding_attention", "full_attention"],
-        "sliding_window": 8,
-        "max_position_embeddings": 64,
-        "hidden_size_per_layer_input": 0,
+        "vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "global_head_dim": 16,
+        "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8,
+        "max_position_embeddings": 64, "hidden_size_per_layer_input": 0,
         "vocab_size_per_layer_input": 0,
-    }
+    }  # fmt: skip
     return Gemma4TextConfig(**{**defaults, **settings})
 
 
 def moe_text_config(**settings: Any) -> Any:
     """The same with experts: the shape, though not the size, of 26B-A4B."""
     defaults = {
-        "enable_moe_block": True,
-        "num_experts": NUM_EXPERTS,
-        "top_k_experts": TOP_K,
+        "enable_moe_block": True, "num_experts": NUM_EXPERTS, "top_k_experts": TOP_K,
         "moe_intermediate_size": 16,
-    }
+    }  # fmt: skip
     return text_config(**{**defaults, **settings})
 
 
@@ -72,10 +62,8 @@ def one_rank() -> list[str]:
 
 
 def one_stage(rank: int, stages: int, rendezvous: str) -> list[str]:
-    """The same for rank ``rank`` of a pipeline of ``stages`` processes.
-
-    They meet at the URL ``rendezvous``; returns once all of them are there.
-    """
+    """The same for rank ``rank`` of a pipeline of ``stages`` processes. They meet at the URL
+    ``rendezvous``; returns once all of them are there."""
     import torch
 
     stand_ins = bind_rotary_embedding()
@@ -169,10 +157,8 @@ class Routing:
 
 
 def pick_device() -> str:
-    """Have Triton's kernels compiled if there is a GPU, and interpreted otherwise.
-
-    Call it before anything is decorated with `triton.jit`. Returns which it is, for the answer.
-    """
+    """Have Triton's kernels compiled if there is a GPU, and interpreted otherwise. Call it before
+    anything is decorated with `triton.jit`. Returns which it is, for the answer."""
     import torch
 
     if torch.cuda.is_available():
@@ -202,16 +188,8 @@ def _claims_cuda() -> Any:
 
 # Making, viewing and describing tensors, which launch nothing.
 _NO_WORK = (
-    "empty",
-    "new_empty",
-    "detach",
-    "alias",
-    "view",
-    "as_strided",
-    "slice",
-    "expand",
-    "lift",
-)
+    "empty", "new_empty", "detach", "alias", "view", "as_strided", "slice", "expand", "lift",
+)  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -156,10 +156,8 @@ def _case(point: Point) -> Case:
 
 
 def compile_part(argument: str, peer: bool, part: str) -> str:
-    """In a process of its own, call each shape of a part once, so that Triton's cache on disk has it.
-
-    Returns the problems as text, "" if there are none.
-    """
+    """In a process of its own, call each shape of a part once, so that Triton's cache on disk has
+    it. Returns the problems as text, "" if there are none."""
     try:
         name, row = load(argument, 0, peer)
     except Exception as error:
@@ -212,10 +210,8 @@ def first_calls(argument: str, peer: bool, cache: str) -> tuple[str, list[float 
 def measure_first(
     arguments: list[tuple[str, bool]], refused: set[tuple[str, str]]
 ) -> list[dict[str, Any]]:
-    """Time the first calls of every row at once, each with an empty cache, then again with that cache.
-
-    Rows that raise are added to ``refused``.
-    """
+    """Time the first calls of every row at once, each with an empty cache, then again with that
+    cache. Rows that raise are added to ``refused``."""
     spawn = multiprocessing.get_context("spawn")
     measured: list[dict[str, Any]] = [
         {"part": "first", "dtype": p.dtype, "T": p.tokens, "E": p.experts, "K": p.topk,
@@ -314,10 +310,8 @@ def host_batch(call: Callable[[], object], calls: int = 200) -> float:
 
 
 def prepare(bench: RoutingBench, name: str, point: Point, batch: Batch) -> Callable[[], float]:
-    """Check a row's answer, and return a function that times a call in microseconds.
-
-    Raises ValueError if the answer is wrong, and whatever the row raises.
-    """
+    """Check a row's answer, and return a function that times a call in microseconds. Raises
+    ValueError if the answer is wrong, and whatever the row raises."""
     logits, scale, sample = batch
     routing = bench.rows[name].routing
     call = lambda: routing(logits, scale, point.topk)

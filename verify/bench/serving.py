@@ -253,12 +253,8 @@ class ServingBench:
         self.say(f"ready after {boot['ready_s']} s")
 
     def _problem(self, server: TimedServer, log: ServerLog, error: Exception) -> str:
-        """What is wrong, in a line. A crash closes the connection first, and is logged a moment later."""
-        end = time.monotonic() + (5.0 if isinstance(error, ServerLost) else 0.0)
-        while time.monotonic() < end and not server.gone():
-            time.sleep(0.1)
-        log.read(final=True)
-        dead = server.gone() or log.fatal_at < float("inf")
+        """What is wrong, in a line."""
+        dead = server.settle(error) or log.fatal_at < float("inf")
         what = f"died: {log.cause_of_death()}" if dead else f"{error}; last line: {log.last}"
         return f"{what}; log: {log.path.name}"
 
@@ -314,11 +310,8 @@ class ServingBench:
     def _run(
         self, server: TimedServer, batch: int, length: int, out: int, rep: object
     ) -> tuple[float, int]:
-        """Time one batch: its seconds, and its number of different answers.
-
-        The prompts are the same for every contender, and others for every repetition, so that no
-        prefix is cached.
-        """
+        """Time one batch: its seconds, and its number of different answers. The prompts are the
+        same for every contender, and others for every repetition, so that no prefix is cached."""
         drawn = random.Random(f"{batch} {length} {out} {rep}")
         prompts = [
             [drawn.choice(self.size.vocabulary) for _ in range(length)] for _ in range(batch)
@@ -334,10 +327,8 @@ class ServingBench:
     # --- the profile ------------------------------------------------------------------------------
 
     def _profile(self, server: TimedServer, boot: dict[str, Any], batch: int) -> None:
-        """Measure routing's share of some decode steps under the profiler.
-
-        If the profiler fails, only this row is missing.
-        """
+        """Measure routing's share of some decode steps under the profiler. If the profiler fails,
+        only this row is missing."""
         steps = self.options.profile_steps
         folder = self.folder / "traces" / f"{boot['number']}-{boot['contender']}-{batch}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -356,10 +347,7 @@ class ServingBench:
             routing = trace.routing(self._trace(folder), self.layers)
         except (ServerHangs, RequestRefused, trace.NoRouting) as error:
             routing = {"problem": str(error)}
-            end = time.monotonic() + (5.0 if isinstance(error, ServerLost) else 0.0)
-            while not server.gone() and time.monotonic() < end:
-                time.sleep(0.1)
-            if server.gone():
+            if server.settle(error):
                 routing["problem"] += "; the server went down with the profiler"
         boot["routing"][str(batch)] = routing
         self.say(f"routing, batch {batch}: {json.dumps(routing)}")

@@ -74,10 +74,8 @@ class TimedServer(Server):
         return env
 
     def time(self, prompts: list[list[int]], tokens: int, timeout: float) -> tuple[float, int]:
-        """Send all prompts in one request, with ``tokens`` out of each, greedy.
-
-        Returns the seconds that it took, and the number of different answers.
-        """
+        """Send all prompts in one request, with ``tokens`` out of each, greedy. Returns the seconds
+        that it took, and the number of different answers."""
         body = {"input_ids": prompts, "sampling_params": greedy(tokens)}
         start = time.perf_counter()
         content = self.fetch("/generate", body, timeout)

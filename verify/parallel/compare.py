@@ -57,9 +57,7 @@ def compare_routing(
     reference: SavedCalls, parallel: SavedCalls, lengths: list[int], tp: int, pp: int
 ) -> RoutingComparison:
     """Compare the calls of a server on one GPU with those of every rank of ``tp`` times ``pp``.
-
-    Each of ``lengths`` is the number of rows of exactly one prefill.
-    """
+    Each of ``lengths`` is the number of rows of exactly one prefill."""
     comparison = RoutingComparison()
     for rows in lengths:
         wanted = _layers(reference, rows, 0, 1)

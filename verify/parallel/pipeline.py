@@ -96,10 +96,8 @@ def run_rank(number: int, stages: int, mtp: ModuleType) -> dict[str, Any]:
 
 
 def build_assistant(mtp: Any, pipeline: Any, report: dict[str, Any]) -> None:
-    """Build and load the assistant of this stage, and update ``report`` after each step.
-
-    Raises whatever building raises, and ValueError if the result is wrong.
-    """
+    """Build and load the assistant of this stage, and update ``report`` after each step. Raises
+    whatever building raises, and ValueError if the result is wrong."""
     import torch
 
     from verify import tiny
@@ -128,10 +126,8 @@ def build_assistant(mtp: Any, pipeline: Any, report: dict[str, Any]) -> None:
 
 
 def refusal(stages: int) -> str | None:
-    """Where and how this tree refuses to serve with an MTP assistant in a pipeline.
-
-    None if it does not, or if the refusal has moved elsewhere.
-    """
+    """Where and how this tree refuses to serve with an MTP assistant in a pipeline. None if it does
+    not, or if the refusal has moved elsewhere."""
     settings = from_tree("sglang.srt.server_args").ServerArgs(model_path="dummy", device="cpu")
     settings.pp_size, settings.disable_overlap_schedule = stages, True
 

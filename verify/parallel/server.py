@@ -23,12 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtool.verify.answer import BROKE, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
-from verify.parallel.compare import (
-    RoutingComparison,
-    SavedCalls,
-    compare_routing,
-    read_saved_calls,
-)
+from verify.parallel.compare import RoutingComparison, SavedCalls, compare_routing, read_saved_calls
 from verify.server import boot, gpu
 from verify.server.boot import Boot
 from verify.server.process import ONE_GPU, Layout, Server, source
@@ -96,10 +91,8 @@ class ComparedServer(Boot):
         return env
 
     def _generate(self, server: Server) -> None:
-        """Generate from some prompts alone and some as a batch, then from each with its answer.
-
-        The answer is the one of one GPU, so that one prefill routes every generated token.
-        """
+        """Generate from some prompts alone and some as a batch, then from each with its answer. The
+        answer is the one of one GPU, so that one prefill routes every generated token."""
         self.generated = []
         self.details["generated"] = self.generated
         alone = {f"alone {length}": _prompt(length) for length in _ALONE}
@@ -175,10 +168,8 @@ def require_stages(folder: Path) -> None:
 
 
 def _wait_for_memory(free: float) -> None:
-    """Wait until the first GPU has ``free`` GiB again after a server has ended on it.
-
-    SGLang refuses GPUs of which one has less free memory than the others.
-    """
+    """Wait until the first GPU has ``free`` GiB again after a server has ended on it. SGLang
+    refuses GPUs of which one has less free memory than the others."""
     end = time.monotonic() + _FREED_SECONDS
     while gpu.first_gpu().free < free - 1.0 and time.monotonic() < end:
         time.sleep(1.0)

@@ -71,9 +71,7 @@ def write_checkpoint(architecture: str, quantization: str) -> str:
 @contextlib.contextmanager
 def sm100() -> Iterator[int]:
     """Make SGLang believe that this host is SM100; yields the number of places that were patched.
-
-    Only the answer to that question is patched, and nothing that SGLang concludes from it.
-    """
+    Only the answer to that question is patched, and nothing that SGLang concludes from it."""
     with contextlib.ExitStack() as stack:
         places = 0
         for module in list(sys.modules.values()):

@@ -63,9 +63,7 @@ def split_experts(checkpoint: Tensors) -> Tensors:
 
 def target_of(name: str, value: Any, own: Tensors, heads: tuple[int, int]) -> Any:
     """The view of the model's tensors where a tensor of the checkpoint belongs; None if unknown.
-
-    ``own`` are the model's tensors; ``heads`` the widths of all queries and of all keys.
-    """
+    ``own`` are the model's tensors; ``heads`` the widths of all queries and of all keys."""
     queries, keys = heads
 
     def rows(part: str, whole: str, start: int) -> Any:
@@ -96,10 +94,8 @@ def target_of(name: str, value: Any, own: Tensors, heads: tuple[int, int]) -> An
 
 
 def load(model: Any, checkpoint: Tensors) -> dict[str, list[str]]:
-    """Load the checkpoint, and sort the names of its tensors by what became of them.
-
-    The keys: "landed" (arrived), "left out", "wrong" (changed) and "unknown" (no place known).
-    """
+    """Load the checkpoint, and sort the names of its tensors by what became of them. The keys:
+    "landed" (arrived), "left out", "wrong" (changed) and "unknown" (no place known)."""
     config = model.config
     heads = (
         config.num_attention_heads * config.head_dim,
@@ -192,10 +188,8 @@ def main() -> Answer:
 
 
 def check_moe(causal: Any, layout: str, weights: Tensors, details: dict[str, Any]) -> str | None:
-    """Load a MoE checkpoint, and say which weights of its experts are left out, or None.
-
-    The control: all of its other weights must arrive.
-    """
+    """Load a MoE checkpoint, and say which weights of its experts are left out, or None. The
+    control: all of its other weights must arrive."""
     from verify import tiny
 
     file = details["file"]

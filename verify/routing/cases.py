@@ -8,11 +8,11 @@ The tensors of a case are deterministic: same case, same bits, on every host.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -261,10 +261,8 @@ LAYOUTS = ("columns", "rows-apart", "aligned", "odd-start", "transposed", "every
 
 
 def scale_of(case: Case, device: str) -> torch.Tensor:
-    """The case's scale [E]: positive, negative and zero numbers.
-
-    "special" adds NaN, infinities, and numbers at the ends of the dtype.
-    """
+    """The case's scale [E]: positive, negative and zero numbers. "special" adds NaN, infinities,
+    and numbers at the ends of the dtype."""
     g = torch.Generator().manual_seed(case.seed + 1)
     dtype, e = SCALE_DTYPES[case.scale], case.experts
     scale = torch.rand(e, generator=g, dtype=torch.float64) * 1.5 - 0.25
@@ -311,10 +309,8 @@ def _tensor(file: Path, name: str) -> torch.Tensor:
 
 
 def find_routers(path: str) -> list[tuple[str, list[int]]]:
-    """``FILE::TENSOR`` and shape [E, hidden] of each router matrix in a safetensors file or a folder.
-
-    Raises ValueError if there is none.
-    """
+    """``FILE::TENSOR`` and shape [E, hidden] of each router matrix in a safetensors file or a
+    folder. Raises ValueError if there is none."""
     files = sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else [Path(path)]
     matrices = [
         (f"{file}::{name}", entry["shape"])
@@ -328,10 +324,8 @@ def find_routers(path: str) -> list[tuple[str, list[int]]]:
 
 
 def read_router(source: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The matrix [E, hidden] that ``FILE::TENSOR`` names, and the channels' scale [hidden].
-
-    The scale is the tensor beside the matrix, or ones if the file has none.
-    """
+    """The matrix [E, hidden] that ``FILE::TENSOR`` names, and the channels' scale [hidden]. The
+    scale is the tensor beside the matrix, or ones if the file has none."""
     file, _, name = source.rpartition("::")
     matrix = _tensor(Path(file), name)
     beside = name.removesuffix("proj.weight") + "scale"
@@ -345,40 +339,32 @@ def read_router(source: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _corners() -> Iterator[Case]:
     """Each kind of value for each dtype, on a few shapes. First, since they find most mistakes."""
-    names = list(DTYPES)
-    for turn in range(len(names)):
-        for n, kind in enumerate(KINDS):
-            for e, k in ((5, 3), (33, 8), (128, 8), (300, 6)):
-                yield Case("", "corners", names[(n + turn) % 3], 4 * len(KINDS), e, k, kind)
+    names, shapes = list(DTYPES), ((5, 3), (33, 8), (128, 8), (300, 6))
+    for turn, (n, kind), (e, k) in product(range(len(names)), enumerate(KINDS), shapes):
+        yield Case("", "corners", names[(n + turn) % 3], 4 * len(KINDS), e, k, kind)
 
 
 def _equal_rows() -> Iterator[Case]:
-    for e, k in ((2, 2), (5, 4), (100, 8), (128, 16)):
-        for dtype in DTYPES:
-            for value in EQUAL:
-                yield Case("", "equal", dtype, 3, e, k, value)
+    for (e, k), dtype, value in product(((2, 2), (5, 4), (100, 8), (128, 16)), DTYPES, EQUAL):
+        yield Case("", "equal", dtype, 3, e, k, value)
 
 
 def _every_expert() -> Iterator[Case]:
-    for e in (1, 2, 3, 4, 5, 7, 8, 13, 16, 31, 32):
-        for dtype in DTYPES:
-            for kind in ("mixed", "ties"):
-                yield Case("", "k-equals-e", dtype, 48, e, e, kind)
+    experts = (1, 2, 3, 4, 5, 7, 8, 13, 16, 31, 32)
+    for e, dtype, kind in product(experts, DTYPES, ("mixed", "ties")):
+        yield Case("", "k-equals-e", dtype, 48, e, e, kind)
 
 
 def _layouts() -> Iterator[Case]:
-    for e, k in ((128, 8), (37, 5)):
-        for layout in LAYOUTS:
-            for dtype in DTYPES:
-                yield Case("", "layouts", dtype, 37, e, k, "mixed", layout)
+    for (e, k), layout, dtype in product(((128, 8), (37, 5)), LAYOUTS, DTYPES):
+        yield Case("", "layouts", dtype, 37, e, k, "mixed", layout)
 
 
 def _scales() -> Iterator[Case]:
-    for scale in SCALE_DTYPES:
-        for layout in ("contiguous", "every-other", "expanded"):
-            for kind, values in (("normal", "special"), ("mixed", "ordinary")):
-                for dtype in DTYPES:
-                    yield Case("", "scales", dtype, 24, 64, 8, kind, "contiguous", scale, values, layout)  # fmt: skip
+    layouts = ("contiguous", "every-other", "expanded")
+    kinds = (("normal", "special"), ("mixed", "ordinary"))
+    for scale, layout, (kind, values), dtype in product(SCALE_DTYPES, layouts, kinds, DTYPES):
+        yield Case("", "scales", dtype, 24, 64, 8, kind, "contiguous", scale, values, layout)
 
 
 def _tiles() -> Iterator[Case]:
@@ -393,24 +379,21 @@ def _tiles() -> Iterator[Case]:
 
 def _few_tokens() -> Iterator[Case]:
     """Few tokens, by the kernels that are for many: does the launcher keep each one's limits?"""
-    for e, k in ((100, 6), (200, 8), (128, 8), (128, 9), (100, 32), (1024, 4)):
-        for dtype in DTYPES:
-            yield Case("", "large", dtype, 5, e, k, "large", variant="large")
+    shapes = ((100, 6), (200, 8), (128, 8), (128, 9), (100, 32), (1024, 4))
+    for (e, k), dtype in product(shapes, DTYPES):
+        yield Case("", "large", dtype, 5, e, k, "large", variant="large")
 
 
 def _ties16() -> Iterator[Case]:
     """bf16 rows full of ties, as most rows of a router are."""
-    for e, k in ((128, 8), (128, 16), (64, 4), (256, 8), (100, 6), (1024, 16)):
-        for tokens in (1, 64, 1025, 8192):
-            for kind in ("ties", "close"):
-                yield Case("", "bf16-ties", "bf16", tokens, e, k, kind)
+    shapes = ((128, 8), (128, 16), (64, 4), (256, 8), (100, 6), (1024, 16))
+    for (e, k), tokens, kind in product(shapes, (1, 64, 1025, 8192), ("ties", "close")):
+        yield Case("", "bf16-ties", "bf16", tokens, e, k, kind)
 
 
 def _routers(source: str | None) -> Iterator[Case]:
-    for dtype in DTYPES:
-        for tokens in (1, 7, 64, 1024, 8192):
-            for e, k in ((128, 8), (64, 4)):
-                yield Case("", "router", dtype, tokens, e, k, "router")
+    for dtype, tokens, (e, k) in product(DTYPES, (1, 7, 64, 1024, 8192), ((128, 8), (64, 4))):
+        yield Case("", "router", dtype, tokens, e, k, "router")
     for tensor, shape in find_routers(source) if source else ():
         for dtype in DTYPES:
             k = min(8, shape[0])
@@ -420,19 +403,14 @@ def _routers(source: str | None) -> Iterator[Case]:
 def _grid() -> Iterator[Case]:
     """Every dtype, E and K, with numbers of tokens in turn; then every dtype and T, on four shapes."""
     turn = 0
-    for e in EXPERTS:
-        for k in TOPKS:
-            for dtype in DTYPES:
-                if k <= e:
-                    turn += 1
-                    tokens = TOKENS[turn % len(TOKENS)]
-                    tokens = min(tokens, 2**22 // e)
-                    scale = list(SCALE_DTYPES)[turn // 3 % 4]
-                    yield Case("", "grid", dtype, tokens, e, k, "mixed", scale=scale)
-    for e, k in ((2, 1), (100, 6), (128, 8), (1024, 16)):
-        for tokens in TOKENS:
-            for dtype in DTYPES:
-                yield Case("", "tokens", dtype, tokens, e, k, "mixed")
+    for e, k, dtype in product(EXPERTS, TOPKS, DTYPES):
+        if k <= e:
+            turn += 1
+            tokens = min(TOKENS[turn % len(TOKENS)], 2**22 // e)
+            scale = list(SCALE_DTYPES)[turn // 3 % 4]
+            yield Case("", "grid", dtype, tokens, e, k, "mixed", scale=scale)
+    for (e, k), tokens, dtype in product(((2, 1), (100, 6), (128, 8), (1024, 16)), TOKENS, DTYPES):
+        yield Case("", "tokens", dtype, tokens, e, k, "mixed")
 
 
 def drawn(count: int = 150) -> list[Case]:
@@ -444,7 +422,8 @@ def drawn(count: int = 150) -> list[Case]:
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import strategies as st
 
-    drawn_cases: list[Case] = []
+    # Hypothesis takes its seed from the source of `collect`: a change there draws other cases.
+    found: list[Case] = []
 
     @st.composite
     def batches(draw: st.DrawFn) -> Case:
@@ -455,7 +434,7 @@ def drawn(count: int = 150) -> list[Case]:
         pool = draw(st.lists(number, min_size=1, max_size=6))
         row = st.lists(st.one_of(st.sampled_from(pool), number), min_size=e, max_size=e)
         rows = tuple(map(tuple, draw(st.lists(row, min_size=1, max_size=3))))
-        return Case("", "drawn", dtype, len(rows), e, k, f"drawn-{len(drawn_cases)}", rows=rows)
+        return Case("", "drawn", dtype, len(rows), e, k, f"drawn-{len(found)}", rows=rows)
 
     @settings(
         max_examples=count,
@@ -467,10 +446,10 @@ def drawn(count: int = 150) -> list[Case]:
     )
     @given(batches())
     def collect(case: Case) -> None:
-        drawn_cases.append(case)
+        found.append(case)
 
     collect()
-    return drawn_cases
+    return found
 
 
 def _on_gpu() -> Iterator[Case]:
@@ -515,9 +494,7 @@ def _named(case: Case, seed: int) -> Case:
 
 def all_cases(source: str | None = None) -> tuple[list[Case], dict[str, str]]:
     """All cases, the cheap ones that find most first, and the families left out, with the reason.
-
-    ``source`` is a safetensors file, or a model's folder, with real router matrices.
-    """
+    ``source`` is a safetensors file, or a model's folder, with real router matrices."""
     cases: list[Case] = []
     skipped: dict[str, str] = {}
     for make in (
@@ -540,7 +517,7 @@ def interleave_families(cases: list[Case]) -> list[Case]:
     families: dict[str, list[Case]] = {}
     for case in cases:
         families.setdefault(case.family, []).append(case)
-    rounds = itertools.zip_longest(*families.values())
+    rounds = zip_longest(*families.values())
     return [case for cases in rounds for case in cases if case is not None]
 
 

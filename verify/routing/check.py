@@ -88,9 +88,7 @@ def select_cases(
     families: list[str] | None, router: str | None, device: str
 ) -> tuple[list[Any], dict[str, str], dict[str, Any]]:
     """The cases to run, the families left out with the reason, and how the list was shortened.
-
-    Raises Answer (broke) if there is no family of a given name.
-    """
+    Raises Answer (broke) if there is no family of a given name."""
     from verify.routing.cases import all_cases, shorten
 
     cases, skipped = all_cases(router)

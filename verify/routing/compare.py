@@ -27,10 +27,8 @@ class OracleComparison:
 
 @contextmanager
 def fill_new_memory() -> Iterator[None]:
-    """Have torch fill new memory with NaN or the largest integer.
-
-    So what a kernel leaves unwritten cannot be right by luck, left over from an earlier answer.
-    """
+    """Have torch fill new memory with NaN or the largest integer. So what a kernel leaves unwritten
+    cannot be right by luck, left over from an earlier answer."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:

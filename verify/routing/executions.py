@@ -264,10 +264,8 @@ def _streams(fn: Routing, checker: CaseChecker, module: ModuleType) -> None:
 
 
 def _late_stream(fn: Routing, checker: CaseChecker, module: ModuleType) -> None:
-    """The logits are written late on one stream, and routed on another that waits for them.
-
-    A kernel that is launched on any stream but the current one reads the earlier logits.
-    """
+    """The logits are written late on one stream, and routed on another that waits for them. A
+    kernel that is launched on any stream but the current one reads the earlier logits."""
     k, scale = checker.case.topk, checker.scale()
     logits, late = checker.rows_for(0), checker.rows_for(1)
     fn(logits, scale, k)

@@ -58,10 +58,8 @@ def find_kernel(tree: str | Path) -> Path | None:
 
 
 def load_kernel(file: str | Path, name: str = "routing_under_test") -> ModuleType:
-    """Return the module of that file, imported under ``name``.
-
-    Raises whatever running it raises, and AttributeError if it has no ``gemma4_fused_routing``.
-    """
+    """Return the module of that file, imported under ``name``. Raises whatever running it raises,
+    and AttributeError if it has no ``gemma4_fused_routing``."""
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")

@@ -60,10 +60,8 @@ def route(
 def route_plainly(
     row: Sequence[float], scale: Sequence[float], topk: int
 ) -> tuple[list[float], list[int]]:
-    """The same for one row, without torch; `route` itself is tested against it.
-
-    ``scale`` holds numbers that fp32 holds. Gives K weights and K ids.
-    """
+    """The same for one row, without torch; `route` itself is tested against it. ``scale`` holds
+    numbers that fp32 holds. Gives K weights and K ids."""
 
     def rank(expert: int) -> tuple[int, float, int]:
         value = row[expert]

@@ -31,7 +31,7 @@ from verify.server.evidence import (
     summarise,
 )
 from verify.server.log import ServerLog
-from verify.server.process import ONE_GPU, RequestRefused, Server, ServerHangs, ServerLost, prompts
+from verify.server.process import ONE_GPU, RequestRefused, Server, ServerHangs, prompts
 
 # How long a server may take to end after the wanted message, or after one of its processes gave up.
 _LAST_WORDS_SECONDS = 10.0
@@ -64,10 +64,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 class Boot:
-    """One run of one server: its preparation, its boot, the checks, and the answer.
-
-    ``name`` and ``live_name`` name its log and its evidence, ``size`` the models that are made for it.
-    """
+    """One run of one server: its preparation, its boot, the checks, and the answer. ``name`` and
+    ``live_name`` name its log and its evidence, ``size`` the models that are made for it."""
 
     name, live_name, size = "server", "live", "tiny"
     layout, mtp, float32 = ONE_GPU, True, False
@@ -223,16 +221,10 @@ class Boot:
         """A server that was to die must have died, with the wanted message."""
         wanted = self.options.dies_with
         if self.ready:
-            raise Answer(
-                FAILED,
-                f"came up healthy after {self.details['ready_s']} s; it was to die with /{wanted}/; "
-                f"log: {self.log.path.name}",
-            )
+            after = self.details["ready_s"]
+            raise self._failure(f"came up healthy after {after} s; it was to die with /{wanted}/")
         if self.log.matched is None:
-            raise Answer(
-                FAILED,
-                f"died of something else than /{wanted}/: {self._cause(server)}; log: {self.log.path.name}",
-            )
+            raise self._failure(f"died of something else than /{wanted}/: {self._cause(server)}")
         self.details["matched"] = self.log.matched
         after = self.details["gone_s"]
         return Answer(
@@ -244,7 +236,7 @@ class Boot:
     def _check_service(self, server: Server, blobs: dict[str, str]) -> Answer:
         """A server that was to serve must be healthy, generate, and route with this tree's kernel."""
         if self.gone:
-            raise Answer(FAILED, f"died: {self._cause(server)}; log: {self.log.path.name}")
+            raise self._failure(f"died: {self._cause(server)}")
         try:
             self._generate(server)
             health = server.health(within=min(90.0, self.options.generate_timeout))
@@ -252,24 +244,19 @@ class Boot:
         except ServerHangs as error:
             self._fail_as_hanging(server, str(error))
         except RequestRefused as error:
-            # A crash closes the connection first, and is written to the log a moment later.
-            end = time.monotonic() + (5.0 if isinstance(error, ServerLost) else 0.0)
-            while time.monotonic() < end and not server.gone():
-                time.sleep(0.1)
-            self.log.read(final=True)
-            what = f"died: {self._cause(server)}" if server.gone() else str(error)
-            raise Answer(FAILED, f"{what}; log: {self.log.path.name}") from None
+            ended = server.settle(error)
+            raise self._failure(f"died: {self._cause(server)}" if ended else str(error)) from None
         used = gpu.used_memory_gib(self.gpu)
         self.details.update(health=health, server_info=info, gpu_used_gib=used)
         if health != 200:
-            raise Answer(FAILED, f"not healthy: {health}; log: {self.log.path.name}")
+            raise self._failure(f"not healthy: {health}")
         algorithm = info.get("speculative_algorithm")
         if (
             self.mtp
             and not algorithm
             and not any(reply.get("spec_verify_ct") for reply in self.generated)
         ):
-            raise Answer(FAILED, f"it serves, but without MTP; log: {self.log.path.name}")
+            raise self._failure("it serves, but without MTP")
         if not self.graphs and info.get("disable_cuda_graph") is False:
             raise Answer(FAILED, "it serves with CUDA graphs, which --eager was to switch off")
         evidence = self._check_evidence(blobs)
@@ -297,10 +284,8 @@ class Boot:
         return evidence
 
     def _generate(self, server: Server) -> None:
-        """Generate from two prompts, a batch and a last prompt.
-
-        The recorder reads what the CUDA graphs left during the prefill that follows them.
-        """
+        """Generate from two prompts, a batch and a last prompt. The recorder reads what the CUDA
+        graphs left during the prefill that follows them."""
         self.generated: list[dict[str, Any]] = []
         self.details["generated"] = self.generated
         for name, texts, tokens in prompts(real=self.options.model is not None):
@@ -310,14 +295,16 @@ class Boot:
             for reply in answers:
                 self.generated.append({"prompt": name, "seconds": seconds, **reply})
                 if reply["tokens"] != tokens:
-                    raise Answer(
-                        FAILED,
-                        f"{name}: {reply['tokens']} tokens generated, not {tokens} "
-                        f"({reply.get('finish_reason')}); log: {self.log.path.name}",
+                    reason = reply.get("finish_reason")
+                    raise self._failure(
+                        f"{name}: {reply['tokens']} tokens generated, not {tokens} ({reason})"
                     )
             self.say(f"generated: {name}, {len(answers)} x {tokens} tokens in {seconds} s")
 
     # --- failures -------------------------------------------------------------------------------
+
+    def _failure(self, what: str) -> Answer:
+        return Answer(FAILED, f"{what}; log: {self.log.path.name}")
 
     def _cause(self, server: Server) -> str:
         """What a server that has ended died of. Raises Answer (cannot run) if it is the host's fault."""
@@ -345,9 +332,7 @@ class Boot:
         for path in stacks:
             print(f"--- {path}\n{path.read_text(errors='replace')[-3000:]}", file=sys.stderr)
         hint = f"; where its processes stand: {self.live_name}.log" if stacks else ""
-        raise Answer(
-            FAILED, f"hangs: {what}; last line: {self.log.last}{hint}; log: {self.log.path.name}"
-        )
+        raise self._failure(f"hangs: {what}; last line: {self.log.last}{hint}")
 
     def _evidence(self) -> LiveEvidence:
         evidence = read_evidence(self.live)

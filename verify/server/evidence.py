@@ -59,9 +59,7 @@ def read_evidence(folder: Path) -> LiveEvidence:
 
 def foreign_files(evidence: LiveEvidence, tree: Path, blobs: dict[str, str]) -> str | None:
     """Which file of the server is not of this tree, as a sentence; None if all of them are.
-
-    ``blobs`` are the git blob ids of the patched files, by path in the tree.
-    """
+    ``blobs`` are the git blob ids of the patched files, by path in the tree."""
     root = Path(os.path.abspath(tree))  # a folder of it may be a link to the base's
     for process in evidence.installed:
         sglang = process.get("sglang")

@@ -93,10 +93,8 @@ def _chosen(gpus: list[Gpu], chosen: str | None) -> list[Gpu]:
 
 
 def require_gpus(gpus: list[Gpu], ranks: int, options: str) -> None:
-    """Raise Answer (cannot run) if there is not one GPU for each rank.
-
-    Two ranks on the same GPU would wait for each other. ``options`` are the words that asked for them.
-    """
+    """Raise Answer (cannot run) if there is not one GPU for each rank. Two ranks on the same GPU
+    would wait for each other. ``options`` are the words that asked for them."""
     if ranks <= len(gpus):
         return
     labels = ", ".join(gpu.label for gpu in gpus)
@@ -120,9 +118,7 @@ def used_memory_gib(gpu: Gpu) -> float | None:
 
 def require_memory(gpu: Gpu, weights: float, reserve: float) -> None:
     """Raise Answer (cannot run) now, with numbers, rather than fail in the middle of a load.
-
-    ``weights`` of a checkpoint and ``reserve`` for its cache, in GiB.
-    """
+    ``weights`` of a checkpoint and ``reserve`` for its cache, in GiB."""
     need = weights * 1.15 + reserve
     if gpu.free >= need:
         return
@@ -176,10 +172,8 @@ def _command(pid: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Free ports below the range from which the kernel itself assigns ports.
-
-    A server binds its port a minute later, and until then the kernel must not give it to anybody.
-    """
+    """Free ports below the range from which the kernel itself assigns ports. A server binds its
+    port a minute later, and until then the kernel must not give it to anybody."""
     ports: list[int] = []
     for port in random.SystemRandom().sample(range(20000, 32000), 400):
         if _bindable(port):
@@ -265,11 +259,8 @@ def set_cuda_paths(
 
 
 def _toolkit(installed: Path, packages: Path | None) -> Path | None:
-    """The first folder that holds a whole toolkit.
-
-    The nvcc on PATH may be a script that calls the real one, in a folder without a toolkit, so the
-    headers must be there too.
-    """
+    """The first folder that holds a whole toolkit. The nvcc on PATH may be a script that calls the
+    real one, in a folder without a toolkit, so the headers must be there too."""
     nvcc = shutil.which("nvcc")
     homes = [Path(nvcc).resolve().parent.parent] if nvcc else []
     homes += [installed / "cuda", *sorted(installed.glob("cuda-*"), reverse=True)]

@@ -42,16 +42,8 @@ _FLAGS = {
     "--dtype": "bfloat16",
     "--max-running-requests": "8",
 }
-_TINY = {
-    "--context-length": "2048",
-    "--max-total-tokens": "8192",
-    "--mem-fraction-static": "0.3",
-}
-_REAL = {
-    "--context-length": "4096",
-    "--max-total-tokens": "32768",
-    "--mem-fraction-static": "0.88",
-}
+_TINY = {"--context-length": "2048", "--max-total-tokens": "8192", "--mem-fraction-static": "0.3"}
+_REAL = {"--context-length": "4096", "--max-total-tokens": "32768", "--mem-fraction-static": "0.88"}
 # For a server on one host without a network; variables that the caller has set stay as they are.
 # NVLink multicast is off: on a shared host it can put GPUs out of service that others use too.
 _ENVIRONMENT = {
@@ -200,6 +192,15 @@ class Server:
             self.exit_code = -signal.SIGKILL  # it ended with its supervisor
         return self.exit_code is not None
 
+    def settle(self, error: Exception) -> bool:
+        """Whether it has ended. After ServerLost wait for that, and for the log, up to 5 seconds:
+        a crash closes the connection first, and is written to the log a moment later."""
+        end = time.monotonic() + (5.0 if isinstance(error, ServerLost) else 0.0)
+        while not self.gone() and time.monotonic() < end:
+            time.sleep(0.1)
+        self._log.read(final=True)
+        return self.gone()
+
     def _read_supervisor(self, seconds: float) -> bool:
         """Read what the supervisor reports within ``seconds``; False once its output has ended."""
         assert self._supervisor is not None
@@ -244,10 +245,8 @@ class Server:
         return [pid for pid in self._still_alive if Path(f"/proc/{pid}").exists()]
 
     def stacks(self, live: Path) -> list[Path]:
-        """Have its Python processes write their stacks, and return the files.
-
-        Only processes that opened such a file are asked: the signal would end any other.
-        """
+        """Have its Python processes write their stacks, and return the files. Only processes that
+        opened such a file are asked: the signal would end any other."""
         if self._supervisor is None:
             return []
         own = supervisor.descendants(self._supervisor.pid)
@@ -282,9 +281,7 @@ class Server:
         self, texts: list[str] | list[list[int]], tokens: int, timeout: float
     ) -> list[dict[str, Any]]:
         """Send one request for each prompt, all at the same time, greedy and to the full length.
-
-        Returns an answer for each prompt: its tokens, text, output ids and statistics of MTP.
-        """
+        Returns an answer for each prompt: its tokens, text, output ids and statistics of MTP."""
         results: list[dict[str, Any] | Exception | None] = [None] * len(texts)
 
         def ask(number: int, prompt: str | list[int]) -> None:
@@ -411,10 +408,8 @@ def greedy(tokens: int) -> dict[str, Any]:
 
 
 def _tree_flags(tree: Path, nccl_port: int, *, graphs: bool) -> list[str]:
-    """Flags whose spelling depends on the tree. Read from its text: importing it would take 20 s.
-
-    A prefill must run outside CUDA graphs, since the recorder reads the graphs' buffers then.
-    """
+    """Flags whose spelling depends on the tree. Read from its text: importing it would take 20 s. A
+    prefill must run outside CUDA graphs, since the recorder reads the graphs' buffers then."""
     text = source(tree, "server_args.py") + source(tree, "arg_groups/*.py")
     flags = []
     if "nccl_port" in text:

@@ -65,9 +65,7 @@ def descendants(root: int) -> list[int]:
 
 def leftover_processes(token: str, log: str) -> list[int]:
     """The pids of processes with ``token`` in their environment, or ``log`` open as their output.
-
-    This finds a server's processes after its supervisor was killed.
-    """
+    This finds a server's processes after its supervisor was killed."""
     pids = []
     for pid, _, _ in processes():
         if pid == os.getpid():

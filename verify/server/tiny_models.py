@@ -39,12 +39,10 @@ _MARK = "complete.json"
 
 _ROPE = {
     "full_attention": {
-        "partial_rotary_factor": 0.25,
-        "rope_theta": 1000000.0,
-        "rope_type": "proportional",
+        "partial_rotary_factor": 0.25, "rope_theta": 1000000.0, "rope_type": "proportional",
     },
     "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"},
-}
+}  # fmt: skip
 _ENDS = {"bos_token_id": 2, "eos_token_id": [1], "pad_token_id": 0}
 _SPECIAL = {0: "<pad>", 1: "<eos>", 2: "<bos>", 3: "<unk>"}
 _MEDIA = {
@@ -71,41 +69,26 @@ class Models:
 
 _SHAPES: dict[str, dict[str, Any]] = {
     "full": {
-        "num_hidden_layers": 30,
-        "hidden_size": 2816,
-        "intermediate_size": 2112,
-        "moe_intermediate_size": 704,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 8,
-        "num_global_key_value_heads": 2,
-        "vocab_size": 262144,
-        "vocab_size_per_layer_input": 262144,
-        "sliding_window": 1024,
+        "num_hidden_layers": 30, "hidden_size": 2816, "intermediate_size": 2112,
+        "moe_intermediate_size": 704, "num_attention_heads": 16, "num_key_value_heads": 8,
+        "num_global_key_value_heads": 2, "vocab_size": 262144,
+        "vocab_size_per_layer_input": 262144, "sliding_window": 1024,
         "max_position_embeddings": 262144,
     },
     "tiny": {
-        "num_hidden_layers": 6,
-        "hidden_size": 256,
-        "intermediate_size": 512,
-        "moe_intermediate_size": 128,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "num_global_key_value_heads": 1,
-        "vocab_size": 1024,
-        "vocab_size_per_layer_input": 1024,
-        "sliding_window": 512,
+        "num_hidden_layers": 6, "hidden_size": 256, "intermediate_size": 512,
+        "moe_intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "num_global_key_value_heads": 1, "vocab_size": 1024,
+        "vocab_size_per_layer_input": 1024, "sliding_window": 512,
         "max_position_embeddings": 8192,
     },
-}
+}  # fmt: skip
 # Eight ranks can share it, and each of six stages has a layer of either kind. The heads are so narrow
 # that attention's tiles fit into a GPU's shared memory in float32 too.
 _SHAPES["float32"] = _SHAPES["tiny"] | {
-    "num_hidden_layers": 12,
-    "moe_intermediate_size": 32,
-    "num_attention_heads": 8,
-    "head_dim": 64,
-    "global_head_dim": 128,
-}
+    "num_hidden_layers": 12, "moe_intermediate_size": 32, "num_attention_heads": 8,
+    "head_dim": 64, "global_head_dim": 128,
+}  # fmt: skip
 _FULL_ATTENTION_EVERY = {"full": 6, "tiny": 6, "float32": 2}
 
 
@@ -113,36 +96,21 @@ def _text(size: str) -> dict[str, Any]:
     shapes, every = _SHAPES[size], _FULL_ATTENTION_EVERY[size]
     layers = shapes["num_hidden_layers"]
     return {
-        "model_type": "gemma4_text",
-        "dtype": "bfloat16",
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "attention_k_eq_v": True,
-        "bos_token_id": 2,
-        "eos_token_id": 1,
-        "pad_token_id": 0,
-        "enable_moe_block": True,
-        "num_experts": 128,
-        "top_k_experts": 8,
-        "final_logit_softcapping": 30.0,
-        "hidden_activation": "gelu_pytorch_tanh",
-        "hidden_size_per_layer_input": 0,
-        "initializer_range": 0.02,
-        "num_kv_shared_layers": 0,
-        "rms_norm_eps": 1e-6,
-        "rope_parameters": _ROPE,
-        "tie_word_embeddings": True,
-        "use_bidirectional_attention": "vision",
-        "use_cache": True,
-        "use_double_wide_mlp": False,
-        "head_dim": 256,
-        "global_head_dim": 512,
+        "model_type": "gemma4_text", "dtype": "bfloat16",
+        "attention_bias": False, "attention_dropout": 0.0, "attention_k_eq_v": True,
+        "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0,
+        "enable_moe_block": True, "num_experts": 128, "top_k_experts": 8,
+        "final_logit_softcapping": 30.0, "hidden_activation": "gelu_pytorch_tanh",
+        "hidden_size_per_layer_input": 0, "initializer_range": 0.02, "num_kv_shared_layers": 0,
+        "rms_norm_eps": 1e-6, "rope_parameters": _ROPE, "tie_word_embeddings": True,
+        "use_bidirectional_attention": "vision", "use_cache": True, "use_double_wide_mlp": False,
+        "head_dim": 256, "global_head_dim": 512,
         "layer_types": [
             "sliding_attention" if (layer + 1) % every else "full_attention"
             for layer in range(layers)
         ],
         **shapes,
-    }
+    }  # fmt: skip
 
 
 def target_config(size: str) -> dict[str, Any]:
@@ -156,66 +124,46 @@ def target_config(size: str) -> dict[str, Any]:
         "dtype": "bfloat16",
         "text_config": _text(size),
         "vision_config": {
-            "model_type": "gemma4_vision",
-            "dtype": "bfloat16",
-            "hidden_size": 1152 if full else 64,
-            "intermediate_size": 4304 if full else 128,
+            "model_type": "gemma4_vision", "dtype": "bfloat16",
+            "hidden_size": 1152 if full else 64, "intermediate_size": 4304 if full else 128,
             "num_hidden_layers": 27 if full else 1,
             "num_attention_heads": 16 if full else heads,
             "num_key_value_heads": 16 if full else heads,
-            "head_dim": 72 if full else 64 // heads,
-            "patch_size": 16,
-            "pooling_kernel_size": 3,
-            "position_embedding_size": 10240 if full else 64,
-            "rms_norm_eps": 1e-6,
-            "max_position_embeddings": 131072,
-            "standardize": full,
+            "head_dim": 72 if full else 64 // heads, "patch_size": 16, "pooling_kernel_size": 3,
+            "position_embedding_size": 10240 if full else 64, "rms_norm_eps": 1e-6,
+            "max_position_embeddings": 131072, "standardize": full,
             "rope_parameters": {"rope_theta": 100.0, "rope_type": "default"},
         },
         "audio_config": None,
         **_ENDS,
-        "tie_word_embeddings": True,
-        "initializer_range": 0.02,
-        "transformers_version": "5.8.1",
+        "tie_word_embeddings": True, "initializer_range": 0.02, "transformers_version": "5.8.1",
         **{f"{name}_token_id": number for name, (number, _) in _MEDIA.items()},
         "eoa_token_index": _MEDIA["eoa"][0],
-    }
+    }  # fmt: skip
 
 
 def assistant_config(size: str) -> dict[str, Any]:
     """The configuration of the assistant: dense, with `num_experts: null` as in the released ones.
-
-    All its layers share the target's keys and values.
-    """
+    All its layers share the target's keys and values."""
     full = size == "full"
     return {
         "architectures": ["Gemma4AssistantForCausalLM"],
         "model_type": "gemma4_assistant",
         "dtype": "bfloat16",
-        "backbone_hidden_size": 2816 if full else 256,
-        "use_ordered_embeddings": False,
-        "num_centroids": 2048,
-        "centroid_intermediate_top_k": 32,
-        "tie_word_embeddings": True,
+        "backbone_hidden_size": 2816 if full else 256, "use_ordered_embeddings": False,
+        "num_centroids": 2048, "centroid_intermediate_top_k": 32, "tie_word_embeddings": True,
         "text_config": {
             **_text(size),
-            "enable_moe_block": False,
-            "num_experts": None,
-            "top_k_experts": None,
-            "moe_intermediate_size": None,
-            "num_hidden_layers": 4,
-            "num_kv_shared_layers": 4,
-            "hidden_size": 1024 if full else 128,
-            "intermediate_size": 8192 if full else 256,
-            "vocab_size_per_layer_input": 0,
-            "final_logit_softcapping": None,
-            "attention_k_eq_v": False,
-            "use_bidirectional_attention": None,
+            "enable_moe_block": False, "num_experts": None, "top_k_experts": None,
+            "moe_intermediate_size": None, "num_hidden_layers": 4, "num_kv_shared_layers": 4,
+            "hidden_size": 1024 if full else 128, "intermediate_size": 8192 if full else 256,
+            "vocab_size_per_layer_input": 0, "final_logit_softcapping": None,
+            "attention_k_eq_v": False, "use_bidirectional_attention": None,
             "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
         },
         **_ENDS,
         "transformers_version": "5.8.1",
-    }
+    }  # fmt: skip
 
 
 # --- tensors -------------------------------------------------------------------------------------
@@ -383,18 +331,11 @@ def _tokenizer() -> dict[str, Any]:
         "post_processor": None,
         "decoder": {**level, "add_prefix_space": True},
         "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": "<unk>",
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": vocabulary,
-            "merges": [],
+            "type": "BPE", "dropout": None, "unk_token": "<unk>",
+            "continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": False,
+            "byte_fallback": False, "ignore_merges": False, "vocab": vocabulary, "merges": [],
         },
-    }
+    }  # fmt: skip
 
 
 def _small_files(config: dict[str, Any]) -> dict[str, Any]:

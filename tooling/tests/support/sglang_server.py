@@ -194,7 +194,6 @@ class ScriptResult:
     details: dict[str, Any]
     stderr: str
     folder: Path
-    seconds: float
 
 
 @dataclass
@@ -245,10 +244,7 @@ class FakeHost:
         words = list(map(str, arguments))
         if "--model" not in words and script.endswith("boot.py"):
             words = ["--models", str(self.models), *words]
-        with (
-            (self.folder / "stdout").open("w") as out,
-            (self.folder / "stderr").open("w") as err,
-        ):
+        with (self.folder / "stdout").open("w") as out, (self.folder / "stderr").open("w") as err:
             return subprocess.Popen(
                 [sys.executable, script, *words],
                 stdin=subprocess.DEVNULL,
@@ -261,7 +257,6 @@ class FakeHost:
             )
 
     def end(self, process: subprocess.Popen[str]) -> ScriptResult:
-        start = time.monotonic()
         code = process.wait(60)
         alive = self.processes()
         assert alive == [], subprocess.run(["ps", "-fp", *map(str, alive)], check=False)
@@ -269,9 +264,7 @@ class FakeHost:
         path = self.folder / "details.json"
         details = json.loads(path.read_text()) if path.exists() else {}
         stderr = (self.folder / "stderr").read_text()
-        last_line = lines[-1] if lines else ""
-        seconds = time.monotonic() - start
-        return ScriptResult(code, last_line, details, stderr, self.scratch, seconds)
+        return ScriptResult(code, lines[-1] if lines else "", details, stderr, self.scratch)
 
     def boot(self, mood: str, *arguments: object) -> ScriptResult:
         return self.end(self.start(mood, *arguments))

@@ -153,10 +153,8 @@ class _Slot:
 
 
 class _Buffers:
-    """Memory outside every graph's pool, handed out in slots until it is used up (24 MiB).
-
-    Counter 0 belongs to captured calls for which no slot was left: they are only counted.
-    """
+    """Memory outside every graph's pool, handed out in slots until it is used up (24 MiB). Counter
+    0 belongs to captured calls for which no slot was left: they are only counted."""
 
     def __init__(
         self, torch: Any, device: Any, floats: int = 1 << 22, counters: int = 4096
@@ -199,10 +197,8 @@ class _Call:
 
 
 class Recorder:
-    """Counts and compares the calls of one routing function, and never disturbs them.
-
-    ``capturing`` says whether a call on these logits is being captured; tests pass their own.
-    """
+    """Counts and compares the calls of one routing function, and never disturbs them. ``capturing``
+    says whether a call on these logits is being captured; tests pass their own."""
 
     def __init__(
         self,
