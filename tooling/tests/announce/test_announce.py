@@ -58,7 +58,7 @@ def night(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         yield night
 
 
-def tell(
+def announce(
     night: World, doc: dict[str, Any], *, push: bool = True, dry: bool = False,
     owners: tuple[str, ...] = ("octocat",), bundle: Path | None = None, branch: str = BRANCH,
 ) -> Announcement:  # fmt: skip
@@ -76,12 +76,12 @@ def tell(
 
 def test_a_move_is_pushed_and_proposed_once(night: World, tmp_path: Path) -> None:
     doc = document(moved=True, committed=night.moved(), range_diff="1:  abc = 1:  def fix\n")
-    told = tell(night, doc)
-    assert (told.asks, told.issue) == (False, None)
-    assert told.push and (told.push.branch, told.push.action) == (BRANCH, "pushed")
+    result = announce(night, doc)
+    assert (result.asks, result.issue) == (False, None)
+    assert (result.push.branch, result.push.action) == (BRANCH, "pushed")
     assert night.tip() == doc["committed"]
     (pull,) = night.api.pulls
-    assert told.pull and told.pull.number == pull["number"]
+    assert result.pull.number == pull["number"]
     assert pull["base"]["ref"] == "main"
     assert pull["title"] == "Rebase line main onto bbbbbbbbbbbb"
     assert pull["labels"][0]["name"] == LABEL
@@ -90,18 +90,18 @@ def test_a_move_is_pushed_and_proposed_once(night: World, tmp_path: Path) -> Non
     assert "range-diff" in pull["body"]
     before = json.dumps(night.api.pulls), night.refs()
     night.api.log.clear()
-    again = tell(night, doc)
-    assert again.pull and again.push
+    again = announce(night, doc)
+    assert again.push
     assert (again.pull.action, again.push.action) == ("unchanged", "unchanged")
     assert (json.dumps(night.api.pulls), night.refs()) == before
     assert night.api.writes == []
 
 
 def test_the_next_move_rolls_the_same_pull_request(night: World) -> None:
-    tell(night, document(moved=True, committed=night.moved()))
+    announce(night, document(moved=True, committed=night.moved()))
     second = night.moved("# moved again\n")
-    told = tell(night, document(moved=True, committed=second, onto="9" * 40))
-    assert told.pull and told.pull.action == "updated"
+    result = announce(night, document(moved=True, committed=second, onto="9" * 40))
+    assert result.pull.action == "updated"
     assert len(night.api.pulls) == 1
     assert night.api.pulls[0]["title"].endswith("999999999999")
     assert night.tip() == second
@@ -109,24 +109,24 @@ def test_the_next_move_rolls_the_same_pull_request(night: World) -> None:
 
 def test_the_same_files_under_another_commit_id_are_not_pushed(night: World) -> None:
     first = night.moved()
-    tell(night, document(moved=True, committed=first))
+    announce(night, document(moved=True, committed=first))
     night.git("commit", "--quiet", "--allow-empty", "--message", "main went on")
     other = night.moved()
     assert other != first
     night.git("push", "--quiet", str(night.served), "main")
-    told = tell(night, document(moved=True, committed=other))
-    assert told.push and told.push.action == "unchanged"
+    result = announce(night, document(moved=True, committed=other))
+    assert result.push.action == "unchanged"
     assert night.tip() == first
 
 
 def test_somebody_elses_push_is_left_alone(night: World) -> None:
-    tell(night, document(moved=True, committed=night.moved()))
+    announce(night, document(moved=True, committed=night.moved()))
     theirs = night.moved("# a person's\n")
     night.git("push", "--quiet", "--force", str(night.served), f"{theirs}:refs/heads/{BRANCH}")
     before = json.dumps(night.api.pulls)
-    told = tell(night, document(moved=True, committed=night.moved("# tonight's\n")))
-    assert told.push and told.push.action == "left"
-    assert "somebody else pushed" in told.notes[0]
+    result = announce(night, document(moved=True, committed=night.moved("# tonight's\n")))
+    assert result.push.action == "left"
+    assert "somebody else pushed" in result.notes[0]
     assert night.tip() == theirs
     assert json.dumps(night.api.pulls) == before
 
@@ -136,28 +136,28 @@ def test_a_branch_that_no_pull_request_knows_is_not_overwritten(night: World) ->
     night.git("push", "--quiet", str(night.served), f"{theirs}:refs/heads/{BRANCH}")
     doc = document(moved=True, committed=night.moved())
     with pytest.raises(Refused, match="no pull request says that fixtool pushed it") as caught:
-        tell(night, doc)
+        announce(night, doc)
     assert f"--delete {BRANCH}" in (caught.value.hint or "")
     assert night.tip() == theirs
 
 
 def test_after_a_merge_the_branch_rolls_on(night: World) -> None:
-    tell(night, document(moved=True, committed=night.moved()))
+    announce(night, document(moved=True, committed=night.moved()))
     night.api.pulls[0].update(state="closed", merged_at="2026-11-24T08:00:00Z")
     second = night.moved("# second\n")
-    told = tell(night, document(moved=True, committed=second))
-    assert told.pull and (told.pull.number, told.pull.action) == (2, "created")
+    result = announce(night, document(moved=True, committed=second))
+    assert (result.pull.number, result.pull.action) == (2, "created")
     assert night.tip() == second
 
 
 def test_a_pull_request_that_a_person_closed_is_not_opened_again(night: World) -> None:
     doc = document(moved=True, committed=night.moved())
-    tell(night, doc)
+    announce(night, doc)
     night.api.pulls[0]["state"] = "closed"
-    told = tell(night, doc)
-    assert told.pull and (told.pull.number, told.pull.action) == (1, "left")
-    told = tell(night, document(moved=True, committed=night.moved("# more\n")))
-    assert told.pull and (told.pull.number, told.pull.action) == (2, "created")
+    result = announce(night, doc)
+    assert (result.pull.number, result.pull.action) == (1, "left")
+    result = announce(night, document(moved=True, committed=night.moved("# more\n")))
+    assert (result.pull.number, result.pull.action) == (2, "created")
 
 
 def test_the_commit_comes_in_a_bundle(night: World, tmp_path: Path) -> None:
@@ -169,13 +169,13 @@ def test_the_commit_comes_in_a_bundle(night: World, tmp_path: Path) -> None:
     here("remote", "set-url", "origin", f"{night.server.url}/acme/fork.git")
     night.git = here
     with pytest.raises(CannotRun):
-        tell(night, document(moved=True, committed=commit))
-    assert tell(night, document(moved=True, committed=commit), bundle=bundle).push
+        announce(night, document(moved=True, committed=commit))
+    assert announce(night, document(moved=True, committed=commit), bundle=bundle).push
     assert night.tip() == commit
     (tmp_path / "not.bundle").write_text("garbage")
     for file, wanted in (("not.bundle", "1" * 40), ("commit.bundle", "1" * 40)):
         with pytest.raises(Refused, match="the bundle"):
-            tell(night, document(moved=True, committed=wanted), bundle=tmp_path / file)
+            announce(night, document(moved=True, committed=wanted), bundle=tmp_path / file)
 
 
 @pytest.mark.parametrize(
@@ -197,9 +197,9 @@ def test_a_commit_that_touches_anything_else_is_refused(
     commit = night.moved(text, path)
     hidden = night.git("commit-tree", f"{commit}^{{tree}}", "-p", commit, "-m", "quiet")
     before = night.refs()
-    for one in (commit, hidden):
+    for sha in (commit, hidden):
         with pytest.raises(Refused, match=message):
-            tell(night, document(moved=True, committed=one))
+            announce(night, document(moved=True, committed=sha))
     assert night.refs() == before
     assert night.api.pulls == []
 
@@ -214,9 +214,9 @@ def test_a_message_that_would_call_somebody(night: World, words: str, refused: b
     commit = night.git("commit-tree", f"{commit}^{{tree}}", "-p", "main", "-m", f"x\n\n{words}")
     if refused:
         with pytest.raises(Refused, match="mentions somebody or closes an issue"):
-            tell(night, document(moved=True, committed=commit))
+            announce(night, document(moved=True, committed=commit))
     else:
-        assert tell(night, document(moved=True, committed=commit)).push
+        assert announce(night, document(moved=True, committed=commit)).push
 
 
 @pytest.mark.parametrize(
@@ -232,27 +232,27 @@ def test_never_the_default_branch_nor_an_odd_one(night: World) -> None:
     before = night.refs()
     for branch in ("main", "--force", "a..b", "x y"):
         with pytest.raises(UsageError):
-            tell(night, doc, branch=branch)
+            announce(night, doc, branch=branch)
     assert night.refs() == before
 
 
 def test_a_merge_or_a_stranger_is_refused(night: World) -> None:
-    one, two = night.moved("# 1\n"), night.moved("# 2\n")
-    merge = night.git("commit-tree", f"{one}^{{tree}}", "-p", one, "-p", two, "-m", "x")
-    root = night.git("commit-tree", f"{one}^{{tree}}", "-m", "x")
+    first, second = night.moved("# 1\n"), night.moved("# 2\n")
+    merge = night.git("commit-tree", f"{first}^{{tree}}", "-p", first, "-p", second, "-m", "x")
+    root = night.git("commit-tree", f"{first}^{{tree}}", "-m", "x")
     for commit, message in ((merge, "plain commits"), (root, "no commit in common")):
         with pytest.raises(Refused, match=message):
-            tell(night, document(moved=True, committed=commit))
+            announce(night, document(moved=True, committed=commit))
 
 
 def test_no_push_without_a_commit_a_remote_or_in_a_dry_run(night: World) -> None:
     commit, before = night.moved(), night.refs()
     with pytest.raises(Refused, match="names no commit"):
-        tell(night, document(moved=True))
-    assert tell(night, document(moved=True, committed=commit), push=False).pull is None
-    assert tell(night, document(moved=True, committed=commit, dry_run=True)).pull is None
-    told = tell(night, document(moved=True, committed=commit), dry=True)
-    assert told.push and told.pull and (told.push.action, told.pull.action) == ("pushed", "created")
+        announce(night, document(moved=True))
+    assert announce(night, document(moved=True, committed=commit), push=False).pull is None
+    assert announce(night, document(moved=True, committed=commit, dry_run=True)).pull is None
+    result = announce(night, document(moved=True, committed=commit), dry=True)
+    assert (result.push.action, result.pull.action) == ("pushed", "created")
     assert (night.refs(), night.api.writes) == (before, [])
 
 
@@ -266,42 +266,42 @@ def test_a_run_cut_off_anywhere_is_made_good_by_the_next(
 ) -> None:
     """No answer for as long as the first run tries; then the same command again."""
     if "PATCH" in request_:
-        tell(night, document(moved=True, committed=night.moved("# first\n")))
+        announce(night, document(moved=True, committed=night.moved("# first\n")))
     doc = document(moved=True, committed=night.moved())
     night.api.fail(request_, None, after=after, times=9)
     with suppress(CannotRun):  # what was made without an answer may be found at once
-        tell(night, doc)
+        announce(night, doc)
         assert after
     night.api.faults.clear()
-    tell(night, doc)
+    announce(night, doc)
     (pull,) = night.api.pulls
     assert night.tip() == doc["committed"]
-    assert [one["name"] for one in pull["labels"]] == [LABEL]
-    assert [one["login"] for one in pull["assignees"]] == ["octocat"]
+    assert [label["name"] for label in pull["labels"]] == [LABEL]
+    assert [user["login"] for user in pull["assignees"]] == ["octocat"]
     night.api.log.clear()
-    tell(night, doc)
+    announce(night, doc)
     assert night.api.writes == []
 
 
 def test_a_push_without_an_answer(night: World) -> None:
     night.server.swallow = 1
     commit = night.moved()
-    tell(night, document(moved=True, committed=commit))
+    announce(night, document(moved=True, committed=commit))
     assert night.tip() == commit
     assert len(night.api.pulls) == 1
 
 
 def test_cut_off_between_the_text_and_the_push(night: World) -> None:
     """The text goes first, so the next run still knows the branch's tip as its own."""
-    tell(night, document(moved=True, committed=night.moved()))
+    announce(night, document(moved=True, committed=night.moved()))
     Git(night.served)("config", "receive.denyNonFastForwards", "true")
     second = night.moved("# second\n")
     with pytest.raises(CannotRun, match="cannot push to fixtool/nightly/main: .*non-fast-forward"):
-        tell(night, document(moved=True, committed=second))
+        announce(night, document(moved=True, committed=second))
     Git(night.served)("config", "receive.denyNonFastForwards", "false")
     third = night.moved("# third\n")
-    told = tell(night, document(moved=True, committed=third))
-    assert told.push and told.push.action == "pushed"
+    result = announce(night, document(moved=True, committed=third))
+    assert result.push.action == "pushed"
     assert night.tip() == third
 
 
@@ -316,14 +316,14 @@ def test_a_lease_that_was_lost(night: World, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(PushRemote, "push", late)
     with pytest.raises(CannotRun, match="somebody else pushed to fixtool/nightly/main just now"):
-        tell(night, document(moved=True, committed=night.moved()))
+        announce(night, document(moved=True, committed=night.moved()))
     assert night.tip() == theirs
 
 
 def test_a_token_that_git_does_not_take(night: World, monkeypatch: pytest.MonkeyPatch) -> None:
     night.server.login = "x-access-token:another"
     with pytest.raises(CannotRun, match="cannot read") as caught:
-        tell(night, document(moved=True, committed=night.moved()))
+        announce(night, document(moved=True, committed=night.moved()))
     assert "put a token that may write contents" in (caught.value.hint or "")
     assert TOKEN not in f"{caught.value.message}{caught.value.where}"
     night.git(
@@ -331,47 +331,49 @@ def test_a_token_that_git_does_not_take(night: World, monkeypatch: pytest.Monkey
     )
     night.server.headers.clear()
     with pytest.raises(CannotRun) as caught:
-        tell(night, document(moved=True, committed=night.moved()))
+        announce(night, document(moved=True, committed=night.moved()))
     assert "the token is for" in (caught.value.hint or "")
-    assert {one.get("Authorization") for one in night.server.headers} == {None}
+    assert {header.get("Authorization") for header in night.server.headers} == {None}
 
 
 # -- what needs a person ----------------------------------------------------------------------
 
 
 def test_a_conflict_has_one_issue_from_opened_to_closed(night: World) -> None:
-    told = tell(night, conflict())
-    assert told.asks and told.issue and told.issue.action == "created"
+    result = announce(night, conflict())
+    assert result.asks and result.issue.action == "created"
     (issue,) = night.api.issues
     assert issue["title"] == "Nightly rebase: line main needs a person"
     assert "@octocat" in issue["body"]
     assert "fix does not apply to bbbbbbbbbbbb" in issue["body"]
     assert "https://redirect.github.com/sgl-project/sglang/pull/15238" in issue["body"]
     assert f"fixtool rebase --line main --onto {'b' * 40}" in issue["body"]
-    assert [one["login"] for one in issue["assignees"]] == ["octocat"]
+    assert [user["login"] for user in issue["assignees"]] == ["octocat"]
     night.api.log.clear()
-    assert tell(night, conflict()).issue == type(told.issue)(1, issue["html_url"], "unchanged")
+    assert announce(night, conflict()).issue == type(result.issue)(
+        1, issue["html_url"], "unchanged"
+    )
     assert night.api.writes == []
     # The same conflict on another night's tip: the text follows, nobody gets mail.
-    told = tell(night, conflict(onto="7" * 40))
-    assert told.issue and told.issue.action == "updated"
+    result = announce(night, conflict(onto="7" * 40))
+    assert result.issue.action == "updated"
     assert "7" * 40 in issue["body"]
     assert night.api.comments == {}
     # Another need: a comment says so.
-    told = tell(night, conflict(warnings=["fix: lost a line"]))
-    assert told.issue and told.issue.action == "updated"
+    result = announce(night, conflict(warnings=["fix: lost a line"]))
+    assert result.issue.action == "updated"
     assert len(night.api.comments[1]) == 1
     # Green.
-    told = tell(night, document())
-    assert not told.asks and told.issue and told.issue.action == "closed"
+    result = announce(night, document())
+    assert not result.asks and result.issue.action == "closed"
     assert (issue["state"], issue["state_reason"]) == ("closed", "completed")
     assert "Nothing is left for a person to do" in night.api.comments[1][1]
     night.api.log.clear()
-    assert tell(night, document()).issue is None
+    assert announce(night, document()).issue is None
     assert night.api.writes == []
     # And again: the same issue, opened again.
-    told = tell(night, conflict())
-    assert told.issue and (told.issue.number, told.issue.action) == (1, "reopened")
+    result = announce(night, conflict())
+    assert (result.issue.number, result.issue.action) == (1, "reopened")
     assert (len(night.api.issues), len(night.api.comments[1]), issue["state"]) == (1, 3, "open")
 
 
@@ -385,30 +387,30 @@ def test_a_conflict_has_one_issue_from_opened_to_closed(night: World) -> None:
     ],
 )
 def test_other_needs(night: World, doc: dict[str, Any], words: str) -> None:
-    told = tell(night, doc)
-    assert told.asks and told.issue and told.issue.action == "created"
+    result = announce(night, doc)
+    assert result.asks and result.issue.action == "created"
     assert words in night.api.issues[0]["body"]
     night.api.log.clear()
-    tell(night, doc)
+    announce(night, doc)
     assert night.api.writes == []
 
 
 def test_numbers_in_a_failure_are_no_news(night: World) -> None:
-    tell(night, failure("no answer from 10.0.0.7 after 31 s for 1234567"))
-    tell(night, failure("no answer from 10.0.0.9 after 12 s for abcdef0"))
+    announce(night, failure("no answer from 10.0.0.7 after 31 s for 1234567"))
+    announce(night, failure("no answer from 10.0.0.9 after 12 s for abcdef0"))
     assert night.api.comments == {}
-    tell(night, failure("the disk is full"))
+    announce(night, failure("the disk is full"))
     assert len(night.api.comments[1]) == 1
 
 
 def test_an_issue_that_a_person_closed_stays_closed_until_the_need_changes(night: World) -> None:
-    tell(night, conflict())
+    announce(night, conflict())
     night.api.issues[0]["state"] = "closed"
-    told = tell(night, conflict(onto="7" * 40))
-    assert told.issue and told.issue.action == "left"
+    result = announce(night, conflict(onto="7" * 40))
+    assert result.issue.action == "left"
     assert night.api.issues[0]["state"] == "closed"
-    told = tell(night, conflict(warnings=["another"]))
-    assert told.issue and told.issue.action == "reopened"
+    result = announce(night, conflict(warnings=["another"]))
+    assert result.issue.action == "reopened"
 
 
 def test_an_issue_is_found_by_its_marker_and_label(night: World) -> None:
@@ -416,22 +418,22 @@ def test_an_issue_is_found_by_its_marker_and_label(night: World) -> None:
     marker = Marker("rebase-issue", {"line": "other", "turn": "1", "state": "x"})
     night.api.add_issue("other line", f"{marker}\nx", [LABEL])
     night.api.add_issue("a quote", f"> {marker}\n", [LABEL])
-    tell(night, conflict())
+    announce(night, conflict())
     issue = night.api.issues[-1]
     issue["title"] = "renamed by a person"
     issue["body"] = issue["body"].replace("\n", "\r\n")  # as GitHub's own editor leaves it
-    told = tell(night, conflict())
-    assert told.issue and told.issue.number == issue["number"]
+    result = announce(night, conflict())
+    assert result.issue.number == issue["number"]
     assert len(night.api.issues) == 4
-    assert [one["body"] for one in night.api.issues[:1]] == ["mine"]
+    assert [issue["body"] for issue in night.api.issues[:1]] == ["mine"]
 
 
 def test_a_second_issue_of_ours_is_closed(night: World) -> None:
-    tell(night, conflict())
+    announce(night, conflict())
     night.api.add_issue("double", night.api.issues[0]["body"], [LABEL])
-    told = tell(night, conflict())
-    assert [one["state"] for one in night.api.issues] == ["open", "closed"]
-    assert told.notes == ("#2 said the same as #1: closed",)
+    result = announce(night, conflict())
+    assert [issue["state"] for issue in night.api.issues] == ["open", "closed"]
+    assert result.notes == ("#2 said the same as #1: closed",)
 
 
 @pytest.mark.parametrize("after", [True, False])
@@ -443,17 +445,17 @@ def test_an_issue_is_told_once_although_the_connection_is_lost(
 ) -> None:
     doc = conflict()
     if "issues$" not in request_:
-        tell(night, failure())
+        announce(night, failure())
     night.api.fail(request_, None, after=after, times=9)
     with suppress(CannotRun):  # what was made without an answer may be found at once
-        tell(night, doc)
+        announce(night, doc)
         assert after
     night.api.faults.clear()
-    tell(night, doc)
+    announce(night, doc)
     assert len(night.api.issues) == 1
     assert len(night.api.comments.get(1, [])) == (0 if "issues$" in request_ else 1)
     night.api.log.clear()
-    tell(night, doc)
+    announce(night, doc)
     assert night.api.writes == []
 
 
@@ -463,13 +465,13 @@ def test_one_half_that_fails_does_not_silence_the_other(night: World) -> None:
                    "pull requests.")  # fmt: skip
     doc = document(moved=True, committed=night.moved(), warnings=["look"])
     with pytest.raises(CannotRun, match="not permitted to create"):
-        tell(night, doc)
+        announce(night, doc)
     assert len(night.api.issues) == 1
 
 
 def test_whoever_cannot_be_assigned_is_named(night: World) -> None:
-    told = tell(night, conflict(), owners=("octocat", "left-us"))
-    assert told.notes == ("left-us cannot be assigned to #1",)
+    result = announce(night, conflict(), owners=("octocat", "left-us"))
+    assert result.notes == ("left-us cannot be assigned to #1",)
 
 
 # -- what others wrote -------------------------------------------------------------------------
@@ -498,11 +500,11 @@ def test_hostile_texts_do_nothing(night: World, tmp_path: Path) -> None:
                  subject=HOSTILE, evidence=[HOSTILE])  # fmt: skip
     doc = conflict(patches=[evil], warnings=[HOSTILE], range_diff=f"{HOSTILE}\n```\n{HOSTILE}",
                    ref=HOSTILE)  # fmt: skip
-    tell(night, doc)
-    tell(night, conflict(patches=[evil], warnings=[HOSTILE, "more"], ref=HOSTILE))
-    tell(night, document(ref=HOSTILE, moved=True, committed=night.moved(), range_diff=HOSTILE))
+    announce(night, doc)
+    announce(night, conflict(patches=[evil], warnings=[HOSTILE, "more"], ref=HOSTILE))
+    announce(night, document(ref=HOSTILE, moved=True, committed=night.moved(), range_diff=HOSTILE))
     outcome = read_outcome(write(tmp_path / "x.json", doc))
-    texts = [one["body"] for one in [*night.api.issues, *night.api.pulls]]
+    texts = [thread["body"] for thread in [*night.api.issues, *night.api.pulls]]
     texts += [*night.api.comments[1], NightlyTexts(outcome).summary()]
     for text in texts:
         bare = re.sub(r"\A<!-- fixtool [\w-]+ 1[^<>]*-->\n", "", text).replace("@octocat\n", "")
@@ -523,11 +525,15 @@ def test_bodies_stay_under_githubs_limit(night: World) -> None:
     long = [f"warning {number} {'`' * 50}{'x' * 600}" for number in range(300)]
     many = [patch(f"p{number}", "conflict", "asked", subject="é" * 400, evidence=["x" * 900])
             for number in range(300)]  # fmt: skip
-    tell(night, conflict(warnings=long, patches=many))
-    tell(night, conflict(warnings=long[1:], patches=many))
-    tell(night, document(moved=True, committed=night.moved(), range_diff=f"{80 * 'x'}\n" * 9_000))
-    texts = [one["body"] for one in [*night.api.issues, *night.api.pulls]] + night.api.comments[1]
-    assert all(len(one) <= markdown.LIMIT for one in texts)
+    announce(night, conflict(warnings=long, patches=many))
+    announce(night, conflict(warnings=long[1:], patches=many))
+    announce(
+        night, document(moved=True, committed=night.moved(), range_diff=f"{80 * 'x'}\n" * 9_000)
+    )
+    texts = [
+        thread["body"] for thread in [*night.api.issues, *night.api.pulls]
+    ] + night.api.comments[1]
+    assert all(len(text) <= markdown.LIMIT for text in texts)
     assert "sections do not fit; the job's artifact holds them whole" in texts[0] + texts[2]
     assert re.search(r"… \d+ more lines", night.api.pulls[0]["body"])
 
@@ -579,8 +585,8 @@ def test_whose_failure_it_is_has_to_be_said(tmp_path: Path) -> None:
 
 def test_history_is_told_where_a_verdict_changed(night: World, tmp_path: Path) -> None:
     outcome = read_outcome(write(tmp_path / "r.json", conflict()))
-    found = load_history(write(tmp_path / "h.json", history()))
-    text = NightlyTexts(outcome, found).summary()
+    loaded = load_history(write(tmp_path / "h.json", history()))
+    text = NightlyTexts(outcome, loaded).summary()
     assert "- `fix`: clean for 312; conflict for 5 from `cccccccccccc`" in text
     assert load_history(write(tmp_path / "h.json", {**failure(), "command": "history"})) is None
 
@@ -590,7 +596,9 @@ def test_history_is_told_where_a_verdict_changed(night: World, tmp_path: Path) -
 
 def test_the_command_in_actions(night: World, fixtool: Callable[..., Ran], tmp_path: Path) -> None:
     """As the workflow runs it; the token is in no argument of any process, and in no output."""
-    real = next(one for one in os.environ["PATH"].split(":") if (Path(one) / "git").exists())
+    real = next(
+        folder for folder in os.environ["PATH"].split(":") if (Path(folder) / "git").exists()
+    )
     spy = tmp_path / "spy"
     spy.mkdir()
     (spy / "git").write_text(
@@ -607,11 +615,11 @@ def test_the_command_in_actions(night: World, fixtool: Callable[..., Ran], tmp_p
            "PATH": f"{spy}:{os.environ['PATH']}"}  # fmt: skip
     ran = fixtool(*words, cwd=night.root, **env)
     assert ran.status == 3, ran.err
-    said = json.loads(ran.out)
-    validate(said)
-    assert (said["push"]["action"], said["pull"]["action"], said["issue"]["action"]) == (
+    answer = json.loads(ran.out)
+    validate(answer)
+    assert [answer[name]["action"] for name in ("push", "pull", "issue")] == [
         "pushed", "created", "created",
-    )  # fmt: skip
+    ]  # fmt: skip
     assert ran.err.startswith(
         "::warning title=nightly rebase::The rebase warns: fix: look at it ::error"
     )
@@ -623,10 +631,10 @@ def test_the_command_in_actions(night: World, fixtool: Callable[..., Ran], tmp_p
     import base64
 
     secret = base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode()
-    left = "".join(
-        one.read_text("utf-8", "replace") for one in night.root.rglob("*") if one.is_file()
+    files = "".join(
+        path.read_text("utf-8", "replace") for path in night.root.rglob("*") if path.is_file()
     )
-    for text in (ran.out, ran.err, again.out, again.err, argv, summary.read_text(), left):
+    for text in (ran.out, ran.err, again.out, again.err, argv, summary.read_text(), files):
         assert TOKEN not in text
         assert secret not in text
 

@@ -74,14 +74,14 @@ class Host:
     env: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, *words: str, **env: str) -> Ran:
-        done = subprocess.run(
+        process = subprocess.run(
             [str(self.night.root / "ci" / "nightly"), *words], cwd="/", text=True,
             env={**os.environ, **self.night.env, **self.env, **env}, capture_output=True,
             check=False, timeout=120,
         )  # fmt: skip
-        assert "Traceback" not in done.stderr, done.stderr
-        assert TOKEN not in done.stdout + done.stderr
-        return Ran(done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in process.stderr, process.stderr
+        assert TOKEN not in process.stdout + process.stderr
+        return Ran(process.returncode, process.stdout, process.stderr)
 
     def will_say(self, rebase: dict[str, Any] | None) -> None:
         (self.place / "rebase.json").unlink(missing_ok=True)
@@ -90,7 +90,7 @@ class Host:
 
     @property
     def calls(self) -> list[tuple[list[str], list[str]]]:
-        return [tuple(json.loads(one)) for one in (self.place / "calls").read_text().splitlines()]  # type: ignore[misc]
+        return [tuple(json.loads(line)) for line in (self.place / "calls").read_text().splitlines()]  # type: ignore[misc]
 
 
 @pytest.fixture(scope="module")
@@ -125,15 +125,15 @@ def test_a_whole_night(host: Host) -> None:
     commit = json.loads((host.out / "rebase.json").read_text())["committed"]
     assert host.night.tip() == commit
     assert host.night.api.pulls[0]["head"]["ref"] == BRANCH
-    assert [one["login"] for one in host.night.api.pulls[0]["assignees"]] == ["octocat", "hubot"]
+    assert [user["login"] for user in host.night.api.pulls[0]["assignees"]] == ["octocat", "hubot"]
     git = host.night.git
     assert (git("rev-parse", "HEAD"), git("status", "--porcelain", "patches")) == before
     assert len(git("worktree", "list").splitlines()) == 1
     verbs = [words[2] for words, _ in host.calls]
     assert verbs == ["rebase", "rebase", "rebase", "history", "report", "announce"]
     assert [tokens for _, tokens in host.calls] == [[]] * 5 + [["GITHUB_TOKEN"]]
-    told = host.calls[1][0]
-    assert told[3:] == ["--line", "main", "--onto", "main", "--json"]
+    words = host.calls[1][0]
+    assert words[3:] == ["--line", "main", "--onto", "main", "--json"]
     assert not any(TOKEN in word for words, _ in host.calls for word in words)
 
 
@@ -179,11 +179,11 @@ def test_four_nights_of_the_real_thing(made: Path, tmp_path: Path, team: Team) -
         ran = host()
         assert ran.status == 0, ran.err
         assert night.git.snapshot() == before
-        said = json.loads((host.out / "rebase.json").read_text())
-        assert {one["slug"]: (one["verdict"], one["action"]) for one in said["patches"]} == {
+        rebase = json.loads((host.out / "rebase.json").read_text())
+        assert {patch["slug"]: (patch["verdict"], patch["action"]) for patch in rebase["patches"]} == {
             "fix": ("clean", "kept"), "taken": ("absorbed", "dropped"),
         }  # fmt: skip
-        assert night.tip() == said["committed"]
+        assert night.tip() == rebase["committed"]
         (pull,) = night.api.pulls
         print(pull["title"], pull["body"], sep="\n\n")
         assert "Take beta (#76)" in pull["body"] or "76" in pull["body"]
@@ -204,12 +204,12 @@ def test_four_nights_of_the_real_thing(made: Path, tmp_path: Path, team: Team) -
         home = {**os.environ, **env, "GIT_COMMITTER_NAME": "x", "GIT_COMMITTER_EMAIL": "x@x"}
 
         def at_home(*words: str) -> dict[str, Any]:
-            done = subprocess.run(
+            process = subprocess.run(
                 [str(fixtool), *words, "--json", "-C", str(night.root)],
                 env=home, capture_output=True, text=True, check=False,
             )  # fmt: skip
-            found: dict[str, Any] = json.loads(done.stdout)
-            return found
+            document: dict[str, Any] = json.loads(process.stdout)
+            return document
 
         waiting = at_home(*begun)
         tree = Path(waiting["session"]["worktree"])
@@ -224,8 +224,10 @@ def test_four_nights_of_the_real_thing(made: Path, tmp_path: Path, team: Team) -
         upstream.commit("Take beta back", python__other_py="alpha\nbeta\ngamma\n")
         publish()
         assert host().status in (0, 3)
-        said = json.loads((host.out / "rebase.json").read_text())
-        assert {one["slug"]: one["action"] for one in said["patches"]}["taken"] == "restored"
+        rebase = json.loads((host.out / "rebase.json").read_text())
+        assert {patch["slug"]: patch["action"] for patch in rebase["patches"]}[
+            "taken"
+        ] == "restored"
 
 
 def test_nights_in_a_row(host: Host) -> None:
@@ -347,8 +349,8 @@ def test_wrong_words(host: Host, words: tuple[str, ...], env: dict[str, str], me
 
 
 def nightly() -> dict[Any, Any]:
-    found: dict[Any, Any] = yaml.safe_load((WORKFLOWS / "nightly.yml").read_text("utf-8"))
-    return found
+    workflow: dict[Any, Any] = yaml.safe_load((WORKFLOWS / "nightly.yml").read_text("utf-8"))
+    return workflow
 
 
 def test_only_the_job_that_tells_may_write_or_has_a_token() -> None:
@@ -362,7 +364,7 @@ def test_only_the_job_that_tells_may_write_or_has_a_token() -> None:
         r"secrets|github\.token|GITHUB_TOKEN|GH_TOKEN", yaml.safe_dump(jobs["rebase"])
     )
     holders = [
-        one["name"] for one in jobs["tell"]["steps"] if "token" in yaml.safe_dump(one).lower()
+        step["name"] for step in jobs["tell"]["steps"] if "token" in yaml.safe_dump(step).lower()
     ]
     assert holders == ["tell"]
     assert "env" not in jobs["tell"]
@@ -372,7 +374,7 @@ def test_only_the_job_that_tells_may_write_or_has_a_token() -> None:
 
 def test_the_job_that_tells_runs_nothing_of_upstreams() -> None:
     tell = nightly()["jobs"]["tell"]
-    ran = "\n".join(one.get("run", "") for one in tell["steps"])
+    ran = "\n".join(step.get("run", "") for step in tell["steps"])
     assert re.findall(r"ci/nightly.*", ran) == ["ci/nightly tell || status=$?"]
     assert not re.search(r"PROBE|cpu\.txt|sglang", yaml.safe_dump(tell))
     assert "cache" not in yaml.safe_dump(tell)
@@ -380,22 +382,22 @@ def test_the_job_that_tells_runs_nothing_of_upstreams() -> None:
 
 
 def steps() -> list[dict[str, Any]]:
-    return [one for job in nightly()["jobs"].values() for one in job["steps"]]
+    return [step for job in nightly()["jobs"].values() for step in job["steps"]]
 
 
 def test_actions_are_pinned_and_checkouts_keep_no_credentials() -> None:
     text = (WORKFLOWS / "nightly.yml").read_text("utf-8")
     used = re.findall(r"uses: (.*)", text)
     assert used
-    for one in used:
-        assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one), one
-    for one in steps():
-        if one.get("uses", "").startswith("actions/checkout@"):
-            assert one["with"]["persist-credentials"] is False
+    for action in used:
+        assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
+    for step in steps():
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False
 
 
 def test_no_expression_is_pasted_into_a_script() -> None:
-    assert [one["run"] for one in steps() if "${{" in one.get("run", "")] == []
+    assert [step["run"] for step in steps() if "${{" in step.get("run", "")] == []
 
 
 def test_two_nights_do_not_overlap() -> None:

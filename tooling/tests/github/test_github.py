@@ -49,8 +49,8 @@ def connect(api: Api, token: str | None = TOKEN) -> GitHub:
     ],
 )
 def test_places(environment: dict[str, str], remote: str | None, said: tuple[object, ...]) -> None:
-    found = find_repository(environment, remote)
-    assert (found.server, found.full_name, found.token) == said
+    repository = find_repository(environment, remote)
+    assert (repository.server, repository.full_name, repository.token) == said
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_bad_places(environment: dict[str, str], remote: str | None, message: st
 
 
 def test_the_token_is_not_shown_and_goes_to_its_own_server() -> None:
-    here = find_repository({"GITHUB_REPOSITORY": "a/b", "GITHUB_TOKEN": TOKEN})
-    assert TOKEN not in repr(here)
-    assert here.is_at("https://github.com/a/b.git")
-    assert here.is_at("https://someone@github.com/a/b.git")
+    repository = find_repository({"GITHUB_REPOSITORY": "a/b", "GITHUB_TOKEN": TOKEN})
+    assert TOKEN not in repr(repository)
+    assert repository.is_at("https://github.com/a/b.git")
+    assert repository.is_at("https://someone@github.com/a/b.git")
     for url in ("https://github.com.evil/a", "http://github.com/a/b", "https://github.com@evil/a",
                 "https://github.com:444/a/b", "ssh://github.com/a/b"):  # fmt: skip
-        assert not here.is_at(url), url
+        assert not repository.is_at(url), url
 
 
 def test_it_says_what_to_install() -> None:
@@ -95,14 +95,14 @@ def test_pull_requests_and_issues(api: Api) -> None:
     assert hub.default_branch() == "main"
     assert hub.login() == "octocat"
     pull = hub.create_pull_request("topic", "main", "a title", "a body")
-    assert [(one.number, one.body, one.merged) for one in hub.pull_requests("topic")] == [
+    assert [(pull.number, pull.body, pull.merged) for pull in hub.pull_requests("topic")] == [
         (pull.number, "a body", False)
     ]
     assert hub.pull_requests("acme:topic") == hub.pull_requests("topic")
     assert hub.pull_requests("other") == []
     hub.add_labels(pull.number, ["x"])
     issue = hub.create_issue("a title", "its body", ["x"], lambda: None)
-    assert [one.number for one in hub.issues("x")] == [issue.number]  # and not the pull request
+    assert [issue.number for issue in hub.issues("x")] == [issue.number]  # and not the pull request
     assert hub.assign(issue.number, ["octocat", "nobody"]) == ["nobody"]
     hub.update_issue(issue.number, state="closed")
     hub.update_pull_request(pull.number, title="another")
@@ -116,7 +116,7 @@ def test_every_page_is_read(api: Api) -> None:
         api.add_issue(f"issue {number}", "", ["x"])
     api.comments[1] = [f"comment {number}" for number in range(7)]
     hub = connect(api)
-    assert [one.number for one in hub.issues("x")] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [issue.number for issue in hub.issues("x")] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert len(hub.comments(1)) == 7
     assert hub.comment(1, "more", "comment 6") is False
     assert hub.comment(1, "more", "<!-- 7 -->") is True
@@ -227,9 +227,11 @@ def test_without_a_token_reading_goes_and_writing_says_what_to_do(api: Api) -> N
 def test_an_address_where_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(client, "_PAUSES", ())
-    here = find_repository({"GITHUB_API_URL": "http://127.0.0.1:9", "GITHUB_REPOSITORY": "a/b"})
+    repository = find_repository(
+        {"GITHUB_API_URL": "http://127.0.0.1:9", "GITHUB_REPOSITORY": "a/b"}
+    )
     with pytest.raises(CannotRun, match=r"127\.0\.0\.1:9 gives no answer \(Connection refused\)"):
-        GitHub(here).issues("x")
+        GitHub(repository).issues("x")
 
 
 def test_an_answer_that_is_not_githubs(api: Api) -> None:

@@ -1,5 +1,5 @@
-"""GitHub's API on this machine, for tests: the few endpoints that fixtool asks, with GitHub's own
-forms, pages, refusals and bad days. It listens on 127.0.0.1 alone.
+"""GitHub's API on this machine, for tests: the endpoints that fixtool uses, with GitHub's own forms,
+pages, refusals and faults. It listens on 127.0.0.1 alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 TOKEN = "ghs_0123456789abcdefTOKEN"
 LIMIT = 65_536
@@ -21,8 +21,8 @@ Json = dict[str, Any]
 
 @dataclass
 class Fault:
-    """What happens to the next ``times`` requests that match ``METHOD path``: an answer, or, where
-    ``status`` is None, none at all; ``after`` the request was carried out, or instead."""
+    """What happens to the next ``times`` requests that match ``METHOD path``: an answer with
+    ``status``, or no answer if that is None; ``after`` the request is carried out, or instead."""
 
     request: str
     status: int | None = None
@@ -45,7 +45,6 @@ class Api:
     pulls: list[Json] = field(default_factory=list)
     issues: list[Json] = field(default_factory=list)
     comments: dict[int, list[str]] = field(default_factory=dict)
-    reviewers: dict[int, list[str]] = field(default_factory=dict)
     reviews: dict[int, list[Json]] = field(default_factory=dict)
     forks: dict[str, Json] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
@@ -55,7 +54,7 @@ class Api:
 
     @property
     def writes(self) -> list[str]:
-        return [one for one in self.log if not one.startswith("GET")]
+        return [request for request in self.log if not request.startswith("GET")]
 
     def fail(self, request: str, status: int | None = None, message: str = "", **more: Any) -> None:
         self.faults.append(Fault(request, status, message, **more))
@@ -63,8 +62,14 @@ class Api:
     def new_number(self) -> int:
         return 1 + len(self.pulls) + len(self.issues)
 
-    def thread(self, number: int) -> Json | None:
-        return next((one for one in [*self.issues, *self.pulls] if one["number"] == number), None)
+    def next_fault(self, request: str) -> Fault | None:
+        for fault in self.faults:
+            if re.search(fault.request, request):
+                fault.times -= 1
+                if not fault.times:
+                    self.faults.remove(fault)
+                return fault
+        return None
 
     def add_issue(self, title: str, body: str, labels: list[str]) -> Json:
         number = self.new_number()
@@ -132,7 +137,7 @@ class _Httpd(ThreadingHTTPServer):
     api: Api
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was cut off is no news."""
+        """Ignore clients that close the connection."""
 
 
 class _Refused(Exception):
@@ -150,204 +155,177 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
     server: _Httpd
 
+    @property
+    def api(self) -> Api:
+        return self.server.api
+
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the log has it."""
+        """Print nothing: ``Api.log`` holds the requests."""
 
     def do_GET(self) -> None:
-        self._serve()
+        parts = urlsplit(self.path)
+        sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        with self.api.lock:
+            request = f"{self.command} {parts.path}"
+            self.api.log.append(request)
+            fault = self.api.next_fault(request)
+            if not fault or fault.after:
+                query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+                status, body, headers = self._carry_out(request, query, json.loads(sent or b"{}"))
+            if not fault:
+                self._send(status, body, headers)
+            elif fault.status is None:
+                self.close_connection = True
+                self.connection.close()
+            else:
+                self._send(fault.status, {"message": fault.message}, fault.headers)
 
     do_POST = do_PATCH = do_GET
 
-    def _serve(self) -> None:
-        api = self.server.api
-        parts = urlsplit(self.path)
-        sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        with api.lock:
-            request = f"{self.command} {parts.path}"
-            api.log.append(request)
-            fault = next((one for one in api.faults if re.search(one.request, request)), None)
-            if fault:
-                fault.times -= 1
-                if not fault.times:
-                    api.faults.remove(fault)
-            if fault and not fault.after:
-                self._fault(fault)
-                return
-            headers: dict[str, str] = {}
-            try:
-                self._check_login(parts.path)
-                found = self._answer(parts.path, parse_qs(parts.query), json.loads(sent or b"{}"))
-                status, body = 201 if self.command == "POST" else 200, found
-                if isinstance(found, list):
-                    body, headers = self._page(found, parts.path, parse_qs(parts.query))
-            except _Refused as refused:
-                status, body = refused.status, refused.body
-            if fault:
-                self._fault(fault)
-                return
-            self._send(status, body, headers)
-
-    def _fault(self, fault: Fault) -> None:
-        if fault.status is None:
-            self.close_connection = True
-            self.connection.close()
-            return
-        self._send(fault.status, {"message": fault.message}, fault.headers)
+    def _carry_out(
+        self, request: str, query: dict[str, str], sent: Any
+    ) -> tuple[int, Any, dict[str, str]]:
+        try:
+            self._check_login()
+            body = self._answer(request, query, sent)
+        except _Refused as refused:
+            return refused.status, refused.body, {}
+        if isinstance(body, list):
+            body, headers = self._page(body, query)
+            return 200, body, headers
+        return 201 if self.command == "POST" else 200, body, {}
 
     def _send(self, status: int, body: Any, headers: dict[str, str]) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
-        left = {"X-RateLimit-Limit": "5000", "X-RateLimit-Remaining": "4990", **headers}
-        for name, value in {"Content-Type": "application/json; charset=utf-8", **left}.items():
+        for name, value in {
+            "Content-Type": "application/json; charset=utf-8", "Content-Length": str(len(data)),
+            "X-RateLimit-Limit": "5000", "X-RateLimit-Remaining": "4990", **headers,
+        }.items():  # fmt: skip
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
 
-    def _check_login(self, path: str) -> None:
-        said = self.headers.get("Authorization")
-        if said is None and self.command == "GET":
-            return
-        if said is None:
+    def _check_login(self) -> None:
+        login = self.headers.get("Authorization")
+        if login is None and self.command != "GET":
             raise _Refused(401, "Requires authentication")
-        if said.partition(" ")[2] != TOKEN:
+        if login is not None and login.partition(" ")[2] != TOKEN:
             raise _Refused(401, "Bad credentials")
 
-    def _page(self, found: list[Json], path: str, query: Any) -> tuple[list[Json], dict[str, str]]:
-        api = self.server.api
-        size = min(int(query.get("per_page", ["30"])[0]), api.per_page)
-        page = int(query.get("page", ["1"])[0])
+    def _page(self, rows: list[Json], query: dict[str, str]) -> tuple[list[Json], dict[str, str]]:
+        size = min(int(query.get("per_page", "30")), self.api.per_page)
+        page = int(query.get("page", "1"))
         headers = {}
-        if len(found) > page * size:
-            kept = "&".join(f"{key}={value[0]}" for key, value in query.items() if key != "page")
-            headers["Link"] = f'<{api.url}{path}?{kept}&page={page + 1}>; rel="next"'
-        return found[(page - 1) * size : page * size], headers
+        if len(rows) > page * size:
+            url = f"{self.api.url}{urlsplit(self.path).path}"
+            headers["Link"] = f'<{url}?{urlencode({**query, "page": page + 1})}>; rel="next"'
+        return rows[(page - 1) * size : page * size], headers
 
-    def _answer(self, path: str, query: dict[str, list[str]], sent: Any) -> Any:
-        here = re.escape(f"/repos/{self.server.api.repository}")
+    def _answer(self, request: str, query: dict[str, str], sent: Any) -> Any:
+        here = re.escape(f"/repos/{self.api.repository}")
         routes: list[tuple[str, Callable[..., Any]]] = [
             (rf"GET {here}", self._repository),
-            (r"GET /repos/[\w.-]+/[\w.-]+", self._fork),
-            (r"GET /user", lambda query, sent: _user(self.server.api.users[0])),
+            (r"GET /repos/([\w.-]+/[\w.-]+)", self._fork),
+            (r"GET /user", lambda query, sent: _user(self.api.users[0])),
             (rf"GET {here}/pulls/(\d+)/reviews", self._reviews),
-            (rf"(GET|POST) {here}/pulls", self._pulls),
-            (rf"(GET|PATCH) {here}/pulls/(\d+)", self._thread),
-            (rf"POST {here}/pulls/(\d+)/requested_reviewers", self._reviewers),
-            (rf"(GET|POST) {here}/issues", self._issues),
-            (rf"(GET|PATCH) {here}/issues/(\d+)", self._thread),
+            (rf"(?:GET|POST) {here}/pulls", self._pulls),
+            (rf"(?:GET|PATCH) {here}/(?:pulls|issues)/(\d+)", self._thread),
+            (rf"(?:GET|POST) {here}/issues", self._issues),
             (rf"POST {here}/issues/(\d+)/labels", self._label),
             (rf"POST {here}/issues/(\d+)/assignees", self._assign),
-            (rf"(GET|POST) {here}/issues/(\d+)/comments", self._comments),
-            (r"GET /users/(\S+)", self._user),
+            (rf"(?:GET|POST) {here}/issues/(\d+)/comments", self._comments),
         ]
         for form, answer in routes:
-            if match := re.fullmatch(form, f"{self.command} {path}"):
-                numbers = [int(one) for one in match.groups() if one.isdigit()]
-                return answer(query, sent, *numbers)
+            if match := re.fullmatch(form, request):
+                return answer(query, sent, *match.groups())
         raise _Refused(404, "Not Found")
 
     def _repository(self, query: Any, sent: Json) -> Json:
-        api = self.server.api
-        return {"full_name": api.repository, "name": "fork", "default_branch": api.default_branch,
-                "fork": False, "archived": False}  # fmt: skip
+        return {"full_name": self.api.repository, "name": "fork", "fork": False, "archived": False,
+                "default_branch": self.api.default_branch}  # fmt: skip
 
-    def _fork(self, query: Any, sent: Json) -> Json:
-        wanted = urlsplit(self.path).path.removeprefix("/repos/")
-        for name, more in self.server.api.forks.items():
+    def _fork(self, query: Any, sent: Json, wanted: str) -> Json:
+        for name, more in self.api.forks.items():
             if name.lower() == wanted.lower():
-                root = {"full_name": self.server.api.repository}
+                root = {"full_name": self.api.repository}
                 return {"full_name": name, "default_branch": "main", "fork": True,
                         "archived": False, "parent": root, "source": root, **more}  # fmt: skip
         raise _Refused(404, "Not Found")
 
-    def _reviews(self, query: Any, sent: Json, number: int) -> list[Json]:
-        self._found(number)
-        return self.server.api.reviews.get(number, [])
+    def _reviews(self, query: Any, sent: Json, number: str) -> list[Json]:
+        self._find(number)
+        return self.api.reviews.get(int(number), [])
 
-    def _user(self, query: Any, sent: Json) -> Json:
-        login = self.path.rpartition("/")[2]
-        for one in self.server.api.users:
-            if one.lower() == login.lower():
-                return _user(one)
+    def _pulls(self, query: dict[str, str], sent: Json) -> Any:
+        state, head = query.get("state", "open"), query.get("head", "")
+        if self.command == "POST":
+            owner = self.api.repository.partition("/")[0]
+            head = sent["head"] if ":" in sent["head"] else f"{owner}:{sent['head']}"
+        pulls = [pull for pull in self.api.pulls
+                 if state in ("all", pull["state"]) and head in ("", pull["head"]["label"])]  # fmt: skip
+        if self.command == "GET":
+            return pulls
+        if pulls:
+            raise _invalid("PullRequest", f"A pull request already exists for {head}.")
+        _check_body(sent, "PullRequest")
+        return self.api.add_pull(sent["head"], sent["base"], sent["title"], sent["body"])
+
+    def _issues(self, query: dict[str, str], sent: Json) -> Any:
+        if self.command == "POST":
+            _check_body(sent, "Issue")
+            return self.api.add_issue(sent["title"], sent["body"], sent.get("labels", []))
+        state, wanted = query.get("state", "open"), set(query.get("labels", "").split(","))
+        pulls = [{**pull, "pull_request": {"url": pull["url"]}} for pull in self.api.pulls]
+        return [issue for issue in [*self.api.issues, *pulls][::-1]
+                if state in ("all", issue["state"])
+                and wanted - {""} <= {label["name"] for label in issue["labels"]}]  # fmt: skip
+
+    def _thread(self, query: Any, sent: Json, number: str) -> Json:
+        _check_body(sent, "Issue")
+        thread = self._find(number)
+        thread.update(sent)
+        return thread
+
+    def _label(self, query: Any, sent: Any, number: str) -> Any:
+        thread = self._find(number)
+        names = [label["name"] for label in thread["labels"]]
+        new = sent["labels"] if isinstance(sent, dict) else sent
+        thread["labels"] = _labels(list(dict.fromkeys([*names, *new])))
+        return thread["labels"]
+
+    def _assign(self, query: Any, sent: Json, number: str) -> Json:
+        """GitHub ignores users who may not be assigned."""
+        thread = self._find(number)
+        thread["assignees"] = [_user(name) for name in sent["assignees"] if name in self.api.users]
+        return thread
+
+    def _comments(self, query: Any, sent: Json, number: str) -> Any:
+        self._find(number)
+        bodies = self.api.comments.setdefault(int(number), [])
+        if self.command == "POST":
+            _check_body(sent, "IssueComment")
+            bodies.append(sent["body"])
+        comments = [
+            {"id": n, "body": body, "user": _user("hubot")} for n, body in enumerate(bodies)
+        ]
+        return comments[-1] if self.command == "POST" else comments
+
+    def _find(self, number: str) -> Json:
+        for thread in (*self.api.issues, *self.api.pulls):
+            if thread["number"] == int(number):
+                return thread
         raise _Refused(404, "Not Found")
 
-    def _pulls(self, query: dict[str, list[str]], sent: Json) -> Any:
-        api = self.server.api
-        if self.command == "GET":
-            state, head = query.get("state", ["open"])[0], query.get("head", [""])[0]
-            return [one for one in api.pulls
-                    if state in ("all", one["state"]) and head in ("", one["head"]["label"])]  # fmt: skip
-        for one in api.pulls:
-            owner = api.repository.partition("/")[0]
-            head = sent["head"] if ":" in sent["head"] else f"{owner}:{sent['head']}"
-            if one["state"] == "open" and one["head"]["label"] == head:
-                message = f"A pull request already exists for {head}."
-                raise _Refused(422, "Validation Failed", [
-                    {"resource": "PullRequest", "code": "custom", "message": message}
-                ])  # fmt: skip
-        self._check_body(sent, "PullRequest")
-        return api.add_pull(sent["head"], sent["base"], sent["title"], sent["body"])
 
-    def _issues(self, query: dict[str, list[str]], sent: Json) -> Any:
-        api = self.server.api
-        if self.command == "POST":
-            self._check_body(sent, "Issue")
-            return api.add_issue(sent["title"], sent["body"], sent.get("labels", []))
-        state, wanted = (
-            query.get("state", ["open"])[0],
-            set(query.get("labels", [""])[0].split(",")),
-        )
-        pulls = [{**one, "pull_request": {"url": one["url"]}} for one in api.pulls]
-        return [one for one in [*api.issues, *pulls][::-1]
-                if state in ("all", one["state"])
-                and wanted - {""} <= {label["name"] for label in one["labels"]}]  # fmt: skip
+def _invalid(resource: str, message: str) -> _Refused:
+    error = {"resource": resource, "code": "custom", "field": "body", "message": message}
+    return _Refused(422, "Validation Failed", [error])
 
-    def _thread(self, query: Any, sent: Json, number: int) -> Json:
-        found = self._found(number)
-        self._check_body(sent, "Issue")
-        found.update(sent)
-        return found
 
-    def _label(self, query: Any, sent: Any, number: int) -> Any:
-        found = self._found(number)
-        names = [one["name"] for one in found["labels"]]
-        new = sent["labels"] if isinstance(sent, dict) else sent
-        found["labels"] = _labels(list(dict.fromkeys([*names, *new])))
-        return found["labels"]
-
-    def _assign(self, query: Any, sent: Json, number: int) -> Json:
-        found = self._found(number)
-        known = [one for one in sent["assignees"] if one in self.server.api.users]  # else: silence
-        found["assignees"] = [_user(one) for one in known]
-        return found
-
-    def _reviewers(self, query: Any, sent: Json, number: int) -> Json:
-        for one in sent["reviewers"]:
-            if one not in self.server.api.users:
-                raise _Refused(422, "Reviews may only be requested from collaborators.")
-        self.server.api.reviewers[number] = sent["reviewers"]
-        return self._found(number)
-
-    def _comments(self, query: Any, sent: Json, number: int) -> Any:
-        self._found(number)
-        said = self.server.api.comments.setdefault(number, [])
-        if self.command == "POST":
-            self._check_body(sent, "IssueComment")
-            said.append(sent["body"])
-        found = [{"id": n, "body": body, "user": _user("hubot")} for n, body in enumerate(said)]
-        return found[-1] if self.command == "POST" else found
-
-    def _found(self, number: int) -> Json:
-        found = self.server.api.thread(number)
-        if found is None:
-            raise _Refused(404, "Not Found")
-        return found
-
-    def _check_body(self, sent: Json, resource: str) -> None:
-        if len(sent.get("body") or "") > LIMIT:
-            message = f"body is too long (maximum is {LIMIT} characters)"
-            errors = [{"resource": resource, "code": "custom", "field": "body", "message": message}]
-            raise _Refused(422, "Validation Failed", errors)
+def _check_body(sent: Json, resource: str) -> None:
+    if len(sent.get("body") or "") > LIMIT:
+        raise _invalid(resource, f"body is too long (maximum is {LIMIT} characters)")
 
 
 def visible_to_github(text: str) -> str:

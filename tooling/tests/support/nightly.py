@@ -67,11 +67,11 @@ class World:
         return path
 
     def tip(self, branch: str = BRANCH) -> str | None:
-        found = subprocess.run(
+        process = subprocess.run(
             ["git", f"--git-dir={self.served}", "rev-parse", "--verify", "--quiet",
              f"refs/heads/{branch}"], capture_output=True, text=True, check=False,
         )  # fmt: skip
-        return found.stdout.strip() or None
+        return process.stdout.strip() or None
 
     def refs(self) -> str:
         return subprocess.run(
@@ -123,25 +123,25 @@ def patch(slug: str, verdict: str = "clean", action: str = "kept", **more: Any) 
 
 def document(**more: Any) -> Json:
     """A rebase that had nothing to do; ``more`` says otherwise."""
-    found = {
+    rebase = {
         "schema": 1, "command": "rebase", "ok": True, "exit_code": 0, "line": "main",
         "new_line": None, "base": "a" * 40, "onto": "b" * 40, "ref": "main",
         "source": "git", "dry_run": False,
         "moved": False, "patches": [patch("fix")], "tree": "e" * 40, "commit": "f" * 40,
         "committed": None, "warnings": [], "range_diff": "", "session": None, **more,
     }  # fmt: skip
-    return found | {"ok": found["exit_code"] == 0}
+    return rebase | {"ok": rebase["exit_code"] == 0}
 
 
 def conflict(**more: Any) -> Json:
-    asked = patch("fix", "conflict", "asked", commit=None, culprit=CULPRIT,
+    stopped = patch("fix", "conflict", "asked", commit=None, culprit=CULPRIT,
                   evidence=["hunk 1: no place found"])  # fmt: skip
-    return document(**{"exit_code": 3, "patches": [asked], **more})
+    return document(**{"exit_code": 3, "patches": [stopped], **more})
 
 
 def failure(message: str = "cannot reach https://github.com/x", code: int = 4) -> Json:
-    said = {"message": message, "where": None, "hint": "try later"}
-    return {"schema": 1, "command": "rebase", "ok": False, "exit_code": code, "error": said}
+    error = {"message": message, "where": None, "hint": "try later"}
+    return {"schema": 1, "command": "rebase", "ok": False, "exit_code": code, "error": error}
 
 
 def history(**more: Any) -> Json:

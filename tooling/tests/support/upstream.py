@@ -125,7 +125,7 @@ class Land:
     ) -> None:  # fmt: skip
         """Write a patch as a commit on ``on``, into the end of the series, or in its old place;
         with ``mark``, the words in python/model.py that its probe looks for, it has one."""
-        git, here = self.upstream, self.upstream("rev-parse", "--abbrev-ref", "HEAD")
+        git, branch = self.upstream, self.upstream("rev-parse", "--abbrev-ref", "HEAD")
         git("checkout", "--quiet", "--detach", on)
         for path, text in files.items():
             if text is None:
@@ -137,7 +137,7 @@ class Land:
             own.append(f"Probe: probes/{slug}.py")
             self.team.write(f"verify/probes/{slug}.py", PROBE.format(mark=mark))
         git("add", "--all", "--force")
-        message = "\n\n".join(one for one in (subject, why, "\n".join([*own, *trailers])) if one)
+        message = "\n\n".join(part for part in (subject, why, "\n".join([*own, *trailers])) if part)
         git(
             "commit",
             "--quiet",
@@ -149,7 +149,7 @@ class Land:
         )
         self.file(slug, line).write_bytes(format_patch(git))
         git("branch", "--force", f"patch/{slug}")
-        git("checkout", "--quiet", here)
+        git("checkout", "--quiet", branch)
         series = self.file(slug, line).with_name("series")
         if f"{slug}.patch" not in series.read_text().split():
             series.write_text(f"{series.read_text()}{slug}.patch\n")
@@ -157,7 +157,7 @@ class Land:
     def keep(self, *slugs: str) -> None:
         """A shorter series, which takes less time."""
         series = self.file("a").with_name("series")
-        series.write_text("".join(f"{one}.patch\n" for one in slugs))
+        series.write_text("".join(f"{slug}.patch\n" for slug in slugs))
         for file in series.parent.glob("*.patch"):
             if file.stem not in slugs:
                 file.unlink()
@@ -281,21 +281,23 @@ def calm(made: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     needed(monkeypatch)
     for name in ("GH_TOKEN", "GITHUB_REPOSITORY", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)
-    with sea(copy(made, place), place) as found:
-        for name, value in found.env.items():
+    with sea(copy(made, place), place) as world:
+        for name, value in world.env.items():
             monkeypatch.setenv(name, value)
-        yield found
+        yield world
 
 
 def needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """No probe runs, which takes half a second: each says that its patch is needed."""
-    said = ProbeFlip("probes/x.py", 1, 0, "without it: the bug is there; with it: it is not", "CPU")
-    monkeypatch.setattr("fixtool.upstream.prepare.flip_probe", lambda *words: said)
+    flips = ProbeFlip(
+        "probes/x.py", 1, 0, "without it: the bug is there; with it: it is not", "CPU"
+    )
+    monkeypatch.setattr("fixtool.upstream.prepare.flip_probe", lambda *words: flips)
 
 
 def call(*words: str | Path, typed: str | None = None) -> Ran:
     """The command in this process: no time to start, and what a test has put in its place."""
-    done = CliRunner().invoke(app, [str(one) for one in words], input=typed)
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return Ran(done.exit_code, done.stdout, done.stderr)
+    result = CliRunner().invoke(app, [str(word) for word in words], input=typed)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Ran(result.exit_code, result.stdout, result.stderr)

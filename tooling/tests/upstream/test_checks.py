@@ -23,14 +23,8 @@ from fixtool.upstream._hooks import CheckOutcome, HookResult
 from support.github_api import visible_to_github
 from support.json_documents import document
 from support.upstream import TWENTY, Land, call, copy, needed
-from support.upstream import template as make
 
 SIGN = "Signed-off-by: A Person <person@example.org>"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture
@@ -51,7 +45,7 @@ SECRETS = ["ghp_" + "a1" * 18, "github_pat_" + "a" * 30, "hf_" + "aB" * 17, "AKI
 @pytest.mark.parametrize(
     ("line", "rule"),
     [
-        *((f'x = "{one}"', "secret") for one in SECRETS),
+        *((f'x = "{secret}"', "secret") for secret in SECRETS),
         ("see /home/alice/sglang/x.py", "local-path"),
         ("(/Users/bob/x)", "local-path"),
         ("C:\\Users\\bob\\x", "local-path"),
@@ -68,7 +62,7 @@ def test_what_is_found_in_a_line(line: str, rule: str, tmp_path: Path) -> None:
     (finding,) = checks.search_line(line, "x.py:3", fork)
     assert (finding.rule, finding.where, finding.level) == (rule, "x.py:3", "error")
     assert finding.fix.startswith(("take it out", "take them out", "say it"))
-    assert all(one not in finding.message for one in SECRETS)
+    assert all(secret not in finding.message for secret in SECRETS)
 
 
 @pytest.mark.parametrize(
@@ -102,22 +96,26 @@ def test_each_finding_says_where_and_what_to_do(land: Land) -> None:
         "d", "docs: mend it for @octocat",
         {"python/model.py": TWENTY, "NEWS.txt": f"new\nkey {SECRETS[0]}\nin /home/al/x\n",
          "python/fixtool-x.py": "x = 1\r\n"},
-        why="As fixtool found.\n\nThis fixes\n#12, and closes: acme/sglang#3.\nSee /home/al/y.",
+        why="As fixtool result.\n\nThis fixes\n#12, and closes: acme/sglang#3.\nSee /home/al/y.",
         trailers=(SIGN, "Reviewed-by: C <c@example.org>"),
     )  # fmt: skip
     ran = call(*land.words("d", "--json"))
-    found = document(ran)
-    told = {(one["rule"], one["where"]) for one in found["findings"] if one["level"] == "error"}
-    assert told == {
+    result = document(ran)
+    rows = {
+        (finding["rule"], finding["where"])
+        for finding in result["findings"]
+        if finding["level"] == "error"
+    }
+    assert rows == {
         ("calls", "message of d, line 1"), ("fork-name", "message of d, line 3"),
         ("calls", "message of d, line 5"), ("calls", "message of d, line 6"),
         ("local-path", "message of d, line 7"), ("secret", "NEWS.txt:2"),
         ("local-path", "NEWS.txt:3"), ("fork-name", "python/fixtool-x.py"),
     }  # fmt: skip
-    assert all(one["fix"] for one in found["findings"])
-    assert found["exit_code"] == 1
-    assert found["refused"]["message"].startswith("the preflight says no: ")
-    assert found["refused"]["message"].endswith(" more")
+    assert all(finding["fix"] for finding in result["findings"])
+    assert result["exit_code"] == 1
+    assert result["refused"]["message"].startswith("the preflight says no: ")
+    assert result["refused"]["message"].endswith(" more")
     assert SECRETS[0] not in ran.out
 
 
@@ -128,7 +126,7 @@ def test_the_author_signs_off_and_can_be_written_to(land: Land) -> None:
     land.edit("a", "\nFrom: A Person <person@example.org>", "\nFrom: Us <us@x.invalid>")
     land.edit("a", SIGN, "Tested-by: C Person <c@example.org>")
     land.save_as("Z <z@example.org>")
-    findings = {one.rule: one for one in land.prepare("a").findings}
+    findings = {finding.rule: finding for finding in land.prepare("a").findings}
     assert "no Signed-off-by: of its author, Us <us@x.invalid>" in findings["sign-off"].message
     assert "--signoff" in findings["sign-off"].fix
     assert "us@x.invalid is an address that nobody can write to" in findings["author"].message
@@ -158,7 +156,7 @@ def test_what_was_run_is_kept_for_the_same_tree(
     land.edit("c", "Why.", "Because.")
     assert land.prepare("c").checks.reused
     land.edit("c", "Because.", "Because of @octocat.")  # what is read is read anew
-    assert [one.rule for one in land.prepare("c").findings] == ["calls"]
+    assert [finding.rule for finding in land.prepare("c").findings] == ["calls"]
     assert len(ran) == 1
     assert not land.prepare("c", fresh=True).checks.reused
     land.edit(
@@ -177,12 +175,12 @@ def test_what_was_run_is_kept_for_the_same_tree(
 )  # fmt: skip
 def test_a_test_that_does_not_pass(land: Land, text: str, outcome: str, status: int) -> None:
     land.edit("c", "+        print('looked')\n", f"+        {text}\n")
-    found = document(call(*land.words("c", "--json")))
-    assert [one["outcome"] for one in found["tests"]] == [outcome]
-    assert found["exit_code"] == status
-    ticked = {one["item"]: one["ticked"] for one in found["checklist"]}
+    result = document(call(*land.words("c", "--json")))
+    assert [test["outcome"] for test in result["tests"]] == [outcome]
+    assert result["exit_code"] == status
+    ticked = {box["item"]: box["ticked"] for box in result["checklist"]}
     assert ticked["Add unit tests."] is False
-    assert "test/test_c.py" in (found["refused"] or {"message": "test/test_c.py"})["message"]
+    assert "test/test_c.py" in (result["refused"] or {"message": "test/test_c.py"})["message"]
 
 
 def test_a_test_sees_no_token_and_does_not_hang_on(
@@ -222,7 +220,7 @@ repos:
 """
 LOOK = """\
 import os, pathlib, sys
-seen = [one for one in os.environ if 'TOKEN' in one or one in ('SSH_AUTH_SOCK', 'MY_PAT')]
+seen = [name for name in os.environ if 'TOKEN' in name or name in ('SSH_AUTH_SOCK', 'MY_PAT')]
 assert sys.argv[1:] == ['python/model.py'], sys.argv
 pathlib.Path(sys.argv[1]).write_bytes(pathlib.Path(sys.argv[1]).read_bytes())
 sys.exit(f'saw {seen}' if seen else 0)
@@ -239,22 +237,22 @@ def test_upstreams_own_hooks_run_where_they_can_do_no_harm(
     place = tmp_path / "wt"
     before = land.team.snapshot(), land.upstream.snapshot()
     ran = call(*land.words("a", "--json", "--worktree", place))
-    found = document(ran)
-    told = [(one["id"], one["outcome"], one["said"]) for one in found["hooks"]]
-    assert told == [
+    result = document(ran)
+    rows = [(hook["id"], hook["outcome"], hook["said"]) for hook in result["hooks"]]
+    assert rows == [
         ("mystery", "not-run", "nobody/knows-this at v1.2.3 is no package that fixtool knows"),
         ("check-hooks-apply", "skipped", "it reads the configuration"),
         ("bad", "failed", "- exit code: 1; of no use; twice......Passed"),
         ("twice", "failed", "- exit code: 1"),
         ("twice", "passed", ""),
         ("none", "skipped", ""),
-        ("absent", "not-run", "- exit code: 1; Executable `no-such-program` not found"),
+        ("absent", "not-run", "- exit code: 1; Executable `no-such-program` not result"),
         ("slow", "by-hand", "it is of the stage manual"),
         ("far", "not-run", "its language golang is not at hand"),
     ]
-    assert found["exit_code"] == 1
-    assert found["refused"]["message"] == "the preflight says no: bad; twice"
-    assert found["checklist"][0]["why"] == "these hooks failed: bad, twice"
+    assert result["exit_code"] == 1
+    assert result["refused"]["message"] == "the preflight says no: bad; twice"
+    assert result["checklist"][0]["why"] == "these hooks failed: bad, twice"
     assert (land.team.snapshot(), land.upstream.snapshot()) == before
     assert land.upstream("worktree", "list").count("\n") == 0
     assert list((land.settings.state / "upstream").glob("tree-*")) == []
@@ -332,7 +330,7 @@ def test_hooks_come_from_the_package_index(land: Land) -> None:
     land.upstream.commit("[x] hooks", **{hooks.CONFIG: config})
     land.patch("d", "docs: say it", {"NEWS.txt": "hard break  \n", "x.py": "x = 1 \n"},
                trailers=(SIGN,))  # fmt: skip
-    ran = {one.id: one for one in land.prepare("d").checks.hooks}
+    ran = {hook.id: hook for hook in land.prepare("d").checks.hooks}
     if "could not be had" in ran["trailing-whitespace"].said and not os.environ.get("CI"):
         pytest.skip("no package index here")
     white = ran["trailing-whitespace"]
@@ -341,9 +339,9 @@ def test_hooks_come_from_the_package_index(land: Land) -> None:
     assert "NEWS.txt" not in white.said
     assert (ran["check-json"].outcome, ran["check-merge-conflict"].outcome) == ("skipped", "passed")
     land.edit("d", "+x = 1 \n", "+x = 1\n")  # a blank alone: asked anew
-    found = land.prepare("d")
-    assert {one.outcome for one in found.checks.hooks} == {"passed", "skipped"}
-    assert not found.checks.reused
+    result = land.prepare("d")
+    assert {hook.outcome for hook in result.checks.hooks} == {"passed", "skipped"}
+    assert not result.checks.reused
 
 
 def test_formatters_are_ticked_where_they_ran(land: Land, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,13 +367,13 @@ def runs(tokens: list[Token]) -> Iterator[str]:
     for token in tokens:
         if token.type == "inline":
             text = ""
-            for one in token.children or ():
-                assert one.type not in ("html_inline", "image"), one
-                if one.type == "text":
-                    text += one.content
-                elif one.type in ("softbreak", "hardbreak"):
+            for child in token.children or ():
+                assert child.type not in ("html_inline", "image"), child
+                if child.type == "text":
+                    text += child.content
+                elif child.type in ("softbreak", "hardbreak"):
                     text += "\n"
-                elif one.type == "code_inline":
+                elif child.type == "code_inline":
                     text += "`"
             yield text
         assert token.type not in ("html_block", "heading_open"), token
@@ -383,7 +381,7 @@ def runs(tokens: list[Token]) -> Iterator[str]:
 
 def acts(text: str) -> list[str]:
     page = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-    return [found[0] for one in runs(page.parse(text)) for found in ACTIVE_TEXT.finditer(one)]
+    return [match[0] for run in runs(page.parse(text)) for match in ACTIVE_TEXT.finditer(run)]
 
 
 PIECES = ["@octocat", "fixes", "Closes:", "#12", "a/b#3", "GH-7", "https://x.example/issues/9", "`", "``",

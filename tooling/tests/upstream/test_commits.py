@@ -31,14 +31,8 @@ from support.upstream import (
     copy,
     needed,
 )
-from support.upstream import template as make
 
 Run = Callable[..., Ran]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture
@@ -64,16 +58,16 @@ def rewritten(land: Land, text: str = "") -> str:
 
 
 def test_a_patch_goes_with_what_it_needs_and_nothing_else(land: Land) -> None:
-    found = land.propose("c")
-    assert [one.slug for one in found.commits] == ["a", "c"]
-    log = found.repo.run("log", "--format=%s", f"{found.target.commit}..{found.tip}").text
+    result = land.propose("c")
+    assert [commit.slug for commit in result.commits] == ["a", "c"]
+    log = result.repo.run("log", "--format=%s", f"{result.target.commit}..{result.tip}").text
     assert log.split("\n") == ["[GEMMA4] Change five more", "[GEMMA4] Change five"]
-    assert found.repo.read_commit(found.commits[0].commit).parents == (found.target.commit,)
-    assert found.repo.read_commit(found.tip).parents == (found.commits[0].commit,)
-    changed = {one.path for one in changed_files(found.repo, found.target.commit, found.tip)}
-    assert changed == {"python/model.py", "test/test_c.py"} == set(found.files)
-    assert found.repo.run("show", f"{found.tip}:python/model.py").stdout.decode() == MORE
-    commit = found.repo.read_commit(found.tip)
+    assert result.repo.read_commit(result.commits[0].commit).parents == (result.target.commit,)
+    assert result.repo.read_commit(result.tip).parents == (result.commits[0].commit,)
+    changed = {file.path for file in changed_files(result.repo, result.target.commit, result.tip)}
+    assert changed == {"python/model.py", "test/test_c.py"} == set(result.files)
+    assert result.repo.run("show", f"{result.tip}:python/model.py").stdout.decode() == MORE
+    commit = result.repo.read_commit(result.tip)
     assert (commit.author.name, commit.author.email) == ("A Person", "person@example.org")
     assert commit.message == (
         "[GEMMA4] Change five more\n\nWhy.\n\nCo-authored-by: B Person <b@example.org>\n"
@@ -82,8 +76,8 @@ def test_a_patch_goes_with_what_it_needs_and_nothing_else(land: Land) -> None:
 
 
 def test_a_need_that_is_declared_goes_along_too(land: Land) -> None:
-    assert [one.slug for one in land.propose("d").commits] == ["b", "d"]
-    assert [one.slug for one in land.propose("b").commits] == ["b"]
+    assert [commit.slug for commit in land.propose("d").commits] == ["b", "d"]
+    assert [commit.slug for commit in land.propose("b").commits] == ["b"]
 
 
 def test_the_commits_are_the_same_wherever_they_are_made(
@@ -102,8 +96,8 @@ def test_the_commits_are_the_same_wherever_they_are_made(
 
 def test_an_author_to_whom_nobody_can_write_is_whoever_sends_it(land: Land) -> None:
     land.edit("a", "A Person <person@example.org>", "Us <us@fork.invalid>")
-    found = land.propose("a")
-    commit = found.repo.read_commit(found.tip)
+    result = land.propose("a")
+    commit = result.repo.read_commit(result.tip)
     assert (commit.author.name, commit.author.email) == ("A Maintainer", "m@example.org")
     assert commit.author.date == commit.committer.date
     assert "invalid" not in commit.message
@@ -113,9 +107,9 @@ def test_an_author_to_whom_nobody_can_write_is_whoever_sends_it(land: Land) -> N
 
 def test_what_upstream_has_of_its_needs_is_left_out(land: Land) -> None:
     land.upstream.commit("[gemma4] Take it (#9)", python__model_py=FIVE)
-    found = land.propose("c")
-    assert ([one.slug for one in found.commits], found.absorbed) == (["c"], ("a",))
-    assert found.repo.read_commit(found.tip).parents == (land.upstream("rev-parse", "main"),)
+    result = land.propose("c")
+    assert ([commit.slug for commit in result.commits], result.absorbed) == (["c"], ("a",))
+    assert result.repo.read_commit(result.tip).parents == (land.upstream("rev-parse", "main"),)
 
 
 def test_what_upstream_took_back_is_said(land: Land) -> None:
@@ -136,11 +130,11 @@ def test_onto_a_commit_that_does_not_descend_from_the_base(land: Land) -> None:
 
 def test_what_upstream_has_is_refused_with_its_commit(land: Land) -> None:
     sha = land.upstream.commit("[gemma4] Take it (#9)", python__model_py=FIVE)
-    found = document(call(*land.words("a", "--json")))
-    assert found["exit_code"] == 1
-    message = found["error"]["message"]
+    result = document(call(*land.words("a", "--json")))
+    assert result["exit_code"] == 1
+    message = result["error"]["message"]
     assert message.startswith(f"upstream has a already: {sha[:12]} (2026-01-02, A Person, #9: ")
-    assert "fixtool rebase" in found["error"]["hint"]
+    assert "fixtool rebase" in result["error"]["hint"]
 
 
 def test_a_conflict_names_the_commit_since_which_it_is_one(real: Land) -> None:
@@ -178,11 +172,11 @@ def test_odd_bytes_and_controls_in_a_message(land: Land, tmp_path: Path) -> None
 @pytest.mark.parametrize(("answer", "said"), [(0, "without it: it is not"), (1, "with it: the bug is there")])  # fmt: skip
 def test_a_probe_that_does_not_flip(real: Land, answer: int, said: str) -> None:
     real.team.write("verify/probes/a.py", f"print('x')\nraise SystemExit({answer})\n")
-    found = document(call(*real.words("a", "--json")))
-    assert found["exit_code"] == 1
-    assert "the probe of a does not flip" in found["refused"]["message"]
-    assert said in found["need"]["said"]
-    assert "Probe on" not in found["body"]
+    result = document(call(*real.words("a", "--json")))
+    assert result["exit_code"] == 1
+    assert "the probe of a does not flip" in result["refused"]["message"]
+    assert said in result["need"]["said"]
+    assert "Probe on" not in result["body"]
 
 
 def test_a_probe_that_breaks(real: Land) -> None:
@@ -193,10 +187,10 @@ def test_a_probe_that_breaks(real: Land) -> None:
 
 def test_a_patch_without_a_probe_may_go(real: Land) -> None:
     shutil.rmtree(real.team.path / "verify")  # nor a suite
-    found = real.prepare("b")
-    assert found.refusal is None
-    assert found.flip and (found.flip.script, found.flip.shown) == (None, False)
-    assert "Probe" not in found.text.body
+    result = real.prepare("b")
+    assert result.refusal is None
+    assert result.flip and (result.flip.script, result.flip.shown) == (None, False)
+    assert "Probe" not in result.text.body
 
 
 def test_without_a_python_everything_else_is_still_shown(
@@ -204,7 +198,7 @@ def test_without_a_python_everything_else_is_still_shown(
 ) -> None:
     """As a process of its own, in a world in which no Python has torch."""
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
-    words = [one for one in real.words("c") if one not in ("--python", sys.executable)]
+    words = [word for word in real.words("c") if word not in ("--python", sys.executable)]
     ran = fixtool(*words, PYTHONPATH=str(tmp_path))
     assert ran.status == 4
     assert "the probe and the tests were not run: no Python here has torch" in ran.err
@@ -278,29 +272,32 @@ def test_the_spelling_of_an_area_is_upstreams(land: Land) -> None:
 
 
 def test_another_title_is_the_last_commits_alone(land: Land) -> None:
-    found = document(call(*land.words("c", "--title", "[Model] Say é", "--json")))
-    assert found["title"] == "[Model] Say é"
-    assert [one["title"] for one in found["commits"]] == ["[GEMMA4] Change five", "[Model] Say é"]
+    result = document(call(*land.words("c", "--title", "[Model] Say é", "--json")))
+    assert result["title"] == "[Model] Say é"
+    assert [commit["title"] for commit in result["commits"]] == [
+        "[GEMMA4] Change five",
+        "[Model] Say é",
+    ]
 
 
 def test_the_schema_lets_nothing_else_in(land: Land) -> None:
-    found = document(call(*land.words("c", "--json")))
-    for where in (found, found["commits"][0], found["commits"][0]["files"][0], found["need"]):
+    result = document(call(*land.words("c", "--json")))
+    for where in (result, result["commits"][0], result["commits"][0]["files"][0], result["need"]):
         where["more"] = 1
         with pytest.raises(jsonschema.ValidationError):
-            validate(found)
+            validate(result)
         del where["more"]
-    del found["refused"]
+    del result["refused"]
     with pytest.raises(jsonschema.ValidationError):
-        validate(found)
+        validate(result)
 
 
 def test_a_title_that_is_not_as_upstreams_is_a_warning(land: Land) -> None:
-    (finding,) = [one for one in land.prepare("d").findings if one.rule == "title"]
+    (finding,) = [finding for finding in land.prepare("d").findings if finding.rule == "title"]
     assert (finding.level, "begin with an [Area]: 'Change twenty'" in finding.message) == ("warning", True)  # fmt: skip
-    found = document(call(*land.words("c", "--title", "[X] " + "long " * 20 + "end.", "--json")))
-    assert [one["message"][:17] for one in found["findings"]] == ["the title is long"]
-    assert found["exit_code"] == 0
+    result = document(call(*land.words("c", "--title", "[X] " + "long " * 20 + "end.", "--json")))
+    assert [finding["message"][:17] for finding in result["findings"]] == ["the title is long"]
+    assert result["exit_code"] == 0
 
 
 # -- template and body -----------------------------------------------------------------------
@@ -310,16 +307,16 @@ SECTIONS = {"motivation": "W", "modifications": "M", "accuracy": "A", "speed": "
 
 
 def test_upstreams_template_is_filled_in_its_order(land: Land) -> None:
-    found = land.prepare("c").text
-    assert found.template == ".github/pull_request_template.md"
-    assert re.findall(r"^## .*|^Read.*", found.body, re.MULTILINE) == [
+    result = land.prepare("c").text
+    assert result.template == ".github/pull_request_template.md"
+    assert re.findall(r"^## .*|^Read.*", result.body, re.MULTILINE) == [
         "Read the guide first.", "## Why is this needed?", "## What changed", "## Screenshots",
         "## Accuracy", "## Checklist",
     ]  # fmt: skip
-    assert "<!-- Say why. -->" not in found.body
-    assert "<!-- if any -->" in found.body  # a section that nobody knows stays
-    assert re.findall(r"- \[(.)\]", found.body) == [" ", "x", " ", " "]
-    ticks = {one.item: (one.ticked, one.why) for one in found.checklist}
+    assert "<!-- Say why. -->" not in result.body
+    assert "<!-- if any -->" in result.body  # a section that nobody knows stays
+    assert re.findall(r"- \[(.)\]", result.body) == [" ", "x", " ", " "]
+    ticks = {box.item: (box.ticked, box.why) for box in result.checklist}
     assert ticks["Add unit tests."] == (True, "test/test_c.py: passed, 1 test, 0 skipped, on CPU")
     assert ticks["Format your code with pre-commit."] == (
         False, "upstream's formatters were not run here",
@@ -336,10 +333,10 @@ def test_the_body_of_one_patch(land: Land) -> None:
 
 def test_without_a_template_of_its_own(land: Land) -> None:
     land.upstream.commit("[x] no template", **{".github/pull_request_template.md": None})
-    found = land.prepare("a").text
-    assert found.template is None
-    assert "## Speed Tests and Profiling\n\nNot measured on this version.\n" in found.body
-    assert [one.ticked for one in found.checklist] == [False] * 4
+    result = land.prepare("a").text
+    assert result.template is None
+    assert "## Speed Tests and Profiling\n\nNot measured on this version.\n" in result.body
+    assert [box.ticked for box in result.checklist] == [False] * 4
 
 
 @pytest.mark.parametrize(
@@ -359,7 +356,7 @@ def test_templates(text: str, body: str) -> None:
 def test_a_template_that_is_none(text: str) -> None:
     body, ticks = template.fill(text, SECTIONS, ANSWERS)
     assert body.startswith("## Motivation\n\nW\n\n## Modifications\n\nM\n")
-    assert [one.ticked for one in ticks] == [True, False, False, False]
+    assert [box.ticked for box in ticks] == [True, False, False, False]
 
 
 def test_a_template_with_other_line_ends_or_no_end(land: Land) -> None:
@@ -390,11 +387,11 @@ def test_figures_are_of_these_very_changes(land: Land) -> None:
     land.team.write("verify/results/2026-11-24-x.json", json.dumps(result))
     land.team.write("verify/results/broken.json", "{")
     land.edit("b", "Why.", "Because.")
-    found = document(call(*land.words("b", "--json")))
-    assert found["figures"] == [{"kind": "accuracy", "sources": ["2026-11-24-x.json"]}]
-    assert f"NVIDIA H100, Python 3.12, torch 2.9.0, on {'b' * 12}:\n" in found["body"]
-    assert "| `routing` | passed | `1,427 cases ¦ @you` | 2026-11-24 |" in found["body"]
-    assert found["stale"] == []
+    result = document(call(*land.words("b", "--json")))
+    assert result["figures"] == [{"kind": "accuracy", "sources": ["2026-11-24-x.json"]}]
+    assert f"NVIDIA H100, Python 3.12, torch 2.9.0, on {'b' * 12}:\n" in result["body"]
+    assert "| `routing` | passed | `1,427 cases ¦ @you` | 2026-11-24 |" in result["body"]
+    assert result["stale"] == []
 
     # A later run of one check, and one on two GPUs: what they say stands beside what they do not.
     step = result["steps"][0]
@@ -422,8 +419,8 @@ def test_figures_are_of_these_very_changes(land: Land) -> None:
     for later_file in (land.team.path / "verify/results").glob("2026-11-25-*"):
         later_file.unlink()
     land.patch("b", "numbers: change beta", {"python/other.py": "alpha\nbeta !\ngamma\n"})
-    found = document(call(*land.words("b", "--json")))
-    assert (found["figures"], found["stale"]) == ([], ["2026-11-24-x.json"])
+    result = document(call(*land.words("b", "--json")))
+    assert (result["figures"], result["stale"]) == ([], ["2026-11-24-x.json"])
 
 
 # -- forms -----------------------------------------------------------------------------------
@@ -431,11 +428,11 @@ def test_figures_are_of_these_very_changes(land: Land) -> None:
 
 def test_a_work_tree_with_the_branch(land: Land, tmp_path: Path) -> None:
     place = tmp_path / "wt"
-    found = document(call(*land.words("c", "--worktree", place, "--json")))
+    result = document(call(*land.words("c", "--worktree", place, "--json")))
     tree = Git(place)
-    assert found["forms"] == {"worktree": str(place)}
+    assert result["forms"] == {"worktree": str(place)}
     assert tree("symbolic-ref", "--short", "HEAD") == "upstream/c"
-    assert tree("rev-parse", "HEAD") == found["commits"][-1]["commit"]
+    assert tree("rev-parse", "HEAD") == result["commits"][-1]["commit"]
     assert (place / "python/model.py").read_text() == MORE
     before = land.team.snapshot()
     refused = call("export", "-C", land.team.path, "--worktree", place)
@@ -445,7 +442,7 @@ def test_a_work_tree_with_the_branch(land: Land, tmp_path: Path) -> None:
     assert land.team.snapshot() == before
     land.edit("c", "Why.", "Because.")
     again = document(call(*land.words("c", "--worktree", place, "--json")))
-    assert again["commits"][-1]["commit"] != found["commits"][-1]["commit"]
+    assert again["commits"][-1]["commit"] != result["commits"][-1]["commit"]
     assert (
         tree("rev-parse", "upstream/c")
         == again["commits"][-1]["commit"]
@@ -471,18 +468,18 @@ def test_a_work_tree_with_work_of_its_own_is_left_alone(land: Land, tmp_path: Pa
 def test_a_mail_series(land: Land, tmp_path: Path) -> None:
     land.edit("c", "Why.", "Because of é.")
     words = land.words("c", "--title", "[Größe] Change — it", "--json")
-    found = document(call(*words, "--mail", tmp_path / "new" / "mail"))
+    result = document(call(*words, "--mail", tmp_path / "new" / "mail"))
     mails = sorted((tmp_path / "new" / "mail").iterdir())
-    assert [one.name[:4] for one in mails] == ["0000", "0001", "0002"]
+    assert [mail.name[:4] for mail in mails] == ["0000", "0001", "0002"]
     cover = email.message_from_bytes(mails[0].read_bytes(), policy=email.policy.default)
     assert mails[0].read_bytes().partition(b"\n\n")[0].isascii()
     assert cover["Subject"] == "[PATCH 0/2] [Größe] Change — it"
-    assert found["body"].rstrip() in cover.get_content()
+    assert result["body"].rstrip() in cover.get_content()
     assert "Because of é." in cover.get_content()
     git = land.upstream
     git("checkout", "--quiet", "--detach", "main")
-    git("am", "--quiet", *(str(one) for one in mails[1:]))
-    tree = Git(*land.settings.stores.glob("*.git"))("rev-parse", f"{found['commits'][-1]['commit']}^{{tree}}")  # fmt: skip
+    git("am", "--quiet", *(str(mail) for mail in mails[1:]))
+    tree = Git(*land.settings.stores.glob("*.git"))("rev-parse", f"{result['commits'][-1]['commit']}^{{tree}}")  # fmt: skip
     assert git("rev-parse", "HEAD^{tree}") == tree
     assert (
         git("log", "-1", "--format=%an <%ae>%n%s") == "A Person <person@example.org>\nChange — it"
@@ -497,12 +494,12 @@ def test_a_mail_series(land: Land, tmp_path: Path) -> None:
 def test_a_body_file(land: Land, tmp_path: Path) -> None:
     file = tmp_path / "body.md"
     file.write_text("old")
-    found = document(call(*land.words("c", "--body", file, "--json")))
-    assert file.read_text("utf-8") == found["body"]
-    assert "### [GEMMA4] Change five more" in found["body"]
+    result = document(call(*land.words("c", "--body", file, "--json")))
+    assert file.read_text("utf-8") == result["body"]
+    assert "### [GEMMA4] Change five more" in result["body"]
     for bad in (tmp_path / "no" / "body.md", tmp_path):
         assert call(*land.words("c", "--body", bad)).status == 4
-    assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_for_a_person(real: Land, fixtool: Run, tmp_path: Path) -> None:

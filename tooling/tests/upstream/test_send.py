@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,21 +22,9 @@ from fixtool.series import trailers
 from support import git_http as githttp
 from support.github_api import TOKEN
 from support.json_documents import document
-from support.upstream import Sea, call, calm
-from support.upstream import template as make
+from support.upstream import Sea, call
 
 PULL = "https://github.com/sgl/sglang/pull/1"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def wide(made: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sea]:
-    with calm(made, tmp_path, monkeypatch) as found:
-        yield found
 
 
 @pytest.fixture
@@ -56,10 +43,10 @@ def refused(world: Sea, *more: str, code: int, slug: str = "b") -> str:
     """The message and the hint; and nothing of the other side has changed."""
     before = world.state()
     world.api.log.clear()
-    found = send(world, *more, slug=slug)
-    assert (found["exit_code"], world.state(), world.api.writes) == (code, before, [])
-    assert TOKEN not in json.dumps(found)
-    return f"{found['error']['message']} | {found['error']['hint']}"
+    result = send(world, *more, slug=slug)
+    assert (result["exit_code"], world.state(), world.api.writes) == (code, before, [])
+    assert TOKEN not in json.dumps(result)
+    return f"{result['error']['message']} | {result['error']['hint']}"
 
 
 def edit(world: Sea, old: str = "Why.", new: str = "Because.", slug: str = "b") -> None:
@@ -73,8 +60,8 @@ def edit(world: Sea, old: str = "Why.", new: str = "Because.", slug: str = "b") 
 def test_it_is_pushed_and_opened_and_written_down(wide: Sea) -> None:
     wide.land.keep("a", "c")
     before = wide.land.save()
-    found = send(wide, slug="c")
-    tip = found["commits"][-1]["commit"]
+    result = send(wide, slug="c")
+    tip = result["commits"][-1]["commit"]
     assert wide.tip("c") == tip
     assert wide.fork("rev-parse", "c~2") == wide.land.upstream("rev-parse", "main")
     (pull,) = wide.api.pulls
@@ -82,8 +69,8 @@ def test_it_is_pushed_and_opened_and_written_down(wide: Sea) -> None:
     assert pull["title"] == "[GEMMA4] Change five more"
     marker = read_marker(pull["body"], "upstream")
     assert marker and marker["head"] == tip
-    assert pull["body"].partition("\n")[2].strip() == found["body"].strip()
-    assert found["sent"] == {
+    assert pull["body"].partition("\n")[2].strip() == result["body"].strip()
+    assert result["sent"] == {
         "action": "created", "number": 1, "url": PULL, "fork": "octocat/sglang", "branch": "c",
         "commit": tip, "replaced": None, "commented": False, "kept_title": False,
         "kept_body": False, "recorded": str(wide.land.file("c")),
@@ -111,15 +98,15 @@ def test_an_edited_patch_updates_the_same_pull_request(wide: Sea) -> None:
     wide.land.save()
     first = send(wide, slug="c")["sent"]["commit"]
     edit(wide, slug="c")
-    found = send(wide, slug="c")["sent"]
-    assert (found["action"], found["replaced"], found["commented"]) == ("updated", first, True)
+    result = send(wide, slug="c")["sent"]
+    assert (result["action"], result["replaced"], result["commented"]) == ("updated", first, True)
     (pull,) = wide.api.pulls
     assert "Because." in pull["body"]
-    assert wide.tip("c") == found["commit"] != first
+    assert wide.tip("c") == result["commit"] != first
     (comment,) = wide.api.comments[1]
-    mark, said, _, *diff = comment.split("\n")
-    assert mark == f"<!-- fixtool range-diff 1 from={first[:12]} to={found['commit'][:12]} -->"
-    assert said == f"Updated: `{first[:12]}` to `{found['commit'][:12]}`. The range-diff:"
+    mark, first_line, _, *diff = comment.split("\n")
+    assert mark == f"<!-- fixtool range-diff 1 from={first[:12]} to={result['commit'][:12]} -->"
+    assert first_line == f"Updated: `{first[:12]}` to `{result['commit'][:12]}`. The range-diff:"
     assert (diff[0], diff[-1]) == ("```diff", "```")
     assert re.search(r"^1:  [0-9a-f]+ = 1:  [0-9a-f]+ \[GEMMA4\] Change five$", comment, re.M)
     assert re.search(r"^ +-    Why\.\n +\+    Because\.$", comment, re.MULTILINE), comment
@@ -136,14 +123,18 @@ def test_what_was_written_on_github_is_kept(world: Sea) -> None:
     (pull,) = world.api.pulls
     pull["body"] = pull["body"].replace("Why.", "As I say.").replace("\n", "\r\n")
     edit(world)
-    found = send(world)["sent"]
-    assert (found["kept_body"], found["kept_title"], found["commented"]) == (True, False, True)
+    result = send(world)["sent"]
+    assert (result["kept_body"], result["kept_title"], result["commented"]) == (True, False, True)
     assert "As I say." in pull["body"]
     assert "Because." not in pull["body"]
     pull["title"] = "[Model] Change five"
     world.api.log.clear()
-    found = send(world)["sent"]
-    assert (found["kept_body"], found["kept_title"], found["action"]) == (True, True, "unchanged")
+    result = send(world)["sent"]
+    assert (result["kept_body"], result["kept_title"], result["action"]) == (
+        True,
+        True,
+        "unchanged",
+    )
     assert world.api.writes == []
     edit(world, "Because.", "So.")
     assert send(world)["sent"]["action"] == "updated"
@@ -156,8 +147,8 @@ def test_another_title_is_sent_and_trimmed_text_is_no_edit(world: Sea) -> None:
     send(world)
     (pull,) = world.api.pulls
     pull["body"] = pull["body"].replace("\n", "\r\n").strip()
-    found = send(world, "--title", "[Model] Change five")["sent"]
-    assert (pull["title"], found["kept_title"], found["kept_body"]) == (
+    result = send(world, "--title", "[Model] Change five")["sent"]
+    assert (pull["title"], result["kept_title"], result["kept_body"]) == (
         "[Model] Change five", False, False,
     )  # fmt: skip
 
@@ -192,8 +183,8 @@ def test_a_branch_and_a_fork_of_another_name(world: Sea) -> None:
     assert ran.out.endswith(
         f" {' '.join(there)} --send\n"
     )  # what is to be typed next goes there too
-    found = send(world, *there)["sent"]
-    assert (found["fork"], found["branch"]) == ("OctoCat/sgl-mirror", "topic/c")
+    result = send(world, *there)["sent"]
+    assert (result["fork"], result["branch"]) == ("OctoCat/sgl-mirror", "topic/c")
     assert world.api.pulls[0]["head"]["label"] == "OctoCat:topic/c"
 
 
@@ -229,8 +220,8 @@ def test_what_the_preflight_refuses_is_not_sent(world: Sea) -> None:
 
 def test_what_is_not_committed_is_not_sent(world: Sea) -> None:
     world.land.edit("b", "Why.", "Because.")
-    said = refused(world, code=1)
-    assert "patches/main/b.patch is not committed" in said
+    message = refused(world, code=1)
+    assert "patches/main/b.patch is not committed" in message
     assert world.tip() is None
 
 
@@ -243,9 +234,9 @@ def test_nobody_to_write_it_down_is_said_before(world: Sea) -> None:
 
 def test_not_to_another_server(world: Sea, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIXTOOL_URL", "https://gitlab.example/sgl/sglang")
-    said = refused(world, code=2)
-    assert "upstream is https://gitlab.example/sgl/sglang, which is not on GitHub" in said
-    assert "--mail DIR" in said
+    message = refused(world, code=2)
+    assert "upstream is https://gitlab.example/sgl/sglang, which is not on GitHub" in message
+    assert "--mail DIR" in message
     monkeypatch.setenv("GITHUB_TOKEN", "")
     monkeypatch.setenv("FIXTOOL_URL", world.env["FIXTOOL_URL"])
     assert "GITHUB_TOKEN=$(gh auth token)" in refused(world, code=4)
@@ -267,7 +258,7 @@ def test_a_token_that_is_not_taken(world: Sea, monkeypatch: pytest.MonkeyPatch) 
 def test_forks_that_are_none(world: Sea) -> None:
     other = {"source": {"full_name": "evil/sglang"}}
     none = "there is no fork octocat/sglang, or the token may not see it | gh repo fork sgl/sglang"
-    for fork, words, said, code in (
+    for fork, words, message, code in (
         (None, "", none, 4),
         ({"archived": True}, "", "the fork octocat/sglang is archived", 1),
         ({"fork": False}, "", "octocat/sglang is no fork of sgl/sglang", 1),
@@ -280,26 +271,26 @@ def test_forks_that_are_none(world: Sea) -> None:
         ({}, "--branch main", "main is the default branch, which fixtool never pushes to", 2),
     ):
         world.api.forks = {} if fork is None else {"octocat/sglang": fork}
-        assert said in refused(world, *words.split(), code=code)
+        assert message in refused(world, *words.split(), code=code)
 
 
 def test_a_branch_that_somebody_else_pushed(world: Sea) -> None:
     world.fork("update-ref", "refs/heads/b", "main")
-    said = refused(world, code=1)
-    assert "on its branch b, which fixtool did not push" in said
-    assert "--branch NAME" in said
+    message = refused(world, code=1)
+    assert "on its branch b, which fixtool did not push" in message
+    assert "--branch NAME" in message
 
 
 def test_a_reviewers_commit_on_our_branch_is_not_pushed_over(world: Sea) -> None:
-    told = send(world)["sent"]["commit"]
+    sent = send(world)["sent"]["commit"]
     theirs = world.fork("commit-tree", "b^{tree}", "-p", "b", "-m", "a reviewer's")
     world.fork("update-ref", "refs/heads/b", theirs)
     edit(world)
-    said = refused(world, code=1)
-    assert theirs[:12] in said
-    assert f"then put the branch back to {told[:12]}" in said
+    message = refused(world, code=1)
+    assert theirs[:12] in message
+    assert f"then put the branch back to {sent[:12]}" in message
     assert world.tip() == theirs
-    world.fork("update-ref", "refs/heads/b", told)
+    world.fork("update-ref", "refs/heads/b", sent)
     assert send(world)["sent"]["action"] == "updated"
 
 
@@ -307,14 +298,14 @@ def test_a_pull_request_that_is_done_or_not_ours(world: Sea) -> None:
     send(world)
     before = dict(world.api.pulls[0])
     merged = {"state": "closed", "merged_at": "2026-11-24T00:00:00Z"}
-    for change, said in (
+    for change, message in (
         ({"state": "closed"}, f"{PULL} was closed | choose another branch"),
         (merged, f"{PULL} was merged | fixtool upstream --status"),
         ({"body": "by hand"}, f"{PULL} was not opened by fixtool, so its text is left alone"),
         ({"body": "x\n<!-- fixtool upstream 1 head=a -->"}, "was not opened by fixtool"),
     ):
         world.api.pulls[0].update({**before, **change})
-        assert said in refused(world, code=1)
+        assert message in refused(world, code=1)
     assert send(world, "--branch", "again")["sent"]["number"] == 2
 
 
@@ -365,7 +356,7 @@ def test_rate_limits(world: Sea, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("where", "after"),
     [("GET .*/pulls$", False), ("push", False), ("push", True)]
-    + [(f"{one}$", after) for one in ("POST .*/pulls", "POST .*/comments", r"PATCH .*/pulls/\d+")
+    + [(f"{request}$", after) for request in ("POST .*/pulls", "POST .*/comments", r"PATCH .*/pulls/\d+")
        for after in (False, True)],
 )  # fmt: skip
 def test_cut_off_anywhere_the_next_run_finishes(world: Sea, where: str, after: bool) -> None:
@@ -383,16 +374,16 @@ def test_cut_off_anywhere_the_next_run_finishes(world: Sea, where: str, after: b
         world.api.fail(where, None, after=after, times=9)
     first = send(world)
     assert first["exit_code"] in (0, 4), first
-    if first["exit_code"] == 0:  # what was made without an answer is found at once
+    if first["exit_code"] == 0:  # what was made without an answer is result at once
         assert after
     world.api.faults.clear()
     world.fork("config", "http.receivepack", "true")
-    found = send(world)
+    result = send(world)
     (pull,) = world.api.pulls
-    assert world.tip() == found["commits"][-1]["commit"]
+    assert world.tip() == result["commits"][-1]["commit"]
     marker = read_marker(pull["body"], "upstream")
     assert marker and marker["head"] == world.tip()
-    assert found["body"].strip() in pull["body"]
+    assert result["body"].strip() in pull["body"]
     assert len(world.api.comments.get(1, [])) == (1 if second else 0)
     assert f"Forwarded: {PULL}" in world.land.file("b").read_text()
     world.api.log.clear()
@@ -406,8 +397,8 @@ def test_edited_after_a_push_of_which_no_pull_request_tells(world: Sea) -> None:
     pushed = world.tip()
     world.api.faults.clear()
     edit(world)
-    found = send(world)["sent"]
-    assert (found["action"], found["replaced"]) == ("created", pushed)
+    result = send(world)["sent"]
+    assert (result["action"], result["replaced"]) == ("created", pushed)
     assert world.api.comments == {}
 
 
@@ -419,8 +410,8 @@ def test_cut_off_before_the_address_is_written(world: Sea, monkeypatch: pytest.M
         here.setattr(trailers, "record", cut)
         assert call(*world.land.words("b", "--send", "--yes")).status == 130
     assert "Forwarded: no" in world.land.file("b").read_text()
-    found = send(world)["sent"]
-    assert (found["action"], bool(found["recorded"])) == ("unchanged", True)
+    result = send(world)["sent"]
+    assert (result["action"], bool(result["recorded"])) == ("unchanged", True)
     assert f"Forwarded: {PULL}" in world.land.file("b").read_text()
 
 
@@ -437,8 +428,8 @@ def test_a_lease_that_was_lost(world: Sea, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(PushRemote, "push", late)
     before = world.api.pulls[0]["body"]
-    found = send(world)
-    assert (found["exit_code"], "somebody else pushed to b just now" in found["error"]["message"]) == (4, True)  # fmt: skip
+    result = send(world)
+    assert (result["exit_code"], "somebody else pushed to b just now" in result["error"]["message"]) == (4, True)  # fmt: skip
     assert (world.tip(), world.api.pulls[0]["body"], world.api.comments) == (theirs, before, {})
 
 
@@ -449,12 +440,12 @@ def test_two_runs_at_once(world: Sea) -> None:
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    said = [one.communicate(timeout=120) for one in both]
-    codes = sorted(one.returncode for one in both)
-    assert codes in ([0, 0], [0, 4]), said
-    assert all("Traceback" not in err for _, err in said)
+    outputs = [process.communicate(timeout=120) for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes in ([0, 0], [0, 4]), outputs
+    assert all("Traceback" not in err for _, err in outputs)
     if codes == [0, 4]:
-        assert any("is in use by process" in err for _, err in said), said
+        assert any("is in use by process" in err for _, err in outputs), outputs
     assert len(world.api.pulls) == 1
     last = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"unchanged {PULL}" in last.stdout
@@ -475,7 +466,7 @@ def test_the_token_is_in_no_argument_file_or_message(
     argv = (tmp_path / "argv").read_text()
     assert " push " in argv
     folders = (world.land.settings.state, world.land.settings.cache, world.land.team.path)
-    left = b"".join(one.read_bytes() for f in folders for one in f.rglob("*") if one.is_file())
+    left = b"".join(path.read_bytes() for f in folders for path in f.rglob("*") if path.is_file())
     for text in (ran.out, ran.err, argv, left.decode("latin-1")):
         assert TOKEN not in text
         assert secret not in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,21 +16,9 @@ from fixtool.series.patch import parse
 from fixtool.upstream.status import _days
 from support.json_documents import document
 from support.repositories import Ran
-from support.upstream import FIVE, MORE, Sea, call, calm, line
-from support.upstream import template as make
+from support.upstream import FIVE, MORE, Sea, call, line
 
 PULL = "https://github.com/sgl/sglang/pull/1"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def world(made: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sea]:
-    with calm(made, tmp_path, monkeypatch) as found:
-        yield found
 
 
 # -- trailers --------------------------------------------------------------------------------
@@ -60,21 +48,21 @@ def test_a_trailer_is_written_where_it_belongs(before: str, after: str) -> None:
     assert patch.diff.decode() == DIFF[1:]
 
 
-def test_a_trailer_that_cannot_be_written(world: Sea) -> None:
+def test_a_trailer_that_cannot_be_written(wide: Sea) -> None:
     """Its words are there, but in no block of trailers."""
-    line_ = world.land.repository.line("main")
-    world.land.edit("b", "Drop-When: never", "and more words")
-    world.land.save()
+    line_ = wide.land.repository.line("main")
+    wide.land.edit("b", "Drop-When: never", "and more words")
+    wide.land.save()
     with pytest.raises(FixtoolError, match="the trailers of b cannot be written"):
-        trailers.record(world.land.repository, line_, "b", {"Forwarded": PULL}, "x")
-    assert world.land.team("status", "--porcelain") == ""
+        trailers.record(wide.land.repository, line_, "b", {"Forwarded": PULL}, "x")
+    assert wide.land.team("status", "--porcelain") == ""
 
 
-def test_without_git_the_trailer_is_written_and_nothing_committed(world: Sea) -> None:
-    shutil.rmtree(world.land.team.path / ".git")
-    land = world.land
-    told = trailers.record(land.repository, land.repository.line("main"), "b", {"Forwarded": PULL}, "x")  # fmt: skip
-    assert told == str(land.file("b"))
+def test_without_git_the_trailer_is_written_and_nothing_committed(wide: Sea) -> None:
+    shutil.rmtree(wide.land.team.path / ".git")
+    land = wide.land
+    rows = trailers.record(land.repository, land.repository.line("main"), "b", {"Forwarded": PULL}, "x")  # fmt: skip
+    assert rows == str(land.file("b"))
     assert f"\nForwarded: {PULL}\n" in land.file("b").read_text()
     assert trailers.record(land.repository, land.repository.line("main"), "b", {"Forwarded": PULL}, "x") is None  # fmt: skip
 
@@ -87,18 +75,18 @@ def ago(days: float) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def status(world: Sea, *more: str | Path) -> list[str | Path]:
-    land = world.land
+def status(wide: Sea, *more: str | Path) -> list[str | Path]:
+    land = wide.land
     return ["upstream", "--status", "--source", land.upstream.path, "-C", land.team.path, *more]
 
 
 @pytest.fixture
-def two(world: Sea) -> Sea:
+def two(wide: Sea) -> Sea:
     """Two lines; a was taken, b is open, c was closed, d is of nobody, e of another line merged."""
-    land = world.land
+    land = wide.land
     for number, slug in enumerate("bce", 1):
-        world.api.add_pull(f"octocat:{slug}", "main", slug, "")
-        world.api.pulls[-1].update(created_at=ago(number * 10 + 0.5), user={"login": "octocat"})
+        wide.api.add_pull(f"octocat:{slug}", "main", slug, "")
+        wide.api.pulls[-1].update(created_at=ago(number * 10 + 0.5), user={"login": "octocat"})
     for slug, number in (("b", 1), ("c", 2)):
         land.edit(slug, "Forwarded: no", f"Forwarded: https://github.com/sgl/sglang/pull/{number}")
     land.upstream.commit("[gemma4] Take it (#77)", python__model_py=FIVE)
@@ -106,17 +94,17 @@ def two(world: Sea) -> Sea:
     land.patch("e", "gemma4: go further", {"python/model.py": MORE}, on="main", line="other")
     text = land.file("e", "other").read_text().replace("Forwarded: no", "Forwarded: https://github.com/sgl/sglang/pull/3")  # fmt: skip
     land.file("e", "other").write_text(text)
-    world.api.pulls[1]["state"] = "closed"
-    world.api.add_review(1, "hubot", "CHANGES_REQUESTED", ago(6.5))
-    world.api.add_review(1, "reviewer", "APPROVED", ago(3.5))
-    world.api.add_review(1, "octocat", "COMMENTED", ago(0.5))  # its author, answering
+    wide.api.pulls[1]["state"] = "closed"
+    wide.api.add_review(1, "hubot", "CHANGES_REQUESTED", ago(6.5))
+    wide.api.add_review(1, "reviewer", "APPROVED", ago(3.5))
+    wide.api.add_review(1, "octocat", "COMMENTED", ago(0.5))  # its author, answering
     land.save()
-    return world
+    return wide
 
 
-def merge(world: Sea) -> str:
-    sha = world.land.upstream.commit("[gemma4] Go further (#3)", python__model_py=MORE)
-    world.api.pulls[2].update(state="closed", merged_at=ago(1), merge_commit_sha=sha)
+def merge(wide: Sea) -> str:
+    sha = wide.land.upstream.commit("[gemma4] Go further (#3)", python__model_py=MORE)
+    wide.api.pulls[2].update(state="closed", merged_at=ago(1), merge_commit_sha=sha)
     return sha
 
 
@@ -139,9 +127,9 @@ def test_the_table_over_two_lines(two: Sea) -> None:
 
 
 def test_the_same_as_a_document(two: Sea) -> None:
-    found = document(call(*status(two, "--json")))
-    assert found["exit_code"] == 0
-    by = {one["slug"]: one for one in found["standings"]}
+    result = document(call(*status(two, "--json")))
+    assert result["exit_code"] == 0
+    by = {status["slug"]: status for status in result["standings"]}
     assert by["b"]["review"] | {"opened": "", "reviewed": ""} == {
         "number": 1, "url": PULL, "state": "open", "opened": "", "reviewed": "",
         "said": "approved", "commit": None,
@@ -149,8 +137,8 @@ def test_the_same_as_a_document(two: Sea) -> None:
     assert (by["b"]["days"], by["b"]["waiting"]) == (10, 3)
     assert (by["e"]["days"], by["e"]["waiting"], by["e"]["line"]) == (30, 30, "other")
     assert (by["a"]["tip"], by["a"]["since"]["pr"]) == ("absorbed", 77)
-    one = document(call(*status(two, "--json", "--line", "other")))
-    assert [each["slug"] for each in one["standings"]] == ["e"]
+    other = document(call(*status(two, "--json", "--line", "other")))
+    assert [status["slug"] for status in other["standings"]] == ["e"]
 
 
 def test_a_merge_is_written_into_the_patch_once(two: Sea) -> None:
@@ -166,7 +154,7 @@ def test_a_merge_is_written_into_the_patch_once(two: Sea) -> None:
     assert f"\nApplied-Upstream: {sha}, #3\nSigned-off-by: " in file.read_text()
     assert team("log", "--format=%s", f"{head}..") == "other: say where e stands upstream"
     again = document(call(*status(two, "--json")))
-    assert [one["written"] for one in again["standings"]] == [None] * 5
+    assert [status["written"] for status in again["standings"]] == [None] * 5
     assert team("rev-parse", "HEAD~1") == head
 
 
@@ -194,9 +182,9 @@ def test_without_an_answer_the_rest_is_shown(two: Sea, monkeypatch: pytest.Monke
     assert re.search(r"^ +b +https://github.com/sgl/sglang/pull/1 +- +clean$", ran.out, re.M)
     two.api.faults.clear()
     monkeypatch.setenv("FIXTOOL_URL", "https://gitlab.example/x/y")
-    found = document(call(*status(two, "--json")))
-    assert found["exit_code"] == 4
-    assert "is not on GitHub" in found["standings"][1]["unknown"][0]
+    result = document(call(*status(two, "--json")))
+    assert result["exit_code"] == 4
+    assert "is not on GitHub" in result["standings"][1]["unknown"][0]
 
 
 def test_without_pygithub_what_needs_none_is_shown(
@@ -225,13 +213,17 @@ def test_an_upstream_that_cannot_be_read(two: Sea) -> None:
 
 def test_a_pull_request_of_another_repository(two: Sea) -> None:
     two.land.edit("d", "Forwarded: no", "Forwarded: https://github.com/someone/else/pull/1")
-    found = {one["slug"]: one for one in document(call(*status(two, "--json")))["standings"]}
-    assert found["d"]["review"] is None
-    assert found["d"]["unknown"] == ["someone/else#1 is no pull request of sgl/sglang"]
+    result = {
+        status["slug"]: status for status in document(call(*status(two, "--json")))["standings"]
+    }
+    assert result["d"]["review"] is None
+    assert result["d"]["unknown"] == ["someone/else#1 is no pull request of sgl/sglang"]
     two.land.edit("d", "someone/else/pull/1", "sgl/sglang/pull/404")
-    found = {one["slug"]: one for one in document(call(*status(two, "--json")))["standings"]}
-    assert "it is not there" in found["d"]["unknown"][0]
-    assert found["e"]["review"]["number"] == 3  # and the others are still asked
+    result = {
+        status["slug"]: status for status in document(call(*status(two, "--json")))["standings"]
+    }
+    assert "it is not there" in result["d"]["unknown"][0]
+    assert result["e"]["review"]["number"] == 3  # and the others are still asked
 
 
 def test_days_and_clocks() -> None:
