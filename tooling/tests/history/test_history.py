@@ -19,10 +19,8 @@ from fixtool.progress import Silence
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.line import Line, PatchRepository
+from support.rebase import FIVE, FIVE_AND_TWENTY, OTHER
 from support.repositories import NUMBERS, Git, Team
-
-FIVE = NUMBERS.replace("line 5\n", "line 5 fixed\n")
-TWENTY = NUMBERS.replace("line 20\n", "line 20 fixed\n")
 
 
 def store_of(git: Git, folder: Path) -> Store:
@@ -39,9 +37,12 @@ def look(team: Team, tmp_path: Path, end: str = "HEAD", **options: Path) -> Hist
     )  # fmt: skip
 
 
-def runs(found: History, slug: str) -> list[tuple[str, int, str | None]]:
-    patch = next(one for one in found.patches if one.slug == slug)
-    return [(str(i.verdict), i.count, i.culprit and i.culprit.subject) for i in patch.intervals]
+def runs(result: History, slug: str) -> list[tuple[str, int, str | None]]:
+    (patch,) = (patch for patch in result.patches if patch.slug == slug)
+    return [
+        (interval.verdict.value, interval.count, interval.culprit and interval.culprit.subject)
+        for interval in patch.intervals
+    ]
 
 
 def by_force(repo: Repo, line: Line, start: Oid, end: Oid) -> dict[str, list[Verdict]]:
@@ -71,24 +72,24 @@ def verdicts(result: History) -> dict[str, list[Verdict]]:
 
 def test_intervals_and_culprits(team: Team, tmp_path: Path) -> None:
     team.patch("five", "fix five", python__model_py=FIVE)
-    team.patch("other", "fix other", python__other_py="alpha\nbeta!\ngamma\n")
+    team.patch("other", "fix other", python__other_py=OTHER)
     git = team.upstream
     git.commit("docs", README_txt="read it\n")
     git.commit("shift", python__model_py="line 0\n" + NUMBERS)
     git.commit("they took five (#12)", python__model_py="line 0\n" + FIVE)
     git.commit("docs again", README_txt="read it all\n")
     git.commit("rewrite", python__other_py="one\ntwo\nthree\n")
-    found = look(team, tmp_path)
-    assert runs(found, "five") == [
+    result = look(team, tmp_path)
+    assert runs(result, "five") == [
         ("clean", 2, None), ("offset", 1, "shift"), ("absorbed", 3, "they took five (#12)"),
     ]  # fmt: skip
-    assert runs(found, "other") == [("clean", 5, None), ("conflict", 1, "rewrite")]
-    five = found.patches[0].intervals[-1]
+    assert runs(result, "other") == [("clean", 5, None), ("conflict", 1, "rewrite")]
+    five = result.patches[0].intervals[-1]
     assert five.culprit is not None
     assert (five.culprit.pr, five.culprit.author) == (12, "A Person")
     assert (five.first, five.last.subject) == (five.culprit, "rewrite")
-    assert found.commits == 6
-    assert found.judged == 3 + 2
+    assert result.commits == 6
+    assert result.judged == 3 + 2
 
 
 def test_what_was_judged_once_is_known_the_next_time(team: Team, tmp_path: Path) -> None:
@@ -123,11 +124,11 @@ def test_a_pull_request_taken_in_another_form(team: Team, tmp_path: Path) -> Non
     took = git.commit("Mend line 5 (#77)", python__model_py=FIVE.replace("5 fixed", "5 mended"))
     git.commit("docs", README_txt="x\n")
     git("revert", "--no-edit", took)
-    found = look(team, tmp_path)
-    assert [run[:2] for run in runs(found, "five")] == [
+    result = look(team, tmp_path)
+    assert [run[:2] for run in runs(result, "five")] == [
         ("clean", 1), ("absorbed", 2), ("reverted", 1),
     ]  # fmt: skip
-    assert found.patches[0].intervals[1].evidence[:2] == (
+    assert result.patches[0].intervals[1].evidence[:2] == (
         f"upstream took #77 as {took[:12]}", "by its text: conflict",
     )  # fmt: skip
 
@@ -139,13 +140,13 @@ def test_a_file_that_moves_is_followed(team: Team, tmp_path: Path) -> None:
     git.commit("move", python__model_py=None, python__moved__model_py=NUMBERS)
     git.commit("twin", python__moved__twin_py=NUMBERS + "more\n")
     git.commit("move on", python__moved__model_py=None, python__far_py="line 0\n" + NUMBERS)
-    gone = {"python__far_py": None, "python__moved__twin_py": None, "python__half_py": None}
-    git.commit("gone", **gone)
-    found = look(team, tmp_path)
+    removed = {"python__far_py": None, "python__moved__twin_py": None, "python__half_py": None}
+    git.commit("remove", **removed)
+    result = look(team, tmp_path)
     line = team.repository.line("main")
     forced = by_force(git.repo, line, git("rev-parse", "v1.0"), git("rev-parse", "HEAD"))
-    assert verdicts(found) == forced
-    assert [run[0] for run in runs(found, "five")] == ["clean", "merged", "conflict"]
+    assert verdicts(result) == forced
+    assert [run[0] for run in runs(result, "five")] == ["clean", "merged", "conflict"]
 
 
 def test_a_history_that_does_not_lead_there(team: Team, tmp_path: Path) -> None:
@@ -163,17 +164,16 @@ def test_as_by_force_on_histories_drawn_at_random(team: Team, tmp_path: Path, se
     """Edits, moves, copies, removals, absorptions and reverts, in any order."""
     draw = random.Random(seed)
     team.patch("five", "fix five", python__model_py=FIVE)
-    team.patch("twenty", "fix twenty", base="patch/five",
-               python__model_py=FIVE.replace("line 20\n", "line 20 fixed\n"))  # fmt: skip
+    team.patch("twenty", "fix twenty", base="patch/five", python__model_py=FIVE_AND_TWENTY)
     team.patch("fresh", "add a file", python__new__file_py="".join(f"new {n}\n" for n in range(9)))
-    team.patch("other", "fix other", python__other_py="alpha\nbeta!\ngamma\n")
+    team.patch("other", "fix other", python__other_py=OTHER)
     git = team.upstream
     places = ["python/model.py", "python/moved.py", "python/new/x.py", "deep/er/model.py"]
     for number in range(14):
-        there = [p for p in ("python/model.py", *places, "python/other.py", "python/new/file.py")
-                 if (git.path / p).exists()]  # fmt: skip
+        present = [p for p in ("python/model.py", *places, "python/other.py", "python/new/file.py")
+                   if (git.path / p).exists()]  # fmt: skip
         move = draw.choice(("edit", "edit", "move", "absorb", "revert", "copy", "remove", "else"))
-        path = draw.choice(there) if there else None
+        path = draw.choice(present) if present else None
         text = (git.path / path).read_text() if path else ""
         if move == "edit" and path:
             lines = text.split("\n")
@@ -210,11 +210,11 @@ def test_as_by_force_on_sglang(tmp_path: Path) -> None:
     times = []
     for _ in range(2):
         begun = time.perf_counter()
-        found = history(store, line, base, end, Silence(), cache=tmp_path / "cache")
+        result = history(store, line, base, end, Silence(), cache=tmp_path / "cache")
         times.append(time.perf_counter() - begun)
     begun = time.perf_counter()
     forced = by_force(store, line, base, end)
     force = time.perf_counter() - begun
     print(f"cold {times[0]:.2f} s, warm {times[1]:.2f} s, by force {force:.1f} s")
-    assert found.commits == 850
-    assert verdicts(found) == forced
+    assert result.commits == 850
+    assert verdicts(result) == forced

@@ -28,44 +28,29 @@ def file_at(git: Git, commit: str, path: str) -> str:
 
 
 FIX = edited("line 20\n", "line 20 fixed\n")
+NEAR = edited("line 22\n", "line 22 new\n")
 
 
-def test_clean_on_its_own_base(team: Team) -> None:
+@pytest.mark.parametrize(
+    ("change", "verdict", "text"),
+    [
+        ({}, Verdict.CLEAN, FIX),
+        ({"python__model_py": "zero\n" * 3 + NUMBERS}, Verdict.OFFSET, "zero\n" * 3 + FIX),
+        ({"python__model_py": NEAR}, Verdict.MERGED, edited("line 22\n", "line 22 new\n", FIX)),
+        ({"python__model_py": None, "python__moved_py": NUMBERS}, Verdict.MERGED, FIX),
+    ],
+    ids=["nothing changed", "more on top", "edited near it", "renamed"],
+)
+def test_applied(team: Team, change: dict[str, str | None], verdict: Verdict, text: str) -> None:
     team.patch("fix", "fix twenty", python__model_py=FIX)
-    done = run(team)
-    assert [one.verdict for one in done.patches] == [Verdict.CLEAN]
-    assert file_at(team.upstream, done.commit, "python/model.py") == FIX
-
-
-def test_equals_git_am(team: Team, tmp_path: Path) -> None:
-    """The oracle for any series is plain `git am` of the same files."""
-    one = team.patch("one", "one", python__model_py=FIX)
-    two = team.patch("two", "two", python__other_py="alpha\nBETA\ngamma\n", new_py="x = 1\n")
-    done = run(team)
-    team.upstream("worktree", "add", "--quiet", "--detach", str(tmp_path / "am"), "v1.0")
-    am = Git(tmp_path / "am")
-    am("am", "--quiet", stdin=one)
-    am("am", "--quiet", stdin=two)
-    assert done.tree == am("rev-parse", "HEAD^{tree}")
-
-
-def test_offset_says_how_far(team: Team) -> None:
-    team.patch("fix", "fix twenty", python__model_py=FIX)
-    team.upstream.commit("more on top", python__model_py="zero\n" * 3 + NUMBERS)
-    done = run(team)
-    hunk = done.patches[0].files[0].hunks[0]
-    assert (done.patches[0].verdict, hunk.offset, hunk.line) == (Verdict.OFFSET, 3, 20)
-    assert file_at(team.upstream, done.commit, "python/model.py") == "zero\n" * 3 + FIX
-
-
-def test_merged_where_context_changed(team: Team) -> None:
-    team.patch("fix", "fix twenty", python__model_py=FIX)
-    team.upstream.commit("near it", python__model_py=edited("line 22\n", "line 22 new\n"))
-    done = run(team)
-    assert done.patches[0].verdict is Verdict.MERGED
-    assert "line 20 fixed\nline 21\nline 22 new\n" in file_at(
-        team.upstream, done.commit, "python/model.py"
-    )
+    team.upstream.commit("change", **change)
+    result = run(team)
+    assert [patch.verdict for patch in result.patches] == [verdict]
+    path = "python/moved.py" if "python__moved_py" in change else "python/model.py"
+    assert file_at(team.upstream, result.commit, path) == text
+    if verdict is Verdict.OFFSET:
+        hunk = result.patches[0].files[0].hunks[0]
+        assert (hunk.offset, hunk.line) == (3, 20)
 
 
 @pytest.mark.parametrize(
@@ -75,42 +60,44 @@ def test_merged_where_context_changed(team: Team) -> None:
         ("lines shifted", "zero\n" * 5 + FIX),
         ("context edited later", edited("line 22\n", "other\n", FIX)),
         ("squashed in with other changes", edited("line 35\n", "other\n", FIX)),
+        ("renamed", None),
     ],
 )
-def test_absorbed(team: Team, case: str, text: str) -> None:
+def test_absorbed(team: Team, case: str, text: str | None) -> None:
     team.patch("fix", "fix twenty", python__model_py=FIX)
-    team.upstream.commit(case, python__model_py=text)
-    done = run(team)
-    assert [(one.verdict, one.commit) for one in done.patches] == [(Verdict.ABSORBED, None)]
-    assert done.ok
-    assert done.commit == done.onto
+    moved = {} if text else {"python__moved_py": FIX}
+    team.upstream.commit(case, python__model_py=text, **moved)
+    result = run(team)
+    assert [(patch.verdict, patch.commit) for patch in result.patches] == [(Verdict.ABSORBED, None)]
+    assert result.ok
+    assert result.commit == result.onto
 
 
-def test_absorbed_in_a_renamed_file(team: Team) -> None:
-    team.patch("fix", "fix twenty", python__model_py=FIX)
-    team.upstream.commit("move", python__model_py=None, python__moved_py=FIX)
-    assert run(team).patches[0].verdict is Verdict.ABSORBED
-
-
-def test_follows_a_renamed_file(team: Team) -> None:
-    team.patch("fix", "fix twenty", python__model_py=FIX)
-    team.upstream.commit("move", python__model_py=None, python__moved_py=NUMBERS)
-    done = run(team)
-    assert done.patches[0].verdict is Verdict.MERGED
-    assert file_at(team.upstream, done.commit, "python/moved.py") == FIX
+def test_equals_git_am(team: Team, tmp_path: Path) -> None:
+    """The oracle for any series is plain `git am` of the same files."""
+    fix = team.patch("fix", "fix twenty", python__model_py=FIX)
+    other = team.patch(
+        "other", "fix beta", python__other_py="alpha\nBETA\ngamma\n", new_py="x = 1\n"
+    )
+    result = run(team)
+    team.upstream("worktree", "add", "--quiet", "--detach", str(tmp_path / "am"), "v1.0")
+    am = Git(tmp_path / "am")
+    am("am", "--quiet", stdin=fix)
+    am("am", "--quiet", stdin=other)
+    assert result.tree == am("rev-parse", "HEAD^{tree}")
 
 
 def test_partly_absorbed_names_the_hunk(team: Team) -> None:
     both = edited("line 35\n", "line 35 fixed\n", FIX)
     team.patch("fix", "fix two places", python__model_py=both)
     team.upstream.commit("half of it", python__model_py=FIX)
-    done = run(team)
-    hunks = [hunk.verdict for hunk in done.patches[0].files[0].hunks]
-    assert (done.patches[0].verdict, hunks) == (
+    result = run(team)
+    hunks = [hunk.verdict for hunk in result.patches[0].files[0].hunks]
+    assert (result.patches[0].verdict, hunks) == (
         Verdict.PARTLY_ABSORBED,
         [Verdict.ABSORBED, Verdict.CLEAN],
     )
-    assert file_at(team.upstream, done.commit, "python/model.py") == both
+    assert file_at(team.upstream, result.commit, "python/model.py") == both
 
 
 def test_merged_then_reverted_is_not_absorbed(team: Team) -> None:
@@ -118,9 +105,9 @@ def test_merged_then_reverted_is_not_absorbed(team: Team) -> None:
     team.patch("fix", "fix twenty", python__model_py=FIX)
     team.upstream.commit("take it", python__model_py=FIX)
     team.upstream.commit("revert it", python__model_py=NUMBERS)
-    done = run(team)
-    assert done.patches[0].verdict is Verdict.CLEAN
-    assert file_at(team.upstream, done.commit, "python/model.py") == FIX
+    result = run(team)
+    assert result.patches[0].verdict is Verdict.CLEAN
+    assert file_at(team.upstream, result.commit, "python/model.py") == FIX
 
 
 def test_absorbed_block_is_not_put_in_twice(team: Team) -> None:
@@ -138,9 +125,9 @@ def test_absorbed_block_is_not_put_in_twice(team: Team) -> None:
     assert raw.count(b"\n+") >= 1
     team.upstream("checkout", "--quiet", "-B", "main", base)
     team.upstream.commit("absorb it", python__model_py="head\n" + fixed)
-    done = run(team)
-    assert done.patches[0].verdict is Verdict.ABSORBED
-    assert done.commit == done.onto
+    result = run(team)
+    assert result.patches[0].verdict is Verdict.ABSORBED
+    assert result.commit == result.onto
 
 
 def test_a_twin_of_the_place_is_not_the_place(team: Team) -> None:
@@ -158,19 +145,19 @@ def test_a_twin_of_the_place_is_not_the_place(team: Team) -> None:
         "rewrite it", python__model_py=filler + "other\n" + filler + block + filler
     )
     team.upstream("apply", "--check", "-", stdin=raw)  # git sees nothing wrong
-    done = run(team)
-    assert [one.verdict for one in done.patches] == [Verdict.CONFLICT]
-    assert "wrong place" in done.patches[0].evidence[1]
+    result = run(team)
+    assert [patch.verdict for patch in result.patches] == [Verdict.CONFLICT]
+    assert "wrong place" in result.patches[0].evidence[1]
 
 
 def test_conflict_names_file_and_hunk_and_goes_on(team: Team) -> None:
     team.patch("fix", "fix twenty", python__model_py=FIX)
     team.patch("other", "fix beta", python__other_py="alpha\nBETA\ngamma\n")
     team.upstream.commit("same place", python__model_py=edited("line 20\n", "line 20 theirs\n"))
-    done = run(team)
-    assert [one.verdict for one in done.patches] == [Verdict.CONFLICT, Verdict.CLEAN]
-    assert not done.ok
-    conflict = done.patches[0].files[0]
+    result = run(team)
+    assert [patch.verdict for patch in result.patches] == [Verdict.CONFLICT, Verdict.CLEAN]
+    assert not result.ok
+    conflict = result.patches[0].files[0]
     assert (conflict.path, conflict.hunks[0].verdict) == ("python/model.py", Verdict.CONFLICT)
     assert conflict.hunks[0].line is None
 
@@ -187,7 +174,7 @@ def test_blocked_is_told_apart_from_conflict(team: Team) -> None:
     second = edited("line 20 fixed\n", "line 20 fixed twice\n", FIX)
     team.patch("second", "second", base="patch/first", python__model_py=second)
     team.upstream.commit("same place", python__model_py=edited("line 20\n", "line 20 theirs\n"))
-    verdicts = [one.verdict for one in run(team).patches]
+    verdicts = [patch.verdict for patch in run(team).patches]
     assert verdicts == [Verdict.CONFLICT, Verdict.BLOCKED]
 
 

@@ -1,0 +1,27 @@
+"""The patches of a line on releases of the package index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from support.json_documents import document
+from support.package_index import Server, make_wheel
+from support.rebase import FIVE, REWRITTEN
+from support.repositories import NUMBERS, Ran, Team
+
+
+def test_a_line_on_releases(team: Team, server: Server, fixtool: Callable[..., Ran]) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    releases = {"0.9": NUMBERS, "1.0": "line 0\n" + NUMBERS, "1.1": FIVE, "1.2": REWRITTEN}
+    for version, text in {**releases, "1.3rc1": NUMBERS, "2.0": NUMBERS}.items():
+        make_wheel(server.folder, version, files={"model.py": text.encode()})
+    words = ["history", "--json", "--source", team.upstream.path, "-C", team.root]
+    judged = document(fixtool(*words, "--releases", "0.9..1.3"))
+    assert (judged["start"], judged["commits"], judged["patches"]) == (None, 0, [])
+    assert judged["releases"]["versions"] == list(releases)
+    (row,) = judged["releases"]["patches"]
+    verdicts = [cell["verdict"] for cell in row["cells"]]
+    assert verdicts == ["clean", "offset", "absorbed", "conflict"]
+    refused = fixtool(*words, "--releases", "3.0..")
+    assert (refused.status, "no release with a wheel lies in 3.0.." in refused.out) == (2, True)
+    assert fixtool(*words, "--releases", "1.0").status == 2
