@@ -3,4 +3,9 @@
 import pytest
 
 pytest.register_assert_rewrite("support")
-pytest_plugins = ["support.fixtures", "support.package_index", "support.selection"]
+pytest_plugins = [
+    "support.fixtures",
+    "support.package_index",
+    "support.selection",
+    "support.verifying",
+]

@@ -1,0 +1,150 @@
+"""A bundle runs where there is no fixtool, and its result comes back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fixtool.verify.proof import exit_code
+from fixtool.verify.result import Result, StepKind, StepOutcome, StepResult
+from support.repositories import Ran, Team
+from support.verifying import answers, on_host, prove, read_back
+
+Run = Callable[..., Ran]
+
+
+def test_a_bundle_gives_the_same_matrix_without_fixtool(
+    fixtool: Run, checked: Team, bundled: Path
+) -> None:
+    local = prove(fixtool, checked, "--checks")
+    ran = on_host(bundled)
+    assert ran.returncode == 0, ran.stderr
+    assert f"{len(local['steps'])}/{len(local['steps'])} " in ran.stdout
+    back = read_back(fixtool, checked, bundled)
+    assert answers(back)["series"] == [0, 0]  # asked once, for the matrix and as a check
+    for key in ("matrix", "proofs", "missing", "trees", "commit", "tree", "patches", "counts"):
+        assert back[key] == local[key], key
+    assert back["current"] is True
+    assert (bundled / "work/logs").is_dir()
+    assert not (bundled / "work/trees").exists()
+
+    saved = Path(read_back(fixtool, checked, bundled, "--save")["saved"])
+    assert saved.parent == checked.root / "verify/results"
+    assert "folder" not in json.loads(saved.read_text())
+    # The same result is kept once, another of the same day beside it.
+    assert read_back(fixtool, checked, bundled, "--save")["saved"] == str(saved)
+    file = bundled / "result.json"
+    changed = re.sub(r'"prepare_seconds": [\d.]+', '"prepare_seconds": 7.0', file.read_text())
+    file.write_text(changed)
+    second = Path(read_back(fixtool, checked, bundled, "--save")["saved"])
+    assert second.name == f"{saved.stem}-2.json"
+
+    with (checked.root / "patches/main/five.patch").open("a") as patch:
+        patch.write("\n")
+    assert read_back(fixtool, checked, bundled)["current"] is False
+
+
+def test_a_damaged_bundle_is_refused(bundled: Path) -> None:
+    blob = next((bundled / "blobs").iterdir())
+    blob.write_bytes(blob.read_bytes() + b"# tampered\n")
+    ran = on_host(bundled)
+    assert ran.returncode == 4
+    assert "came out as" in ran.stderr
+    (bundled / "base.tar.xz").unlink()
+    ran = on_host(bundled)
+    assert (ran.returncode, "holds no base.tar" in ran.stderr) == (4, True)
+
+
+def test_a_bundle_can_run_a_part_and_again(bundled: Path) -> None:
+    for _ in range(2):
+        ran = on_host(bundled, "--only", "check text", "--jobs", "1")
+        assert ran.returncode == 0, ran.stderr
+    assert on_host(bundled, "--only", "nothing").returncode == 2
+    assert on_host(bundled, "--tp", "0").returncode == 2
+
+
+ABOUT = {
+    "line": "main", "ref": "v1.0", "source": "git", "base": "0" * 40, "onto": "0" * 40,
+    "patches": [], "missing": [], "kinds": [],
+}  # fmt: skip
+EMPTY = {"schema": 1, "plan": ABOUT, "environment": {}, "trees": {}, "steps": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("not json", "it is not JSON"),
+        ("[" * 100_000, "it is not JSON"),
+        ("[]", "its schema is not 1"),
+        ('{"schema": 2}', "its schema is not 1"),
+        ('{"schema": 1}', "KeyError"),
+        *(
+            (json.dumps({**EMPTY, **bad}), why)
+            for bad, why in (
+                ({"plan": {"line": 1}}, "TypeError"),
+                ({"steps": [{"outcome": "passed"}]}, "KeyError"),
+                ({"plan": {**ABOUT, "onto": "main"}}, "TypeError: onto"),
+                ({"plan": {**ABOUT, "patches": [1]}}, "a list of tables"),
+                ({"plan": {**ABOUT, "patches": [{"slug": 1}]}}, "TypeError"),
+                ({"plan": {**ABOUT, "missing": [{"name": "a"}]}}, "KeyError"),
+                ({"plan": {**ABOUT, "missing": None}}, "TypeError"),
+                ({"environment": {"gpus": ["x"]}}, "a list of tables"),
+                ({"environment": {"packages": []}}, "TypeError: packages"),
+            )
+        ),
+    ],
+)
+def test_a_result_that_is_none(
+    fixtool: Run, team: Team, tmp_path: Path, text: str, why: str
+) -> None:
+    (tmp_path / "result.json").write_text(text)
+    result = read_back(fixtool, team, tmp_path)
+    assert result["exit_code"] == 1
+    assert why in result["error"]["message"]
+
+
+def test_a_result_cannot_write_to_the_terminal(fixtool: Run, checked: Team, bundled: Path) -> None:
+    assert on_host(bundled).returncode == 0
+    text = (bundled / "result.json").read_text()
+    (bundled / "result.json").write_text(text.replace("+five", "+fi\\u001b[2Jve"))
+    ran = fixtool("verify", "--import", bundled / "result.json", "-v", "-C", checked.root)
+    assert "\x1b" not in ran.out + ran.err
+    assert "+fi\\x1b[2Jve" in ran.out
+
+
+def test_a_run_that_was_stopped_is_no_success(fixtool: Run, checked: Team, bundled: Path) -> None:
+    assert on_host(bundled, "--only", "check text").returncode == 0
+    raw = json.loads((bundled / "result.json").read_text())
+    del raw["ended"]
+    raw["finished"] = False
+    (bundled / "result.json").write_text(json.dumps(raw))
+    ran = fixtool("verify", "--import", bundled / "result.json", "-C", checked.root)
+    assert ran.status == 4
+    assert "unfinished" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "status"),
+    [
+        ([], 1),
+        (["passed", "seen"], 0),
+        (["passed", "skipped"], 0),
+        (["passed", "cannot-run"], 4),
+        (["failed", "cannot-run"], 1),
+        (["broke", "cannot-run"], 1),
+    ],
+)
+def test_the_worst_decides(outcomes: list[str], status: int) -> None:
+    step = StepResult(
+        "x", StepKind.CHECK, "series", None, (0,), 0, StepOutcome.PASSED, "", 0, None, None, {}
+    )
+    steps = tuple(replace(step, outcome=StepOutcome(outcome)) for outcome in outcomes)
+    result = Result(ABOUT, {}, {}, steps, "2026", "2026", 0)
+    assert exit_code(result, None, require_gpu=False) == status
+    assert exit_code(result, None, require_gpu=True) == (4 if "skipped" in outcomes else status)
+    assert exit_code(replace(result, ended=None), None, require_gpu=False) == (status or 4)
