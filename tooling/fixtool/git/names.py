@@ -1,4 +1,4 @@
-"""Refs and addresses as text: what git may be given, and what may be shown."""
+"""Checks refs and addresses before git gets them, and removes logins before they are shown."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _SHORT_SHA = re.compile(r"[0-9a-f]{7,40}")
 
 
 def check_ref(ref: str) -> str:
-    """Return ``ref`` if it can be a sha, tag, branch or release; else raise UsageError.
+    """Return ``ref`` if it can be a sha, tag, branch or release.
 
-    Refuses what git would read as an option (CVE-2022-24439 came this way), a range, or a
+    Raises UsageError for what git would read as an option (as in CVE-2022-24439), a range, or a
     revision expression.
     """
     bad = (
@@ -42,7 +42,8 @@ def is_short_sha(text: str) -> bool:
 
 
 def check_url(url: str) -> str:
-    """Return ``url`` if git may be given it; refuses options and helper transports (``ext::``)."""
+    """Return ``url`` if git may be given it. Raises UsageError for options and for transports that
+    run a program (``ext::``)."""
     scheme = url.split("://", 1)[0] if "://" in url else ""
     if (
         not url
@@ -60,8 +61,8 @@ def check_url(url: str) -> str:
 
 
 def public_url(url: str) -> str:
-    """``url`` as it may be shown and stored: without a login to a website (a token often stands
-    where the name does), without a password anywhere."""
+    """``url`` as it may be shown and stored: without any password, and without the user name for a
+    website, which is often a token."""
     match = re.match(r"(\w+://)?([^/]*)@", url)
     if match is None:
         return url
@@ -72,8 +73,7 @@ def public_url(url: str) -> str:
 
 
 def redact(text: str, token: str | None = None) -> str:
-    """``text`` without ``token`` and without the logins in its addresses: a website's whole login
-    goes, for a token may stand where the name does; of any other address the password goes."""
+    """``text`` without ``token``, and with every address in it as in ``public_url``."""
     text = re.sub(r"(https?://)[^/\s]*@", r"\1", text, flags=re.IGNORECASE)
     text = re.sub(r"(\w+://[^/\s:@]*):[^/\s]*@", r"\1@", text)
     return text.replace(token, "***") if token else text

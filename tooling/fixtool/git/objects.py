@@ -1,4 +1,4 @@
-"""What git stores and compares, as values."""
+"""The objects that git stores, as values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ZERO = Oid("0" * 40)
 
 @dataclass(frozen=True)
 class Signature:
-    """Who and when. ``date`` is git's raw form, ``<unix seconds> <+hhmm>``."""
+    """A person and a time. ``date`` has git's raw form, ``<unix seconds> <+hhmm>``."""
 
     name: str
     email: str
@@ -27,7 +27,7 @@ class Signature:
 
     @property
     def day(self) -> datetime.date:
-        """In UTC."""
+        """The day in UTC."""
         seconds = int(self.date.split()[0])
         return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date()
 
@@ -37,7 +37,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit's content; ``message`` ends with a newline."""
+    """The content of a commit. ``message`` ends with a newline."""
 
     tree: Oid
     parents: tuple[Oid, ...]
@@ -59,7 +59,7 @@ class TreeEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class FileChange:
-    """One path that differs between two trees. Blob ids are zero where the file is absent."""
+    """A path that differs between two trees. The blob is ZERO on a side that lacks the file."""
 
     status: str  # A, D, M, T
     path: str
@@ -69,18 +69,19 @@ class FileChange:
 
 @dataclass(frozen=True)
 class Merge:
-    """A three-way merge in the object database. ``conflicts`` are paths, in git's order."""
+    """The result of a three-way merge. ``conflicts`` are paths, in git's order."""
 
     tree: Oid
     conflicts: tuple[str, ...]
 
 
 MACHINE = Signature("fixtool", "fixtool@localhost", "946684800 +0000")
-"""Who commits what no person wrote. The date is fixed, so that ids depend on content alone."""
+"""The author of what no person wrote. The date is fixed, so that ids depend on content alone."""
 
 
 def parse_signature(text: str) -> Signature:
-    """``Name <mail> <seconds> <zone>``, as a commit holds it."""
+    """The signature ``Name <mail> <seconds> <zone>`` of a commit. Raises CannotRun if it is not of
+    that form."""
     match = re.fullmatch(r"(.*?) ?<(.*)> (\d+ [+-]\d{4})", text)
     if not match:
         raise CannotRun(f"a commit has an unreadable signature: {text!r}")
@@ -88,7 +89,7 @@ def parse_signature(text: str) -> Signature:
 
 
 def parse_oid(text: str, what: str) -> Oid:
-    """``text`` as an object id. Raises CannotRun, naming ``what`` gave it, where it is none."""
+    """``text`` as an object id. Raises CannotRun, which names ``what`` gave it, if it is none."""
     if not re.fullmatch(r"[0-9a-f]{40}", text):
         raise CannotRun(f"{what} gives {text!r}, which is not an object id of 40 digits")
     return Oid(text)

@@ -1,4 +1,4 @@
-"""How git is run: the settings and environment of every call, and talking to the process."""
+"""The settings and environment of every call of git, and the communication with its process."""
 
 from __future__ import annotations
 
@@ -53,36 +53,36 @@ _NETWORK_VARIABLES = {
 
 
 def is_foreign(name: str) -> bool:
-    """Whether an environment variable of the caller's must not reach git: GIT_DIR of a hook,
-    GIT_EXTERNAL_DIFF, GIT_INDEX_FILE."""
+    """Whether an environment variable of the caller must not reach git, such as the GIT_DIR of a
+    hook, GIT_EXTERNAL_DIFF or GIT_INDEX_FILE."""
     return name.startswith("GIT_") and name not in _NETWORK_VARIABLES and name not in ENVIRONMENT
 
 
 def communicate(
     process: subprocess.Popen[bytes], stdin: bytes | None, hear: Callable[[str], None] | None
 ) -> tuple[bytes, bytes]:
-    """Stdout and stderr of ``process``; ``hear`` gets stderr line by line while it runs. (Not with
-    ``stdin``, which could fill its pipe meanwhile.)"""
+    """Stdout and stderr of ``process``. ``hear`` gets stderr line by line while the process runs;
+    it cannot be used with ``stdin``, whose pipe could fill up meanwhile."""
     try:
         if hear is None:
             return process.communicate(stdin)
         assert process.stderr is not None
         assert process.stdout is not None
-        heard = []
+        lines = []
         for line in iter(lambda: _read_line(process), b""):
-            heard.append(line)
+            lines.append(line)
             hear(line.decode("utf-8", "replace").strip())
         stdout = process.stdout.read()
         process.wait()
-        return stdout, b"".join(heard)
+        return stdout, b"".join(lines)
     except BaseException:
-        process.terminate()  # an interrupted fixtool leaves no git behind it
+        process.terminate()  # an interrupted fixtool leaves no git running
         process.wait()
         raise
 
 
 def _read_line(process: subprocess.Popen[bytes]) -> bytes:
-    """One line of stderr; git's meters end theirs with a carriage return."""
+    """One line of stderr. The lines of git's progress meters end with a carriage return."""
     assert process.stderr is not None
     line = bytearray()
     while byte := process.stderr.read(1):
@@ -93,9 +93,9 @@ def _read_line(process: subprocess.Popen[bytes]) -> bytes:
 
 
 def remove_stale_locks(git_dir: Path, *names: str) -> None:
-    """Take away the locks of a git that was killed; one that still lives has time to end."""
-    for held in (git_dir / f"{name}.lock" for name in names):
+    """Remove the locks that a killed git left. One that is still running has a second to end."""
+    for lock in (git_dir / f"{name}.lock" for name in names):
         with suppress(FileNotFoundError):
-            while time.time() - held.stat().st_mtime < 1:
+            while time.time() - lock.stat().st_mtime < 1:
                 time.sleep(0.05)
-            held.unlink()
+            lock.unlink()

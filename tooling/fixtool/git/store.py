@@ -1,4 +1,4 @@
-"""A store: a bare repository of fixtool's own, filled from elsewhere and written by nobody else."""
+"""Stores: bare repositories of fixtool's own, filled from elsewhere, which nobody else writes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from fixtool.git.objects import Oid, parse_oid
 from fixtool.git.repo import Output, Repo
 from fixtool.git.trees import missing_files
 
-# What a user needs to reach the network: proxies, certificates, credentials, mirrors. Nothing else
-# of their configuration may shape a result.
+# The user's settings that reach the network: proxies, certificates, credentials, mirrors. No other
+# setting of theirs may affect a result.
 _NETWORK_KEYS = r"^(http|https|credential|url|ssh)\.|^core\.(sshcommand|askpass|gitproxy)$"
 
 _IGNORED = "__pycache__/\n*.py[cod]\n*.so\n*.egg-info/\n_version.py\n"  # what a build leaves
 
 
 class Store(Repo):
-    """A store that is ``online`` may fetch missing objects from inside any command (it is a partial
-    clone), so it carries the user's network settings on every call."""
+    """A bare repository that borrows or fetches objects. An ``online`` store is a partial clone:
+    any git command may fetch missing objects, so every call gets the user's network settings."""
 
     def __init__(self, git_dir: Path, *, online: bool = False) -> None:
         super().__init__(git_dir)
@@ -31,7 +31,7 @@ class Store(Repo):
 
     @classmethod
     def create(cls, git_dir: Path, *, online: bool = False) -> Store:
-        """A bare repository at ``git_dir``, made if it is not there; safe against a killed run."""
+        """The store at ``git_dir``, which is made if it is not there: whole, or not at all."""
         store = cls(git_dir, online=online)
         if not (git_dir / "HEAD").exists():
             git_dir.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -48,33 +48,33 @@ class Store(Repo):
                 try:
                     fresh.rename(git_dir)
                 except OSError:
-                    if not (git_dir / "HEAD").exists():  # else another run was first
+                    if not (git_dir / "HEAD").exists():  # otherwise another run was first
                         raise
         return store
 
     def borrow(self, lender: Repo) -> None:
-        """Read the objects of ``lender`` without copying them."""
+        """Make the objects of ``lender`` readable here without copying them."""
         folder = str(lender.objects_folder)
-        listed = self.git_dir / "objects" / "info" / "alternates"
-        known = listed.read_text().splitlines() if listed.exists() else []
-        if folder not in known:
-            listed.parent.mkdir(exist_ok=True)
-            write_atomically(listed, "".join(f"{one}\n" for one in [*known, folder]))
+        alternates = self.git_dir / "objects" / "info" / "alternates"
+        folders = alternates.read_text().splitlines() if alternates.exists() else []
+        if folder not in folders:
+            alternates.parent.mkdir(exist_ok=True)
+            write_atomically(alternates, "\n".join([*folders, folder, ""]))
         shallow = lender.objects_folder.with_name("shallow")
-        if shallow.exists():  # else git would miss the parents that a shallow clone does not have
+        if shallow.exists():  # without it, git would look for parents that a shallow clone lacks
             (self.git_dir / "shallow").write_bytes(shallow.read_bytes())
 
     def log_in(self, url: str) -> str:
-        """``url`` without the login that it may hold, which every later call uses: it is neither
-        written to disk nor shown to whoever lists processes."""
+        """Use the login in ``url``, if it has one, in every later call, and return ``url`` without
+        it. The login is neither written to disk nor visible in a list of processes."""
         public = public_url(url)
         if public != url:
             self._carry([(f"url.{url}.insteadOf", public)])
         return public
 
     def remote_refs(self, url: str, *patterns: str) -> dict[str, Oid]:
-        """``ref -> id`` of the branches and tags at ``url``, tags peeled; CannotRun where it cannot
-        be reached. (SGLang's repository has fifty refs of pull requests to one of these.)"""
+        """The branches and tags at ``url`` by their full names, tags peeled. Raises CannotRun if it
+        cannot be reached. (SGLang's repository has fifty refs of pull requests to one of these.)"""
         out = self.run(
             "ls-remote", "--quiet", "--heads", "--tags", "--end-of-options", url, *patterns,
             accept=None,
@@ -91,41 +91,49 @@ class Store(Repo):
     def fetch(
         self, url: str, wants: Sequence[str], *, hear: Callable[[str], None] | None = None
     ) -> Output:
-        """Fetch ``wants`` (full ids or refs) from ``url``, one commit deep, without blobs: what a
-        checkout or a merge then needs comes in one batch. The status is the caller's to judge."""
+        """Fetch ``wants`` (full ids or refs) from ``url``, one commit deep and without blobs: a
+        checkout or a merge then fetches the blobs that it needs in one batch. ``hear`` gets git's
+        progress. The caller has to check the status."""
         self._promise(url)
-        quiet = ["--progress"] if hear else ["--quiet"]
-        return self.run(
-            "-c", "fetch.unpackLimit=1", "fetch", *quiet, "--no-tags", "--no-write-fetch-head",
-            "--depth=1", "--filter=blob:none", "--no-auto-maintenance",
-            "--end-of-options", "origin", *wants, accept=None, hear=hear,
-        )  # fmt: skip
+        loudness = "--progress" if hear else "--quiet"
+        return self._fetch(loudness, "--depth=1", "--end-of-options", "origin", *wants, hear=hear)
 
     def fetch_files(self, commit: str, *paths: str) -> Output:
-        """Fetch the files of ``commit``, all or under ``paths``, that are not here: in one request,
-        from where the last fetch went. The status is the caller's to judge."""
+        """Fetch the missing files of ``commit`` at or below ``paths`` (none: all its files), with
+        one request, from the URL of the last fetch. The caller has to check the status."""
         return self.fetch_blobs(missing_files(self, commit, *paths))
 
     def fetch_history(self, url: str, wants: Sequence[str], since: str) -> Output:
-        """Fetch ``wants`` with the commits after the day ``since`` (ISO 8601) that lead to them,
-        without blobs. The status is the caller's to judge."""
+        """Fetch ``wants`` and their history since the day ``since`` (ISO 8601), without blobs. The
+        caller has to check the status."""
         self._promise(url)
-        return self.run(
-            "-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
-            f"--shallow-since={since}", "--filter=blob:none", "--no-auto-maintenance",
-            "--end-of-options", "origin", *wants, accept=None,
-        )  # fmt: skip
+        since = f"--shallow-since={since}"
+        return self._fetch("--quiet", since, "--end-of-options", "origin", *wants)
 
     def fetch_blobs(self, missing: Iterable[Oid]) -> Output:
-        """Fetch blobs by their ids, in one request, from where the last fetch went."""
+        """Fetch blobs by their ids, with one request, from the URL of the last fetch. The caller
+        has to check the status."""
         missing = set(missing)
         if not missing:
             return Output(0, b"", "")
+        ids = "".join(f"{blob}\n" for blob in sorted(missing)).encode()
+        return self._fetch(
+            "--quiet", "--recurse-submodules=no", "--stdin", "origin",
+            negotiate=False, stdin=ids,
+        )  # fmt: skip
+
+    def _fetch(
+        self,
+        *args: str,
+        negotiate: bool = True,
+        stdin: bytes | None = None,
+        hear: Callable[[str], None] | None = None,
+    ) -> Output:
+        settings = ["-c", "fetch.unpackLimit=1"]
+        settings += [] if negotiate else ["-c", "fetch.negotiationAlgorithm=noop"]
         return self.run(
-            "-c", "fetch.unpackLimit=1", "-c", "fetch.negotiationAlgorithm=noop", "fetch",
-            "--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none",
-            "--no-auto-maintenance", "--recurse-submodules=no", "--stdin", "origin",
-            stdin="".join(f"{one}\n" for one in sorted(missing)).encode(), accept=None,
+            *settings, "fetch", "--no-tags", "--no-write-fetch-head", "--filter=blob:none",
+            "--no-auto-maintenance", *args, stdin=stdin, accept=None, hear=hear,
         )  # fmt: skip
 
     def _promise(self, url: str) -> None:
@@ -139,7 +147,7 @@ class Store(Repo):
                 self.run("config", key, value)
 
     def _network_settings(self) -> list[tuple[str, str]]:
-        """The user's own settings that reach the network, as ``(key, value)``."""
+        """The user's settings that reach the network."""
         out = self.run_as_user("config", "--includes", "--null", "--get-regexp", _NETWORK_KEYS)
-        pairs = [one.partition("\n") for one in out.split("\0")]
+        pairs = [entry.partition("\n") for entry in out.split("\0")]
         return [(key, value) for key, newline, value in pairs if newline]

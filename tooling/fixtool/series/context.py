@@ -1,4 +1,4 @@
-"""What nearly every function of a verb starts from."""
+"""What nearly every command starts from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fixtool.settings import Settings
 
 @dataclass(frozen=True)
 class Context:
-    """The patch repository at hand, its settings, and who hears of slow work."""
+    """A patch repository, its settings, and the progress that shows slow work."""
 
     repository: PatchRepository
     settings: Settings

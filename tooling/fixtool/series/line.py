@@ -1,6 +1,7 @@
-"""Lines and their series: ``patches/<line>/`` holds ``series``, ``upstream.toml`` and patch files.
+"""Reads lines and their series: ``patches/<line>/`` holds ``series``, ``upstream.toml`` and patch
+files.
 
-``series`` is quilt's: file names in order, ``#`` comments kept. No lock-in: quilt reads it too.
+``series`` has the format of quilt, which can use it too: file names in order, and ``#`` comments.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _KNOWN = {"url", "base", "tree", "release", "version", "date", "why"}
 
 @dataclass(frozen=True)
 class Upstream:
-    """Where a line comes from: a commit (``base`` and its ``tree``) or a PyPI ``release``.
+    """What a line is based on: a commit (``base`` and its ``tree``) or a PyPI ``release``.
 
     For a release, ``base`` and ``tree`` are those of the commit that its wheel becomes. ``version``
     is the newest release at or before the base: wheels of the line are named after it.
@@ -43,7 +44,7 @@ class Entry:
 
     slug: str
     line_number: int
-    folder: str = ""  # below the line's: `shelf/` for one that comes back from there
+    folder: str = ""  # within the line's folder: `shelf/` for a patch that comes back from there
 
     @property
     def file_name(self) -> str:
@@ -61,7 +62,7 @@ class Line:
 
     @cached_property
     def patches(self) -> tuple[Patch, ...]:
-        """The series, parsed and in order. Raises Refused where an entry has no file or is bad."""
+        """The parsed patches, in order. Raises Refused if a file is missing or not well formed."""
         return tuple(self.patch(entry) for entry in self.entries)
 
     @property
@@ -70,6 +71,7 @@ class Line:
         return sorted({path for patch in self.patches for path in patch.paths})
 
     def patch(self, entry: Entry) -> Patch:
+        """The patch of one entry. Raises Refused if its file is missing or not well formed."""
         path = self.folder / entry.file_name
         try:
             raw = path.read_bytes()
@@ -82,6 +84,7 @@ class Line:
         return parse(raw, entry.slug, path)
 
     def find(self, slug: str) -> Patch:
+        """The patch with this slug or file name. Raises UsageError if the line has none."""
         for entry in self.entries:
             if entry.slug == slug.removesuffix(_SUFFIX):
                 return self.patch(entry)
@@ -102,7 +105,8 @@ class PatchRepository:
 
     @classmethod
     def find(cls, start: Path) -> PatchRepository:
-        """The nearest folder at or above ``start`` that holds ``patches/<line>/series``."""
+        """The nearest folder at or above ``start`` that holds ``patches/<line>/series``. Raises
+        UsageError if there is none."""
         for folder in (start, *start.parents):
             if any((folder / "patches").glob(_LINES)):
                 return cls(folder)
@@ -116,6 +120,7 @@ class PatchRepository:
         return tuple(sorted(path.parent.name for path in self.folder.glob(_LINES)))
 
     def line(self, name: str) -> Line:
+        """The line of this name. Raises UsageError if there is none."""
         if name not in self.line_names:
             raise UsageError(f"no line {name!r}; there are: {', '.join(self.line_names)}")
         if name not in self._lines:
@@ -123,7 +128,8 @@ class PatchRepository:
         return self._lines[name]
 
     def pick(self, wanted: str | None) -> Line:
-        """The line asked for, or the only one."""
+        """The line ``wanted``, or the only one. Raises UsageError if there are several to choose
+        from."""
         if wanted:
             return self.line(wanted)
         if len(self.line_names) == 1:
@@ -135,11 +141,11 @@ class PatchRepository:
 
     @property
     def digest(self) -> str:
-        """What tells this folder from others of its name, in fixtool's own folders."""
+        """An id that distinguishes this folder from others of the same name."""
         return hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()
 
     def read_anew(self) -> None:
-        """Forget what was read; another run may have written since."""
+        """Forget the lines that were read: another run may have changed them."""
         self.__dict__.pop("line_names", None)
         self._lines.clear()
 
@@ -149,7 +155,8 @@ class PatchRepository:
 
 
 def read_line(folder: Path) -> Line:
-    """Read ``series`` and ``upstream.toml``; the patch files themselves wait until asked for."""
+    """Read ``series`` and ``upstream.toml`` of a line. The patch files are read when they are
+    needed. Raises Refused if one of the two is not well formed."""
     series = folder / "series"
     entries = []
     for number, text in enumerate(series.read_text("utf-8", "surrogateescape").splitlines(), 1):

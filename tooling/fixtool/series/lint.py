@@ -1,4 +1,5 @@
-"""Is a series well formed? Each finding says what, where, and how to mend it."""
+"""Checks whether a series is well formed. Each finding says what is wrong, where, and the
+remedy."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fixtool.errors import FixtoolError, Refused
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series.line import Line
 from fixtool.series.patch import Patch, apply_on, export, unsafe_paths
@@ -24,7 +26,7 @@ class Level(StrEnum):
     WARNING = "warning"
 
 
-# Every rule: how bad it is, and how to mend it.
+# Every rule: its level, and how to mend what it finds.
 _RULES = {
     "form": (Level.ERROR, "restore the file from git, or import it again"),
     "orphan": (Level.ERROR, "add it to the series, or delete it"),
@@ -51,7 +53,7 @@ _RULES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to mend; ``where`` is file:line."""
+    """Something to mend. ``where`` is ``file:line``."""
 
     level: Level
     rule: str
@@ -61,145 +63,147 @@ class Finding:
 
 
 def lint(line: Line) -> tuple[Finding, ...]:
-    """Everything that can be seen without git: files, mail, message rules, trailers, paths."""
+    """Check everything that needs no git: files, mail headers, messages, trailers and paths."""
     return tuple(_findings(line))
 
 
 def errors_in(line: Line) -> tuple[Finding, ...]:
-    """What keeps a series from being applied at all."""
-    return tuple(one for one in _findings(line) if one.level is Level.ERROR)
+    """The findings because of which a series must not be applied."""
+    return tuple(finding for finding in _findings(line) if finding.level is Level.ERROR)
 
 
 def require_well_formed(line: Line) -> None:
-    """Raises Refused with the first error of ``line``, if it has any."""
-    if found := errors_in(line):
+    """Raise Refused with the first error of ``line``, if it has any."""
+    for error in errors_in(line):
         raise Refused(
-            found[0].message,
-            where=found[0].where,
-            hint=f"{found[0].fix}; all findings: fixtool lint --line {line.name}",
+            error.message,
+            where=error.where,
+            hint=f"{error.fix}; all findings: fixtool lint --line {line.name}",
         )
 
 
-def drift(repo: Repo, line: Line, base: str) -> tuple[Finding, ...]:
-    """Patches whose bytes are not what `export` writes, or that do not apply in order on the
-    line's own base."""
-    found = []
+def drift(repo: Repo, line: Line, base: Oid) -> tuple[Finding, ...]:
+    """Find patches whose bytes are not what ``export`` writes, or that do not apply in order on the
+    line's own base. ``repo`` holds that base."""
+    findings = []
     tip = base
     for patch in line.patches:
         tree, complaint = apply_on(repo, patch, tip)
         if tree is None:
             message = f"does not apply on the line's own base: {complaint}"
-            found.append(_found("applies", f"{patch.path}:1", message))
+            findings.append(_finding("applies", f"{patch.path}:1", message))
             break
         tip = repo.write_commit(patch.commit(tree, tip))
         normal = export(repo, tip)
         if normal != patch.raw:
             where = f"{patch.path}:{_first_difference(patch.raw, normal)}"
             fix = _RULES["drift"][1].format(file=patch.path, line=line.name)
-            found.append(_found("drift", where, "the bytes are not in normal form", fix))
-    return tuple(found)
+            findings.append(_finding("drift", where, "the bytes are not in normal form", fix))
+    return tuple(findings)
 
 
-def _found(rule: str, where: str, message: str, fix: str | None = None) -> Finding:
+def _finding(rule: str, where: str, message: str, fix: str | None = None) -> Finding:
     level, usual = _RULES[rule]
     return Finding(level, rule, where, message, fix or usual)
 
 
 def _findings(line: Line) -> Iterator[Finding]:
     series = line.folder / "series"
-    seen: dict[str, int] = {}
+    listed_at: dict[str, int] = {}
     subjects: dict[str, str] = {}
     for entry in line.entries:
         where = f"{series}:{entry.line_number}"
-        if entry.slug in seen:
-            message = f"{entry.file_name} is listed twice (first in line {seen[entry.slug]})"
-            yield _found("duplicate-entry", where, message)
+        if first := listed_at.get(entry.slug):
+            message = f"{entry.file_name} is listed twice (first in line {first})"
+            yield _finding("duplicate-entry", where, message)
             continue
         try:
             patch = line.patch(entry)
             yield from _diff(patch)
         except FixtoolError as error:
-            yield _found("form", error.where or where, error.message, error.hint)
+            yield _finding("form", error.where or where, error.message, error.hint)
         else:
             if patch.subject in subjects:
                 message = (
                     f"{subjects[patch.subject]} has the same subject: export would mix them up"
                 )
-                yield _found("duplicate-subject", _subject(patch), message)
+                yield _finding("duplicate-subject", _subject(patch), message)
             subjects[patch.subject] = entry.file_name
             yield from _message(patch)
-            yield from _trailers(patch, seen, line)
-        seen[entry.slug] = entry.line_number
+            yield from _trailers(patch, listed_at, line)
+        listed_at[entry.slug] = entry.line_number
     listed = {entry.file_name for entry in line.entries}
     for file in sorted(line.folder.glob("*.patch")):
         if file.name not in listed:
-            yield _found("orphan", f"{file}:1", f"{file.name} is not in the series")
+            yield _finding("orphan", f"{file}:1", f"{file.name} is not in the series")
 
 
 def _message(patch: Patch) -> Iterator[Finding]:
-    """Texts that `git am` or `git format-patch` would not carry faithfully."""
+    """Find texts that ``git am`` or ``git format-patch`` would change."""
     where = _subject(patch)
     if re.match(r"\[[^]]*\]", patch.subject):
-        yield _found("subject-tag", where, "git am drops a [tag] at the start of a subject")
+        yield _finding("subject-tag", where, "git am drops a [tag] at the start of a subject")
     if "  " in patch.subject or patch.subject != patch.subject.strip():
-        yield _found("subject-blanks", where, "the subject has blanks that mail folding loses")
+        yield _finding("subject-blanks", where, "the subject has blanks that mail folding loses")
     if len(patch.subject) > 100:
         message = f"the subject is {len(patch.subject)} characters long"
-        yield _found("subject-length", where, message)
+        yield _finding("subject-length", where, message)
     if _CONTROLS.search(patch.subject):
-        yield _found("control-characters", where, "control characters in the subject")
+        yield _finding("control-characters", where, "control characters in the subject")
     body_start = _head(patch).split(b"\n\n", 1)[0].count(b"\n") + 3
     for number, text in enumerate(patch.body.split("\n"), body_start):
-        here = f"{patch.path}:{number}"
+        where = f"{patch.path}:{number}"
         if number == body_start and re.match(r"(From|Subject|Date): ", text):
-            yield _found("in-body-header", here, "git am takes this line for a header of the mail")
+            yield _finding(
+                "in-body-header", where, "git am takes this line for a header of the mail"
+            )
         if _ENDS_MESSAGE.match(text):
-            yield _found("ends-message", here, f"git am ends the message at {text[:20]!r}")
+            yield _finding("ends-message", where, f"git am ends the message at {text[:20]!r}")
         if _CONTROLS.search(text):
             message = "control or direction-changing characters in the message"
-            yield _found("control-characters", here, message)
+            yield _finding("control-characters", where, message)
 
 
 def _diff(patch: Patch) -> Iterator[Finding]:
-    """Raises Refused where the diff is not well formed."""
+    """Check the diff. Raises Refused if it cannot be read."""
     if b"\r\n" in _head(patch):  # every path would end in a carriage return
         message = "the file's own line ends are CRLF: a mailer or editor has damaged it"
-        yield _found("crlf", f"{patch.path}:1", message)
+        yield _finding("crlf", f"{patch.path}:1", message)
         return
     start = _head(patch).count(b"\n") + 1
     if not patch.files:
-        yield _found("empty", f"{patch.path}:{start}", "the patch changes nothing")
+        yield _finding("empty", f"{patch.path}:{start}", "the patch changes nothing")
     if len(patch.raw) > _LARGEST:
-        yield _found("size", f"{patch.path}:{start}", f"the patch is {len(patch.raw)} bytes long")
+        yield _finding("size", f"{patch.path}:{start}", f"the patch is {len(patch.raw)} bytes long")
     for path, why in unsafe_paths(patch.files):
-        yield _found("unsafe-path", _line_of(patch, path), f"{path!r}: {why}")
+        yield _finding("unsafe-path", _line_of(patch, path), f"{path!r}: {why}")
     for number, text in enumerate(patch.diff.split(b"\n"), start):
         if len(text) > _LONGEST_LINE:
-            yield _found("long-line", f"{patch.path}:{number}", f"a line of {len(text)} bytes")
-    for one in patch.files:
-        name = one.path.rsplit("/", 1)[-1]
-        if name in {".gitattributes", ".gitmodules"} or one.path.startswith(".github/workflows/"):
-            message = f"{one.path} changes how git or CI treats the tree"
-            yield _found("touches-rules", _line_of(patch, one.path), message)
+            yield _finding("long-line", f"{patch.path}:{number}", f"a line of {len(text)} bytes")
+    for path in (file.path for file in patch.files):
+        name = path.rsplit("/", 1)[-1]
+        if name in {".gitattributes", ".gitmodules"} or path.startswith(".github/workflows/"):
+            message = f"{path} changes how git or CI treats the tree"
+            yield _finding("touches-rules", _line_of(patch, path), message)
 
 
-def _trailers(patch: Patch, seen: Mapping[str, int], line: Line) -> Iterator[Finding]:
+def _trailers(patch: Patch, earlier: Mapping[str, int], line: Line) -> Iterator[Finding]:
     last = _head(patch).count(b"\n")
     where = f"{patch.path}:{last}"
     for key in _WANTED:
         if patch.trailer(key) is None:
-            yield _found("trailer", where, f"no {key}: trailer")
+            yield _finding("trailer", where, f"no {key}: trailer")
     for slug in patch.depends_on:
-        if slug not in seen:
-            known = slug in {entry.slug for entry in line.entries}
+        if slug not in earlier:
+            later = slug in {entry.slug for entry in line.entries}
             message = (
-                f"Depends-On: {slug}, which {'comes later' if known else 'is not'} in the series"
+                f"Depends-On: {slug}, which {'comes later' if later else 'is not'} in the series"
             )
-            yield _found("depends-on", where, message)
+            yield _finding("depends-on", where, message)
 
 
 def _head(patch: Patch) -> bytes:
-    """What stands before the diff."""
+    """The mail before the diff."""
     return patch.raw[: len(patch.raw) - len(patch.diff)]
 
 
@@ -209,11 +213,11 @@ def _subject(patch: Patch) -> str:
 
 
 def _line_of(patch: Patch, path: str) -> str:
-    before, found, _ = patch.diff.partition(path.encode("utf-8", "surrogateescape"))
-    number = (_head(patch) + (before if found else b"")).count(b"\n") + 1
+    before, match, _ = patch.diff.partition(path.encode("utf-8", "surrogateescape"))
+    number = (_head(patch) + (before if match else b"")).count(b"\n") + 1
     return f"{patch.path}:{number}"
 
 
-def _first_difference(one: bytes, other: bytes) -> int:
-    pairs = enumerate(zip(one.split(b"\n"), other.split(b"\n"), strict=False), 1)
-    return next((number for number, (a, b) in pairs if a != b), one.count(b"\n") + 1)
+def _first_difference(text: bytes, normal: bytes) -> int:
+    pairs = enumerate(zip(text.split(b"\n"), normal.split(b"\n"), strict=False), 1)
+    return next((number for number, (a, b) in pairs if a != b), text.count(b"\n") + 1)

@@ -1,7 +1,7 @@
-"""One patch: a mail in `git format-patch` form, read and written byte for byte.
+"""A patch: a mail in the form of ``git format-patch``, read and written byte for byte.
 
-The headers are mail, so the standard library reads them; the message ends at the first line that
-begins with ``diff --git``; what follows is the diff, which git applies and unidiff explains.
+The headers are those of a mail, so the standard library reads them. The message ends at the first
+line that begins with ``diff --git``. The diff follows, which git applies and unidiff parses.
 
     From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001
     From: A Maintainer <a@example.org>
@@ -42,7 +42,7 @@ _ESCAPES = {"a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r
 _UNQUOTE = re.compile(r"\\([0-7]{3}|.)")
 _TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")
 
-# Everything that shapes a byte of an exported patch, against any configuration.
+# Every option that affects the bytes of an exported patch, so that no configuration can.
 FORMAT = (
     "format-patch", "--stdout", "-1", "--zero-commit", "--full-index", "--no-signature",
     "--no-stat", "-p", "--no-renames", "--subject-prefix=PATCH", "--no-numbered", "--no-thread",
@@ -55,7 +55,7 @@ FORMAT = (
 
 @dataclass(frozen=True)
 class Hunk:
-    """A hunk: where its old and new sides start (1-based) and their lines, endings included."""
+    """A hunk: the lines of its old and new side, with line ends, and where they start (from 1)."""
 
     number: int
     old_start: int
@@ -66,13 +66,14 @@ class Hunk:
 
 @dataclass(frozen=True)
 class FilePatch:
-    """What a patch does to one path; ``hunks`` is empty for binary, mode-only and rename-only."""
+    """What a patch does to one path. ``hunks`` is empty for a binary file, and for a change of mode
+    or name alone."""
 
     path: str
     old_path: str | None  # None: the file is new
-    new_path: str | None  # None: the file goes
-    old_blob: str | None  # as the index line names it, perhaps abbreviated
-    mode: str | None  # the mode a new file gets, e.g. 100644, 120000 for a symlink
+    new_path: str | None  # None: the file is deleted
+    old_blob: str | None  # as in the index line, perhaps abbreviated
+    mode: str | None  # the new mode, if it changes: 100644, or 120000 for a symlink
     binary: bool
     hunks: tuple[Hunk, ...] = field(repr=False)
 
@@ -83,7 +84,7 @@ class FilePatch:
 
 @dataclass(frozen=True)
 class Patch:
-    """A patch file: ``slug`` is its name without ``.patch``, ``raw`` its bytes as they lie."""
+    """A patch file: ``slug`` is its name without ``.patch``, ``raw`` are its bytes."""
 
     slug: str
     raw: bytes = field(repr=False)
@@ -99,7 +100,7 @@ class Patch:
 
     @cached_property
     def trailers(self) -> tuple[tuple[str, str], ...]:
-        return trailers(self.body)
+        return read_trailers(self.body)
 
     @cached_property
     def files(self) -> tuple[FilePatch, ...]:
@@ -108,7 +109,7 @@ class Patch:
     @property
     def paths(self) -> frozenset[str]:
         """Every path that it reads or writes."""
-        return frozenset(path for one in self.files for path in one.paths)
+        return frozenset(path for file in self.files for path in file.paths)
 
     @cached_property
     def digest(self) -> str:
@@ -116,7 +117,7 @@ class Patch:
 
     @cached_property
     def diff_digest(self) -> str:
-        """Of what it changes alone: a new message or trailer leaves it as it is."""
+        """The digest of the diff, which does not depend on the message."""
         return hashlib.sha256(self.diff).hexdigest()
 
     @property
@@ -126,17 +127,18 @@ class Patch:
         return tuple(slug for value in values for slug in value.replace(",", " ").split())
 
     def trailer(self, key: str) -> str | None:
+        """The first trailer of this key, in any case; None if there is none."""
         return next((value for name, value in self.trailers if name.lower() == key.lower()), None)
 
-    def commit(self, tree: str, parent: str) -> Commit:
-        """This patch as a commit. The committer's date is the author's: the same patch on the
-        same parent is the same commit on every machine."""
+    def commit(self, tree: Oid, parent: Oid) -> Commit:
+        """This patch as a commit. The committer's date is the author's, so that the same patch on
+        the same parent is the same commit on every machine."""
         machine = Signature("fixtool", "fixtool@localhost", self.author.date)
-        return Commit(Oid(tree), (Oid(parent),), self.author, machine, self.message)
+        return Commit(tree, (parent,), self.author, machine, self.message)
 
 
 def parse(raw: bytes, slug: str, path: Path | None = None) -> Patch:
-    """Read a patch file. Raises Refused, naming the line, where it is not a mail with a diff."""
+    """Read a patch file. Raises Refused, naming the line, if it is not a mail with a diff."""
     where = str(path or slug)
     split = _DIFF_START.search(raw)
     if b"\0" in raw[: split.start() if split else 4096]:
@@ -159,7 +161,7 @@ def parse(raw: bytes, slug: str, path: Path | None = None) -> Patch:
     subject = _text(mail["Subject"])
     if not subject.startswith(_TAG):
         raise Refused(f"the subject does not begin with {_TAG.strip()}", where=where)
-    # Taken apart before it is decoded: a name may decode to `)` or `:`, which mean things in mail.
+    # Parsed before it is decoded: a name may decode to `)` or `:`, which have a meaning in mail.
     name, address = email.utils.parseaddr(_unfold(mail["From"]))
     if not address:
         raise Refused("the From: header names no mail address", where=where)
@@ -169,7 +171,7 @@ def parse(raw: bytes, slug: str, path: Path | None = None) -> Patch:
     return Patch(
         slug=slug,
         raw=raw,
-        subject=subject.removeprefix(_TAG).lstrip(" "),  # a fold may follow the tag
+        subject=subject.removeprefix(_TAG).lstrip(" "),  # the header may be folded after the tag
         body=body.strip("\n"),
         author=Signature(_text(name), address, _raw_date(mail["Date"], where)),
         diff=diff,
@@ -177,71 +179,71 @@ def parse(raw: bytes, slug: str, path: Path | None = None) -> Patch:
     )
 
 
-def trailers(body: str) -> tuple[tuple[str, str], ...]:
-    """The trailer block of a message: its last paragraph, when every line is ``Key: value`` (a
-    line that begins with a blank continues the one before), as git interpret-trailers reads it."""
-    found: list[tuple[str, str]] = []
+def read_trailers(body: str) -> tuple[tuple[str, str], ...]:
+    """The trailers of a message as ``git interpret-trailers`` reads them: its last paragraph, if
+    every line is ``Key: value``. A line that begins with a blank continues the one before."""
+    trailers: list[tuple[str, str]] = []
     for line in body.rsplit("\n\n", 1)[-1].split("\n"):
-        if line[:1] in " \t" and found:
-            found[-1] = (found[-1][0], f"{found[-1][1]} {line.strip()}")
+        if line[:1] in " \t" and trailers:
+            trailers[-1] = (trailers[-1][0], f"{trailers[-1][1]} {line.strip()}")
         elif match := _TRAILER.fullmatch(line):
-            found.append((match[1], match[2]))
+            trailers.append((match[1], match[2]))
         else:
             return ()
-    return tuple(found)
+    return tuple(trailers)
 
 
 def read_diff(diff: bytes, *, where: str) -> tuple[FilePatch, ...]:
-    """The files and hunks of a git diff. Raises Refused where hunk counts or headers are wrong."""
+    """The files and hunks of a git diff. Raises Refused if headers or hunk counts are wrong."""
     text = diff.decode("utf-8", "surrogateescape")
     try:
         parsed = PatchSet.from_string(text)
     except (UnidiffParseError, IndexError, ValueError) as error:
         raise Refused(f"the diff is not well formed: {error}", where=where) from error
-    return tuple(_file_patch(one) for one in parsed)
+    return tuple(map(_file_patch, parsed))
 
 
 def apply_on(repo: Repo, patch: Patch, commit: str) -> tuple[Oid | None, str]:
-    """The tree of ``commit`` with ``patch`` strictly applied; else None, and git's complaint."""
+    """The tree of ``commit`` with ``patch`` applied; if it does not apply exactly, None and git's
+    message."""
     with scratch_index(repo, commit) as index:
         out = apply_to_index(repo, index, patch.diff)
         return (write_tree(repo, index), "") if out.status == 0 else (None, out.complaint)
 
 
 def patch_id(repo: Repo, diff: bytes) -> str:
-    """git's id of a diff: the same wherever its lines stand, and whatever its blanks are."""
+    """git's stable id of a diff, which depends neither on line numbers nor on white space."""
     return repo.run("patch-id", "--stable", stdin=diff).text.split(" ")[0]
 
 
 def export(repo: Repo, commit: str) -> bytes:
-    """The normal form of a commit: what ``patches/`` holds, the same under any configuration."""
+    """The patch file of a commit in normal form, the same under any configuration."""
     return repo.run(*FORMAT, commit).stdout
 
 
 def slugify(subject: str) -> str:
-    """A file name for a subject: ``gemma4: give X its Y`` becomes ``gemma4-give-x-its-y``."""
+    """The slug for a subject: ``gemma4: give X its Y`` becomes ``gemma4-give-x-its-y``."""
     words = re.sub(r"[^a-z0-9]+", "-", subject.lower()).strip("-")
     return words[:60].rstrip("-") or "patch"
 
 
 def is_slug(text: str) -> bool:
-    """Whether ``text`` is safe as a file name; subjects and series lines have escaped before
-    (CVE-2026-47712)."""
+    """Whether ``text`` is safe as a file name. In other tools, subjects and series lines have
+    escaped from their folder (CVE-2026-47712)."""
     return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", text)) and ".." not in text
 
 
 def unsafe_paths(files: Iterable[FilePatch]) -> list[tuple[str, str]]:
-    """``(path, why)`` for every path that may not be written, in any patch from anyone."""
-    found = []
+    """``(path, why)`` for every path that no patch may write."""
+    unsafe = []
     links = set[str]()
-    for one in files:
-        for path in {one.old_path, one.new_path} - {None}:
-            assert path is not None
+    for file in files:
+        for path in set(file.paths):
             if why := _unsafe(path, links):
-                found.append((path, why))
-        if one.mode == "120000" and one.new_path:
-            links.add(one.new_path)
-    return found
+                unsafe.append((path, why))
+        if file.mode == "120000" and file.new_path:
+            links.add(file.new_path)
+    return unsafe
 
 
 def _unsafe(path: str, links: set[str]) -> str | None:
@@ -288,20 +290,20 @@ def _raw_date(header: str, where: str) -> str:
     return f"{seconds} {sign}{abs(offset) // 3600:02d}{abs(offset) // 60 % 60:02d}"
 
 
-def _file_patch(one: PatchedFile) -> FilePatch:
-    info = "".join(one.patch_info or ())
+def _file_patch(file: PatchedFile) -> FilePatch:
+    info = "".join(file.patch_info or ())
     index = re.search(r"^index ([0-9a-f]+)\.\.", info, re.MULTILINE)
     mode = re.search(r"^(?:new file mode|new mode) (\d+)", info, re.MULTILINE)
-    old = None if one.is_added_file else _path(one.source_file)
-    new = None if one.is_removed_file else _path(one.target_file)
+    old = None if file.is_added_file else _path(file.source_file)
+    new = None if file.is_removed_file else _path(file.target_file)
     return FilePatch(
-        path=new or old or one.path,
+        path=new or old or file.path,
         old_path=old,
         new_path=new,
         old_blob=index[1] if index else None,
         mode=mode[1] if mode else None,
-        binary=one.is_binary_file or "GIT binary patch" in info,
-        hunks=tuple(_hunk(number, hunk) for number, hunk in enumerate(one, start=1)),
+        binary=file.is_binary_file or "GIT binary patch" in info,
+        hunks=tuple(_hunk(number, hunk) for number, hunk in enumerate(file, start=1)),
     )
 
 
@@ -310,7 +312,7 @@ def _hunk(number: int, hunk: DiffHunk) -> Hunk:
     after: list[str] = []
     sides: list[list[str]] = []
     for line in hunk:
-        if line.line_type == "\\":  # "\ No newline at end of file" speaks of the line above it
+        if line.line_type == "\\":  # "\ No newline at end of file" is about the line above it
             for side in sides:
                 side[-1] = side[-1].removesuffix("\n")
             continue

@@ -1,7 +1,7 @@
-"""The shelf of a line: patches that are not applied, kept with the reason why.
+"""The shelf of a line: patches that are not applied, kept with the reason.
 
-``patches/<line>/shelf/<slug>.patch`` are their bytes, ``patches/<line>/shelf.toml`` says why each
-is there. Nothing is lost by a rebase, and what upstream takes back is noticed and put in again.
+``patches/<line>/shelf/<slug>.patch`` are the patch files, ``patches/<line>/shelf.toml`` gives the
+reasons. A rebase thus loses nothing, and restores a patch whose change upstream reverts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FOLDER = "shelf"
 
 
 class Reason(StrEnum):
-    """Why a patch is on the shelf, where no person put it there."""
+    """Why fixtool put a patch on the shelf."""
 
     ABSORBED = "absorbed"
     SUPERSEDED = "superseded"
@@ -32,8 +32,8 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Shelved:
-    """``verdict`` is the reason, or None where a person dropped it; ``base``
-    the commit that its text was written against; ``upstream`` the one that made it unnecessary."""
+    """A patch on the shelf. ``base`` is the commit that it was written against; ``verdict`` is the
+    reason, None if a person dropped it; ``upstream`` is the commit that made it unnecessary."""
 
     slug: str
     why: str
@@ -43,7 +43,7 @@ class Shelved:
 
 
 def read(folder: Path) -> tuple[Shelved, ...]:
-    """The shelf of the line at ``folder``; Refused where its file is not well formed."""
+    """The shelf of the line at ``folder``. Raises Refused if shelf.toml is not well formed."""
     path = folder / FILE
     try:
         data = tomllib.loads(path.read_text("utf-8"))
@@ -51,23 +51,24 @@ def read(folder: Path) -> tuple[Shelved, ...]:
         return ()
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Refused(f"not valid TOML: {error}", where=str(path)) from error
-    found = []
+    shelved = []
     for entry in data.get("patch", []):
         try:
             verdict = Reason(entry["verdict"]) if "verdict" in entry else None
-            one = Shelved(**{**entry, "verdict": verdict})
+            patch = Shelved(**{**entry, "verdict": verdict})
         except (TypeError, ValueError, KeyError) as error:
             raise Refused(f"an entry is not well formed: {error}", where=str(path)) from error
-        if not is_slug(one.slug):
-            raise Refused(f"{one.slug!r} is not a safe patch file name", where=str(path))
-        if not is_full_sha(str(one.base)):
-            raise Refused(f"the base of {one.slug} is not a commit id", where=str(path))
-        found.append(one)
-    return tuple(found)
+        if not is_slug(patch.slug):
+            raise Refused(f"{patch.slug!r} is not a safe patch file name", where=str(path))
+        if not is_full_sha(str(patch.base)):
+            raise Refused(f"the base of {patch.slug} is not a commit id", where=str(path))
+        shelved.append(patch)
+    return tuple(shelved)
 
 
 def patch(folder: Path, slug: str) -> Patch:
-    """A shelved patch; Refused where its file is gone or bad."""
+    """The patch file of a patch on the shelf. Raises Refused if it is missing or not well
+    formed."""
     path = folder / FOLDER / f"{slug}.patch"
     try:
         return parse(path.read_bytes(), slug, path)
@@ -82,9 +83,9 @@ def patch(folder: Path, slug: str) -> Patch:
 def text(shelved: Iterable[Shelved]) -> bytes:
     """The text of a ``shelf.toml``."""
     lines = ["# Patches that are not applied, and why. Their files are in shelf/.\n"]
-    for one in shelved:
+    for patch in shelved:
         lines.append("\n[[patch]]\n")
-        for field in fields(one):
-            if (value := getattr(one, field.name)) is not None:
+        for field in fields(patch):
+            if (value := getattr(patch, field.name)) is not None:
                 lines.append(f"{field.name} = {toml_string(str(value))}\n")
     return "".join(lines).encode("utf-8", "surrogateescape")

@@ -16,7 +16,7 @@ from fixtool.git.objects import MACHINE, Commit, Signature
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.git.trees import apply_to_index, scratch_index, write_tree
-from fixtool.series.patch import export, is_slug, parse, slugify, trailers, unsafe_paths
+from fixtool.series.patch import export, is_slug, parse, read_trailers, slugify, unsafe_paths
 from support.repositories import Git, format_patch
 
 BINARY = bytes(range(256)) * 4
@@ -215,8 +215,8 @@ def test_slugs_cannot_leave_their_folder() -> None:
 
 def test_trailers_are_the_last_paragraph_only(upstream: Git) -> None:
     body = "Note: not one.\n\nOrigin: vendor,\n continued\nDrop-When: 0.6"
-    assert trailers(body) == (("Origin", "vendor, continued"), ("Drop-When", "0.6"))
-    assert trailers("Just: a\nparagraph") == ()
+    assert read_trailers(body) == (("Origin", "vendor, continued"), ("Drop-When", "0.6"))
+    assert read_trailers("Just: a\nparagraph") == ()
     theirs = upstream("interpret-trailers", "--parse", stdin=f"s\n\n{body}\n".encode())
     assert theirs.splitlines() == ["Origin: vendor, continued", "Drop-When: 0.6"]
     assert os.linesep == "\n"
