@@ -47,7 +47,7 @@ def world(template: World) -> Iterator[World]:
             close()
 
 
-def told(world: World, record: Props, exit_code: int, message: str, proof: str) -> None:
+def record_row(world: World, record: Props, exit_code: int, message: str, proof: str) -> None:
     """One row of the printed table."""
     text = message.replace(str(world.root), "…").replace("\n", " ")
     record("row", (exit_code, re.sub(r"\b[0-9a-f]{40,64}\b", lambda m: m[0][:12], text), proof))
@@ -61,8 +61,8 @@ def again(command: str, remove: str = "") -> Do:
         """with the trouble gone, or by the way it names, it works"""
         if remove:
             subprocess.run([*world.prefix, "rm", str(world.root / remove)], check=True)
-        done = world.run(command)
-        assert done.status == 0, done.err
+        ran = world.run(command)
+        assert ran.status == 0, ran.err
 
     return do
 
@@ -76,7 +76,7 @@ def nothing_cached(world: World) -> None:
     """nothing stays in the cache"""
     assert world.server is not None
     assert len(world.server.asked(".whl")) == 2
-    assert not [one for one in world.cache.rglob("*") if one.suffix in (".whl", ".part")]
+    assert not [path for path in world.cache.rglob("*") if path.suffix in (".whl", ".part")]
 
 
 @dataclass(frozen=True)
@@ -255,9 +255,9 @@ def test_refused(name: str, world: World, record_property: Props) -> None:
     row.arrange(world)
     command = row.command.replace("$TWIN", world.env.get("TWIN", ""))
     before = world.snapshot()
-    done, document = world.both(command)
-    assert done.status == row.exit_code, done.out + done.err
-    message = done.out if row.exit_code == 3 else done.err
+    ran, document = world.both(command)
+    assert ran.status == row.exit_code, ran.out + ran.err
+    message = ran.out if row.exit_code == 3 else ran.err
     assert re.search(row.message, message), message
     assert (document.status, document.err) == (row.exit_code, "")
     data = json.loads(document.out)
@@ -270,8 +270,8 @@ def test_refused(name: str, world: World, record_property: Props) -> None:
         form = r"error: .+\n(   at: .+\n)?" + {None: "", "": r"(  try: .+\n)?"}.get(
             row.hint, r"  try: .+\n"
         )
-        assert re.fullmatch(form, done.err), done.err
-        shown = done.err.splitlines()[0].removeprefix("error: ")
+        assert re.fullmatch(form, ran.err), ran.err
+        shown = ran.err.splitlines()[0].removeprefix("error: ")
         assert re.search(row.message, data["error"]["message"])
         assert set(data["error"]) == {"message", "where", "hint"}
         assert re.search("^None$" if row.hint is None else row.hint, str(data["error"]["hint"])), (
@@ -283,7 +283,7 @@ def test_refused(name: str, world: World, record_property: Props) -> None:
     if row.then is not None:
         row.then(world)
         proof += f"; {row.then.__doc__}"
-    told(world, record_property, done.status, shown, proof)
+    record_row(world, record_property, ran.status, shown, proof)
 
 
 # -- two at once, and one cut short ------------------------------------------------------------
@@ -316,12 +316,12 @@ def test_two_at_once(name: str, world: World, record_property: Props) -> None:
     assert "  try: wait for it" in second.err
     assert f"process {first.pid}" in json.loads(document.out)["error"]["message"]
     world.hold.unlink()
-    done = world.end(first)
-    assert done.status == 0, done.err
+    ran = world.end(first)
+    assert ran.status == 0, ran.err
     assert not world.stale()
     assert world.run(command).status == 0
     proof = f"{len(before)} as before the second; the first ended well"
-    told(world, record_property, 4, second.err.splitlines()[0][7:], proof)
+    record_row(world, record_property, 4, second.err.splitlines()[0][7:], proof)
 
 
 ALL = tuple(KILLED)
@@ -372,15 +372,15 @@ def test_cut_short(name: str, point: str, how: str, world: World, record_propert
         process.terminate()
     else:
         os.killpg(process.pid, getattr(signal, how))
-    done = world.end(process)
-    assert done.status == KILLED[how], done.err
+    ran = world.end(process)
+    assert ran.status == KILLED[how], ran.err
     if how != "SIGKILL":
-        assert json.loads(done.out)["error"]["message"] == "interrupted"
+        assert json.loads(ran.out)["error"]["message"] == "interrupted"
         assert not world.stale()
     world.hold.unlink()
     after = world.snapshot()
     lines = json.loads(world.run("list --json").out)["lines"] if name == "export" else []
-    assert [one["line"] for one in lines] in ([], ["main"])  # no half line beside it
+    assert [line["line"] for line in lines] in ([], ["main"])  # no half line beside it
     differ = {
         key
         for key in before | after
@@ -413,7 +413,9 @@ def test_cut_short(name: str, point: str, how: str, world: World, record_propert
         assert (tree("rev-parse", "HEAD"), tree("status", "--porcelain")) == (expected, "")
         assert tree("symbolic-ref", "HEAD").startswith("refs/heads/fixtool/main-")
         assert (tree.path / "python/extra/new.py").read_text() == "y = 1\n"
-    told(world, record_property, done.status, "interrupted", f"{state}; then the command works")
+    record_row(
+        world, record_property, ran.status, "interrupted", f"{state}; then the command works"
+    )
 
 
 class Table:

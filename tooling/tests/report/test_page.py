@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.resources
+import itertools
 import json
 import os
 import re
@@ -42,47 +43,47 @@ def checked(about: Report) -> Node:
     assert text.startswith("<!doctype html>")
     root = Strict(text).root
     nodes = list(root.all())
-    ids = [one.attributes["id"] for one in nodes if "id" in one.attributes]
+    ids = [node.attributes["id"] for node in nodes if "id" in node.attributes]
     assert len(ids) == len(set(ids))
-    for one in nodes:
-        names = set(one.attributes)
+    for node in nodes:
+        names = set(node.attributes)
         assert not {name for name in names if name.startswith("on") or name in ("style", "srcset")}
-        assert one.tag not in ("script", "iframe", "object", "base", "form")
+        assert node.tag not in ("script", "iframe", "object", "base", "form")
         for name in ("aria-labelledby", "aria-describedby"):
-            assert set(one.attributes.get(name, "").split()) <= set(ids)
-        if href := one.attributes.get("href"):
+            assert set(node.attributes.get(name, "").split()) <= set(ids)
+        if href := node.attributes.get("href"):
             inside = href.startswith("#") and href[1:] in ids
             assert (
                 inside
                 or href == "data:,"
                 or re.fullmatch(re.escape(make.WEB) + r"(/commit/[0-9a-f]{40}|/pull/\d+)?", href)
             ), href
-        if one.tag == "a":
-            assert one.words.strip()
-            assert not list(one.all("a"))
-        if one.tag == "img":
-            assert one.attributes["alt"]
-            assert one.attributes["src"].startswith("data:image/png;base64,")
-        if one.tag == "table":
-            assert len(list(one.all("caption"))) == 1
-            heads = list(next(one.all("thead")).all("th"))
-            for row in next(one.all("tbody")).children:
+        if node.tag == "a":
+            assert node.words.strip()
+            assert not list(node.all("a"))
+        if node.tag == "img":
+            assert node.attributes["alt"]
+            assert node.attributes["src"].startswith("data:image/png;base64,")
+        if node.tag == "table":
+            assert len(list(node.all("caption"))) == 1
+            heads = list(next(node.all("thead")).all("th"))
+            for row in next(node.all("tbody")).children:
                 cells = [int(cell.attributes.get("colspan", "1")) for cell in row.children]
                 assert sum(cells) == len(heads)
-        if one.tag == "th":
-            assert one.attributes["scope"] in ("col", "row", "rowgroup")
-        if one.tag == "section":
-            assert one.attributes["aria-labelledby"]
-    assert [len(list(root.all(one))) for one in ("main", "header", "footer", "nav", "h1")] == [
+        if node.tag == "th":
+            assert node.attributes["scope"] in ("col", "row", "rowgroup")
+        if node.tag == "section":
+            assert node.attributes["aria-labelledby"]
+    assert [len(list(root.all(tag))) for tag in ("main", "header", "footer", "nav", "h1")] == [
         1
     ] * 5
-    levels = [int(one.tag[1]) for one in nodes if re.fullmatch(r"h\d", one.tag)]
+    levels = [int(node.tag[1]) for node in nodes if re.fullmatch(r"h\d", node.tag)]
     assert all(after - before <= 1 for before, after in pairwise(levels))
     body = next(root.all("body"))
     assert body.children[0].attributes == {"class": "skip", "href": "#now"}
-    sections = [one.attributes["id"] for one in root.all("section")]
+    sections = [section.attributes["id"] for section in root.all("section")]
     assert sections[0] == "now"
-    policy = next(one for one in nodes if one.attributes.get("http-equiv"))
+    policy = next(node for node in nodes if node.attributes.get("http-equiv"))
     style = next(root.all("style")).words
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert policy.attributes["content"] == (
@@ -102,12 +103,12 @@ def written(about: Report) -> str:
     outside = []
     for token in reader.parse(text):
         assert token.type not in ("html_block", "fence", "code_block"), token.content
-        for one in token.children or ():
-            assert one.type != "html_inline", one.content
-            if one.type == "link_open":
-                assert str(one.attrs["href"]).startswith(make.WEB + "/commit/"), one.attrs
-            if one.type == "text":
-                outside.append(one.content)
+        for child in token.children or ():
+            assert child.type != "html_inline", child.content
+            if child.type == "link_open":
+                assert str(child.attrs["href"]).startswith(make.WEB + "/commit/"), child.attrs
+            if child.type == "text":
+                outside.append(child.content)
     words = "\n".join(outside)
     for linked in (r"@\w", r"#\w", r"GH-\d", r"://", r"www\.\w"):
         assert not re.search(linked, words, re.IGNORECASE), linked
@@ -135,23 +136,23 @@ def test_every_verdict_is_drawn_named_and_explained() -> None:
     assert len({letter for letter, _ in VERDICTS.values()}) == len(Verdict)
     about = make.report(make.every_verdict(), plot="kernel.png", results=[make.result()])
     root, text = both(about)
-    classes = {name for one in root.all() for name in one.attributes.get("class", "").split()}
+    classes = {name for node in root.all() for name in node.attributes.get("class", "").split()}
     for verdict, (letter, meaning) in VERDICTS.items():
         assert f"v-{verdict}" in classes
         assert f".v-{verdict} {{" in CSS
         assert f"`{letter}` {verdict}: {meaning}" in text
-    segments = [one for one in root.all("a") if "seg" in one.attributes.get("class", "").split()]
+    segments = [link for link in root.all("a") if "seg" in link.attributes.get("class", "").split()]
     assert len(segments) == 60
-    for one in segments:
-        assert re.search(r"\d+ commits?, 2026-\d\d-\d\d to 2026-\d\d-\d\d", one.words)
+    for segment in segments:
+        assert re.search(r"\d+ commits?, 2026-\d\d-\d\d to 2026-\d\d-\d\d", segment.words)
 
 
 @pytest.mark.parametrize("patches", [0, 1, 20])
 @pytest.mark.parametrize("commits", [1, 2, 849])
 def test_any_size(patches: int, commits: int) -> None:
-    one = (("clean", commits),) if commits < 3 else (("clean", 400), ("merged", commits - 400))
-    told = make.history(*(make.patch(f"p{n}", *one) for n in range(patches)))
-    root, text = both(make.report(told))
+    runs = (("clean", commits),) if commits < 3 else (("clean", 400), ("merged", commits - 400))
+    document = make.history(*(make.patch(f"p{n}", *runs) for n in range(patches)))
+    root, text = both(make.report(document))
     assert "Nothing needs a person" in root.words
     assert "**Nothing needs a person.**" in text
 
@@ -162,22 +163,22 @@ def test_a_verdict_that_changes_at_every_commit_scrolls_within_itself() -> None:
         make.history(make.patch("flips", *flips), make.patch("calm", ("clean", 849)))
     )
     root, _ = both(about)
-    assert len([one for one in root.all("a") if "seg" in one.attributes.get("class", "")]) == 850
+    assert len([link for link in root.all("a") if "seg" in link.attributes.get("class", "")]) == 850
     drawn = timeline(patches(about))
     assert drawn is not None
     assert drawn.wide
 
 
 def test_nothing_at_hand_is_a_page_as_well() -> None:
-    for told in (None, make.history()):
-        root, _ = both(make.report(told, url=None))
+    for document in (None, make.history()):
+        root, _ = both(make.report(document, url=None))
         assert "Nothing needs a person" in root.words
 
 
 def test_releases_alone() -> None:
     whole = make.every_verdict()
-    told = make.history(start=None, end=None, releases=whole["releases"])
-    root, text = both(make.report(told))
+    document = make.history(start=None, end=None, releases=whole["releases"])
+    root, text = both(make.report(document))
     assert "No history is at hand" in root.words
     assert "| `patch-0-clean` | clean | conflict |" in text
 
@@ -190,12 +191,12 @@ def test_one_commit_is_one_place_in_every_band() -> None:
     about = make.report(runs)
     drawn = timeline(patches(about))
     assert drawn is not None
-    places = [[one.place for one in segments] for _, segments in drawn.bands]
+    places = [[segment.place for segment in segments] for _, segments in drawn.bands]
     assert places == [["c1-2", "c2-4"], ["c1-2", "c2-3", "c3-4"]]
-    widths = [float(one) for one in re.findall(r"([\d.]+)fr", drawn.css[0])]
+    widths = [float(width) for width in re.findall(r"([\d.]+)fr", drawn.css[0])]
     assert sum(widths) == pytest.approx(100, abs=0.01)
     assert widths[0] > 1.4  # one commit of 849, and still to be seen
-    assert [letters(one) for one in patches(about)] == [
+    assert [letters(patch) for patch in patches(about)] == [
         "O" * 32, "X" * 15 + "M" * 17,
     ]  # fmt: skip
 
@@ -204,9 +205,9 @@ def test_hostile_text_is_text() -> None:
     root, _ = both(make.hostile())
     assert root.words.count("<script>alert(1)</script>") > 20
     assert "7*7" in root.words
-    for found in find_todos(make.hostile()):
-        assert "curl" not in (found.next or "")
-        words = shlex.split(found.next or "fixtool")
+    for todo in find_todos(make.hostile()):
+        assert "curl" not in (todo.next or "")
+        words = shlex.split(todo.next or "fixtool")
         assert words[0] == "fixtool"
 
 
@@ -236,44 +237,44 @@ def test_only_a_forge_that_is_known_is_linked(url: str | None, web: str | None) 
 
 
 def test_a_conflict_is_for_a_person_once() -> None:
-    told = make.history(
+    document = make.history(
         make.patch("good", ("clean", 100)),
         make.patch("bad", ("clean", 90), ("conflict", 10)),
         make.patch("behind", ("clean", 90), ("blocked", 10)),
         make.patch("gone", ("clean", 50), ("superseded", 50)),
     )
-    (todo,) = find_todos(make.report(told))
+    (todo,) = find_todos(make.report(document))
     assert (todo.act, todo.patch) == (True, "bad")
     assert todo.why == "It has not applied for the last 10 commits. Waiting behind it: behind."
-    assert todo.next == f"fixtool rebase --line main --onto {told['end']}"
+    assert todo.next == f"fixtool rebase --line main --onto {document['end']}"
     assert todo.culprit is not None
     assert todo.culprit.subject == "Change number 90 (#20090)"
     stopped = make.rebase(("good", "clean", "kept"), ("bad", "conflict", "asked"),
                           ("behind", "blocked", "asked"), session=make.session("bad"))  # fmt: skip
-    assert [one.next for one in find_todos(make.report(told, stopped)) if one.patch == "bad"] == [
-        "fixtool rebase --continue"
-    ]
+    assert [
+        todo.next for todo in find_todos(make.report(document, stopped)) if todo.patch == "bad"
+    ] == ["fixtool rebase --continue"]
 
 
 def test_a_rebase_that_went_as_far_speaks_for_its_patches() -> None:
-    told = make.history(make.patch("bad", ("clean", 90), ("conflict", 10)))
+    document = make.history(make.patch("bad", ("clean", 90), ("conflict", 10)))
     resolved = make.rebase(("bad", "merged", "rewritten"))
-    assert find_todos(make.report(told, resolved)) == ()
+    assert find_todos(make.report(document, resolved)) == ()
     elsewhere = {**resolved, "onto": make.commit(7)["sha"]}
-    assert [one.patch for one in find_todos(make.report(told, elsewhere))] == ["bad"]
+    assert [todo.patch for todo in find_todos(make.report(document, elsewhere))] == ["bad"]
 
 
 def test_what_is_to_be_looked_at_comes_after_what_is_to_be_done() -> None:
-    told = make.history(
+    document = make.history(
         make.patch("back", ("absorbed", 9), ("reverted", 1)),
         make.patch("idle", ("clean", 9), ("not-needed", 1)),
         make.patch("bad", ("clean", 9), ("conflict", 1)),
     )
-    found = find_todos(make.report(told, make.rebase(warnings=["a symbol is lost"])))
-    assert [(one.act, one.patch) for one in found] == [
+    todos = find_todos(make.report(document, make.rebase(warnings=["a symbol is lost"])))
+    assert [(todo.act, todo.patch) for todo in todos] == [
         (True, "bad"), (False, None), (False, "back"), (False, "idle"),
     ]  # fmt: skip
-    assert all(one.next for one in found)
+    assert all(todo.next for todo in todos)
 
 
 def test_what_could_not_answer_is_for_a_person() -> None:
@@ -288,7 +289,7 @@ def test_what_could_not_answer_is_for_a_person() -> None:
 def test_a_step_that_failed_is_for_a_person() -> None:
     about = make.report(make.history(), None, [make.result(outcome="failed"), make.result()])
     root, text = both(about)
-    assert [one.act for one in find_todos(about)] == [True]
+    assert [todo.act for todo in find_todos(about)] == [True]
     assert "2 steps of 5 went wrong in 0.json" in root.words
     assert "The patches have changed since." in text
     assert "1 of 1 mutants killed" in text
@@ -299,20 +300,20 @@ def test_a_step_that_failed_is_for_a_person() -> None:
 
 def themes() -> dict[str, dict[str, str]]:
     light, dark = re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)[:2]
-    found = {}
+    colours = {}
     for name, text in (("light", light), ("dark", dark)):
-        found[name] = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6,8});", text))
-    assert found["light"].keys() == found["dark"].keys()
-    return found
+        colours[name] = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6,8});", text))
+    assert colours["light"].keys() == colours["dark"].keys()
+    return colours
 
 
-def contrast(one: str, other: str) -> float:
+def contrast(first: str, second: str) -> float:
     def luminance(colour: str) -> float:
         parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    bright, dim = sorted((luminance(one), luminance(other)), reverse=True)
+    bright, dim = sorted((luminance(first), luminance(second)), reverse=True)
     return (bright + 0.05) / (dim + 0.05)
 
 
@@ -320,13 +321,15 @@ def contrast(one: str, other: str) -> float:
 def test_contrast_is_enough(theme: str) -> None:
     colours = themes()[theme]
     pairs = [(text, on) for text in ("text", "muted", "link") for on in ("bg", "card", "code")]
-    pairs += [(one, f"{one}-bg") for one in ("act", "look", "ok")] + [("tip-text", "tip")]
+    pairs += [(name, f"{name}-bg") for name in ("act", "look", "ok")] + [("tip-text", "tip")]
     pairs += [("text", "look-bg"), ("muted", "look-bg"), ("link", "look-bg")]
     pairs += [("v-ink", f"v-{verdict}") for verdict in Verdict]
     poor = {pair: round(contrast(colours[pair[0]], colours[pair[1]]), 2) for pair in pairs}
     assert {pair: ratio for pair, ratio in poor.items() if ratio < 4.5} == {}  # WCAG 1.4.3
     shapes = [*(f"v-{verdict}" for verdict in Verdict), "ring", "act", "look", "ok"]
-    poor = {(one, "card"): round(contrast(colours[one], colours["card"]), 2) for one in shapes}
+    poor = {
+        (shape, "card"): round(contrast(colours[shape], colours["card"]), 2) for shape in shapes
+    }
     assert {pair: ratio for pair, ratio in poor.items() if ratio < 3} == {}  # WCAG 1.4.11
 
 
@@ -354,7 +357,7 @@ def test_what_is_not_json_is_refused(raw: bytes, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def left(team: Team) -> Path:
+def team_folder(team: Team) -> Path:
     """A patch repository with a document beside it, a result and a plot."""
     results = team.root / "verify" / "results"
     results.mkdir(parents=True)
@@ -370,34 +373,34 @@ def left(team: Team) -> Path:
     return team.root
 
 
-def test_report_writes_both_and_says_where(fixtool: Run, left: Path) -> None:
-    ran = fixtool("report", "--history", "h.json", cwd=left)
+def test_report_writes_both_and_says_where(fixtool: Run, team_folder: Path) -> None:
+    ran = fixtool("report", "--history", "h.json", cwd=team_folder)
     assert (ran.status, ran.err) == (0, "")
     assert ran.out.startswith(
         "html      fixtool-report/report.html\nmarkdown  fixtool-report/report.md\n"
         "to do     one does not apply any more\nnext      fixtool rebase --line main --onto "
     )
-    folder = left / "fixtool-report"
-    assert sorted(one.name for one in folder.iterdir()) == ["report.html", "report.md"]
+    folder = team_folder / "fixtool-report"
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.md"]
     root = Strict((folder / "report.html").read_text("utf-8")).root
     assert "2026-11-24-cpu-main.json" in root.words
     assert "2026-11-23-cpu-main.json" not in root.words  # an older one of the same kinds
-    assert [one.attributes["width"] for one in root.all("img")] == ["40"]
+    assert [image.attributes["width"] for image in root.all("img")] == ["40"]
     text = (folder / "report.md").read_text("utf-8")
     (link,) = re.findall(r"!\[.*?\]\((.*?)\)", text)
     assert (folder / link.replace("%20", " ")).is_file()
 
 
-def test_a_run_of_one_check_hides_no_other(fixtool: Run, left: Path) -> None:
-    """And what went wrong once, and right since, is no longer told."""
-    results = left / "verify" / "results"
+def test_a_run_of_one_check_hides_no_other(fixtool: Run, team_folder: Path) -> None:
+    """A step that failed once and passed since is shown as passed."""
+    results = team_folder / "verify" / "results"
     older = json.loads((results / "2026-11-24-cpu-main.json").read_text())
-    wrong = next(one for one in older["steps"] if one["outcome"] == "failed")
+    wrong = next(step for step in older["steps"] if step["outcome"] == "failed")
     right = {**wrong, "outcome": "passed", "said": "better now"}
     later = {**older, "started": "2026-11-25T10:00:00Z", "steps": [right]}
     (results / "2026-11-25-cpu-main.json").write_text(json.dumps(later))
-    assert fixtool("report", "--history", "h.json", cwd=left).status == 0
-    text = (left / "fixtool-report/report.md").read_text("utf-8")
+    assert fixtool("report", "--history", "h.json", cwd=team_folder).status == 0
+    text = (team_folder / "fixtool-report/report.md").read_text("utf-8")
     assert "2026-11-25: checks, ok" in text
     assert "better now" in text
     assert "2026-11-24: prove and mutants, not ok" in text
@@ -405,22 +408,24 @@ def test_a_run_of_one_check_hides_no_other(fixtool: Run, left: Path) -> None:
     assert "What is known: mutant 1: said" in text
 
 
-def test_report_as_json(fixtool: Run, left: Path, tmp_path: Path) -> None:
+def test_report_as_json(fixtool: Run, team_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "deep"
     ran = fixtool(
-        "report", "--history", left / "h.json", "--line", "main", "--output", out, "--json",
-        "-C", left,
+        "report", "--history", team_folder / "h.json", "--line", "main", "--output", out, "--json",
+        "-C", team_folder,
     )  # fmt: skip
-    found = json.loads(ran.out)
-    validate(found)
-    assert found["report"]["html"] == str(out / "report.html")
-    assert [one["patch"] for one in found["report"]["needs_person"]] == ["one", None]
+    answer = json.loads(ran.out)
+    validate(answer)
+    assert answer["report"]["html"] == str(out / "report.html")
+    assert [todo["patch"] for todo in answer["report"]["needs_person"]] == ["one", None]
 
 
-def test_report_without_a_document_looks_at_upstream(fixtool: Run, left: Path, team: Team) -> None:
-    ran = fixtool("report", "--source", team.upstream.path, cwd=left)
+def test_report_without_a_document_looks_at_upstream(
+    fixtool: Run, team_folder: Path, team: Team
+) -> None:
+    ran = fixtool("report", "--source", team.upstream.path, cwd=team_folder)
     assert ran.status == 0, ran.err
-    text = (left / "fixtool-report/report.md").read_text("utf-8")
+    text = (team_folder / "fixtool-report/report.md").read_text("utf-8")
     assert "Looked at: 1 upstream commit, 1 kept verify result." in text
 
 
@@ -437,34 +442,34 @@ def test_report_without_a_document_looks_at_upstream(fixtool: Run, left: Path, t
         (["--history", "h.json", "--plot", "h.json"], 1),
     ],
 )
-def test_report_refuses(fixtool: Run, left: Path, words: list[str], status: int) -> None:
-    ran = fixtool("report", *words, cwd=left)
+def test_report_refuses(fixtool: Run, team_folder: Path, words: list[str], status: int) -> None:
+    ran = fixtool("report", *words, cwd=team_folder)
     assert (ran.status, ran.out) == (status, "")
     assert ran.err.startswith("error: ")
-    assert not (left / "fixtool-report").exists()
+    assert not (team_folder / "fixtool-report").exists()
 
 
-def test_a_broken_result_is_refused(fixtool: Run, left: Path) -> None:
+def test_a_broken_result_is_refused(fixtool: Run, team_folder: Path) -> None:
     bad = {**make.result(), "steps": [{}]}
-    (left / "verify/results/bad.json").write_text(json.dumps(bad))
-    ran = fixtool("report", "--history", "h.json", cwd=left)
+    (team_folder / "verify/results/bad.json").write_text(json.dumps(bad))
+    ran = fixtool("report", "--history", "h.json", cwd=team_folder)
     assert ran.status == 1
     assert "bad.json is not a result" in ran.err
 
 
-def test_no_link_leads_a_page_elsewhere(fixtool: Run, left: Path, tmp_path: Path) -> None:
+def test_no_link_leads_a_page_elsewhere(fixtool: Run, team_folder: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "report.html").write_text("mine")
-    (left / "linked").symlink_to(elsewhere)
-    (left / "held").mkdir()
-    (left / "held" / "report.md").symlink_to(elsewhere / "report.html")
+    (team_folder / "linked").symlink_to(elsewhere)
+    (team_folder / "held").mkdir()
+    (team_folder / "held" / "report.md").symlink_to(elsewhere / "report.html")
     for folder in ("linked", "held"):
-        ran = fixtool("report", "--history", "h.json", "--output", folder, cwd=left)
+        ran = fixtool("report", "--history", "h.json", "--output", folder, cwd=team_folder)
         assert ran.status == 1, ran.out
-    assert [one.name for one in elsewhere.iterdir()] == ["report.html"]
+    assert [path.name for path in elsewhere.iterdir()] == ["report.html"]
     assert (elsewhere / "report.html").read_text() == "mine"
-    assert [one.name for one in (left / "held").iterdir()] == ["report.md"]
+    assert [path.name for path in (team_folder / "held").iterdir()] == ["report.md"]
 
 
 @pytest.mark.parametrize("before", [{}, {"report.html": "old", "report.md": "old too"}])
@@ -473,10 +478,10 @@ def test_both_files_or_neither(
 ) -> None:
     for name, text in before.items():
         (tmp_path / name).write_text(text)
-    real, moves = os.replace, iter((real_one := os.replace, None))
+    real, calls = os.replace, itertools.count()
 
     def replace(*args: Any, **more: Any) -> None:
-        if next(moves, real_one) is None:
+        if next(calls) == 1:
             raise OSError(28, "No space left on device")
         real(*args, **more)
 
@@ -484,8 +489,8 @@ def test_both_files_or_neither(
     texts = {"report.html": "new", "report.md": "new too"}
     with pytest.raises((OSError, FixtoolError)):
         write_together(tmp_path, texts)
-    files = [one for one in tmp_path.iterdir() if one.is_file()]
-    assert {one.name: one.read_text() for one in files} == before
+    files = [path for path in tmp_path.iterdir() if path.is_file()]
+    assert {path.name: path.read_text() for path in files} == before
     write_together(tmp_path, texts)
-    files = [one for one in tmp_path.iterdir() if one.is_file()]
-    assert {one.name: one.read_text() for one in files} == texts
+    files = [path for path in tmp_path.iterdir() if path.is_file()]
+    assert {path.name: path.read_text() for path in files} == texts

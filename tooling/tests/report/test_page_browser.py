@@ -40,8 +40,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "hostile": make.hostile(),
         "empty": make.report(None),
     }
-    for name, one in reports.items():
-        (folder / f"{name}.html").write_text(page.html(one), "utf-8")
+    for name, report in reports.items():
+        (folder / f"{name}.html").write_text(page.html(report), "utf-8")
     return {name: folder / f"{name}.html" for name in reports}
 
 
@@ -57,18 +57,18 @@ def colours(png: bytes) -> set[bytes]:
             data += png[at + 8 : at + 8 + length]
         at += 12 + length
     raw, stride = zlib.decompress(data), width * size
-    found, before = set(), bytearray(stride)
+    colours, before = set(), bytearray(stride)
     for y in range(height):
         filter_, row = raw[y * (stride + 1)], bytearray(raw[y * (stride + 1) + 1 :][:stride])
         for x in range(stride):
             left = row[x - size] if x >= size else 0
             up, corner = before[x], before[x - size] if x >= size else 0
             guess = left + up - corner
-            near = min((left, up, corner), key=lambda one: abs(guess - one))
+            near = min((left, up, corner), key=lambda value: abs(guess - value))
             row[x] = (row[x] + (0, left, up, (left + up) // 2, near)[filter_]) & 255
-        found |= {bytes(row[x : x + 3]) for x in range(0, stride, size)}
+        colours |= {bytes(row[x : x + 3]) for x in range(0, stride, size)}
         before = row
-    return found
+    return colours
 
 
 @pytest.mark.parametrize("width", [360, 1280])
@@ -95,7 +95,7 @@ def test_the_browser_reads_the_page_as_it_is_written(
 ) -> None:
     """No element was moved, closed or added to make sense of it, and each link leads somewhere."""
     tab = Tab(browser, pages[name], width=1280)
-    written = [one.tag for one in Strict(pages[name].read_text("utf-8")).root.all()]
+    written = [node.tag for node in Strict(pages[name].read_text("utf-8")).root.all()]
     assert tab.js("[...document.querySelectorAll('*')].map(e => e.localName)") == written
     inner = "[...document.querySelectorAll('a[href^=\"#\"]')]"
     assert tab.js(f"{inner}.length") > 1
@@ -163,9 +163,9 @@ def test_a_screen_reader_hears_names(browser: Browser, pages: dict[str, Path]) -
     tab = Tab(browser, pages["every"], width=1280)
     nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
     heard = [
-        (one["role"]["value"], one.get("name", {}).get("value", ""))
-        for one in nodes
-        if not one["ignored"]
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in nodes
+        if not node["ignored"]
     ]
     for role in ("link", "image", "table", "region", "heading", "navigation", "columnheader"):
         names = [name for kind, name in heard if kind == role]
@@ -173,7 +173,7 @@ def test_a_screen_reader_hears_names(browser: Browser, pages: dict[str, Path]) -
         assert all(names), role
     assert ("main", "") in heard
     links = [name for role, name in heard if role == "link"]
-    assert any(one.startswith("clean, 1 commit, 2026-05-23 to 2026-05-23") for one in links)
+    assert any(name.startswith("clean, 1 commit, 2026-05-23 to 2026-05-23") for name in links)
     tab.close()
 
 
@@ -182,12 +182,12 @@ def test_both_themes_are_drawn(browser: Browser, pages: dict[str, Path]) -> None
     for dark in (False, True):
         tab = Tab(browser, pages["every"], width=360, dark=dark)
         tab.js("document.querySelector('#over-time').scrollIntoView({behavior: 'instant'})")
-        seen = colours(tab.screenshot())
-        assert len(seen) > 50  # not blank: text, bands and patterns
+        shades = colours(tab.screenshot())
+        assert len(shades) > 50  # not blank: text, bands and patterns
         grounds.append(tab.js("getComputedStyle(document.body).backgroundColor"))
-        rgb = bytes(int(one) for one in grounds[-1].strip("rgb()").split(","))
-        assert rgb in seen
+        rgb = bytes(int(part) for part in grounds[-1].strip("rgb()").split(","))
+        assert rgb in shades
         fill = tab.js("getComputedStyle(document.querySelector('.seg.v-clean')).backgroundColor")
-        assert bytes(int(one) for one in fill.strip("rgb()").split(",")) in seen
+        assert bytes(int(part) for part in fill.strip("rgb()").split(",")) in shades
         tab.close()
     assert grounds == ["rgb(244, 246, 248)", "rgb(14, 18, 23)"]

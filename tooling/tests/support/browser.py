@@ -35,14 +35,14 @@ os.execv(sys.argv[3], sys.argv[3:])
 def chromium() -> str | None:
     """Where the browser is; FIXTOOL_CHROMIUM names another."""
     names = (os.environ.get("FIXTOOL_CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
-    return next((found for one in names if one and (found := shutil.which(one))), None)
+    return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
 class Browser:
     def __init__(self, program: str, folder: Path) -> None:
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
-        ends = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 20) for one in (to_read, to_write)]
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 20) for end in (to_read, to_write)]
         os.close(to_read), os.close(to_write)
         self._log = (folder / "chromium.log").open("wb")
         self._process = subprocess.Popen(
@@ -51,8 +51,8 @@ class Browser:
             pass_fds=ends, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
             env={**os.environ, "HOME": str(folder)}, start_new_session=True,
         )  # fmt: skip
-        for one in ends:
-            os.close(one)
+        for end in ends:
+            os.close(end)
         self._number, self._rest = 0, b""
         self.events: list[dict[str, Any]] = []
 
@@ -68,7 +68,7 @@ class Browser:
         return dict(answer["result"])
 
     def wait(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
-        """Until an event that is ``wanted``, one that has come already included."""
+        """Until an event that is ``wanted``, which may have come already."""
         if not any(map(wanted, self.events)):
             while not wanted(event := self._next(60)):
                 self.events.append(event)
@@ -82,8 +82,8 @@ class Browser:
             if not more:
                 raise AssertionError("chromium gave no answer: " + Path(self._log.name).read_text())
             self._rest += more
-        one, _, self._rest = self._rest.partition(b"\0")
-        return dict(json.loads(one))
+        message, _, self._rest = self._rest.partition(b"\0")
+        return dict(json.loads(message))
 
     def close(self) -> None:
         with contextlib.suppress(AssertionError, OSError):
@@ -126,11 +126,11 @@ class Tab:
 
     def js(self, expression: str) -> Any:
         """The value of ``expression`` (the page's policy is for the page, not for its reader)."""
-        found = self.call(
+        result = self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
 
     def press(self, key: str, code: int) -> None:
         for kind in ("rawKeyDown", "keyUp"):
@@ -152,16 +152,16 @@ class Tab:
         """Console messages, log entries, exceptions and issues (a policy that was broken, a
         contrast too low)."""
         self.js("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
-        found = []
+        texts = []
         for event in self.browser.events:
             method, params = event.get("method"), event.get("params", {})
             if method in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled"):
-                found.append(json.dumps(params))
+                texts.append(json.dumps(params))
             elif method == "Log.entryAdded":
-                found.append(params["entry"]["text"])
+                texts.append(params["entry"]["text"])
             elif method == "Audits.issueAdded":
-                found.append(json.dumps(params["issue"]))
-        return found
+                texts.append(json.dumps(params["issue"]))
+        return texts
 
     def requests(self) -> list[str]:
         return [

@@ -28,14 +28,14 @@ class Node:
     parts: list[Node | str] = field(default_factory=list)
 
     def all(self, tag: str = "") -> Iterator[Node]:
-        for one in self.children:
-            if tag in ("", one.tag):
-                yield one
-            yield from one.all(tag)
+        for child in self.children:
+            if tag in ("", child.tag):
+                yield child
+            yield from child.all(tag)
 
     @property
     def words(self) -> str:
-        return "".join(one if isinstance(one, str) else one.words for one in self.parts)
+        return "".join(part if isinstance(part, str) else part.words for part in self.parts)
 
 
 class Strict(HTMLParser):

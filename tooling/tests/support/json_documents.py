@@ -18,16 +18,16 @@ SCHEMA = json.loads(
 
 def document(ran: Ran) -> dict[str, Any]:
     """The one document on stdout, checked against the schema and the exit code."""
-    found: dict[str, Any] = json.loads(ran.out)
-    validate(found)
-    assert found["exit_code"] == ran.status
-    assert found["ok"] == (ran.status == 0)
-    return found
+    answer: dict[str, Any] = json.loads(ran.out)
+    validate(answer)
+    assert answer["exit_code"] == ran.status
+    assert answer["ok"] == (ran.status == 0)
+    return answer
 
 
-def validate(found: dict[str, Any]) -> None:
+def validate(answer: dict[str, Any]) -> None:
     """Raise jsonschema's ValidationError unless the schema allows the document."""
-    _validator(found["command"]).validate(found)
+    _validator(answer["command"]).validate(answer)
 
 
 @cache
