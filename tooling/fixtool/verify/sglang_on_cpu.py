@@ -1,24 +1,23 @@
 """Lets SGLang be imported on a host without a GPU: stand-ins for the packages that it then lacks.
 
 SGLang expects a CUDA host and imports, on its way to any model, packages that have no use without
-one. Three things stand in for them, none near the code under test (a model's own modules, its
-routing, its loader, the server's arguments):
+one. There are three stand-ins, none near the code under test (a model's own modules, its routing,
+its loader, the server's arguments):
 
 torchvision
-    For reading images. Its wheels on PyPI are built for CUDA, and beside a CPU build of PyTorch the
-    import fails. SGLang and transformers only import names from it. Every name is there and refuses
-    to be used; `InterpolationMode`, which transformers reads while it is imported, is a real
-    enumeration.
+    Reads images. Its wheels on PyPI are built for CUDA, and beside a CPU build of PyTorch the
+    import fails. SGLang and transformers only import names from it. Every name exists and refuses
+    to be used. `InterpolationMode`, which transformers reads at import, is a real enumeration.
 vllm._custom_ops.rotary_embedding
-    SGLang's rotary embedding binds vLLM's kernel when it sees neither CUDA nor the CPU engine. It
-    is bound and refuses to run. (SGLANG_USE_CPU_ENGINE=1 would be the other way: it works at the
-    base, but later trees then import a CPU build of sgl_kernel, which PyPI does not have.)
+    SGLang's rotary embedding binds vLLM's kernel if it sees neither CUDA nor the CPU engine. The
+    name exists and refuses to run. (SGLANG_USE_CPU_ENGINE=1 would avoid it at the base, but later
+    trees then import a CPU build of sgl_kernel, which PyPI does not have.)
 torch.compile
-    Used as a decorator while modules are imported, which loads Inductor: 3 s that no probe needs.
-    It gives back the function as it is, eager, which is what it means anyway.
+    A decorator that is used while modules are imported and loads Inductor: 3 s that no probe needs.
+    The stand-in returns the function as it is.
 
-On a host with a GPU nothing is stood in for: the real packages are there, or their absence is a
-fault of the environment, and a script then says so.
+On a host with a GPU there are no stand-ins: if a real package is missing, the environment is at
+fault, and a script then says so.
 """
 
 from __future__ import annotations
@@ -44,9 +43,9 @@ _RESAMPLING = ("NEAREST", "NEAREST_EXACT", "BILINEAR", "BICUBIC", "BOX", "HAMMIN
 
 
 def install() -> list[str]:
-    """Put the stand-ins up, before anything of SGLang is imported; the names of those put up.
+    """Put the stand-ins up, before anything of SGLang is imported. Returns their names.
 
-    Also quiets the import, which warns of each thing that a CPU lacks: only errors are of use here.
+    Warnings are switched off too: the import warns of each thing that a CPU lacks.
     """
     os.environ.pop("SGLANG_USE_CPU_ENGINE", None)
     warnings.filterwarnings("ignore")
@@ -66,10 +65,9 @@ def install() -> list[str]:
 
 
 def bind_rotary_embedding() -> list[str]:
-    """Let a rotary embedding be constructed; to call once the model's modules are imported.
-
-    Apart from `install`, and with this one name in it, since other modules of SGLang look for a
-    vLLM while they are imported and would take another way if they found one.
+    """Let a rotary embedding be constructed. Call it after the model's modules are imported: other
+    modules of SGLang look for vLLM at import, and would behave differently if they found it.
+    Returns the names of the stand-ins.
     """
     import torch
 
@@ -87,9 +85,9 @@ def bind_rotary_embedding() -> list[str]:
 def from_tree(name: str, absent: int = BROKE) -> types.ModuleType:
     """Import a module of SGLang from the tree under test, and from nowhere else.
 
-    ``absent`` is what its absence means: DOES_NOT_APPLY for the module that a probe is about, as
-    in a tree older than it; for one that only helps to look, that the probe no longer knows how.
-    Any other missing package is the environment's fault, and so is an SGLang from elsewhere.
+    ``absent`` is the answer if the tree does not have it: DOES_NOT_APPLY for the module that a
+    probe is about, BROKE for one that the probe only needs in order to look. Any other missing
+    package is a fault of the environment, and so is an SGLang from elsewhere: these raise BROKE.
     """
     root = os.path.realpath(os.path.join(tree(), "python", "sglang"))
     try:
@@ -101,8 +99,8 @@ def from_tree(name: str, absent: int = BROKE) -> types.ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or "?"
-        # Asked for, or a package above it: moved or never there. Any other module of SGLang that is
-        # missing is a tree that does not hold together, which says nothing of the bug.
+        # The module itself, or a package above it: moved, or never there. If any other module of
+        # SGLang is missing, the tree is not consistent, which says nothing about the bug.
         if missing.startswith("sglang.") and f"{name}.".startswith(f"{missing}."):
             raise Answer(absent, f"this tree has no {missing}") from error
         if missing.partition(".")[0] == "sglang":
@@ -113,8 +111,8 @@ def from_tree(name: str, absent: int = BROKE) -> types.ModuleType:
 
 
 def in_tree(file: str | None) -> str:
-    """A file's path relative to the tree, as the answers name it. Not its real path: a folder that
-    is as the base has it is a link there."""
+    """A file's path relative to the tree. It is not the real path, because a folder that does not
+    differ from the base is a link to it."""
     return os.path.relpath(os.path.abspath(file or "?"), os.path.abspath(tree()))
 
 
@@ -132,7 +130,8 @@ def versions() -> dict[str, str]:
 
 
 def _refusing(name: str) -> type:
-    """A class, since some names are subclassed or annotated with; calling it is refused."""
+    """A class that cannot be called. It is a class because some names are subclassed, or used in
+    annotations."""
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise NotImplementedError(f"{name} is a stand-in, and this host cannot run it")
@@ -141,7 +140,7 @@ def _refusing(name: str) -> type:
 
 
 class _Hollow(types.ModuleType):
-    """A module in which every public name is there and refuses to be used."""
+    """A module in which every public name exists and refuses to be used."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # the import system and `inspect` ask for many of these
@@ -154,7 +153,7 @@ class _Hollow(types.ModuleType):
 
 
 class _Torchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds torchvision and whatever is asked for below it, hollow."""
+    """Finds torchvision and every module below it, as hollow modules."""
 
     def find_spec(
         self,
@@ -174,5 +173,5 @@ class _Torchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def _leave_eager(model: Any = None, **_: Any) -> Any:
-    """torch.compile as a decorator, with or without arguments: the function as it is."""
+    """torch.compile as a decorator, with or without arguments: the function stays as it is."""
     return (lambda function: function) if model is None else model

@@ -22,20 +22,20 @@ class Stop(Exception):
 
 
 def unpack(archive: Path, into: Path) -> None:
-    """An archive that fixtool made; a path that leads out of ``into`` is refused all the same."""
+    """Unpack an archive of fixtool's own. Even so, a path that leads out of ``into`` is refused."""
     with tarfile.open(archive) as tar:
         tar.extractall(into, filter="tar")
 
 
 def archive_in(folder: Path, name: str) -> Path | None:
-    """``name``.tar or ``name``.tar.xz in ``folder``, None where neither is there."""
+    """``name``.tar or ``name``.tar.xz in ``folder``; None if there is neither."""
     both = (folder / f"{name}.tar", folder / f"{name}.tar.xz")
     return next((path for path in both if path.is_file()), None)
 
 
 def lay_out(folder: Path, work: Path, trees: dict[str, Any]) -> dict[str, str]:
-    """Every tree of the plan under ``work``/trees, the base from the archive, and its git tree id
-    as laid out, which must be the plan's."""
+    """Lay out every tree of the plan under ``work``/trees. Returns the git id of the python/ of
+    each, computed from the files. Raises Stop if one is not the plan's."""
     base = work / "trees" / trees["base"]["folder"]
     archive = archive_in(folder, "base")
     if archive is None:
@@ -65,8 +65,8 @@ def _overlay(
     changes: dict[str, list[str] | None],
     blobs: Path,
 ) -> None:
-    """``place`` as the base with ``changes``. A folder that nothing changes in is a link to the
-    base's, bytecode and all: a hundred trees cost a hundred files each, not thousands."""
+    """Make ``place`` the base with ``changes``. A folder without a change is a link to the base's,
+    with its bytecode: a hundred trees cost a hundred files each, not thousands."""
     opened = {str(parent) for path in changes for parent in PurePosixPath(path).parents}
 
     def graft(folder: str) -> None:

@@ -16,13 +16,13 @@ TOKEN = "FIXTOOL_RUN"  # noqa: S105
 
 
 def die_with_parent() -> None:
-    """Linux: SIGTERM for this process when the one that started it is gone, even by SIGKILL."""
+    """On Linux, have this process get SIGTERM when its parent is gone, even if by SIGKILL."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
 
 
 def sweep(token: str) -> int:
-    """Kill every process that carries ``token`` in its environment; how many there were."""
+    """Kill every process that carries ``token`` in its environment. Returns their number."""
     mark, killed = f"{TOKEN}={token}".encode(), 0
     for _ in range(20):
         pids = [pid for pid, environ in _environments() if mark in environ.split(b"\0")]
