@@ -65,7 +65,7 @@ def rebase(
     Example: fixtool rebase --onto main
     """
     from fixtool.rebase import run
-    from fixtool.rebase.session import find_session
+    from fixtool.rebase.session import end_session, find_session
 
     if [bool(onto), go_on, skip, abort].count(True) != 1:
         raise UsageError(
@@ -81,7 +81,7 @@ def rebase(
     else:
         session = find_session(context, line or context.settings.line)
         if abort:
-            run.abort(context, session)
+            end_session(context, session)
             _answer_aborted(session.line, json=json)
             return
         ask = _ask_probes(context, session.source, session.python) if session.probe else None

@@ -20,7 +20,7 @@ from fixtool.series.patch import export
 _INTENT_LINES = 8  # of a commit message
 _BY_PROBE = {
     0: "its probe says that the bug is not there",
-    77: "its probe says that what it is about is not there",
+    77: "its probe says that it does not apply to this tree",
 }
 
 

@@ -131,11 +131,6 @@ def resume(
     return rebased
 
 
-def abort(context: Context, session: Session) -> None:
-    """End a rebase that waits; ``patches/`` has not changed since it began."""
-    end_session(context, session)
-
-
 def _move(
     context: Context,
     request: RebaseRequest,
