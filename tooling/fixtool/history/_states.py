@@ -1,8 +1,8 @@
 """What the verdict of a patch on a commit depends on: a few files of the commit and of the base.
 
 Commits that leave these files alone need no replay of their own. Other files matter only if one of
-these files is gone, since a three-way merge looks where it went. Then the files that it could have
-become are part of the state too.
+these files is gone, since a three-way merge looks for its new place. Then the files that it could
+have become are part of the state too.
 """
 
 from __future__ import annotations

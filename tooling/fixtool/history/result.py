@@ -18,7 +18,7 @@ _MOST = 20_000  # intervals and cells in a document from elsewhere
 @dataclass(frozen=True)
 class Interval:
     """A run of commits with one verdict, ``first`` and ``last`` included. ``culprit`` is the commit
-    that began it; None for the first run, which begins where the history does."""
+    that began it; None for the first run, since the history begins there."""
 
     verdict: Verdict
     first: UpstreamCommit

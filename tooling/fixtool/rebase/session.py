@@ -2,7 +2,7 @@
 
 The session holds decisions, not results: to go on is to replay the series with them, so a crash or
 a reboot costs nothing. Resolutions are git's own (rerere). They are kept with the line in
-``resolutions/`` as diffs, and offered to whoever meets the same conflict again.
+``resolutions/`` as diffs, and offered again when somebody meets the same conflict.
 """
 
 from __future__ import annotations

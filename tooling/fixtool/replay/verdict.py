@@ -1,4 +1,4 @@
-"""Verdicts: what became of a patch, a file, a hunk."""
+"""The results of a replay for a patch, its files and their hunks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fixtool.git.objects import Oid, read_oid
 
 
 class Verdict(StrEnum):
-    """What became of a patch, a file or a hunk."""
+    """What applying a patch, a file or a hunk gave."""
 
     CLEAN = "clean"
     OFFSET = "offset"  # applied, its lines had moved
@@ -37,8 +37,8 @@ class PatchState:
 
 @dataclass(frozen=True)
 class HunkResult:
-    """``written_for`` is the line (1-based) of the patch's own base where the hunk begins, ``line``
-    that of the target, None where it has no place there; ``offset`` is how far they are apart."""
+    """One hunk. It begins at line ``written_for`` (from 1) of its file in the patch's own base, and
+    at ``line`` of the target's, None if it has no place there; ``offset`` is the difference."""
 
     number: int
     verdict: Verdict
@@ -49,6 +49,8 @@ class HunkResult:
 
 @dataclass(frozen=True)
 class FileResult:
+    """One file of a patch and its hunks; none if it is binary, or if only its mode changes."""
+
     path: str
     verdict: Verdict
     hunks: tuple[HunkResult, ...]
@@ -56,7 +58,7 @@ class FileResult:
 
 @dataclass(frozen=True)
 class PatchResult:
-    """``commit`` is None where the patch made none: absorbed, conflict, blocked."""
+    """One patch. ``commit`` is None if it made none: if it is absorbed, in conflict or blocked."""
 
     slug: str
     subject: str
