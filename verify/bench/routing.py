@@ -72,6 +72,10 @@ class Point:
     def shape(self) -> str:
         return f"{self.dtype} E={self.experts} K={self.topk}"
 
+    def details(self) -> dict[str, Any]:
+        names = {"T": self.tokens, "E": self.experts, "K": self.topk}
+        return {"part": self.part, "dtype": self.dtype, **names}
+
 
 @dataclass
 class Row:
@@ -214,10 +218,8 @@ def measure_first(
     cache. Rows that raise are added to ``refused``."""
     spawn = multiprocessing.get_context("spawn")
     measured: list[dict[str, Any]] = [
-        {"part": "first", "dtype": p.dtype, "T": p.tokens, "E": p.experts, "K": p.topk,
-         "compiled_s": {}, "cached_s": {}}
-        for p in points(("first",))
-    ]  # fmt: skip
+        {**point.details(), "compiled_s": {}, "cached_s": {}} for point in points(("first",))
+    ]
     with tempfile.TemporaryDirectory() as folder:
         for key in ("compiled_s", "cached_s"):
             with ProcessPoolExecutor(len(arguments) or 1, mp_context=spawn) as pool:
@@ -351,19 +353,11 @@ def measure(bench: RoutingBench, point: Point) -> None:
     for _ in range(REPLAYS):
         for name, run in runs.items():
             times[name].append(run())
-    bench.points.append(
-        {
-            "part": point.part,
-            "dtype": point.dtype,
-            "T": point.tokens,
-            "E": point.experts,
-            "K": point.topk,
-            "us": {
-                name: [round(us, 3) for us in (statistics.median(all_), min(all_), max(all_))]
-                for name, all_ in times.items()
-            },
-        }
-    )
+    us = {
+        name: [round(us, 3) for us in (statistics.median(all_), min(all_), max(all_))]
+        for name, all_ in times.items()
+    }
+    bench.points.append({**point.details(), "us": us})
 
 
 # --- the report ---------------------------------------------------------------------------------

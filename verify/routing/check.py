@@ -167,11 +167,8 @@ def main(options: argparse.Namespace) -> Answer:
         cases = interleave_families(cases)
     jobs = options.jobs or (1 if device == "cpu" else 8)
     results = []
-    by_variant = dict.fromkeys(variants_of(module), 0)
     for result in run_cases(cases, module, str(file), device, jobs, options.fail_fast):
         results.append(result)
-        if result.status != "skipped" and result.case.tokens and by_variant:
-            by_variant[chosen(module, result.case)] += 1
         if result.status == "failed":
             print(f"FAILED {result.case.name}: {result.what}", file=sys.stderr, flush=True)
             if options.fail_fast:
@@ -181,6 +178,10 @@ def main(options: argparse.Namespace) -> Answer:
     for name, family in details["families"].items():
         if family["cases"] == family["skipped"]:
             skipped[name] = "; ".join(family["why"])
+    by_variant = dict.fromkeys(variants_of(module), 0)
+    for result in results if by_variant else ():
+        if result.status != "skipped" and result.case.tokens:
+            by_variant[chosen(module, result.case)] += 1
     cut["tokens_run"] = sum(result.case.tokens for result in results if result.status != "skipped")
     details |= {
         "families_skipped": skipped,
@@ -188,14 +189,13 @@ def main(options: argparse.Namespace) -> Answer:
         "kernel": {"file": str(file), "blob": blob_id(Path(file).read_bytes())},
         "paths": by_variant,
         "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
+            "python": platform.python_version(), "torch": torch.__version__,
             "triton": triton.__version__,
         },
         "device": "interpreter" if device == "cpu" else torch.cuda.get_device_name(),
         "jobs": jobs,
         "seconds": round(time.perf_counter() - start, 1),
-    }
+    }  # fmt: skip
     return verdict(details)
 
 

@@ -63,21 +63,10 @@ def test_the_message_is_found_in_a_long_log(host: FakeHost) -> None:
 
 
 def test_a_process_that_stays_after_its_message_is_not_waited_for(
-    host: FakeHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(boot, "_LAST_WORDS_SECONDS", 0.3)
-    host.scratch.mkdir()
-    monkeypatch.chdir(host.scratch)
-    for name, value in (
-        ("FIXTOOL_TREE", host.tree),
-        ("FIXTOOL_TREE_BLOBS", tmp_path / "blobs.json"),
-        ("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"),
-        ("FAKE_FREE_MIB", "79000"),
-        ("MOOD", "says-and-stays"),
-        ("TEST_MARK", host.mark),
-    ):
-        monkeypatch.setenv(name, str(value))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    host.enter(monkeypatch, "says-and-stays")
     answer = boot.Boot(boot.parse_arguments([*DIES, "--models", str(host.models)])).run()
     assert answer.code == 0, answer
     assert answer.details["exit_code"] is None

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import tarfile
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +19,19 @@ import pytest
 
 from fixtool.verify.answer import Answer
 from fixtool.verify.runner.git_ids import blob_id, folder_id
-from support.repositories import ROOT
-from support.sglang_server import JSON_HANDLER, SMI, tiny, wait_until, write_smi
+from support.sglang_server import (
+    JSON_HANDLER,
+    SMI,
+    FakeHost,
+    ScriptResult,
+    tiny,
+    wait_until,
+    write_smi,
+)
 from verify.bench import serving, trace
 from verify.bench.contender import Contender, overlay
 from verify.bench.summary import decode_rates, ratios, summarise, table
-from verify.server.supervisor import leftover_processes, send_signal
+from verify.server.supervisor import send_signal
 
 __all__ = ["tiny"]  # a fixture
 
@@ -420,74 +423,31 @@ def test_a_trees_id_is_gits(tmp_path: Path) -> None:
 # --- whole runs ----------------------------------------------------------------------------------
 
 
-@dataclass
-class RunResult:
-    """How a run ended: its exit code, its last line, its whole output and its details."""
+class FakeGpuHost(FakeHost):
+    """A host on which the benchmark runs; the details of a run are what --out holds."""
 
-    code: int
-    last_line: str
-    shown: str
-    details: dict[str, Any]
+    @property
+    def details_file(self) -> Path:
+        return self.folder / "out.json"
 
-
-@dataclass
-class FakeGpuHost:
-    """A script as nvidia-smi, and a folder in which the benchmark runs."""
-
-    folder: Path
-    shared: Path
-    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-    def environment(self) -> dict[str, str]:
-        env = {
-            k: v for k, v in os.environ.items() if k not in ("CUDA_VISIBLE_DEVICES", "FIXTOOL_TREE")
-        }
-        return env | {
-            "PATH": f"{self.folder / 'bin'}{os.pathsep}{env['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "FIXTOOL_SHARED": str(self.shared),
-            "PYTHONPYCACHEPREFIX": str(self.shared / "pycache"),
-            "FAKE_FREE_MIB": "79000",
-            "FAKE_APPS": "",
-            "TEST_MARK": self.mark,
-            "http_proxy": "http://127.0.0.1:9",
-        }
-
-    def start(
-        self, *words: object, script: str = "verify/bench/serving.py"
-    ) -> subprocess.Popen[str]:
-        (self.folder / "run").mkdir(exist_ok=True)
-        with (self.folder / "shown").open("w") as shown:
-            return subprocess.Popen(
-                [sys.executable, str(ROOT / script), *map(str, words)],
-                stdin=subprocess.DEVNULL,
-                stdout=shown,
-                stderr=subprocess.STDOUT,
-                env=self.environment(),
-                cwd=self.folder / "run",
-                text=True,
-            )
-
-    def end(self, process: subprocess.Popen[str]) -> RunResult:
+    def end(self, process: subprocess.Popen[str]) -> ScriptResult:
         code = process.wait(60)
-        wait_until(lambda: not self.processes())
-        shown = (self.folder / "shown").read_text()
-        out = self.folder / "out.json"
-        details = json.loads(out.read_text()) if out.exists() else {}
-        return RunResult(code, (shown.splitlines() or [""])[-1], shown, details)
+        wait_until(lambda: not self.processes())  # the compilation of bytecode may end later
+        return self.result(code)
 
-    def run(self, trees: dict[str, Path], *words: object) -> RunResult:
+    def run(self, trees: dict[str, Path], *words: object) -> ScriptResult:
         named = [word for name, tree in trees.items() for word in ("--tree", f"{name}={tree}")]
-        fixed = ("--tiny", "--batches", "1,4", "--reps", 1, "--out", self.folder / "out.json")
-        return self.end(self.start(*fixed, *named, *words))
-
-    def processes(self) -> list[int]:
-        return leftover_processes(f"TEST_MARK={self.mark}", "-")
+        fixed = ("--tiny", "--batches", "1,4", "--reps", 1, "--out", self.details_file)
+        return self.boot("", *fixed, *named, *words)
 
 
 @pytest.fixture
 def gpu_host(tmp_path: Path, tiny: Path) -> Iterator[FakeGpuHost]:
-    host = FakeGpuHost(tmp_path, tiny.parent)
+    host = FakeGpuHost(tmp_path, tmp_path / "tree", tiny, "verify/bench/serving.py")
+    host.env = {
+        "FIXTOOL_SHARED": str(tiny.parent), "PYTHONPYCACHEPREFIX": f"{tiny.parent}/pycache",
+        "FIXTOOL_DETAILS": str(tmp_path / "details.json"),
+    }  # fmt: skip
     write_smi(tmp_path, SMI)
     yield host
     send_signal(host.processes())
@@ -503,7 +463,7 @@ def test_three_contenders(gpu_host: FakeGpuHost) -> None:
     result = gpu_host.run(
         trees, "--kernel", f"upstream={peer}", "--not-slower", "series:upstream", "--tolerance", 80
     )
-    assert result.code == 0, result.shown
+    assert result.code == 0, result.stdout
     assert result.last_line.startswith("6 boots on GPU 0 (NVIDIA H100 80GB HBM3)"), result.last_line
     assert "series / upstream: " in result.last_line
     details = result.details
@@ -522,7 +482,7 @@ def test_three_contenders(gpu_host: FakeGpuHost) -> None:
     assert details["contenders"]["upstream"]["files_not_the_trees"]
     assert details["contenders"]["series"]["python_tree"] == folder_id(series / "python")
     assert details["boots"][0]["decode"]["4"]["different_answers"] == 4
-    assert "18.50/7k" in result.shown
+    assert "18.50/7k" in result.stdout
     command = details["boots"][0]["command"]
     assert command[-3:] == ["--cuda-graph-bs", "1", "4"]
 
@@ -536,7 +496,7 @@ def test_three_contenders(gpu_host: FakeGpuHost) -> None:
         "series",
     )
     result = gpu_host.run(trees, *add)
-    assert result.code == 0, result.shown
+    assert result.code == 0, result.stdout
     assert result.details["summary"]["decode"]["4"]["series"]["samples"] == 3
     assert result.details["boots"][-1]["routing"] == {}, "profiled before"
     (series / "python/sglang" / FUSED).write_text(KERNEL + "\n")
@@ -604,7 +564,7 @@ def test_a_profiler_that_fails_costs_its_rows_only(
 ) -> None:
     trees = {"a": make_tree(gpu_host.folder / "a", mood)}
     result = gpu_host.run(trees, "--order", "a")
-    assert result.code == 0, result.shown
+    assert result.code == 0, result.stdout
     assert text in result.details["boots"][0]["routing"]["1"]["problem"]
     assert result.details["summary"]["decode"]["4"]["a"]["samples"] == 1
 
@@ -613,13 +573,9 @@ def here(
     gpu_host: FakeGpuHost, monkeypatch: pytest.MonkeyPatch, *words: object
 ) -> serving.ServingBench:
     """A run in this process, where the seconds that it keeps back can be fewer."""
-    for name, value in gpu_host.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    gpu_host.enter(monkeypatch)
     monkeypatch.setattr(serving, "_STOP_SECONDS", 0.5)
     monkeypatch.setattr(serving, "_FIRST_BOOT_SECONDS", 0.1)
-    (gpu_host.folder / "run").mkdir()
-    monkeypatch.chdir(gpu_host.folder / "run")
     fixed = ["--tiny", "--reps", 1, "--profile-steps", 0, "--out", gpu_host.folder / "out.json"]
     return serving.ServingBench(serving.parse_arguments([*map(str, (*fixed, *words))]))
 
@@ -659,8 +615,8 @@ def test_one_that_hangs(gpu_host: FakeGpuHost, monkeypatch: pytest.MonkeyPatch) 
 def test_ended_in_the_middle(gpu_host: FakeGpuHost) -> None:
     tree = make_tree(gpu_host.folder / "a", "slow")
     out = gpu_host.folder / "out.json"
-    process = gpu_host.start("--tiny", "--tree", f"a={tree}", "--out", out)
-    wait_until(lambda: "warm" in (gpu_host.folder / "shown").read_text())
+    process = gpu_host.start("", "--tiny", "--tree", f"a={tree}", "--out", out)
+    wait_until(lambda: "warm" in (gpu_host.folder / "stdout").read_text())
     process.send_signal(signal.SIGTERM)
     result = gpu_host.end(process)
     assert (result.code, result.last_line) == (143, "ended by SIGTERM")
@@ -720,19 +676,16 @@ def make_bundle(gpu_host: FakeGpuHost) -> Path:
 
 def test_out_of_a_bundle(gpu_host: FakeGpuHost) -> None:
     bundle, work = make_bundle(gpu_host), gpu_host.folder / "work"
-    peer, out = gpu_host.folder / "peer.py", gpu_host.folder / "out.json"
+    peer, out = gpu_host.folder / "peer.py", gpu_host.details_file
     peer.write_text(PEER)
     shutil.rmtree(gpu_host.folder / "series")
+    gpu_host.script = "ci/serving"
     words = (bundle, "--peer", peer, "--work", work, "--", "--tiny", "--reps", 1, "--batches", 1)
     for order in ("fixes,upstream,series", "series"):  # unpacked, and found unpacked
-        result = gpu_host.end(
-            gpu_host.start(
-                *words, "--order", order, "--out", out, "--add", out, script="ci/serving"
-            )
-        )
-        assert result.code == 0, result.shown
-    assert len(result.details["boots"]) == 4
-    routing = result.details["summary"]["routing"]["1"]
+        gpu_host.expect(0, "", "", *words, "--order", order, "--out", out, "--add", out)
+    details = json.loads(out.read_text())
+    assert len(details["boots"]) == 4
+    routing = details["summary"]["routing"]["1"]
     assert [len(routing[name]["kernels"]) for name in ("fixes", "upstream", "series")] == [7, 1, 1]
     fixes = work / "trees/fixes/python/sglang"
     assert (fixes / "srt/models/other.py").read_text() == "x = 1\n"
@@ -742,9 +695,9 @@ def test_out_of_a_bundle(gpu_host: FakeGpuHost) -> None:
 def test_a_bundle_that_will_not_do(gpu_host: FakeGpuHost) -> None:
     bundle = make_bundle(gpu_host)
     work = gpu_host.folder / "work"
+    gpu_host.script = "ci/serving"
     for words, code, text in (
         ([gpu_host.folder / "none.tar"], 2, "there is no"),
         ([bundle, "--without", "gemma5", "--work", work], 1, "no patch of the bundle is gemma5"),
     ):
-        result = gpu_host.end(gpu_host.start(*words, script="ci/serving"))
-        assert (result.code, text in result.last_line) == (code, True), result
+        gpu_host.expect(code, text, "", *words)

@@ -187,11 +187,12 @@ esac
 
 @dataclass
 class ScriptResult:
-    """How a script ended: its exit code, the last line of stdout, its details and stderr."""
+    """How a script ended. ``last_line`` is of stdout, or of stderr if stdout is empty."""
 
     code: int
     last_line: str
     details: dict[str, Any]
+    stdout: str
     stderr: str
     folder: Path
 
@@ -211,6 +212,10 @@ class FakeHost:
     def scratch(self) -> Path:
         return self.folder / "scratch"
 
+    @property
+    def details_file(self) -> Path:
+        return self.folder / "details.json"
+
     def write(self, name: str, text: str) -> None:
         path = self.tree / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -221,16 +226,15 @@ class FakeHost:
         }
         (self.folder / "blobs.json").write_text(json.dumps(blobs))
 
-    def start(self, mood: str, *arguments: object) -> subprocess.Popen[str]:
-        self.scratch.mkdir(exist_ok=True)
-        (self.folder / "stdout").unlink(missing_ok=True)
+    def environment(self, mood: str = "") -> dict[str, str]:
+        """The environment of a script, as fixtool's runner and a GPU host would have it."""
         env = {
             **os.environ,
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": os.pathsep.join([str(self.tree / "python"), str(ROOT)]),
             "FIXTOOL_TREE": str(self.tree),
             "FIXTOOL_TREE_BLOBS": str(self.folder / "blobs.json"),
-            "FIXTOOL_DETAILS": str(self.folder / "details.json"),
+            "FIXTOOL_DETAILS": str(self.details_file),
             "FAKE_FREE_MIB": "79000",
             "FAKE_APPS": "",
             "MOOD": mood,
@@ -238,33 +242,42 @@ class FakeHost:
             "http_proxy": "http://127.0.0.1:9",
             **self.env,
         }
-        for name in ("CUDA_VISIBLE_DEVICES", "FIXTOOL_SHARED"):
-            env.pop(name, None) if name not in self.env else None
-        script = str(ROOT / self.script)
+        for name in {"CUDA_VISIBLE_DEVICES", "FIXTOOL_SHARED"} - set(self.env):
+            env.pop(name, None)
+        return env
+
+    def enter(self, monkeypatch: pytest.MonkeyPatch, mood: str = "") -> None:
+        """Give this process that environment and working directory."""
+        self.scratch.mkdir()
+        monkeypatch.chdir(self.scratch)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        for name, value in self.environment(mood).items():
+            monkeypatch.setenv(name, value)
+
+    def start(self, mood: str, *arguments: object) -> subprocess.Popen[str]:
+        self.scratch.mkdir(exist_ok=True)
         words = list(map(str, arguments))
-        if "--model" not in words and script.endswith("boot.py"):
+        if "--model" not in words and self.script.endswith("boot.py"):
             words = ["--models", str(self.models), *words]
         with (self.folder / "stdout").open("w") as out, (self.folder / "stderr").open("w") as err:
             return subprocess.Popen(
-                [sys.executable, script, *words],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env=env,
-                cwd=self.scratch,
-                start_new_session=True,
-                text=True,
-            )
+                [sys.executable, str(ROOT / self.script), *words],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, text=True,
+                env=self.environment(mood), cwd=self.scratch, start_new_session=True,
+            )  # fmt: skip
 
     def end(self, process: subprocess.Popen[str]) -> ScriptResult:
         code = process.wait(60)
         alive = self.processes()
         assert alive == [], subprocess.run(["ps", "-fp", *map(str, alive)], check=False)
-        lines = (self.folder / "stdout").read_text().splitlines()
-        path = self.folder / "details.json"
+        return self.result(code)
+
+    def result(self, code: int) -> ScriptResult:
+        path = self.details_file
         details = json.loads(path.read_text()) if path.exists() else {}
-        stderr = (self.folder / "stderr").read_text()
-        return ScriptResult(code, lines[-1] if lines else "", details, stderr, self.scratch)
+        stdout, stderr = ((self.folder / name).read_text() for name in ("stdout", "stderr"))
+        last_line = (stdout.splitlines() or stderr.splitlines() or [""])[-1]
+        return ScriptResult(code, last_line, details, stdout, stderr, self.scratch)
 
     def boot(self, mood: str, *arguments: object) -> ScriptResult:
         return self.end(self.start(mood, *arguments))
