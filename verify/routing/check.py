@@ -108,16 +108,23 @@ def select_cases(
 def run_cases(
     cases: list[Any], module: Any, file: str, device: str, jobs: int, fail_fast: bool
 ) -> Iterator[Any]:
-    """Yield the results of all cases, run here or in several processes; on a GPU always the latter."""
+    """Yield the results of all cases, and print the failures. The cases run here or in several
+    processes; on a GPU always the latter. ``fail_fast``: the first failure is the last result."""
     from verify.routing.executions import run_case
     from verify.routing.pool import run_in_processes
 
     if device == "cpu" and jobs == 1:
-        yield from (run_case(module, case, device) for case in cases)
-        return
-    if not fail_fast:  # long ones first, so that none is left over
-        cases = sorted(cases, key=lambda case: -(case.tokens * case.experts + 2**24 * (case.execution != "call")))  # fmt: skip
-    yield from run_in_processes(cases, file, device, jobs)
+        results: Iterator[Any] = (run_case(module, case, device) for case in cases)
+    else:
+        if not fail_fast:  # long ones first, so that none is left over
+            cases = sorted(cases, key=lambda case: -(case.tokens * case.experts + 2**24 * (case.execution != "call")))  # fmt: skip
+        results = run_in_processes(cases, file, device, jobs)
+    for result in results:
+        if result.status == "failed":
+            print(f"FAILED {result.case.name}: {result.what}", file=sys.stderr, flush=True)
+        yield result
+        if result.status == "failed" and fail_fast:
+            return
 
 
 def verdict(details: dict[str, Any]) -> Answer:
@@ -166,14 +173,7 @@ def main(options: argparse.Namespace) -> Answer:
     if options.fail_fast:
         cases = interleave_families(cases)
     jobs = options.jobs or (1 if device == "cpu" else 8)
-    results = []
-    for result in run_cases(cases, module, str(file), device, jobs, options.fail_fast):
-        results.append(result)
-        if result.status == "failed":
-            print(f"FAILED {result.case.name}: {result.what}", file=sys.stderr, flush=True)
-            if options.fail_fast:
-                break
-
+    results = list(run_cases(cases, module, str(file), device, jobs, options.fail_fast))
     details = summarise(results)
     for name, family in details["families"].items():
         if family["cases"] == family["skipped"]:
