@@ -31,15 +31,15 @@ def run(team: Team, settings: Settings, **wanted: object) -> Applied:
 
 
 def test_a_work_tree_with_one_commit_a_patch(series: Team, settings: Settings) -> None:
-    done = run(series, settings)
-    assert done.placed is not None
-    tree = Git(done.placed.path)
-    assert tree("rev-parse", "HEAD") == done.replay.commit
-    assert tree("symbolic-ref", "--short", "HEAD") == done.placed.branch
+    applied = run(series, settings)
+    assert applied.placed is not None
+    tree = Git(applied.placed.path)
+    assert tree("rev-parse", "HEAD") == applied.replay.commit
+    assert tree("symbolic-ref", "--short", "HEAD") == applied.placed.branch
     assert tree("status", "--porcelain") == ""
     assert (tree.path / "python/model.py").read_text() == FIX
-    assert tree("rev-list", "--count", f"{done.target.commit}..HEAD") == "1"
-    assert "fixtool apply: line main" in tree("reflog", "show", done.placed.branch)
+    assert tree("rev-list", "--count", f"{applied.target.commit}..HEAD") == "1"
+    assert "fixtool apply: line main" in tree("reflog", "show", applied.placed.branch)
 
 
 def test_the_source_is_not_written_to(series: Team, settings: Settings) -> None:
@@ -71,9 +71,9 @@ def test_a_changed_series_moves_the_work_tree_on(series: Team, settings: Setting
 
 
 def test_own_work_in_a_work_tree_is_never_lost(series: Team, settings: Settings) -> None:
-    done = run(series, settings)
-    assert done.placed is not None
-    tree = Git(done.placed.path)
+    applied = run(series, settings)
+    assert applied.placed is not None
+    tree = Git(applied.placed.path)
     tree.write("python/other.py", "mine\n")
     with pytest.raises(Refused, match="not clean: python/other.py"):
         run(series, settings)
@@ -109,8 +109,8 @@ def test_commits_of_a_deleted_work_tree_are_kept(series: Team, settings: Setting
 
 def test_a_failed_replay_leaves_no_trace(series: Team, settings: Settings, tmp_path: Path) -> None:
     series.upstream.commit("same", python__model_py=NUMBERS.replace("line 20\n", "theirs\n"))
-    done = run(series, settings, ref="main", worktree=tmp_path / "wt")
-    assert done.placed is None
+    applied = run(series, settings, ref="main", worktree=tmp_path / "wt")
+    assert applied.placed is None
     assert not (tmp_path / "wt").exists()
     store = Repo.open(next(settings.stores.iterdir()))
     assert store.run("for-each-ref").text == ""
@@ -118,11 +118,11 @@ def test_a_failed_replay_leaves_no_trace(series: Team, settings: Settings, tmp_p
 
 
 def test_two_places_for_one_base(series: Team, settings: Settings, tmp_path: Path) -> None:
-    one = run(series, settings, worktree=tmp_path / "one")
-    two = run(series, settings, worktree=tmp_path / "two")
-    assert one.placed and two.placed
-    assert one.placed.branch != two.placed.branch
-    assert one.replay.commit == two.replay.commit
+    first = run(series, settings, worktree=tmp_path / "one")
+    second = run(series, settings, worktree=tmp_path / "two")
+    assert first.placed and second.placed
+    assert first.placed.branch != second.placed.branch
+    assert first.replay.commit == second.replay.commit
 
 
 # -- somebody's own checkout -------------------------------------------------------------------
@@ -140,10 +140,10 @@ def into(team: Team, settings: Settings, checkout: Git, ref: str | None = None) 
 
 def test_into_makes_a_branch(series: Team, settings: Settings, checkout: Git) -> None:
     before = checkout("rev-parse", "HEAD")
-    done = into(series, settings, checkout)
-    assert done.placed and done.target.commit == before
-    assert checkout("rev-parse", "HEAD") == done.replay.commit
-    assert checkout("symbolic-ref", "--short", "HEAD") == done.placed.branch
+    applied = into(series, settings, checkout)
+    assert applied.placed and applied.target.commit == before
+    assert checkout("rev-parse", "HEAD") == applied.replay.commit
+    assert checkout("symbolic-ref", "--short", "HEAD") == applied.placed.branch
     assert checkout("status", "--porcelain") == ""
     assert (checkout.path / "new.py").exists()
     checkout("fsck", "--strict")
@@ -165,8 +165,8 @@ def test_into_a_shallow_clone(series: Team, settings: Settings, tmp_path: Path) 
     series.upstream(
         "clone", "--quiet", "--depth=1", "--branch=v1.0", url, str(tmp_path / "shallow")
     )
-    done = into(series, settings, Git(tmp_path / "shallow"))
-    assert done.replay.ok
+    applied = into(series, settings, Git(tmp_path / "shallow"))
+    assert applied.replay.ok
     Git(tmp_path / "shallow")("fsck")
 
 
@@ -190,8 +190,8 @@ def test_somebody_elses_checkout_needs_the_users_word(
     series: Team, settings: Settings, checkout: Git, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container image's checkout often belongs to another user."""
-    for one in (checkout.path, *checkout.path.rglob("*")):
-        os.chown(one, 12345, 12345, follow_symlinks=False)
+    for path in (checkout.path, *checkout.path.rglob("*")):
+        os.chown(path, 12345, 12345, follow_symlinks=False)
     with pytest.raises(CannotRun, match="dubious ownership") as caught:
         into(series, settings, checkout)
     assert f"safe.directory {checkout.path}" in str(caught.value.hint)
@@ -221,12 +221,12 @@ def test_into_refuses_an_untracked_file_in_the_way(
 
 
 def test_into_refuses_a_foreign_branch(series: Team, settings: Settings, checkout: Git) -> None:
-    done = into(series, settings, checkout)
-    assert done.placed is not None
+    applied = into(series, settings, checkout)
+    assert applied.placed is not None
     checkout("checkout", "--quiet", "v1.0")
-    checkout("branch", "--force", done.placed.branch, "v1.0")
+    checkout("branch", "--force", applied.placed.branch, "v1.0")
     mine = checkout("commit-tree", "-m", "mine", "HEAD^{tree}", "-p", "HEAD")
-    checkout("branch", "--force", done.placed.branch, mine)
+    checkout("branch", "--force", applied.placed.branch, mine)
     before = checkout.snapshot()
     with pytest.raises(Refused, match="did not make"):
         into(series, settings, checkout)
@@ -240,8 +240,8 @@ def test_into_is_its_own_source(series: Team, settings: Settings, checkout: Git)
 
 def test_a_half_written_move_is_undone(series: Team, settings: Settings, checkout: Git) -> None:
     """What SIGKILL in the middle of writing files leaves: some new, some old, HEAD not moved."""
-    done = into(series, settings, checkout)
-    target = done.replay.commit
+    applied = into(series, settings, checkout)
+    target = applied.replay.commit
     checkout("checkout", "--quiet", "--detach", "v1.0")
     record = (checkout.path / ".git" / "fixtool.json").read_text()
     (checkout.path / ".git" / "fixtool.json").write_text(
@@ -252,19 +252,19 @@ def test_a_half_written_move_is_undone(series: Team, settings: Settings, checkou
     recover(checkout.repo)
     assert checkout("status", "--porcelain") == ""
     assert not (checkout.path / "new.py").exists()
-    found = read_record(checkout.repo)
-    assert found is not None
-    assert found.moving_to is None
+    record = read_record(checkout.repo)
+    assert record is not None
+    assert record.moving_to is None
 
 
 def test_recovery_leaves_a_users_edit_alone(
     series: Team, settings: Settings, checkout: Git
 ) -> None:
-    done = into(series, settings, checkout)
+    applied = into(series, settings, checkout)
     checkout("checkout", "--quiet", "--detach", "v1.0")
     path = checkout.path / ".git" / "fixtool.json"
     path.write_text(
-        path.read_text().replace('"moving_to": null', f'"moving_to": "{done.replay.commit}"')
+        path.read_text().replace('"moving_to": null', f'"moving_to": "{applied.replay.commit}"')
     )
     checkout.write("python/model.py", "mine\n")
     with pytest.raises(Refused, match="not clean"):

@@ -25,9 +25,9 @@ def tree(team: Team, settings: Settings) -> Git:
     team.patch("fix", "fix twenty", python__model_py=FIX)
     team.patch("beta", "fix beta", python__other_py=BETA)
     request = ApplyRequest(ref="v1.0", source=str(team.upstream.path))
-    done = apply(Context(team.repository, settings), request)
-    assert done.placed is not None
-    return Git(done.placed.path)
+    applied = apply(Context(team.repository, settings), request)
+    assert applied.placed is not None
+    return Git(applied.placed.path)
 
 
 def out(team: Team, tree: Git, **options: object) -> Exported:
@@ -37,18 +37,18 @@ def out(team: Team, tree: Git, **options: object) -> Exported:
 
 def folder_state(team: Team) -> dict[str, tuple[bytes, int]]:
     folder = team.root / "patches" / "main"
-    return {one.name: (one.read_bytes(), one.stat().st_ino) for one in sorted(folder.iterdir())}
+    return {path.name: (path.read_bytes(), path.stat().st_ino) for path in sorted(folder.iterdir())}
 
 
-def changes(done: Exported) -> dict[str, Change]:
-    return {one.slug: one.change for one in done.patches}
+def changes(exported: Exported) -> dict[str, Change]:
+    return {file.slug: file.change for file in exported.patches}
 
 
 def test_export_after_apply_writes_nothing(team: Team, tree: Git) -> None:
     before = folder_state(team)
-    done = out(team, tree)
-    assert set(changes(done).values()) == {Change.UNCHANGED}
-    assert not done.changed
+    exported = out(team, tree)
+    assert set(changes(exported).values()) == {Change.UNCHANGED}
+    assert not exported.changed
     assert folder_state(team) == before
 
 
@@ -72,18 +72,18 @@ def test_what_was_exported_may_be_applied_over(team: Team, tree: Git, settings: 
     with pytest.raises(Refused, match="commits of its own"):
         apply(Context(team.repository, settings), request)
     out(team, tree)
-    done = apply(Context(team.repository, settings), request)
-    assert done.placed is not None
-    assert done.placed.path == tree.path
-    assert tree("rev-parse", "HEAD") == done.replay.commit
+    applied = apply(Context(team.repository, settings), request)
+    assert applied.placed is not None
+    assert applied.placed.path == tree.path
+    assert tree("rev-parse", "HEAD") == applied.replay.commit
     assert tree("rev-parse", "HEAD^{tree}") == mine
     assert not out(team, tree).changed
 
 
 def test_a_new_commit_becomes_a_patch_at_the_end(team: Team, tree: Git) -> None:
     tree.commit("area: a new thing", more_py="y = 2\n")
-    done = out(team, tree)
-    assert changes(done)["area-a-new-thing"] is Change.ADDED
+    exported = out(team, tree)
+    assert changes(exported)["area-a-new-thing"] is Change.ADDED
     series = (team.root / "patches/main/series").read_text()
     assert series == "# in order\nfix.patch\nbeta.patch\narea-a-new-thing.patch\n"
 
@@ -99,8 +99,8 @@ def test_a_new_subject_keeps_the_patch(team: Team, tree: Git) -> None:
     for slug in ("fix", "beta"):
         tree("am", "--quiet", str(team.root / f"patches/main/{slug}.patch"))
     tree("commit", "--amend", "--quiet", "--message", "area: say it in another way")
-    done = out(team, tree)
-    assert changes(done) == {"fix": Change.UNCHANGED, "beta": Change.REWRITTEN}
+    exported = out(team, tree)
+    assert changes(exported) == {"fix": Change.UNCHANGED, "beta": Change.REWRITTEN}
     assert (
         "[PATCH] area: say it in another way" in (team.root / "patches/main/beta.patch").read_text()
     )
@@ -126,8 +126,8 @@ def test_a_patch_is_not_lost_by_accident(team: Team, tree: Git) -> None:
     with pytest.raises(Refused, match="no commit in the work tree holds beta"):
         out(team, tree)
     assert folder_state(team) == before
-    done = out(team, tree, remove_missing=True)
-    assert changes(done)["beta"] is Change.REMOVED
+    exported = out(team, tree, remove_missing=True)
+    assert changes(exported)["beta"] is Change.REMOVED
     assert not (team.root / "patches/main/beta.patch").exists()
     assert (team.root / "patches/main/series").read_text() == "# in order\nfix.patch\n"
 
@@ -153,9 +153,9 @@ def test_another_base_goes_elsewhere(team: Team, settings: Settings, tmp_path: P
     team.patch("fix", "fix twenty", python__model_py=FIX)
     team.upstream.commit("newer", python__model_py="zero\n" + NUMBERS)
     request = ApplyRequest(ref="main", source=str(team.upstream.path))
-    done = apply(Context(team.repository, settings), request)
-    assert done.placed is not None
-    tree = Git(done.placed.path)
+    applied = apply(Context(team.repository, settings), request)
+    assert applied.placed is not None
+    tree = Git(applied.placed.path)
     with pytest.raises(Refused, match="line main is written against"):
         out(team, tree)
     elsewhere = out(team, tree, output=tmp_path / "out")
@@ -188,8 +188,10 @@ def side(team: Team, subject: str, **files: str) -> bytes:
 def test_a_mail_comes_in_as_it_is(team: Team, tmp_path: Path) -> None:
     raw = side(team, "area: one", python__model_py=FIX)
     (tmp_path / "in.patch").write_bytes(raw)
-    done = bring(team, tmp_path / "in.patch")
-    assert [(one.slug, one.change) for one in done.patches] == [("area-one", Change.ADDED)]
+    imported = bring(team, tmp_path / "in.patch")
+    assert [(patch.slug, patch.change) for patch in imported.patches] == [
+        ("area-one", Change.ADDED)
+    ]
     assert (team.root / "patches/main/area-one.patch").read_bytes() == raw
 
 
@@ -207,11 +209,11 @@ def test_a_foreign_mail_is_normalised(team: Team, tmp_path: Path) -> None:
 
 
 def test_an_mbox_comes_in_order_or_not_at_all(team: Team, tmp_path: Path) -> None:
-    one = side(team, "one", python__model_py=FIX)
-    two = side(team, "two", python__other_py=BETA)
+    first = side(team, "one", python__model_py=FIX)
+    second = side(team, "two", python__other_py=BETA)
     bad = side(team, "bad", README_txt="x\n").replace(b"-read me", b"-nothing")
-    (tmp_path / "good.mbox").write_bytes(one + two)
-    (tmp_path / "bad.mbox").write_bytes(one + bad)
+    (tmp_path / "good.mbox").write_bytes(first + second)
+    (tmp_path / "bad.mbox").write_bytes(first + bad)
     with pytest.raises(Refused, match="does not apply"):
         bring(team, tmp_path / "bad.mbox")
     assert team.repository.line("main").entries == ()
@@ -241,10 +243,10 @@ def test_a_plain_diff_gets_a_message(team: Team, tmp_path: Path) -> None:
     """A downstream's monolithic sglang.patch."""
     raw = side(team, "x", python__model_py=FIX, python__other_py=BETA)
     (tmp_path / "sglang.patch").write_bytes(raw[raw.index(b"diff --git") :])
-    done = bring(team, tmp_path / "sglang.patch", subject="downstream: all of it")
-    patch = team.repository.line("main").find(done.patches[0].slug)
+    imported = bring(team, tmp_path / "sglang.patch", subject="downstream: all of it")
+    patch = team.repository.line("main").find(imported.patches[0].slug)
     assert (patch.subject, patch.author.email) == ("downstream: all of it", "b@example.org")
-    assert [one.path for one in patch.files] == ["python/model.py", "python/other.py"]
+    assert [file.path for file in patch.files] == ["python/model.py", "python/other.py"]
 
 
 def test_a_range_of_a_fork_comes_in(team: Team, make_git: object, tmp_path: Path) -> None:
@@ -259,11 +261,11 @@ def test_a_range_of_a_fork_comes_in(team: Team, make_git: object, tmp_path: Path
     repo.borrow(team.upstream.repo)
     line = team.repository.line("main")
     incoming = read_range(repo, fork.repo, "start..work")
-    done = import_changes(team.repository, line, repo, lambda: line.upstream.base, incoming)
-    assert [one.slug for one in done.patches] == ["fork-twenty", "fork-beta"]
+    imported = import_changes(team.repository, line, repo, lambda: line.upstream.base, incoming)
+    assert [patch.slug for patch in imported.patches] == ["fork-twenty", "fork-beta"]
     assert b"@@ -17,7 +17,7 @@" in (line.folder / "fork-twenty.patch").read_bytes()
     again = read_range(repo, fork.repo, "work~2..work^")
-    assert [one.subject for one in again] == ["fork: twenty"]
+    assert [change.subject for change in again] == ["fork: twenty"]
     with pytest.raises(UsageError, match="goes back beyond"):
         read_range(repo, fork.repo, "work~99..work")
     with pytest.raises(UsageError, match="not a commit range"):
@@ -279,8 +281,8 @@ def test_replace_keeps_place_and_neighbours(team: Team, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="has a patch with this subject: fix"):
         bring(team, tmp_path / "in.patch")
     assert folder_state(team) == before
-    done = bring(team, tmp_path / "in.patch", replacing=True)
-    assert [(one.slug, one.change) for one in done.patches] == [("fix", Change.REWRITTEN)]
+    imported = bring(team, tmp_path / "in.patch", replacing=True)
+    assert [(patch.slug, patch.change) for patch in imported.patches] == [("fix", Change.REWRITTEN)]
     after = folder_state(team)
     assert after["series"] == before["series"]
     assert after["beta.patch"] == before["beta.patch"]

@@ -14,7 +14,7 @@ FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
 
 
 def rules(team: Team) -> dict[str, str]:
-    return {one.rule: one.where for one in lint(team.repository.line("main"))}
+    return {finding.rule: finding.where for finding in lint(team.repository.line("main"))}
 
 
 def test_a_good_series_has_no_findings(team: Team) -> None:
@@ -49,9 +49,9 @@ def test_each_rule_finds_its_own(
     raw = team.patch("fix", "area: fix twenty", python__model_py=FIX)
     path = team.root / "patches/main/fix.patch"
     path.write_bytes(damage(raw))
-    found = rules(team)
-    assert rule in found
-    assert found[rule] == (f"{path}:{line}" if line else str(path))
+    where = rules(team)
+    assert rule in where
+    assert where[rule] == (f"{path}:{line}" if line else str(path))
 
 
 def test_series_rules(team: Team) -> None:
@@ -60,11 +60,11 @@ def test_series_rules(team: Team) -> None:
     team.add("twin", raw)
     (folder / "orphan.patch").write_bytes(raw)
     (folder / "series").write_text("fix.patch\nfix.patch\ntwin.patch\nmissing.patch\n")
-    found = rules(team)
-    assert found["duplicate-entry"] == f"{folder}/series:2"
-    assert found["duplicate-subject"] == f"{folder}/twin.patch:4"
-    assert found["form"] == f"{folder}/series:4"
-    assert found["orphan"] == f"{folder}/orphan.patch:1"
+    where = rules(team)
+    assert where["duplicate-entry"] == f"{folder}/series:2"
+    assert where["duplicate-subject"] == f"{folder}/twin.patch:4"
+    assert where["form"] == f"{folder}/series:4"
+    assert where["orphan"] == f"{folder}/orphan.patch:1"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_rules_of_the_tree_are_flagged_not_refused(team: Team) -> None:
     raw = team.patch("fix", "area: rules", x_py="x\n")
     path = team.root / "patches/main/fix.patch"
     path.write_bytes(raw.replace(b"x.py", b".gitattributes"))
-    levels = {one.rule: one.level for one in lint(team.repository.line("main"))}
+    levels = {finding.rule: finding.level for finding in lint(team.repository.line("main"))}
     assert levels == {"touches-rules": Level.WARNING}
     assert errors_in(team.repository.line("main")) == ()
 
@@ -93,12 +93,16 @@ def test_drift_names_the_first_line_that_differs(team: Team) -> None:
     path.write_bytes(raw.replace(b"@@ line 16", b"@@"))
     line = team.repository.line("main")
     number = raw[: raw.index(b"@@ -17")].count(b"\n") + 1
-    found = drift(team.upstream.repo, line, line.upstream.base)
-    assert [(one.rule, one.where) for one in found] == [("drift", f"{path}:{number}")]
+    findings = drift(team.upstream.repo, line, line.upstream.base)
+    assert [(finding.rule, finding.where) for finding in findings] == [
+        ("drift", f"{path}:{number}")
+    ]
 
 
 def test_drift_finds_a_patch_that_does_not_fit_its_base(team: Team) -> None:
     raw = team.patch("fix", "area: fix twenty", python__model_py=FIX)
     (team.root / "patches/main/fix.patch").write_bytes(raw.replace(b"-line 20", b"-line XX"))
     line = team.repository.line("main")
-    assert [one.rule for one in drift(team.upstream.repo, line, line.upstream.base)] == ["applies"]
+    assert [finding.rule for finding in drift(team.upstream.repo, line, line.upstream.base)] == [
+        "applies"
+    ]

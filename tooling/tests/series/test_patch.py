@@ -95,9 +95,9 @@ def test_round_trip(upstream: Git, change: Callable[[Git], None]) -> None:
     parent = upstream("rev-parse", "HEAD~1")
     with scratch_index(repo, parent) as index:
         assert apply_to_index(repo, index, patch.diff).status == 0
-        made = write_tree(repo, index)
-    assert made == tree
-    commit = repo.write_commit(patch.commit(made, parent))
+        applied = write_tree(repo, index)
+    assert applied == tree
+    commit = repo.write_commit(patch.commit(applied, parent))
     assert export(repo, commit) == raw
     assert patch.files
     assert unsafe_paths(patch.files) == []
@@ -157,7 +157,7 @@ def test_export_ignores_a_hostile_configuration(
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda raw: b"\x00\x01" + raw, "binary"),
         (lambda raw: raw.split(b"diff --git")[0], "no `diff --git` line"),
@@ -168,11 +168,11 @@ def test_export_ignores_a_hostile_configuration(
         (lambda raw: raw[: raw.index(b"+line 20") + 3], "not well formed"),
     ],
 )
-def test_damage_is_named(upstream: Git, damage: Callable[[bytes], bytes], said: str) -> None:
+def test_damage_is_named(upstream: Git, damage: Callable[[bytes], bytes], message: str) -> None:
     text = (upstream.path / "python/model.py").read_text()
     upstream.commit("fix", python__model_py=text.replace("line 20\n", "line 20 fixed\n"))
     raw = damage(format_patch(upstream))
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(Refused, match=message):
         assert parse(raw, "x").files
 
 
@@ -195,7 +195,7 @@ HEAD = b"From: A <a@b.c>\nDate: Mon, 1 Jan 2026 00:00:00 +0000\nSubject: [PATCH]
 )  # fmt: skip
 def test_unsafe_paths_are_named(path: str) -> None:
     patch = parse(HEAD + DIFF.format(path=path, mode="100644").encode(), "x")
-    assert [found for found, _ in unsafe_paths(patch.files)] == [path]
+    assert [unsafe for unsafe, _ in unsafe_paths(patch.files)] == [path]
 
 
 def test_file_behind_a_new_symlink_is_named() -> None:
@@ -208,7 +208,7 @@ def test_file_behind_a_new_symlink_is_named() -> None:
 def test_slugs_cannot_leave_their_folder() -> None:
     assert slugify("../../etc/passwd: x") == "etc-passwd-x"
     assert slugify("???") == "patch"
-    assert [is_slug(one) for one in ("a-b.2", "../x", "a/b", ".hidden", "", "a..b", "-x")] == [
+    assert [is_slug(slug) for slug in ("a-b.2", "../x", "a/b", ".hidden", "", "a..b", "-x")] == [
         True, False, False, False, False, False, False,
     ]  # fmt: skip
 

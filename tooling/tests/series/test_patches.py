@@ -53,8 +53,8 @@ def releases() -> Releases:
 def kernel_of(patch_text: str) -> str:
     """The fused routing kernels and their launcher, as the patch leaves them. (One line of the
     signature is left out: at 0.5.23 it falls between two hunks.)"""
-    lines = [one[1:] for one in patch_text.split("\n") if one.startswith(("+", " "))]
-    lines = [one for one in lines if one != "    gating_output: torch.Tensor,"]
+    lines = [line[1:] for line in patch_text.split("\n") if line.startswith(("+", " "))]
+    lines = [line for line in lines if line != "    gating_output: torch.Tensor,"]
     text = "\n".join(lines)
     start = text.index("# Gemma4 routing in one launch.")
     return text[start : text.index("return weights, ids\n", text.index("num_warps=warps")) + 19]
@@ -93,10 +93,10 @@ def test_one_algorithm_in_three_homes() -> None:
 @pytest.mark.parametrize("name", RELEASES)
 def test_release_lines_round_trip(name: str, releases: Releases) -> None:
     line = OURS.line(name)
-    done = replay(releases.repo, line, line.upstream.base)
-    assert [one.verdict for one in done.patches] == [Verdict.CLEAN] * len(line.entries)
+    replayed = replay(releases.repo, line, line.upstream.base)
+    assert [patch.verdict for patch in replayed.patches] == [Verdict.CLEAN] * len(line.entries)
     assert drift(releases.repo, line, line.upstream.base) == ()
-    for result, patch in zip(done.patches, line.patches, strict=True):
+    for result, patch in zip(replayed.patches, line.patches, strict=True):
         assert result.commit is not None
         assert export(releases.repo, result.commit) == patch.raw
 
@@ -128,9 +128,9 @@ def test_git_am_and_quilt_take_release_lines(name: str, releases: Releases, tmp_
     if not shutil.which("quilt"):
         pytest.skip("quilt is not installed (Debian: apt-get install quilt)")
     line = OURS.line(name)
-    done = replay(releases.repo, line, line.upstream.base)
+    replayed = replay(releases.repo, line, line.upstream.base)
     trees = am_and_quilt(line, releases.repo, line.upstream.base, tmp_path)
-    assert trees == {"am": done.tree, "quilt": done.tree}
+    assert trees == {"am": replayed.tree, "quilt": replayed.tree}
 
 
 @pytest.mark.history
@@ -143,11 +143,11 @@ def test_the_pinned_base(tmp_path: Path) -> None:
     theirs = Repo.open(Path(os.environ["FIXTOOL_SGLANG_REPO"]))
 
     clone.borrow(theirs)
-    done = replay(clone, line, line.upstream.base)
-    assert [one.verdict for one in done.patches] == [Verdict.CLEAN] * 4
+    replayed = replay(clone, line, line.upstream.base)
+    assert [patch.verdict for patch in replayed.patches] == [Verdict.CLEAN] * 4
     assert drift(clone, line, line.upstream.base) == ()
     trees = am_and_quilt(line, clone, line.upstream.base, tmp_path)
-    assert trees == {"am": done.tree, "quilt": done.tree}
+    assert trees == {"am": replayed.tree, "quilt": replayed.tree}
     for entry in line.entries:
         alone = Line(line.name, line.folder, line.upstream, (entry,))
         assert replay(clone, alone, line.upstream.base).ok
@@ -170,8 +170,8 @@ def test_the_kernel_is_right_in_the_interpreter(
     pytest.importorskip("torch", reason="pip install '.[verify]' brings torch")
     pytest.importorskip("triton", reason="pip install '.[verify]' brings triton")
     line = OURS.line(name)
-    done = replay(releases.repo, line, line.upstream.base)
-    files = list_tree(releases.repo, done.tree)
+    replayed = replay(releases.repo, line, line.upstream.base)
+    files = list_tree(releases.repo, replayed.tree)
     tests = [path for path in files if path.startswith("test/")]
     assert len(tests) == 1
     register = "python/sglang/test/ci/ci_register.py"

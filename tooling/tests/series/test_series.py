@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import textwrap
@@ -10,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtool.errors import CannotRun, Refused
-from fixtool.files import lock
+from fixtool.errors import Refused
 from fixtool.series.line import PatchRepository, read_line
 from fixtool.series.write import repair, rewrite
 from support.repositories import Team
@@ -22,11 +20,11 @@ def test_comments_and_blank_lines_are_no_entries(team: Team) -> None:
         "# x\n\na.patch # why\n  b.patch -p1\n#c.patch\n"
     )
     line = team.repository.line("main")
-    assert [(one.slug, one.line_number) for one in line.entries] == [("a", 3), ("b", 4)]
+    assert [(entry.slug, entry.line_number) for entry in line.entries] == [("a", 3), ("b", 4)]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("url = ", "not valid TOML"),
         ('url = "x"\nnope = 1\n', "unknown key 'nope'"),
@@ -34,9 +32,9 @@ def test_comments_and_blank_lines_are_no_entries(team: Team) -> None:
         ('url = "x"\nbase = "abc"\n', "'base' is missing or not of the form"),
     ],
 )
-def test_upstream_toml_is_checked(team: Team, text: str, said: str) -> None:
+def test_upstream_toml_is_checked(team: Team, text: str, message: str) -> None:
     (team.root / "patches/main/upstream.toml").write_text(text)
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(Refused, match=message):
         team.repository.line("main")
 
 
@@ -56,8 +54,8 @@ def test_rewrite_changes_only_what_differs(tmp_path: Path) -> None:
     assert rewrite(folder, {"b": b"3"}, frozenset({"c"})) == ["b"]
     assert (folder / "a").stat().st_ino == inode
     assert rewrite(folder, {}, frozenset({"a"})) == ["a"]
-    assert sorted(one.name for one in folder.iterdir()) == ["b"]
-    assert [one.name for one in folder.parent.iterdir()] == ["line"]
+    assert sorted(path.name for path in folder.iterdir()) == ["b"]
+    assert [path.name for path in folder.parent.iterdir()] == ["line"]
 
 
 KILLED = """
@@ -87,14 +85,14 @@ KILLED = """
 def test_sigkill_leaves_old_or_new(tmp_path: Path, point: str) -> None:
     folder = tmp_path / "patches" / "line"
     rewrite(folder, {"a": b"old", "b": b"old", "series": b""})
-    done = subprocess.run(
+    run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(KILLED), point, str(folder)], check=False
     )
-    assert done.returncode == (0 if point == "never" else -9)
+    assert run.returncode == (0 if point == "never" else -9)
     repair(PatchRepository(tmp_path))
-    found = {one.name: one.read_bytes() for one in folder.iterdir()}
-    assert found["a"] == found["b"] == (b"new" if point == "never" else b"old")
-    assert [one.name for one in folder.parent.iterdir()] == ["line"]
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert files["a"] == files["b"] == (b"new" if point == "never" else b"old")
+    assert [path.name for path in folder.parent.iterdir()] == ["line"]
 
 
 def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,27 +105,8 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("fixtool.series.write.write_durably", full)
     with pytest.raises(OSError, match="No space"):
         rewrite(folder, {"a": b"new", "b": b"new"})
-    assert {one.name: one.read_bytes() for one in folder.iterdir()} == {"a": b"old"}
-    assert [one.name for one in folder.parent.iterdir()] == ["line"]
-
-
-def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    code = (
-        "import sys; from pathlib import Path; from fixtool.files import lock\n"
-        f"with lock(Path({str(path)!r}), 'x'): print('held', flush=True); sys.stdin.read()"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    with pytest.raises(CannotRun, match=rf"in use by process {holder.pid} on "), lock(path, "x"):
-        pass
-    holder.kill()
-    holder.wait()
-    with lock(path, "x"):
-        assert str(os.getpid()) in path.read_text()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"old"}
+    assert [path.name for path in folder.parent.iterdir()] == ["line"]
 
 
 def test_a_line_without_upstream_toml(tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ from support.package_index import (
 
 def snapshot(folder: Path) -> dict[str, bytes]:
     return {
-        str(one.relative_to(folder)): one.read_bytes()
-        for one in folder.rglob("*")
-        if one.is_file() and one.name != ".lock"
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
     }
 
 
@@ -48,20 +48,23 @@ def test_finds_every_wheel_of_the_release(server: Server, style: str) -> None:
     make_wheel(server.folder, "1.3.0")
     make_wheel(server.folder, "1.2.0", name="sglang_router")
     (server.folder / "sglang-1.2.0.tar.gz").write_bytes(b"source")
-    found = index.find("SGLang", "1.2")
-    assert [one.filename for one in found] == [paths[1].name, paths[0].name]
-    assert [one.tags for one in found] == [(X86,), (ARM,)]
-    for one in found:
-        assert one.sha256 == hashlib.sha256((server.folder / one.filename).read_bytes()).hexdigest()
-        assert one.version == "1.2.0"
+    wheels = index.find("SGLang", "1.2")
+    assert [wheel.filename for wheel in wheels] == [paths[1].name, paths[0].name]
+    assert [wheel.tags for wheel in wheels] == [(X86,), (ARM,)]
+    for wheel in wheels:
+        assert (
+            wheel.sha256
+            == hashlib.sha256((server.folder / wheel.filename).read_bytes()).hexdigest()
+        )
+        assert wheel.version == "1.2.0"
         if style == "json":
-            assert one.size == (server.folder / one.filename).stat().st_size
+            assert wheel.size == (server.folder / wheel.filename).stat().st_size
 
 
 def test_no_version_means_the_newest_that_is_final(server: Server) -> None:
     for version in ("1.9.0", "1.10.0", "2.0.0rc1"):
         make_wheel(server.folder, version)
-    assert {one.version for one in index.find("sglang")} == {"1.10.0"}
+    assert {wheel.version for wheel in index.find("sglang")} == {"1.10.0"}
     assert index.versions("sglang") == ("1.9.0", "1.10.0", "2.0.0rc1")
 
 
@@ -120,9 +123,9 @@ def test_an_index_that_lacks_the_project_is_passed_over(
     use_index(monkeypatch, INDEX_URL=server.url, EXTRA_INDEX_URL=extra)
     make_wheel(server.folder, "1.0")
     assert index.versions("sglang") == ("1.0", "3.0")
-    (found,) = index.find("sglang", "3.0")
-    assert (found.url, found.sha256) == (wheel.as_uri(), sha)
-    assert index.fetch(found, tmp_path / "cache").read_bytes() == wheel.read_bytes()
+    (listed,) = index.find("sglang", "3.0")
+    assert (listed.url, listed.sha256) == (wheel.as_uri(), sha)
+    assert index.fetch(listed, tmp_path / "cache").read_bytes() == wheel.read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["folder", "page on disk", "page on a server"])
@@ -141,9 +144,9 @@ def test_find_links(
         make_wheel(server.folder, "1.0")
         place = f"{server.url}/sglang/"
     use_index(monkeypatch, NO_INDEX="1", FIND_LINKS=place)
-    (found,) = index.find("sglang", "1.0")
-    assert (found.filename, found.sha256) == (wheel.name, sha)
-    assert index.fetch(found, tmp_path / "cache").read_bytes() == wheel.read_bytes()
+    (listed,) = index.find("sglang", "1.0")
+    assert (listed.filename, listed.sha256) == (wheel.name, sha)
+    assert index.fetch(listed, tmp_path / "cache").read_bytes() == wheel.read_bytes()
 
 
 def test_pip_config_is_merged_as_pip_merges_it(
@@ -369,7 +372,7 @@ def test_no_host_is_written_down(module: ModuleType) -> None:
 def test_the_real_index(online: None) -> None:
     wheels = index.find("sglang", "0.5.23")
     assert len(wheels) == 6
-    assert all(one.sha256 and one.size for one in wheels)
+    assert all(wheel.sha256 and wheel.size for wheel in wheels)
     assert index.choose(wheels, [ARM]).tags == (ARM,)
     with pytest.raises(CannotRun, match=r"the nearest are: .*0\.5\.23"):
         index.find("sglang", "0.5.9999")

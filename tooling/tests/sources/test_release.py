@@ -39,7 +39,7 @@ __all__ = ["online", "server"]  # fixtures
 def natives_of(path: Path) -> tuple[Native, ...]:
     """The native code in a wheel on this disk."""
     with release.open_wheel(path) as archive:
-        data = {one.filename: archive.read(one) for one in release.safe_members(archive)}
+        data = {member.filename: archive.read(member) for member in release.safe_members(archive)}
     return tuple(
         Native(name, hashlib.sha256(raw).hexdigest(), len(raw))
         for name, raw in data.items()
@@ -59,18 +59,18 @@ def test_the_commit_holds_the_files_and_nothing_of_the_machine(
     server: Server, repo: Repo, settings: Settings
 ) -> None:
     make_release(server.folder)
-    got = release.import_release("1.0", repo, settings, tags=[X86])
-    entries = list_tree(repo, got.commit)
+    imported = release.import_release("1.0", repo, settings, tags=[X86])
+    entries = list_tree(repo, imported.commit)
     assert set(entries) == {f"python/{name}" for name in NAMES}
     assert {mode for mode, _ in entries.values()} == {"100644"}
     blobs = dict(zip(entries, repo.read_blobs([blob for _, blob in entries.values()]), strict=True))
     assert blobs == {f"python/{name}": data for name, data in NAMES.items()}
-    commit = repo.read_commit(got.commit)
+    commit = repo.read_commit(imported.commit)
     assert (commit.parents, commit.author, commit.committer) == ((), MACHINE, MACHINE)
     assert commit.message.startswith("sglang 1.0, as released\n")
-    assert got.natives == (release.Native(SO, hashlib.sha256(ELF).hexdigest(), len(ELF)),)
-    assert (got.version, got.tree, got.files) == ("1.0", commit.tree, len(NAMES))
-    assert repo.run("for-each-ref").text == f"{got.commit} commit\trefs/fixtool/releases/1.0"
+    assert imported.natives == (release.Native(SO, hashlib.sha256(ELF).hexdigest(), len(ELF)),)
+    assert (imported.version, imported.tree, imported.files) == ("1.0", commit.tree, len(NAMES))
+    assert repo.run("for-each-ref").text == f"{imported.commit} commit\trefs/fixtool/releases/1.0"
     assert repo.run("fsck", "--strict", "--no-dangling").status == 0
 
 
@@ -96,11 +96,11 @@ def test_the_id_depends_on_content_alone(
 def test_a_second_import_needs_no_network(server: Server, repo: Repo, settings: Settings) -> None:
     make_release(server.folder)
     first = release.import_release("1.0", repo, settings, tags=[X86])
-    asked = len(server.seen)
+    requests = len(server.seen)
     assert release.import_release("1.0.0", repo, settings, tags=[X86]) != first  # another spelling
-    asked = len(server.seen)
+    requests = len(server.seen)
     assert release.import_release("1.0", repo, settings) == first
-    assert len(server.seen) == asked
+    assert len(server.seen) == requests
 
 
 def test_a_cleaned_cache_still_serves_the_tree_and_fetches_the_wheel_when_asked(
@@ -122,23 +122,23 @@ def test_each_interpreter_gets_its_own_wheel(
     server: Server, repo: Repo, settings: Settings
 ) -> None:
     make_release(server.folder)
-    got = release.import_release("1.0", repo, settings, tags=[X86])
-    arm = release.wheel_for(got, [ARM])
+    imported = release.import_release("1.0", repo, settings, tags=[X86])
+    arm = release.wheel_for(imported, [ARM])
     assert arm is not None
-    natives = natives_of(release.wheel_path(got, arm, settings))
-    assert [one.path for one in natives] == [SO.replace("311-x86_64", "312-aarch64")]
-    assert release.wheel_for(got, ["cp39-cp39-win32"]) is None
+    natives = natives_of(release.wheel_path(imported, arm, settings))
+    assert [native.path for native in natives] == [SO.replace("311-x86_64", "312-aarch64")]
+    assert release.wheel_for(imported, ["cp39-cp39-win32"]) is None
 
 
 def test_a_wheel_that_the_index_has_replaced(
     server: Server, repo: Repo, settings: Settings
 ) -> None:
     make_release(server.folder)
-    got = release.import_release("1.0", repo, settings, tags=[X86])
+    imported = release.import_release("1.0", repo, settings, tags=[X86])
     make_wheel(server.folder, "1.0", X86, {"sglang/__init__.py": b"other"})
-    release.wheel_path(got, got.wheel, settings).unlink()
+    release.wheel_path(imported, imported.wheel, settings).unlink()
     with pytest.raises(CannotRun, match="the index no longer has"):
-        release.wheel_path(got, got.wheel, settings)
+        release.wheel_path(imported, imported.wheel, settings)
 
 
 def test_a_record_that_is_broken_is_made_anew(
@@ -158,11 +158,11 @@ def test_a_mirrors_password_is_not_kept(
 ) -> None:
     make_release(server.folder)
     monkeypatch.setenv("PIP_INDEX_URL", server.url.replace("//", "//me:secret@"))
-    got = release.import_release("1.0", repo, settings, tags=[X86])
+    imported = release.import_release("1.0", repo, settings, tags=[X86])
     record = (repo.git_dir / "fixtool" / "releases" / "1.0.json").read_text()
-    assert json.loads(record)["commit"] == got.commit
+    assert json.loads(record)["commit"] == imported.commit
     assert "secret" not in record
-    assert "secret" not in repr(got)
+    assert "secret" not in repr(imported)
 
 
 # -- what goes wrong ---------------------------------------------------------------------------
@@ -182,18 +182,18 @@ def test_a_killed_import_leaves_nothing_that_counts(
             release.import_release("1.0", repo, settings, tags=[X86])
     assert repo.run("for-each-ref").text == ""
     assert release.recorded("1.0", repo) is None
-    got = release.import_release("1.0", repo, settings, tags=[X86])
-    assert repo.ref(release.ref_name("1.0")) == got.commit
+    imported = release.import_release("1.0", repo, settings, tags=[X86])
+    assert repo.ref(release.ref_name("1.0")) == imported.commit
 
 
 def test_two_imports_at_once_agree(server: Server, repo: Repo, settings: Settings) -> None:
     make_release(server.folder)
     wheel = index.find("sglang", "1.0")[0]
     index.fetch(wheel, settings.cache / "releases")
-    got: list[str] = []
+    commits: list[str] = []
     runs = [
         threading.Thread(
-            target=lambda: got.append(
+            target=lambda: commits.append(
                 release.import_release("1.0", repo, settings, tags=[X86]).commit
             )
         )
@@ -203,7 +203,7 @@ def test_two_imports_at_once_agree(server: Server, repo: Repo, settings: Setting
         run.start()
     for run in runs:
         run.join()
-    assert got == [repo.ref(release.ref_name("1.0"))] * 3
+    assert commits == [repo.ref(release.ref_name("1.0"))] * 3
 
 
 def _entry(name: str, mode: int = stat.S_IFREG | 0o644) -> zipfile.ZipInfo:
@@ -316,11 +316,11 @@ def test_every_wheel_of_a_real_release_gives_one_commit(
     tmp_path: Path, online: None, version: str, commit: str, files: int, natives: int
 ) -> None:
     settings = Settings(state=tmp_path / "state", cache=REAL_CACHE)
-    seen = set()
+    wheels = set()
     for number, tag in enumerate((X86, X86.replace("311", "312"), ARM)):
         real_wheel(version, tag)
         repo = Store.create(tmp_path / f"{number}.git")
-        got = release.import_release(version, repo, settings, tags=[tag])
-        assert (got.commit, got.files, len(got.natives)) == (commit, files, natives)
-        seen.add(got.wheel.filename)
-    assert len(seen) == 3
+        imported = release.import_release(version, repo, settings, tags=[tag])
+        assert (imported.commit, imported.files, len(imported.natives)) == (commit, files, natives)
+        wheels.add(imported.wheel.filename)
+    assert len(wheels) == 3

@@ -83,9 +83,9 @@ def here(source: Remote) -> dict[str, str]:
 
 def stored(home: Path) -> str:
     """Every file and folder name of the state, and every small text in it."""
-    names = [str(one) for one in home.rglob("*")]
-    texts = [one.read_text("utf-8", "replace") for one in home.rglob("*")
-             if one.is_file() and one.stat().st_size < 10_000]  # fmt: skip
+    names = [str(path) for path in home.rglob("*")]
+    texts = [path.read_text("utf-8", "replace") for path in home.rglob("*")
+             if path.is_file() and path.stat().st_size < 10_000]  # fmt: skip
     return "\n".join(names + texts)
 
 
@@ -155,11 +155,11 @@ def test_only_branches_and_tags_are_listed(remote: Remote, hub: Hub) -> None:
 def test_one_commit_and_no_blob(remote: Remote, hub: Hub) -> None:
     remote.resolve(hub.tip)
     objects = here(remote)
-    assert [one for one, kind in objects.items() if kind == "commit"] == [hub.tip]
+    assert [oid for oid, kind in objects.items() if kind == "commit"] == [hub.tip]
     assert "blob" not in objects.values()
     assert hub.counts.fetches == 1
     remote.resolve(hub.base)
-    commits = {one for one, kind in here(remote).items() if kind == "commit"}
+    commits = {oid for oid, kind in here(remote).items() if kind == "commit"}
     assert commits == {hub.tip, hub.base}
     assert hub.counts.fetches == 2
 
@@ -176,7 +176,7 @@ def test_bring_takes_the_named_files_in_one_request(remote: Remote, hub: Hub) ->
     hub.counts.clear()
     remote.bring(hub.tip, ["python/model.py", "README.txt", "no/such/file", "*"])
     assert hub.counts.fetches == 1
-    blobs = {one for one, kind in here(remote).items() if kind == "blob"}
+    blobs = {oid for oid, kind in here(remote).items() if kind == "blob"}
     assert blobs == {hub.git("rev-parse", f"{hub.tip}:{path}")
                      for path in ("python/model.py", "README.txt")}  # fmt: skip
     hub.counts.clear()
@@ -194,16 +194,16 @@ def test_apply_end_to_end(
     command = ["apply", "--no-build", "--json", "--source", hub.url, "--sglang-ref", hub.base]
     ran = fixtool(*command, cwd=team.root)
     assert ran.status == ExitCode.OK, ran.err
-    said = json.loads(ran.out)
-    tree = Path(said["worktree"])
+    document = json.loads(ran.out)
+    tree = Path(document["worktree"])
     assert (tree / "python" / "model.py").read_text() == FIX
     assert (tree / "python" / "unused.py").read_text() == BIG
     assert Git(tree)("status", "--porcelain") == ""
-    assert said["source"] == hub.url
+    assert document["source"] == hub.url
     assert hub.counts.fetches <= 3  # the commit, what the series touches, the rest
     hub.counts.clear()
     again = fixtool(*command, cwd=team.root)
-    assert json.loads(again.out)["commit"] == said["commit"]
+    assert json.loads(again.out)["commit"] == document["commit"]
     other = fixtool(*command, "--worktree", home / "other", cwd=team.root)
     assert other.status == ExitCode.OK, other.err
     assert hub.counts.log == []
@@ -311,11 +311,11 @@ def test_network_settings_are_used_and_no_other(
         cwd=team.root, GIT_CONFIG_GLOBAL=str(config),
     )  # fmt: skip
     assert ran.status == ExitCode.OK, ran.out
-    said = json.loads(ran.out)
-    assert said["source"] == made_up
-    assert (Path(said["worktree"]) / "python" / "model.py").read_bytes() == FIX.encode()
+    document = json.loads(ran.out)
+    assert document["source"] == made_up
+    assert (Path(document["worktree"]) / "python" / "model.py").read_bytes() == FIX.encode()
     assert hub.counts.requests
-    assert {one.get("X-Sent-By") for one in hub.server.headers} == {"the-user"}
+    assert {headers.get("X-Sent-By") for headers in hub.server.headers} == {"the-user"}
 
 
 @pytest.mark.parametrize("as_json", [True, False])
@@ -331,9 +331,9 @@ def test_a_login_in_the_url_is_used_and_never_shown(
         for login in ("someone:wr0ng-s3cret", "s3cret", "someone:s3cret")
         for ref in ("v9.9", "f" * 40, hub.base)
     ]
-    assert [one.status for one in runs] == [4] * 8 + [0], runs
-    assert all(hub.url in one.out + one.err for one in runs)
-    for text in [one.out + one.err for one in runs] + [stored(home)]:
+    assert [run.status for run in runs] == [4] * 8 + [0], runs
+    assert all(hub.url in run.out + run.err for run in runs)
+    for text in [run.out + run.err for run in runs] + [stored(home)]:
         assert "s3cret" not in text
     assert len(list((home / "state" / "repos").glob("*.git"))) == 1
 
@@ -357,8 +357,8 @@ def test_public_urls(url: str, shown: str) -> None:
 
 
 def test_logins_in_what_git_says() -> None:
-    said = "could not read Password for 'https://token@host': no terminal"
-    assert redact(said) == "could not read Password for 'https://host': no terminal"
+    message = "could not read Password for 'https://token@host': no terminal"
+    assert redact(message) == "could not read Password for 'https://host': no terminal"
 
 
 @pytest.mark.parametrize(

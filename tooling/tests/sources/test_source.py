@@ -81,16 +81,16 @@ def test_ambiguous_short_sha(upstream: Git) -> None:
     """Two commits with the same first seven digits, found by their birthday."""
     import hashlib
 
-    tree, seen, pair = upstream("rev-parse", "HEAD^{tree}"), {}, None
+    tree, bodies, pair = upstream("rev-parse", "HEAD^{tree}"), {}, None
     for n in range(200_000):
         body = f"tree {tree}\nauthor a <a@b> {n} +0000\ncommitter a <a@b> 0 +0000\n\nx\n".encode()
         sha = hashlib.sha1(b"commit %d\0" % len(body) + body).hexdigest()
-        if sha[:7] in seen:
-            pair = (seen[sha[:7]], body)
+        if sha[:7] in bodies:
+            pair = (bodies[sha[:7]], body)
             break
-        seen[sha[:7]] = body
+        bodies[sha[:7]] = body
     assert pair is not None
-    ids = [upstream("hash-object", "-t", "commit", "-w", "--stdin", stdin=one) for one in pair]
+    ids = [upstream("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw) for raw in pair]
     with pytest.raises(UsageError, match=f"{ids[0][:7]} is short for 2 commits"):
         resolve_local(upstream.repo, ids[0][:7], "x")
     assert resolve_local(upstream.repo, ids[0][:16], "x") == ids[0]
@@ -102,8 +102,8 @@ def test_a_path_is_borrowed_from_not_written_to(upstream: Git, settings: Setting
     target = source.resolve("v1.0")
     assert source.repo.has(target.commit)
     assert source.repo.git_dir.is_relative_to(settings.stores)
-    made = source.repo.run("hash-object", "-w", "--stdin", stdin=b"new").text
-    assert not Repo.open(upstream.path).has(made)
+    blob = source.repo.run("hash-object", "-w", "--stdin", stdin=b"new").text
+    assert not Repo.open(upstream.path).has(blob)
     assert upstream.snapshot() == before
 
 

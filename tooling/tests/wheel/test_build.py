@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import io
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -75,7 +76,7 @@ def repo(tmp_path: Path) -> Repo:
 
 
 @pytest.fixture
-def made(server: Server, repo: Repo, settings: Settings) -> Release:
+def imported(server: Server, repo: Repo, settings: Settings) -> Release:
     """Release 1.0, imported from a synthetic wheel."""
     make_release(server.folder)
     return release.import_release("1.0", repo, settings, tags=[X86])
@@ -98,15 +99,15 @@ def read(wheel: Path) -> dict[str, bytes]:
     with zipfile.ZipFile(wheel) as archive:
         assert archive.testzip() is None
         entries = archive.infolist()
-        data = {one.filename: archive.read(one) for one in entries}
-    names = [one.filename for one in entries]
+        data = {entry.filename: archive.read(entry) for entry in entries}
+    names = [entry.filename for entry in entries]
     assert len(set(names)) == len(names)
     info = next(name.split("/")[0] for name in names if ".dist-info/" in name)
     outside = [name for name in names if not name.startswith(f"{info}/")]
     inside = [name for name in names if name.startswith(f"{info}/")]
     assert names == sorted(outside) + sorted(inside[:-1]) + [f"{info}/RECORD"]
-    assert {one.date_time for one in entries} == {(1980, 1, 1, 0, 0, 0)}
-    assert {oct(one.external_attr >> 16) for one in entries} <= {"0o100644", "0o100755"}
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+    assert {oct(entry.external_attr >> 16) for entry in entries} <= {"0o100644", "0o100755"}
     rows = list(csv.reader(io.StringIO(data[f"{info}/RECORD"].decode())))
     assert [row[0] for row in rows] == names
     assert rows[-1] == [f"{info}/RECORD", "", ""]
@@ -118,31 +119,31 @@ def read(wheel: Path) -> dict[str, bytes]:
 
 def executables(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
-        return {one.filename for one in archive.infolist() if one.external_attr >> 16 & 0o111}
+        return {entry.filename for entry in archive.infolist() if entry.external_attr >> 16 & 0o111}
 
 
 def leftovers(settings: Settings) -> list[str]:
     wheels = settings.cache / "wheels"
-    return [one.name for one in wheels.iterdir() if one.name.startswith(".")]
+    return [entry.name for entry in wheels.iterdir() if entry.name.startswith(".")]
 
 
 # -- of a release ------------------------------------------------------------------------------
 
 
-def test_an_unpatched_release_comes_back(repo: Repo, settings: Settings, made: Release) -> None:
-    got = build.build(repo, made.commit, BuildRequest("1.0", (X86,), made), settings)
-    version = f"1.0+fixtool.{made.tree[:12]}"
-    assert got.version == version
-    assert got.path.name == f"sglang-{version}-{X86}.whl"
-    assert (got.natives_kept, got.natives_missing, got.notes) == ((SO,), (), ())
-    assert (got.size, got.reused) == (got.path.stat().st_size, False)
-    original = release.wheel_path(made, made.wheel, settings)
+def test_an_unpatched_release_comes_back(repo: Repo, settings: Settings, imported: Release) -> None:
+    built = build.build(repo, imported.commit, BuildRequest("1.0", (X86,), imported), settings)
+    version = f"1.0+fixtool.{imported.tree[:12]}"
+    assert built.version == version
+    assert built.path.name == f"sglang-{version}-{X86}.whl"
+    assert (built.natives_kept, built.natives_missing, built.notes) == ((SO,), (), ())
+    assert (built.size, built.reused) == (built.path.stat().st_size, False)
+    original = release.wheel_path(imported, imported.wheel, settings)
     with zipfile.ZipFile(original) as archive:
         before = {
             name.replace("sglang-1.0.dist", f"sglang-{version}.dist"): archive.read(name)
             for name in archive.namelist()
         }
-    after = read(got.path)
+    after = read(built.path)
     info = f"sglang-{version}.dist-info"
     assert set(after) == set(before)
     changed = {name for name in after if after[name] != before[name]}
@@ -150,19 +151,19 @@ def test_an_unpatched_release_comes_back(repo: Repo, settings: Settings, made: R
     assert after[f"{info}/METADATA"] == (
         f"Metadata-Version: 2.1\nName: sglang\nVersion: {version}\n\nVersion: body\n".encode()
     )
-    assert executables(got.path) == executables(original) == {SO, "sglang/__init__.py"}
+    assert executables(built.path) == executables(original) == {SO, "sglang/__init__.py"}
     names: dict[str, object] = {}
     exec(after["sglang/_version.py"], names)
     assert names["__version__"] == version
-    assert names["version_tuple"] == (1, 0, f"fixtool.{made.tree[:12]}")
+    assert names["version_tuple"] == (1, 0, f"fixtool.{imported.tree[:12]}")
 
 
 def test_patches_are_in_the_wheel_and_files_outside_the_packages_are_not(
-    repo: Repo, settings: Settings, made: Release
+    repo: Repo, settings: Settings, imported: Release
 ) -> None:
     commit = patched(
         repo,
-        made.commit,
+        imported.commit,
         {
             "python/sglang/__init__.py": b"x = 2\n",
             "python/sglang/new/kernel.py": b"y = 3\n",
@@ -172,44 +173,44 @@ def test_patches_are_in_the_wheel_and_files_outside_the_packages_are_not(
         },
     )
     commit = patched(repo, commit, {"python/sglang/run.sh": b"#!/bin/sh\n"}, "100755")
-    got = build.build(repo, commit, BuildRequest("1.0", (X86,), made), settings)
-    files = {name: data for name, data in read(got.path).items() if ".dist-info/" not in name}
+    built = build.build(repo, commit, BuildRequest("1.0", (X86,), imported), settings)
+    files = {name: data for name, data in read(built.path).items() if ".dist-info/" not in name}
     expected = {**NAMES, SO: ELF, "sglang/__init__.py": b"x = 2\n"}
     expected |= {"sglang/new/kernel.py": b"y = 3\n", "sglang/run.sh": b"#!/bin/sh\n"}
     del expected["tools/get_version_tag.py"], expected["sglang/_version.py"]
     del files["sglang/_version.py"]
     assert files == expected
-    assert "sglang/run.sh" in executables(got.path)
+    assert "sglang/run.sh" in executables(built.path)
 
 
 def test_the_same_tree_is_the_same_bytes(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_release(server.folder)
-    seen = set()
+    wheels = set()
     for number, (zone, umask) in enumerate([("UTC", 0o022), ("Asia/Tokyo", 0o077)]):
         monkeypatch.setenv("TZ", zone)
         old = os.umask(umask)
         try:
             repo = Store.create(tmp_path / f"{number}.git")
             settings = Settings(tmp_path / f"state{number}", tmp_path / f"cache{number}")
-            made = release.import_release("1.0", repo, settings, tags=[X86])
-            commit = patched(repo, made.commit, {"python/sglang/__init__.py": b"x = 2\n"})
+            imported = release.import_release("1.0", repo, settings, tags=[X86])
+            commit = patched(repo, imported.commit, {"python/sglang/__init__.py": b"x = 2\n"})
             other = patched(repo, commit, {"python/sglang/__init__.py": b"x = 3\n"})
             commit = patched(repo, other, {"python/sglang/__init__.py": b"x = 2\n"})
-            got = build.build(repo, commit, BuildRequest("1.0", (X86,), made), settings)
+            built = build.build(repo, commit, BuildRequest("1.0", (X86,), imported), settings)
         finally:
             os.umask(old)
-        seen.add((got.path.name, got.path.parent.name, got.sha256, got.path.read_bytes()))
-    assert len(seen) == 1
+        wheels.add((built.path.name, built.path.parent.name, built.sha256, built.path.read_bytes()))
+    assert len(wheels) == 1
 
 
 def test_a_wheel_is_built_once_and_a_damaged_one_again(
-    repo: Repo, settings: Settings, made: Release
+    repo: Repo, settings: Settings, imported: Release
 ) -> None:
-    request = BuildRequest("1.0", (X86,), made)
-    first = build.build(repo, made.commit, request, settings)
-    again = build.build(repo, made.commit, request, settings)
+    request = BuildRequest("1.0", (X86,), imported)
+    first = build.build(repo, imported.commit, request, settings)
+    again = build.build(repo, imported.commit, request, settings)
     assert again.reused
     assert (again.path, again.sha256, again.natives_kept) == (
         first.path,
@@ -218,46 +219,48 @@ def test_a_wheel_is_built_once_and_a_damaged_one_again(
     )
     good = first.path.read_bytes()
     first.path.write_bytes(good[:-9])
-    third = build.build(repo, made.commit, request, settings)
+    third = build.build(repo, imported.commit, request, settings)
     assert (third.reused, third.path.read_bytes()) == (False, good)
     assert leftovers(settings) == []
 
 
 def test_an_interpreter_without_a_wheel_gets_a_pure_one_and_is_told(
-    repo: Repo, settings: Settings, made: Release
+    repo: Repo, settings: Settings, imported: Release
 ) -> None:
-    got = build.build(repo, made.commit, BuildRequest("1.0", ("cp39-cp39-win32",), made), settings)
-    assert got.path.name.endswith("-py3-none-any.whl")
-    assert (got.natives_kept, got.natives_missing) == ((), ("sglang.srt._core",))
-    assert got.notes == (
+    built = build.build(
+        repo, imported.commit, BuildRequest("1.0", ("cp39-cp39-win32",), imported), settings
+    )
+    assert built.path.name.endswith("-py3-none-any.whl")
+    assert (built.natives_kept, built.natives_missing) == ((), ("sglang.srt._core",))
+    assert built.notes == (
         "sglang.srt._core is not in this wheel: it is native code, and release 1.0 has no wheel "
         "for this interpreter",
     )
-    files = read(got.path)
+    files = read(built.path)
     assert SO not in files
-    wheel = files[f"sglang-{got.version}.dist-info/WHEEL"].decode()
+    wheel = files[f"sglang-{built.version}.dist-info/WHEEL"].decode()
     assert "Root-Is-Purelib: true\nTag: py3-none-any\n" in wheel
 
 
 def test_a_cleaned_cache_fetches_the_wheel_for_its_natives(
-    server: Server, repo: Repo, settings: Settings, made: Release
+    server: Server, repo: Repo, settings: Settings, imported: Release
 ) -> None:
-    release.wheel_path(made, made.wheel, settings).unlink()
-    asked = len(server.asked(".whl"))
-    got = build.build(repo, made.commit, BuildRequest("1.0", (X86,), made), settings)
-    assert read(got.path)[SO] == ELF
-    assert len(server.asked(".whl")) == asked + 1
+    release.wheel_path(imported, imported.wheel, settings).unlink()
+    downloads = len(server.asked(".whl"))
+    built = build.build(repo, imported.commit, BuildRequest("1.0", (X86,), imported), settings)
+    assert read(built.path)[SO] == ELF
+    assert len(server.asked(".whl")) == downloads + 1
 
 
-def test_a_full_disk_leaves_nothing(repo: Repo, settings: Settings, made: Release) -> None:
+def test_a_full_disk_leaves_nothing(repo: Repo, settings: Settings, imported: Release) -> None:
     noise = b"".join(hashlib.sha256(bytes([n])).digest() for n in range(250)) * 2
-    commit = patched(repo, made.commit, {"python/sglang/data.bin": noise})
+    commit = patched(repo, imported.commit, {"python/sglang/data.bin": noise})
     with largest_file(4000), pytest.raises(CannotRun, match="cannot write the wheel") as caught:
-        build.build(repo, commit, BuildRequest("1.0", (X86,), made), settings)
+        build.build(repo, commit, BuildRequest("1.0", (X86,), imported), settings)
     assert caught.value.hint is not None
     assert "FIXTOOL_CACHE_DIR" in caught.value.hint
     assert list((settings.cache / "wheels").iterdir()) == []
-    assert build.build(repo, commit, BuildRequest("1.0", (X86,), made), settings).path.is_file()
+    assert build.build(repo, commit, BuildRequest("1.0", (X86,), imported), settings).path.is_file()
 
 
 @pytest.mark.parametrize(
@@ -273,19 +276,19 @@ def test_the_version_names_the_tree(base: str, version: str) -> None:
     assert build.local_version(base, "0123456789ab" + "f" * 28) == version
 
 
-def test_a_version_that_is_none(repo: Repo, settings: Settings, made: Release) -> None:
+def test_a_version_that_is_none(repo: Repo, settings: Settings, imported: Release) -> None:
     with pytest.raises(UsageError, match="'main' is not a release"):
-        build.build(repo, made.commit, BuildRequest("main", (X86,), made), settings)
+        build.build(repo, imported.commit, BuildRequest("main", (X86,), imported), settings)
 
 
 def test_litter_of_a_killed_run_goes_after_a_day(
-    repo: Repo, settings: Settings, made: Release
+    repo: Repo, settings: Settings, imported: Release
 ) -> None:
     old, young = (settings.cache / "wheels" / f".new-{age}" for age in ("old", "young"))
     for folder in (old, young):
         folder.mkdir(parents=True)
     os.utime(old, (1, 1))
-    build.build(repo, made.commit, BuildRequest("1.0", (X86,), made), settings)
+    build.build(repo, imported.commit, BuildRequest("1.0", (X86,), imported), settings)
     assert leftovers(settings) == [young.name]
 
 
@@ -318,9 +321,9 @@ def project(make_git: Callable[[str], Git]) -> Git:
 
 def test_a_git_tree_is_packed_as_setuptools_would(project: Git, settings: Settings) -> None:
     head = project("rev-parse", "HEAD")
-    got = build.build(project.repo, head, BuildRequest("1.0.post1", (X86,)), settings)
-    files = read(got.path)
-    info = f"sglang-{got.version}.dist-info"
+    built = build.build(project.repo, head, BuildRequest("1.0.post1", (X86,)), settings)
+    files = read(built.path)
+    info = f"sglang-{built.version}.dist-info"
     assert {name for name in files if not name.startswith(info)} == {
         "sglang/__init__.py",
         "sglang/_version.py",
@@ -335,23 +338,23 @@ def test_a_git_tree_is_packed_as_setuptools_would(project: Git, settings: Settin
     assert files[f"{info}/top_level.txt"] == b"sglang\ntools\n"
     assert files[f"{info}/entry_points.txt"] == b"[console_scripts]\nsglang = sglang.cli:main\n"
     assert files[f"{info}/licenses/LICENSE"] == b"Do as you like.\n"
-    assert got.metadata_source == "python/pyproject.toml"
-    assert got.natives_missing == ("sglang.srt.grpc._core",)
-    assert set(got.notes) == {
+    assert built.metadata_source == "python/pyproject.toml"
+    assert built.natives_missing == ("sglang.srt.grpc._core",)
+    assert set(built.notes) == {
         "python/sglang/dangling is left out: it links to nothing in this tree",
         "python/sglang/outside is left out: it links to nothing in this tree",
         "sglang.srt.grpc._core (the gRPC server) is not in this wheel: it is native code, to be built with --native",
     }
-    (found,) = importlib.metadata.distributions(path=[str(unpack(got))])
-    assert (found.name, found.version) == ("sglang", got.version)
-    assert found.requires == [
+    (metadata,) = importlib.metadata.distributions(path=[str(unpack(built))])
+    assert (metadata.name, metadata.version) == ("sglang", built.version)
+    assert metadata.requires == [
         "torch==2.11.0",
         'av; sys_platform == "linux"',
         'sglang[tracing]; extra == "all"',
         'opentelemetry-api; extra == "tracing"',
     ]
-    assert found.metadata["Description-Content-Type"] == "text/markdown"
-    assert found.read_text("METADATA").endswith("# Read me\n")  # type: ignore[union-attr]
+    assert metadata.metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.read_text("METADATA").endswith("# Read me\n")  # type: ignore[union-attr]
 
 
 def unpack(built: BuiltWheel) -> Path:
@@ -365,10 +368,10 @@ def test_a_tree_without_readme_or_license(project: Git, settings: Settings) -> N
     project("rm", "--quiet", "--cached", "README.md", "LICENSE")
     project("commit", "--quiet", "-m", "no papers")
     head = project("rev-parse", "HEAD")
-    got = build.build(project.repo, head, BuildRequest("1.0", (X86,)), settings)
-    assert "the tree has no README.md: the wheel's metadata goes without readme" in got.notes
-    assert "the tree has no LICENSE: the wheel's metadata goes without license" in got.notes
-    assert not [name for name in read(got.path) if "licenses" in name]
+    built = build.build(project.repo, head, BuildRequest("1.0", (X86,)), settings)
+    assert "the tree has no README.md: the wheel's metadata goes without readme" in built.notes
+    assert "the tree has no LICENSE: the wheel's metadata goes without license" in built.notes
+    assert not [name for name in read(built.path) if "licenses" in name]
 
 
 @pytest.mark.parametrize(
@@ -414,10 +417,7 @@ def test_native_names_the_compiler_that_is_missing(
     programs = tmp_path / "bin"
     programs.mkdir()
     for program in ("git", "env"):
-        found = next(
-            path for one in os.environ["PATH"].split(":") if (path := Path(one) / program).exists()
-        )
-        (programs / program).symlink_to(found)
+        (programs / program).symlink_to(shutil.which(program) or program)
     monkeypatch.setenv("PATH", str(programs))
     head = project.repo.head()
     assert head is not None
@@ -466,18 +466,18 @@ def test_native_runs_the_projects_own_build(
         (programs / program).symlink_to("/bin/true")
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     request = BuildRequest("1.0", (X86,), native=True, python=sys.executable)
-    got = build.build(project.repo, head, request, settings)
-    assert got.path.name == f"sglang-{got.version}-cp311-cp311-linux_x86_64.whl"
-    assert got.natives_kept == ("sglang/srt/grpc/_core.abi3.so",)
-    assert got.natives_missing == ()
-    assert not [note for note in got.notes if "native" in note]
+    built = build.build(project.repo, head, request, settings)
+    assert built.path.name == f"sglang-{built.version}-cp311-cp311-linux_x86_64.whl"
+    assert built.natives_kept == ("sglang/srt/grpc/_core.abi3.so",)
+    assert built.natives_missing == ()
+    assert not [note for note in built.notes if "native" in note]
     assert build.build(project.repo, head, request, settings).reused
 
 
-def test_native_is_for_git_bases(repo: Repo, settings: Settings, made: Release) -> None:
-    request = BuildRequest("1.0", (X86,), made, native=True, python=sys.executable)
+def test_native_is_for_git_bases(repo: Repo, settings: Settings, imported: Release) -> None:
+    request = BuildRequest("1.0", (X86,), imported, native=True, python=sys.executable)
     with pytest.raises(UsageError, match="a release brings its native code"):
-        build.build(repo, made.commit, request, settings)
+        build.build(repo, imported.commit, request, settings)
 
 
 # -- other interpreters ------------------------------------------------------------------------
@@ -538,7 +538,7 @@ def test_a_wheel_installs_over_an_older_one(
     tmp_path: Path,
     repo: Repo,
     settings: Settings,
-    made: Release,
+    imported: Release,
     venv: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -547,30 +547,30 @@ def test_a_wheel_installs_over_an_older_one(
     assert tags == build.interpreter_tags(venv)
     old = make_wheel(tmp_path / "old", "0.1", "py3-none-any", {"sglang/old.py": b""})
     build.install(venv, old)
-    commit = patched(repo, made.commit, {"python/sglang/__init__.py": b"x = 7\n"})
-    request = BuildRequest("1.0", tags, made)
-    got = build.build(repo, commit, request, settings)
-    build.install("./python", got.path)
+    commit = patched(repo, imported.commit, {"python/sglang/__init__.py": b"x = 7\n"})
+    request = BuildRequest("1.0", tags, imported)
+    built = build.build(repo, commit, request, settings)
+    build.install("./python", built.path)
     version, x, head, at = say(venv, WHERE).split(" ")
-    assert (version, x) == (got.version, "7")
-    assert head == (str(ELF[:4]) if got.natives_kept else "none")
+    assert (version, x) == (built.version, "7")
+    assert head == (str(ELF[:4]) if built.natives_kept else "none")
     assert not (Path(at) / "old.py").exists()
     assert Path(at, "__init__.py").stat().st_mode & 0o111
 
 
 def test_an_editable_install_follows_the_worktree(
-    tmp_path: Path, repo: Repo, settings: Settings, made: Release, venv: str
+    tmp_path: Path, repo: Repo, settings: Settings, imported: Release, venv: str
 ) -> None:
     worktree = tmp_path / "worktree"
-    repo.run("worktree", "add", "--quiet", "--detach", str(worktree), made.commit)
-    request = BuildRequest("1.0", (X86,), made, python=venv)
-    got = build.install_editable(repo, made.commit, request, settings, worktree)
-    assert got.natives_kept == (SO,)
+    repo.run("worktree", "add", "--quiet", "--detach", str(worktree), imported.commit)
+    request = BuildRequest("1.0", (X86,), imported, python=venv)
+    built = build.install_editable(repo, imported.commit, request, settings, worktree)
+    assert built.natives_kept == (SO,)
     assert (worktree / "python" / SO).read_bytes() == ELF
     assert (worktree / "python" / SO).stat().st_mode & 0o111
     (worktree / "python/sglang/__init__.py").write_text("x = 'edited'\n")
     version, x, head, at = say(venv, WHERE).split(" ")
-    assert (version, x, head) == (got.version, "edited", str(ELF[:4]))
+    assert (version, x, head) == (built.version, "edited", str(ELF[:4]))
     assert Path(at) == worktree / "python" / "sglang"
     opened = Repo.open(worktree)
     assert opened.status() == ["python/sglang/__init__.py"]
@@ -579,17 +579,17 @@ def test_an_editable_install_follows_the_worktree(
 
 
 def test_a_native_is_not_written_through_a_link(
-    tmp_path: Path, repo: Repo, settings: Settings, made: Release, venv: str
+    tmp_path: Path, repo: Repo, settings: Settings, imported: Release, venv: str
 ) -> None:
     worktree = tmp_path / "worktree"
-    repo.run("worktree", "add", "--quiet", "--detach", str(worktree), made.commit)
+    repo.run("worktree", "add", "--quiet", "--detach", str(worktree), imported.commit)
     target = tmp_path / "elsewhere"
     (worktree / "python/sglang/srt").rename(target)
     (worktree / "python/sglang/srt").symlink_to(target)
     before = sorted(target.iterdir())
-    request = BuildRequest("1.0", (X86,), made, python=venv)
+    request = BuildRequest("1.0", (X86,), imported, python=venv)
     with pytest.raises(Refused, match="leads out of the worktree"):
-        build.install_editable(repo, made.commit, request, settings, worktree)
+        build.install_editable(repo, imported.commit, request, settings, worktree)
     assert sorted(target.iterdir()) == before
 
 
@@ -606,35 +606,37 @@ def test_a_real_release_comes_back(
     original = real_wheel(version, X86)
     (settings.cache).mkdir()
     (settings.cache / "releases").symlink_to(REAL_CACHE / "releases")
-    made = release.import_release(version, repo, settings, tags=[X86])
-    got = build.build(repo, made.commit, BuildRequest(version, (X86,), made), settings)
-    after = read(got.path)
+    imported = release.import_release(version, repo, settings, tags=[X86])
+    built = build.build(repo, imported.commit, BuildRequest(version, (X86,), imported), settings)
+    after = read(built.path)
     with zipfile.ZipFile(original) as archive:
         before = {
-            one.filename.replace(f"sglang-{version}.dist", f"sglang-{got.version}.dist"): one
-            for one in archive.infolist()
-            if not one.is_dir()
+            member.filename.replace(
+                f"sglang-{version}.dist", f"sglang-{built.version}.dist"
+            ): member
+            for member in archive.infolist()
+            if not member.is_dir()
         }
         assert set(after) == set(before)
-        info = f"sglang-{got.version}.dist-info"
-        changed = {name for name, one in before.items() if archive.read(one) != after[name]}
+        info = f"sglang-{built.version}.dist-info"
+        changed = {name for name, member in before.items() if archive.read(member) != after[name]}
         metadata = archive.read(before[f"{info}/METADATA"])
     assert changed == {"sglang/_version.py", f"{info}/METADATA", f"{info}/RECORD"}
     lines = zip(metadata.splitlines(), after[f"{info}/METADATA"].splitlines(), strict=True)
     assert [pair for pair in lines if pair[0] != pair[1]] == [
-        (f"Version: {version}".encode(), f"Version: {got.version}".encode())
+        (f"Version: {version}".encode(), f"Version: {built.version}".encode())
     ]
-    bits = {name for name, one in before.items() if one.external_attr >> 16 & 0o111}
-    assert executables(got.path) == bits - {f"{info}/RECORD"}
+    bits = {name for name, member in before.items() if member.external_attr >> 16 & 0o111}
+    assert executables(built.path) == bits - {f"{info}/RECORD"}
     target = tmp_path / "target"
     subprocess.run(
         [venv, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile",
-         "--target", str(target), str(got.path)], check=True, capture_output=True,
+         "--target", str(target), str(built.path)], check=True, capture_output=True,
     )  # fmt: skip
-    (found,) = importlib.metadata.distributions(path=[str(target)])
-    assert found.version == got.version
-    assert {"sglang", "killall_sglang"} == {one.name for one in found.entry_points}
-    for native in got.natives_kept:
+    (metadata,) = importlib.metadata.distributions(path=[str(target)])
+    assert metadata.version == built.version
+    assert {"sglang", "killall_sglang"} == {script.name for script in metadata.entry_points}
+    for native in built.natives_kept:
         assert (target / native).read_bytes() == after[native]
 
 
@@ -643,11 +645,11 @@ def test_a_real_git_tree(tmp_path: Path) -> None:
     base = "b0ce16d0c577e127b3f7b82ada1739277d988687"
     repo = Repo.open(Path(os.environ["FIXTOOL_SGLANG_REPO"]))
     settings = Settings(state=tmp_path / "state", cache=tmp_path / "cache")
-    got = build.build(repo, base, BuildRequest("0.5.12.post1", (X86,)), settings)
-    names = {name for name in read(got.path) if ".dist-info/" not in name}
+    built = build.build(repo, base, BuildRequest("0.5.12.post1", (X86,)), settings)
+    names = {name for name in read(built.path) if ".dist-info/" not in name}
     tracked = {path[len("python/") :] for path in list_tree(repo, base, "python")}
     assert tracked - names == {
         f"pyproject{kind}.toml" for kind in ("", "_cpu", "_npu", "_other", "_xpu")
     }
     assert names - tracked == {"sglang/_version.py"}
-    assert got.natives_missing == ("sglang.srt.grpc._core",)
+    assert built.natives_missing == ("sglang.srt.grpc._core",)

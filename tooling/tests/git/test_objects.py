@@ -1,0 +1,32 @@
+"""Object ids, and the trees that git stores."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtool.errors import CannotRun
+from fixtool.git.objects import ZERO, TreeEntry, parse_oid
+from fixtool.git.trees import changed_files, list_tree, write_trees
+from support.repositories import Git
+
+
+def test_an_object_id_has_40_lower_case_digits() -> None:
+    assert parse_oid("0123456789" * 4, "x") == "0123456789" * 4
+    for text in ("", "0" * 39, "0" * 41, "A" * 40, "0" * 39 + "\n", "--upload-pack=x"):
+        with pytest.raises(CannotRun, match="the server gives .* not an object id"):
+            parse_oid(text, "the server")
+
+
+def test_trees_are_written_listed_and_compared(upstream: Git) -> None:
+    repo = upstream.repo
+    files = list_tree(repo, "v1.0")
+    assert files["python/model.py"].mode == "100644"
+    assert set(list_tree(repo, "v1.0", "python")) == {p for p in files if p.startswith("python/")}
+    assert list_tree(repo, "v1.0", "python/*.py") == {}  # paths are literal
+    moved = {**files, "deep/er/link": TreeEntry("120000", files["python/model.py"].blob)}
+    del moved["python/model.py"]
+    same, new = write_trees(repo, [files, moved])
+    assert same == repo.tree_id("v1.0")
+    blob = files["python/model.py"].blob
+    changes = [(f.status, f.path, f.old_blob, f.new_blob) for f in changed_files(repo, same, new)]
+    assert changes == [("A", "deep/er/link", ZERO, blob), ("D", "python/model.py", blob, ZERO)]

@@ -1,0 +1,60 @@
+"""Files that a killed run leaves whole, and locks that name their holder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fixtool.errors import CannotRun
+from fixtool.files import lock, private_folder, write_atomically
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "record.json"
+    write_atomically(path, "é")
+    assert path.read_bytes() == "é".encode()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", fail)
+        with pytest.raises(OSError, match="No space"):
+            write_atomically(path, b"new")
+    assert path.read_bytes() == "é".encode()
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_private_folder(tmp_path: Path) -> None:
+    folder = private_folder(tmp_path / "a" / "b")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert private_folder(folder) == folder
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotRun, match="cannot make the folder"):
+        private_folder(tmp_path / "file" / "x")
+
+
+def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    code = (
+        "import sys; from pathlib import Path; from fixtool.files import lock\n"
+        f"with lock(Path({str(path)!r}), 'x'): print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(CannotRun, match=rf"in use by process {holder.pid} on "), lock(path, "x"):
+        pass
+    holder.kill()
+    holder.wait()
+    with lock(path, "x"):
+        assert str(os.getpid()) in path.read_text()
