@@ -138,14 +138,8 @@ def _announce_move(
         return _open_pull(announcer, remote, heads, commit, content, pulls)
     pushed = _pushed(pull)
     if heads.tip not in (None, commit, *pushed):
-        announcer.notes.append(
-            f"somebody else pushed to {remote.branch}: it and #{pull.number} are left alone"
-        )
-        left = ThreadAction.LEFT
-        return (
-            BranchChange(remote.branch, heads.tip or "", left),
-            ThreadChange(pull.number, pull.url, left),
-        )
+        note = f"somebody else pushed to {remote.branch}: it and #{pull.number} are left alone"
+        return _leave(announcer, note, remote.branch, heads.tip or "", pull)
     # The text is written first, with both commits in its marker. Wherever a run is interrupted,
     # the next one then knows that the branch's tip is fixtool's own.
     if commit not in pushed:
@@ -170,14 +164,8 @@ def _open_pull(
         marker = read_marker(pull.body, _PULL)
         ours.update(_pushed(pull))
         if not pull.merged and marker and marker["content"] == content:
-            announcer.notes.append(
-                f"#{pull.number} proposed the same and was closed: it is left so"
-            )
-            left = ThreadAction.LEFT
-            return (
-                BranchChange(remote.branch, commit, left),
-                ThreadChange(pull.number, pull.url, left),
-            )
+            note = f"#{pull.number} proposed the same and was closed: it is left so"
+            return _leave(announcer, note, remote.branch, commit, pull)
     if heads.tip not in ours:
         raise Refused(
             f"{remote.branch} is there, and no pull request says that fixtool pushed it",
@@ -202,6 +190,14 @@ def _push(announcer: Announcer, remote: PushRemote, commit: Oid, tip: Oid | None
     if not announcer.dry_run:
         remote.push(commit, tip)
     return BranchChange(remote.branch, commit, ThreadAction.PUSHED)
+
+
+def _leave(
+    announcer: Announcer, note: str, branch: str, commit: str, pull: PullRequest
+) -> tuple[BranchChange, ThreadChange]:
+    announcer.notes.append(note)
+    left = ThreadAction.LEFT
+    return BranchChange(branch, commit, left), ThreadChange(pull.number, pull.url, left)
 
 
 def _pushed(pull: PullRequest) -> list[str]:

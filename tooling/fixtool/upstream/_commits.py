@@ -119,19 +119,12 @@ def propose(
     Raises Refused, with the commit, if upstream has the patch already, and DoesNotApply if a patch
     does not apply.
     """
-    settings = context.settings
-    line = context.repository.pick(wanted.line or settings.line)
+    line = context.repository.pick(wanted.line or context.settings.line)
     slug = line.find(slug).slug
-    if title is not None and (not title.strip() or visible(title) != title):
-        raise UsageError(f"{title!r} is no title: one line, and nothing that cannot be seen")
-    if (wanted.source or settings.source) == "pypi":
-        raise UsageError(
-            f"{wanted.ref} would be a release from the package index: upstream takes commits",
-            hint="--onto main, with --source git or a clone",
-        )
+    _check_request(context, wanted, title)
     require_well_formed(line)
     source, target = find_target(context, replace(wanted, line=line.name))
-    base = bring_base(source, line.upstream, settings, context.progress)
+    base = bring_base(source, line.upstream, context.settings, context.progress)
     if not line.upstream.release:
         source.bring(base, line.paths)
     needs = {patch.slug: patch.closure for patch in dependencies(source.repo, line, base)}
@@ -162,6 +155,16 @@ def propose(
         tuple(patch.slug for patch in result.patches if patch.verdict is Verdict.ABSORBED),
         (*_reverted(upstreamed, commits), *([unread] if unread else [])),
     )  # fmt: skip
+
+
+def _check_request(context: Context, wanted: TargetRequest, title: str | None) -> None:
+    if title is not None and (not title.strip() or visible(title) != title):
+        raise UsageError(f"{title!r} is no title: one line, and nothing that cannot be seen")
+    if (wanted.source or context.settings.source) == "pypi":
+        raise UsageError(
+            f"{wanted.ref} would be a release from the package index: upstream takes commits",
+            hint="--onto main, with --source git or a clone",
+        )
 
 
 def _reverted(

@@ -1,4 +1,4 @@
-"""What a nightly rebase tells GitHub: one pull request, one issue, nothing twice, nothing hostile."""
+"""Announcing a nightly rebase: one pull request, one issue, no duplicates, nothing hostile."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def announce(
     night: World, doc: dict[str, Any], *, push: bool = True, dry: bool = False,
     owners: tuple[str, ...] = ("octocat",), bundle: Path | None = None, branch: str = BRANCH,
 ) -> Announcement:  # fmt: skip
-    """In this process, with no waits."""
+    """Announce ``doc`` in this process, without waits."""
     outcome = read_outcome(write(night.root.parent / "rebase.json", doc), "main")
     where = find_repository(os.environ)
     words = NightlyTexts(outcome, owners=owners, upstream=UPSTREAM)
@@ -114,8 +114,7 @@ def test_the_same_files_under_another_commit_id_are_not_pushed(night: World) -> 
     other = night.moved()
     assert other != first
     night.git("push", "--quiet", str(night.served), "main")
-    result = announce(night, document(moved=True, committed=other))
-    assert result.push.action == "unchanged"
+    assert announce(night, document(moved=True, committed=other)).push.action == "unchanged"
     assert night.tip() == first
 
 
@@ -264,12 +263,12 @@ def test_no_push_without_a_commit_a_remote_or_in_a_dry_run(night: World) -> None
 def test_a_run_cut_off_anywhere_is_made_good_by_the_next(
     night: World, request_: str, after: bool
 ) -> None:
-    """No answer for as long as the first run tries; then the same command again."""
+    """The first run gets no answer at all; the same command runs again."""
     if "PATCH" in request_:
         announce(night, document(moved=True, committed=night.moved("# first\n")))
     doc = document(moved=True, committed=night.moved())
     night.api.fail(request_, None, after=after, times=9)
-    with suppress(CannotRun):  # what was made without an answer may be found at once
+    with suppress(CannotRun):  # what was created without an answer may be found at once
         announce(night, doc)
         assert after
     night.api.faults.clear()
@@ -292,7 +291,7 @@ def test_a_push_without_an_answer(night: World) -> None:
 
 
 def test_cut_off_between_the_text_and_the_push(night: World) -> None:
-    """The text goes first, so the next run still knows the branch's tip as its own."""
+    """The text is written first, so the next run recognises the branch's tip as its own."""
     announce(night, document(moved=True, committed=night.moved()))
     Git(night.served)("config", "receive.denyNonFastForwards", "true")
     second = night.moved("# second\n")
@@ -300,13 +299,12 @@ def test_cut_off_between_the_text_and_the_push(night: World) -> None:
         announce(night, document(moved=True, committed=second))
     Git(night.served)("config", "receive.denyNonFastForwards", "false")
     third = night.moved("# third\n")
-    result = announce(night, document(moved=True, committed=third))
-    assert result.push.action == "pushed"
+    assert announce(night, document(moved=True, committed=third)).push.action == "pushed"
     assert night.tip() == third
 
 
 def test_a_lease_that_was_lost(night: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody pushes between our look and our push."""
+    """Somebody pushes after the branch was read and before it is pushed."""
     theirs = night.moved("# theirs\n")
     push = PushRemote.push
 
@@ -354,16 +352,14 @@ def test_a_conflict_has_one_issue_from_opened_to_closed(night: World) -> None:
         1, issue["html_url"], "unchanged"
     )
     assert night.api.writes == []
-    # The same conflict on another night's tip: the text follows, nobody gets mail.
-    result = announce(night, conflict(onto="7" * 40))
-    assert result.issue.action == "updated"
+    # The same conflict on another tip: the text changes, and nobody gets mail.
+    assert announce(night, conflict(onto="7" * 40)).issue.action == "updated"
     assert "7" * 40 in issue["body"]
     assert night.api.comments == {}
-    # Another need: a comment says so.
-    result = announce(night, conflict(warnings=["fix: lost a line"]))
-    assert result.issue.action == "updated"
+    # Another to-do: a comment tells about it.
+    assert announce(night, conflict(warnings=["fix: lost a line"])).issue.action == "updated"
     assert len(night.api.comments[1]) == 1
-    # Green.
+    # Nothing is left to do.
     result = announce(night, document())
     assert not result.asks and result.issue.action == "closed"
     assert (issue["state"], issue["state_reason"]) == ("closed", "completed")
@@ -371,7 +367,7 @@ def test_a_conflict_has_one_issue_from_opened_to_closed(night: World) -> None:
     night.api.log.clear()
     assert announce(night, document()).issue is None
     assert night.api.writes == []
-    # And again: the same issue, opened again.
+    # The conflict is back: the same issue is opened again.
     result = announce(night, conflict())
     assert (result.issue.number, result.issue.action) == (1, "reopened")
     assert (len(night.api.issues), len(night.api.comments[1]), issue["state"]) == (1, 3, "open")
@@ -406,11 +402,9 @@ def test_numbers_in_a_failure_are_no_news(night: World) -> None:
 def test_an_issue_that_a_person_closed_stays_closed_until_the_need_changes(night: World) -> None:
     announce(night, conflict())
     night.api.issues[0]["state"] = "closed"
-    result = announce(night, conflict(onto="7" * 40))
-    assert result.issue.action == "left"
+    assert announce(night, conflict(onto="7" * 40)).issue.action == "left"
     assert night.api.issues[0]["state"] == "closed"
-    result = announce(night, conflict(warnings=["another"]))
-    assert result.issue.action == "reopened"
+    assert announce(night, conflict(warnings=["another"])).issue.action == "reopened"
 
 
 def test_an_issue_is_found_by_its_marker_and_label(night: World) -> None:
@@ -422,8 +416,7 @@ def test_an_issue_is_found_by_its_marker_and_label(night: World) -> None:
     issue = night.api.issues[-1]
     issue["title"] = "renamed by a person"
     issue["body"] = issue["body"].replace("\n", "\r\n")  # as GitHub's own editor leaves it
-    result = announce(night, conflict())
-    assert result.issue.number == issue["number"]
+    assert announce(night, conflict()).issue.number == issue["number"]
     assert len(night.api.issues) == 4
     assert [issue["body"] for issue in night.api.issues[:1]] == ["mine"]
 
@@ -447,7 +440,7 @@ def test_an_issue_is_told_once_although_the_connection_is_lost(
     if "issues$" not in request_:
         announce(night, failure())
     night.api.fail(request_, None, after=after, times=9)
-    with suppress(CannotRun):  # what was made without an answer may be found at once
+    with suppress(CannotRun):  # what was created without an answer may be found at once
         announce(night, doc)
         assert after
     night.api.faults.clear()
@@ -460,7 +453,7 @@ def test_an_issue_is_told_once_although_the_connection_is_lost(
 
 
 def test_one_half_that_fails_does_not_silence_the_other(night: World) -> None:
-    """The pull request is refused: the issue is there all the same, and the run has failed."""
+    """The pull request is refused: the issue is opened anyway, and the run fails."""
     night.api.fail("POST .*/pulls", 403, "GitHub Actions is not permitted to create or approve "
                    "pull requests.")  # fmt: skip
     doc = document(moved=True, committed=night.moved(), warnings=["look"])
@@ -652,7 +645,7 @@ def test_the_command_says_what_is_wrong(
     night: World, fixtool: Callable[..., Ran], tmp_path: Path, change: dict[str, str], status: int,
     message: str,
 ) -> None:  # fmt: skip
-    """And what needs no network is said before."""
+    """What needs no network is written before."""
     doc = write(tmp_path / "rebase.json", conflict())
     summary = tmp_path / "summary.md"
     ran = fixtool("announce", doc, cwd=night.root, GITHUB_STEP_SUMMARY=str(summary), **change)

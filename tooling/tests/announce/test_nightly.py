@@ -117,13 +117,12 @@ def host(made: Path, tmp_path: Path) -> Iterator[Host]:
 
 
 def test_a_whole_night(host: Host) -> None:
-    """Moved, and green: a branch and a pull request; the checkout stays as it was."""
+    """The line moved and nobody is needed: a branch and a pull request. The checkout stays as it was."""
     host.will_say(document(moved=True))
     before = host.night.git("rev-parse", "HEAD"), host.night.git("status", "--porcelain", "patches")
     ran = host()
     assert ran.status == 0, ran.err
-    commit = json.loads((host.out / "rebase.json").read_text())["committed"]
-    assert host.night.tip() == commit
+    assert host.night.tip() == json.loads((host.out / "rebase.json").read_text())["committed"]
     assert host.night.api.pulls[0]["head"]["ref"] == BRANCH
     assert [user["login"] for user in host.night.api.pulls[0]["assignees"]] == ["octocat", "hubot"]
     git = host.night.git
@@ -289,7 +288,7 @@ def test_a_first_job_that_left_nothing_is_told(host: Host) -> None:
 def test_a_reporter_that_fails_is_red(
     host: Host, rebase: Any, env: dict[str, str], message: str
 ) -> None:
-    """However well the rebase went."""
+    """The exit code is an error even if the rebase went well."""
     (host.out).mkdir()
     write(host.out / "rebase.json", rebase)
     ran = host("tell", **env)

@@ -1,4 +1,4 @@
-"""GitHub's API through PyGithub: what is asked, what is said when it goes wrong, and nothing twice."""
+"""GitHub's API through PyGithub: the requests, the messages about failures, and no duplicates."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_pull_requests_and_issues(api: Api) -> None:
     assert hub.pull_requests("other") == []
     hub.add_labels(pull.number, ["x"])
     issue = hub.create_issue("a title", "its body", ["x"], lambda: None)
-    assert [issue.number for issue in hub.issues("x")] == [issue.number]  # and not the pull request
+    assert [listed.number for listed in hub.issues("x")] == [issue.number]  # not the pull request
     assert hub.assign(issue.number, ["octocat", "nobody"]) == ["nobody"]
     hub.update_issue(issue.number, state="closed")
     hub.update_pull_request(pull.number, title="another")
@@ -188,7 +188,7 @@ def test_a_short_wait_is_waited_once(api: Api, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("status", [None, 502])
 @pytest.mark.parametrize("what", ["pull", "issue", "comment"])
 def test_nothing_is_made_twice(api: Api, what: str, status: int | None, after: bool) -> None:
-    """The connection is lost before or after GitHub did it: in the end it is there, once."""
+    """The connection is lost before or after GitHub carried the request out."""
     hub = connect(api)
     api.add_issue("first", "", [])
     api.fail("POST", status, after=after)

@@ -51,7 +51,7 @@ class World:
         return self.git.path
 
     def moved(self, text: str = "# moved\n", path: str = "patches/main/series") -> str:
-        """A commit as a rebase makes it, on the branch that is checked out, which does not move."""
+        """A commit as a rebase makes it. The branch that is checked out does not move."""
         self.git("checkout", "--quiet", "--detach")
         self.git.write(path, text)
         self.git("add", "--all")
@@ -81,7 +81,7 @@ class World:
 
 
 def template(folder: Path) -> Path:
-    """Both repositories, made once and copied for each test: git takes its time to make them."""
+    """Both repositories, made once and copied for each test, because making them is slow."""
     git = Git(folder / "team")
     for name, text in {
         "series": "# in order\nfix.patch\n",
@@ -122,7 +122,7 @@ def patch(slug: str, verdict: str = "clean", action: str = "kept", **more: Any) 
 
 
 def document(**more: Any) -> Json:
-    """A rebase that had nothing to do; ``more`` says otherwise."""
+    """The document of a rebase that had nothing to do, changed by ``more``."""
     rebase = {
         "schema": 1, "command": "rebase", "ok": True, "exit_code": 0, "line": "main",
         "new_line": None, "base": "a" * 40, "onto": "b" * 40, "ref": "main",

@@ -1,8 +1,9 @@
-"""A tiny upstream and a team whose patches may go there, made once and copied for each test; a fork
-on a git server that takes pushes, beside a stand-in for GitHub's API."""
+"""A tiny upstream and a team's patch repository, made once and copied for each test; and a fork on a
+git server that takes pushes, with a stand-in for GitHub's API."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from fixtool.git.objects import Signature
 from fixtool.github import client, push
 from fixtool.series.context import Context
 from fixtool.series.line import PatchRepository
+from fixtool.series.patch import Patch
 from fixtool.settings import Settings, load
 from fixtool.sources.target import TargetRequest
 from fixtool.upstream._commits import ProposedBranch, propose
@@ -78,7 +80,7 @@ sys.exit(0 if {mark!r} in text else 1)
 
 
 @dataclass
-class Land:
+class Repositories:
     """``upstream`` is SGLang's stand-in, ``team`` the patch repository."""
 
     upstream: Git
@@ -162,13 +164,16 @@ class Land:
             if file.stem not in slugs:
                 file.unlink()
 
+    def keep_result(self, name: str, result: dict[str, Any]) -> None:
+        self.team.write(f"verify/results/{name}.json", json.dumps(result))
+
     def edit(self, slug: str, old: str, new: str) -> None:
         text = self.file(slug).read_text()
         assert old in text
         self.file(slug).write_text(text.replace(old, new))
 
     def save_as(self, who: str) -> None:
-        """Commit all, as somebody whom git is told for this once."""
+        """Commit all, with another author."""
         self.team("add", "--all")
         self.team("commit", "--quiet", "--allow-empty", "--message", "save", f"--author={who}")
 
@@ -179,7 +184,7 @@ class Land:
 
 
 def template(folder: Path) -> Path:
-    """A series a, b, c, d, of which c needs a by its text, and d says that it needs b."""
+    """A series a, b, c, d: c needs a because both change one line, and d declares that it needs b."""
     upstream, team = Git(folder / "upstream"), Git(folder / "team")
     for git in (upstream, team):
         git.path.mkdir()
@@ -195,45 +200,61 @@ def template(folder: Path) -> Path:
     team("config", "user.name", SENDER.name)
     team("config", "user.email", SENDER.email)
     team.write(".gitignore", "patches/.lock\n")
-    line(Land(upstream, team, Settings(folder, folder)), "main", "v1.0")
-    land = Land(upstream, team, Settings(folder, folder))
-    land.patch("a", "gemma4: change five", {"python/model.py": FIVE}, mark="line 5 fixed")
-    land.patch("b", "numbers: change beta", {"python/other.py": "alpha\nbeta!\ngamma\n"})
-    land.patch(
+    line(Repositories(upstream, team, Settings(folder, folder)), "main", "v1.0")
+    repos = Repositories(upstream, team, Settings(folder, folder))
+    repos.patch("a", "gemma4: change five", {"python/model.py": FIVE}, mark="line 5 fixed")
+    repos.patch("b", "numbers: change beta", {"python/other.py": "alpha\nbeta!\ngamma\n"})
+    repos.patch(
         "c", "gemma4: change five more", {"python/model.py": MORE, "test/test_c.py": TEST},
         on="patch/a", mark="fixed more",
         trailers=(PAIR, "Signed-off-by: A Person <person@example.org>"),
     )  # fmt: skip
-    land.patch(
+    repos.patch(
         "d", "change twenty", {"python/model.py": TWENTY}, mark="line 20 fixed",
         trailers=("Depends-On: b", "Signed-off-by: A Person <person@example.org>"),
     )  # fmt: skip
-    land.save()
+    repos.save()
     return folder
 
 
-def line(land: Land, name: str, base: str) -> None:
-    sha, tree = (land.upstream("rev-parse", f"{base}^{{{kind}}}") for kind in ("commit", "tree"))
-    land.team.write(
+def check_result(patch: Patch, said: str, **more: Any) -> dict[str, Any]:
+    """The document of `fixtool verify --checks` in which one check passed on ``patch``."""
+    return {
+        "command": "verify", "line": "main", "ref": "v1.0", "source": "git", "base": "a" * 40,
+        "onto": "b" * 40, "missing": [], "kinds": ["checks"], "trees": {},
+        "patches": [{"slug": patch.slug, "sha256": patch.digest, "diff": patch.diff_digest}],
+        "started": "2026-11-24T01:02:03Z", "ended": "2026-11-24T01:02:04Z",
+        "environment": {"gpus": [{"name": "NVIDIA H100"}], "packages": {"torch": "2.9.0"},
+                        "python": "3.12"},
+        "steps": [{"name": "routing", "kind": "check", "tree": "series", "slug": None, "want": [0],
+                   "answer": 0, "outcome": "passed", "said": said, "seconds": 1.0,
+                   "memory_bytes": None, "log": None, "details": {}}],
+        **more,
+    }  # fmt: skip
+
+
+def line(repos: Repositories, name: str, base: str) -> None:
+    sha, tree = (repos.upstream("rev-parse", f"{base}^{{{kind}}}") for kind in ("commit", "tree"))
+    repos.team.write(
         f"patches/{name}/upstream.toml",
         f'url = "{URL}"\nbase = "{sha}"\ntree = "{tree}"\nversion = "1.0"\ndate = "2026-01-02"\n'
         'why = "a test"\n',
     )
-    land.team.write(f"patches/{name}/series", "# in order\n")
+    repos.team.write(f"patches/{name}/series", "# in order\n")
 
 
-def copy(made: Path, place: Path) -> Land:
+def copy(made: Path, place: Path) -> Repositories:
     """What ``template`` made, in ``place``, with the settings of the environment."""
     for name in ("upstream", "team"):
         shutil.copytree(made / name, place / name)
-    return Land(Git(place / "upstream"), Git(place / "team"), load(None))
+    return Repositories(Git(place / "upstream"), Git(place / "team"), load(None))
 
 
 @dataclass
-class Sea:
-    """A land with a fork beyond it: octocat's, who owns the token."""
+class Hosting:
+    """The repositories, and the fork of octocat, who owns the token."""
 
-    land: Land
+    repos: Repositories
     fork: Git
     server: githttp.Server
     api: Api
@@ -253,16 +274,16 @@ class Sea:
         )
 
     def state(self) -> tuple[Any, ...]:
-        """Everything on the other side."""
+        """All that fork and upstream hold on GitHub."""
         return repr(self.api.pulls), repr(self.api.comments), self.fork("for-each-ref")
 
 
 @contextmanager
-def sea(land: Land, place: Path) -> Iterator[Sea]:
+def host_fork(repos: Repositories, place: Path) -> Iterator[Hosting]:
     fork = Git(place / "hub" / "octocat" / "sglang.git")
     fork.path.parent.mkdir(parents=True)
-    land.upstream("clone", "--quiet", "--bare", "--no-local", "--template=", "--single-branch",
-                  "--branch=main", str(land.upstream.path), str(fork.path))  # fmt: skip
+    repos.upstream("clone", "--quiet", "--bare", "--no-local", "--template=", "--single-branch",
+                  "--branch=main", str(repos.upstream.path), str(fork.path))  # fmt: skip
     fork("config", "http.receivepack", "true")
     with (
         githttp.serve(place / "hub", f"x-access-token:{TOKEN}") as server,
@@ -270,25 +291,25 @@ def sea(land: Land, place: Path) -> Iterator[Sea]:
     ):
         api.repository = "sgl/sglang"
         api.forks["octocat/sglang"] = {}
-        yield Sea(replace(land), fork, server, api)
+        yield Hosting(replace(repos), fork, server, api)
 
 
 @contextmanager
-def calm(made: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sea]:
-    """A sea on a day without waits, on which every probe says that its patch is needed."""
+def hosted(made: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosting]:
+    """A hosted fork, without waits, with probes that answer that their patch is needed."""
     for module in (client, push):
         monkeypatch.setattr(module, "_PAUSES", (0.0, 0.0))
     needed(monkeypatch)
     for name in ("GH_TOKEN", "GITHUB_REPOSITORY", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)
-    with sea(copy(made, place), place) as world:
-        for name, value in world.env.items():
+    with host_fork(copy(made, place), place) as hosting:
+        for name, value in hosting.env.items():
             monkeypatch.setenv(name, value)
-        yield world
+        yield hosting
 
 
 def needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No probe runs, which takes half a second: each says that its patch is needed."""
+    """Answer for all probes that their patch is needed: running one takes half a second."""
     flips = ProbeFlip(
         "probes/x.py", 1, 0, "without it: the bug is there; with it: it is not", "CPU"
     )
@@ -296,7 +317,7 @@ def needed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def call(*words: str | Path, typed: str | None = None) -> Ran:
-    """The command in this process: no time to start, and what a test has put in its place."""
+    """Run the command in this process: it starts faster, and monkeypatches reach it."""
     result = CliRunner().invoke(app, [str(word) for word in words], input=typed)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.upstream import Sea, calm, template
+from support.upstream import Hosting, hosted, template
 
 
 @pytest.fixture(scope="package")
@@ -16,6 +16,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def wide(made: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sea]:
-    with calm(made, tmp_path, monkeypatch) as sea:
-        yield sea
+def hosting(
+    made: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Hosting]:
+    with hosted(made, tmp_path, monkeypatch) as hosting:
+        yield hosting

@@ -1,4 +1,4 @@
-"""What upstream's robots and reviewers would say, before they do; and words that do nothing."""
+"""The checks before a pull request is sent, and Markdown in which GitHub acts on nothing."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from fixtool.upstream import _hooks as hooks
 from fixtool.upstream._hooks import CheckOutcome, HookResult
 from support.github_api import visible_to_github
 from support.json_documents import document
-from support.upstream import TWENTY, Land, call, copy, needed
+from support.upstream import TWENTY, Repositories, call, copy, needed
 
 SIGN = "Signed-off-by: A Person <person@example.org>"
 
 
 @pytest.fixture
-def land(made: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Land:
+def repos(made: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Repositories:
     needed(monkeypatch)
-    land = copy(made, tmp_path)
-    land.keep("a", "c")
-    return land
+    repos = copy(made, tmp_path)
+    repos.keep("a", "c")
+    return repos
 
 
 # -- what may not leave the house ------------------------------------------------------------
@@ -81,25 +81,25 @@ def test_what_is_harmless_in_a_line(line: str) -> None:
     assert list(checks.search_line(line, "x", re.compile(r"\bfixtool\b"))) == []
 
 
-def test_the_name_of_the_patch_repository_is_the_forks(land: Land, tmp_path: Path) -> None:
+def test_the_name_of_the_patch_repository_is_the_forks(repos: Repositories, tmp_path: Path) -> None:
     def named(name: str) -> bool:
-        land.team.path.rename(tmp_path / name)
-        object.__setattr__(land.team, "path", tmp_path / name)
-        return bool(checks.fork_names(land.repository).search(f"of {name.upper()}!"))
+        repos.team.path.rename(tmp_path / name)
+        object.__setattr__(repos.team, "path", tmp_path / name)
+        return bool(checks.fork_names(repos.repository).search(f"of {name.upper()}!"))
 
     assert named("acme-fork")
-    assert not named("routing")  # a word of the language, and in every other message
+    assert not named("routing")  # an ordinary word, which many messages contain
 
 
-def test_each_finding_says_where_and_what_to_do(land: Land) -> None:
-    land.patch(
+def test_each_finding_says_where_and_what_to_do(repos: Repositories) -> None:
+    repos.patch(
         "d", "docs: mend it for @octocat",
         {"python/model.py": TWENTY, "NEWS.txt": f"new\nkey {SECRETS[0]}\nin /home/al/x\n",
          "python/fixtool-x.py": "x = 1\r\n"},
         why="As fixtool result.\n\nThis fixes\n#12, and closes: acme/sglang#3.\nSee /home/al/y.",
         trailers=(SIGN, "Reviewed-by: C <c@example.org>"),
     )  # fmt: skip
-    ran = call(*land.words("d", "--json"))
+    ran = call(*repos.words("d", "--json"))
     result = document(ran)
     rows = {
         (finding["rule"], finding["where"])
@@ -119,14 +119,14 @@ def test_each_finding_says_where_and_what_to_do(land: Land) -> None:
     assert SECRETS[0] not in ran.out
 
 
-def test_the_author_signs_off_and_can_be_written_to(land: Land) -> None:
-    land.team("config", "user.name", "")  # so that nobody stands in
-    land.team("config", "user.useConfigOnly", "true")
-    land.team("config", "user.email", "")
-    land.edit("a", "\nFrom: A Person <person@example.org>", "\nFrom: Us <us@x.invalid>")
-    land.edit("a", SIGN, "Tested-by: C Person <c@example.org>")
-    land.save_as("Z <z@example.org>")
-    findings = {finding.rule: finding for finding in land.prepare("a").findings}
+def test_the_author_signs_off_and_can_be_written_to(repos: Repositories) -> None:
+    repos.team("config", "user.name", "")  # so that no sender replaces the author
+    repos.team("config", "user.useConfigOnly", "true")
+    repos.team("config", "user.email", "")
+    repos.edit("a", "\nFrom: A Person <person@example.org>", "\nFrom: Us <us@x.invalid>")
+    repos.edit("a", SIGN, "Tested-by: C Person <c@example.org>")
+    repos.save_as("Z <z@example.org>")
+    findings = {finding.rule: finding for finding in repos.prepare("a").findings}
     assert "no Signed-off-by: of its author, Us <us@x.invalid>" in findings["sign-off"].message
     assert "--signoff" in findings["sign-off"].fix
     assert "us@x.invalid is an address that nobody can write to" in findings["author"].message
@@ -134,37 +134,37 @@ def test_the_author_signs_off_and_can_be_written_to(land: Land) -> None:
     assert findings["author"].where.endswith("patches/main/a.patch")
 
 
-def test_a_patch_without_a_test_is_a_warning(land: Land) -> None:
-    (finding,) = land.prepare("a").findings
+def test_a_patch_without_a_test_is_a_warning(repos: Repositories) -> None:
+    (finding,) = repos.prepare("a").findings
     assert (finding.rule, finding.level) == ("test", "warning")
-    assert land.prepare("c").findings == ()
-    assert land.prepare("a").refusal is None
+    assert repos.prepare("c").findings == ()
+    assert repos.prepare("a").refusal is None
 
 
 # -- tests and what is kept ------------------------------------------------------------------
 
 
 def test_what_was_run_is_kept_for_the_same_tree(
-    land: Land, monkeypatch: pytest.MonkeyPatch
+    repos: Repositories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[str] = []
     run = checks._run_test
     monkeypatch.setattr(checks, "_run_test", lambda *words: ran.append(words[1]) or run(*words))  # type: ignore[func-returns-value]
-    assert not land.prepare("c").checks.reused
-    second = land.prepare("c").checks
+    assert not repos.prepare("c").checks.reused
+    second = repos.prepare("c").checks
     assert (second.reused, second.tests[0].outcome) == (True, "passed")
-    land.edit("c", "Why.", "Because.")
-    assert land.prepare("c").checks.reused
-    land.edit("c", "Because.", "Because of @octocat.")  # what is read is read anew
-    assert [finding.rule for finding in land.prepare("c").findings] == ["calls"]
+    repos.edit("c", "Why.", "Because.")
+    assert repos.prepare("c").checks.reused
+    repos.edit("c", "Because.", "Because of @octocat.")  # texts are searched every time
+    assert [finding.rule for finding in repos.prepare("c").findings] == ["calls"]
     assert len(ran) == 1
-    assert not land.prepare("c", fresh=True).checks.reused
-    land.edit(
+    assert not repos.prepare("c", fresh=True).checks.reused
+    repos.edit(
         "c", "+        print('looked')\n", "+        print('looked' )\n"
-    )  # a blank, as a formatter sees it
-    assert not land.prepare("c").checks.reused
-    land.upstream.commit("[x] go on", README_txt="more\n")
-    assert not land.prepare("c").checks.reused
+    )  # only a formatter cares about this blank
+    assert not repos.prepare("c").checks.reused
+    repos.upstream.commit("[x] go on", README_txt="more\n")
+    assert not repos.prepare("c").checks.reused
     assert ran == ["test/test_c.py"] * 4
 
 
@@ -173,9 +173,11 @@ def test_what_was_run_is_kept_for_the_same_tree(
     [("self.fail()", "failed", 1), ("self.skipTest('no card')", "nothing-shown", 0),
      ("__import__('os')._exit(2)", "not-run", 4)],
 )  # fmt: skip
-def test_a_test_that_does_not_pass(land: Land, text: str, outcome: str, status: int) -> None:
-    land.edit("c", "+        print('looked')\n", f"+        {text}\n")
-    result = document(call(*land.words("c", "--json")))
+def test_a_test_that_does_not_pass(
+    repos: Repositories, text: str, outcome: str, status: int
+) -> None:
+    repos.edit("c", "+        print('looked')\n", f"+        {text}\n")
+    result = document(call(*repos.words("c", "--json")))
     assert [test["outcome"] for test in result["tests"]] == [outcome]
     assert result["exit_code"] == status
     ticked = {box["item"]: box["ticked"] for box in result["checklist"]}
@@ -184,16 +186,16 @@ def test_a_test_that_does_not_pass(land: Land, text: str, outcome: str, status: 
 
 
 def test_a_test_sees_no_token_and_does_not_hang_on(
-    land: Land, monkeypatch: pytest.MonkeyPatch
+    repos: Repositories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", "ghs_secret")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
     see = "import os; assert not {'GITHUB_TOKEN', 'AWS_ACCESS_KEY_ID'} & set(os.environ)"
-    land.edit("c", "+        print('looked')\n", f"+        {see}\n")
-    assert land.prepare("c").checks.tests[0].said == "1 test, 0 skipped, on CPU"
+    repos.edit("c", "+        print('looked')\n", f"+        {see}\n")
+    assert repos.prepare("c").checks.tests[0].said == "1 test, 0 skipped, on CPU"
     monkeypatch.setattr(checks, "_PATIENCE", 0.3)
-    land.edit("c", f"+        {see}\n", "+        import time; time.sleep(60)\n")
-    assert land.prepare("c").checks.tests[0].said == "no end in 0.0 minutes"
+    repos.edit("c", f"+        {see}\n", "+        import time; time.sleep(60)\n")
+    assert repos.prepare("c").checks.tests[0].said == "no end in 0.0 minutes"
 
 
 # -- upstream's hooks ------------------------------------------------------------------------
@@ -228,15 +230,15 @@ sys.exit(f'saw {seen}' if seen else 0)
 
 
 def test_upstreams_own_hooks_run_where_they_can_do_no_harm(
-    land: Land, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repos: Repositories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", "ghs_secret")
     monkeypatch.setenv("SSH_AUTH_SOCK", "/x")
     monkeypatch.setenv("MY_PAT", "x")
-    land.upstream.commit("[x] hooks", **{hooks.CONFIG: CONFIG, "tools/look.py": LOOK})
+    repos.upstream.commit("[x] hooks", **{hooks.CONFIG: CONFIG, "tools/look.py": LOOK})
     place = tmp_path / "wt"
-    before = land.team.snapshot(), land.upstream.snapshot()
-    ran = call(*land.words("a", "--json", "--worktree", place))
+    before = repos.team.snapshot(), repos.upstream.snapshot()
+    ran = call(*repos.words("a", "--json", "--worktree", place))
     result = document(ran)
     rows = [(hook["id"], hook["outcome"], hook["said"]) for hook in result["hooks"]]
     assert rows == [
@@ -246,35 +248,35 @@ def test_upstreams_own_hooks_run_where_they_can_do_no_harm(
         ("twice", "failed", "- exit code: 1"),
         ("twice", "passed", ""),
         ("none", "skipped", ""),
-        ("absent", "not-run", "- exit code: 1; Executable `no-such-program` not result"),
+        ("absent", "not-run", "- exit code: 1; Executable `no-such-program` not found"),
         ("slow", "by-hand", "it is of the stage manual"),
         ("far", "not-run", "its language golang is not at hand"),
     ]
     assert result["exit_code"] == 1
     assert result["refused"]["message"] == "the preflight says no: bad; twice"
     assert result["checklist"][0]["why"] == "these hooks failed: bad, twice"
-    assert (land.team.snapshot(), land.upstream.snapshot()) == before
-    assert land.upstream("worktree", "list").count("\n") == 0
-    assert list((land.settings.state / "upstream").glob("tree-*")) == []
-    shown = call(*land.words("a"))
+    assert (repos.team.snapshot(), repos.upstream.snapshot()) == before
+    assert repos.upstream("worktree", "list").count("\n") == 0
+    assert list((repos.settings.state / "upstream").glob("tree-*")) == []
+    shown = call(*repos.words("a"))
     assert re.search(r"^hooks +1 of 3 passed, 2 had no file", shown.out, re.MULTILINE)
     assert "          slow: by-hand: it is of the stage manual\n" in shown.out
 
 
-def test_what_could_not_run_is_no_yes(land: Land) -> None:
+def test_what_could_not_run_is_no_yes(repos: Repositories) -> None:
     config = "repos: [{repo: 'https://github.com/nobody/x', rev: abc, hooks: [{id: y}]}]\n"
-    land.upstream.commit("[x] hooks", **{hooks.CONFIG: config})
-    ran = call(*land.words("a"))
+    repos.upstream.commit("[x] hooks", **{hooks.CONFIG: config})
+    ran = call(*repos.words("a"))
     assert ran.status == 4
     assert "not all of the preflight could run: hook y: nobody/x at abc is no package" in ran.err
     assert "  try: pip install 'fixtool[upstream]'" in ran.err
-    assert not land.prepare("a").checks.reused  # what is open is asked again
+    assert not repos.prepare("a").checks.reused  # hooks that could not run are tried again
 
 
-def test_without_pre_commit(land: Land, monkeypatch: pytest.MonkeyPatch) -> None:
-    land.upstream.commit("[x] hooks", **{hooks.CONFIG: "repos: []\n"})
+def test_without_pre_commit(repos: Repositories, monkeypatch: pytest.MonkeyPatch) -> None:
+    repos.upstream.commit("[x] hooks", **{hooks.CONFIG: "repos: []\n"})
     monkeypatch.setattr(hooks, "find_spec", lambda name: None)
-    assert land.prepare("a").checks.not_run == (
+    assert repos.prepare("a").checks.not_run == (
         "hook pre-commit: pre-commit is not installed here: pip install 'fixtool[upstream]'",
     )
 
@@ -292,20 +294,20 @@ def test_a_configuration_that_cannot_be_read(text: str | bytes, tmp_path: Path) 
         hooks.run(tmp_path, ["x.py"], Settings(tmp_path / "s", tmp_path / "c"))
 
 
-def test_a_broken_configuration_is_one_message(land: Land) -> None:
-    land.upstream.commit("[x] hooks", **{hooks.CONFIG: "repos: ["})
-    ran = call(*land.words("a"))
+def test_a_broken_configuration_is_one_message(repos: Repositories) -> None:
+    repos.upstream.commit("[x] hooks", **{hooks.CONFIG: "repos: ["})
+    ran = call(*repos.words("a"))
     assert ran.status == 4
     assert ran.err.startswith("error: upstream's .pre-commit-config.yaml cannot be read: ")
 
 
 def test_a_hook_that_pre_commit_refuses_and_one_without_an_end(
-    land: Land, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repos: Repositories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = "repos: [{repo: local, hooks: [{id: x, entry: 'true', language: system, types: [3], day: 2026-01-01}]}]"
     (tmp_path / hooks.CONFIG).write_text(wrong)
-    land.upstream("init", "--quiet", str(tmp_path))
-    (hook,) = hooks.run(tmp_path, ["x"], land.settings)
+    repos.upstream("init", "--quiet", str(tmp_path))
+    (hook,) = hooks.run(tmp_path, ["x"], repos.settings)
     assert (hook.outcome, "could not be had: An error has occurred" in hook.said) == (
         "not-run",
         True,
@@ -314,23 +316,23 @@ def test_a_hook_that_pre_commit_refuses_and_one_without_an_end(
         "repos: [{repo: local, hooks: [{id: x, entry: sleep 60, language: system, always_run: true, pass_filenames: false}]}]"
     )
     monkeypatch.setattr(hooks, "_PATIENCE", 1.5)
-    (hook,) = hooks.run(tmp_path, ["x"], land.settings)
+    (hook,) = hooks.run(tmp_path, ["x"], repos.settings)
     assert hook == HookResult(
         "x", None, CheckOutcome.NOT_RUN, "could not be had: no end in ten minutes"
     )
 
 
-def test_hooks_come_from_the_package_index(land: Land) -> None:
-    """In the version that upstream pins, with its arguments: this one test installs something."""
+def test_hooks_come_from_the_package_index(repos: Repositories) -> None:
+    """Hooks run in the version that upstream pins, with its arguments. This test installs them."""
     config = (
         "repos:\n  - repo: https://github.com/pre-commit/pre-commit-hooks\n    rev: v6.0.0\n"
         "    hooks:\n      - id: trailing-whitespace\n        args: [--markdown-linebreak-ext=txt]\n"
         "      - id: check-json\n      - id: check-merge-conflict\n"
     )
-    land.upstream.commit("[x] hooks", **{hooks.CONFIG: config})
-    land.patch("d", "docs: say it", {"NEWS.txt": "hard break  \n", "x.py": "x = 1 \n"},
+    repos.upstream.commit("[x] hooks", **{hooks.CONFIG: config})
+    repos.patch("d", "docs: say it", {"NEWS.txt": "hard break  \n", "x.py": "x = 1 \n"},
                trailers=(SIGN,))  # fmt: skip
-    ran = {hook.id: hook for hook in land.prepare("d").checks.hooks}
+    ran = {hook.id: hook for hook in repos.prepare("d").checks.hooks}
     if "could not be had" in ran["trailing-whitespace"].said and not os.environ.get("CI"):
         pytest.skip("no package index here")
     white = ran["trailing-whitespace"]
@@ -338,14 +340,16 @@ def test_hooks_come_from_the_package_index(land: Land) -> None:
     assert "Fixing x.py" in white.said
     assert "NEWS.txt" not in white.said
     assert (ran["check-json"].outcome, ran["check-merge-conflict"].outcome) == ("skipped", "passed")
-    land.edit("d", "+x = 1 \n", "+x = 1\n")  # a blank alone: asked anew
-    result = land.prepare("d")
+    repos.edit("d", "+x = 1 \n", "+x = 1\n")  # an edit of one blank runs the hooks again
+    result = repos.prepare("d")
     assert {hook.outcome for hook in result.checks.hooks} == {"passed", "skipped"}
     assert not result.checks.reused
 
 
-def test_formatters_are_ticked_where_they_ran(land: Land, monkeypatch: pytest.MonkeyPatch) -> None:
-    land.upstream.commit("[x] hooks", **{hooks.CONFIG: "repos: []\n"})
+def test_formatters_are_ticked_where_they_ran(
+    repos: Repositories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repos.upstream.commit("[x] hooks", **{hooks.CONFIG: "repos: []\n"})
     for outcomes, ticked in (
         ({"black": "passed", "isort": "skipped"}, True),
         ({"black": "passed", "isort": "not-run"}, False),
@@ -355,7 +359,7 @@ def test_formatters_are_ticked_where_they_ran(land: Land, monkeypatch: pytest.Mo
     ):
         ran = [HookResult(name, None, CheckOutcome(said)) for name, said in outcomes.items()]
         monkeypatch.setattr(hooks, "run", lambda *words, ran=ran: tuple(ran))
-        box = land.prepare("a", fresh=True).text.checklist[0]
+        box = repos.prepare("a", fresh=True).text.checklist[0]
         assert (box.item, box.ticked) == ("Format your code with pre-commit.", ticked), outcomes
 
 
@@ -448,11 +452,11 @@ It closes
 Long: """
 
 
-def test_a_hostile_message_in_a_whole_body(land: Land) -> None:
-    land.patch("d", "docs: say it", {"NEWS.txt": "x\n"}, why=HOSTILE + "`@octocat " * 120_000,
+def test_a_hostile_message_in_a_whole_body(repos: Repositories) -> None:
+    repos.patch("d", "docs: say it", {"NEWS.txt": "x\n"}, why=HOSTILE + "`@octocat " * 120_000,
                trailers=(SIGN, "Bug: https://x.example/1", "Bug: https://x.example/ @octocat",
                          "Co-authored-by: @octocat <img@x.example>"))  # fmt: skip
-    body = land.prepare("d").text.body
+    body = repos.prepare("d").text.body
     assert len(body) < LIMIT - 1_000
     assert acts(re.sub(r"(?m)^#+ |<!--.*?-->", "", body)) == []
     outside = visible_to_github(body)
@@ -462,23 +466,23 @@ def test_a_hostile_message_in_a_whole_body(land: Land) -> None:
     assert "Related: https://x.example/1\n" in body
     assert "```\ngit checkout @octocat\necho 'Closes #14'\n```" in body
     assert "It closes `#12`" in body
-    assert "## Checklist" in body  # what is long does not push out what is upstream's
+    assert "## Checklist" in body  # long sections do not push out upstream's own
 
 
-def test_a_great_many_files(land: Land) -> None:
-    land.patch("d", "docs: say it", {f"docs/a-rather-long-name-{n:04}.md": "x\n" for n in range(600)},
+def test_a_great_many_files(repos: Repositories) -> None:
+    repos.patch("d", "docs: say it", {f"docs/a-rather-long-name-{n:04}.md": "x\n" for n in range(600)},
                trailers=(SIGN,))  # fmt: skip
-    body = land.prepare("d").text.body
+    body = repos.prepare("d").text.body
     assert len(body) < 20_000
     assert re.search(r"\n… and \d+ more lines\n", body)
     assert re.search(r"- \[x\] Update the documentation", body)
 
 
-def test_control_characters_of_upstreams_do_not_reach_the_terminal(land: Land) -> None:
-    land.upstream.commit(
+def test_control_characters_of_upstreams_do_not_reach_the_terminal(repos: Repositories) -> None:
+    repos.upstream.commit(
         "[x] t", **{".github/pull_request_template.md": "# Why\n\n# Note\n\x1b[2J\n"}
     )
-    ran = call(*land.words("a"))
+    ran = call(*repos.words("a"))
     assert "\x1b" not in ran.out
     assert "\\x1b[2J" in ran.out
 

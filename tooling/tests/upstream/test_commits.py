@@ -1,10 +1,9 @@
-"""One patch, as upstream would get it: what goes along, what is said of it, and why it may not go."""
+"""The commits, text and outputs of a pull request, and the reasons to refuse one."""
 
 from __future__ import annotations
 
 import email
 import email.policy
-import json
 import os
 import re
 import shlex
@@ -26,8 +25,9 @@ from support.upstream import (
     FIVE,
     MORE,
     TEMPLATE,
-    Land,
+    Repositories,
     call,
+    check_result,
     copy,
     needed,
 )
@@ -36,29 +36,29 @@ Run = Callable[..., Ran]
 
 
 @pytest.fixture
-def real(made: Path, tmp_path: Path, home: Path) -> Land:
-    """With probes that run."""
+def real(made: Path, tmp_path: Path, home: Path) -> Repositories:
+    """The repositories, with probes that really run."""
     return copy(made, tmp_path)
 
 
 @pytest.fixture
-def land(real: Land, monkeypatch: pytest.MonkeyPatch) -> Land:
-    """With an answer of every probe, since running one takes half a second."""
+def repos(real: Repositories, monkeypatch: pytest.MonkeyPatch) -> Repositories:
+    """The repositories, without running probes: each takes half a second."""
     needed(monkeypatch)
     return real
 
 
-def rewritten(land: Land, text: str = "") -> str:
+def rewritten(repos: Repositories, text: str = "") -> str:
     """Upstream writes the line of patch a in its own way."""
     new = NUMBERS.replace("line 5\n", "line V\n") + text
-    return land.upstream.commit("[gemma4] Rewrite it (#12)", python__model_py=new)
+    return repos.upstream.commit("[gemma4] Rewrite it (#12)", python__model_py=new)
 
 
 # -- what goes along -------------------------------------------------------------------------
 
 
-def test_a_patch_goes_with_what_it_needs_and_nothing_else(land: Land) -> None:
-    result = land.propose("c")
+def test_a_patch_goes_with_what_it_needs_and_nothing_else(repos: Repositories) -> None:
+    result = repos.propose("c")
     assert [commit.slug for commit in result.commits] == ["a", "c"]
     log = result.repo.run("log", "--format=%s", f"{result.target.commit}..{result.tip}").text
     assert log.split("\n") == ["[GEMMA4] Change five more", "[GEMMA4] Change five"]
@@ -75,16 +75,16 @@ def test_a_patch_goes_with_what_it_needs_and_nothing_else(land: Land) -> None:
     )
 
 
-def test_a_need_that_is_declared_goes_along_too(land: Land) -> None:
-    assert [commit.slug for commit in land.propose("d").commits] == ["b", "d"]
-    assert [commit.slug for commit in land.propose("b").commits] == ["b"]
+def test_a_need_that_is_declared_goes_along_too(repos: Repositories) -> None:
+    assert [commit.slug for commit in repos.propose("d").commits] == ["b", "d"]
+    assert [commit.slug for commit in repos.propose("b").commits] == ["b"]
 
 
 def test_the_commits_are_the_same_wherever_they_are_made(
-    land: Land, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repos: Repositories, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = land.propose("c").tip
-    assert land.propose("c").tip == first
+    first = repos.propose("c").tip
+    assert repos.propose("c").tip == first
     there = tmp_path / "there"
     there.mkdir()
     other = copy(made, there)
@@ -94,83 +94,85 @@ def test_the_commits_are_the_same_wherever_they_are_made(
     assert other.propose("c").tip == first
 
 
-def test_an_author_to_whom_nobody_can_write_is_whoever_sends_it(land: Land) -> None:
-    land.edit("a", "A Person <person@example.org>", "Us <us@fork.invalid>")
-    result = land.propose("a")
+def test_an_author_to_whom_nobody_can_write_is_whoever_sends_it(repos: Repositories) -> None:
+    repos.edit("a", "A Person <person@example.org>", "Us <us@fork.invalid>")
+    result = repos.propose("a")
     commit = result.repo.read_commit(result.tip)
     assert (commit.author.name, commit.author.email) == ("A Maintainer", "m@example.org")
     assert commit.author.date == commit.committer.date
     assert "invalid" not in commit.message
-    nobody = land.propose("a", sender=None)
+    nobody = repos.propose("a", sender=None)
     assert "Signed-off-by" not in nobody.repo.read_commit(nobody.tip).message
 
 
-def test_what_upstream_has_of_its_needs_is_left_out(land: Land) -> None:
-    land.upstream.commit("[gemma4] Take it (#9)", python__model_py=FIVE)
-    result = land.propose("c")
+def test_what_upstream_has_of_its_needs_is_left_out(repos: Repositories) -> None:
+    repos.upstream.commit("[gemma4] Take it (#9)", python__model_py=FIVE)
+    result = repos.propose("c")
     assert ([commit.slug for commit in result.commits], result.absorbed) == (["c"], ("a",))
-    assert result.repo.read_commit(result.tip).parents == (land.upstream("rev-parse", "main"),)
+    assert result.repo.read_commit(result.tip).parents == (repos.upstream("rev-parse", "main"),)
 
 
-def test_what_upstream_took_back_is_said(land: Land) -> None:
-    land.upstream.commit("[gemma4] Take it (#9)", python__model_py=FIVE)
-    land.upstream("revert", "--no-edit", "HEAD")
-    assert re.search(r"a was taken back upstream: ", land.propose("a").notes[0])
+def test_what_upstream_took_back_is_said(repos: Repositories) -> None:
+    repos.upstream.commit("[gemma4] Take it (#9)", python__model_py=FIVE)
+    repos.upstream("revert", "--no-edit", "HEAD")
+    assert re.search(r"a was taken back upstream: ", repos.propose("a").notes[0])
 
 
-def test_onto_a_commit_that_does_not_descend_from_the_base(land: Land) -> None:
-    land.upstream("checkout", "--quiet", "--orphan", "other")
-    land.upstream.commit("another root")
-    (note,) = land.propose("c", "other").notes
+def test_onto_a_commit_that_does_not_descend_from_the_base(repos: Repositories) -> None:
+    repos.upstream("checkout", "--quiet", "--orphan", "other")
+    repos.upstream.commit("another root")
+    (note,) = repos.propose("c", "other").notes
     assert note.startswith("upstream's history was not read: ")
 
 
 # -- what does not go ------------------------------------------------------------------------
 
 
-def test_what_upstream_has_is_refused_with_its_commit(land: Land) -> None:
-    sha = land.upstream.commit("[gemma4] Take it (#9)", python__model_py=FIVE)
-    result = document(call(*land.words("a", "--json")))
+def test_what_upstream_has_is_refused_with_its_commit(repos: Repositories) -> None:
+    sha = repos.upstream.commit("[gemma4] Take it (#9)", python__model_py=FIVE)
+    result = document(call(*repos.words("a", "--json")))
     assert result["exit_code"] == 1
     message = result["error"]["message"]
     assert message.startswith(f"upstream has a already: {sha[:12]} (2026-01-02, A Person, #9: ")
     assert "fixtool rebase" in result["error"]["hint"]
 
 
-def test_a_conflict_names_the_commit_since_which_it_is_one(real: Land) -> None:
+def test_a_conflict_names_the_commit_since_which_it_is_one(real: Repositories) -> None:
     sha = rewritten(real)
     ran = call(*real.words("c"))
     assert ran.status == 3
     assert "a does not apply to " in ran.err
     assert f"since upstream's {sha[:12]} (2026-01-02, A Person, #12: [gemma4] Rewrite it" in ran.err
     assert ran.out == ""
-    real.team.write("verify/probes/a.py", "raise SystemExit(2)")  # no news: the conflict is
+    real.team.write(
+        "verify/probes/a.py", "raise SystemExit(2)"
+    )  # the conflict is reported, not the broken probe
     assert real.raises("a").exit_code == 3
 
 
-def test_a_conflict_over_a_bug_that_is_gone_is_superseded(real: Land) -> None:
+def test_a_conflict_over_a_bug_that_is_gone_is_superseded(real: Repositories) -> None:
     rewritten(real, "# line 5 fixed\n")
     error = real.raises("a")
     assert error.exit_code == 1
     assert "a is superseded: it does not apply to" in error.message
 
 
-def test_odd_bytes_and_controls_in_a_message(land: Land, tmp_path: Path) -> None:
-    raw = land.file("b").read_bytes()
-    land.file("b").write_bytes(
+def test_odd_bytes_and_controls_in_a_message(repos: Repositories, tmp_path: Path) -> None:
+    raw = repos.file("b").read_bytes()
+    repos.file("b").write_bytes(
         raw.replace(b"Why.", b"Gr\xf6\xdfe.\n\n  \xf6").replace(b"beta", b"b\xe9ta", 1)
     )
-    ran = call(*land.words("b", "--body", tmp_path / "body", "--mail", tmp_path / "mail"))
+    ran = call(*repos.words("b", "--body", tmp_path / "body", "--mail", tmp_path / "mail"))
     assert (ran.status, "title     [Numbers] Change b" in ran.out) == (0, True)
     assert "Gre." in (tmp_path / "body").read_text("utf-8")
-    land.file("b").write_bytes(raw.replace(b"Why.", b"Wh\x1b[2Jy."))
-    ran = call(*land.words("b"))
+    repos.file("b").write_bytes(raw.replace(b"Why.", b"Wh\x1b[2Jy."))
+    ran = call(*repos.words("b"))
     assert (ran.status, ran.out) == (1, "")
     assert "control or direction-changing characters in the message" in ran.err
 
 
 @pytest.mark.parametrize(("answer", "said"), [(0, "without it: it is not"), (1, "with it: the bug is there")])  # fmt: skip
-def test_a_probe_that_does_not_flip(real: Land, answer: int, said: str) -> None:
+def test_a_probe_that_does_not_flip(real: Repositories, answer: int, said: str) -> None:
     real.team.write("verify/probes/a.py", f"print('x')\nraise SystemExit({answer})\n")
     result = document(call(*real.words("a", "--json")))
     assert result["exit_code"] == 1
@@ -179,14 +181,14 @@ def test_a_probe_that_does_not_flip(real: Land, answer: int, said: str) -> None:
     assert "Probe on" not in result["body"]
 
 
-def test_a_probe_that_breaks(real: Land) -> None:
+def test_a_probe_that_breaks(real: Repositories) -> None:
     real.team.write("verify/probes/a.py", "raise SystemExit(2)")
     error = real.raises("a")
     assert (error.exit_code, "the probe of a broke" in error.message) == (4, True)
 
 
-def test_a_patch_without_a_probe_may_go(real: Land) -> None:
-    shutil.rmtree(real.team.path / "verify")  # nor a suite
+def test_a_patch_without_a_probe_may_go(real: Repositories) -> None:
+    shutil.rmtree(real.team.path / "verify")  # with the suite
     result = real.prepare("b")
     assert result.refusal is None
     assert result.flip and (result.flip.script, result.flip.shown) == (None, False)
@@ -194,9 +196,9 @@ def test_a_patch_without_a_probe_may_go(real: Land) -> None:
 
 
 def test_without_a_python_everything_else_is_still_shown(
-    real: Land, fixtool: Run, tmp_path: Path
+    real: Repositories, fixtool: Run, tmp_path: Path
 ) -> None:
-    """As a process of its own, in a world in which no Python has torch."""
+    """As a process of its own, for which no Python has torch."""
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
     words = [word for word in real.words("c") if word not in ("--python", sys.executable)]
     ran = fixtool(*words, PYTHONPATH=str(tmp_path))
@@ -209,8 +211,8 @@ def test_without_a_python_everything_else_is_still_shown(
     assert document(fixtool(*words, "--json", PYTHONPATH=str(tmp_path)))["need"] is None
 
 
-def test_no_release_and_no_network_for_it(land: Land) -> None:
-    words = [*land.words("a", onto="0.5.23"), "--source", "pypi"]
+def test_no_release_and_no_network_for_it(repos: Repositories) -> None:
+    words = [*repos.words("a", onto="0.5.23"), "--source", "pypi"]
     ran = call(*words)
     assert (ran.status, "upstream takes commits" in ran.err) == (2, True)
 
@@ -235,12 +237,12 @@ def test_no_release_and_no_network_for_it(land: Land) -> None:
         (["a", "--line", "other"], "no line 'other'"),
     ],
 )
-def test_words_that_do_not_fit(land: Land, words: list[str], said: str) -> None:
-    before = land.team.snapshot()
-    ran = call("upstream", "-C", land.team.path, "--source", land.upstream.path, *words)
+def test_words_that_do_not_fit(repos: Repositories, words: list[str], said: str) -> None:
+    before = repos.team.snapshot()
+    ran = call("upstream", "-C", repos.team.path, "--source", repos.upstream.path, *words)
     assert (ran.status, ran.out) == (2, "")
     assert said in ran.err
-    assert land.team.snapshot() == before
+    assert repos.team.snapshot() == before
 
 
 # -- title -----------------------------------------------------------------------------------
@@ -249,7 +251,7 @@ def test_words_that_do_not_fit(land: Land, words: list[str], said: str) -> None:
 @pytest.mark.parametrize(
     ("subject", "title"),
     [
-        ("gemma4: give it", "[GEMMA4] Give it"),  # as upstream's log has it most often
+        ("gemma4: give it", "[GEMMA4] Give it"),  # the most frequent spelling in upstream's log
         ("docs: say it", "[Docs] Say it"),
         ("moe: do: it", "[Moe] Do: it"),
         ("ci fix: do it", "[CI Fix] Do it"),
@@ -263,16 +265,16 @@ def test_titles(subject: str, title: str) -> None:
     assert format_title(subject, {"gemma4": "GEMMA4", "docs": "Docs", "ci fix": "CI Fix"}) == title
 
 
-def test_the_spelling_of_an_area_is_upstreams(land: Land) -> None:
-    assert land.propose("c").title == "[GEMMA4] Change five more"
-    land.upstream.commit("[Gemma4] One (#4)")
-    land.upstream.commit("[Gemma4] Two (#5)")
-    land.upstream.commit("[Gemma4] Three (#6)")
-    assert land.propose("c").title == "[Gemma4] Change five more"
+def test_the_spelling_of_an_area_is_upstreams(repos: Repositories) -> None:
+    assert repos.propose("c").title == "[GEMMA4] Change five more"
+    repos.upstream.commit("[Gemma4] One (#4)")
+    repos.upstream.commit("[Gemma4] Two (#5)")
+    repos.upstream.commit("[Gemma4] Three (#6)")
+    assert repos.propose("c").title == "[Gemma4] Change five more"
 
 
-def test_another_title_is_the_last_commits_alone(land: Land) -> None:
-    result = document(call(*land.words("c", "--title", "[Model] Say é", "--json")))
+def test_another_title_is_the_last_commits_alone(repos: Repositories) -> None:
+    result = document(call(*repos.words("c", "--title", "[Model] Say é", "--json")))
     assert result["title"] == "[Model] Say é"
     assert [commit["title"] for commit in result["commits"]] == [
         "[GEMMA4] Change five",
@@ -280,8 +282,8 @@ def test_another_title_is_the_last_commits_alone(land: Land) -> None:
     ]
 
 
-def test_the_schema_lets_nothing_else_in(land: Land) -> None:
-    result = document(call(*land.words("c", "--json")))
+def test_the_schema_lets_nothing_else_in(repos: Repositories) -> None:
+    result = document(call(*repos.words("c", "--json")))
     for where in (result, result["commits"][0], result["commits"][0]["files"][0], result["need"]):
         where["more"] = 1
         with pytest.raises(jsonschema.ValidationError):
@@ -292,10 +294,10 @@ def test_the_schema_lets_nothing_else_in(land: Land) -> None:
         validate(result)
 
 
-def test_a_title_that_is_not_as_upstreams_is_a_warning(land: Land) -> None:
-    (finding,) = [finding for finding in land.prepare("d").findings if finding.rule == "title"]
+def test_a_title_that_is_not_as_upstreams_is_a_warning(repos: Repositories) -> None:
+    (finding,) = [finding for finding in repos.prepare("d").findings if finding.rule == "title"]
     assert (finding.level, "begin with an [Area]: 'Change twenty'" in finding.message) == ("warning", True)  # fmt: skip
-    result = document(call(*land.words("c", "--title", "[X] " + "long " * 20 + "end.", "--json")))
+    result = document(call(*repos.words("c", "--title", "[X] " + "long " * 20 + "end.", "--json")))
     assert [finding["message"][:17] for finding in result["findings"]] == ["the title is long"]
     assert result["exit_code"] == 0
 
@@ -306,15 +308,15 @@ ANSWERS = {"format": (True, "formatted"), "tests": (False, "none")}
 SECTIONS = {"motivation": "W", "modifications": "M", "accuracy": "A", "speed": ""}
 
 
-def test_upstreams_template_is_filled_in_its_order(land: Land) -> None:
-    result = land.prepare("c").text
+def test_upstreams_template_is_filled_in_its_order(repos: Repositories) -> None:
+    result = repos.prepare("c").text
     assert result.template == ".github/pull_request_template.md"
     assert re.findall(r"^## .*|^Read.*", result.body, re.MULTILINE) == [
         "Read the guide first.", "## Why is this needed?", "## What changed", "## Screenshots",
         "## Accuracy", "## Checklist",
     ]  # fmt: skip
     assert "<!-- Say why. -->" not in result.body
-    assert "<!-- if any -->" in result.body  # a section that nobody knows stays
+    assert "<!-- if any -->" in result.body  # an unknown section stays
     assert re.findall(r"- \[(.)\]", result.body) == [" ", "x", " ", " "]
     ticks = {box.item: (box.ticked, box.why) for box in result.checklist}
     assert ticks["Add unit tests."] == (True, "test/test_c.py: passed, 1 test, 0 skipped, on CPU")
@@ -323,17 +325,17 @@ def test_upstreams_template_is_filled_in_its_order(land: Land) -> None:
     )  # fmt: skip
 
 
-def test_the_body_of_one_patch(land: Land) -> None:
-    body = land.prepare("a").text.body
+def test_the_body_of_one_patch(repos: Repositories) -> None:
+    body = repos.prepare("a").text.body
     assert (
         "## Why is this needed?\n\nWhy.\n\n## What changed\n\n- `python/model.py` (+1 -1)\n" in body
     )
-    assert "speed" not in body.lower()  # nobody asked, and nothing was measured
+    assert "speed" not in body.lower()  # the template does not ask for it, and nothing was measured
 
 
-def test_without_a_template_of_its_own(land: Land) -> None:
-    land.upstream.commit("[x] no template", **{".github/pull_request_template.md": None})
-    result = land.prepare("a").text
+def test_without_a_template_of_its_own(repos: Repositories) -> None:
+    repos.upstream.commit("[x] no template", **{".github/pull_request_template.md": None})
+    result = repos.prepare("a").text
     assert result.template is None
     assert "## Speed Tests and Profiling\n\nNot measured on this version.\n" in result.body
     assert [box.ticked for box in result.checklist] == [False] * 4
@@ -359,89 +361,76 @@ def test_a_template_that_is_none(text: str) -> None:
     assert [box.ticked for box in ticks] == [True, False, False, False]
 
 
-def test_a_template_with_other_line_ends_or_no_end(land: Land) -> None:
+def test_a_template_with_other_line_ends_or_no_end(repos: Repositories) -> None:
     path = ".github/pull_request_template.md"
-    expected = land.prepare("a").text.body
-    land.upstream.commit("[x] crlf", **{path: TEMPLATE.replace("\n", "\r\n")})
-    tip = land.upstream("rev-parse", "main~1")
-    assert land.prepare("a").text.body == expected.replace(
-        tip[:12], land.upstream("rev-parse", "main")[:12]
+    expected = repos.prepare("a").text.body
+    repos.upstream.commit("[x] crlf", **{path: TEMPLATE.replace("\n", "\r\n")})
+    tip = repos.upstream("rev-parse", "main~1")
+    assert repos.prepare("a").text.body == expected.replace(
+        tip[:12], repos.upstream("rev-parse", "main")[:12]
     )
-    land.upstream.commit("[x] a novel", **{path: TEMPLATE + "word " * 20_000})
-    assert land.prepare("a").text.template is None
+    repos.upstream.commit("[x] a novel", **{path: TEMPLATE + "word " * 20_000})
+    assert repos.prepare("a").text.template is None
 
 
-def test_figures_are_of_these_very_changes(land: Land) -> None:
-    """A result names the diff that it is of: a new message leaves it current, an edit does not."""
-    patch = land.repository.line("main").find("b")
-    result = {
-        "command": "verify", "line": "main", "ref": "v1.0", "source": "git", "base": "a" * 40,
-        "onto": "b" * 40, "patches": [{"slug": "b", "sha256": "0" * 64, "diff": patch.diff_digest}],
-        "missing": [], "kinds": ["checks"], "trees": {}, "started": "2026-11-24T01:02:03Z",
-        "ended": "2026-11-24T01:02:04Z",
-        "environment": {"gpus": [{"name": "NVIDIA H100"}], "packages": {"torch": "2.9.0"}, "python": "3.12"},
-        "steps": [{"name": "routing", "kind": "check", "tree": "series", "slug": None, "want": [0],
-                   "answer": 0, "outcome": "passed", "said": "1,427 cases | @you", "seconds": 1.0,
-                   "memory_bytes": None, "log": None, "details": {}}],
-    }  # fmt: skip
-    land.team.write("verify/results/2026-11-24-x.json", json.dumps(result))
-    land.team.write("verify/results/broken.json", "{")
-    land.edit("b", "Why.", "Because.")
-    result = document(call(*land.words("b", "--json")))
+def test_figures_are_of_these_very_changes(repos: Repositories) -> None:
+    """A result names the diff that it measured: an edit makes it stale, a new message does not."""
+    first = check_result(repos.repository.line("main").find("b"), "1,427 cases | @you")
+    first["patches"][0]["sha256"] = "0" * 64
+    repos.keep_result("2026-11-24-x", first)
+    repos.team.write("verify/results/broken.json", "{")
+    repos.edit("b", "Why.", "Because.")
+    result = document(call(*repos.words("b", "--json")))
     assert result["figures"] == [{"kind": "accuracy", "sources": ["2026-11-24-x.json"]}]
     assert f"NVIDIA H100, Python 3.12, torch 2.9.0, on {'b' * 12}:\n" in result["body"]
     assert "| `routing` | passed | `1,427 cases ¦ @you` | 2026-11-24 |" in result["body"]
     assert result["stale"] == []
 
-    # A later run of one check, and one on two GPUs: what they say stands beside what they do not.
-    step = result["steps"][0]
-    result["steps"].append({**step, "name": "server", "said": "healthy"})
-    land.team.write("verify/results/2026-11-24-x.json", json.dumps(result))
-    later = {**result, "steps": [{**step, "said": "1,500 cases"}]}
-    land.team.write("verify/results/2026-11-25-x.json", json.dumps(later))
-    cards = {
-        **result["environment"],
-        "gpus": [{"name": "NVIDIA H100"}] * 2,
-        "spread": {"tp": 2, "pp": 1},
-    }
-    spread = {**later, "environment": cards, "steps": [{**step, "said": "as on one"}]}
-    land.team.write("verify/results/2026-11-25-x-tp2.json", json.dumps(spread))
-    alone = {**spread, "environment": {**cards, "spread": None}}  # on one of the two
-    land.team.write("verify/results/2026-11-25-w.json", json.dumps(alone))
-    body = land.prepare("b").text.body
+    # Later runs replace the rows of the checks that they ran, and keep the other rows.
+    step = first["steps"][0]
+    first["steps"].append({**step, "name": "server", "said": "healthy"})
+    repos.keep_result("2026-11-24-x", first)
+    later = {**first, "steps": [{**step, "said": "1,500 cases"}]}
+    repos.keep_result("2026-11-25-x", later)
+    cards = {**first["environment"], "gpus": [{"name": "NVIDIA H100"}] * 2}
+    spread = {**cards, "spread": {"tp": 2, "pp": 1}}
+    two_cards = {**later, "environment": spread, "steps": [{**step, "said": "as on one"}]}
+    repos.keep_result("2026-11-25-x-tp2", two_cards)
+    repos.keep_result("2026-11-25-w", {**two_cards, "environment": {**cards, "spread": None}})
+    body = repos.prepare("b").text.body
     assert "1,427 cases" not in body
-    assert body.count("NVIDIA H100, Python 3.12") == 2  # one table a place
+    assert body.count("NVIDIA H100, Python 3.12") == 2  # one table for each device
     for row in ("`routing` | passed | `1,500 cases`", "`server` | passed | `healthy`"):
         assert body.count(row) == 1
     assert "2 x NVIDIA H100, Python 3.12" in body
     assert "`routing` | passed | `as on one`" in body
 
-    for later_file in (land.team.path / "verify/results").glob("2026-11-25-*"):
-        later_file.unlink()
-    land.patch("b", "numbers: change beta", {"python/other.py": "alpha\nbeta !\ngamma\n"})
-    result = document(call(*land.words("b", "--json")))
+    for file in (repos.team.path / "verify/results").glob("2026-11-25-*"):
+        file.unlink()
+    repos.patch("b", "numbers: change beta", {"python/other.py": "alpha\nbeta !\ngamma\n"})
+    result = document(call(*repos.words("b", "--json")))
     assert (result["figures"], result["stale"]) == ([], ["2026-11-24-x.json"])
 
 
 # -- forms -----------------------------------------------------------------------------------
 
 
-def test_a_work_tree_with_the_branch(land: Land, tmp_path: Path) -> None:
+def test_a_work_tree_with_the_branch(repos: Repositories, tmp_path: Path) -> None:
     place = tmp_path / "wt"
-    result = document(call(*land.words("c", "--worktree", place, "--json")))
+    result = document(call(*repos.words("c", "--worktree", place, "--json")))
     tree = Git(place)
     assert result["forms"] == {"worktree": str(place)}
     assert tree("symbolic-ref", "--short", "HEAD") == "upstream/c"
     assert tree("rev-parse", "HEAD") == result["commits"][-1]["commit"]
     assert (place / "python/model.py").read_text() == MORE
-    before = land.team.snapshot()
-    refused = call("export", "-C", land.team.path, "--worktree", place)
+    before = repos.team.snapshot()
+    refused = call("export", "-C", repos.team.path, "--worktree", place)
     assert refused.status == 1
     assert "this work tree holds c as upstream would get it" in refused.err
     assert "try: make the change in a work tree of the line" in refused.err
-    assert land.team.snapshot() == before
-    land.edit("c", "Why.", "Because.")
-    again = document(call(*land.words("c", "--worktree", place, "--json")))
+    assert repos.team.snapshot() == before
+    repos.edit("c", "Why.", "Because.")
+    again = document(call(*repos.words("c", "--worktree", place, "--json")))
     assert again["commits"][-1]["commit"] != result["commits"][-1]["commit"]
     assert (
         tree("rev-parse", "upstream/c")
@@ -449,25 +438,27 @@ def test_a_work_tree_with_the_branch(land: Land, tmp_path: Path) -> None:
         == tree("rev-parse", "HEAD")
     )
     assert tree("status", "--porcelain") == ""
-    other = call(*land.words("c", "--worktree", tmp_path / "other"))
+    other = call(*repos.words("c", "--worktree", tmp_path / "other"))
     assert (other.status, f"upstream/c is checked out in {place}" in other.err) == (1, True)
-    shutil.rmtree(place)  # by hand: the branch is there still, at this very commit
-    assert call(*land.words("c", "--worktree", tmp_path / "other")).status == 0
+    shutil.rmtree(place)  # a person did this; the branch still exists at this commit
+    assert call(*repos.words("c", "--worktree", tmp_path / "other")).status == 0
 
 
-def test_a_work_tree_with_work_of_its_own_is_left_alone(land: Land, tmp_path: Path) -> None:
+def test_a_work_tree_with_work_of_its_own_is_left_alone(
+    repos: Repositories, tmp_path: Path
+) -> None:
     place = tmp_path / "wt"
-    assert call(*land.words("c", "--worktree", place)).status == 0
+    assert call(*repos.words("c", "--worktree", place)).status == 0
     Git(place).write("README.txt", "mine\n")
-    land.edit("c", "Why.", "Because.")
-    ran = call(*land.words("c", "--worktree", place))
+    repos.edit("c", "Why.", "Because.")
+    ran = call(*repos.words("c", "--worktree", place))
     assert (ran.status, "is not clean: README.txt" in ran.err) == (1, True)
     assert (place / "README.txt").read_text() == "mine\n"
 
 
-def test_a_mail_series(land: Land, tmp_path: Path) -> None:
-    land.edit("c", "Why.", "Because of é.")
-    words = land.words("c", "--title", "[Größe] Change — it", "--json")
+def test_a_mail_series(repos: Repositories, tmp_path: Path) -> None:
+    repos.edit("c", "Why.", "Because of é.")
+    words = repos.words("c", "--title", "[Größe] Change — it", "--json")
     result = document(call(*words, "--mail", tmp_path / "new" / "mail"))
     mails = sorted((tmp_path / "new" / "mail").iterdir())
     assert [mail.name[:4] for mail in mails] == ["0000", "0001", "0002"]
@@ -476,10 +467,10 @@ def test_a_mail_series(land: Land, tmp_path: Path) -> None:
     assert cover["Subject"] == "[PATCH 0/2] [Größe] Change — it"
     assert result["body"].rstrip() in cover.get_content()
     assert "Because of é." in cover.get_content()
-    git = land.upstream
+    git = repos.upstream
     git("checkout", "--quiet", "--detach", "main")
     git("am", "--quiet", *(str(mail) for mail in mails[1:]))
-    tree = Git(*land.settings.stores.glob("*.git"))("rev-parse", f"{result['commits'][-1]['commit']}^{{tree}}")  # fmt: skip
+    tree = Git(*repos.settings.stores.glob("*.git"))("rev-parse", f"{result['commits'][-1]['commit']}^{{tree}}")  # fmt: skip
     assert git("rev-parse", "HEAD^{tree}") == tree
     assert (
         git("log", "-1", "--format=%an <%ae>%n%s") == "A Person <person@example.org>\nChange — it"
@@ -491,19 +482,19 @@ def test_a_mail_series(land: Land, tmp_path: Path) -> None:
     assert call(*words, "--mail", tmp_path / "empty").status == 0
 
 
-def test_a_body_file(land: Land, tmp_path: Path) -> None:
+def test_a_body_file(repos: Repositories, tmp_path: Path) -> None:
     file = tmp_path / "body.md"
     file.write_text("old")
-    result = document(call(*land.words("c", "--body", file, "--json")))
+    result = document(call(*repos.words("c", "--body", file, "--json")))
     assert file.read_text("utf-8") == result["body"]
     assert "### [GEMMA4] Change five more" in result["body"]
     for bad in (tmp_path / "no" / "body.md", tmp_path):
-        assert call(*land.words("c", "--body", bad)).status == 4
+        assert call(*repos.words("c", "--body", bad)).status == 4
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_for_a_person(real: Land, fixtool: Run, tmp_path: Path) -> None:
-    """Everything is said, nothing is written but what fixtool keeps for itself."""
+def test_for_a_person(real: Repositories, fixtool: Run, tmp_path: Path) -> None:
+    """Everything is shown, and nothing is written outside fixtool's own state."""
     before = real.team.snapshot(), real.upstream.snapshot()
     ran = fixtool(*real.words("c"))
     assert (ran.status, ran.err) == (0, "")

@@ -1,4 +1,4 @@
-"""Where each patch stands upstream, and what is written into it."""
+"""The status of each patch upstream, and the trailers that are written into it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fixtool.series.patch import parse
 from fixtool.upstream.status import _days
 from support.json_documents import document
 from support.repositories import Ran
-from support.upstream import FIVE, MORE, Sea, call, line
+from support.upstream import FIVE, MORE, Hosting, call, line
 
 PULL = "https://github.com/sgl/sglang/pull/1"
 
@@ -48,23 +48,23 @@ def test_a_trailer_is_written_where_it_belongs(before: str, after: str) -> None:
     assert patch.diff.decode() == DIFF[1:]
 
 
-def test_a_trailer_that_cannot_be_written(wide: Sea) -> None:
-    """Its words are there, but in no block of trailers."""
-    line_ = wide.land.repository.line("main")
-    wide.land.edit("b", "Drop-When: never", "and more words")
-    wide.land.save()
+def test_a_trailer_that_cannot_be_written(hosting: Hosting) -> None:
+    """The message ends with a paragraph that is not only trailers."""
+    line_ = hosting.repos.repository.line("main")
+    hosting.repos.edit("b", "Drop-When: never", "and more words")
+    hosting.repos.save()
     with pytest.raises(FixtoolError, match="the trailers of b cannot be written"):
-        trailers.record(wide.land.repository, line_, "b", {"Forwarded": PULL}, "x")
-    assert wide.land.team("status", "--porcelain") == ""
+        trailers.record(hosting.repos.repository, line_, "b", {"Forwarded": PULL}, "x")
+    assert hosting.repos.team("status", "--porcelain") == ""
 
 
-def test_without_git_the_trailer_is_written_and_nothing_committed(wide: Sea) -> None:
-    shutil.rmtree(wide.land.team.path / ".git")
-    land = wide.land
-    rows = trailers.record(land.repository, land.repository.line("main"), "b", {"Forwarded": PULL}, "x")  # fmt: skip
-    assert rows == str(land.file("b"))
-    assert f"\nForwarded: {PULL}\n" in land.file("b").read_text()
-    assert trailers.record(land.repository, land.repository.line("main"), "b", {"Forwarded": PULL}, "x") is None  # fmt: skip
+def test_without_git_the_trailer_is_written_and_nothing_committed(hosting: Hosting) -> None:
+    shutil.rmtree(hosting.repos.team.path / ".git")
+    repos = hosting.repos
+    recorded = trailers.record(repos.repository, repos.repository.line("main"), "b", {"Forwarded": PULL}, "x")  # fmt: skip
+    assert recorded == str(repos.file("b"))
+    assert f"\nForwarded: {PULL}\n" in repos.file("b").read_text()
+    assert trailers.record(repos.repository, repos.repository.line("main"), "b", {"Forwarded": PULL}, "x") is None  # fmt: skip
 
 
 # -- where each stands -----------------------------------------------------------------------
@@ -75,42 +75,45 @@ def ago(days: float) -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def status(wide: Sea, *more: str | Path) -> list[str | Path]:
-    land = wide.land
-    return ["upstream", "--status", "--source", land.upstream.path, "-C", land.team.path, *more]
+def status(hosting: Hosting, *more: str | Path) -> list[str | Path]:
+    repos = hosting.repos
+    return ["upstream", "--status", "--source", repos.upstream.path, "-C", repos.team.path, *more]
 
 
 @pytest.fixture
-def two(wide: Sea) -> Sea:
-    """Two lines; a was taken, b is open, c was closed, d is of nobody, e of another line merged."""
-    land = wide.land
+def two(hosting: Hosting) -> Hosting:
+    """Two lines: upstream took a; the pull request of b is open and that of c closed; d was never sent;
+    e, of the other line, is open too."""
+    repos = hosting.repos
     for number, slug in enumerate("bce", 1):
-        wide.api.add_pull(f"octocat:{slug}", "main", slug, "")
-        wide.api.pulls[-1].update(created_at=ago(number * 10 + 0.5), user={"login": "octocat"})
+        hosting.api.add_pull(f"octocat:{slug}", "main", slug, "")
+        hosting.api.pulls[-1].update(created_at=ago(number * 10 + 0.5), user={"login": "octocat"})
     for slug, number in (("b", 1), ("c", 2)):
-        land.edit(slug, "Forwarded: no", f"Forwarded: https://github.com/sgl/sglang/pull/{number}")
-    land.upstream.commit("[gemma4] Take it (#77)", python__model_py=FIVE)
-    line(land, "other", "main")
-    land.patch("e", "gemma4: go further", {"python/model.py": MORE}, on="main", line="other")
-    text = land.file("e", "other").read_text().replace("Forwarded: no", "Forwarded: https://github.com/sgl/sglang/pull/3")  # fmt: skip
-    land.file("e", "other").write_text(text)
-    wide.api.pulls[1]["state"] = "closed"
-    wide.api.add_review(1, "hubot", "CHANGES_REQUESTED", ago(6.5))
-    wide.api.add_review(1, "reviewer", "APPROVED", ago(3.5))
-    wide.api.add_review(1, "octocat", "COMMENTED", ago(0.5))  # its author, answering
-    land.save()
-    return wide
+        repos.edit(slug, "Forwarded: no", f"Forwarded: https://github.com/sgl/sglang/pull/{number}")
+    repos.upstream.commit("[gemma4] Take it (#77)", python__model_py=FIVE)
+    line(repos, "other", "main")
+    repos.patch("e", "gemma4: go further", {"python/model.py": MORE}, on="main", line="other")
+    text = repos.file("e", "other").read_text().replace("Forwarded: no", "Forwarded: https://github.com/sgl/sglang/pull/3")  # fmt: skip
+    repos.file("e", "other").write_text(text)
+    hosting.api.pulls[1]["state"] = "closed"
+    hosting.api.add_review(1, "hubot", "CHANGES_REQUESTED", ago(6.5))
+    hosting.api.add_review(1, "reviewer", "APPROVED", ago(3.5))
+    hosting.api.add_review(
+        1, "octocat", "COMMENTED", ago(0.5)
+    )  # the author answers; this is no review
+    repos.save()
+    return hosting
 
 
-def merge(wide: Sea) -> str:
-    sha = wide.land.upstream.commit("[gemma4] Go further (#3)", python__model_py=MORE)
-    wide.api.pulls[2].update(state="closed", merged_at=ago(1), merge_commit_sha=sha)
+def merge(hosting: Hosting) -> str:
+    sha = hosting.repos.upstream.commit("[gemma4] Go further (#3)", python__model_py=MORE)
+    hosting.api.pulls[2].update(state="closed", merged_at=ago(1), merge_commit_sha=sha)
     return sha
 
 
-def test_the_table_over_two_lines(two: Sea) -> None:
-    sha = two.land.upstream("rev-parse", "main")
-    before = two.land.team("rev-parse", "HEAD")
+def test_the_table_over_two_lines(two: Hosting) -> None:
+    sha = two.repos.upstream("rev-parse", "main")
+    before = two.repos.team("rev-parse", "HEAD")
     ran = call(*status(two))
     assert (ran.status, ran.err) == (0, "")
     rows = [re.split(r" {2,}", row) for row in ran.out.rstrip().split("\n")]
@@ -123,10 +126,10 @@ def test_the_table_over_two_lines(two: Sea) -> None:
         ["", "d", "no", "-", "clean"],
         ["other", "e", f"{pulls}3", "#3 open, 30 days, no review", "clean"],
     ]  # fmt: skip
-    assert two.land.team("rev-parse", "HEAD") == before
+    assert two.repos.team("rev-parse", "HEAD") == before
 
 
-def test_the_same_as_a_document(two: Sea) -> None:
+def test_the_same_as_a_document(two: Hosting) -> None:
     result = document(call(*status(two, "--json")))
     assert result["exit_code"] == 0
     by = {status["slug"]: status for status in result["standings"]}
@@ -141,9 +144,9 @@ def test_the_same_as_a_document(two: Sea) -> None:
     assert [status["slug"] for status in other["standings"]] == ["e"]
 
 
-def test_a_merge_is_written_into_the_patch_once(two: Sea) -> None:
+def test_a_merge_is_written_into_the_patch_once(two: Hosting) -> None:
     sha = merge(two)
-    team, file = two.land.team, two.land.file("e", "other")
+    team, file = two.repos.team, two.repos.file("e", "other")
     head = team("rev-parse", "HEAD")
     dry = call(*status(two, "--dry-run"))
     assert (dry.status, "recorded" in dry.out, team("rev-parse", "HEAD")) == (0, False, head)
@@ -158,12 +161,12 @@ def test_a_merge_is_written_into_the_patch_once(two: Sea) -> None:
     assert team("rev-parse", "HEAD~1") == head
 
 
-def test_a_merge_that_cannot_be_written_yet(two: Sea) -> None:
+def test_a_merge_that_cannot_be_written_yet(two: Hosting) -> None:
     merge(two)
-    two.land.edit("a", "Why.", "Because.")  # of another line: that one may be dirty
+    two.repos.edit("a", "Why.", "Because.")  # another line may have uncommitted changes
     assert "recorded" in call(*status(two)).out
-    two.land.save()
-    file = two.land.file("e", "other")
+    two.repos.save()
+    file = two.repos.file("e", "other")
     file.write_text(re.sub("Applied-Upstream: .*\n", "", file.read_text()))
     ran = call(*status(two))
     assert ran.status == 4
@@ -172,12 +175,12 @@ def test_a_merge_that_cannot_be_written_yet(two: Sea) -> None:
     assert "patches/other/e.patch is not committed" in ran.out
 
 
-def test_without_an_answer_the_rest_is_shown(two: Sea, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_answer_the_rest_is_shown(two: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
     two.api.log.clear()
     two.api.fail("GET .*/pulls/", None, times=99)
     ran = call(*status(two))
     assert ran.status == 4
-    assert len(two.api.log) == 3  # the first question's three tries; nobody waits for the others'
+    assert len(two.api.log) == 3  # three attempts for the first patch, none for the others
     assert re.search(r"^unknown   cannot read #1: .* gives no answer", ran.out, re.MULTILINE)
     assert re.search(r"^ +b +https://github.com/sgl/sglang/pull/1 +- +clean$", ran.out, re.M)
     two.api.faults.clear()
@@ -188,7 +191,7 @@ def test_without_an_answer_the_rest_is_shown(two: Sea, monkeypatch: pytest.Monke
 
 
 def test_without_pygithub_what_needs_none_is_shown(
-    two: Sea, fixtool: Callable[..., Ran], tmp_path: Path
+    two: Hosting, fixtool: Callable[..., Ran], tmp_path: Path
 ) -> None:
     hidden = tmp_path / "hidden"
     (hidden / "github").mkdir(parents=True)
@@ -198,12 +201,12 @@ def test_without_pygithub_what_needs_none_is_shown(
     assert "clean" in ran.out
     assert "unknown   GitHub's API needs PyGithub, which is not installed here" in ran.out
     for slug, number in (("b", 1), ("c", 2)):
-        two.land.edit(slug, f"Forwarded: https://github.com/sgl/sglang/pull/{number}", "Forwarded: no")  # fmt: skip
+        two.repos.edit(slug, f"Forwarded: https://github.com/sgl/sglang/pull/{number}", "Forwarded: no")  # fmt: skip
     ran = fixtool(*status(two, "--line", "main"), PYTHONPATH=str(hidden))
     assert (ran.status, ran.err) == (0, ""), ran.out
 
 
-def test_an_upstream_that_cannot_be_read(two: Sea) -> None:
+def test_an_upstream_that_cannot_be_read(two: Hosting) -> None:
     ran = call(*status(two, "--onto", "nowhere"))
     assert ran.status == 4
     assert "has no commit, tag, branch or release 'nowhere'" in ran.out
@@ -211,14 +214,14 @@ def test_an_upstream_that_cannot_be_read(two: Sea) -> None:
     assert re.search(r"^main +a +no +- +unknown$", ran.out, re.MULTILINE)
 
 
-def test_a_pull_request_of_another_repository(two: Sea) -> None:
-    two.land.edit("d", "Forwarded: no", "Forwarded: https://github.com/someone/else/pull/1")
+def test_a_pull_request_of_another_repository(two: Hosting) -> None:
+    two.repos.edit("d", "Forwarded: no", "Forwarded: https://github.com/someone/else/pull/1")
     result = {
         status["slug"]: status for status in document(call(*status(two, "--json")))["standings"]
     }
     assert result["d"]["review"] is None
     assert result["d"]["unknown"] == ["someone/else#1 is no pull request of sgl/sglang"]
-    two.land.edit("d", "someone/else/pull/1", "sgl/sglang/pull/404")
+    two.repos.edit("d", "someone/else/pull/1", "sgl/sglang/pull/404")
     result = {
         status["slug"]: status for status in document(call(*status(two, "--json")))["standings"]
     }
