@@ -1,7 +1,7 @@
 """The console script.
 
-``--version`` answers before typer is imported: shell prompts and CI call it often, and building the
-command tree costs five times what the answer does.
+``--version`` is answered before typer is imported, because shell prompts and CI call it often and
+the import takes most of the time.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ def main() -> None:
 
         print(f"fixtool {__version__}")
         return
-    gc.set_threshold(100_000)  # what imports make is not garbage: 6 ms of 140 went into looking
+    gc.set_threshold(100_000)  # imports make no garbage: collecting took 6 of 140 ms
     try:
         from fixtool.cli import app
 
         app()
-    except Exception as error:  # outside of every verb: an import, the words before the verb
+    except Exception as error:  # raised outside a verb: by an import, or before the verb is known
         from fixtool.commands.fault import report_fault
 
         sys.exit(report_fault(error, "fixtool", as_json="--json" in sys.argv))

@@ -1,6 +1,7 @@
-"""The command line: the verbs, and how any failure becomes one message and an exit code.
+"""The command line: the verbs, and how every failure becomes one message and an exit code.
 
-Command modules import typer and nothing of weight; each verb imports what it needs when it runs.
+The modules of commands import little at the top, so that fixtool starts fast. Each verb imports
+what it needs when it runs.
 """
 
 from __future__ import annotations
@@ -37,26 +38,26 @@ from fixtool.commands import (
 from fixtool.commands.fault import report_fault
 from fixtool.errors import SYSTEM_HINTS, CannotRun, ExitCode, FixtoolError, UsageError
 
-# What typer itself refuses; it has click inside, or beside it, and exports only this subclass.
+# What typer raises for a wrong command line is click's UsageError; typer exports only subclasses.
 _Misused = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 
 class Commands(TyperGroup):
-    """Turns every exception into one message and the exit code of its kind. (typer's own handling
-    exits 1 for every custom exception, and for Ctrl-C.)"""
+    """Turns every exception into one message and an exit code. (typer itself would exit 1 for every
+    exception of ours and for Ctrl-C.)"""
 
     def invoke(self, ctx: Any) -> Any:
-        words = [*ctx._protected_args, *ctx.args]  # invoke takes them away
+        words = [*ctx._protected_args, *ctx.args]  # super().invoke() empties both
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
-        except BrokenPipeError as error:  # `fixtool show x | head`: the reader has what it wants
+        except BrokenPipeError as error:  # `fixtool show x | head`: the reader stopped reading
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(int(ExitCode.OK)) from error
         except (Exception, KeyboardInterrupt) as error:
             verb = str(ctx.invoked_subcommand or "fixtool")
-            as_json = ctx.meta.get("json", "--json" in words)  # no meta: the options were not read
+            as_json = ctx.meta.get("json", "--json" in words)  # before --json is parsed
             raise typer.Exit(int(_report(error, verb, as_json=as_json))) from error
 
 
@@ -65,7 +66,7 @@ class _Interrupted(FixtoolError):
 
 
 def _report(error: BaseException, verb: str, *, as_json: bool) -> ExitCode:
-    """Say what ended the verb; return the exit code."""
+    """Print the message of the exception that ended the verb. Return the exit code."""
     match error:
         case FixtoolError():
             failure = error
@@ -113,10 +114,10 @@ def fixtool(
         Path | None, typer.Option("-C", metavar="DIR", help="Run as if started in DIR.")
     ] = None,
     version: Annotated[  # noqa: ARG001
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Keep a fork of SGLang alive: a patch series, applied to any ref, rebuilt, and kept in order.
+    """Keep changes to SGLang as a series of patches: apply it to any ref, build, prove and rebase.
 
     Exit codes: 0 ok, 1 a check said no, 2 usage, 3 conflict, 4 cannot run, 70 a fault in fixtool
     itself, 130 interrupted.

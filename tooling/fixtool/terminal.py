@@ -1,4 +1,4 @@
-"""What people and programs read: tables on a terminal, plain text in a pipe, one JSON document."""
+"""Output: tables and colours on a terminal, plain text in a pipe, or one JSON document."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COLOURS = {
 
 
 def document(command: str, exit_code: ExitCode, body: Mapping[str, Any]) -> str:
-    """The one JSON document of a command; its schema is schemas/output.json."""
+    """The JSON document of a command, as `schemas/output.json` describes it."""
     head = {"schema": SCHEMA, "command": command, "ok": exit_code == ExitCode.OK}
     return json.dumps({**head, "exit_code": int(exit_code), **body}, default=_plain, indent=2)
 
@@ -35,12 +35,12 @@ def print_document(command: str, exit_code: ExitCode, body: Mapping[str, Any]) -
 
 
 def say(text: str = "") -> None:
-    """A line of a command's answer."""
+    """Print a line of a command's answer."""
     print(text)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Rows under ``columns``: drawn on a terminal, aligned and bare in a pipe."""
+    """Print ``rows`` under ``columns``: with colours on a terminal, as aligned text in a pipe."""
     columns, *rows = ([printable(cell) for cell in row] for row in (columns, *rows))
     if sys.stdout.isatty():
         from rich.console import Console
@@ -59,7 +59,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def patch_text(text: str) -> None:
-    """A patch on a terminal, coloured, with its control characters made visible."""
+    """Print a patch in colours, with its control characters made visible."""
     from rich.console import Console
     from rich.syntax import Syntax
 
@@ -68,7 +68,8 @@ def patch_text(text: str) -> None:
 
 
 def failure(error: FixtoolError, command: str, *, as_json: bool) -> None:
-    """One message: what is wrong, where, and the next command to type."""
+    """Print one message that says what is wrong, where, and what to do about it: on stderr, or as
+    the JSON document of ``command``."""
     if as_json:
         body = {"error": {"message": error.message, "where": error.where, "hint": error.hint}}
         print_document(command, error.exit_code, body)
@@ -84,7 +85,7 @@ def failure(error: FixtoolError, command: str, *, as_json: bool) -> None:
 
 
 def progress(*, quiet: bool) -> Progress:
-    """Bars on a terminal's stderr for what takes over a second; silence elsewhere."""
+    """Progress bars if stderr is a terminal and not ``quiet``; else nothing is shown."""
     return Silence() if quiet or not sys.stderr.isatty() else _Bars()
 
 

@@ -38,11 +38,12 @@ Bundle = Annotated[
     Path | None, Option("--bundle", metavar="FILE", help="A git bundle that holds the commit.")
 ]
 Owner = Annotated[
-    list[str] | None, Option("--owner", metavar="LOGIN", help="Who is assigned; may be repeated.")
+    list[str] | None,
+    Option("--owner", metavar="LOGIN", help="Who is assigned to the issue; may be repeated."),
 ]
 Label = Annotated[
     list[str] | None,
-    Option("--label", help="May be repeated; the first one finds the issue again."),
+    Option("--label", help="The issue is found by the first one; may be repeated."),
 ]
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Into = Annotated[
     Path | None,
-    Option("--into", metavar="DIR", help="Use this clean SGLang checkout: a new branch."),
+    Option("--into", metavar="DIR", help="Use this clean SGLang checkout, on a new branch."),
 ]
 NewWorktree = Annotated[
     Path | None, Option("--worktree", metavar="DIR", help="Put the work tree here.")

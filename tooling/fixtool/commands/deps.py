@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
-from typer import Argument
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -14,7 +11,7 @@ from fixtool.errors import ExitCode
 
 def deps(
     ctx: typer.Context,
-    slugs: Annotated[list[str] | None, Argument(metavar="[SLUG...]")] = None,
+    slugs: options.Slugs = None,
     source: options.Source = None,
     line: options.LineName = None,
     directory: options.Directory = None,

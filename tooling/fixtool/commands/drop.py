@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from typer import Argument, Option
+from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -14,8 +14,10 @@ from fixtool.errors import ExitCode
 
 def drop(
     ctx: typer.Context,
-    slug: Annotated[str, Argument(metavar="SLUG")],
-    reason: Annotated[str, Option("--reason", metavar="TEXT", help="Why it can go.")],
+    slug: options.Slug,
+    reason: Annotated[
+        str, Option("--reason", metavar="TEXT", help="Why the line no longer needs it.")
+    ],
     source: options.Source = None,
     line: options.LineName = None,
     directory: options.Directory = None,

@@ -1,5 +1,5 @@
-"""A fault of fixtool's own: an exception that no user can cause. The person who meets it sees one
-message; the traceback lies in a file for whoever mends the fault."""
+"""Faults of fixtool's own: exceptions that nobody expected. The user sees one message, and the
+traceback is kept in a file for the person who mends the fault."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ class Fault(FixtoolError):
 def report_fault(error: Exception, command: str, *, as_json: bool) -> ExitCode:
     """Say that ``error`` ended the verb ``command``, and keep its traceback in the state folder; if
     that is impossible, print it on stderr after the message. Return the exit code."""
-    kind = type(error).__name__
-    message = redact(f"fixtool has a fault of its own: {kind}: {error}".removesuffix(": "))
+    message = redact(f"fixtool has a fault of its own: {_summary(error)}")
     text = _traceback(error)
     try:
         path = _keep(text, command)
@@ -39,8 +38,14 @@ def report_fault(error: Exception, command: str, *, as_json: bool) -> ExitCode:
     return ExitCode.INTERNAL
 
 
+def _summary(error: Exception) -> str:
+    """The exception's name and message, in one line."""
+    lines = traceback.format_exception_only(error)  # a SyntaxError begins with indented lines
+    return " ".join(next(line for line in lines if not line.startswith(" ")).split())[:500]
+
+
 def _traceback(error: Exception) -> str:
-    """What a report needs to tell. No login in an address stays in it."""
+    """The versions, the command line and the traceback, without logins in addresses."""
     lines = [
         f"fixtool {__version__}",
         f"Python {platform.python_version()}, {platform.platform()}",

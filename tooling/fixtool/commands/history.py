@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer import Argument, Option
+from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from fixtool.series.line import Line
 
 
-Slugs = Annotated[list[str] | None, Argument(metavar="[SLUG...]")]
 From = Annotated[
     str | None, Option("--from", metavar="REF", help="The first commit (default: the line's base).")
 ]
 To = Annotated[str | None, Option("--to", metavar="REF", help="The last commit (default: main).")]
 ReleaseSpan = Annotated[
-    str | None, Option("--releases", metavar="A..B", help="Releases of the package index as well.")
+    str | None,
+    Option("--releases", metavar="A..B", help="Judge these releases of the package index too."),
 ]
 
 
 def history(
     ctx: typer.Context,
-    slugs: Slugs = None,
+    slugs: options.Slugs = None,
     from_: From = None,
     to: To = None,
     releases: ReleaseSpan = None,

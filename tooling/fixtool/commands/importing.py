@@ -24,9 +24,7 @@ What = Annotated[
 Fork = Annotated[
     Path | None, Option("--from", metavar="REPO", help="The clone that holds the range A..B.")
 ]
-Replace = Annotated[
-    bool, Option("--replace", help="Take the place of patches with the same subject.")
-]
+Replace = Annotated[bool, Option("--replace", help="Replace patches that have the same subject.")]
 Subject = Annotated[str | None, Option("--subject", help="The subject of a plain diff.")]
 Author = Annotated[
     str | None, Option("--author", metavar="'NAME <MAIL>'", help="Who wrote a plain diff.")

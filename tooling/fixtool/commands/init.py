@@ -27,7 +27,7 @@ def init(
         Option(
             "--wheel-version",
             metavar="RELEASE",
-            help="The newest release at or before a commit: wheels are named after it.",
+            help="The newest release at or before the base; wheels are named after it.",
         ),
     ] = None,
     why: Annotated[str, Option("--why", help="Why this line exists.")] = "",

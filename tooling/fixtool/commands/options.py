@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer import Option
+from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.errors import UsageError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Directory = Annotated[
     Path | None,
-    Option("-C", "--repository", metavar="DIR", help="The patch repository, or below it."),
+    Option("-C", "--repository", metavar="DIR", help="The patch repository, or a folder in it."),
 ]
 
 
@@ -29,16 +29,21 @@ def _remember(ctx: typer.Context, wanted: bool) -> bool:
     return wanted
 
 
-Json = Annotated[bool, Option("--json", callback=_remember, help="One JSON document on stdout.")]
+Json = Annotated[
+    bool, Option("--json", callback=_remember, help="Print one JSON document instead of text.")
+]
 SglangRef = Annotated[
     str | None, Option("--sglang-ref", metavar="REF", help="A commit id, tag, branch or release.")
 ]
 LineName = Annotated[
-    str | None, Option("--line", metavar="NAME", help="The line, by its folder's name.")
+    str | None,
+    Option("--line", metavar="NAME", help="The line, a folder in patches/."),
 ]
 Source = Annotated[
     str | None, Option("--source", metavar="git|pypi|URL|PATH", help="Where SGLang comes from.")
 ]
+Slug = Annotated[str, Argument(metavar="SLUG", help="The patch.")]
+Slugs = Annotated[list[str] | None, Argument(metavar="[SLUG...]", help="Patches (default: all).")]
 Worktree = Annotated[
     Path | None, Option("--worktree", metavar="DIR", help="The work tree (default: where you are).")
 ]
@@ -47,7 +52,7 @@ Python = Annotated[
     Option("--python", metavar="PY", help="The target's Python, with SGLang's packages."),
 ]
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would happen; write nothing.")]
-Verbose = Annotated[bool, Option("-v", "--verbose", help="Say more: files, hunks, reasons.")]
+Verbose = Annotated[bool, Option("-v", "--verbose", help="Show files, hunks and reasons too.")]
 
 
 def start(ctx: typer.Context, directory: Path | None) -> Context:

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 Onto = Annotated[
     str | None, Option("--onto", metavar="REF", help="A commit id, tag, branch or release.")
 ]
-GoOn = Annotated[bool, Option("--continue", help="Go on: the conflict is resolved.")]
+GoOn = Annotated[bool, Option("--continue", help="Go on after you have resolved the conflict.")]
 Skip = Annotated[bool, Option("--skip", help="Go on without the patch, which is put on the shelf.")]
 Abort = Annotated[
     bool, Option("--abort", help="End a rebase that waits. The line stays as it was.")
 ]
-SkipReason = Annotated[str, Option("--reason", metavar="TEXT", help="Why, with --skip.")]
+SkipReason = Annotated[str, Option("--reason", metavar="TEXT", help="Why the patch is skipped.")]
 NewLine = Annotated[
     str | None,
-    Option("--new-line", metavar="NAME", help="Start another line; leave this as it is."),
+    Option("--new-line", metavar="NAME", help="Write a new line; leave this one as it is."),
 ]
 AcceptResolutions = Annotated[
     bool,

@@ -17,7 +17,9 @@ from fixtool.text import count
 
 def refresh(
     ctx: typer.Context,
-    slug: Annotated[str | None, Argument(metavar="[SLUG]")] = None,
+    slug: Annotated[
+        str | None, Argument(metavar="[SLUG]", help="The patch (default: all that changed).")
+    ] = None,
     worktree: options.Worktree = None,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,

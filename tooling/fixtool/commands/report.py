@@ -22,7 +22,9 @@ def report(
     line: options.LineName = None,
     history: Annotated[
         Path | None,
-        Option("--history", metavar="FILE", help="What `history --json` printed; else made."),
+        Option(
+            "--history", metavar="FILE", help="What `history --json` printed (default: made now)."
+        ),
     ] = None,
     rebase: Annotated[
         Path | None,
@@ -30,11 +32,11 @@ def report(
     ] = None,
     results: Annotated[
         Path | None,
-        Option("--results", metavar="DIR", help="Kept results; default: verify/results."),
+        Option("--results", metavar="DIR", help="Kept results (default: verify/results)."),
     ] = None,
     plot: Annotated[
         Path | None,
-        Option("--plot", metavar="PNG", help="The kernel's; default: the newest result's."),
+        Option("--plot", metavar="PNG", help="A plot of the kernel (default: the newest)."),
     ] = None,
     output: Annotated[
         Path, Option("--output", metavar="DIR", help="The folder for the two files.")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fixtool.upstream.send import Destination, SendResult
 
 
-Slug = Annotated[str | None, Argument(metavar="[SLUG]")]
+Slug = Annotated[str | None, Argument(metavar="[SLUG]", help="The patch.")]
 Onto = Annotated[str, Option("--onto", metavar="REF", help="Upstream's commit to build on.")]
 BranchFolder = Annotated[
     Path | None, Option("--worktree", metavar="DIR", help="Put the branch there.")
@@ -34,13 +34,14 @@ MailFolder = Annotated[
 BodyFile = Annotated[
     Path | None, Option("--body", metavar="FILE", help="Write the pull request's body.")
 ]
-Title = Annotated[str | None, Option("--title", metavar="TEXT", help="Another title.")]
+Title = Annotated[str | None, Option("--title", metavar="TEXT", help="Use this title.")]
 Send = Annotated[bool, Option("--send", help="Push to the fork and open the pull request.")]
 Fork = Annotated[
-    str | None, Option("--fork", metavar="OWNER[/NAME]", help="Whose fork (default: the token's).")
+    str | None,
+    Option("--fork", metavar="OWNER[/NAME]", help="The fork (default: of the token's owner)."),
 ]
 Branch = Annotated[
-    str | None, Option("--branch", metavar="NAME", help="On the fork (default: SLUG).")
+    str | None, Option("--branch", metavar="NAME", help="The branch on the fork (default: SLUG).")
 ]
 Yes = Annotated[bool, Option("--yes", help="Send without asking.")]
 Status = Annotated[bool, Option("--status", help="Say where each patch stands upstream.")]

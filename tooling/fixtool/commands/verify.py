@@ -31,9 +31,9 @@ Mutants = Annotated[
     bool, Option("--mutants", help="Would the suite notice? Every mutant must be killed.")
 ]
 Checks = Annotated[
-    bool, Option("--checks", help="The series' own checks (the default without others).")
+    bool, Option("--checks", help="Run the series' own checks. This is the default.")
 ]
-Jobs = Annotated[int, Option("--jobs", min=0, help="Steps side by side; 0: one per core.")]
+Jobs = Annotated[int, Option("--jobs", min=0, help="How many steps run at once; 0: one per core.")]
 Only = Annotated[
     list[str] | None, Option("--only", metavar="NAME", help="Run steps of this name alone.")
 ]
@@ -41,7 +41,9 @@ Model = Annotated[Path | None, Option("--model", metavar="DIR", help="A real che
 Assistant = Annotated[
     Path | None, Option("--assistant", metavar="DIR", help="The model's MTP assistant.")
 ]
-Port = Annotated[int | None, Option("--port", min=1, max=65535, help="The servers' port.")]
+Port = Annotated[
+    int | None, Option("--port", min=1, max=65535, help="The port of the servers that it starts.")
+]
 TensorParallel = Annotated[
     int | None,
     Option("--tp", metavar="N", min=1, help="Also a server on N GPUs that share layers."),
@@ -53,10 +55,11 @@ RequireGpu = Annotated[
     bool, Option("--require-gpu", help="Exit 4 if a step was skipped for want of a GPU.")
 ]
 BundleFile = Annotated[
-    Path | None, Option("--bundle", metavar="FILE", help="Pack it for another host.")
+    Path | None,
+    Option("--bundle", metavar="FILE", help="Pack the steps for another host; run nothing."),
 ]
 ResultFile = Annotated[
-    Path | None, Option("--import", metavar="FILE", help="Read that host's result.json.")
+    Path | None, Option("--import", metavar="FILE", help="Read the result.json that a bundle left.")
 ]
 Save = Annotated[bool, Option("--save", help="Keep the result in verify/results/.")]
 Junit = Annotated[Path | None, Option("--junit", metavar="FILE", help="Write JUnit XML as well.")]
@@ -64,7 +67,7 @@ Markdown = Annotated[
     Path | None, Option("--markdown", metavar="FILE", help="Write Markdown as well.")
 ]
 KeepTrees = Annotated[
-    bool, Option("--keep-trees", help="Leave the trees beside the result, to look at.")
+    bool, Option("--keep-trees", help="Keep the patched trees beside the result.")
 ]
 
 
@@ -95,7 +98,7 @@ def verify(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Prove it: each patch is needed, routing matches, the server boots.
+    """Prove that each patch is needed, that routing matches and that the server boots.
 
     Probes and checks run in the target's Python (--python), the one with SGLang's dependencies.
 
