@@ -49,10 +49,10 @@ def write_folder(planned: Planned, folder: Path, progress: Progress, *, xz: bool
         planned.suite.folder, folder / "verify",
         ignore=shutil.ignore_patterns("results", "__pycache__", "*.pyc"),
     )  # fmt: skip
-    made = {blob: data for tree in plan.trees for blob, data in tree.made.items()}
+    new = {blob: data for tree in plan.trees for blob, data in tree.new_blobs.items()}
     changed = {entry.blob for tree in plan.trees for entry in tree.changes.values() if entry}
-    stored = sorted(changed - set(made))
-    for blob, data in (*zip(stored, repo.read_blobs(stored), strict=True), *made.items()):
+    stored = sorted(changed - set(new))
+    for blob, data in (*zip(stored, repo.read_blobs(stored), strict=True), *new.items()):
         (folder / "blobs" / blob).write_bytes(data)
     name, mode = ("base.tar.xz", "w:xz") if xz else ("base.tar", "w")
     with (

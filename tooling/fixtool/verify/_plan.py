@@ -98,7 +98,7 @@ def plan_line(
         raise Refused(f"line {line.name} has nothing to verify: no probe and no check is for it")
     whole = trees.whole if trees.whole and trees.whole.ok else None
     used = {BASE, *(step.tree for step in planner.steps.values())}
-    made = tuple(
+    laid_out = tuple(
         tree for tree in planner.trees.values() if isinstance(tree, Tree) and tree.name in used
     )
     missing = tuple(tree for tree in planner.trees.values() if isinstance(tree, NoTree))
@@ -119,7 +119,7 @@ def plan_line(
         "missing": [{"name": tree.name, "why": tree.why} for tree in missing],
     }
     steps = tuple(planner.steps.values())
-    plan = Plan(about, made, missing, steps, tuple(touched(line, made)))
+    plan = Plan(about, laid_out, missing, steps, tuple(touched(line, laid_out)))
     return Planned(plan, source.repo, suite)
 
 

@@ -27,14 +27,14 @@ PYTHON = "python"
 @dataclass(frozen=True)
 class Tree:
     """A tree of SGLang, by what differs from the base. ``python_tree`` is git's id of its python/;
-    ``changes`` map a path to its entry, None for a file that is gone; ``made`` holds the contents
-    of blobs that are in no repository."""
+    ``changes`` map a path to its entry, None for a file that is gone; ``new_blobs`` holds the
+    contents of blobs that are in no repository."""
 
     name: str
     how: str
     python_tree: Oid
     changes: Mapping[str, TreeEntry | None]
-    made: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    new_blobs: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,14 @@ class Trees:
             path, match = matches[0]
             text = texts[path]
             texts[path] = text[: match.start()] + match.expand(edit.replace) + text[match.end() :]
-        made = dict(on.made)
+        new_blobs = dict(on.new_blobs)
         for path, text in texts.items():
             data = text.encode("utf-8", "surrogateescape")
             files[path] = TreeEntry(files[path].mode, Oid(blob_id(data)))
-            made[files[path].blob] = data
+            new_blobs[files[path].blob] = data
         changes = {**on.changes, **{path: files[path] for path in texts}}
         below = {path.removeprefix(f"{PYTHON}/"): entry for path, entry in files.items()}
-        return Tree(name, f"mutant {mutant.name}", Oid(tree_id(below)), changes, made)
+        return Tree(name, f"mutant {mutant.name}", Oid(tree_id(below)), changes, new_blobs)
 
     # -- parts -----------------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ class Trees:
         return self.repo.write_commit(commit)
 
     def _text(self, tree: Tree, blob: str) -> str:
-        data = tree.made.get(blob) or next(iter(self.repo.read_blobs([blob])))
+        data = tree.new_blobs.get(blob) or next(iter(self.repo.read_blobs([blob])))
         return data.decode("utf-8", "surrogateescape")
 
 

@@ -57,6 +57,6 @@ def flip_probe(
     if broken := result.broke(slug):
         raise CannotRun(f"the probe of {slug} broke {broken[0]}", where=str(folder))
     without, with_it = result.answer(slug, BASE), result.answer(slug, SERIES)
-    words = [_WORDS.get(answer, f"exit {answer}") for answer in (without, with_it)]
-    said = f"without it: {words[0]}; with it: {words[1]}"
-    return ProbeFlip(probe.script, without, with_it, said, (result.gpus or ["CPU"])[0])
+    first, second = (_WORDS.get(answer, f"exit {answer}") for answer in (without, with_it))
+    words = f"without it: {first}; with it: {second}"
+    return ProbeFlip(probe.script, without, with_it, words, (result.gpus or ["CPU"])[0])

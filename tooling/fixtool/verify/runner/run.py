@@ -139,13 +139,13 @@ class Run:
             capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
         try:
-            found = json.loads(facts.stdout)
+            packages_and_gpus = json.loads(facts.stdout)
         except ValueError:
             raise Stop(4, f"{sys.executable} does not work: {facts.stderr[-300:]}") from None
         self.result["environment"] = {
             "python": platform.python_version(), "platform": platform.platform(),
             "machine": platform.machine(), "cpus": len(os.sched_getaffinity(0)),
-            "driver": _driver(), **found,
+            "driver": _driver(), **packages_and_gpus,
         }  # fmt: skip
         if self.options.tp or self.options.pp:
             self._require_gpus()
@@ -156,8 +156,8 @@ class Run:
         have enough, so this is no usage error; and a skip would hide that nothing ran."""
         ranks, gpus = self.spread["tp"] * self.spread["pp"], self.result["environment"]["gpus"]
         if ranks > len(gpus):
-            given = {name: getattr(self.options, name) for name in self.spread}
-            flags = " ".join(f"--{name} {number}" for name, number in given.items() if number)
+            numbers = {name: getattr(self.options, name) for name in self.spread}
+            flags = " ".join(f"--{name} {number}" for name, number in numbers.items() if number)
             names = f"{len(gpus)} ({', '.join(gpu['name'] for gpu in gpus)})" if gpus else "none"
             raise Stop(
                 4,
@@ -220,21 +220,21 @@ class Run:
         status, record["memory_bytes"] = self._start(step, scratch, log, token)
         record["seconds"] = round(time.monotonic() - began, 1)
         record["log"] = str(log.relative_to(self.work))
-        left = sweep(token)
+        leftovers = sweep(token)
         with suppress(OSError, ValueError):
             record["details"] = json.loads((log / "details.json").read_text("utf-8"))
         for path in scratch.glob("*.log"):
             shutil.move(path, log / path.name)
         shutil.rmtree(scratch, ignore_errors=True)
-        said = _last_line(log / "stdout") or _last_line(log / "stderr") or "said nothing"
+        last = _last_line(log / "stdout") or _last_line(log / "stderr") or "said nothing"
         if status is None:
-            said = f"no answer in {step['timeout']} s: {said}"
-        if left:
-            said += f" [{left} processes were left behind and stopped]"
+            last = f"no answer in {step['timeout']} s: {last}"
+        if leftovers:
+            last += f" [{leftovers} processes were left behind and stopped]"
         record |= {"answer": status, "outcome": outcome(status, step["want"], step["kind"])}
         if _STOPPING.is_set() and record["outcome"] == "broke":
-            record["outcome"], said = "skipped", f"interrupted: {said}"
-        return record | {"said": said}
+            record["outcome"], last = "skipped", f"interrupted: {last}"
+        return record | {"said": last}
 
     def _start(
         self, step: dict[str, Any], scratch: Path, log: Path, token: str
@@ -365,9 +365,9 @@ def _stop(*_: object) -> None:
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
-    here = Path(__file__).resolve().parents[3]
+    own = Path(__file__).resolve().parents[3]
     parser = argparse.ArgumentParser(prog="run.py", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--folder", type=Path, default=here, help="where plan.json lies")
+    parser.add_argument("--folder", type=Path, default=own, help="where plan.json lies")
     parser.add_argument("--work", type=Path, help="trees, logs, scratch; default FOLDER/work")
     parser.add_argument("--result", type=Path, help="default FOLDER/result.json")
     parser.add_argument("--jobs", type=int, default=0, help="steps at once; default one a core")
