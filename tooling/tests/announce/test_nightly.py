@@ -32,6 +32,7 @@ from support.nightly import (
     world,
     write,
 )
+from support.processes import GENEROUS
 from support.repositories import NUMBERS, ROOT, Ran, Team
 
 FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
@@ -77,7 +78,7 @@ class Host:
         process = subprocess.run(
             [str(self.night.root / "ci" / "nightly"), *words], cwd="/", text=True,
             env={**os.environ, **self.night.env, **self.env, **env}, capture_output=True,
-            check=False, timeout=120,
+            check=False, timeout=GENEROUS,
         )  # fmt: skip
         assert "Traceback" not in process.stderr, process.stderr
         assert TOKEN not in process.stdout + process.stderr

@@ -28,6 +28,7 @@ from support.package_index import (
     serve,
     use_index,
 )
+from support.processes import GENEROUS
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -159,6 +160,7 @@ def test_pip_config_is_merged_as_pip_merges_it(
     )
     use_index(monkeypatch, PROXY="http://127.0.0.1:3128", FIND_LINKS="/w1 /w2")
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.setattr(index, "sys", sys)  # pip itself is asked
     assert index.pip_config() == PipConfig(
         indexes=("http://127.0.0.1:1/b", "file:///x", "file:///y"),
         links=("/w1", "/w2"),
@@ -333,7 +335,7 @@ def test_two_runs_at_once_do_not_mix(tmp_path: Path, server: Server, wheel: Whee
     paths: list[Path] = []
     first = threading.Thread(target=lambda: paths.append(index.fetch(wheel, tmp_path / "cache")))
     first.start()
-    assert server.held.wait(20)
+    assert server.held.wait(GENEROUS)
     with pytest.raises(CannotRun, match="is in use by process"):
         index.fetch(wheel, tmp_path / "cache")
     server.hold.set()

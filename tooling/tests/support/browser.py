@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from support.processes import GENEROUS
+
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -61,7 +63,7 @@ class Browser:
         message = {"id": self._number, "method": method, "params": params}
         message |= {"sessionId": session} if session else {}
         os.write(self._write, json.dumps(message).encode() + b"\0")
-        while (answer := self._next(60)).get("id") != self._number:
+        while (answer := self._next()).get("id") != self._number:
             self.events.append(answer)
         if "error" in answer:
             raise AssertionError(f"{method}: {answer['error']}")
@@ -70,12 +72,12 @@ class Browser:
     def wait(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
         """Until an event that is ``wanted``, which may have come already."""
         if not any(map(wanted, self.events)):
-            while not wanted(event := self._next(60)):
+            while not wanted(event := self._next()):
                 self.events.append(event)
             self.events.append(event)
 
-    def _next(self, seconds: float) -> dict[str, Any]:
-        until = time.monotonic() + seconds
+    def _next(self) -> dict[str, Any]:
+        until = time.monotonic() + GENEROUS
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._read], [], [], max(0.0, until - time.monotonic()))
             more = os.read(self._read, 1 << 20) if ready else b""
@@ -91,7 +93,7 @@ class Browser:
         with contextlib.suppress(OSError):
             os.close(self._write), os.close(self._read)
         try:
-            self._process.wait(20)
+            self._process.wait(GENEROUS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -15,8 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from fixtool.sources import index
+from support.processes import GENEROUS
 
 REAL_HOME = os.environ.get("HOME", "")  # conftest gives every test an empty one
 
@@ -141,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         state = self.state
         if state.hold:
             state.held.set()
-            state.hold.wait(20)
+            state.hold.wait(GENEROUS)
         start = 0
         told = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         self.send_response(206 if told and state.ranges else 200)
@@ -202,6 +206,8 @@ class Heard:
 
 def use_index(monkeypatch: pytest.MonkeyPatch, **options: str) -> None:
     """A pip configuration of these options alone, e.g. INDEX_URL."""
+    # Without pip, fixtool reads the same out of the environment, in hundredths of the time.
+    monkeypatch.setattr(index, "sys", SimpleNamespace(executable="false"))
     for name in [one for one in os.environ if one.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 GENEROUS = 600
 """Seconds that anything may take on a machine that is busy with other things: a bound that ends a
@@ -52,7 +54,12 @@ def wait_until_gone(group: int) -> None:
     wait_until(lambda: not running(), f"process group {group} ends")
 
 
-def end_with(process_group: int, number: int) -> None:
-    """Send a signal to every process of a group that may have ended meanwhile."""
-    with suppress(ProcessLookupError):
-        os.killpg(process_group, number)
+def with_enough_time(run: Callable[[int], T], reached: Callable[[T], object]) -> tuple[T, int]:
+    """Run with a limit of a second or two, or of more and more where that was too short to come as
+    far as ``reached(result)``. Return what the run gave, and the limit in seconds."""
+    seconds = 2
+    while True:
+        result = run(seconds)
+        if reached(result) or seconds > GENEROUS:
+            return result, seconds
+        seconds *= 4

@@ -6,9 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from fixtool.verify.runner.git_ids import blob_id
+from support.processes import GENEROUS
 from support.repositories import ROOT
 from verify.server import tiny_models
 from verify.server.supervisor import leftover_processes, send_signal
@@ -90,11 +90,11 @@ if mood == "flood":
     os.kill(os.getpid(), 9)
 if mood == "says-and-stays":
     crash("AttributeError: object has no attribute 'pp_group'")
-    time.sleep(60)
+    time.sleep(3600)
 if mood == "hangs":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print("Capture cuda graph begin", flush=True)
-    def wait_for_the_gpu(): time.sleep(60)
+    def wait_for_the_gpu(): time.sleep(3600)
     wait_for_the_gpu()
 if mood == "escapes":
     # Leaves group, session, parent, environment and log behind.
@@ -102,7 +102,7 @@ if mood == "escapes":
             "if os.fork(): os._exit(0)\\n"
             "os.setsid()\\n"
             "if os.fork(): os._exit(0)\\n"
-            "open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)")
+            "open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(3600)")
     subprocess.run([sys.executable, "-c", away, os.path.join(os.getcwd(), "escaped.pid")],
                    env={}, stdin=-3, stdout=-3, stderr=-3)
 if mood == "late":
@@ -123,7 +123,7 @@ class Handler(JsonHandler):
     def do_POST(self):
         request = self.request_body()
         if mood == "hangs-generating":
-            time.sleep(60)
+            time.sleep(3600)
         if mood == "dies-generating":
             crash("RuntimeError: CUDA error: an illegal memory access was encountered")
             os.kill(os.getpid(), 9)
@@ -248,7 +248,7 @@ class FakeHost:
 
     def enter(self, monkeypatch: pytest.MonkeyPatch, mood: str = "") -> None:
         """Give this process that environment and working directory."""
-        self.scratch.mkdir()
+        self.scratch.mkdir(exist_ok=True)
         monkeypatch.chdir(self.scratch)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         for name, value in self.environment(mood).items():
@@ -267,7 +267,7 @@ class FakeHost:
             )  # fmt: skip
 
     def end(self, process: subprocess.Popen[str]) -> ScriptResult:
-        code = process.wait(60)
+        code = process.wait(GENEROUS)
         alive = self.processes()
         assert alive == [], subprocess.run(["ps", "-fp", *map(str, alive)], check=False)
         return self.result(code)
@@ -322,10 +322,3 @@ def host(tmp_path: Path, tiny: Path) -> Iterator[FakeHost]:
     write_smi(tmp_path, SMI)
     yield host
     send_signal(host.processes())
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "not within the time"
-        time.sleep(0.02)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from support.json_documents import document
+from support.processes import GENEROUS
 from support.repositories import NUMBERS, Ran, Team, format_patch
 
 Run = Callable[..., Ran]
@@ -181,5 +182,5 @@ def on_host(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     env = {key: os.environ[key] for key in ("PATH", "HOME")}
     return subprocess.run(
         [PY, "-S", str(folder / "run.py"), *args],
-        env=env, capture_output=True, text=True, check=False, timeout=120,
+        env=env, capture_output=True, text=True, check=False, timeout=GENEROUS,
     )  # fmt: skip

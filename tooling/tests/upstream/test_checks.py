@@ -194,7 +194,7 @@ def test_a_test_sees_no_token_and_does_not_hang_on(
     repos.edit("c", "+        print('looked')\n", f"+        {see}\n")
     assert repos.prepare("c").checks.tests[0].said == "1 test, 0 skipped, on CPU"
     monkeypatch.setattr(checks, "_PATIENCE", 0.3)
-    repos.edit("c", f"+        {see}\n", "+        import time; time.sleep(60)\n")
+    repos.edit("c", f"+        {see}\n", "+        import time; time.sleep(3600)\n")
     assert repos.prepare("c").checks.tests[0].said == "no end in 0.0 minutes"
 
 

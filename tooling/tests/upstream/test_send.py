@@ -22,6 +22,7 @@ from fixtool.series import trailers
 from support import git_http as githttp
 from support.github_api import TOKEN
 from support.json_documents import document
+from support.processes import GENEROUS
 from support.upstream import Hosting, call, check_result
 
 PULL = "https://github.com/sgl/sglang/pull/1"
@@ -439,7 +440,7 @@ def test_two_runs_at_once(single: Hosting) -> None:
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    outputs = [process.communicate(timeout=120) for process in both]
+    outputs = [process.communicate(timeout=GENEROUS) for process in both]
     codes = sorted(process.returncode for process in both)
     assert codes in ([0, 0], [0, 4]), outputs
     assert all("Traceback" not in err for _, err in outputs)

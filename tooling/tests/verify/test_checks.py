@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from support.processes import GENEROUS, wait_until
 from support.repositories import Ran, Team
 from support.verifying import CHECK, PROBE, PY, by_name, on_host, processes, run_checks, write_probe
 
@@ -206,10 +206,10 @@ def test_a_run_that_is_stopped_leaves_no_process(
     text = (
         "import os, signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"  # one that does not want to go
-        f"mark = 'import time; time.sleep(986)  # of {tmp_path}'\n"
+        f"mark = 'import time; time.sleep(3986)  # of {tmp_path}'\n"
         "subprocess.Popen([sys.executable, '-c', mark], start_new_session=True)\n"
         f"open({str(tmp_path / 'up')!r} + str(os.getpid()), 'w').close()\n"
-        "time.sleep(986)\n"
+        "time.sleep(3986)\n"
     )
     for slug in ("five", "twenty"):
         write_probe(proved, slug, text)
@@ -218,21 +218,19 @@ def test_a_run_that_is_stopped_leaves_no_process(
          "--source", str(proved.upstream.path), "-C", str(proved.root), "--jobs", "2"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 300
-    while len(list(tmp_path.glob("up*"))) < 2:
-        assert time.monotonic() < deadline
+
+    def up() -> bool:
         assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+        return len(list(tmp_path.glob("up*"))) == 2
+
+    wait_until(up, "both probes run")
     assert still_running(tmp_path)
     process.send_signal(how)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=GENEROUS)
     if how is not signal.SIGKILL:
         assert process.returncode == 130
         assert err.startswith("error: interrupted")
-    deadline = time.monotonic() + 300
-    while still_running(tmp_path):
-        assert time.monotonic() < deadline, still_running(tmp_path)
-        time.sleep(0.1)
+    wait_until(lambda: not still_running(tmp_path), "no process is left")
 
 
 def still_running(folder: Path) -> list[str]:

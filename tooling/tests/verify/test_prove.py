@@ -88,13 +88,13 @@ def test_a_probe_that_proves_nothing_is_an_error(
 def test_a_hanging_probe_is_broken_and_leaves_nothing(fixtool: Run, proved: Team) -> None:
     text = (
         "import subprocess, sys, time\n"
-        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(987)'], start_new_session=True)\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(3987)'], start_new_session=True)\n"
         "print('started', flush=True)\n"
     )
     write_probe(proved, "five", text + "sys.exit(1)\n")
     result = prove(fixtool, proved)
     assert "processes were left behind and stopped" in result["steps"][0]["said"]
-    assert not [command for command in processes() if "time.sleep(987)" in command]
+    assert not [command for command in processes() if "time.sleep(3987)" in command]
 
 
 def test_where_upstream_has_the_fix_the_proof_runs_backwards(fixtool: Run, proved: Team) -> None:

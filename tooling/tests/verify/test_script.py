@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fixtool.verify.runner import script as shim
+from support.processes import GENEROUS
 
 CHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', '1/0'], check={check})"
 FORK = """\
@@ -26,7 +27,7 @@ def start(folder: Path, text: str, *arguments: str) -> subprocess.CompletedProce
     script.write_text(text)
     return subprocess.run(
         [sys.executable, shim.__file__, str(script), *arguments],
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=GENEROUS,
     )  # fmt: skip
 
 
