@@ -247,7 +247,7 @@ def _streams(fn: Routing, checker: CaseChecker, module: ModuleType) -> None:
     k, turns, scale = checker.case.topk, 6, checker.scale()
     sizes = (checker.case.tokens, 3, 5000, 64)
     fed = [[checker.rows_for(10 * n + turn, size) for turn in range(turns)] for n, size in enumerate(sizes)]  # fmt: skip
-    logits = [turns_of_one[0].clone() for turns_of_one in fed]
+    logits = [batches[0].clone() for batches in fed]
     streams = [torch.cuda.Stream() for _ in sizes]
     for batch in logits:
         fn(batch, scale, k)
