@@ -18,15 +18,7 @@ from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.git.trees import merge_three_way
 from fixtool.series.line import Line, PatchRepository
-from fixtool.series.patch import (
-    Patch,
-    apply_on,
-    export,
-    parse,
-    read_diff,
-    slugify,
-    unsafe_paths,
-)
+from fixtool.series.patch import Patch, apply_on, export, parse, read_diff, slugify, unsafe_paths
 from fixtool.series.write import rewrite, series_text, writing
 from fixtool.sources.resolve import resolve_local
 

@@ -6,12 +6,7 @@ import re
 from collections.abc import Mapping
 
 from fixtool.errors import Refused
-from fixtool.series.commit import (
-    open_for_commit,
-    open_git,
-    require_committed,
-    rewrite_and_commit,
-)
+from fixtool.series.commit import open_for_commit, open_git, require_committed, rewrite_and_commit
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.patch import Patch, parse
 from fixtool.series.write import writing

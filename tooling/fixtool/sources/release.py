@@ -208,11 +208,7 @@ def is_native(head: bytes) -> bool:
 
 
 def _write_commit(
-    repo: Repo,
-    project: str,
-    version: str,
-    archive: zipfile.ZipFile,
-    progress: Progress,
+    repo: Repo, project: str, version: str, archive: zipfile.ZipFile, progress: Progress
 ) -> tuple[Oid, int, tuple[Native, ...]]:
     """Store the commit with one git process. Returns its id, the number of its files, and the
     native files that it lacks. No ref points to it yet: a killed run leaves a pack that git prunes.

@@ -146,10 +146,7 @@ def write(path: Path, plan: WheelPlan, repo: Repo, progress: Progress) -> None:
 
 
 def tracked(
-    repo: Repo,
-    entries: Mapping[str, TreeEntry],
-    wanted: Callable[[str], bool],
-    notes: list[str],
+    repo: Repo, entries: Mapping[str, TreeEntry], wanted: Callable[[str], bool], notes: list[str]
 ) -> Iterator[File]:
     """The files of the tree under python/ whose path there is ``wanted``. A symlink becomes the
     file that it points to, because a wheel has no links; one that points to nothing is left out,

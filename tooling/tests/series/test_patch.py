@@ -19,75 +19,38 @@ from fixtool.git.trees import apply_to_index, scratch_index, write_tree
 from fixtool.series.patch import export, is_slug, parse, read_trailers, slugify, unsafe_paths
 from support.repositories import Git, format_patch
 
-BINARY = bytes(range(256)) * 4
+ODD_NAMES = ("with space.txt", 'quo"te.txt', "ünïcode.txt", "-dash.txt")
+MAIL = "From 0123456789012345678901234567890123456789 Mon\n-- \n2.39\n--- a/x\n"
 
 
-def crlf(git: Git) -> None:
-    git.write("crlf.txt", "one\r\ntwo\r\nthree\r\n")
+def edit(git: Git, name: str, before: str, after: str) -> None:
+    git.write(name, before)
     git("add", "-A")
     git("commit", "-qm", "before")
-    git.write("crlf.txt", "one\r\nTWO\r\nthree\r\n")
+    git.write(name, after)
 
 
-def no_final_newline(git: Git) -> None:
-    git.write("end.txt", "a\nb")
-    git("add", "-A")
-    git("commit", "-qm", "before")
-    git.write("end.txt", "a\nc")
+CORPUS: dict[str, Callable[[Git], object]] = {
+    "crlf": lambda git: edit(git, "x.txt", "one\r\ntwo\r\nthree\r\n", "one\r\nTWO\r\nthree\r\n"),
+    "no final newline": lambda git: edit(git, "end.txt", "a\nb", "a\nc"),
+    "binary": lambda git: git.write("data.bin", bytes(range(256)) * 4),
+    "latin1": lambda git: git.write("latin.txt", "caf\xe9\n".encode("latin-1")),
+    "rename": lambda git: git("mv", "README.txt", "moved.txt"),
+    "mode": lambda git: (git.path / "README.txt").chmod(0o755),
+    "symlink": lambda git: (git.path / "link").symlink_to("README.txt"),
+    "empty file": lambda git: git.write("empty.txt", ""),
+    "delete": lambda git: (git.path / "README.txt").unlink(),
+    "odd names": lambda git: [git.write(name, f"{name}\n") for name in ODD_NAMES],
+    "form feed": lambda git: git.write("ff.txt", "a\x0cb\nc\x85d\n\u2028\n"),
+    "looks like mail": lambda git: git.write("mail.txt", MAIL),
+}
 
 
-def binary(git: Git) -> None:
-    git.write("data.bin", BINARY)
-
-
-def latin1(git: Git) -> None:
-    git.write("latin.txt", "caf\xe9\n".encode("latin-1"))
-
-
-def rename(git: Git) -> None:
-    git("mv", "README.txt", "moved.txt")
-
-
-def mode(git: Git) -> None:
-    (git.path / "README.txt").chmod(0o755)
-
-
-def symlink(git: Git) -> None:
-    (git.path / "link").symlink_to("README.txt")
-
-
-def empty_file(git: Git) -> None:
-    git.write("empty.txt", "")
-
-
-def delete(git: Git) -> None:
-    (git.path / "README.txt").unlink()
-
-
-def odd_names(git: Git) -> None:
-    for name in ("with space.txt", 'quo"te.txt', "ünïcode.txt", "-dash.txt"):
-        git.write(name, f"{name}\n")
-
-
-def form_feed(git: Git) -> None:
-    git.write("ff.txt", "a\x0cb\nc\x85d\n\u2028\n")
-
-
-def looks_like_mail(git: Git) -> None:
-    git.write("mail.txt", "From 0123456789012345678901234567890123456789 Mon\n-- \n2.39\n--- a/x\n")
-
-
-CORPUS = [
-    crlf, no_final_newline, binary, latin1, rename, mode, symlink, empty_file, delete, odd_names,
-    form_feed, looks_like_mail,
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("change", CORPUS, ids=lambda change: change.__name__)
-def test_round_trip(upstream: Git, change: Callable[[Git], None]) -> None:
-    change(upstream)
+@pytest.mark.parametrize("change", CORPUS)
+def test_round_trip(upstream: Git, change: str) -> None:
+    CORPUS[change](upstream)
     upstream("add", "--all")
-    upstream("commit", "-qm", f"area: {change.__name__}\n\nWhy.\n\nOrigin: vendor")
+    upstream("commit", "-qm", f"area: {change}\n\nWhy.\n\nOrigin: vendor")
     tree = upstream("rev-parse", "HEAD^{tree}")
     raw = format_patch(upstream)
     patch = parse(raw, "x")

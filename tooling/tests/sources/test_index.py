@@ -215,6 +215,15 @@ def test_choose_takes_the_interpreters_best() -> None:
 
 
 @pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def part_of(wheel: WheelFile, cache: Path) -> Path:
+    return cache / str(wheel.sha256) / f"{wheel.filename}.part"
+
+
+@pytest.fixture
 def wheel(server: Server) -> WheelFile:
     """A wheel of about 300 kB on the server."""
     noise = b"".join(hashlib.sha256(bytes([n, m])).digest() for n in range(40) for m in range(250))
@@ -222,103 +231,101 @@ def wheel(server: Server) -> WheelFile:
     return index.find("sglang", "1.0")[0]
 
 
-def test_fetch_then_never_again(tmp_path: Path, server: Server, wheel: WheelFile) -> None:
+def test_fetch_then_never_again(cache: Path, server: Server, wheel: WheelFile) -> None:
     heard = Heard()
-    path = index.fetch(wheel, tmp_path / "cache", heard)
-    assert path == tmp_path / "cache" / str(wheel.sha256) / wheel.filename
+    path = index.fetch(wheel, cache, heard)
+    assert path == cache / str(wheel.sha256) / wheel.filename
     assert path.read_bytes() == (server.folder / wheel.filename).read_bytes()
     assert heard.total == heard.amount == wheel.size
-    assert index.fetch(wheel, tmp_path / "cache") == path
+    assert index.fetch(wheel, cache) == path
     assert server.asked(".whl") == [None]
 
 
 def test_a_file_damaged_in_the_cache_is_fetched_again(
-    tmp_path: Path, server: Server, wheel: WheelFile
+    cache: Path, server: Server, wheel: WheelFile
 ) -> None:
-    path = index.fetch(wheel, tmp_path / "cache")
+    path = index.fetch(wheel, cache)
     good = path.read_bytes()
     path.write_bytes(good[:-1] + b"x")
-    assert index.fetch(wheel, tmp_path / "cache").read_bytes() == good
+    assert index.fetch(wheel, cache).read_bytes() == good
 
 
 def test_a_wrong_hash_is_refused_and_leaves_nothing(
-    tmp_path: Path, server: Server, wheel: WheelFile
+    cache: Path, server: Server, wheel: WheelFile
 ) -> None:
-    other = index.fetch(wheel, tmp_path / "cache")
-    before = snapshot(tmp_path / "cache")
+    other = index.fetch(wheel, cache)
+    before = snapshot(cache)
     make_wheel(server.folder, "2.0")
     name = f"sglang-2.0-{X86}.whl"
     server.hashes[name] = promised = "0" * 64
     with pytest.raises(CannotRun) as caught:
-        index.fetch(index.find("sglang", "2.0")[0], tmp_path / "cache")
+        index.fetch(index.find("sglang", "2.0")[0], cache)
     assert promised in caught.value.message
     assert index.sha256_of(server.folder / name) in caught.value.message
-    assert snapshot(tmp_path / "cache") == before
+    assert snapshot(cache) == before
     assert other.exists()
 
 
 def test_a_broken_transfer_goes_on_where_it_stopped(
-    tmp_path: Path, server: Server, wheel: WheelFile
+    cache: Path, server: Server, wheel: WheelFile
 ) -> None:
     server.break_after = 100_000
     with pytest.raises(CannotRun, match="broke off") as caught:
-        index.fetch(wheel, tmp_path / "cache")
+        index.fetch(wheel, cache)
     assert caught.value.hint is not None
     assert "run the same command again" in caught.value.hint
-    part = tmp_path / "cache" / str(wheel.sha256) / f"{wheel.filename}.part"
+    part = part_of(wheel, cache)
     have = part.stat().st_size
     assert 0 < have <= 100_000
     server.break_after = None
     heard = Heard()
-    path = index.fetch(wheel, tmp_path / "cache", heard)
+    path = index.fetch(wheel, cache, heard)
     assert server.asked(".whl") == [None, f"bytes={have}-"]
     assert path.read_bytes() == (server.folder / wheel.filename).read_bytes()
     assert heard.amount == wheel.size
     assert not part.exists()
 
 
-def test_a_server_without_range_starts_over(
-    tmp_path: Path, server: Server, wheel: WheelFile
-) -> None:
+def test_a_server_without_range_starts_over(cache: Path, server: Server, wheel: WheelFile) -> None:
     server.break_after, server.ranges = 100_000, False
     with pytest.raises(CannotRun, match="broke off"):
-        index.fetch(wheel, tmp_path / "cache")
+        index.fetch(wheel, cache)
     server.break_after = None
-    path = index.fetch(wheel, tmp_path / "cache")
+    path = index.fetch(wheel, cache)
     assert server.asked(".whl") == [None, "bytes=65536-"]
     assert path.read_bytes() == (server.folder / wheel.filename).read_bytes()
 
 
 def test_a_part_that_was_damaged_costs_one_more_run(
-    tmp_path: Path, server: Server, wheel: WheelFile
+    cache: Path, server: Server, wheel: WheelFile
 ) -> None:
-    part = tmp_path / "cache" / str(wheel.sha256) / f"{wheel.filename}.part"
+    part = part_of(wheel, cache)
     part.parent.mkdir(parents=True)
     part.write_bytes(b"rubbish")
     with pytest.raises(CannotRun, match="not what the index promised"):
-        index.fetch(wheel, tmp_path / "cache")
-    assert index.fetch(wheel, tmp_path / "cache").is_file()
+        index.fetch(wheel, cache)
+    assert index.fetch(wheel, cache).is_file()
 
 
 def test_a_wheel_without_a_hash_is_refused_unless_it_is_local(
-    tmp_path: Path, server: Server, wheel: WheelFile, monkeypatch: pytest.MonkeyPatch
+    cache: Path, server: Server, wheel: WheelFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.hashes[wheel.filename] = None
     (bare,) = index.find("sglang", "1.0")
     with pytest.raises(CannotRun, match="no sha256"):
-        index.fetch(bare, tmp_path / "cache")
+        index.fetch(bare, cache)
     assert server.asked(".whl") == []
     use_index(monkeypatch, NO_INDEX="true", FIND_LINKS=str(server.folder))
     (local,) = index.find("sglang", "1.0")
-    assert index.fetch(local, tmp_path / "cache").is_file()
+    assert index.fetch(local, cache).is_file()
 
 
-def test_a_full_disk_keeps_the_part(tmp_path: Path, server: Server, wheel: WheelFile) -> None:
+def test_a_full_disk_keeps_the_part(cache: Path, server: Server, wheel: WheelFile) -> None:
     with largest_file(150_000), pytest.raises(CannotRun, match=r"cannot keep .* File too large"):
-        index.fetch(wheel, tmp_path / "cache")
-    part = tmp_path / "cache" / str(wheel.sha256) / f"{wheel.filename}.part"
+        index.fetch(wheel, cache)
+    part = part_of(wheel, cache)
     assert 0 < part.stat().st_size <= 150_000
-    assert index.fetch(wheel, tmp_path / "cache").is_file()
+    assert index.fetch(wheel, cache).is_file()
     assert server.asked(".whl")[1] is not None
 
 
@@ -330,26 +337,26 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, server: Server, wheel: W
     assert "FIXTOOL_CACHE_DIR" in caught.value.hint
 
 
-def test_two_runs_at_once_do_not_mix(tmp_path: Path, server: Server, wheel: WheelFile) -> None:
+def test_two_runs_at_once_do_not_mix(cache: Path, server: Server, wheel: WheelFile) -> None:
     server.hold = threading.Event()
     paths: list[Path] = []
-    first = threading.Thread(target=lambda: paths.append(index.fetch(wheel, tmp_path / "cache")))
+    first = threading.Thread(target=lambda: paths.append(index.fetch(wheel, cache)))
     first.start()
     assert server.held.wait(GENEROUS)
     with pytest.raises(CannotRun, match="is in use by process"):
-        index.fetch(wheel, tmp_path / "cache")
+        index.fetch(wheel, cache)
     server.hold.set()
     first.join()
     assert [index.sha256_of(path) for path in paths] == [wheel.sha256]
 
 
 def test_a_file_that_the_index_lists_and_does_not_have(
-    tmp_path: Path, server: Server, wheel: WheelFile
+    cache: Path, server: Server, wheel: WheelFile
 ) -> None:
     gone = replace(wheel, url=wheel.url + ".gone")
     with pytest.raises(CannotRun, match="404"):
-        index.fetch(gone, tmp_path / "cache")
-    assert snapshot(tmp_path / "cache") == {}
+        index.fetch(gone, cache)
+    assert snapshot(cache) == {}
 
 
 # -- the module --------------------------------------------------------------------------------

@@ -385,12 +385,7 @@ def test_a_tree_without_readme_or_license(project: Git, settings: Settings) -> N
     ],
 )
 def test_metadata_that_cannot_be_followed(
-    project: Git,
-    settings: Settings,
-    old: str,
-    new: str,
-    error: type[Exception],
-    message: str,
+    project: Git, settings: Settings, old: str, new: str, error: type[Exception], message: str
 ) -> None:
     project.write("python/pyproject.toml", PYPROJECT.replace(old, new))
     head = project.commit("broken")
