@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,11 @@ def document(command: str, exit_code: ExitCode, body: Mapping[str, Any]) -> str:
 
 def print_document(command: str, exit_code: ExitCode, body: Mapping[str, Any]) -> None:
     print(document(command, exit_code, body))
+
+
+def fields(value: object, *names: str) -> dict[str, Any]:
+    """The attributes ``names`` of ``value``, as keys of a JSON document."""
+    return {name: getattr(value, name) for name in names}
 
 
 def say(text: str = "") -> None:
@@ -122,8 +127,8 @@ def _bar(label: str, total: int | None, unit: str) -> Iterator[Task]:
 
 
 def _plain(value: object) -> object:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return fields(value, *(field.name for field in dataclasses.fields(value)))
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Path):

@@ -63,8 +63,7 @@ def announce(
 ) -> None:
     """Tell GitHub what became of a rebase: one rolling pull request, one rolling issue.
 
-    The token is GITHUB_TOKEN or GH_TOKEN of the environment. Exit code 3 means that GitHub was told
-    and that a person is needed.
+    The token is GITHUB_TOKEN or GH_TOKEN. Exit code 3: GitHub was told, and a person is needed.
 
     Example: fixtool announce rebase.json --push origin --owner octocat
     """
@@ -94,8 +93,7 @@ def announce(
     _echo_notes(announcement, err=json)
     exit_code = ExitCode.CONFLICT if announcement.asks else ExitCode.OK
     if json:
-        body = {**vars(announcement), "dry_run": dry_run}
-        terminal.print_document("announce", exit_code, body)
+        terminal.print_document("announce", exit_code, {**vars(announcement), "dry_run": dry_run})
     else:
         _show(announcement, dry_run=dry_run)
     raise typer.Exit(int(exit_code))

@@ -95,28 +95,22 @@ def _body(applied: Applied, built: BuiltWheel | None) -> dict[str, Any]:
         "source": applied.target.source,
         "line": replay.line,
         "line_reason": applied.choice.why,
-        "base": replay.base,
-        "onto": replay.onto,
+        **terminal.fields(replay, "base", "onto"),
         "commit": replay.commit if replay.ok else None,
         "tree": replay.tree if replay.ok else None,
-        "patches": [_patch_body(patch) for patch in replay.patches],
+        "patches": [
+            {
+                **terminal.fields(patch, "slug", "subject", "verdict", "commit", "files"),
+                "culprit": None,
+                "evidence": patch.evidence,
+            }
+            for patch in replay.patches
+        ],
         "reused": replay.reused,
         "worktree": placed and placed.path,
         "branch": placed and placed.branch,
         "changed": placed is not None and placed.changed,
         "build": built,
-    }
-
-
-def _patch_body(patch: PatchResult) -> dict[str, Any]:
-    return {
-        "slug": patch.slug,
-        "subject": patch.subject,
-        "verdict": patch.verdict,
-        "commit": patch.commit,
-        "files": patch.files,
-        "culprit": None,
-        "evidence": patch.evidence,
     }
 
 

@@ -60,13 +60,8 @@ def export(
 
 def body(exported: Exported) -> dict[str, Any]:
     """The JSON document without its head; `refresh` has the same."""
-    return {
-        "line": exported.line,
-        "folder": exported.folder,
-        "patches": exported.patches,
-        "series_changed": exported.series_changed,
-        "changed": exported.changed,
-    }
+    names = ("line", "folder", "patches", "series_changed", "changed")
+    return terminal.fields(exported, *names)
 
 
 def _show(exported: Exported, *, dry_run: bool) -> None:

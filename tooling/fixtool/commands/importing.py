@@ -68,7 +68,7 @@ def import_patches(
         replacing=replace, dry_run=dry_run,
     )  # fmt: skip
     if json:
-        body = {"line": imported.line, "folder": imported.folder, "patches": imported.patches}
+        body = terminal.fields(imported, "line", "folder", "patches")
         terminal.print_document("import", ExitCode.OK, body)
         return
     rows = [

@@ -45,8 +45,7 @@ def _body(line: Line) -> dict[str, Any]:
         "upstream": line.upstream,
         "patches": [
             {
-                "slug": patch.slug,
-                "subject": patch.subject,
+                **terminal.fields(patch, "slug", "subject"),
                 "author": f"{patch.author.name} <{patch.author.email}>",
                 "path": patch.path,
                 "trailers": [{"key": key, "value": value} for key, value in patch.trailers],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer import Option
@@ -68,10 +68,8 @@ def rebase(
     from fixtool.rebase.session import end_session, find_session
 
     if [bool(onto), go_on, skip, abort].count(True) != 1:
-        raise UsageError(
-            "give one of --onto REF, --continue, --skip, --abort",
-            hint="fixtool rebase --onto main",
-        )
+        hint = "fixtool rebase --onto main"
+        raise UsageError("give one of --onto REF, --continue, --skip, --abort", hint=hint)
     context = options.start(ctx, directory)
     if onto:
         ask = _ask_probes(context, source, python) if probe else None
@@ -83,7 +81,6 @@ def rebase(
         if abort:
             end_session(context, session)
             _answer_aborted(session.line, json=json)
-            return
         ask = _ask_probes(context, session.source, session.python) if session.probe else None
         why = reason if skip else None
         rebased = run.resume(context, session, ask, skip=why, accept=accept_resolutions)
@@ -95,11 +92,12 @@ def rebase(
     raise typer.Exit(int(exit_code))
 
 
-def _answer_aborted(line: str, *, json: bool) -> None:
+def _answer_aborted(line: str, *, json: bool) -> NoReturn:
     if json:
         terminal.print_document("rebase", ExitCode.OK, {"line": line, "aborted": True})
     else:
         terminal.say(f"line {line} is as it was; the work tree is gone")
+    raise typer.Exit
 
 
 def _ask_probes(context: Context, source: str | None, python: str | None) -> AskProbes:
@@ -122,49 +120,31 @@ def _ask_probes(context: Context, source: str | None, python: str | None) -> Ask
 def _body(rebased: Rebased) -> dict[str, Any]:
     """The JSON document without its head; `rebase.result.read_rebased` reads it back."""
     parked = rebased.parked
+    session = parked and {
+        "worktree": parked.worktree,
+        "patch": parked.slug,
+        **terminal.fields(parked, "position", "of", "conflicts", "remembered", "culprit", "intent"),
+        "next": "fixtool rebase --continue",
+    }
     return {
-        "line": rebased.line,
-        "new_line": rebased.new_line,
-        "base": rebased.base,
-        "onto": rebased.onto,
-        "ref": rebased.ref,
-        "source": rebased.source,
-        "dry_run": rebased.dry_run,
-        "moved": rebased.moved,
+        **terminal.fields(
+            rebased, "line", "new_line", "base", "onto", "ref", "source", "dry_run", "moved"
+        ),
         "patches": [_patch_body(outcome) for outcome in rebased.outcomes],
-        "tree": rebased.tree,
-        "commit": rebased.commit,
-        "committed": rebased.committed,
-        "warnings": rebased.warnings,
-        "range_diff": rebased.range_diff,
-        "session": parked
-        and {
-            "worktree": parked.worktree,
-            "patch": parked.slug,
-            "position": parked.position,
-            "of": parked.of,
-            "conflicts": parked.conflicts,
-            "remembered": parked.remembered,
-            "culprit": parked.culprit,
-            "intent": parked.intent,
-            "next": "fixtool rebase --continue",
-        },
+        **terminal.fields(rebased, "tree", "commit", "committed", "warnings", "range_diff"),
+        "session": session,
     }
 
 
 def _patch_body(outcome: PatchOutcome) -> dict[str, Any]:
     before, after = outcome.probe_before, outcome.probe_after
-    result = outcome.result
+    asked = before is not None or after is not None
     return {
-        "slug": result.slug,
-        "subject": result.subject,
-        "verdict": result.verdict,
-        "commit": result.commit,
-        "files": result.files,
-        "evidence": result.evidence,
-        "culprit": outcome.culprit,
-        "action": outcome.action,
-        "probe": None if before is None and after is None else {"before": before, "after": after},
+        **terminal.fields(
+            outcome.result, "slug", "subject", "verdict", "commit", "files", "evidence"
+        ),
+        **terminal.fields(outcome, "culprit", "action"),
+        "probe": {"before": before, "after": after} if asked else None,
     }
 
 

@@ -66,10 +66,7 @@ def report(
 
 
 def _body(written: WrittenReport) -> dict[str, Any]:
-    todos = [
-        {key: getattr(todo, key) for key in ("act", "patch", "what", "why", "next")}
-        for todo in written.todos
-    ]
+    todos = [terminal.fields(todo, "act", "patch", "what", "why", "next") for todo in written.todos]
     paths = {"html": written.html.resolve(), "markdown": written.markdown.resolve()}
     return {"line": written.line, "report": {**paths, "needs_person": todos}}
 

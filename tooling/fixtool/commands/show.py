@@ -64,9 +64,7 @@ def _find_line(context: Context, name: str | None, slug: str) -> Line:
 def _body(line: Line, patch: Patch) -> dict[str, Any]:
     return {
         "line": line.name,
-        "slug": patch.slug,
-        "subject": patch.subject,
-        "body": patch.body,
+        **terminal.fields(patch, "slug", "subject", "body"),
         "author": f"{patch.author.name} <{patch.author.email}>",
         "date": patch.author.date,
         "trailers": [{"key": key, "value": value} for key, value in patch.trailers],

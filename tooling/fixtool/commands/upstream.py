@@ -103,15 +103,14 @@ def upstream(
     if json:
         _print_document(prepared, outputs, sent)
     elif not to:
-        _say_next(slug, {"--onto": onto, "--line": line, "--source": source, "-C": directory,
-                         "--python": python, "--title": title, "--fork": fork,
-                         "--branch": branch})  # fmt: skip
+        _say_next(slug, ctx.params)
 
 
 def _say_next(slug: str, given: Mapping[str, object]) -> None:
-    """Say the same command with --send; ``given`` are the options and their values, None if not
-    given."""
-    words = [str(word) for name, value in given.items() if value for word in (name, value)]
+    """Say the same command with --send; ``given`` are the values of its options."""
+    names = ("onto", "line", "source", "directory", "python", "title", "fork", "branch")
+    options = {"-C" if name == "directory" else f"--{name}": given[name] for name in names}
+    words = [str(word) for name, value in options.items() if value for word in (name, value)]
     _say(f"next      {shlex.join(['fixtool', 'upstream', slug, *words, '--send'])}")
 
 
@@ -234,27 +233,19 @@ def _print_document(
         "slug": branch.slug,
         "line": branch.line.name,
         "onto": branch.target.commit,
-        "ref": branch.target.ref,
-        "source": branch.target.source,
+        **terminal.fields(branch.target, "ref", "source"),
         "title": text.title,
-        "commits": branch.commits,
-        "absorbed": branch.absorbed,
-        "notes": branch.notes,
+        **terminal.fields(branch, "commits", "absorbed", "notes"),
         "need": prepared.flip,
         "findings": prepared.findings,
-        "hooks": checks.hooks,
-        "tests": checks.tests,
-        "reused": checks.reused,
-        "checklist": text.checklist,
-        "template": text.template,
-        "figures": [
-            {"kind": figure.kind, "sources": figure.sources} for figure in text.figures.tables
-        ],
+        **terminal.fields(checks, "hooks", "tests", "reused"),
+        **terminal.fields(text, "checklist", "template"),
+        "figures": [terminal.fields(figure, "kind", "sources") for figure in text.figures.tables],
         "stale": text.figures.stale,
         "body": text.body,
         "forms": outputs,
         "sent": sent,
-        "refused": refusal and {"message": refusal.message, "hint": refusal.hint},
+        "refused": refusal and terminal.fields(refusal, "message", "hint"),
     }
     exit_code = refusal.exit_code if refusal else ExitCode.OK
     terminal.print_document("upstream", exit_code, body)

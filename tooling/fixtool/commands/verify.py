@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from json import dumps, loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer import Option
@@ -111,23 +111,16 @@ def verify(
     kinds = tuple(kind for kind, wanted in chosen.items() if wanted) or (RunKind.CHECKS,)
     context = options.start(ctx, directory)
     request = VerifyRequest(sglang_ref, source, line, kinds)
-    run_options = RunOptions(
-        python, jobs, tuple(only or ()), model, assistant, port, require_gpu, keep_trees, tp, pp
-    )
     if import_ is not None:
-        if any((bundle, sglang_ref, source, only, tp, pp, *chosen.values())):
-            raise UsageError("--import reads what has run: it takes no ref and no choice of steps")
+        _refuse_with_import(bundle, sglang_ref, source, only, tp, pp, *chosen.values())
         verified = run.read_verified(context.repository, import_)
     elif bundle is not None:
-        if any((only, model, assistant, port, python, tp, pp, save, junit, markdown)):
-            raise UsageError(
-                "--bundle only packs: give these options to its run.py on the host",
-                hint="python3 fixtool-verify/run.py --help",
-            )
+        _refuse_with_bundle(only, model, assistant, port, python, tp, pp, save, junit, markdown)
         _pack(context, request, bundle, json=json)
-        return
     else:
-        verified = run.verify(context, request, run_options)
+        verified = run.verify(context, request, RunOptions(
+            python, jobs, tuple(only or ()), model, assistant, port, require_gpu, keep_trees, tp, pp
+        ))  # fmt: skip
     kept = _save(verified, context.repository.root) if save else None
     _write({junit: verified.junit, markdown: verified.markdown})
     exit_code = verified.exit_code(require_gpu=require_gpu)
@@ -138,19 +131,29 @@ def verify(
     raise typer.Exit(int(exit_code))
 
 
+def _refuse_with_import(*others: object) -> None:
+    if any(others):
+        raise UsageError("--import reads what has run: it takes no ref and no choice of steps")
+
+
+def _refuse_with_bundle(*others: object) -> None:
+    if any(others):
+        raise UsageError(
+            "--bundle only packs: give these options to its run.py on the host",
+            hint="python3 fixtool-verify/run.py --help",
+        )
+
+
 def _body(verified: Verified, kept: Path | None) -> dict[str, Any]:
     from fixtool.verify.result import StepOutcome
 
     result = verified.result
-    about = {key: result.about.get(key) for key in (
-        "line", "base", "onto", "ref", "source", "commit", "tree", "patches", "kinds",
-    )}  # fmt: skip
+    about = ("line", "base", "onto", "ref", "source", "commit", "tree", "patches", "kinds")
     return {
         "bundle": None,
-        **about,
+        **{key: result.about.get(key) for key in about},
         "current": verified.current,
-        "environment": result.environment,
-        "trees": result.trees,
+        **terminal.fields(result, "environment", "trees"),
         "missing": [{"tree": tree, "why": why} for tree, why in result.missing.items()],
         "matrix": verified.matrix and {
             "columns": verified.matrix.columns,
@@ -159,9 +162,7 @@ def _body(verified: Verified, kept: Path | None) -> dict[str, Any]:
         "proofs": verified.matrix.proofs if verified.matrix else (),
         "steps": result.steps,
         "counts": {outcome: result.count(outcome) for outcome in StepOutcome},
-        "started": result.started,
-        "ended": result.ended,
-        "prepare_seconds": result.prepare_seconds,
+        **terminal.fields(result, "started", "ended", "prepare_seconds"),
         "folder": verified.folder,
         "saved": kept,
     }  # fmt: skip
@@ -228,20 +229,17 @@ def _show_steps(result: Result, *, verbose: bool) -> None:
         terminal.say(f"no tree   {tree}: {printable(why)}")
 
 
-def _pack(context: Context, request: VerifyRequest, path: Path, *, json: bool) -> None:
+def _pack(context: Context, request: VerifyRequest, path: Path, *, json: bool) -> NoReturn:
     """Write the bundle of what ``request`` asks for, and say what it holds."""
     from fixtool.verify.bundle import write_bundle
     from fixtool.verify.run import make_plan
 
     packed = write_bundle(context, make_plan(context, request), path)
     if json:
-        body = {
-            "path": packed.path, "size": packed.size, "site_size": packed.site_size,
-            "steps": packed.steps, "trees": packed.trees, "python": packed.python,
-            "run": packed.command,
-        }  # fmt: skip
+        names = ("path", "size", "site_size", "steps", "trees", "python")
+        body = {**terminal.fields(packed, *names), "run": packed.command}
         terminal.print_document("verify", ExitCode.OK, {"bundle": body})
-        return
+        raise typer.Exit
     packages = "no packages: the host has them"
     if packed.python:
         packages = f"packages for Python {packed.python} ({packed.site_size / 2**20:.1f} MiB)"
@@ -250,6 +248,7 @@ def _pack(context: Context, request: VerifyRequest, path: Path, *, json: bool) -
     terminal.say(f"holds     {holds}, {packages}")
     terminal.say(f"there     {packed.command}")
     terminal.say("then      fixtool verify --import result.json")
+    raise typer.Exit
 
 
 def _save(verified: Verified, root: Path) -> Path:
