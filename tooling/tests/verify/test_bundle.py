@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +11,8 @@ import pytest
 
 from fixtool.verify.proof import exit_code
 from fixtool.verify.result import Result, StepKind, StepOutcome, StepResult
-from support.repositories import Ran, Team
-from support.verifying import answers, on_host, prove, read_back
-
-Run = Callable[..., Ran]
+from support.repositories import Team
+from support.verifying import Run, answers, on_host, prove, read_back
 
 
 def test_a_bundle_gives_the_same_matrix_without_fixtool(

@@ -6,17 +6,24 @@ import os
 import signal
 import subprocess
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.processes import GENEROUS, wait_until
-from support.repositories import Ran, Team
-from support.verifying import CHECK, PROBE, PY, by_name, on_host, processes, run_checks, write_probe
-
-Run = Callable[..., Ran]
+from support.repositories import Team
+from support.verifying import (
+    CHECK,
+    PROBE,
+    PY,
+    Run,
+    by_name,
+    on_host,
+    processes,
+    run_checks,
+    write_probe,
+)
 
 
 def test_checks_run_and_a_skip_is_named(fixtool: Run, checked: Team) -> None:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 
-from support.repositories import NUMBERS, Git, Ran, Team
+from support.repositories import NUMBERS, Git, Team
 from support.verifying import (
     FIVE,
     PROBE,
     PY,
     TWENTY,
+    Run,
     answers,
     processes,
     proofs,
     prove,
     store_path,
     write_probe,
-)  # fmt: skip
-
-Run = Callable[..., Ran]
+)
 
 
 def test_each_patch_flips_its_own_probe(fixtool: Run, proved: Team) -> None:

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from fixtool.git.trees import list_tree
 from fixtool.verify.runner.git_ids import blob_id, tree_id
-from support.repositories import Git, Ran, Team, format_patch
-from support.verifying import run_checks, store_path
-
-Run = Callable[..., Ran]
+from support.repositories import Git, Team, format_patch
+from support.verifying import Run, run_checks, store_path
 
 
 def test_tree_ids_are_gits(make_git: Callable[[str], Git]) -> None:
