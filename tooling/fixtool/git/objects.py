@@ -9,6 +9,7 @@ from typing import NamedTuple, NewType
 
 from fixtool.documents import Field
 from fixtool.errors import CannotRun
+from fixtool.git.names import is_full_sha
 
 Oid = NewType("Oid", str)
 """The id of a git object: 40 hexadecimal digits, lower case. ``parse_oid`` checks a text."""
@@ -90,13 +91,13 @@ def parse_signature(text: str) -> Signature:
 
 def parse_oid(text: str, what: str) -> Oid:
     """``text`` as an object id. Raises CannotRun, which names ``what`` gave it, if it is none."""
-    if not re.fullmatch(r"[0-9a-f]{40}", text):
+    if not is_full_sha(text):
         raise CannotRun(f"{what} gives {text!r}, which is not an object id of 40 digits")
     return Oid(text)
 
 
 def read_oid(field: Field) -> Oid:
     """The object id at a key of a JSON document. Raises FieldError if it is none."""
-    if not re.fullmatch(r"[0-9a-f]{40}", field.text()):
+    if not is_full_sha(field.text()):
         raise field.wrong("an object id of 40 digits")
     return Oid(field.text())

@@ -133,7 +133,7 @@ def build(
         built = _built(plan, path, folder / path.name)
         record = asdict(built) | {"path": path.name}
         (staging / "wheel.json").write_text(json.dumps(record, indent=1), "utf-8")
-        if not (first := _reusable(folder)):  # else another run was first
+        if not (first := _reusable(folder)):  # otherwise another run was first
             shutil.rmtree(folder, ignore_errors=True)
             staging.rename(folder)
     return first or built
