@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -206,3 +207,15 @@ def test_version_needs_neither_typer_nor_git() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [f"fixtool {fixtool.__version__}", "[]"]
+
+
+@pytest.mark.parametrize("folder", ["tooling/tests", "verify/tests"])
+def test_no_test_imports_another(folder: str) -> None:
+    """What several tests share is in support/."""
+    shared = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (ROOT / folder).rglob("*.py")
+        for name in imports(path)
+        if re.search(r"^(?!fixtool\.).*\b(test_|tests\b)", name)
+    ]
+    assert shared == []

@@ -405,7 +405,7 @@ def test_two_nights_do_not_overlap() -> None:
     assert all(job["timeout-minutes"] for job in nightly()["jobs"].values())
 
 
-@pytest.mark.parametrize("workflow", ["nightly.yml", "gpu.yml"])
+@pytest.mark.parametrize("workflow", ["nightly.yml", "gpu.yml", "test.yml"])
 @pytest.mark.parametrize("tool", ["check-jsonschema", "zizmor"])
 def test_linters_of_workflows_agree(tool: str, workflow: str) -> None:
     path = str(WORKFLOWS / workflow)

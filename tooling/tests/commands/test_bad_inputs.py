@@ -418,6 +418,24 @@ def test_cut_short(name: str, point: str, how: str, world: World, record_propert
     )
 
 
+def test_an_interrupt_that_was_ignored_at_the_start_stays_ignored(world: World) -> None:
+    """A shell starts what runs in its background so, and nohup; git leaves that as it is, too."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        git = subprocess.Popen(
+            ["git", "hash-object", "--stdin"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        process = world.held(FRESH, "smudge")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    git.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    world.hold.unlink()
+    assert world.end(process).status == 0
+    git.communicate(b"")
+    assert git.returncode == 0
+
+
 class Table:
     """Prints a row for each test, as it ends."""
 

@@ -40,7 +40,9 @@ def run_process(*args: str | Path, cwd: Path, env: Mapping[str, str] | None = No
     return _checked(result.returncode, result.stdout, result.stderr)
 
 
-def run_here(*args: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> Ran:
+def run_here(
+    *args: str | Path, cwd: Path, env: Mapping[str, str] | None = None, typed: str = ""
+) -> Ran:
     """Run fixtool inside this process: a start of Python and of the command tree saved.
 
     The working directory, the environment, the signal handlers and the standard streams are put
@@ -58,7 +60,7 @@ def run_here(*args: str | Path, cwd: Path, env: Mapping[str, str] | None = None)
         _collection_threshold(),
         _captured(1, "stdout") as out,
         _captured(2, "stderr") as err,
-        mock.patch.object(sys, "stdin", io.StringIO()),
+        mock.patch.object(sys, "stdin", io.StringIO(typed)),
     ):
         try:
             main()

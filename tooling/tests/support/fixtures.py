@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -48,16 +49,18 @@ def make_git(tmp_path: Path) -> Callable[[str], Git]:
         path = tmp_path / name
         path.mkdir()
         git = Git(path)
-        git("init", "--quiet", "--initial-branch=main")
+        git("init", "--quiet", "--template=", "--initial-branch=main")
         return git
 
     return make
 
 
-@pytest.fixture
-def upstream(make_git: Callable[[str], Git]) -> Git:
-    """A small stand-in for SGLang's repository, with a base commit tagged v1.0."""
-    git = make_git("upstream")
+@pytest.fixture(scope="session")
+def made_upstream(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``upstream`` is a copy of, made once."""
+    git = Git(tmp_path_factory.mktemp("made") / "upstream")
+    git.path.mkdir()
+    git("init", "--quiet", "--template=", "--initial-branch=main")
     git.commit(
         "base",
         python__model_py=NUMBERS,
@@ -65,7 +68,13 @@ def upstream(make_git: Callable[[str], Git]) -> Git:
         README_txt="read me\n",
     )
     git("tag", "v1.0")
-    return git
+    return git.path
+
+
+@pytest.fixture
+def upstream(tmp_path: Path, made_upstream: Path) -> Git:
+    """A small stand-in for SGLang's repository, with a base commit tagged v1.0."""
+    return Git(shutil.copytree(made_upstream, tmp_path / "upstream"))
 
 
 @pytest.fixture

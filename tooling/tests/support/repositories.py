@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,15 @@ class Git:
                 self.write(path, text)
         self("add", "--all", "--force")
         self("commit", "--quiet", "--allow-empty", "--message", message)
-        return self("rev-parse", "HEAD")
+        return self.head()
+
+    def head(self) -> str:
+        """The id of the commit that HEAD leads to, where possible without starting git."""
+        head = self.path / ".git" / "HEAD"
+        text = head.read_text().strip() if head.is_file() else ""
+        if text.startswith("ref: ") and (head.parent / text[5:]).is_file():
+            text = (head.parent / text[5:]).read_text().strip()
+        return text if re.fullmatch("[0-9a-f]{40}", text) else self("rev-parse", "HEAD")
 
     @property
     def repo(self) -> Repo:

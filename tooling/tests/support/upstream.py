@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from fixtool.cli import app
 from fixtool.errors import FixtoolError
 from fixtool.git.objects import Signature
 from fixtool.github import client, push
@@ -29,6 +27,7 @@ from fixtool.upstream.prepare import PreparedPullRequest, prepare
 from fixtool.verify.flip import ProbeFlip
 from support import git_http as githttp
 from support import github_api as githubapi
+from support.command import run_here
 from support.github_api import TOKEN, Api
 from support.repositories import NUMBERS, Git, Ran, format_patch
 
@@ -316,9 +315,6 @@ def needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fixtool.upstream.prepare.flip_probe", lambda *words: flips)
 
 
-def call(*words: str | Path, typed: str | None = None) -> Ran:
+def call(*words: str | Path, typed: str = "") -> Ran:
     """Run the command in this process: it starts faster, and monkeypatches reach it."""
-    result = CliRunner().invoke(app, [str(word) for word in words], input=typed)
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Ran(result.exit_code, result.stdout, result.stderr)
+    return run_here(*words, cwd=Path.cwd(), typed=typed)
