@@ -77,6 +77,8 @@ def _folder(environment: Mapping[str, str], kind: str, default: str) -> Path:
 def _table(path: Path) -> dict[str, str]:
     try:
         table = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("fixtool", {})
+        return {key: str(value) for key, value in table.items()}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Refused(f"not valid TOML: {error}", where=str(path)) from error
-    return {key: str(value) for key, value in table.items()}
+    except AttributeError as error:
+        raise Refused("[tool.fixtool] is not a table", where=str(path)) from error

@@ -118,6 +118,14 @@ def test_usage_errors_exit_2(run: Any, command: str) -> None:
     assert run(command).status == 2
 
 
+@pytest.mark.parametrize("text", ["tool = 3", "[tool]\nfixtool = 3"])
+def test_settings_that_are_no_table_are_refused(run: Any, series: Team, text: str) -> None:
+    (series.root / "pyproject.toml").write_text(text)
+    ran = run("list")
+    assert ran.status == 1
+    assert "[tool.fixtool] is not a table" in ran.err
+
+
 def test_list_show_lint(run: Any, series: Team, upstream_option: Any) -> None:
     assert "fix twenty" in run("list").out
     listed = document(run("list --json"))["lines"]
