@@ -254,7 +254,7 @@ def _require_free(tree: Repo, head: str, commit: str) -> None:
             )
 
 
-def _set_branch(tree: Repo, record: Record, tip: str | None) -> None:
+def _set_branch(tree: Repo, record: Record, tip: Oid | None) -> None:
     name = f"refs/heads/{record.branch}"
     if tip != record.commit:
         reason = f"fixtool apply: line {record.line} on {record.onto[:12]}"
@@ -346,7 +346,7 @@ def _forget(store: Repo, folder: Path) -> None:
             shutil.rmtree(entry.parent)
 
 
-def _own_branch(store: Repo, record: Record) -> str | None:
+def _own_branch(store: Repo, record: Record) -> Oid | None:
     """Where a deleted work tree left the branch; None if there is no branch. Raises Refused if a
     commit of the user's is there."""
     tip = store.ref(f"refs/heads/{record.branch}")

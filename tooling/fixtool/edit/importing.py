@@ -92,7 +92,7 @@ def read_range(repo: Store, fork: Repo, text: str) -> list[Incoming]:
     if not listed:
         raise UsageError(f"no commits in {text}", where=where)
     changes = []
-    for commit, *parents in (entry.split() for entry in listed):
+    for commit, *parents in (map(Oid, entry.split()) for entry in listed):
         if len(parents) != 1:
             raise Refused(
                 f"{commit[:12]} is a merge: a series is one straight line",
@@ -101,9 +101,7 @@ def read_range(repo: Store, fork: Repo, text: str) -> list[Incoming]:
             )
         author = fork.read_commit(commit).author
         patch = parse(export(repo, commit), commit[:12])
-        changes.append(
-            Incoming(patch.subject, patch.body, author, patch.diff, commit[:12], Oid(commit))
-        )
+        changes.append(Incoming(patch.subject, patch.body, author, patch.diff, commit[:12], commit))
     return changes
 
 

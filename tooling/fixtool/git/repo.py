@@ -206,7 +206,7 @@ class Repo:
         commits = {self.commit_id(name) for name in ids}
         return sorted(commit for commit in commits if commit)
 
-    def has(self, *objects: str) -> bool:
+    def has(self, *objects: Oid) -> bool:
         """Whether every one of the objects is here, without fetching any."""
         if not objects:
             return True
@@ -236,7 +236,7 @@ class Repo:
         out = self.run("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=_lines(blobs))
         return {Oid(blob): int(size) for blob, size in map(str.split, out.text.splitlines())}
 
-    def read_blobs(self, ids: Sequence[str]) -> Iterator[bytes]:
+    def read_blobs(self, ids: Sequence[Oid]) -> Iterator[bytes]:
         """The contents of the blobs ``ids``, in order, from one process. Raises CannotRun if one is
         missing."""
         if not ids:
@@ -252,7 +252,7 @@ class Repo:
             yield data[end + 1 : end + 1 + size]
             at = end + 1 + size + 1
 
-    def read_commit(self, commit: str) -> Commit:
+    def read_commit(self, commit: Oid) -> Commit:
         """The content of a commit. Raises CannotRun if it is not here."""
         raw = self.run("cat-file", "commit", commit).stdout.decode("utf-8", "surrogateescape")
         head, _, message = raw.partition("\n\n")
@@ -276,7 +276,7 @@ class Repo:
         raw = "\n".join(lines).encode("utf-8", "surrogateescape")
         return Oid(self.run("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw).text)
 
-    def ahead_by(self, ancestor: str, commit: str) -> int | None:
+    def ahead_by(self, ancestor: Oid, commit: Oid) -> int | None:
         """How many commits ``commit`` is ahead of ``ancestor``; None if it does not descend from
         ``ancestor``, as far as the history in this repository shows."""
         if not self.has(ancestor):
@@ -300,7 +300,7 @@ class Repo:
         """The full name of the branch that is checked out, or ``HEAD`` if none is."""
         return self.run("symbolic-ref", "--quiet", "HEAD", accept=None).text or "HEAD"
 
-    def update_refs(self, updates: Sequence[tuple[str, str, str | None]], reason: str) -> None:
+    def update_refs(self, updates: Sequence[tuple[str, Oid, Oid | None]], reason: str) -> None:
         """Move refs in one transaction, all or none. Each update is ``(ref, new id, old id)``; the
         old id None means that the ref must not exist. ``reason`` goes into the reflog."""
         lines = ["start"]

@@ -69,7 +69,7 @@ def write_tree(repo: Repo, index: Path) -> Oid:
     return Oid(repo.run("write-tree", "--missing-ok", index=index).text)
 
 
-def write_trees(repo: Repo, contents: Sequence[Mapping[str, tuple[str, str]]]) -> list[Oid]:
+def write_trees(repo: Repo, contents: Sequence[Mapping[str, TreeEntry]]) -> list[Oid]:
     """Store one tree for each mapping ``path -> (mode, blob id)``, with one process for each depth
     of folders however many trees there are. The blobs need not be in the repository."""
     folders: dict[tuple[int, str], dict[str, str]] = {}  # (which tree, folder) -> name -> entry
@@ -97,16 +97,14 @@ def write_trees(repo: Repo, contents: Sequence[Mapping[str, tuple[str, str]]]) -
     return [trees[number, ""] for number in range(len(contents))]
 
 
-def merge_three_way(repo: Repo, base: str, ours: str, theirs: str) -> Merge:
+def merge_three_way(repo: Repo, base: Oid, ours: Oid, theirs: Oid) -> Merge:
     """Merge commit ``theirs`` (a child of ``base``) into the tree of commit ``ours``.
 
     git 2.39 has no ``merge-tree --merge-base``, so the merge is given a stand-in for ``ours``: its
     tree, as a child of ``base``, which makes ``base`` the only merge base.
     """
     message = "stand-in for a three-way merge\n"
-    stand_in = repo.write_commit(
-        Commit(repo.tree_id(ours), (Oid(base),), MACHINE, MACHINE, message)
-    )
+    stand_in = repo.write_commit(Commit(repo.tree_id(ours), (base,), MACHINE, MACHINE, message))
     out = repo.run(
         "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", stand_in, theirs,
         accept=(0, 1),

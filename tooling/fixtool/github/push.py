@@ -122,7 +122,7 @@ class PushRemote(Store):
         out = self.run(
             "rev-list", "--parents", f"--max-count={_MAX_COMMITS + 1}", f"{base}..{commit}"
         )
-        rows = [line.split(" ") for line in out.text.splitlines()]
+        rows = [list(map(Oid, line.split(" "))) for line in out.text.splitlines()]
         if len(rows) > _MAX_COMMITS or any(len(row) != 2 for row in rows):
             raise Refused(f"{commit[:12]} is not a short row of plain commits", where=commit)
         for sha, parent in rows:

@@ -17,7 +17,7 @@ from pathlib import Path
 from fixtool.apply.worktree import remove
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.files import private_folder, write_atomically
-from fixtool.git.objects import Oid
+from fixtool.git.objects import Oid, TreeEntry
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
@@ -255,12 +255,16 @@ def _learned(tree: Repo, session: Session) -> dict[str, bytes]:
         images = [_image(tree, conflict, name) for name in ("preimage", "postimage")]
         if not all(image.is_file() for image in images):
             continue
-        blobs = [tree.run("hash-object", "-w", str(image)).text for image in images]
-        trees = write_trees(tree, [{_IMAGE: ("100644", blob)} for blob in blobs])
+        trees = write_trees(tree, [{_IMAGE: _stored(tree, image)} for image in images])
         diff = tree.run("diff-tree", "-p", "--no-renames", "--no-color", *trees).stdout
         heading = f"# {session.slug} onto {session.onto}\n".encode()
         resolutions[_file_name(conflict)] = heading + diff
     return resolutions
+
+
+def _stored(tree: Repo, image: Path) -> TreeEntry:
+    """A file of rerere's, stored as a blob."""
+    return TreeEntry("100644", Oid(tree.run("hash-object", "-w", str(image)).text))
 
 
 def _remembered(tree: Repo, line: Line, conflict: str) -> bytes | None:
@@ -270,8 +274,7 @@ def _remembered(tree: Repo, line: Line, conflict: str) -> bytes | None:
     image = _image(tree, conflict, "preimage")
     if not resolution.is_file() or not image.is_file():
         return None
-    blob = tree.run("hash-object", "-w", str(image)).text
-    (before,) = write_trees(tree, [{_IMAGE: ("100644", blob)}])
+    (before,) = write_trees(tree, [{_IMAGE: _stored(tree, image)}])
     with scratch_index(tree, before) as index:
         if apply_to_index(tree, index, resolution.read_bytes()).status != 0:
             return None

@@ -48,7 +48,7 @@ class Source(Protocol):
         most one request."""
         ...
 
-    def bring_history(self, start: str, end: str, since: str) -> None:
+    def bring_history(self, start: Oid, end: Oid, since: str) -> None:
         """Make the commits from ``start``, which was made on the day ``since``, to ``end``
         readable."""
         ...
@@ -113,7 +113,7 @@ class Local:
                 "or use --source git",
             )
 
-    def bring_history(self, start: str, end: str, since: str) -> None:
+    def bring_history(self, start: Oid, end: Oid, since: str) -> None:
         """Do nothing: the clone's history is in the store."""
 
     def bring_blobs(self, blobs: Sequence[Oid]) -> None:
@@ -166,7 +166,7 @@ class Remote:
         if out.status != 0:
             raise self._fetch_error(f"files of {commit[:12]}", out, _other_source(commit))
 
-    def bring_history(self, start: str, end: str, since: str) -> None:
+    def bring_history(self, start: Oid, end: Oid, since: str) -> None:
         if self.repo.ahead_by(start, end) is not None:
             return
         day = date.fromisoformat(since) - timedelta(days=2)  # time zones, and clocks that were off
@@ -251,7 +251,7 @@ class Releases:
     def bring(self, commit: str, paths: Sequence[str]) -> None:
         """Do nothing: an imported release is whole."""
 
-    def bring_history(self, start: str, end: str, since: str) -> None:  # noqa: ARG002
+    def bring_history(self, start: Oid, end: Oid, since: str) -> None:  # noqa: ARG002
         raise UsageError("releases on the package index have no history between them")
 
     def bring_blobs(self, blobs: Sequence[Oid]) -> None:

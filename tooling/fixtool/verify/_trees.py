@@ -196,7 +196,7 @@ class Trees:
         commit = Commit(tree, (parent,), MACHINE, MACHINE, f"without {slug}\n")
         return self.repo.write_commit(commit)
 
-    def _text(self, tree: Tree, blob: str) -> str:
+    def _text(self, tree: Tree, blob: Oid) -> str:
         data = tree.new_blobs.get(blob) or next(iter(self.repo.read_blobs([blob])))
         return data.decode("utf-8", "surrogateescape")
 
