@@ -21,7 +21,7 @@ from fixtool.github.model import (
     PullRequestStatus,
     RepositoryInfo,
 )
-from fixtool.text import visible
+from fixtool.text import count, visible
 
 try:
     from github import Auth, BadAttributeException, Github, GithubException
@@ -384,4 +384,4 @@ def _reason(error: OSError) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{round(seconds)} seconds" if seconds < 120 else f"{round(seconds / 60)} minutes"
+    return count(round(seconds), "second") if seconds < 120 else f"{round(seconds / 60)} minutes"

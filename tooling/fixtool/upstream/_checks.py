@@ -85,7 +85,7 @@ class CheckResults:
             *((test.path, test.outcome, test.said) for test in self.tests),
         ]
         return tuple(
-            f"{name}: {said}" for name, outcome, said in results if outcome is CheckOutcome.NOT_RUN
+            f"{name}: {why}" for name, outcome, why in results if outcome is CheckOutcome.NOT_RUN
         )
 
 
@@ -169,9 +169,9 @@ def _run_test(folder: Path, path: str, python: str | None, progress: Progress) -
             )  # fmt: skip
     except subprocess.TimeoutExpired:
         return TestResult(path, CheckOutcome.NOT_RUN, f"no end in {_PATIENCE // 60} minutes")
-    said = (process.stdout.strip().splitlines() or [last_line(process)])[-1]
+    last = (process.stdout.strip().splitlines() or [last_line(process)])[-1]
     outcome = _OUTCOMES.get(process.returncode, CheckOutcome.NOT_RUN)
-    return TestResult(path, outcome, " ".join(said.split())[:400])
+    return TestResult(path, outcome, " ".join(last.split())[:400])
 
 
 def formatted(results: Sequence[HookResult]) -> bool:

@@ -152,12 +152,12 @@ def _check_figures(kept: Result, content: ProposedContent) -> FileFigures:
 
 
 def _row(step: StepResult) -> tuple[str, str, str]:
-    said = code(step.said, 160)
+    comment = code(step.said, 160)
     if step.kind != "probe":
-        return code(step.name), step.outcome, said
+        return code(step.name), step.outcome, comment
     what = "the bug without this change" if step.tree == BASE else "the bug with it"
     outcome = {1: "there", 0: "not there", None: "?"}.get(step.answer, "?")
-    return what, outcome, said
+    return what, outcome, comment
 
 
 def _same_diff(about: Mapping[str, Any], patch: Patch) -> bool:

@@ -211,11 +211,11 @@ def _run(
     for number, hook in enumerate(hooks):
         package = (hook.get("additional_dependencies") or [None])[0]
         if number in reported:
-            outcome, said = reported[number]
-            if outcome is CheckOutcome.FAILED and _NOT_FOUND.search(said):
+            outcome, text = reported[number]
+            if outcome is CheckOutcome.FAILED and _NOT_FOUND.search(text):
                 outcome = CheckOutcome.NOT_RUN
             shown = outcome in (CheckOutcome.FAILED, CheckOutcome.NOT_RUN)
-            yield HookResult(hook["id"], package, outcome, _in_one_line(said) if shown else "")
+            yield HookResult(hook["id"], package, outcome, _in_one_line(text) if shown else "")
         else:
             why = _in_one_line(output) or f"exit {status}"
             why = "no end in ten minutes" if status is None else why

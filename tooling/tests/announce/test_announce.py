@@ -22,7 +22,7 @@ from fixtool.github.client import GitHub
 from fixtool.github.model import find_repository
 from fixtool.github.push import PushRemote
 from fixtool.markdown import Marker, code, code_block, join_sections, read_marker
-from support.github_api import TOKEN, visible_to_github
+from support.github_api import TOKEN, assert_token_unseen, record_git, visible_to_github
 from support.json_documents import validate
 from support.nightly import (
     BRANCH,
@@ -71,6 +71,14 @@ def announce(
     return announce_outcome(Announcer(hub, words, [LABEL], dry), target, bundle)
 
 
+def announce_again(night: World, doc: dict[str, Any]) -> Announcement:
+    """Announce what was announced before: nothing is written."""
+    night.api.log.clear()
+    result = announce(night, doc)
+    assert night.api.writes == []
+    return result
+
+
 # -- what moved ------------------------------------------------------------------------------
 
 
@@ -89,12 +97,10 @@ def test_a_move_is_pushed_and_proposed_once(night: World, tmp_path: Path) -> Non
     assert "| `fix` | `mend fix` | clean | kept as it is |" in pull["body"]
     assert "range-diff" in pull["body"]
     before = json.dumps(night.api.pulls), night.refs()
-    night.api.log.clear()
-    again = announce(night, doc)
+    again = announce_again(night, doc)
     assert again.push
     assert (again.pull.action, again.push.action) == ("unchanged", "unchanged")
     assert (json.dumps(night.api.pulls), night.refs()) == before
-    assert night.api.writes == []
 
 
 def test_the_next_move_rolls_the_same_pull_request(night: World) -> None:
@@ -277,9 +283,7 @@ def test_a_run_cut_off_anywhere_is_made_good_by_the_next(
     assert night.tip() == doc["committed"]
     assert [label["name"] for label in pull["labels"]] == [LABEL]
     assert [user["login"] for user in pull["assignees"]] == ["octocat"]
-    night.api.log.clear()
-    announce(night, doc)
-    assert night.api.writes == []
+    announce_again(night, doc)
 
 
 def test_a_push_without_an_answer(night: World) -> None:
@@ -364,9 +368,7 @@ def test_a_conflict_has_one_issue_from_opened_to_closed(night: World) -> None:
     assert not result.asks and result.issue.action == "closed"
     assert (issue["state"], issue["state_reason"]) == ("closed", "completed")
     assert "Nothing is left for a person to do" in night.api.comments[1][1]
-    night.api.log.clear()
-    assert announce(night, document()).issue is None
-    assert night.api.writes == []
+    assert announce_again(night, document()).issue is None
     # The conflict is back: the same issue is opened again.
     result = announce(night, conflict())
     assert (result.issue.number, result.issue.action) == (1, "reopened")
@@ -386,9 +388,7 @@ def test_other_needs(night: World, doc: dict[str, Any], words: str) -> None:
     result = announce(night, doc)
     assert result.asks and result.issue.action == "created"
     assert words in night.api.issues[0]["body"]
-    night.api.log.clear()
-    announce(night, doc)
-    assert night.api.writes == []
+    announce_again(night, doc)
 
 
 def test_numbers_in_a_failure_are_no_news(night: World) -> None:
@@ -447,9 +447,7 @@ def test_an_issue_is_told_once_although_the_connection_is_lost(
     announce(night, doc)
     assert len(night.api.issues) == 1
     assert len(night.api.comments.get(1, [])) == (0 if "issues$" in request_ else 1)
-    night.api.log.clear()
-    announce(night, doc)
-    assert night.api.writes == []
+    announce_again(night, doc)
 
 
 def test_one_half_that_fails_does_not_silence_the_other(night: World) -> None:
@@ -589,15 +587,6 @@ def test_history_is_told_where_a_verdict_changed(night: World, tmp_path: Path) -
 
 def test_the_command_in_actions(night: World, fixtool: Callable[..., Ran], tmp_path: Path) -> None:
     """As the workflow runs it; the token is in no argument of any process, and in no output."""
-    real = next(
-        folder for folder in os.environ["PATH"].split(":") if (Path(folder) / "git").exists()
-    )
-    spy = tmp_path / "spy"
-    spy.mkdir()
-    (spy / "git").write_text(
-        f'#!/bin/sh\nprintf "%s\\n" "$*" >>{tmp_path}/argv\nexec {real}/git "$@"\n'
-    )
-    (spy / "git").chmod(0o755)
     doc = write(tmp_path / "rebase.json", document(
         moved=True, committed=night.moved(), warnings=["fix: look at it\n::error::x"],
     ))  # fmt: skip
@@ -605,7 +594,7 @@ def test_the_command_in_actions(night: World, fixtool: Callable[..., Ran], tmp_p
     words = ["announce", doc, "--push", "origin", "--owner", "octocat", "--history",
              write(tmp_path / "h.json", history()), "--json"]  # fmt: skip
     env = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary), "GITHUB_RUN_ID": "77",
-           "PATH": f"{spy}:{os.environ['PATH']}"}  # fmt: skip
+           "PATH": record_git(tmp_path)}  # fmt: skip
     ran = fixtool(*words, cwd=night.root, **env)
     assert ran.status == 3, ran.err
     answer = json.loads(ran.out)
@@ -621,15 +610,8 @@ def test_the_command_in_actions(night: World, fixtool: Callable[..., Ran], tmp_p
     assert re.search(r"^pull +#1 unchanged https://", again.out, re.MULTILINE), again.err
     argv = (tmp_path / "argv").read_text()
     assert " push " in argv
-    import base64
-
-    secret = base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode()
-    files = "".join(
-        path.read_text("utf-8", "replace") for path in night.root.rglob("*") if path.is_file()
-    )
-    for text in (ran.out, ran.err, again.out, again.err, argv, summary.read_text(), files):
-        assert TOKEN not in text
-        assert secret not in text
+    texts = (ran.out, ran.err, again.out, again.err, argv, summary.read_text())
+    assert_token_unseen([night.root], *texts)
 
 
 @pytest.mark.parametrize(

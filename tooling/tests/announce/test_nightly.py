@@ -143,10 +143,7 @@ def test_four_nights_of_the_real_thing(made: Path, tmp_path: Path, team: Team) -
     team.patch("fix", "fix twenty", python__model_py=FIX)
     team.patch("taken", "fix beta", python__other_py="alpha\nbeta!\ngamma\n")
     upstream = team.upstream
-    with (
-        world(made, tmp_path / "night") as night,
-        githttp.serve(tmp_path / "upstreams") as server,
-    ):
+    with world(made, tmp_path / "night") as night, githttp.serve(tmp_path / "upstreams") as server:
 
         def publish() -> None:
             githttp.publish(upstream.path, server.root / "upstream.git")

@@ -4,13 +4,17 @@ pages, refusals and faults. It listens on 127.0.0.1 alone.
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import re
+import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -326,6 +330,25 @@ def _invalid(resource: str, message: str) -> _Refused:
 def _check_body(sent: Json, resource: str) -> None:
     if len(sent.get("body") or "") > LIMIT:
         raise _invalid(resource, f"body is too long (maximum is {LIMIT} characters)")
+
+
+def record_git(folder: Path) -> str:
+    """A PATH on which `git` also writes its arguments into ``folder / "argv"``."""
+    git = shutil.which("git")
+    spy = folder / "spy" / "git"
+    spy.parent.mkdir()
+    spy.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>{folder}/argv\nexec {git} "$@"\n')
+    spy.chmod(0o755)
+    return f"{spy.parent}:{os.environ['PATH']}"
+
+
+def assert_token_unseen(folders: Sequence[Path], *texts: str) -> None:
+    """The token is in none of the texts and in no file of the folders, encoded or not."""
+    secret = base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode()
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    for text in (*texts, *(path.read_bytes().decode("latin-1") for path in files)):
+        assert TOKEN not in text
+        assert secret not in text
 
 
 def visible_to_github(text: str) -> str:

@@ -21,16 +21,7 @@ from fixtool.upstream import _template as template
 from fixtool.upstream._commits import format_title
 from support.json_documents import document, validate
 from support.repositories import NUMBERS, Git, Ran
-from support.upstream import (
-    FIVE,
-    MORE,
-    TEMPLATE,
-    Repositories,
-    call,
-    check_result,
-    copy,
-    needed,
-)
+from support.upstream import FIVE, MORE, TEMPLATE, Repositories, call, check_result, copy, needed
 
 Run = Callable[..., Ran]
 

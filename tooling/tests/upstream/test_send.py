@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from fixtool.github.push import PushRemote
 from fixtool.markdown import read_marker
 from fixtool.series import trailers
 from support import git_http as githttp
-from support.github_api import TOKEN
+from support.github_api import TOKEN, assert_token_unseen, record_git
 from support.json_documents import document
 from support.processes import GENEROUS
 from support.upstream import Hosting, call, check_result
@@ -38,6 +37,14 @@ def single(hosting: Hosting) -> Hosting:
 
 def send(single: Hosting, *more: str, slug: str = "b") -> dict[str, Any]:
     return document(call(*single.repos.words(slug, "--send", "--yes", "--json", *more)))
+
+
+def send_again(hosting: Hosting, slug: str = "b") -> dict[str, Any]:
+    """Send what was sent before: nothing is written."""
+    hosting.api.log.clear()
+    result = send(hosting, slug=slug)
+    assert (result["sent"]["action"], hosting.api.writes) == ("unchanged", [])
+    return result
 
 
 def refused(single: Hosting, *more: str, code: int, slug: str = "b") -> str:
@@ -111,9 +118,7 @@ def test_an_edited_patch_updates_the_same_pull_request(hosting: Hosting) -> None
     assert (diff[0], diff[-1]) == ("```diff", "```")
     assert re.search(r"^1:  [0-9a-f]+ = 1:  [0-9a-f]+ \[GEMMA4\] Change five$", comment, re.M)
     assert re.search(r"^ +-    Why\.\n +\+    Because\.$", comment, re.MULTILINE), comment
-    hosting.api.log.clear()
-    assert send(hosting, slug="c")["sent"]["action"] == "unchanged"
-    assert hosting.api.writes == []
+    send_again(hosting, slug="c")
     hosting.repos.upstream.commit("[x] go on (#7)", README_txt="on\n")
     third = send(hosting, slug="c")["sent"]  # the same patches on another commit
     assert (third["commented"], len(hosting.api.comments[1]), len(hosting.api.pulls)) == (
@@ -379,9 +384,7 @@ def test_cut_off_anywhere_the_next_run_finishes(single: Hosting, where: str, aft
     assert result["body"].strip() in pull["body"]
     assert len(single.api.comments.get(1, [])) == (1 if second else 0)
     assert f"Forwarded: {PULL}" in single.repos.file("b").read_text()
-    single.api.log.clear()
-    assert send(single)["sent"]["action"] == "unchanged"
-    assert single.api.writes == []
+    send_again(single)
 
 
 def test_edited_after_a_push_of_which_no_pull_request_tells(single: Hosting) -> None:
@@ -454,19 +457,11 @@ def test_two_runs_at_once(single: Hosting) -> None:
 def test_the_token_is_in_no_argument_file_or_message(
     single: Hosting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = next(p for p in os.environ["PATH"].split(":") if (Path(p) / "git").is_file())
-    spy = tmp_path / "spy"
-    spy.mkdir()
-    (spy / "git").write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>{tmp_path}/argv\nexec {real}/git "$@"\n')  # fmt: skip
-    (spy / "git").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{spy}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", record_git(tmp_path))
     ran = call(*single.repos.words("b", "--send", "--yes"))
     assert ran.status == 0
-    secret = base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode()
     argv = (tmp_path / "argv").read_text()
     assert " push " in argv
-    folders = (single.repos.settings.state, single.repos.settings.cache, single.repos.team.path)
-    left = b"".join(path.read_bytes() for f in folders for path in f.rglob("*") if path.is_file())
-    for text in (ran.out, ran.err, argv, left.decode("latin-1")):
-        assert TOKEN not in text
-        assert secret not in text
+    repos = single.repos
+    folders = (repos.settings.state, repos.settings.cache, repos.team.path)
+    assert_token_unseen(folders, ran.out, ran.err, argv)
