@@ -96,6 +96,7 @@ def test_a_server_serves(host: FakeHost) -> None:
     assert not list(host.tree.rglob("__pycache__")), "bytecode belongs in the shared folder"
 
 
+@pytest.mark.slow(7)
 def test_real_routing_is_compared_with_the_oracle(host: FakeHost) -> None:
     pytest.importorskip("torch")
     host.expect(0, "18 calls of this tree's kernel", "torch", "--serves", "--eager")
@@ -134,6 +135,7 @@ def test_files_of_another_tree(host: FakeHost) -> None:
     host.expect(1, "has no gemma4_fused_routing", "healthy", "--serves")
 
 
+@pytest.mark.slow(10)
 def test_a_server_that_hangs(host: FakeHost) -> None:
     result, seconds = with_enough_time(
         lambda seconds: host.boot("hangs", "--serves", "--boot-timeout", seconds),
@@ -173,6 +175,7 @@ def test_too_little_gpu_memory(host: FakeHost) -> None:
     host.expect(0, "", "dies", *DIES, "--min-free-gib", 1)
 
 
+@pytest.mark.slow(6)
 def test_no_gpu(host: FakeHost) -> None:
     host.env = {"CUDA_VISIBLE_DEVICES": "3"}
     text = "asks for 3; this host has GPU 0 (NVIDIA H100 80GB HBM3)"

@@ -163,6 +163,7 @@ def environment_of(result: ScriptResult, server: str) -> dict[str, Any]:
     return dict(json.loads((result.folder / f"{server}.env.json").read_text()))
 
 
+@pytest.mark.slow(15)
 def test_ranks_that_share_layers_give_the_same_answers(host: FakeHost) -> None:
     """The host's settings for communication between GPUs reach the servers. NVLink multicast is off,
     whether the host sets it or not."""
@@ -203,6 +204,7 @@ def test_ranks_that_share_layers_give_the_same_answers(host: FakeHost) -> None:
     assert many["between_gpus"] == between
 
 
+@pytest.mark.slow(10)
 def test_a_pipeline_runs_the_target_alone(host: FakeHost) -> None:
     pytest.importorskip("torch")
     result = host.boot("", "--pp", 2)

@@ -453,6 +453,7 @@ def gpu_host(tmp_path: Path, tiny: Path) -> Iterator[FakeGpuHost]:
     send_signal(host.processes())
 
 
+@pytest.mark.slow(8)
 def test_three_contenders(gpu_host: FakeGpuHost) -> None:
     """A B C C B A: each timed in two boots, profiled in one, and told apart by their kernels."""
     fixes = make_tree(gpu_host.folder / "fixes", speed=500, fused=False)
@@ -580,6 +581,7 @@ def here(
     return serving.ServingBench(serving.parse_arguments([*map(str, (*fixed, *words))]))
 
 
+@pytest.mark.slow(6)
 def test_out_of_time(gpu_host: FakeGpuHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of a boot: what there is is kept, and what is left is named."""
     tree, late = (
@@ -682,6 +684,7 @@ def make_bundle(gpu_host: FakeGpuHost) -> Path:
     return gpu_host.folder / "out.tar"
 
 
+@pytest.mark.slow(6)
 def test_out_of_a_bundle(gpu_host: FakeGpuHost) -> None:
     bundle, work = make_bundle(gpu_host), gpu_host.folder / "work"
     peer, out = gpu_host.folder / "peer.py", gpu_host.details_file

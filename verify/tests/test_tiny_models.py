@@ -138,6 +138,7 @@ def test_the_full_size_is_a_configuration_only(tmp_path: Path) -> None:
     assert 48e9 < checkpoint.check_weights(models, dummy=True) < 56e9
 
 
+@pytest.mark.slow(8)
 def test_transformers_would_make_the_same_tensors(tiny: Path) -> None:
     """With a Python that has transformers: FIXTOOL_TARGET_PYTHON, or this one."""
     target = os.environ.get("FIXTOOL_TARGET_PYTHON", sys.executable)

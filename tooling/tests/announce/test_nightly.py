@@ -137,6 +137,7 @@ def test_a_whole_night(host: Host) -> None:
     assert not any(TOKEN in word for words, _ in host.calls for word in words)
 
 
+@pytest.mark.slow(25)
 def test_four_nights_of_the_real_thing(made: Path, tmp_path: Path, team: Team) -> None:
     """Upstream over HTTP, fetched without blobs: nothing new; one patch taken; one broken; mended by
     a person."""
@@ -227,6 +228,7 @@ def test_four_nights_of_the_real_thing(made: Path, tmp_path: Path, team: Team) -
         ] == "restored"
 
 
+@pytest.mark.slow(5)
 def test_nights_in_a_row(host: Host) -> None:
     """A conflict, the same again, and green: one issue, which closes itself."""
     host.will_say(conflict())

@@ -359,6 +359,7 @@ def content(key: str, shot: dict[str, object]) -> object:
     return value[0] if isinstance(value, tuple) and FILES.match(key) else value
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(("name", "point", "how"), CASES)
 def test_cut_short(name: str, point: str, how: str, world: World, record_property: Props) -> None:
     command, arrange, _ = CUT[name]

@@ -153,6 +153,7 @@ def test_the_pinned_base(tmp_path: Path) -> None:
         assert replay(clone, alone, line.upstream.base).ok
 
 
+@pytest.mark.slow(30)
 @pytest.mark.pypi
 @pytest.mark.parametrize(
     ("name", "chosen", "least"),

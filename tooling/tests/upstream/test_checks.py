@@ -322,6 +322,7 @@ def test_a_hook_that_pre_commit_refuses_and_one_without_an_end(
     )
 
 
+@pytest.mark.slow(12)
 def test_hooks_come_from_the_package_index(repos: Repositories) -> None:
     """Hooks run in the version that upstream pins, with its arguments. This test installs them."""
     config = (

@@ -529,6 +529,7 @@ WHERE = (
 )
 
 
+@pytest.mark.slow(8)
 def test_a_wheel_installs_over_an_older_one(
     tmp_path: Path,
     repo: Repo,
@@ -591,6 +592,7 @@ def test_a_native_is_not_written_through_a_link(
 # -- real releases -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow(15)
 @pytest.mark.pypi
 @pytest.mark.parametrize("version", ["0.5.12.post1", "0.5.23"])
 def test_a_real_release_comes_back(
