@@ -59,8 +59,7 @@ def rebase(
 ) -> None:
     """Move a line onto another commit. What upstream has is dropped, what moved is rewritten.
 
-    If a patch conflicts, patches/ stays as it is and a work tree waits for you to resolve it: then
-    use --continue, --skip or --abort.
+    On a conflict, patches/ stays as it is and a work tree waits: --continue, --skip or --abort.
 
     Example: fixtool rebase --onto main
     """

@@ -74,8 +74,7 @@ def upstream(
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
-    """Make a branch and a pull request of one patch and the patches that it needs. Nothing is sent
-    before you say so.
+    """Make a branch and a pull request of one patch and what it needs. Only --send sends anything.
 
     Example: fixtool upstream gemma4-fused-routing --onto main
     """

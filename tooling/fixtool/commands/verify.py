@@ -20,7 +20,7 @@ from fixtool.text import count, printable
 if TYPE_CHECKING:
     from fixtool.series.context import Context
     from fixtool.verify.proof import Matrix
-    from fixtool.verify.request import VerifyRequest
+    from fixtool.verify.request import RunKind, VerifyRequest
     from fixtool.verify.result import Result
     from fixtool.verify.run import Verified
 
@@ -100,19 +100,16 @@ def verify(
 ) -> None:
     """Prove that each patch is needed, that routing matches and that the server boots.
 
-    Probes and checks run in the target's Python (--python), the one with SGLang's dependencies.
-
     Example: fixtool verify --prove --line b0ce16d0c --source ../sglang --python target/bin/python
     """
     from fixtool.verify import run
-    from fixtool.verify.request import RunKind, RunOptions, VerifyRequest
+    from fixtool.verify.request import RunOptions, VerifyRequest
 
-    chosen = {RunKind.CHECKS: checks, RunKind.PROVE: prove, RunKind.MUTANTS: mutants}
-    kinds = tuple(kind for kind, wanted in chosen.items() if wanted) or (RunKind.CHECKS,)
     context = options.start(ctx, directory)
+    kinds = _kinds(checks=checks, prove=prove, mutants=mutants)
     request = VerifyRequest(sglang_ref, source, line, kinds)
     if import_ is not None:
-        _refuse_with_import(bundle, sglang_ref, source, only, tp, pp, *chosen.values())
+        _refuse_with_import(bundle, sglang_ref, source, only, tp, pp, checks, prove, mutants)
         verified = run.read_verified(context.repository, import_)
     elif bundle is not None:
         _refuse_with_bundle(only, model, assistant, port, python, tp, pp, save, junit, markdown)
@@ -124,6 +121,20 @@ def verify(
     kept = _save(verified, context.repository.root) if save else None
     _write({junit: verified.junit, markdown: verified.markdown})
     exit_code = verified.exit_code(require_gpu=require_gpu)
+    _answer(verified, kept, exit_code, json=json, verbose=verbose)
+
+
+def _kinds(*, checks: bool, prove: bool, mutants: bool) -> tuple[RunKind, ...]:
+    """The kinds of steps that were asked for, else the checks."""
+    from fixtool.verify.request import RunKind
+
+    chosen = {RunKind.CHECKS: checks, RunKind.PROVE: prove, RunKind.MUTANTS: mutants}
+    return tuple(kind for kind, wanted in chosen.items() if wanted) or (RunKind.CHECKS,)
+
+
+def _answer(
+    verified: Verified, kept: Path | None, exit_code: ExitCode, *, json: bool, verbose: bool
+) -> NoReturn:
     if json:
         terminal.print_document("verify", exit_code, _body(verified, kept))
     else:
