@@ -98,7 +98,7 @@ def verify(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Prove that each patch is needed, that routing matches and that the server boots.
+    """Prove in the target's Python that each patch is needed, routing matches, the server boots.
 
     Example: fixtool verify --prove --line b0ce16d0c --source ../sglang --python target/bin/python
     """
