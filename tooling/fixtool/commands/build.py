@@ -69,7 +69,7 @@ def build_worktree(
     from fixtool.apply.worktree import open_worktree, require_clean
     from fixtool.sources.release import own_tags, recorded
     from fixtool.sources.source import Releases
-    from fixtool.wheel import build as core
+    from fixtool.wheel import build as wheel_builder
 
     require_python(python, editable=editable)
     tree, record = open_worktree(path)
@@ -83,17 +83,18 @@ def build_worktree(
                 where=str(path),
                 hint=f"fixtool apply --sglang-ref v{record.release} --source pypi",
             )
-    request = core.BuildRequest(
+    request = wheel_builder.BuildRequest(
         base_version=record.version,
-        tags=core.interpreter_tags(python) if python else own_tags(),
+        tags=wheel_builder.interpreter_tags(python) if python else own_tags(),
         release=release,
         native=native,
         python=python,
     )
     head = tree.head() or record.commit
     if editable:
-        return core.install_editable(tree, head, request, settings, path.absolute(), progress)
-    return core.build(tree, head, request, settings, progress)
+        place = path.absolute()
+        return wheel_builder.install_editable(tree, head, request, settings, place, progress)
+    return wheel_builder.build(tree, head, request, settings, progress)
 
 
 def show_built(built: BuiltWheel) -> None:

@@ -106,8 +106,7 @@ def verify(
     from fixtool.verify.request import RunOptions, VerifyRequest
 
     context = options.start(ctx, directory)
-    kinds = _kinds(checks=checks, prove=prove, mutants=mutants)
-    request = VerifyRequest(sglang_ref, source, line, kinds)
+    request = VerifyRequest(sglang_ref, source, line, _kinds(checks, prove, mutants))
     if import_ is not None:
         _refuse_with_import(bundle, sglang_ref, source, only, tp, pp, checks, prove, mutants)
         verified = run.read_verified(context.repository, import_)
@@ -124,7 +123,7 @@ def verify(
     _answer(verified, kept, exit_code, json=json, verbose=verbose)
 
 
-def _kinds(*, checks: bool, prove: bool, mutants: bool) -> tuple[RunKind, ...]:
+def _kinds(checks: bool, prove: bool, mutants: bool) -> tuple[RunKind, ...]:
     """The kinds of steps that were asked for, else the checks."""
     from fixtool.verify.request import RunKind
 
