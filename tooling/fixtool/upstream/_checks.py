@@ -262,9 +262,10 @@ def _search_active_text(message: str, where: str) -> Iterator[Finding]:
     """One finding for each line. GitHub also closes an issue if `Closes` ends one line and `#1`
     begins the next, so the whole message is searched."""
     lines = message.split("\n")
-    reported = 0
+    number, counted, reported = 1, 0, 0
     for match in ACTIVE_TEXT.finditer(message):
-        number = 1 + message.count("\n", 0, match.start())
+        number += message.count("\n", counted, match.start())  # from the start, it is quadratic
+        counted = match.start()
         if number > reported:
             what = "GitHub would notify somebody, or close something, for this line"
             shown = lines[number - 1].strip()[:60]

@@ -153,7 +153,8 @@ def test_the_pinned_base(tmp_path: Path) -> None:
         assert replay(clone, alone, line.upstream.base).ok
 
 
-@pytest.mark.slow(30)
+@pytest.mark.slow(40)
+@pytest.mark.release(sample_of="kernels of the lines")
 @pytest.mark.pypi
 @pytest.mark.parametrize(
     ("name", "chosen", "least"),
