@@ -22,6 +22,8 @@ from verify.server import boot, gpu
 from verify.server.log import ServerLog
 from verify.server.supervisor import leftover_processes, send_signal
 
+pytestmark = pytest.mark.slow(1)  # each starts a server
+
 CALLER_PATH = "python/sglang/srt/models/gemma4_causal.py"
 KERNEL_PATH = "python/sglang/srt/layers/gemma4_fused_ops.py"
 DIES = ("--dies-with", BUG)

@@ -27,6 +27,8 @@ from verify.server.process import Layout
 from verify.server.recorder import float32
 from verify.server.supervisor import send_signal
 
+pytestmark = pytest.mark.slow(1)  # each starts servers or ranks
+
 # --- a server of several processes ---------------------------------------------------------------
 
 LAUNCH = (

@@ -178,6 +178,7 @@ def test_collapsed_activations_prove_nothing(tmp_path: Path) -> None:
     assert (counts["eager_rows"], counts["eager_varied"]) == (4, 0)
 
 
+@pytest.mark.slow(2)
 @pytest.mark.slow(4)
 def test_triton_launches_are_counted(tmp_path: Path) -> None:
     """In Triton's interpreter, in a process of its own, since it is chosen at import."""

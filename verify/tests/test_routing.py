@@ -190,6 +190,7 @@ def test_a_wrong_answer_is_a_problem(change, problem) -> None:
 # --- the cases ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(2)
 def test_the_cases_are_as_many_and_as_wide_as_promised() -> None:
     from verify.routing.cases import all_cases
 
@@ -285,6 +286,7 @@ def test_the_kernel_of_the_series_passes(families, tree: Path, tmp_path: Path) -
     assert all(worst["relative"] < 2e-6 for worst in details["worst_weight_error"].values())
 
 
+@pytest.mark.slow(3)
 def test_families_that_need_a_gpu_are_skipped(tree: Path, tmp_path: Path) -> None:
     words = ["--family", "cuda-graph", "--family", "far", "--family", "refusals"]
     code, line, details, _ = run("check.py", *words, tree=tree, details=tmp_path / "details.json")

@@ -33,6 +33,8 @@ from verify.bench.contender import Contender, overlay
 from verify.bench.summary import decode_rates, ratios, summarise, table
 from verify.server.supervisor import send_signal
 
+pytestmark = pytest.mark.slow(1)  # each times servers
+
 __all__ = ["tiny"]  # a fixture
 
 # --- the trace -----------------------------------------------------------------------------------

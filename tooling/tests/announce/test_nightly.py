@@ -35,6 +35,8 @@ from support.nightly import (
 from support.processes import GENEROUS
 from support.repositories import NUMBERS, ROOT, Ran, Team
 
+pytestmark = pytest.mark.slow(2)  # each runs the script of the nightly job
+
 FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
 WORKFLOWS = ROOT / ".github" / "workflows"
 

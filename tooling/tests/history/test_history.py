@@ -159,6 +159,7 @@ def test_a_history_that_does_not_lead_there(team: Team, tmp_path: Path) -> None:
         look(team, tmp_path)
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("seed", range(6))
 def test_as_by_force_on_histories_drawn_at_random(team: Team, tmp_path: Path, seed: int) -> None:
     """Edits, moves, copies, removals, absorptions and reverts, in any order."""

@@ -15,6 +15,8 @@ from support import report_example as make
 from support.browser import Browser, Tab, browsing, chromium
 from support.html import Strict
 
+pytestmark = pytest.mark.slow(1)  # each opens a page in a browser
+
 PAGES = ("every", "calm", "flips", "hostile", "empty")
 
 

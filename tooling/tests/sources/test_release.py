@@ -304,6 +304,7 @@ def test_native_code_is_known_by_its_first_bytes(head: bytes, native: bool) -> N
 # -- real releases -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow(8)
 @pytest.mark.pypi
 @pytest.mark.parametrize(
     ("version", "commit", "files", "natives"),

@@ -144,6 +144,7 @@ def test_a_patch_without_a_test_is_a_warning(repos: Repositories) -> None:
 # -- tests and what is kept ------------------------------------------------------------------
 
 
+@pytest.mark.slow(2)
 def test_what_was_run_is_kept_for_the_same_tree(
     repos: Repositories, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,8 @@ from support.json_documents import document
 from support.processes import GENEROUS
 from support.upstream import Hosting, call, check_result
 
+pytestmark = pytest.mark.slow(1)  # each pushes to a real repository over HTTP
+
 PULL = "https://github.com/sgl/sglang/pull/1"
 
 

@@ -25,6 +25,8 @@ from support.verifying import (
     write_probe,
 )
 
+pytestmark = pytest.mark.slow(1)  # each runs whole checks in processes
+
 
 def test_checks_run_and_a_skip_is_named(fixtool: Run, checked: Team) -> None:
     result = run_checks(fixtool, checked)
@@ -228,7 +230,7 @@ def test_a_run_that_is_stopped_leaves_no_process(
 
     def up() -> bool:
         assert process.poll() is None, process.communicate()
-        return len(list(tmp_path.glob("up*"))) == 2
+        return len(list(tmp_path.glob("up[0-9]*"))) == 2
 
     wait_until(up, "both probes run")
     assert still_running(tmp_path)
