@@ -370,7 +370,7 @@ class ServingBench:
     # --- the results ------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        """Write what there is so far, which remains if the run is ended."""
+        """Write the results so far, so that they remain if the run is stopped."""
         self.details |= {
             "boots": self.boots,
             "left_out": self.left_out,

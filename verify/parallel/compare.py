@@ -22,8 +22,8 @@ NOISE = 2e-5
 class RoutingComparison:
     """The problems, and how much was compared: ``rows`` of ``of``.
 
-    ``worst`` is the largest difference of a logit, as a fraction of its row's spread. ``tied`` gives,
-    for a prefill by its length, the first row whose token may be another one after a tie.
+    ``worst`` is the largest difference of a logit, as a fraction of its row's spread. ``tied`` maps
+    the length of a prefill to the first row whose token may differ because of a tie.
     """
 
     problems: list[str] = field(default_factory=list)

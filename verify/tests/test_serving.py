@@ -510,7 +510,7 @@ def test_three_contenders(gpu_host: FakeGpuHost) -> None:
 
 
 def test_what_a_spread_leaves_open() -> None:
-    """One boot that was slow by itself is no news of what it booted; many that agree are."""
+    """One slow boot says nothing about the contender that it booted; many that agree do."""
     fast = [boot("a", 100, 101), boot("b", 102, 103)]
     slow = [boot("a", 90, 91), boot("b", 101, 102)]
     ratio, low, high = ratios(fast + slow, "a", "b")["1"]
@@ -585,7 +585,7 @@ def here(
 
 @pytest.mark.slow(6)
 def test_out_of_time(gpu_host: FakeGpuHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the middle of a boot: what there is is kept, and what is left is named."""
+    """Stopped in the middle of a boot: the results so far are kept, and what is left is named."""
     tree, late = (
         make_tree(gpu_host.folder / "a", speed=2000),
         make_tree(gpu_host.folder / "b", "slow"),

@@ -58,8 +58,11 @@ def _scratch(folder: Path) -> Iterator[Path]:
 def _run(
     command: list[str], folder: Path, what: str, steps: int, progress: Progress
 ) -> tuple[int, str]:
-    """The exit status of the runner, and its stderr. The runner has a session of its own: Ctrl-C
-    reaches it from here alone, once, and is waited for, so that no server outlives it."""
+    """Run the runner. Returns its exit status and its stderr.
+
+    The runner has a separate session, so Ctrl-C reaches only fixtool. fixtool passes it on once and
+    waits for the runner to end, so that no server outlives it.
+    """
     with (
         progress.task(what, steps) as task,
         tempfile.TemporaryFile("w+", dir=folder) as stderr,

@@ -33,8 +33,14 @@ from fixtool.verify.suite import (
 
 @dataclass(frozen=True)
 class Step:
-    """One script on one tree. ``want`` are the right answers, None if only the whole matrix can
-    tell. Steps of one ``wave`` run side by side. ``timeout`` is in seconds."""
+    """One script that runs on one tree.
+
+    ``slug`` names the patch of a probe, and is None for a check. ``want`` holds the right exit
+    codes. It is None in a proof, which judges each answer by the answers on all other trees.
+    Steps of one ``wave`` run side by side; the waves run one after another. ``timeout`` is in
+    seconds. ``needs`` is None or "gpu". ``model`` says that the script takes the options for a
+    real model. A ``parallel`` step runs only with --tp or --pp.
+    """
 
     name: str
     kind: StepKind
@@ -52,8 +58,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """``about`` says what the result will be of. ``trees`` begin with the base; ``missing`` are
-    those that could not be made. ``touched`` are the paths that any patch or tree changes."""
+    """The trees of a run, and the steps to run on them.
+
+    ``about`` describes the run: the line, the target, the patches. The result repeats it. The
+    first of ``trees`` is the base. ``missing`` are the trees that could not be made. ``touched``
+    are the paths in python/ that any patch or tree changes.
+    """
 
     about: Mapping[str, Any]
     trees: tuple[Tree, ...]
@@ -80,9 +90,10 @@ def plan_line(
     probes: Sequence[Probe],
     kinds: Sequence[RunKind],
 ) -> Planned:
-    """Plan ``kinds`` of ``line`` on ``target``, and make the trees in the store of ``source``.
+    """Plan the steps that verify ``line`` on ``target``, for each kind of run in ``kinds``.
 
-    Raises Refused if a tree that ``kinds`` need cannot be made, or if there is nothing to run.
+    The trees of these steps are made in the store of ``source``. Raises Refused if checks or
+    mutants need a tree that cannot be made, if a mutant has no killer, or if there is no step.
     """
     source.bring(target.commit, ["python"])
     trees = Trees(
@@ -124,7 +135,7 @@ def plan_line(
 
 
 class _Planner:
-    """Collects steps by name, and the trees that they need, each made once."""
+    """Collects the steps, by name, and makes each tree that they need once."""
 
     def __init__(self, trees: Trees, suite: Suite, probes: Sequence[Probe]) -> None:
         self._maker, self._suite, self._probes = trees, suite, probes
@@ -142,8 +153,11 @@ class _Planner:
         }[kind]()
 
     def _prove(self) -> None:
-        """Every probe on the base, on the base and each patch, and on the series. If the base is
-        not the line's own, a fix that it has already is taken out instead."""
+        """Add every probe on the base, on the base with each patch alone, and on the series.
+
+        If the base already has the fix of a patch, the base without that fix takes the place of
+        the base with the patch. (The line's own base has no fix of the line's own patches.)
+        """
         at_home = self._maker.onto == self._maker.line.upstream.base
         slugs = [probe.slug for probe in self._probes]
         foreign = [slug for slug in slugs if not (at_home and slug in self._own)]
@@ -160,20 +174,20 @@ class _Planner:
                 self._probe(probe, undone(probe.slug))
 
     def _ask(self) -> None:
-        """Every probe of the line on the base alone: which patches are needed there?"""
+        """Add every probe of the line on the base: it answers whether its patch is needed there."""
         for probe in self._probes:
             if probe.slug in self._own:
                 self._probe(probe, BASE)
 
     def _flip(self) -> None:
-        """Every probe on the base and on the series."""
+        """Add every probe on the base and on the series."""
         for probe in self._probes:
             self._probe(probe, BASE)
             if self._has(SERIES):
                 self._probe(probe, SERIES)
 
     def _check(self) -> None:
-        """Every probe of the line on the series, and every check that is for this line."""
+        """Add every probe of the line on the series, and every check that is for this line."""
         self._need(SERIES)
         for probe in self._probes:
             if probe.slug in self._own:
@@ -184,8 +198,11 @@ class _Planner:
                 self._step(f"check {check.name}", StepKind.CHECK, check.tree, check, (PASSED,))
 
     def _kill_mutants(self) -> None:
-        """Every mutant that fits the series, after a control: if a killer does not pass the series
-        itself, its failure on a mutant shows nothing."""
+        """Add each mutant that fits the series, and a control for each killer.
+
+        The control runs the killer on the unbroken series. If the killer fails there, its failure
+        on a mutant shows nothing.
+        """
         series = self._need(SERIES)
         fitting = []
         for mutant in self._suite.mutants:

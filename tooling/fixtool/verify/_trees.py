@@ -1,6 +1,8 @@
-"""The trees that a proof compares: a base, the base with one patch, with all, or with a fix undone.
+"""Makes the trees that a run compares: the base, and the base with one patch, with all patches,
+with a fix taken out, or with a mutant.
 
-Each is named by what differs from the base, so that thousands of files are laid out once.
+"The base" is here the target commit without any patch. Every other tree is stored as its
+differences from the base, so that the thousands of files they share are laid out once.
 """
 
 from __future__ import annotations
@@ -21,14 +23,17 @@ from fixtool.verify.runner.git_ids import blob_id, tree_id
 from fixtool.verify.suite import BASE, SERIES, Mutant, Suite, alone, undone
 
 PYTHON = "python"
-"""The folder of an SGLang tree that a process imports from; nothing else is laid out."""
+"""The folder of an SGLang tree from which Python imports. No other folder is laid out."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A tree of SGLang, by what differs from the base. ``python_tree`` is git's id of its python/;
-    ``changes`` map a path to its entry, None for a file that is gone; ``new_blobs`` holds the
-    contents of blobs that are in no repository."""
+    """A tree of SGLang, stored as its differences from the base.
+
+    ``how`` says for people how it was made. ``python_tree`` is git's id of its python/.
+    ``changes`` maps each path that differs to its entry, or to None if this tree lacks the file.
+    ``new_blobs`` holds the contents of blobs that are in no repository.
+    """
 
     name: str
     how: str
@@ -39,7 +44,8 @@ class Tree:
 
 @dataclass(frozen=True)
 class NoTree:
-    """A tree that cannot be made, and why: a patch that does not apply here."""
+    """A tree that cannot be made, and why. ``verdict`` is that of the patch that does not apply,
+    None if there is another reason."""
 
     name: str
     why: str
@@ -49,8 +55,9 @@ class NoTree:
 class Trees:
     """Makes the trees of ``line`` on commit ``onto``.
 
-    ``bring_base`` brings the line's own base. If it raises CannotRun, a patch that needs a
-    three-way merge has no tree. ``files`` are those of the base's python/, by path.
+    ``bring_base`` fetches the line's own base. If it raises CannotRun, the trees that need a
+    three-way merge cannot be made. ``files`` maps each path in the python/ of ``onto`` to its
+    entry.
     """
 
     def __init__(
@@ -75,11 +82,11 @@ class Trees:
 
     @cached_property
     def whole(self) -> Replay | None:
-        """The series on this commit; None if that needs a base that cannot be had."""
+        """The replay of the series; None if it needs the line's base and that cannot be had."""
         return self._replay(self.line)
 
     def alone(self, slug: str) -> Tree | NoTree:
-        """The base with one patch, and those that it says it depends on."""
+        """The base with one patch, and the patches that it declares as its dependencies."""
         by_slug = {patch.slug: patch for patch in self.line.patches}
         wanted, queue = set[str](), [slug]
         while queue:
@@ -91,8 +98,8 @@ class Trees:
         return self._replayed(alone(slug), replace(self.line, entries=entries))
 
     def undone(self, slug: str) -> Tree | NoTree:
-        """The base with the fix of ``slug`` taken out: by a three-way merge of the reversed patch,
-        else by a mutant with ``undo``."""
+        """The base with the fix of ``slug`` taken out. A three-way merge of the reversed patch
+        takes it out, or, if that fails, a mutant with ``undo``."""
         name = undone(slug)
         if commit := self._reverse(slug):
             return self._of(name, "the patch in reverse", commit)
@@ -105,7 +112,7 @@ class Trees:
         return NoTree(name, reasons[0] if reasons else "no mutant undoes it")
 
     def mutant(self, mutant: Mutant, on: Tree, name: str) -> Tree | NoTree:
-        """``on`` with the edits of ``mutant``, as a tree called ``name``."""
+        """The tree ``on`` with the edits of ``mutant``. The new tree is called ``name``."""
         files = _present({**self.files, **on.changes})
         texts: dict[str, str] = {}
         for number, edit in enumerate(mutant.edits, 1):
@@ -170,8 +177,11 @@ class Trees:
         return self._of(name, how, result.commit)
 
     def _reverse(self, slug: str) -> Oid | None:
-        """The base without the patch, as a commit; None if the reversed patch does not merge, or
-        changes nothing."""
+        """A commit that is the target without the patch.
+
+        None if the line has no such patch, if the line's base cannot be had, or if the reversed
+        patch does not merge or changes nothing.
+        """
         slugs = [entry.slug for entry in self.line.entries]
         if slug not in slugs:
             return None
@@ -210,7 +220,8 @@ def _importable(path: str) -> bool:
 
 
 def touched(line: Line, trees: Sequence[Tree]) -> list[str]:
-    """Every importable path that a patch of the line names, or that differs in one of ``trees``."""
+    """The paths in python/ that a patch of the line changes, or at which one of ``trees`` differs
+    from the base."""
     return sorted(
         {path for path in line.paths if _importable(path)}
         | {path for tree in trees for path in tree.changes}

@@ -1,4 +1,4 @@
-"""Is a proposed patch needed? Its own probe answers, on a commit without it and with it."""
+"""Tests whether a proposed patch is needed: runs its probe on a commit without it and with it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class ProbeFlip:
-    """The answers of a probe ``without`` a patch and ``with_it``: 1 the bug is there, 0 it is not,
-    77 what it is about is not there, None no answer. ``said`` is the same for a person. ``script``
-    is None if the patch has no probe; ``device`` is where it ran."""
+    """The answers of a probe ``without`` a patch and ``with_it``.
+
+    An answer is 1 if the bug is there, 0 if it is not, 77 if the tree lacks what the probe tests,
+    and None if the probe gave no answer. ``said`` puts both answers into words. ``script`` is None
+    if the patch has no probe. ``device`` is where the probe ran.
+    """
 
     script: str | None
     without: int | None

@@ -1,4 +1,4 @@
-"""The result of a run: what its runner wrote, read back and checked."""
+"""Reads the result of a run, which the runner wrote, and checks its form."""
 
 from __future__ import annotations
 
@@ -29,23 +29,25 @@ class StepKind(StrEnum):
 
 
 class StepOutcome(StrEnum):
-    """What a step's answer means."""
+    """What a step's answer (its exit code) means."""
 
-    PASSED = "passed"
-    SEEN = "seen"  # an answer that only the whole matrix can judge
-    FAILED = "failed"
-    BROKE = "broke"
-    CANNOT_RUN = "cannot-run"
-    SKIPPED = "skipped"
+    PASSED = "passed"  # the answer is right
+    SEEN = "seen"  # the step is part of a proof, which compares the answers on all trees
+    FAILED = "failed"  # the answer is wrong
+    BROKE = "broke"  # no answer in time, or an exit code that is none of the answers
+    CANNOT_RUN = "cannot-run"  # the script lacks something that it needs
+    SKIPPED = "skipped"  # the script does not apply, the host has no GPU, or the run was stopped
 
 
 @dataclass(frozen=True)
 class StepResult:
     """The answer of one script on one tree.
 
-    ``want`` are the right answers, None if only the whole matrix can tell. ``answer`` is the
-    script's exit code, None if it gave none in time; ``said`` is the last line that it printed.
-    ``memory_bytes`` is the peak of its largest process. ``log`` is a folder beside the result.
+    ``slug`` names the patch of a probe, and is None for a check. ``want`` holds the right exit
+    codes; it is None in a proof, which compares the answers on all trees. ``answer`` is the
+    script's exit code, None if the script did not run or did not end in time. ``said`` is the last
+    line that it printed, or why it did not run. ``memory_bytes`` is the peak memory of its largest
+    process. ``log`` is the folder of its output, inside the folder of the run.
     """
 
     name: str
@@ -69,8 +71,12 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Result:
-    """A run as its runner wrote it. ``about`` is the plan's; ``trees`` are git ids of python/, by
-    name, computed from the files that were laid out; ``ended`` is None if the run was stopped."""
+    """A run as its runner wrote it.
+
+    ``about`` is copied from the plan. ``environment`` describes the host. ``trees`` maps the name
+    of a tree to git's id of its python/, computed from the files on the host. ``ended`` is None if
+    the run was stopped.
+    """
 
     about: Mapping[str, Any]
     environment: Mapping[str, Any]
@@ -86,7 +92,7 @@ class Result:
 
     @property
     def ran(self) -> tuple[str, ...]:
-        """The kinds of run that this result has answers of: checks, prove, mutants."""
+        """The kinds of run that this result has answers for: checks, prove, mutants."""
         wants = [step.want for step in self.steps if step.kind is StepKind.PROBE]
         kinds = {step.kind for step in self.steps}
         ran = {
@@ -102,13 +108,15 @@ class Result:
 
     @property
     def place(self) -> str:
-        """The GPUs that it ran on, and over how many a step was spread. A step that is not spread
-        runs on one GPU, however many there are."""
+        """The names of the host's GPUs, and how steps were spread over them (tp and pp).
+
+        The number of GPUs is left out, because a step that is not spread uses one GPU.
+        """
         return f"{', '.join(sorted(set(self.gpus)))} {self.environment.get('spread')}"
 
     @property
     def devices(self) -> str:
-        """``NVIDIA H100 80GB HBM3``, ``2 x NVIDIA H100 80GB HBM3``, ``CPU only (x86_64)``."""
+        """The host's GPUs, for example ``2 x NVIDIA H100 80GB HBM3``, or ``CPU only (x86_64)``."""
         counts = Counter(self.gpus).items()
         texts = [name if number == 1 else f"{number} x {name}" for name, number in counts]
         return ", ".join(texts) or f"CPU only ({self.environment.get('machine')})"
@@ -127,14 +135,14 @@ class Result:
 
     @property
     def tally(self) -> str:
-        """``24 steps: 23 passed, 1 skipped``"""
+        """The number of steps by outcome, for example ``24 steps: 23 passed, 1 skipped``."""
         counts = [(self.count(outcome), outcome) for outcome in StepOutcome]
         words = [f"{number} {outcome}" for number, outcome in counts if number]
         return f"{count(len(self.steps), 'step')}: {', '.join(words) or 'none'}"
 
     @property
     def missing(self) -> Mapping[str, str]:
-        """The trees that could not be made, and why."""
+        """Name of a tree that could not be made -> the reason."""
         return {tree["name"]: tree["why"] for tree in self.about["missing"]}
 
     def count(self, outcome: StepOutcome) -> int:
@@ -148,7 +156,7 @@ class Result:
         return None
 
     def broke(self, slug: str) -> list[str]:
-        """Where the probe of ``slug`` gave no answer, and what it printed."""
+        """The trees on which the probe of ``slug`` gave no answer, each with its last line."""
         bad = (StepOutcome.BROKE, StepOutcome.CANNOT_RUN)
         return [
             f"on {step.tree}: {step.said}"
@@ -158,8 +166,11 @@ class Result:
 
 
 def read_result(path: Path) -> Result:
-    """Read a result.json, of this host or of another. Every field is checked, since anybody may
-    have written it. Raises UsageError if there is no such file, Refused if it is not a result."""
+    """Read a result.json that this host or another one wrote.
+
+    The fields are checked, because the file may come from anybody. Raises UsageError if the file
+    cannot be read, Refused if it is not a result.
+    """
     raw = _read_json(path)
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         raise _not_a_result(path, "its schema is not 1")
@@ -170,8 +181,8 @@ def read_result(path: Path) -> Result:
 
 
 def read_kept(path: Path) -> Result | None:
-    """Read what ``verify --save`` kept; None for a file of another kind, such as a benchmark's.
-    Raises as ``read_result`` does."""
+    """Read a document that ``verify --save`` wrote; None if the file is of another kind, such as
+    the result of a benchmark. Raises the same exceptions as ``read_result``."""
     raw = _read_json(path)
     if not isinstance(raw, dict) or raw.get("command") != "verify" or "steps" not in raw:
         return None
@@ -203,7 +214,8 @@ def _not_a_result(path: Path, why: str) -> Refused:
 
 
 def _result(raw: Mapping[str, Any]) -> Result:
-    """Raises KeyError, TypeError, ValueError or AttributeError if a field is missing or wrong."""
+    """The result in a parsed document. Raises KeyError, TypeError, ValueError or AttributeError if
+    a field is missing or wrong."""
     about, environment = dict(raw["plan"]), dict(raw["environment"])
     for key in ("line", "ref", "source"):
         _require(isinstance(about[key], str), key)

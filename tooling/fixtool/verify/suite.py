@@ -60,8 +60,8 @@ class Check:
     wave: str = "checks"
 
     def is_for(self, line: Line, onto: str) -> bool:
-        """Whether it is for ``line`` on commit ``onto``. A check on another tree than the series is
-        for the line's own base alone: elsewhere nobody knows what it should see."""
+        """Whether the check is for ``line`` on commit ``onto``. A check of another tree than the
+        series runs only on the line's own base: on other commits its right answer is not known."""
         carried = {entry.slug for entry in line.entries}
         return (
             (not self.lines or line.name in self.lines)

@@ -1,4 +1,4 @@
-"""Does a test file of the tree pass? It is run as SGLang's CI runs it, as a program of its own.
+"""Tests whether a test file of the tree passes. Runs it as SGLang's CI does: as a program.
 
     test_file.py FILE        (its path in the tree that FIXTOOL_TREE names)
 
