@@ -1,9 +1,9 @@
-"""Markdown for GitHub around texts that anybody may have written.
+"""Writes Markdown for GitHub that contains texts of any author.
 
-Subjects, paths and messages come from upstream and from patches. GitHub acts on some of what it
-finds in a text: it notifies `@name`, links `#123`, closes an issue for `Closes #1`, and reads HTML.
-It does none of that inside code spans and code blocks, so ``code``, ``code_block`` and ``prose``
-put such texts there, and ``inline`` escapes them where code would look out of place.
+Subjects, paths and messages come from upstream and from patches. GitHub acts on some words in a
+text: it notifies `@name`, links `#123`, closes an issue for `Closes #1`, and interprets HTML. It
+does none of that inside code spans and code blocks. So ``code`` and ``code_block`` make such spans
+and blocks, ``prose`` puts only those words into spans, and ``inline`` escapes them instead.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from fixtool.text import printable, visible, without_controls
 
 LIMIT = 65_536
-"""Characters of a body, title and comment; GitHub refuses more."""
+"""The most characters that GitHub accepts as the body of an issue, pull request or comment."""
 
-_START = r"(?<![^\W_])"  # no letter before it. `_` may be emphasis, which GitHub removes first
+_START = r"(?<![^\W_])"  # no letter or digit before it; `_` can be emphasis
 _CLOSING = rf"{_START}(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?)"
 _THREAD = r"(?:(?:[\w.-]+/[\w.-]+)?#|GH-|https?://\S+/)\d+"
 ACTIVE_TEXT = re.compile(rf"{_START}@[A-Za-z0-9]|{_CLOSING}:?\s+{_THREAD}", re.IGNORECASE)
-"""What GitHub acts on, in commit messages too: `@name` at once, `Closes #1` at a merge."""
+"""Words on which GitHub acts, in commit messages too: `@name` at once, `Closes #1` at a merge."""
 
 _ACTIVE_IN_MARKDOWN = re.compile(
     rf"{_START}(?P<name>@[A-Za-z0-9][\w/@-]*)"
@@ -55,7 +55,8 @@ def code(text: str, limit: int = 200) -> str:
 
 
 def code_block(text: str, language: str = "", limit: int = 20_000) -> str:
-    """``text`` as a code block of at most ``limit`` characters. Lines beyond that are counted."""
+    """``text`` as a code block of at most ``limit`` characters. If lines do not fit, the last line
+    of the block says how many."""
     given = text.rstrip("\n").split("\n")
     lines: list[str] = []
     room = limit
@@ -75,15 +76,15 @@ def _fence(text: str, shortest: int) -> str:
 
 
 def inline(text: str) -> str:
-    """``text`` in one line without markup, mentions, and the links that GitHub makes by itself
-    (#1, GH-1, closes #1, an address)."""
+    """``text`` on one line, escaped so that it has no effect: no markup, no mention, and none of
+    the links that GitHub makes by itself (#1, GH-1, closes #1, an address)."""
     plain = printable(re.sub(r"\s+", " ", text))
     plain = re.sub(r"([\\`*_\[\]|<>~$&])", r"\\\1", plain)
     return re.sub(r"(@|#(?=\w)|GH-(?=\d)|:(?=//)|www(?=\.))", "\\1\u200b", plain, flags=re.I)
 
 
 def prose(text: str) -> str:
-    """A hard-wrapped text as Markdown without mentions, closing words, HTML and headings.
+    """A hard-wrapped text as Markdown without mentions, HTML, headings and words that close issues.
 
     The lines of a paragraph are joined, because GitHub shows each line break. List items keep
     their lines. Fenced blocks and indented paragraphs become code blocks.
@@ -130,7 +131,7 @@ def _harmless(line: str) -> str:
 
 
 def _inert(text: str) -> Iterator[str]:
-    """The pieces of a text without code spans. What GitHub acts on becomes a code span."""
+    """Split a text that has no code spans. Each part on which GitHub would act becomes a span."""
     at = 0
     for match in _ACTIVE_IN_MARKDOWN.finditer(text):
         yield _escaped(text[at : match.start()] + (match["word"] or ""))
@@ -144,15 +145,17 @@ def _escaped(text: str) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose cells are Markdown already: fixtool's own words, or made by ``code``."""
+    """A table. Its cells must be safe Markdown: words of fixtool, or the output of ``code``."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 @dataclass(frozen=True)
 class Marker:
-    """The hidden first line of a body that fixtool wrote: what the body is for, and the values by
-    which the next run knows what this one did."""
+    """The hidden first line of an issue, pull request or comment that fixtool wrote.
+
+    ``kind`` says what the text is for. ``values`` tell the next run what this run did.
+    """
 
     kind: str
     values: Mapping[str, str] = field(default_factory=dict)
@@ -166,7 +169,10 @@ class Marker:
 
 
 def read_marker(body: str, kind: str) -> Marker | None:
-    """The marker in the first line of ``body``; elsewhere, anybody may have quoted one."""
+    """The marker of ``kind`` in the first line of ``body``; None if there is none.
+
+    Other lines are not read, because a person may have quoted a marker there.
+    """
     first = body.partition("\n")[0].strip()
     match = re.fullmatch(rf"<!-- fixtool {kind} 1((?: [a-z]+=[A-Za-z0-9._,/-]*)*) -->", first)
     if match is None:
@@ -175,8 +181,8 @@ def read_marker(body: str, kind: str) -> Marker | None:
 
 
 def join_sections(marker: Marker | None, sections: Sequence[str], limit: int = LIMIT) -> str:
-    """A body from its sections, the most important first. Those that do not fit are left out, and
-    their number is given."""
+    """Join ``sections``, the most important first, into one text of at most ``limit`` characters.
+    If sections do not fit, a note says how many were left out."""
     sections = [section for section in sections if section]
     text = f"{marker}\n" if marker else ""
     for number, section in enumerate(sections):
@@ -191,5 +197,6 @@ def join_sections(marker: Marker | None, sections: Sequence[str], limit: int = L
 
 
 def same_text(body: str, other: str) -> bool:
-    """Whether two bodies differ by line ends and outer blanks alone, which GitHub may change."""
+    """Whether two texts are equal apart from line ends and from blanks at the start and the end,
+    which GitHub may change."""
     return body.replace("\r\n", "\n").strip() == other.replace("\r\n", "\n").strip()

@@ -1,4 +1,4 @@
-"""How core modules report slow work without knowing who shows it."""
+"""Lets core modules report the progress of slow work, without knowing how it is shown."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Protocol
 
 
 class Task(Protocol):
-    """A piece of slow work that is under way. ``advance`` counts in the unit of its total."""
+    """A piece of slow work that is under way. ``advance`` reports that ``amount`` more is done, in
+    the same unit as the task's ``total``."""
 
     def advance(self, amount: int) -> None: ...
 
 
 class Progress(Protocol):
-    """Opens tasks. ``total`` is in bytes if ``unit`` is "B", otherwise a count; None if unknown."""
+    """Opens tasks. ``total`` is the size of the task: in bytes if ``unit`` is "B", otherwise a
+    count of things, and None if it is not known."""
 
     def task(
         self, label: str, total: int | None = None, unit: str = ""

@@ -1,8 +1,8 @@
 """Announcing a nightly rebase on GitHub: one branch and pull request for what changed in
 ``patches/``, and one issue for what needs a person.
 
-Everything is looked up before it is created. The first line of each body records what was said
-last, so announcing the same document again, even after a lost connection, changes nothing more.
+fixtool looks everything up before it creates it. The first line of each body records the last
+announcement, so announcing the same document again, even after a lost connection, changes nothing.
 """
 
 from __future__ import annotations
@@ -313,8 +313,8 @@ def _update(
 
 
 def _label_and_assign(announcer: Announcer, thread: PullRequest | Issue) -> bool:
-    """Add the missing labels, and the owners if nobody is assigned: an owner who handed it on is
-    not assigned again. Returns whether a label was missing."""
+    """Add the missing labels. Assign the owners if no one is assigned; if an owner has passed the
+    thread on to another person, that stays. Returns whether a label was missing."""
     missing = [label for label in announcer.labels if label not in thread.labels]
     if announcer.dry_run:
         return bool(missing)

@@ -1,4 +1,4 @@
-"""The options that mean the same in every verb, and the context that every verb starts from."""
+"""The options that several commands share, and the context that a command starts with."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Directory = Annotated[
 
 
 def _remember(ctx: typer.Context, wanted: bool) -> bool:
-    ctx.meta["json"] = wanted  # read where a failure is caught: it has to be JSON too
+    ctx.meta["json"] = wanted  # cli reads it, to print a failure as JSON too
     return wanted
 
 
@@ -56,8 +56,9 @@ Verbose = Annotated[bool, Option("-v", "--verbose", help="Show files, hunks and 
 
 
 def start(ctx: typer.Context, directory: Path | None) -> Context:
-    """The context of a verb: the patch repository that holds ``directory`` (default: the current
-    directory), its settings, and progress bars unless the answer is JSON."""
+    """The context of a command: the patch repository that holds ``directory``, its settings, and
+    progress bars unless the answer is JSON. The default is the directory that ``fixtool -C`` names,
+    or else the current directory."""
     from fixtool.series.context import Context
     from fixtool.series.line import PatchRepository
     from fixtool.settings import load
@@ -79,7 +80,7 @@ class BaseStore:
 
 
 def open_base(context: Context, line: Line, source: str | None) -> BaseStore:
-    """A store with the base of ``line`` and the files that its patches change."""
+    """Fetch the base of ``line`` and the files that its patches change into a store."""
     from fixtool.sources.source import open_source
     from fixtool.sources.target import bring_base
 
@@ -92,5 +93,6 @@ def open_base(context: Context, line: Line, source: str | None) -> BaseStore:
 
 
 def pick_line(context: Context, name: str | None) -> Line:
-    """The line ``name``, else the line of the settings, else the only line."""
+    """The line called ``name``. If that is None, the line that the settings name, or else the only
+    line. Raises UsageError if there are several lines and none is named."""
     return context.repository.pick(name or context.settings.line)

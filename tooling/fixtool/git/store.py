@@ -1,4 +1,4 @@
-"""Stores: bare repositories of fixtool's own, filled from elsewhere, which nobody else writes."""
+"""Stores: bare repositories to which only fixtool writes, with objects from a source."""
 
 from __future__ import annotations
 

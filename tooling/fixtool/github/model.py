@@ -1,4 +1,4 @@
-"""What GitHub has, as values: a repository with its token, pull requests and issues.
+"""Data classes for what GitHub holds: a repository with its token, pull requests and issues.
 
 This module makes no requests.
 """
@@ -20,7 +20,7 @@ _FULL_NAME = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 
 @dataclass(frozen=True)
 class GitHubRepository:
-    """A repository on GitHub or on an Enterprise server, and the token for it.
+    """A repository on GitHub or on an Enterprise server, and the token for it, if there is one.
 
     ``api`` and ``server`` are URLs without a final slash; ``full_name`` is ``owner/name``.
     """
@@ -35,14 +35,15 @@ class GitHubRepository:
         return self.full_name.partition("/")[0]
 
     def is_at(self, url: str) -> bool:
-        """Whether a git ``url`` is on this server. No other server may be given the token."""
+        """Whether a git ``url`` is on this server. The token must not be sent to any other."""
         ours, theirs = urlsplit(self.server), urlsplit(url)
         return (ours.scheme, ours.netloc) == (theirs.scheme, theirs.netloc.rpartition("@")[2])
 
 
 @dataclass(frozen=True)
 class RepositoryInfo:
-    """``fork_of`` is the repository at the root of the fork network, None if this is no fork."""
+    """What GitHub says of a repository. ``fork_of`` is the full name of the repository from which
+    all its forks come; None if this is no fork."""
 
     full_name: str
     fork_of: str | None
@@ -86,11 +87,12 @@ class PullRequestStatus:
 
 
 def find_repository(environment: Mapping[str, str], remote: str | None = None) -> GitHubRepository:
-    """The repository that GITHUB_API_URL, GITHUB_SERVER_URL, GITHUB_REPOSITORY and GITHUB_TOKEN
-    or GH_TOKEN name, as GitHub Actions sets them. Without GITHUB_REPOSITORY, it is the one at the
-    URL ``remote``.
+    """Find the repository and its token from the variables that GitHub Actions sets.
 
-    Raises UsageError if no repository is named, or if the token would travel unencrypted.
+    GITHUB_REPOSITORY gives the name; without it, the URL ``remote`` does. GITHUB_API_URL and
+    GITHUB_SERVER_URL give the server (default: github.com), and GITHUB_TOKEN or GH_TOKEN the token.
+    Raises UsageError if nothing names a repository, if the token is malformed, or if a URL would
+    send it unencrypted.
     """
     api = environment.get("GITHUB_API_URL", "https://api.github.com").rstrip("/")
     parts = urlsplit(api)

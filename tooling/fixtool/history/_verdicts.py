@@ -74,7 +74,7 @@ def _judge(repo: Repo, line: Line, state: FileState, trees: Mapping[str, Oid]) -
 
 
 def _write_trees(repo: Repo, states: Sequence[FileState]) -> dict[str, Oid]:
-    """A tree for each set of files, by its digest."""
+    """Write a tree for each set of files. Returns digest of the set -> tree."""
     sets: dict[str, Files] = {
         digest(files): files for state in states for files in (state.files, state.base_files)
     }

@@ -1,8 +1,9 @@
-"""A rebase that waits for a person: a work tree with conflict markers, and what is decided so far.
+"""A rebase that waits for a person: a work tree with conflict markers, and a session file.
 
-The session holds decisions, not results: to go on is to replay the series with them, so a crash or
-a reboot costs nothing. Resolutions are git's own (rerere). They are kept with the line in
-``resolutions/`` as diffs, and offered again when somebody meets the same conflict.
+The session file holds what the person decided so far, not the commits. To continue, fixtool replays
+the series with these decisions, so nothing is lost in a crash or a reboot. git's rerere records how
+a person resolved a conflict. fixtool keeps that as a diff in the line's ``resolutions/``, and uses
+it when the same conflict comes up again.
 """
 
 from __future__ import annotations
@@ -34,9 +35,13 @@ _COMMITTER = {f"GIT_COMMITTER_{key}": "fixtool" for key in ("NAME", "EMAIL")}
 
 @dataclass(frozen=True)
 class Session:
-    """A rebase that waits. ``patches``, ``store`` and ``worktree`` are paths; patch ``slug`` is to
-    be resolved on commit ``parent``, number ``position`` (from 1) of ``of``. ``resolved`` is
-    slug -> tree and ``skipped`` slug -> reason, as a person decided at earlier stops."""
+    """A rebase that waits for a person.
+
+    ``patches``, ``store`` and ``worktree`` are paths. The person has to resolve the conflict of
+    patch ``slug`` with commit ``parent``. It is patch number ``position`` (from 1) of ``of``
+    patches. ``resolved`` (slug -> tree) and ``skipped`` (slug -> reason) say what the person
+    decided about earlier patches.
+    """
 
     line: str
     patches: str
@@ -62,9 +67,12 @@ class Session:
 
 @dataclass
 class HandDecisions:
-    """What a person decided so far: ``resolved`` is slug -> the tree of the resolution, ``skipped``
-    slug -> reason, ``resolutions`` the files that remember how conflicts were resolved, by their
-    name in the line's folder."""
+    """What a person decided so far.
+
+    ``resolved`` maps a slug to the tree of its resolution, and ``skipped`` a slug to the reason.
+    ``resolutions`` maps a file name in the line's folder to the diff that records how a conflict
+    was resolved.
+    """
 
     resolved: dict[str, Oid] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -72,13 +80,13 @@ class HandDecisions:
 
 
 def decisions_so_far(session: Session) -> HandDecisions:
-    """What was decided before the patch at hand."""
+    """What the person decided about earlier patches than the one in conflict."""
     resolutions = {name: base64.b64decode(data) for name, data in session.learned.items()}
     return HandDecisions(dict(session.resolved), dict(session.skipped), resolutions)
 
 
 def packed(resolutions: Mapping[str, bytes]) -> dict[str, str]:
-    """Resolutions as a session keeps them."""
+    """The resolutions in base64, as the session file keeps them."""
     return {name: base64.b64encode(data).decode() for name, data in resolutions.items()}
 
 
@@ -86,7 +94,8 @@ def packed(resolutions: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def load_session(context: Context, line: str) -> Session | None:
-    """The rebase of ``line`` that waits, if any. Raises CannotRun if its file is damaged."""
+    """Read the session of the rebase of ``line`` that waits for a person; None if no rebase waits.
+    Raises CannotRun if the session file is damaged."""
     path = _file(context, line)
     try:
         data = json.loads(path.read_text("utf-8"))
@@ -124,7 +133,7 @@ def save_session(context: Context, session: Session) -> None:
 
 
 def end_session(context: Context, session: Session) -> None:
-    """Remove a session, and its work tree with everything in it."""
+    """Remove a session file, and its work tree with everything in it."""
     remove(Repo(Path(session.store)), Path(session.worktree))
     _file(context, session.line).unlink(missing_ok=True)
 
@@ -157,7 +166,7 @@ def park(
     store.run("worktree", "add", "--quiet", "--detach", "--force", str(folder), parent)
     tree = Repo.open(folder)
     for image in (tree.objects_folder.parent / "rr-cache").glob("*/postimage*"):
-        image.unlink()  # the line's memory counts, which the team shares, not this machine's
+        image.unlink()  # only the line's resolutions count, which the team shares
     tree.run(*_RERERE, "cherry-pick", "--allow-empty", commit, env=_COMMITTER, accept=(0, 1))
     conflicts = _conflicts(tree)
     for conflict, path in conflicts.items():
@@ -169,7 +178,7 @@ def park(
 
 
 def _conflicts(tree: Repo) -> dict[str, str]:
-    """git's name of each conflict in its rr-cache -> the file that it is in."""
+    """git's name for a conflict in its rr-cache -> the file that has the conflict."""
     file = tree.git_dir / "MERGE_RR"
     text = file.read_text("utf-8", "surrogateescape") if file.is_file() else ""
     pairs = (record.partition("\t") for record in text.split("\0"))
@@ -249,7 +258,7 @@ def _require_no_markers(folder: Path, path: str) -> None:
 
 
 def _learned(tree: Repo, session: Session) -> dict[str, bytes]:
-    """The resolutions of the conflicts at hand, by their file name in the line."""
+    """The resolutions of the session's conflicts: file name in the line's folder -> diff."""
     resolutions = {}
     for conflict in session.memory:
         images = [_image(tree, conflict, name) for name in ("preimage", "postimage")]
@@ -263,13 +272,15 @@ def _learned(tree: Repo, session: Session) -> dict[str, bytes]:
 
 
 def _stored(tree: Repo, image: Path) -> TreeEntry:
-    """A file of rerere's, stored as a blob."""
+    """Store a file of git's rerere as a blob, and return its tree entry."""
     return TreeEntry("100644", Oid(tree.run("hash-object", "-w", str(image)).text))
 
 
 def _remembered(tree: Repo, line: Line, conflict: str) -> bytes | None:
-    """The file as somebody resolved it, if the line remembers how. git keeps the whole file before
-    and after; the line keeps only the difference."""
+    """The resolved file, if the line has a resolution for ``conflict`` that applies; else None.
+
+    git keeps the whole file before and after; the line keeps only the difference.
+    """
     resolution = line.folder / _file_name(conflict)
     image = _image(tree, conflict, "preimage")
     if not resolution.is_file() or not image.is_file():
@@ -287,7 +298,7 @@ def _file_name(conflict: str) -> str:
 
 
 def _image(tree: Repo, conflict: str, name: str) -> Path:
-    """A file of git's rr-cache. A conflict that was met before and not resolved has a number:
-    ``<id>.1`` means ``<id>/preimage.1``."""
+    """The path of a file in git's rr-cache. git adds a number to the name of a conflict that it has
+    met before without a resolution: ``<id>.1`` means ``<id>/preimage.1``."""
     folder, dot, number = conflict.partition(".")
     return tree.objects_folder.parent / "rr-cache" / folder / f"{name}{dot}{number}"

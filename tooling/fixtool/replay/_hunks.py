@@ -107,9 +107,9 @@ def with_verdict(file: FileResult, verdict: Verdict) -> FileResult:
 
 
 def after_merge(file: FileResult, unchanged: Collection[str]) -> FileResult:
-    """The file after a three-way merge without conflict: a hunk without a place of its own was
-    merged, near a change of upstream's or in a file that moved. ``unchanged`` are the paths that
-    the merge left as they were."""
+    """The file after a three-way merge without conflict. If no place was found for a hunk, the
+    merge has placed it, near a change of upstream's or in a file that moved. ``unchanged`` are the
+    paths that the merge left as they were."""
     if file.path in unchanged:
         return with_verdict(file, Verdict.ABSORBED)
     hunks = tuple(

@@ -17,7 +17,7 @@ from fixtool.text import count
 from fixtool.verify.proof import BAD, prove
 
 FINE = ("passed", "seen", "skipped")
-"""Outcomes of a step that need nobody."""
+"""Outcomes of a step at which no person needs to look."""
 
 
 @dataclass(frozen=True)

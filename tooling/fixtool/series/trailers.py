@@ -15,8 +15,8 @@ _PULL = re.compile(r"https?://[^/\s]+/([^/\s]+/[^/\s]+)/pull/(\d+)/?")
 
 
 def pull_request(patch: Patch) -> tuple[str, int] | None:
-    """The repository and number of the pull request that this patch was sent as, by its
-    ``Forwarded:`` trailer; None if it was not sent."""
+    """The repository and number of the pull request that the patch's ``Forwarded:`` trailer names;
+    None if it names none."""
     match = _PULL.fullmatch(patch.trailer("Forwarded") or "")
     return (match[1], int(match[2])) if match else None
 

@@ -356,7 +356,7 @@ def _add(
 
 
 def _with_hash(wheel: WheelFile) -> WheelFile:
-    """``wheel`` with a hash: a file on this disk is trusted, so its own hash will do."""
+    """``wheel`` with a hash. If it is a file on this machine without one, compute the hash."""
     if wheel.sha256 is not None or urlsplit(wheel.url).scheme != "file":
         return wheel
     return replace(wheel, sha256=sha256_of(Path(url2pathname(urlsplit(wheel.url).path))))

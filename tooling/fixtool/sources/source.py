@@ -1,7 +1,7 @@
 """Where the SGLang tree comes from: a git remote, a repository on this machine, or a PyPI release.
 
-Each source keeps what it brings in a store of its own under the state folder, a bare repository
-that nobody else writes. A local repository is borrowed from (git alternates), never written to.
+Each source keeps what it fetches in its store, a bare repository under the state folder to which
+only fixtool writes. A local repository is read through git's alternates and never written to.
 """
 
 from __future__ import annotations

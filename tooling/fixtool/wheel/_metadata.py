@@ -1,4 +1,4 @@
-"""Plans the wheel of a git tree by its python/pyproject.toml."""
+"""Plans the wheel of a git tree, as its python/pyproject.toml describes it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from fixtool.wheel._archive import (
 
 
 def plan_from_tree(repo: Repo, commit: str, version: str) -> WheelPlan:
-    """The plan of a wheel of ``commit`` by its python/pyproject.toml, with the files that
-    setuptools and setuptools-scm would choose: every tracked file below a package directory,
-    namespace packages too.
+    """The plan of a wheel of ``commit``, as its python/pyproject.toml describes it.
+
+    The wheel has the files that setuptools and setuptools-scm would choose: every tracked file
+    below a package directory, namespace packages too.
 
     Raises CannotRun if the tree or its pyproject.toml is not of the form that fixtool can follow,
     Refused if the metadata is not valid.
@@ -61,8 +62,8 @@ def plan_from_tree(repo: Repo, commit: str, version: str) -> WheelPlan:
 
 
 def _package_rule(setuptools: Mapping[str, Any], where: str) -> Callable[[str], bool]:
-    """A function that says whether a file, by its path in python/, is in a package or is data below
-    one."""
+    """A function that takes the path of a file in python/, and says whether the file is in a
+    package or is data below one."""
     packages = setuptools.get("packages")
     find = packages.get("find") if isinstance(packages, dict) else None
     if find is None or find.get("where", ["."]) not in (["."], []):

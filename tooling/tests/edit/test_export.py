@@ -89,7 +89,7 @@ def test_a_new_commit_becomes_a_patch_at_the_end(team: Team, tree: Git) -> None:
 
 
 def test_a_new_subject_keeps_the_patch(team: Team, tree: Git) -> None:
-    """By its author and date; where another commit has both too, nobody can tell."""
+    """By its author and date; if another commit has both too, the two cannot be told apart."""
     for number, slug in enumerate(("fix", "beta")):
         file = team.root / f"patches/main/{slug}.patch"
         text = file.read_text()

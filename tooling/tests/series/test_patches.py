@@ -102,7 +102,7 @@ def test_release_lines_round_trip(name: str, releases: Releases) -> None:
 
 
 def am_and_quilt(line: Line, source: Repo, base: str, place: Path) -> dict[str, str]:
-    """The tree of the series by plain `git am`, and by quilt, from files as they lie."""
+    """The tree of the series by plain `git am`, and by quilt, from the files as they are."""
     trees = {}
     for tool in ("am", "quilt"):
         git = Git(place / tool)
@@ -135,7 +135,7 @@ def test_git_am_and_quilt_take_release_lines(name: str, releases: Releases, tmp_
 
 @pytest.mark.history
 def test_the_pinned_base(tmp_path: Path) -> None:
-    """All four clean on the base; alone, too; equal to git am and quilt; exported as they lie."""
+    """All four clean on the base; alone, too; equal to git am and quilt; exported unchanged."""
     if not shutil.which("quilt"):
         pytest.skip("quilt is not installed (Debian: apt-get install quilt)")
     line = OURS.line("b0ce16d0c")
