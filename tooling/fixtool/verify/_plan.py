@@ -90,10 +90,9 @@ def plan_line(
     probes: Sequence[Probe],
     kinds: Sequence[RunKind],
 ) -> Planned:
-    """Plan the steps that verify ``line`` on ``target``, for each kind of run in ``kinds``.
-
-    The trees of these steps are made in the store of ``source``. Raises Refused if checks or
-    mutants need a tree that cannot be made, if a mutant has no killer, or if there is no step.
+    """Plan the steps that verify ``line`` on ``target`` for each kind of run in ``kinds``. Make the
+    trees in the store of ``source``. Raises Refused if checks or mutants need a tree that
+    cannot be made, if a mutant has no killer, or if there is no step.
     """
     source.bring(target.commit, ["python"])
     trees = Trees(
