@@ -23,6 +23,13 @@ def list_tree(repo: Repo, treeish: str, *paths: str) -> dict[str, TreeEntry]:
     return entries
 
 
+def list_folders(repo: Repo, treeish: str, *paths: str) -> set[str]:
+    """Those of ``paths`` that are folders of a tree."""
+    literal = (f":(literal){path}" for path in paths)
+    out = repo.run("ls-tree", "-d", "-z", "--full-tree", "--name-only", treeish, "--", *literal)
+    return set(out.stdout.decode("utf-8", "surrogateescape").split("\0")) - {""}
+
+
 def missing_files(repo: Repo, commit: str, *paths: str) -> set[Oid]:
     """The blobs that a partial clone lacks, of a commit's files at or below ``paths`` (none: of all
     its files)."""

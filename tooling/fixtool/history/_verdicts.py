@@ -21,7 +21,7 @@ from fixtool.replay.run import replay
 from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.line import Line
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def judge_states(

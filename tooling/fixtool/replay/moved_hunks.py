@@ -7,12 +7,13 @@ a person decides.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
-from fixtool.git.trees import list_tree, scratch_index, write_tree
+from fixtool.git.trees import list_folders, list_tree, scratch_index, write_tree
 from fixtool.replay._hunks import find, lines_of, place
 from fixtool.replay.verdict import HunkResult, Verdict
 from fixtool.series.patch import FilePatch, Hunk, Patch
@@ -36,6 +37,9 @@ def apply_to_moved_lines(repo: Repo, patch: Patch, commit: Oid) -> MovedHunks | 
     whole: list[FilePatch] = []  # files that the patch does more to than edit lines
     for file in patch.files:
         if file.binary or file.old_path is None or file.old_path != file.new_path:
+            folder = posixpath.dirname(file.path)
+            if file.old_path is None and folder and not list_folders(repo, commit, folder):
+                return None  # upstream moved the folder: a person says where the new file goes
             whole.append(file)
             continue
         placed = place(file, list_tree(repo, commit, file.path), repo)

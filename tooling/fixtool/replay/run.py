@@ -2,21 +2,24 @@
 
 First each patch is applied strictly (`git apply --cached`), which is exact and needs nothing but
 the target. If a file of the target is not the one that the patch was written against, a three-way
-merge of the patch, as a commit on its own base, decides: `git apply` alone would add an absorbed
-block a second time if its context repeats. No work tree is touched and no ref moves.
+merge of the patch, as a commit on its own base, decides, whatever `git apply` says. That would
+add an absorbed block a second time if its context repeats, and would patch a copy of a block that
+upstream put at the old line numbers. No work tree is touched and no ref moves.
 """
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fixtool.git.objects import Merge, Oid
+from fixtool.git.objects import Merge, Oid, TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.git.trees import (
     apply_to_index,
     changed_files,
+    list_folders,
     list_tree,
     merge_three_way,
     scratch_index,
@@ -131,12 +134,11 @@ class _Run:
         targets = list_tree(self.repo, self.tree, *sorted(patch.paths))
         strict = self._apply_strictly(patch)
         merge = None
-        if strict is not None and all(same_blob(file, targets) for file in patch.files):
+        if strict is not None and self._is_as_written_for(patch, targets):
             files = tuple(untouched(file) for file in patch.files)
         else:
             files = tuple(place(file, targets, self.repo) for file in patch.files)
-            if strict is None or any(file.verdict is not Verdict.CLEAN for file in files):
-                merge = self._merge_three_way(position)
+            merge = self._merge_three_way(position)
         result, tree = self._judge(patch, files, strict, merge, targets)
         if (tree or self.tree) != (strict or self.tree):  # the index holds another tree
             self.repo.run("read-tree", tree or self.tree, index=self.index)
@@ -182,8 +184,7 @@ class _Run:
         if strict is not None and strict == self.tree:
             return result(Verdict.ABSORBED, "applying it changes nothing"), strict
         if merge is None and strict is not None:
-            moved = any(file.verdict is not Verdict.CLEAN for file in files)
-            return result(Verdict.OFFSET if moved else Verdict.CLEAN), strict
+            return result(_by_place(files)), strict
         if merge is None:
             return result(Verdict.CONFLICT, "does not apply to its own base either"), None
         if merge.conflicts:
@@ -196,7 +197,7 @@ class _Run:
             files = tuple(with_verdict(file, Verdict.ABSORBED) for file in files)
             return result(Verdict.ABSORBED, "the three-way merge changes nothing"), merge.tree
         if strict == merge.tree:
-            return result(Verdict.OFFSET), merge.tree
+            return result(_by_place(files)), merge.tree
         changed = {change.path for change in changed_files(self.repo, self.tree, merge.tree)}
         unchanged = frozenset(present) - changed
         files = tuple(after_merge(file, unchanged) for file in files)
@@ -208,6 +209,15 @@ class _Run:
         absorbed = Verdict.ABSORBED in verdicts
         verdict = Verdict.PARTLY_ABSORBED if absorbed else Verdict.MERGED
         return result(verdict, *evidence), merge.tree
+
+    def _is_as_written_for(self, patch: Patch, targets: Mapping[str, TreeEntry]) -> bool:
+        """Whether each file is the very one that the patch was written against, and each folder
+        that gets a new file is there: upstream may have moved the folder elsewhere."""
+        new = (file.path for file in patch.files if file.old_path is None)
+        folders = {posixpath.dirname(path) for path in new} - {""}
+        return all(same_blob(file, targets) for file in patch.files) and (
+            not folders or folders <= list_folders(self.repo, self.tree, *folders)
+        )
 
     def _apply_strictly(self, patch: Patch) -> Oid | None:
         """The tree after `git apply --cached`; None, with the index unchanged, if it fails."""
@@ -232,3 +242,9 @@ class _Run:
         slugs = [patch.slug for patch in self.patches[: position + 1]]
         rest = (number for number, slug in enumerate(slugs) if slug not in failed)
         return None if self.on_base.commit(rest) else ", ".join(failed)
+
+
+def _by_place(files: Sequence[FileResult]) -> Verdict:
+    """The verdict on a patch whose text fits: clean if every hunk is at its old line."""
+    moved = any(file.verdict is not Verdict.CLEAN for file in files)
+    return Verdict.OFFSET if moved else Verdict.CLEAN

@@ -150,6 +150,60 @@ def test_a_twin_of_the_place_is_not_the_place(team: Team) -> None:
     assert "wrong place" in result.patches[0].evidence[1]
 
 
+def test_a_twin_at_the_old_line_is_not_the_place(team: Team) -> None:
+    """Upstream put a copy of the patched block at the old line numbers, above the block itself."""
+    body = "    def f(self):\n        p\n        q\n        r\n        s\n        t\n        u\n\n"
+    head = "".join(f"{n}\n" for n in range(20))
+    text = f"{head}class A:\n{body}tail\n"
+    team.upstream("checkout", "--quiet", "-b", "base2", "v1.0")
+    base = team.upstream.commit("base2", python__model_py=text)
+    team.line(base=base)
+    fixed = text.replace("        r\n", "        r fixed\n")
+    raw = team.patch("fix", "fix A.f", base=base, python__model_py=fixed)
+    team.upstream("checkout", "--quiet", "-B", "main", base)
+    twin = f"{head}class B:\n{body}class A:\n{body}tail\n"
+    team.upstream.commit("add B above A", python__model_py=twin)
+    team.upstream("apply", "--check", "-", stdin=raw)  # git takes the copy
+    result = run(team)
+    assert [patch.verdict for patch in result.patches] == [Verdict.MERGED]
+    assert "elsewhere" in result.patches[0].evidence[1]
+    assert (
+        file_at(team.upstream, result.commit, "python/model.py")
+        == (
+            f"{head}class B:\n{body}class A:\n{body}tail\n"[::-1].replace(
+                "        r\n"[::-1], "        r fixed\n"[::-1], 1
+            )[::-1]
+        )
+    )
+
+
+def test_clean_stays_clean_where_the_three_way_agrees(team: Team) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.upstream.commit("the end", python__model_py=NUMBERS + "more\n")
+    result = run(team)
+    assert [patch.verdict for patch in result.patches] == [Verdict.CLEAN]
+    assert file_at(team.upstream, result.commit, "python/model.py") == FIX + "more\n"
+
+
+@pytest.mark.parametrize(
+    ("fix", "verdict"),
+    [
+        ({"python__new_py": "new\n"}, Verdict.CONFLICT),
+        ({"fresh__new_py": "new\n"}, Verdict.CLEAN),
+    ],
+    ids=["in a folder that upstream renamed", "in a folder that the patch makes"],
+)
+def test_where_a_new_file_goes(team: Team, fix: dict[str, str], verdict: Verdict) -> None:
+    """In a folder that upstream renamed, git asks where the file goes; it is not added to the old
+    folder, which nobody reads any more."""
+    team.patch("fix", "add a file", **fix)
+    git = team.upstream
+    git("mv", "python", "lib")
+    git("commit", "--quiet", "--message", "rename the folder")
+    result = run(team)
+    assert [patch.verdict for patch in result.patches] == [verdict]
+
+
 def test_conflict_names_file_and_hunk_and_goes_on(team: Team) -> None:
     team.patch("fix", "fix twenty", python__model_py=FIX)
     team.patch("other", "fix beta", python__other_py="alpha\nBETA\ngamma\n")
