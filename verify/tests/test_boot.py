@@ -253,8 +253,11 @@ def test_boot_is_killed(host: FakeHost) -> None:
     """Even SIGKILL leaves no process, though boot.py is not there to end them."""
     host.env["FIXTOOL_RUN"] = f"run-{host.mark}"
     process = host.start("escapes", "--serves", "--generate-timeout", 60)
-    wait_until(lambda: (host.scratch / "escaped.pid").exists() and "fired up" in server_log(host))
-    escaped = int((host.scratch / "escaped.pid").read_text())
+    pid_file = host.scratch / "escaped.pid"
+    wait_until(
+        lambda: pid_file.exists() and pid_file.read_text() and "fired up" in server_log(host)
+    )
+    escaped = int(pid_file.read_text())
     marked = leftover_processes(f"\0FIXTOOL_RUN=run-{host.mark}", "-")
     process.kill()
     process.wait()

@@ -263,6 +263,7 @@ def test_real_router_matrices_are_read_without_safetensors(tmp_path: Path) -> No
 
 
 @pytest.mark.slow(60)
+@pytest.mark.release(sample_of="kernel's cases")
 @pytest.mark.parametrize(
     "families",
     [

@@ -153,12 +153,14 @@ def test_the_pinned_base(tmp_path: Path) -> None:
         assert replay(clone, alone, line.upstream.base).ok
 
 
-@pytest.mark.slow(40)
-@pytest.mark.release(sample_of="kernels of the lines")
+@pytest.mark.slow(16)
 @pytest.mark.pypi
 @pytest.mark.parametrize(
     ("name", "chosen", "least"),
-    [("v0.5.23", "test", 180), ("v0.5.12.post1", "full_tile or rows_apart or arguments", 20)],
+    [
+        pytest.param("v0.5.23", "test", 180, marks=[pytest.mark.release, pytest.mark.slow(80)]),
+        ("v0.5.12.post1", "full_tile or rows_apart or arguments", 20),
+    ],
 )
 def test_the_kernel_is_right_in_the_interpreter(
     name: str, chosen: str, least: int, releases: Releases, tmp_path: Path
