@@ -32,7 +32,7 @@ PushTo = Annotated[
     Option("--push", metavar="REMOTE", help="Push the rebase to its branch there, for a PR."),
 ]
 Branch = Annotated[
-    str | None, Option("--branch", help="The rolling branch; else fixtool/nightly/LINE.")
+    str | None, Option("--branch", help="The branch to push to; default: fixtool/nightly/LINE.")
 ]
 Bundle = Annotated[
     Path | None, Option("--bundle", metavar="FILE", help="A git bundle that holds the commit.")
@@ -43,7 +43,7 @@ Owner = Annotated[
 ]
 Label = Annotated[
     list[str] | None,
-    Option("--label", help="The issue is found by the first one; may be repeated."),
+    Option("--label", help="A label of the issue; may be repeated. The first finds it."),
 ]
 
 
@@ -61,9 +61,9 @@ def announce(
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
-    """Tell GitHub what became of a rebase: one rolling pull request, one rolling issue.
+    """Report a rebase on GitHub, in one rolling pull request and one rolling issue.
 
-    The token is GITHUB_TOKEN or GH_TOKEN. Exit code 3: GitHub was told, and a person is needed.
+    The token is GITHUB_TOKEN or GH_TOKEN. Exit code 3: a person is needed.
 
     Example: fixtool announce rebase.json --push origin --owner octocat
     """

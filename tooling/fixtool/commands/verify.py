@@ -28,7 +28,7 @@ Prove = Annotated[
     bool, Option("--prove", help="Is each patch needed? Run probes with and without it.")
 ]
 Mutants = Annotated[
-    bool, Option("--mutants", help="Would the suite notice? Every mutant must be killed.")
+    bool, Option("--mutants", help="Break the series on purpose: a check must notice each.")
 ]
 Checks = Annotated[
     bool, Option("--checks", help="Run the series' own checks. This is the default.")
@@ -37,19 +37,22 @@ Jobs = Annotated[int, Option("--jobs", min=0, help="How many steps run at once; 
 Only = Annotated[
     list[str] | None, Option("--only", metavar="NAME", help="Run steps of this name alone.")
 ]
-Model = Annotated[Path | None, Option("--model", metavar="DIR", help="A real checkpoint to serve.")]
+Model = Annotated[
+    Path | None, Option("--model", metavar="DIR", help="Serve a real checkpoint, not a tiny one.")
+]
 Assistant = Annotated[
-    Path | None, Option("--assistant", metavar="DIR", help="The model's MTP assistant.")
+    Path | None, Option("--assistant", metavar="DIR", help="The MTP assistant of --model.")
 ]
 Port = Annotated[
     int | None, Option("--port", min=1, max=65535, help="The port of the servers that it starts.")
 ]
 TensorParallel = Annotated[
     int | None,
-    Option("--tp", metavar="N", min=1, help="Also a server on N GPUs that share layers."),
+    Option("--tp", metavar="N", min=1, help="Start a server on N GPUs that share layers, too."),
 ]
 PipelineParallel = Annotated[
-    int | None, Option("--pp", metavar="M", min=1, help="Also a server on M GPUs in a pipeline.")
+    int | None,
+    Option("--pp", metavar="M", min=1, help="Start a server on M GPUs in a pipeline, too."),
 ]
 RequireGpu = Annotated[
     bool, Option("--require-gpu", help="Exit 4 if a step was skipped for want of a GPU.")
