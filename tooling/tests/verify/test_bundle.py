@@ -14,6 +14,8 @@ from fixtool.verify.result import Result, StepKind, StepOutcome, StepResult
 from support.repositories import Team
 from support.verifying import Run, answers, on_host, prove, read_back
 
+pytestmark = pytest.mark.slow(1)  # each packs or runs a bundle
+
 
 def test_a_bundle_gives_the_same_matrix_without_fixtool(
     fixtool: Run, checked: Team, bundled: Path

@@ -21,6 +21,8 @@ from support.verifying import (
     write_probe,
 )
 
+pytestmark = pytest.mark.slow(1)  # each runs probes in processes
+
 
 def test_each_patch_flips_its_own_probe(fixtool: Run, proved: Team) -> None:
     result = prove(fixtool, proved)
