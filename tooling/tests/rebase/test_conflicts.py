@@ -16,6 +16,8 @@ from support.json_documents import document
 from support.rebase import FIVE_AND_TWENTY, FIVE_MORE, Maintainer, outcomes, rewrite
 from support.repositories import NUMBERS, Git
 
+pytestmark = pytest.mark.slow(1)  # each parks and resumes a rebase
+
 
 @dataclass(frozen=True)
 class Stopped:

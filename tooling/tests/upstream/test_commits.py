@@ -23,6 +23,8 @@ from support.json_documents import document, validate
 from support.repositories import NUMBERS, Git, Ran
 from support.upstream import FIVE, MORE, TEMPLATE, Repositories, call, check_result, copy, needed
 
+pytestmark = pytest.mark.slow(1)  # each prepares a whole pull request
+
 Run = Callable[..., Ran]
 
 
