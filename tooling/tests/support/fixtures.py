@@ -94,13 +94,3 @@ def fixtool(tmp_path: Path) -> Callable[..., Ran]:
         return (run_process if alone else run_here)(*args, cwd=cwd, env=env)
 
     return run
-
-
-@pytest.fixture
-def fixtool_process(tmp_path: Path) -> Callable[..., Ran]:
-    """The command line as a process of its own, for what only a process shows."""
-
-    def run(*args: str | Path, cwd: Path = tmp_path, **env: str) -> Ran:
-        return run_process(*args, cwd=cwd, env=env)
-
-    return run
