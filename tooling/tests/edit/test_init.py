@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import fixtool as fixtool_package
 from fixtool.edit import init
 from support.json_documents import document
 from support.repositories import NUMBERS, ROOT, Git, Ran
@@ -56,10 +57,12 @@ def test_a_verify_folder_of_ones_own_is_kept(fixtool: Run, own: Path, upstream: 
 def test_the_wheel_carries_the_templates(own: Path) -> None:
     text = (own / "verify/probes/example.py").read_text()
     assert text == EXAMPLE.read_text()
+    # The package may be installed away from the checkout, so its path is told from the package.
+    inside = EXAMPLE.relative_to(Path(fixtool_package.__file__).parent)
     tracked = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "tooling/fixtool"], capture_output=True, text=True
+        ["git", "-C", ROOT / "tooling/fixtool", "ls-files"], capture_output=True, text=True
     )
-    assert f"{EXAMPLE.relative_to(ROOT)}" in tracked.stdout.split()
+    assert f"{inside}" in tracked.stdout.split()
 
 
 def test_the_sample_in_the_documents_is_the_example() -> None:
