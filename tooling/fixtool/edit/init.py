@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 
 from fixtool.errors import Refused, UsageError
@@ -13,7 +12,7 @@ from fixtool.series.line import Line, Upstream, read_line
 from fixtool.series.patch import is_slug
 from fixtool.series.write import rewrite, upstream_toml
 from fixtool.settings import load
-from fixtool.sources.resolve import version_of
+from fixtool.sources.resolve import day_of, version_of
 from fixtool.sources.source import open_source
 
 _UPSTREAM = "https://github.com/sgl-project/sglang.git"
@@ -58,9 +57,7 @@ def init(
         tree=target.tree,
         release=version,
         version=version or wheel_version or target.version or "0.0.0",
-        date=datetime.now(UTC).date().isoformat()
-        if version
-        else source.repo.read_commit(target.commit).committer.day.isoformat(),
+        date=day_of(target, source.repo),
     )
     why = why or f"patches on SGLang {version or target.commit[:12]}"
     rewrite(line, {"series": _SERIES.encode(), "upstream.toml": upstream_toml(about, why).encode()})

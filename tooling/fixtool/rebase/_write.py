@@ -14,7 +14,7 @@ from fixtool.series.commit import rewrite_and_commit
 from fixtool.series.line import Line, PatchRepository, Upstream
 from fixtool.series.shelf import Shelved
 from fixtool.series.write import moved_toml, series_text, writing
-from fixtool.sources.resolve import Target
+from fixtool.sources.resolve import Target, day_of
 
 
 def write_line(
@@ -88,7 +88,7 @@ def _upstream(before: Upstream, target: Target, repo: Repo) -> Upstream:
         tree=target.tree,
         release=target.version if target.release else None,
         version=target.version or before.version,
-        date=repo.read_commit(target.commit).committer.day.isoformat(),
+        date=day_of(target, repo),
     )
 
 

@@ -17,6 +17,7 @@ from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +53,8 @@ _ANOTHER_WAY = (
 @dataclass(frozen=True)
 class WheelFile:
     """One wheel that an index or a folder offers. ``size`` is in bytes; ``tags`` are strings such
-    as cp311-cp311-manylinux_2_34_x86_64."""
+    as cp311-cp311-manylinux_2_34_x86_64. ``uploaded`` is the day of its upload in UTC, such as
+    2026-05-23; None if the index or folder does not give it."""
 
     filename: str
     url: str
@@ -60,6 +62,7 @@ class WheelFile:
     size: int | None
     version: str
     tags: tuple[str, ...]
+    uploaded: str | None = None
 
 
 @dataclass(frozen=True)
@@ -333,11 +336,19 @@ def _list_page(listing: _Listing, name: str, page: ProjectPage) -> None:
         # A find-links page may name a link anything, but its address ends in the file name.
         base = unquote(urlsplit(package.url).path.rpartition("/")[2])
         file_name = base if base.endswith((".whl", ".gz", ".zip")) else package.filename
-        _add(listing, name, file_name, package.url, package.digests.get("sha256"), package.size)
+        sha256, uploaded = package.digests.get("sha256"), package.upload_time
+        day = uploaded.astimezone(UTC).date().isoformat() if uploaded else None
+        _add(listing, name, file_name, package.url, sha256, package.size, day)
 
 
 def _add(
-    listing: _Listing, name: str, file_name: str, url: str, sha256: str | None, size: int | None
+    listing: _Listing,
+    name: str,
+    file_name: str,
+    url: str,
+    sha256: str | None,
+    size: int | None,
+    uploaded: str | None = None,
 ) -> None:
     if not re.fullmatch(r"[A-Za-z0-9._+!-]+", file_name):
         return  # the name would become a path in the cache
@@ -350,7 +361,7 @@ def _add(
         project, version, _, tags = parse_wheel_filename(file_name)
         if project == name and (sha256 is None or re.fullmatch(r"[0-9a-f]{64}", sha256)):
             wheel = WheelFile(
-                file_name, url, sha256, size, str(version), tuple(sorted(map(str, tags)))
+                file_name, url, sha256, size, str(version), tuple(sorted(map(str, tags))), uploaded
             )
             listing.wheels.setdefault(file_name, wheel)
 

@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 
 from packaging.tags import sys_tags
@@ -58,7 +59,9 @@ class Native:
 @dataclass(frozen=True)
 class Release:
     """An imported release. ``natives`` are the native files of ``wheel``, from which the release
-    was imported; ``wheels`` are all that the index had; ``files`` counts the files of the tree."""
+    was imported; ``wheels`` are all that the index had; ``files`` counts the files of the tree.
+    ``published`` is the day on which its first wheel was uploaded, such as 2026-05-23; or the day
+    on which ``wheel`` was built, if the index does not give the upload."""
 
     version: str
     commit: Oid
@@ -67,6 +70,7 @@ class Release:
     natives: tuple[Native, ...]
     wheel: WheelFile
     wheels: tuple[WheelFile, ...]
+    published: str
 
 
 def ref_name(version: str) -> str:
@@ -96,9 +100,11 @@ def import_release(
     path = index.fetch(wheel, _downloads(settings), progress)
     with open_wheel(path) as archive:
         commit, files, natives = _write_commit(repo, settings.project, version, archive, progress)
+        uploads = [offered.uploaded for offered in wheels if offered.uploaded]
+        published = min(uploads, default=None) or _day_of_build(archive)
     release = Release(
         version, commit, repo.tree_id(commit), files, natives, _public(wheel),
-        tuple(map(_public, wheels)),
+        tuple(map(_public, wheels)), published,
     )  # fmt: skip
     _point(repo, version, commit)
     _write_record(_record_path(version, repo), release)
@@ -245,6 +251,15 @@ def _write_commit(
             "fast-import", "--quiet", "--done", "--depth=0", stdin=b"".join(stream),
         )  # fmt: skip
     return Oid(out.text), len(members) - len(natives), tuple(natives)
+
+
+def _day_of_build(archive: zipfile.ZipFile) -> str:
+    """The newest day that a file of a wheel bears. The format of zip begins with 1980."""
+    days = [date(1980, 1, 1)]
+    for member in archive.infolist():
+        with suppress(ValueError):  # a damaged date, such as month 0
+            days.append(date(*member.date_time[:3]))
+    return max(days).isoformat()
 
 
 def _point(repo: Repo, version: str, commit: Oid) -> None:

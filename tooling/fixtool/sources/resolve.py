@@ -32,6 +32,15 @@ class Target:
     release: Release | None = None
 
 
+def day_of(target: Target, repo: Repo) -> str:
+    """The day of a target, such as 2026-05-23: that on which the release was published, or else
+    that of the commit. The commit that a release becomes bears no day of its own. ``repo`` holds
+    the commit."""
+    if target.release:
+        return target.release.published
+    return repo.read_commit(target.commit).committer.day.isoformat()
+
+
 def version_of(ref: str) -> str | None:
     """The release that a ref names: ``v0.5.23`` and ``0.5.23`` are both 0.5.23."""
     try:

@@ -9,7 +9,9 @@ import pytest
 
 from fixtool.errors import CannotRun
 from fixtool.history import trace
+from fixtool.series.line import PatchRepository
 from support.json_documents import document
+from support.package_index import ARM, X86, Server, make_wheel
 from support.rebase import (
     FIVE,
     FIVE_AND_TWENTY,
@@ -25,7 +27,7 @@ from support.rebase import (
     shift,
     take_reworded,
 )
-from support.repositories import NUMBERS, Git, format_patch
+from support.repositories import NUMBERS, Git, Ran, format_patch
 
 TWENTY = NUMBERS.replace("line 20\n", "line 20 fixed\n")
 BLOB = bytes(range(256)) * 8
@@ -280,6 +282,31 @@ def test_dry_run_and_new_line_leave_the_line_alone(shifted: Maintainer) -> None:
     words = ["rebase", "--onto", "main", "--line", "main", "--new-line", "next"]
     ran = shifted.on_source(*words)
     assert (ran.status, "there is a line 'next' already" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("style", "days"),
+    [
+        ("json", ["2026-05-23", "2026-06-11"]),
+        ("html", ["2026-01-02", "2026-01-02"]),  # gives no upload: the day of the wheel's files
+    ],
+)
+def test_a_line_on_a_release_bears_the_day_of_its_publication(
+    style: str, days: list[str], server: Server, fixtool: Callable[..., Ran], tmp_path: Path
+) -> None:
+    """The commit that a release becomes is dated 2000-01-01, so that it is the same everywhere."""
+    server.style = style
+    server.uploads = {
+        make_wheel(server.folder, "1.0", ARM).name: "2026-05-24T00:10:00Z",
+        make_wheel(server.folder, "1.0", X86).name: "2026-05-24T01:10:00.5+02:00",
+        make_wheel(server.folder, "1.1", files={"sglang/a.py": b""}).name: "2026-06-11T10:16:42Z",
+    }
+    own = tmp_path / "own"
+    assert fixtool("init", own, "--upstream", "pypi", "--base", "1.0").status == 0
+    words = ["--source", "pypi", "--line", "v1.0", "--onto", "1.1", "--new-line", "v1.1"]
+    assert fixtool("rebase", *words, "-C", own).status == 0
+    lines = PatchRepository.find(own).lines
+    assert [line.upstream.date for line in lines] == days
 
 
 @pytest.fixture

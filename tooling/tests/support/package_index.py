@@ -80,6 +80,7 @@ class Server:
     ranges: bool = True
     break_after: int | None = None  # bytes of a file, then the connection is lost
     hashes: dict[str, str | None] = field(default_factory=dict)  # lies, by file name
+    uploads: dict[str, str] = field(default_factory=dict)  # upload times, by file name
     hold: threading.Event | None = None
     held: threading.Event = field(default_factory=threading.Event)
     seen: list[tuple[str, str | None]] = field(default_factory=list)  # path, Range
@@ -125,6 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "text/html",
                 f"<!DOCTYPE html><html><body>{''.join(links)}</body></html>".encode(),
             )
+        uploads = self.state.uploads
         data = {
             "meta": {"api-version": "1.1"},
             "name": "sglang",
@@ -135,6 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
                     "url": f"../../files/{path.name}",
                     "hashes": {"sha256": sha} if sha else {},
                     "size": path.stat().st_size,
+                    **({"upload-time": uploaded} if (uploaded := uploads.get(path.name)) else {}),
                 }
                 for path, sha in files
             ],
