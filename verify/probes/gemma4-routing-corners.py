@@ -2,8 +2,8 @@
 
 Upstream's router (0.5.13 to 0.5.23) routes finite logits right, but differs on zeros and non-finite
 logits: -0.0 ranks below +0.0; a NaN whose sign bit is set ranks last; a row of which NaN or +inf is
-chosen gets weights that are partly finite; more than 1024 experts raise an assertion. Our patch for
-0.5.23 replaces the kernel. Its order is: logit descending, then id ascending; -0.0 equals +0.0; every
+chosen gets weights that are partly finite; more than 1024 experts raise an assertion. Our patches for
+0.5.13 and for 0.5.23 replace the kernel. Its order is: logit descending, then id ascending; -0.0 equals +0.0; every
 NaN above +inf, as in `torch.topk`. A row with NaN or +inf among its winners, or of -inf only, has NaN
 weights throughout, as from `torch.softmax`. Rows may be strided. More than 1024 experts, or 32
 winners, take the PyTorch operations.

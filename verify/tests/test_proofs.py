@@ -96,9 +96,10 @@ def test_before_the_bugs_came(verify: Verify) -> None:
 @pytest.mark.slow(100)
 @pytest.mark.release(sample_of="proofs")
 @pytest.mark.pypi
-def test_where_upstream_fixed_them(verify: Verify) -> None:
-    """0.5.23: the launch fixes are there, and the router's corners are what our patch is for."""
-    result = verify("--prove", "--line", "v0.5.23", release="0.5.23")
+@pytest.mark.parametrize("release", ["0.5.13", "0.5.23"])
+def test_where_upstream_fixed_them(verify: Verify, release: str) -> None:
+    """The launch fixes are there, and the router's corners are what our patch is for."""
+    result = verify("--prove", "--line", f"v{release}", release=release)
     assert result["exit_code"] == 0, result["steps"]
     matrix = answers(result)
     assert matrix["base"] == {FUSED: 1, PP: 0, NUM: 0, BF16: 0}
@@ -165,7 +166,7 @@ def pipeline(step: dict[str, Any]) -> list[str | None]:
 @pytest.mark.slow(40)
 @pytest.mark.release(sample_of="checks")
 @pytest.mark.pypi
-@pytest.mark.parametrize("release", ["0.5.12.post1", "0.5.23"])
+@pytest.mark.parametrize("release", ["0.5.12.post1", "0.5.13", "0.5.23"])
 def test_routing_end_to_end(verify: Verify, release: str) -> None:
     result = verify("--line", f"v{release}", "--only", "routing end to end", release=release)
     assert [step["outcome"] for step in result["steps"]] == ["passed"], result["steps"]

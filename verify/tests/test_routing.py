@@ -22,6 +22,7 @@ from support.repositories import ROOT
 ROUTING = ROOT / "verify/routing"
 HOMES = [
     "python/sglang/srt/layers/gemma4_fused_ops.py",
+    "python/sglang/kernels/ops/layernorm/gemma4_fused_ops.py",
     "python/sglang/kernels/ops/moe/gemma4_routing.py",
 ]
 MUTANTS = tomllib.loads((ROOT / "verify/mutants/kernel.toml").read_text())["mutant"]

@@ -27,10 +27,12 @@ from fixtool.verify.suite import probes
 from support.package_index import REAL_CACHE
 from support.repositories import ROOT, Git
 
+A_LITTLE = "full_tile or rows_apart or arguments"  # a few of the patch's own tests
 OURS = PatchRepository(ROOT)
 RELEASES = [line.name for line in OURS.lines if line.upstream.release]
 KERNELS = {
     "v0.5.12.post1": "python/sglang/srt/layers/gemma4_fused_ops.py",
+    "v0.5.13": "python/sglang/srt/layers/gemma4_fused_ops.py",
     "v0.5.23": "python/sglang/kernels/ops/moe/gemma4_routing.py",
 }
 
@@ -52,7 +54,7 @@ def releases() -> Releases:
 
 def kernel_of(patch_text: str) -> str:
     """The fused routing kernels and their launcher, as the patch leaves them. (One line of the
-    signature is left out: at 0.5.23 it falls between two hunks.)"""
+    signature is left out: from 0.5.13 on it falls between two hunks.)"""
     lines = [line[1:] for line in patch_text.split("\n") if line.startswith(("+", " "))]
     lines = [line for line in lines if line != "    gating_output: torch.Tensor,"]
     text = "\n".join(lines)
@@ -61,7 +63,7 @@ def kernel_of(patch_text: str) -> str:
 
 
 def test_there_are_the_lines_that_the_readme_names() -> None:
-    assert OURS.line_names == ("b0ce16d0c", "v0.5.12.post1", "v0.5.23")
+    assert OURS.line_names == ("b0ce16d0c", "v0.5.12.post1", "v0.5.13", "v0.5.23")
     slugs = [entry.slug for entry in OURS.line("b0ce16d0c").entries]
     assert slugs == [
         "gemma4-mtp-pp-group", "gemma4-num-experts-guard", "gemma4-bf16-moe-backend",
@@ -83,7 +85,7 @@ def test_every_patch_says_why_and_when_it_can_go(name: str) -> None:
     assert len(probes(OURS, OURS.line(name))) == 4  # each names a script that is there
 
 
-def test_one_algorithm_in_three_homes() -> None:
+def test_one_algorithm_in_every_line() -> None:
     texts = {kernel_of(line.find("gemma4-fused-routing").raw.decode()) for line in OURS.lines}
     assert len(texts) == 1
     assert "tl.sort" not in texts.pop()
@@ -159,7 +161,8 @@ def test_the_pinned_base(tmp_path: Path) -> None:
     ("name", "chosen", "least"),
     [
         pytest.param("v0.5.23", "test", 180, marks=[pytest.mark.release, pytest.mark.slow(80)]),
-        ("v0.5.12.post1", "full_tile or rows_apart or arguments", 20),
+        pytest.param("v0.5.13", A_LITTLE, 20, marks=pytest.mark.release),
+        ("v0.5.12.post1", A_LITTLE, 20),
     ],
 )
 def test_the_kernel_is_right_in_the_interpreter(
@@ -167,7 +170,7 @@ def test_the_kernel_is_right_in_the_interpreter(
 ) -> None:
     """The patch's own test, as it lies in the patched tree, through Triton's interpreter.
 
-    The kernel is the same text in all its homes (see above), so the second is asked a little of
+    The kernel is the same text in every line (see above), so the others are asked a little of
     everything. Only the kernel's file and the test register are put into the package, since
     importing all of sglang wants 2 GB of other packages; `fixtool verify` runs it in a whole tree.
     """
