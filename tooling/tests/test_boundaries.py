@@ -79,7 +79,7 @@ DOORS = {
     "transformers": {"verify.test_file"},
     "typer": {"cli", *(module for module in MODULES if module.startswith("commands."))},
 }
-PACKAGING = {"apply", "history", "interpreter", "judgement", "sources", "wheel"}
+PACKAGING = {"apply", "history", "interpreter", "judgement", "series", "sources", "wheel"}
 
 
 # What runs as a program of its own, in the target's Python.
