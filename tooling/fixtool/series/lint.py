@@ -11,6 +11,7 @@ from enum import StrEnum
 from fixtool.errors import FixtoolError, Refused
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
+from fixtool.series.facts import FactKind, FactTrailer, RecordedFact, fact_trailers
 from fixtool.series.line import Line
 from fixtool.series.patch import Patch, apply_on, export, unsafe_paths
 
@@ -19,11 +20,13 @@ _LONGEST_LINE = 10_000  # bytes
 _LARGEST = 8 << 20  # bytes
 _ENDS_MESSAGE = re.compile(r"---$|Index: |diff -|--- a/|From [0-9a-f]{40}\b|-- *>8")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+_FACT_FORM = "write it as COMMIT, #PULL-REQUEST, FIRST-RELEASE or none; the commit alone is enough"
 
 
 class Level(StrEnum):
     ERROR = "error"
     WARNING = "warning"
+    NOTE = "note"  # something that could not be checked; it fails no check
 
 
 # Every rule: its level, and how to mend what it finds.
@@ -33,6 +36,7 @@ _RULES = {
     "duplicate-entry": (Level.ERROR, "take one of the two lines out"),
     "duplicate-subject": (Level.ERROR, "give one of the two another subject"),
     "depends-on": (Level.ERROR, "reorder the series or mend the trailer"),
+    "fact-form": (Level.ERROR, _FACT_FORM),
     "unsafe-path": (Level.ERROR, "do not use this patch; ask where it came from"),
     "crlf": (Level.ERROR, "restore it from git, and keep `patches/** -text` in .gitattributes"),
     "empty": (Level.ERROR, "delete it, or import it anew"),
@@ -47,6 +51,8 @@ _RULES = {
     "subject-length": (Level.WARNING, "use at most 72"),
     "long-line": (Level.WARNING, "is this generated data?"),
     "touches-rules": (Level.WARNING, "make sure that this is meant"),
+    "fact-unused": (Level.WARNING, _FACT_FORM),
+    "fact-doubtful": (Level.WARNING, "correct the trailer, or take it out"),
     "trailer": (Level.WARNING, "add it at the end of the commit's message, then fixtool export"),
 }
 
@@ -131,6 +137,7 @@ def _findings(line: Line) -> Iterator[Finding]:
             subjects[patch.subject] = entry.file_name
             yield from _message(patch)
             yield from _trailers(patch, listed_at, line)
+            yield from _facts(patch)
         listed_at[entry.slug] = entry.line_number
     listed = {entry.file_name for entry in line.entries}
     for file in sorted(line.folder.glob("*.patch")):
@@ -150,7 +157,7 @@ def _message(patch: Patch) -> Iterator[Finding]:
         yield _finding("subject-length", where, message)
     if _CONTROLS.search(patch.subject):
         yield _finding("control-characters", where, "control characters in the subject")
-    body_start = _head(patch).split(b"\n\n", 1)[0].count(b"\n") + 3
+    body_start = patch.head.split(b"\n\n", 1)[0].count(b"\n") + 3
     for number, text in enumerate(patch.body.split("\n"), body_start):
         where = f"{patch.path}:{number}"
         if number == body_start and re.match(r"(From|Subject|Date): ", text):
@@ -166,11 +173,11 @@ def _message(patch: Patch) -> Iterator[Finding]:
 
 def _diff(patch: Patch) -> Iterator[Finding]:
     """Check the diff. Raises Refused if it cannot be read."""
-    if b"\r\n" in _head(patch):  # every path would end in a carriage return
+    if b"\r\n" in patch.head:  # every path would end in a carriage return
         message = "the file's own line ends are CRLF: a mailer or editor has damaged it"
         yield _finding("crlf", f"{patch.path}:1", message)
         return
-    start = _head(patch).count(b"\n") + 1
+    start = patch.head.count(b"\n") + 1
     if not patch.files:
         yield _finding("empty", f"{patch.path}:{start}", "the patch changes nothing")
     if len(patch.raw) > _LARGEST:
@@ -188,7 +195,7 @@ def _diff(patch: Patch) -> Iterator[Finding]:
 
 
 def _trailers(patch: Patch, earlier: Mapping[str, int], line: Line) -> Iterator[Finding]:
-    last = _head(patch).count(b"\n")
+    last = patch.head.count(b"\n")
     where = f"{patch.path}:{last}"
     for key in _WANTED:
         if patch.trailer(key) is None:
@@ -202,19 +209,55 @@ def _trailers(patch: Patch, earlier: Mapping[str, int], line: Line) -> Iterator[
             yield _finding("depends-on", where, message)
 
 
-def _head(patch: Patch) -> bytes:
-    """The mail before the diff."""
-    return patch.raw[: len(patch.raw) - len(patch.diff)]
+def _facts(patch: Patch) -> Iterator[Finding]:
+    """Check what the recorded facts of a patch state, as far as the patch itself tells."""
+    earlier: list[FactTrailer] = []
+    for trailer in fact_trailers(patch):
+        fact, where = trailer.fact, f"{patch.path}:{trailer.line_number}"
+        for problem in trailer.problems:
+            yield _finding("fact-form", where, f"{fact.kind}: {problem}")
+        if not trailer.problems and not fact.usable:
+            message = f"{fact.kind}: {trailer.value:.60} names neither a commit nor a release"
+            yield _finding("fact-unused", where, f"{message}, so fixtool cannot use it")
+        for other in earlier:
+            yield from _contradictions(other, fact, where)
+        earlier.append(trailer)
+
+
+def _contradictions(earlier: FactTrailer, fact: RecordedFact, where: str) -> Iterator[Finding]:
+    """Compare a recorded fact with an earlier one of the same patch."""
+    other, place = earlier.fact, f"line {earlier.line_number}"
+    same_commit = fact.commit is not None and other.names(fact.commit)
+    if fact.kind is other.kind:
+        if same_commit and fact.pull and other.pull and fact.pull != other.pull:
+            message = f"{place} says that the same commit is #{other.pull}, not #{fact.pull}"
+            yield _finding("fact-form", where, f"{fact.kind}: {message}")
+        ours, theirs = (each.release or each.in_no_release for each in (fact, other))
+        if ours and theirs and ours != theirs:
+            rule = "fact-form" if same_commit else "fact-doubtful"
+            of_what = " for the same commit" if same_commit else ""
+            message = f"{place} names another first release{of_what}"
+            yield _finding(rule, where, f"{fact.kind}: {message}")
+    elif FactKind.FIXES in (fact.kind, other.kind):
+        bug, cure = (fact, other) if fact.kind is FactKind.FIXES else (other, fact)
+        if same_commit:
+            message = (
+                f"{other.kind} ({place}) names the same commit, which cannot bring and cure it"
+            )
+            yield _finding("fact-form", where, f"{fact.kind}: {message}")
+        elif bug.release and cure.in_release(bug.release):
+            message = f"release {bug.release} cannot be the first with the bug and hold its cure"
+            yield _finding("fact-doubtful", where, f"{fact.kind}: {message} ({place})")
 
 
 def _subject(patch: Patch) -> str:
-    number = _head(patch).partition(b"Subject:")[0].count(b"\n") + 1
+    number = patch.head.partition(b"Subject:")[0].count(b"\n") + 1
     return f"{patch.path}:{number}"
 
 
 def _line_of(patch: Patch, path: str) -> str:
     before, match, _ = patch.diff.partition(path.encode("utf-8", "surrogateescape"))
-    number = (_head(patch) + (before if match else b"")).count(b"\n") + 1
+    number = (patch.head + (before if match else b"")).count(b"\n") + 1
     return f"{patch.path}:{number}"
 
 

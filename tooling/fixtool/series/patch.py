@@ -20,7 +20,7 @@ import email
 import email.utils
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.header import decode_header, make_header
@@ -102,6 +102,18 @@ class Patch:
     def trailers(self) -> tuple[tuple[str, str], ...]:
         return read_trailers(self.body)
 
+    @property
+    def head(self) -> bytes:
+        """The mail before the diff: its headers and the message."""
+        return self.raw[: len(self.raw) - len(self.diff)]
+
+    @cached_property
+    def trailer_lines(self) -> tuple[int, ...]:
+        """The line of the patch file at which each of ``trailers`` begins."""
+        paragraph = self.body.rsplit("\n\n", 1)[-1].split("\n")
+        first = self.head.rstrip(b"\n").count(b"\n") + 2 - len(paragraph)
+        return tuple(first + offset for offset, _, _ in _trailers(paragraph))
+
     @cached_property
     def files(self) -> tuple[FilePatch, ...]:
         return read_diff(self.diff, where=str(self.path or self.slug))
@@ -182,15 +194,23 @@ def parse(raw: bytes, slug: str, path: Path | None = None) -> Patch:
 def read_trailers(body: str) -> tuple[tuple[str, str], ...]:
     """The trailers of a message as ``git interpret-trailers`` reads them: its last paragraph, if
     every line is ``Key: value``. A line that begins with a blank continues the one before."""
-    trailers: list[tuple[str, str]] = []
-    for line in body.rsplit("\n\n", 1)[-1].split("\n"):
+    paragraph = body.rsplit("\n\n", 1)[-1].split("\n")
+    return tuple((key, value) for _, key, value in _trailers(paragraph))
+
+
+def _trailers(paragraph: Sequence[str]) -> list[tuple[int, str, str]]:
+    """The trailers in the lines of a paragraph: the number of its first line (from 0), its key and
+    its value. There are none unless every line belongs to one."""
+    trailers: list[tuple[int, str, str]] = []
+    for number, line in enumerate(paragraph):
         if line[:1] in " \t" and trailers:
-            trailers[-1] = (trailers[-1][0], f"{trailers[-1][1]} {line.strip()}")
+            first, key, value = trailers[-1]
+            trailers[-1] = (first, key, f"{value} {line.strip()}")
         elif match := _TRAILER.fullmatch(line):
-            trailers.append((match[1], match[2]))
+            trailers.append((number, match[1], match[2]))
         else:
-            return ()
-    return tuple(trailers)
+            return []
+    return trailers
 
 
 def read_diff(diff: bytes, *, where: str) -> tuple[FilePatch, ...]:
