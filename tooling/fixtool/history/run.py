@@ -28,6 +28,8 @@ from fixtool.series.line import Line
 from fixtool.series.patch import Patch
 from fixtool.series.trailers import forwarded
 
+_FITS = (Verdict.CLEAN, Verdict.OFFSET)
+
 
 def history(
     repo: Repo,
@@ -74,9 +76,10 @@ def weigh_upstream_log(
     weighed: list[PatchState] = []
     absorbed_at: int | None = None  # where its text came in; None again after it was taken back
     reverted = False
+    lost = _lost(by_text, turns)
     for position, state in enumerate(by_text):
         passed = [changes[turn].commit for turn in turns if turn < position]
-        taken = len(passed) % 2 == 1
+        taken = len(passed) % 2 == 1 and not lost[position]
         if taken and state.verdict is not Verdict.ABSORBED:
             name = f"#{passed[-1].pr}" if passed[-1].pr else passed[-1].subject
             reason = f"upstream took {name} as {passed[-1].sha[:12]}"
@@ -90,11 +93,9 @@ def weigh_upstream_log(
                 since = f"since {changes[absorbed_at - 1].commit.sha[:12]}"
             reason = f"upstream had all of it {since}, and edited that later"
             state = PatchState(Verdict.ABSORBED, (reason, *state.evidence))
-        elif state.verdict in (Verdict.CLEAN, Verdict.OFFSET) and (
-            passed or reverted or absorbed_at is not None
-        ):
+        elif state.verdict in _FITS and (passed or reverted or absorbed_at is not None):
             reason = "upstream had it, and has it no more"
-            if passed:
+            if passed and not lost[position]:
                 reason = f"{passed[-1].sha[:12]} took it back"
             state = PatchState(Verdict.REVERTED, (reason, *state.evidence))
         if state.verdict is Verdict.ABSORBED and absorbed_at is None:
@@ -103,6 +104,23 @@ def weigh_upstream_log(
             absorbed_at, reverted = None, True
         weighed.append(state)
     return weighed
+
+
+def _lost(by_text: Sequence[PatchState], turns: Sequence[int]) -> list[bool]:
+    """Whether upstream had lost the patch's text, for each commit: it held the text once since the
+    last of ``turns``, and the patch fits again. A commit took it back whose message does not say
+    so."""
+    lost = []
+    held = gone = False
+    for position, state in enumerate(by_text):
+        if position - 1 in turns:
+            held = gone = False
+        if state.verdict is Verdict.ABSORBED:
+            held, gone = True, False
+        elif held and state.verdict in _FITS:
+            gone = True
+        lost.append(gone)
+    return lost
 
 
 def _intervals(

@@ -133,6 +133,40 @@ def test_a_pull_request_taken_in_another_form(team: Team, tmp_path: Path) -> Non
     )  # fmt: skip
 
 
+def test_what_is_taken_back_without_a_word(team: Team, tmp_path: Path) -> None:
+    """The text says that upstream has it no more, whatever a trailer says that it took."""
+    git = team.upstream
+    took = git.commit("take it (#77)", python__model_py=FIVE)
+    raw = team.patch("five", "fix five", python__model_py=FIVE)
+    path = team.root / "patches" / "main" / "five.patch"
+    trailer = f"Applied-Upstream: {took}, #77\nSigned-off-by:".encode()
+    path.write_bytes(raw.replace(b"Signed-off-by:", trailer))
+    git.commit("tidy up", python__model_py=NUMBERS)
+    git.commit("rewrite", python__model_py=NUMBERS.replace("line 5\n", "line V\n"))
+    git.commit("docs", python__model_py=NUMBERS)
+    git.commit("take it again", python__model_py=FIVE)
+    result = look(team, tmp_path)
+    assert runs(result, "five") == [
+        ("clean", 1, None), ("absorbed", 1, "take it (#77)"), ("reverted", 1, "tidy up"),
+        ("conflict", 1, "rewrite"), ("reverted", 1, "docs"), ("absorbed", 1, "take it again"),
+    ]  # fmt: skip
+    assert result.patches[0].intervals[2].evidence[0] == "upstream had it, and has it no more"
+
+
+def test_a_patch_that_upstream_has_in_another_form_fits_on(team: Team, tmp_path: Path) -> None:
+    """Its text never was in upstream, so that it still fits says nothing."""
+    raw = team.patch("five", "fix five", python__model_py=FIVE)
+    path = team.root / "patches" / "main" / "five.patch"
+    path.write_bytes(raw.replace(b"Forwarded: no", b"Forwarded: https://x.org/a/b/pull/77"))
+    git = team.upstream
+    git.commit("cure it elsewhere (#77)", python__other_py=OTHER)
+    git.commit("docs", README_txt="x\n")
+    assert [run[:2] for run in runs(look(team, tmp_path), "five")] == [
+        ("clean", 1),
+        ("absorbed", 2),
+    ]
+
+
 def test_a_file_that_moves_is_followed(team: Team, tmp_path: Path) -> None:
     team.patch("five", "fix five", python__model_py=FIVE)
     git = team.upstream
