@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from fixtool.errors import ExitCode, UsageError
 from fixtool.text import count
 
 if TYPE_CHECKING:
+    from fixtool.history.record import FoundFact
     from fixtool.history.releases import ReleaseMatrix
     from fixtool.history.result import History
     from fixtool.series.context import Context
@@ -28,6 +30,10 @@ ReleaseSpan = Annotated[
     str | None,
     Option("--releases", metavar="A..B", help="Judge these releases of the package index too."),
 ]
+Record = Annotated[
+    bool,
+    Option("--record", help="Write into the patches which commits took them, and commit that."),
+]
 
 
 def history(
@@ -36,6 +42,7 @@ def history(
     from_: From = None,
     to: To = None,
     releases: ReleaseSpan = None,
+    record: Record = False,
     source: options.Source = None,
     line: options.LineName = None,
     directory: options.Directory = None,
@@ -52,14 +59,22 @@ def history(
     chosen = options.pick_line(context, line)
     wanted = {chosen.find(slug).slug for slug in slugs or ()}
     traced = matrix = None
+    facts: list[FoundFact] = []
     if releases is None or from_ or to:
         traced = trace_line(context, chosen, source, from_, to)
+        facts = _facts(context, chosen, traced, wanted, source, record=record)
+    elif record:
+        raise UsageError(
+            "--record writes what the history of commits tells, and --releases alone reads none",
+            hint="fixtool history --record --to main",
+        )
     if releases:
         from fixtool.history.releases import judge_releases
 
         matrix = judge_releases(context, chosen, releases, source)
     if json:
-        terminal.print_document("history", ExitCode.OK, body(chosen.name, traced, matrix, wanted))
+        document = body(chosen.name, traced, matrix, wanted) | {"facts": facts}
+        terminal.print_document("history", ExitCode.OK, document)
         return
     if traced:
         _show(traced, wanted, verbose=verbose)
@@ -70,6 +85,47 @@ def history(
             if not wanted or row.slug in wanted
         ]
         terminal.table(("patch", *matrix.versions), rows)
+    _show_facts(facts, ctx.params)
+
+
+def _facts(
+    context: Context,
+    line: Line,
+    history: History,
+    wanted: set[str],
+    source: str | None,
+    *,
+    record: bool,
+) -> list[FoundFact]:
+    """What the history tells that the patches do not record yet; recorded now if ``record``."""
+    from fixtool.history.record import FoundFact, record_history, unrecorded
+    from fixtool.history.tags import tags_at
+
+    facts = unrecorded(line, history, tags_at(context, line, source))
+    facts = {slug: fact for slug, fact in facts.items() if not wanted or slug in wanted}
+    paths = record_history(context, line, facts) if record else {}
+    return [
+        FoundFact(slug, f"{fact.kind}: {fact.value}", paths.get(slug))
+        for slug, fact in facts.items()
+    ]
+
+
+def _show_facts(facts: Sequence[FoundFact], given: Mapping[str, object]) -> None:
+    """Say which facts were recorded, or the command that records them; ``given`` are the values of
+    the options."""
+    for fact in facts:
+        if fact.recorded:
+            terminal.say(f"recorded  {fact.trailer} in {fact.recorded}")
+        else:
+            terminal.say(f"found     {fact.trailer}, which {fact.slug} does not record")
+    if facts and not any(fact.recorded for fact in facts):
+        names = {"from_": "--from", "to": "--to", "source": "--source", "line": "--line",
+                 "directory": "-C"}  # fmt: skip
+        words = [str(word) for name, option in names.items() if (value := given.get(name))
+                 for word in (option, value)]  # fmt: skip
+        slugs = given.get("slugs") or ()
+        assert isinstance(slugs, Sequence)
+        terminal.say(f"next      {shlex.join(['fixtool', 'history', '--record', *slugs, *words])}")
 
 
 def trace_line(
