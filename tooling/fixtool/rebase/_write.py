@@ -8,13 +8,23 @@ from dataclasses import replace
 from fixtool.errors import Refused
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
+from fixtool.history.record import fact_about
+from fixtool.history.tags import ReleaseTags
 from fixtool.rebase.result import Action, Rebased
+from fixtool.replay.verdict import Verdict
 from fixtool.series import patch, shelf
-from fixtool.series.commit import rewrite_and_commit
+from fixtool.series.commit import Rewrite, rewrite_and_commit
+from fixtool.series.facts import FactKind
 from fixtool.series.line import Line, PatchRepository, Upstream
 from fixtool.series.shelf import Shelved
+from fixtool.series.trailers import names_another, with_fact, without_facts
 from fixtool.series.write import moved_toml, series_text, writing
 from fixtool.sources.resolve import Target, day_of
+
+_FACTS = {
+    Verdict.ABSORBED: FactKind.APPLIED,
+    Verdict.SUPERSEDED: FactKind.SUPERSEDED,
+}
 
 
 def write_line(
@@ -26,16 +36,24 @@ def write_line(
     raw: Mapping[str, bytes],
     resolutions: Mapping[str, bytes],
     into: Repo | None,
+    tags: ReleaseTags | None = None,
 ) -> Oid | None:
     """Write the outcome of a rebase of ``line`` onto ``target``, and return the commit of it.
 
     ``repo`` holds the rebased commits. ``raw`` is the bytes of each patch file by slug, and
     ``resolutions`` are files to keep with the line, by name. ``into`` is the git repository of the
-    patch repository; without one, nothing is committed. Raises Refused if another run changed the
-    line in the meantime.
+    patch repository; without one, nothing is committed. ``tags`` tell which releases hold a commit.
+    Raises Refused if another run changed the line in the meantime.
+
+    What the rebase learned goes into the patches that upstream has: into the files on the shelf,
+    and with a new line, which leaves the old one where it is, into the old one's patches too.
     """
+    raw = {**raw, **recorded_facts(rebased, raw, tags)}
     files, removed = _files(line, target, repo, rebased, raw)
     files = {**resolutions, **files}
+    old: list[Rewrite] = []
+    if rebased.new_line and (learned := _changed(line, raw)):
+        old.append(Rewrite(line.folder, learned))
     with writing(repository):
         current = repository.line(line.name)
         if [patch.digest for patch in current.patches] != [patch.digest for patch in line.patches]:
@@ -45,7 +63,44 @@ def write_line(
                 hint="run the same command again",
             )
         folder = repository.folder / (rebased.new_line or line.name)
-        return rewrite_and_commit(into, folder, files, removed, message(rebased))
+        text = message(rebased)
+        if old:
+            text += f"\n{line.name} records it too: {', '.join(sorted(old[0].files))}\n"
+        return rewrite_and_commit(into, folder, files, removed, text, old)
+
+
+def recorded_facts(
+    rebased: Rebased, raw: Mapping[str, bytes], tags: ReleaseTags | None
+) -> dict[str, bytes]:
+    """The files of the patches that upstream has, by slug, with the commit that took or superseded
+    each of them in its trailers. A patch that names another commit keeps that, and so does one
+    whose message cannot take a trailer."""
+    files = {}
+    for outcome in rebased.outcomes:
+        kind = _FACTS.get(outcome.result.verdict)
+        if kind is None or outcome.culprit is None or outcome.action is not Action.DROPPED:
+            continue
+        slug = outcome.result.slug
+        old = patch.parse(raw[slug], slug)
+        fact = fact_about(kind, outcome.culprit, tags)
+        new = None if names_another(old, fact) else with_fact(old, fact)
+        files[slug] = raw[slug] if new is None else new
+    return files
+
+
+def _changed(line: Line, raw: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The patch files of ``line``, by name, that differ from those in ``raw``."""
+    return {
+        f"{before.slug}.patch": raw[before.slug]
+        for before in line.patches
+        if raw[before.slug] != before.raw
+    }
+
+
+def _still_true(raw: bytes, slug: str) -> bytes:
+    """The file of a patch that upstream took and took back, without the fact that it took it."""
+    kept = without_facts(patch.parse(raw, slug), FactKind.APPLIED)
+    return raw if kept is None else kept
 
 
 def _files(
@@ -66,10 +121,12 @@ def _files(
             continue
         slugs.append(slug)
         if outcome.action is Action.KEPT:
-            files[f"{slug}.patch"] = raw[slug]
+            file = raw[slug]
         else:
             assert result.commit is not None
-            files[f"{slug}.patch"] = patch.export(repo, result.commit)
+            file = patch.export(repo, result.commit)
+        taken_back = result.verdict is Verdict.REVERTED or outcome.action is Action.RESTORED
+        files[f"{slug}.patch"] = _still_true(file, slug) if taken_back else file
         if outcome.action is Action.RESTORED:
             del shelved[slug]
             removed.append(f"{shelf.FOLDER}/{slug}.patch")
@@ -78,6 +135,10 @@ def _files(
     files["upstream.toml"] = moved_toml(toml, _upstream(line.upstream, target, repo)).encode()
     if shelved or (line.folder / shelf.FILE).exists():
         files[shelf.FILE] = shelf.text(shelved.values())
+    if rebased.new_line:  # its shelf begins with what is on that of the old line
+        names = {slug: f"{shelf.FOLDER}/{slug}.patch" for slug in shelved}
+        missing = {slug: name for slug, name in names.items() if name not in files}
+        files |= {name: shelf.patch(line.folder, slug).raw for slug, name in missing.items()}
     return files, removed
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fixtool.errors import Refused, UsageError
+from fixtool.history.tags import release_tags
 from fixtool.rebase._decide import (
     commit_before,
     decide,
@@ -174,8 +175,9 @@ def _move(
         return rebased
     raw = {patch.slug: patch.raw for patch in facts.extended.patches}
     committed = write_line(
-        context.repository, line, target, source.repo, rebased, raw, decided.resolutions, into
-    )
+        context.repository, line, target, source.repo, rebased, raw, decided.resolutions, into,
+        release_tags(source),
+    )  # fmt: skip
     return replace(rebased, committed=committed)
 
 

@@ -11,10 +11,14 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Collection, Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fixtool.errors import CannotRun, FixtoolError, Refused
+from fixtool.files import lock, write_atomically
 from fixtool.git.objects import Commit, Oid, Signature, parse_signature
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
@@ -73,41 +77,85 @@ def committer(git: Repo) -> Signature:
     return parse_signature(text)
 
 
+@dataclass(frozen=True)
+class Rewrite:
+    """A change of the line at ``folder``: ``files`` to write, by name, and names to take away."""
+
+    folder: Path
+    files: Mapping[str, bytes]
+    remove: Collection[str] = ()
+
+    def carry_out(self) -> None:
+        rewrite(self.folder, self.files, frozenset(self.remove))
+
+
 def rewrite_and_commit(
     git: Repo | None,
     folder: Path,
     files: Mapping[str, bytes],
     remove: Collection[str],
     message: str,
+    also: Sequence[Rewrite] = (),
 ) -> Oid | None:
-    """Write ``files`` into the line at ``folder``, take ``remove`` away, and commit that. Returns
-    the commit; None without a git repository, or if nothing changed."""
+    """Write ``files`` into the line at ``folder``, take ``remove`` away, carry out the rewrites
+    ``also`` of other lines, and commit all that. Returns the commit; None without a git repository,
+    or if nothing changed."""
+    changes = [*also, Rewrite(folder, files, remove)]
     if git is None:
-        rewrite(folder, files, frozenset(remove))
+        for change in changes:
+            change.carry_out()
         return None
-    after = {**_contents(folder), **files}
-    after = {name: data for name, data in after.items() if name not in remove}
     note = git.git_dir / _NOTE
-    text = {"folder": str(folder), "digest": _digest(after), "message": message}
-    note.write_text(json.dumps(text), "utf-8")
-    rewrite(folder, files, frozenset(remove))
-    commit = _commit(git, folder, message)
+    write_atomically(note, json.dumps({"message": message, "folders": list(map(_noted, changes))}))
+    for change in changes:
+        change.carry_out()
+    commit = _commit(git, [change.folder for change in changes], message)
     note.unlink()
     return commit
 
 
+def _noted(change: Rewrite) -> dict[str, Any]:
+    """What the note says of one folder: enough to carry the rewrite out, and the digests by which
+    the next run sees whether it was."""
+    before = _contents(change.folder)
+    written = before | dict(change.files)
+    after = {name: data for name, data in written.items() if name not in change.remove}
+    return {
+        "folder": str(change.folder),
+        "before": _digest(before),
+        "after": _digest(after),
+        "files": {name: b64encode(data).decode() for name, data in change.files.items()},
+        "remove": sorted(change.remove),
+    }
+
+
 def _finish(git: Repo) -> None:
-    """Commit what a killed run wrote, if the folder holds what that run was to write."""
+    """Finish what a killed run began to write: carry out its other rewrites, if it got through the
+    first one, and commit them. If somebody has changed a folder since, only the note goes."""
     note = git.git_dir / _NOTE
     try:
         pending = json.loads(note.read_text("utf-8"))
-        folder, digest, message = Path(pending["folder"]), pending["digest"], pending["message"]
-    except (OSError, ValueError, KeyError, TypeError):
+        message, noted = pending["message"], pending["folders"]
+        changes = [_read_rewrite(entry) for entry in noted]
+        digests = [(entry["before"], entry["after"]) for entry in noted]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return
-    if _digest(_contents(folder)) == digest:
+    now = [_digest(_contents(change.folder)) for change in changes]
+    states = list(zip(now, digests, strict=True))
+    known = all(digest in ends for digest, ends in states)
+    if known and any(digest == after for digest, (_, after) in states):
+        for change, (digest, (_, after)) in zip(changes, states, strict=True):
+            if digest != after:
+                with lock(change.folder.parent / ".lock", f"the line {change.folder.name}"):
+                    change.carry_out()
         remove_stale_locks(git.git_dir, "index", "HEAD", git.current_branch())
-        _commit(git, folder, message)
+        _commit(git, [change.folder for change in changes], message)
     note.unlink()
+
+
+def _read_rewrite(noted: Mapping[str, Any]) -> Rewrite:
+    files = {name: b64decode(data) for name, data in noted["files"].items()}
+    return Rewrite(Path(noted["folder"]), files, noted["remove"])
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -126,19 +174,20 @@ def _digest(files: Mapping[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def _commit(git: Repo, folder: Path, message: str) -> Oid | None:
-    """Commit ``folder``, and nothing else, as it lies on disk; None if nothing changed."""
+def _commit(git: Repo, folders: Sequence[Path], message: str) -> Oid | None:
+    """Commit ``folders``, and nothing else, as they lie on disk; None if nothing changed."""
+    paths = [str(folder) for folder in folders]
     head = git.head()
     author = committer(git)
     with tempfile.TemporaryDirectory(prefix="fixtool-index-") as scratch:
         index = Path(scratch) / "index"
         if head:
             git.run("read-tree", head, index=index)
-        git.run("add", "--all", "--", str(folder), index=index)
+        git.run("add", "--all", "--", *paths, index=index)
         tree = write_tree(git, index)
     commit = None
     if not head or tree != git.tree_id(head):
         commit = git.write_commit(Commit(tree, (head,) if head else (), author, author, message))
         git.update_refs([(git.current_branch(), commit, head)], message.split("\n")[0])
-    git.run("add", "--all", "--", str(folder))  # the user's index then agrees with the commit
+    git.run("add", "--all", "--", *paths)  # the user's index then agrees with the commit
     return commit
