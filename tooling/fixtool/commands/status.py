@@ -33,7 +33,7 @@ def show_status(
     now = datetime.datetime.now(datetime.UTC)
     statuses = read_statuses(context, lines, source, onto, _reader(context.settings), now)
     if not dry_run:
-        statuses = record_merges(context, lines, statuses)
+        statuses = record_merges(context, lines, statuses, source)
     unknown = [reason for status in statuses for reason in status.unknown]
     exit_code = ExitCode.CANNOT_RUN if unknown else ExitCode.OK
     if json:

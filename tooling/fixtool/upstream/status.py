@@ -8,14 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fixtool.errors import CannotRun, FixtoolError
+from fixtool.git.objects import Oid
 from fixtool.github.model import PullRequestStatus
 from fixtool.history.log import UpstreamCommit
+from fixtool.history.tags import tags_at
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import Verdict
 from fixtool.series import trailers
 from fixtool.series.context import Context
+from fixtool.series.facts import FactKind, RecordedFact
 from fixtool.series.line import Line
-from fixtool.series.patch import Patch
 from fixtool.sources.source import open_source
 from fixtool.sources.target import bring_base
 from fixtool.upstream._commits import latest_intervals
@@ -82,36 +84,37 @@ def read_statuses(
 
 
 def record_merges(
-    context: Context, lines: Sequence[Line], statuses: Sequence[PatchStatus]
+    context: Context, lines: Sequence[Line], statuses: Sequence[PatchStatus], source: str | None
 ) -> tuple[PatchStatus, ...]:
-    """Write ``Applied-Upstream:`` into the patches whose pull request was merged. A patch that
-    cannot be written gets the reason as ``unknown``."""
+    """Write ``Applied-Upstream:`` into the patches whose pull request was merged: the commit, the
+    pull request, and the first release with it if the tags of ``source`` tell. A patch that cannot
+    be written gets the reason as ``unknown``."""
     by_name = {line.name: line for line in lines}
     updated = []
     for status in statuses:
         line = by_name[status.line]
-        value = _applied_upstream(status.review, line.find(status.slug))
-        if value:
+        if fact := _merge(context, line, status, source):
             try:
-                trailers.record(
-                    context.repository, line, status.slug, {"Applied-Upstream": value},
-                    f"Merged as {value}.",
-                )  # fmt: skip
-                status = replace(status, written=value)
+                merged = f"Merged as {fact.value}."
+                if trailers.record_facts(context.repository, line, {status.slug: fact}, merged):
+                    status = replace(status, written=fact.value)
             except FixtoolError as error:
-                why = f"Applied-Upstream: {value} is not in {status.slug} yet: {error.message}"
+                why = f"{fact.kind}: {fact.value} is not in {status.slug} yet: {error.message}"
                 status = replace(status, unknown=(*status.unknown, why))
         updated.append(status)
     return tuple(updated)
 
 
-def _applied_upstream(pull: PullRequestStatus | None, patch: Patch) -> str | None:
-    """The trailer's value after a merge. None if there was no merge, or if the patch has it."""
+def _merge(
+    context: Context, line: Line, status: PatchStatus, source: str | None
+) -> RecordedFact | None:
+    """What the merge of its pull request tells about a patch. None if there was no merge."""
+    pull = status.review
     if pull is None or pull.state != "merged" or pull.commit is None:
         return None
-    recorded, _ = trailers.forwarded(patch)
-    known = any(pull.commit.startswith(sha) for sha in recorded)
-    return None if known else f"{pull.commit}, #{pull.number}"
+    tags = tags_at(context, line, source)
+    release = tags.first(Oid(pull.commit)) if tags else None
+    return RecordedFact(FactKind.APPLIED, pull.commit, pull.number, release)
 
 
 def _verdicts_on_tip(

@@ -161,6 +161,31 @@ def test_a_merge_is_written_into_the_patch_once(two: Hosting) -> None:
     assert team("rev-parse", "HEAD~1") == head
 
 
+def test_the_first_release_with_a_merge_is_added_when_it_is_there(two: Hosting) -> None:
+    sha = merge(two)
+    upstream, file = two.repos.upstream, two.repos.file("e", "other")
+    call(*status(two))
+    upstream("tag", "v1.1rc1")
+    assert "recorded" not in call(*status(two)).out
+    upstream("tag", "v1.1")
+    ran = call(*status(two))
+    assert f"recorded  Applied-Upstream: {sha}, #3, 1.1 in e\n" in ran.out
+    assert f"\nApplied-Upstream: {sha}, #3, 1.1\nSigned-off-by: " in file.read_text()
+    assert "recorded" not in call(*status(two)).out
+
+
+def test_what_a_person_wrote_about_a_merge_is_kept(two: Hosting) -> None:
+    sha = merge(two)
+    two.repos.upstream("tag", "v1.1")
+    file = two.repos.file("e", "other")
+    text = file.read_text().replace("Signed-off-by:", "Applied-Upstream: 1.0.post1\nSigned-off-by:")
+    file.write_text(text)
+    two.repos.save()
+    call(*status(two))
+    written = re.findall("^Applied-Upstream: .*$", file.read_text(), re.MULTILINE)
+    assert written == ["Applied-Upstream: 1.0.post1", f"Applied-Upstream: {sha}, #3, 1.1"]
+
+
 def test_a_merge_that_cannot_be_written_yet(two: Hosting) -> None:
     merge(two)
     two.repos.edit("a", "Why.", "Because.")  # another line may have uncommitted changes
