@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from fixtool import __version__, terminal
 from fixtool.commands import (
@@ -42,9 +43,30 @@ from fixtool.errors import SYSTEM_HINTS, CannotRun, ExitCode, FixtoolError, Usag
 _Misused = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 
+class Command(TyperCommand):
+    """A verb. A value that is empty is a wrong command line: it comes from a variable that is not
+    set, and to take it for the default would answer another question."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _refuse_empty_values(self, ctx, args)
+        return super().parse_args(ctx, args)
+
+
+def _refuse_empty_values(command: Any, ctx: Any, args: list[str]) -> None:
+    values, _, order = command.make_parser(ctx).parse_args(list(args))
+    for parameter in order:
+        value = values.get(parameter.name)
+        if "" in (value if isinstance(value, list | tuple) else [value]):
+            raise typer.BadParameter("it is empty", ctx=ctx, param=parameter)
+
+
 class Commands(TyperGroup):
     """Turns every exception into one message and an exit code. (typer itself would exit 1 for every
     exception of ours and for Ctrl-C.)"""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _refuse_empty_values(self, ctx, args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         words = [*ctx._protected_args, *ctx.args]  # super().invoke() empties both
@@ -126,20 +148,24 @@ def fixtool(
     signal.signal(signal.SIGTERM, _terminate)
 
 
-app.command("apply")(apply.apply)
-app.command("build")(build.build)
-app.command("verify")(verify.verify)
-app.command("rebase")(rebase.rebase)
-app.command("history")(history.history)
-app.command("deps")(deps.deps)
-app.command("drop")(drop.drop)
-app.command("refresh")(refresh.refresh)
-app.command("upstream")(upstream.upstream)
-app.command("report")(report.report)
-app.command("announce")(announce.announce)
-app.command("list")(listing.list_lines)
-app.command("show")(show.show)
-app.command("lint")(lint.lint)
-app.command("export")(export.export)
-app.command("import")(importing.import_patches)
-app.command("init")(init.init)
+_VERBS: dict[str, Callable[..., None]] = {
+    "apply": apply.apply,
+    "build": build.build,
+    "verify": verify.verify,
+    "rebase": rebase.rebase,
+    "history": history.history,
+    "deps": deps.deps,
+    "drop": drop.drop,
+    "refresh": refresh.refresh,
+    "upstream": upstream.upstream,
+    "report": report.report,
+    "announce": announce.announce,
+    "list": listing.list_lines,
+    "show": show.show,
+    "lint": lint.lint,
+    "export": export.export,
+    "import": importing.import_patches,
+    "init": init.init,
+}
+for _name, _verb in _VERBS.items():
+    app.command(_name, cls=Command)(_verb)

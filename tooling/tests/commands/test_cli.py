@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 from jsonschema import Draft202012Validator
 
 from fixtool.cli import app
@@ -209,3 +210,22 @@ def test_patch_text_cannot_drive_the_terminal(run: Any, series: Team) -> None:
 def test_the_schema_is_one_and_knows_every_verb() -> None:
     Draft202012Validator.check_schema(SCHEMA)
     assert set(SCHEMA["properties"]["command"]["enum"]) == {*VERBS, "fixtool"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_empty_value_is_a_usage_error(fixtool: Any, series: Team, verb: str) -> None:
+    """An empty value comes from a variable that is not set: it is never the default."""
+    command = typer.main.get_command(app).commands[verb]
+    valued = [option for option in command.params if not getattr(option, "is_flag", False)]
+    words = [[option.opts[-1], ""] for option in valued if option.opts[0].startswith("-")]
+    words += [[f"{word}=", "a"] for word, _ in words if word.startswith("--")]
+    words += [[""]] * any(not option.opts[0].startswith("-") for option in valued)
+    assert words
+    for given in words:
+        ran = fixtool(verb, *given, cwd=series.root)
+        assert (ran.status, "it is empty" in ran.err) == (2, True), (given, ran.err)
+
+
+def test_an_empty_folder_is_a_usage_error(fixtool: Any, series: Team) -> None:
+    ran = fixtool("-C", "", "list", cwd=series.root)
+    assert (ran.status, "it is empty" in ran.err) == (2, True), ran.err
