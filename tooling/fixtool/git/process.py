@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,14 +48,42 @@ ENVIRONMENT = {
 _NETWORK_VARIABLES = {
     "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSL_NO_VERIFY", "GIT_SSH", "GIT_SSH_COMMAND",
     "GIT_SSH_VARIANT", "GIT_ASKPASS", "GIT_PROXY_SSL_CAINFO", "GIT_HTTP_USER_AGENT",
-    "GIT_EXEC_PATH", "GIT_TRACE_CURL", "GIT_PYTHON_REFRESH",
+    "GIT_EXEC_PATH", "GIT_TRACE_CURL",
+}  # fmt: skip
+# What `git rev-parse --local-env-vars` lists, without the two that hold the user's own settings
+# (GIT_CONFIG_COUNT and GIT_CONFIG_PARAMETERS).
+_REPOSITORY_VARIABLES = {
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CEILING_DIRECTORIES", "GIT_COMMON_DIR", "GIT_CONFIG",
+    "GIT_DIR", "GIT_GRAFT_FILE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX", "GIT_NAMESPACE", "GIT_NO_REPLACE_OBJECTS", "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE",
 }  # fmt: skip
 
 
-def is_foreign(name: str) -> bool:
-    """Whether an environment variable of the caller must not reach git, such as the GIT_DIR of a
-    hook, GIT_EXTERNAL_DIFF or GIT_INDEX_FILE."""
+def command(own: Collection[str], caller: Iterable[str]) -> list[str]:
+    """``git`` with the pinned settings.
+
+    GitPython hands the environment of fixtool's ``caller`` down and can only add to it, so env(1)
+    takes off what a hook or a shell has set: GIT_DIR, GIT_INDEX_FILE, GIT_EXTERNAL_DIFF. A variable
+    of the call's ``own`` stays, because its value has replaced the caller's. (When it was taken off
+    too, a private index turned into that of the `git commit` whose hook ran fixtool.)
+    """
+    foreign = sorted(name for name in caller if _is_foreign(name) and name not in own)
+    settings = [word for key, value in PINNED.items() for word in ("-c", f"{key}={value}")]
+    return [*_without(foreign), "git", *settings]
+
+
+def command_of_user(caller: Iterable[str]) -> list[str]:
+    """``git`` with the user's own settings, but in no repository that the caller is at work in."""
+    return [*_without(sorted(_REPOSITORY_VARIABLES.intersection(caller))), "git"]
+
+
+def _is_foreign(name: str) -> bool:
     return name.startswith("GIT_") and name not in _NETWORK_VARIABLES and name not in ENVIRONMENT
+
+
+def _without(names: Sequence[str]) -> list[str]:
+    return ["env", *(word for name in names for word in ("-u", name))] if names else []
 
 
 def communicate(

@@ -19,14 +19,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # else the import itself runs `git version`
+# GitPython runs `git version` when it is imported. It must take the git on PATH, like every later
+# call, and must not fail if there is none: the first call then says so.
+os.environ.pop("GIT_PYTHON_GIT_EXECUTABLE", None)
+os.environ["GIT_PYTHON_REFRESH"] = "quiet"
 from git.cmd import Git
 from git.exc import GitCommandNotFound
 
 from fixtool.errors import SYSTEM_HINTS, CannotRun
 from fixtool.git.names import is_full_sha
 from fixtool.git.objects import ZERO, Commit, Oid, parse_signature
-from fixtool.git.process import ENVIRONMENT, PINNED, communicate, is_foreign
+from fixtool.git.process import ENVIRONMENT, command, command_of_user, communicate
 
 OLDEST_GIT = (2, 38)  # the first with `merge-tree --write-tree`
 
@@ -132,11 +135,14 @@ class Repo:
             extra["GIT_INDEX_FILE"] = str(index)
         return self._execute([*options, *args], stdin=stdin, env=extra, accept=accept, hear=hear)
 
-    def run_as_user(self, *args: str) -> str:
-        """Stdout of a git command under the user's own configuration; empty if it fails."""
+    def run_as_user(self, *args: str, here: bool = False) -> str:
+        """Stdout of a git command under the user's own configuration; empty if it fails. The
+        configuration of this repository counts only if the question is about it (``here``)."""
+        git_dir = self.git_dir if here else os.devnull
         _, out, _ = Git("/").execute(
-            ["git", *args], with_extended_output=True, with_exceptions=False
-        )
+            [*command_of_user(os.environ), f"--git-dir={git_dir}", *args],
+            with_extended_output=True, with_exceptions=False,
+        )  # fmt: skip
         return str(out)
 
     def _carry(self, settings: Iterable[tuple[str, str]]) -> None:
@@ -160,12 +166,13 @@ class Repo:
     ) -> Output:
         if not Repo._version_checked and not bare_call:
             _check_version()
+        own = {**self._environment, **(env or {})}
         try:
             process = self._git.execute(
-                [*_git_command(), *args],
+                [*command(own.keys(), os.environ), *args],
                 istream=subprocess.PIPE if stdin is not None else None,
                 as_process=True,
-                env={**self._environment, **(env or {})},
+                env=own,
             )
             assert process.proc is not None
             stdout, stderr = communicate(process.proc, stdin, hear)
@@ -322,22 +329,22 @@ def _lines(texts: Iterable[str]) -> bytes:
     return "".join(f"{text}\n" for text in texts).encode()
 
 
-def _git_command() -> list[str]:
-    """``git`` with the pinned settings. GitPython hands the caller's environment down and can only
-    add to it, so env(1) takes off what a hook or a shell has set (GIT_DIR, GIT_INDEX_FILE,
-    GIT_EXTERNAL_DIFF)."""
-    unset = [word for name in os.environ if is_foreign(name) for word in ("-u", name)]
-    settings = [word for key, value in PINNED.items() for word in ("-c", f"{key}={value}")]
-    return [*(["env", *unset] if unset else []), "git", *settings]
-
-
 def _check_version() -> None:
     try:
-        text = Git().execute(["git", "version"], with_extended_output=False)
+        status, text, error_text = Git("/").execute(
+            ["git", "version"], with_extended_output=True, with_exceptions=False
+        )
     except GitCommandNotFound as error:
         raise CannotRun("git is not on PATH", hint="install git 2.38 or newer") from error
     match = re.search(r"(\d+)\.(\d+)", str(text))
-    if not match or tuple(map(int, match.groups())) < OLDEST_GIT:
+    if status != 0 or not match:
+        why = (str(error_text).strip() or f"exit {status}").splitlines()[-1]
+        raise CannotRun(
+            f"the git on PATH does not work: git version: {why}",
+            where=shutil.which("git"),
+            hint="install git 2.38 or newer and put it first on PATH",
+        )
+    if tuple(map(int, match.groups())) < OLDEST_GIT:
         raise CannotRun(
             f"{str(text).strip()} is too old: fixtool merges in the object database, which came "
             f"with git {'.'.join(map(str, OLDEST_GIT))}",

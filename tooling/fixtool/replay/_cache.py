@@ -20,7 +20,7 @@ from fixtool.git.repo import Repo
 from fixtool.replay.verdict import FAILED, PatchResult, read_patch_result
 from fixtool.series.patch import Patch
 
-_FORMAT = 4
+_FORMAT = 5
 _DAYS = 90
 
 

@@ -67,7 +67,7 @@ def require_committed(git: Repo, folder: Path) -> None:
 def committer(git: Repo) -> Signature:
     """Who commits, as git says it, from the environment or the user's configuration. Raises
     CannotRun if git does not know."""
-    text = git.run_as_user("-C", str(git.work_tree), "var", "GIT_COMMITTER_IDENT").strip()
+    text = git.run_as_user("var", "GIT_COMMITTER_IDENT", here=True).strip()
     if not re.search(r"<\S+@?\S*> \d+ [+-]\d{4}$", text):
         raise CannotRun(
             "git does not know who you are, so the change cannot be committed",

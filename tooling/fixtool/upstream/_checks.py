@@ -38,7 +38,7 @@ from fixtool.upstream._commits import ProposedBranch, ProposedCommit, is_placeho
 from fixtool.upstream._hooks import CheckOutcome, HookResult
 from fixtool.verify.kit import lay_kit
 
-_FORMAT = 1
+_FORMAT = 2
 _DAY = 86_400
 _LONGEST_TITLE = 100
 _PATIENCE = 1800  # seconds for one test file; Triton's interpreter is slow
