@@ -8,11 +8,14 @@ import os
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from fixtool.errors import CannotRun
+
+_LOOK_AGAIN = 0.05  # seconds between two tries to take a lock
 
 
 def private_folder(path: Path) -> Path:
@@ -71,9 +74,9 @@ def swap(new: Path, old: Path) -> None:
 
 
 @contextmanager
-def lock(path: Path, what: str) -> Iterator[None]:
+def lock(path: Path, what: str, patience: float = 0) -> Iterator[None]:
     """Hold the lock file ``path`` during the block. Raises CannotRun, which says that ``what`` is
-    in use and by which process, if another run holds it.
+    in use and by which process, if another run still holds it after ``patience`` seconds.
 
     The kernel releases the lock when a run dies, so nobody has to clean up after a killed run. The
     text of the file is only for the message.
@@ -81,17 +84,27 @@ def lock(path: Path, what: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "another run"
-            raise CannotRun(
-                f"{what} is in use by {holder}",
-                where=str(path),
-                hint="wait for it to end, then run the same command again",
-            ) from error
+        deadline = time.monotonic() + patience
+        while not _locked(descriptor):
+            if time.monotonic() >= deadline:
+                holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
+                raise CannotRun(
+                    f"{what} is in use by {holder or 'another run'}",
+                    where=str(path),
+                    hint="wait for it to end, then run the same command again",
+                )
+            time.sleep(_LOOK_AGAIN)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Lock an open file, and return whether that was possible at once."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

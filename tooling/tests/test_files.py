@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from fixtool.errors import CannotRun
 from fixtool.files import lock, private_folder, write_atomically
+from support.processes import GENEROUS
 
 
 def test_a_failed_write_leaves_the_old_file(
@@ -58,3 +60,23 @@ def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
     holder.wait()
     with lock(path, "x"):
         assert str(os.getpid()) in path.read_text()
+
+
+def test_a_patient_run_waits_for_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    waiting, order = threading.Event(), []
+
+    def wait() -> None:
+        waiting.set()
+        with lock(path, "x", patience=GENEROUS):
+            order.append("second")
+
+    with lock(path, "x"):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        waiting.wait()
+        with pytest.raises(CannotRun, match="in use"), lock(path, "x", patience=0.1):
+            pass
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]

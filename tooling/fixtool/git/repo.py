@@ -215,13 +215,7 @@ class Repo:
 
     def has(self, *objects: Oid) -> bool:
         """Whether every one of the objects is here, without fetching any."""
-        if not objects:
-            return True
-        out = self.run(
-            "cat-file", "--batch-check=%(objectname)", stdin=_lines(objects),
-            env={"GIT_NO_LAZY_FETCH": "1"},
-        )  # fmt: skip
-        return b"missing" not in out.stdout
+        return not self.lacks(objects)
 
     def lacks(self, objects: Iterable[Oid]) -> set[Oid]:
         """Those of ``objects`` that are not here, without fetching any."""
@@ -292,6 +286,39 @@ class Repo:
         if ancestry.status != 0:
             return None
         return int(self.run("rev-list", "--count", f"{ancestor}..{commit}").text)
+
+    @property
+    def shallow(self) -> frozenset[Oid]:
+        """The commits whose parents this repository lacks because it is a shallow clone."""
+        file = self.objects_folder.with_name("shallow")
+        return frozenset(map(Oid, file.read_text().split())) if file.exists() else frozenset()
+
+    def history_is_whole(self, commit: Oid) -> bool:
+        """Whether every ancestor of ``commit`` is here: no shallow clone has cut any off. Raises
+        CannotRun if ``commit`` is not here."""
+        shallow = self.shallow
+        return not shallow or shallow.isdisjoint(self.run("rev-list", commit).text.split())
+
+    def is_ancestor(self, ancestor: Oid, commit: Oid) -> bool:
+        """Whether the history of ``commit`` holds ``ancestor``. A commit is its own ancestor.
+
+        Raises CannotRun if ``commit`` is not here, or if its history is cut off before the answer
+        is known: in a shallow clone "yes" is an answer, and "no" is not.
+        """
+        if not self.has(commit):
+            raise CannotRun(f"the commit {commit} is not here", where=str(self.git_dir))
+        if self.has(ancestor):
+            question = ("merge-base", "--is-ancestor", ancestor, commit)
+            if self.run(*question, accept=(0, 1)).status == 0:
+                return True
+        if not self.history_is_whole(commit):
+            raise CannotRun(
+                f"the history of {commit[:12]} is cut off here, so git cannot tell whether it "
+                f"holds {ancestor[:12]}",
+                where=str(self.git_dir),
+                hint="name a source with the full history: --source PATH of a clone",
+            )
+        return False
 
     # -- refs and the work tree ------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Self
 
 from fixtool.errors import CannotRun
 from fixtool.files import write_atomically
@@ -17,20 +18,28 @@ from fixtool.git.trees import missing_files
 # setting of theirs may affect a result.
 _NETWORK_KEYS = r"^(http|https|credential|url|ssh)\.|^core\.(sshcommand|askpass|gitproxy)$"
 
+_NO_FILTER = "filtering not recognized by server"  # git's warning before it fetches everything
+
 _IGNORED = "__pycache__/\n*.py[cod]\n*.so\n*.egg-info/\n_version.py\n"  # what a build leaves
 
 
 class Store(Repo):
     """A bare repository that borrows or fetches objects. An ``online`` store is a partial clone:
-    any git command may fetch missing objects, so every call gets the user's network settings."""
+    any git command may fetch missing objects, so every call gets the user's network settings.
+
+    ``received`` is how many bytes of commits have been fetched (`CommitStore.fetch_commit`).
+    """
+
+    received = 0
 
     def __init__(self, git_dir: Path, *, online: bool = False) -> None:
         super().__init__(git_dir)
+        self._online = online
         if online:
             self._carry(self._network_settings())
 
     @classmethod
-    def create(cls, git_dir: Path, *, online: bool = False) -> Store:
+    def create(cls, git_dir: Path, *, online: bool = False) -> Self:
         """The store at ``git_dir``, which is made if it is not there: whole, or not at all."""
         store = cls(git_dir, online=online)
         if not (git_dir / "HEAD").exists():
@@ -60,9 +69,20 @@ class Store(Repo):
         if folder not in folders:
             alternates.parent.mkdir(exist_ok=True)
             write_atomically(alternates, "\n".join([*folders, folder, ""]))
-        shallow = lender.objects_folder.with_name("shallow")
-        if shallow.exists():  # without it, git would look for parents that a shallow clone lacks
-            (self.git_dir / "shallow").write_bytes(shallow.read_bytes())
+        self._borrow_shallow([*folders, folder])
+
+    def _borrow_shallow(self, folders: Sequence[str]) -> None:
+        """Note which parents the lenders lack: otherwise git would look for what a shallow clone
+        does not have. What a lender has had fetched since the last time is no longer lacking."""
+        files = [Path(folder).with_name("shallow") for folder in folders]
+        lacking = {line for file in files if file.exists() for line in file.read_text().split()}
+        if self._online:
+            lacking |= self.shallow  # what this store itself has fetched one commit deep
+        if lacking and lacking != self.shallow:
+            text = "".join(f"{commit}\n" for commit in sorted(lacking))
+            write_atomically(self.git_dir / "shallow", text)
+        elif not lacking:
+            (self.git_dir / "shallow").unlink(missing_ok=True)
 
     def log_in(self, url: str) -> str:
         """Use the login in ``url``, if it has one, in every later call, and return ``url`` without
@@ -151,3 +171,57 @@ class Store(Repo):
         out = self.run_as_user("config", "--includes", "--null", "--get-regexp", _NETWORK_KEYS)
         pairs = [entry.partition("\n") for entry in out.split("\0")]
         return [(key, value) for key, newline, value in pairs if newline]
+
+
+class CommitStore(Store):
+    """A bare repository of commits, each with all its ancestors, and without trees and files.
+
+    No git command on it fetches what it lacks, since git is not told where that could be had.
+    """
+
+    def fetch_commit(self, url: str, commit: Oid, hear: Callable[[str], None]) -> Output:
+        """Fetch ``commit`` and those of its ancestors that are not here. ``hear`` gets git's
+        progress. The caller has to check the status, and lets one run at a time fetch.
+
+        Raises CannotRun if the server cannot send commits alone. git would then fetch all files of
+        the whole history.
+        """
+
+        def listen(line: str) -> None:
+            if _NO_FILTER in line:
+                raise CannotRun(
+                    f"{url} cannot send commits without their files (it does not support filters)",
+                    where=url,
+                )
+            hear(line)
+
+        for partial in self._packs_folder.glob("tmp_*"):
+            partial.unlink()  # a run that was killed left it
+        before = self._packs()
+        ref = f"refs/commits/{commit}"  # by the refs, git tells the server what is here
+        remote = {"url": url, "promisor": "true", "partialCloneFilter": "tree:0"}
+        settings = [word for key, value in remote.items()
+                    for word in ("-c", f"remote.origin.{key}={value}")]  # fmt: skip
+        out = self.run(
+            *settings, "-c", "fetch.unpackLimit=1", "fetch", "--progress", "--no-tags",
+            "--no-write-fetch-head", "--no-auto-maintenance", "--recurse-submodules=no",
+            "--filter=tree:0", "--end-of-options", "origin",
+            f"{commit}:{ref}",
+            accept=None, hear=listen,
+            # Parents that a shallow server does not have would be asked for again and again.
+            env={"GIT_NO_LAZY_FETCH": "1"},
+        )  # fmt: skip
+        new = self._packs() - before
+        if out.status == 0 and self.ref(ref):
+            self.received += sum(pack.stat().st_size for pack in new)
+        else:  # what a shallow server sent, and git refused, must not look whole
+            for file in (file for pack in new for file in pack.parent.glob(f"{pack.stem}.*")):
+                file.unlink()
+        return out
+
+    def _packs(self) -> set[Path]:
+        return set(self._packs_folder.glob("*.pack"))
+
+    @property
+    def _packs_folder(self) -> Path:
+        return self.git_dir / "objects" / "pack"

@@ -15,8 +15,20 @@ from fixtool.git.trees import changed_files, list_tree
 
 _FORMAT = "%x01%H%x00%P%x00%an%x00%aI%x00%s%x00%b%x00"
 _PULL_REQUEST = re.compile(r"\(#(\d+)\)\s*$")
-_REVERTS = re.compile(r"^This reverts commit ([0-9a-f]{7,40})", re.MULTILINE)
-_REVERT_OF = re.compile(r'^Revert "(.*)"')
+
+# How a message says that the commit takes another one back, or puts it in again. git's own words
+# are `Revert "<subject>"`, `Reapply "<subject>"` and `This reverts commit <id>`. GitHub adds the
+# pull request to each subject, drops git's sentence when it squashes, and cuts long subjects off
+# with an ellipsis. People write `[Fix] revert #12` and `Re-land #12: <subject>`.
+_REVERTED_IDS = re.compile(r"^This reverts commit ([0-9a-f]{7,40})", re.MULTILINE)
+_REVERTED_PULLS = re.compile(r"^Reverts (?:[\w.-]+/[\w.-]+)?#(\d+)\b", re.MULTILINE)
+_TAGS = r"(?:\[[^\]]*\]\s*|\w+(?:\([^)]*\))?:\s*)*?"
+_REVERT = re.compile(_TAGS + r"\[?revert\b[\]:\s-]*(.*)", re.IGNORECASE)
+_RESTORE = re.compile(_TAGS + r"\[?re-?(?:land|apply)\b[\]:\s-]*(.*)", re.IGNORECASE)
+_CUT_OFF = re.compile(r'"(.*?)\s*(?:…|\.\.\.)\s*(?:\(#\d+\))?\s*$')
+_QUOTED = re.compile(r'"(.*)"(?:\s*\(#\d+\))*\s*$|"([^"]*)"')
+_MENTION = re.compile(r"#(\d+)\b|\bPR (\d+)\b")
+_NUMBERS_AT_END = re.compile(r"(?:\s*\(?#\d+\)?)+\s*$")
 
 
 @dataclass(frozen=True)
@@ -37,14 +49,46 @@ class UpstreamCommit:
 
 
 @dataclass(frozen=True)
-class UpstreamChange:
-    """A commit on upstream's first-parent line, and what it did. ``files`` is path -> the new
-    entry, None for a file that it removed. ``reverts`` is what its message says it takes back: a
-    commit id (perhaps short), or else a subject."""
+class Reference:
+    """The earlier commits that a message names: by ids (perhaps short), by pull requests, or by a
+    subject without its pull request. If ``cut_off``, only the beginning of the subject is known."""
+
+    ids: tuple[str, ...] = ()
+    pulls: tuple[int, ...] = ()
+    subject: str | None = None
+    cut_off: bool = False
+
+    def names(self, commit: UpstreamCommit) -> bool:
+        """Whether ``commit`` is one of these."""
+        subject = _plain(commit.subject)
+        by_subject = bool(self.subject) and (
+            subject.startswith(self.subject or "") if self.cut_off else subject == self.subject
+        )
+        return (
+            by_subject
+            or commit.pr in self.pulls
+            or any(commit.sha.startswith(oid) for oid in self.ids)
+        )
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """A commit of upstream, and what its message says about earlier ones: ``reverts`` are those
+    that it takes back, ``restores`` those that it puts in again. ``first_parent`` is False for a
+    commit of a side branch, whose subject may name a pull request of another repository."""
 
     commit: UpstreamCommit
+    reverts: Reference | None
+    restores: Reference | None
+    first_parent: bool
+
+
+@dataclass(frozen=True)
+class UpstreamChange(LogEntry):
+    """A commit on upstream's first-parent line, and what it did. ``files`` is path -> the new
+    entry, None for a file that it removed."""
+
     files: Mapping[str, TreeEntry | None]
-    reverts: str | None
 
 
 def first_parent_changes(repo: Repo, start: Oid, end: Oid) -> tuple[UpstreamChange, ...]:
@@ -69,17 +113,21 @@ def first_parent_changes(repo: Repo, start: Oid, end: Oid) -> tuple[UpstreamChan
         files = _changed_files(raw)
         if number == 0 and (parent := parents.split(" ")[0]) != start:
             files = _changed_between(repo, start, parent) | files  # start is on a side branch
-        commit = UpstreamCommit(Oid(sha), author, date, subject, _pull_request(subject))
-        changes.append(UpstreamChange(commit, files, _reverts(subject, body)))
+        commit = UpstreamCommit(Oid(sha), author, date, subject, upstream_pull(subject))
+        changes.append(
+            UpstreamChange(commit, reverted(subject, body), restored(subject), True, files)
+        )
     return tuple(changes)
 
 
-def upstream_commit(repo: Repo, oid: Oid) -> UpstreamCommit:
-    """Who did what in the commit ``oid`` of ``repo``."""
-    out = repo.run("show", "-s", f"--format={_FORMAT}", oid).stdout
+def upstream_commit(repo: Repo, name: str) -> UpstreamCommit:
+    """Who did what in the commit ``name``, an id of 7 to 40 digits. Raises CannotRun if ``repo``
+    has no such commit."""
+    # `git show` reads the commit's tree, even if it shows nothing of it.
+    out = repo.run("log", "-1", f"--format={_FORMAT}", "--end-of-options", name).stdout
     fields = out.decode("utf-8", "surrogateescape").split("\x01")[1].split("\0")
     sha, _, author, date, subject, *_ = fields
-    return UpstreamCommit(Oid(sha), author, date, subject, _pull_request(subject))
+    return UpstreamCommit(Oid(sha), author, date, subject, upstream_pull(subject))
 
 
 def read_upstream_commit(field: Field) -> UpstreamCommit:
@@ -100,33 +148,100 @@ def _utc_day(date: str) -> str:
     return (when.astimezone(UTC) if when.tzinfo else when).date().isoformat()
 
 
-def _pull_request(subject: str) -> int | None:
+def upstream_pull(subject: str) -> int | None:
+    """The pull request that the subject of a squash merge names at its end."""
     match = _PULL_REQUEST.search(subject)
     return int(match[1]) if match else None
 
 
 def takes_and_reverts(
-    changes: Sequence[UpstreamChange], ids: Sequence[str], numbers: Sequence[int]
+    entries: Sequence[LogEntry],
+    ids: Sequence[str],
+    numbers: Sequence[int],
+    merges: Mapping[Oid, Sequence[UpstreamCommit]] | None = None,
 ) -> list[int]:
-    """The positions in ``changes`` at which upstream took one of these commits or pull requests,
-    then took it back, then took it again, and so on."""
+    """The positions in ``entries``, which are in the order of the history, at which upstream took
+    one of these commits or pull requests, then took it back, then took it again, and so on.
+
+    ``merges`` gives, for a commit of a side branch, the merges that brought it: who takes a merge
+    back, takes back what it brought.
+    """
     turns: list[int] = []
-    names: list[str] = []  # the ids and subjects of the commits that brought it
-    for position, change in enumerate(changes):
-        commit = change.commit
+    takes: list[UpstreamCommit] = []
+    reverts: list[UpstreamCommit] = []
+    for position, entry in enumerate(entries):
         if len(turns) % 2 == 0:
-            ours = commit.pr in numbers or any(commit.sha.startswith(oid) for oid in ids)
-            if ours and change.reverts is None:
+            if _takes(entry, ids, numbers, bool(turns)) or _restores(entry, takes, reverts):
                 turns.append(position)
-                names += [commit.sha, commit.subject]
-        elif change.reverts and any(name.startswith(change.reverts) for name in names):
+                takes += [entry.commit, *(merges or {}).get(entry.commit.sha, ())]
+        elif _takes_back(entry, takes, numbers):
             turns.append(position)
+            reverts.append(entry.commit)
     return turns
 
 
-def _reverts(subject: str, body: str) -> str | None:
-    match = _REVERTS.search(body) or _REVERT_OF.match(subject)
-    return match[1] if match else None
+def _takes(entry: LogEntry, ids: Sequence[str], numbers: Sequence[int], again: bool) -> bool:
+    """Whether the entry is one of these commits, or the first one of these pull requests. A fix
+    may itself be a revert; but one that comes later is not taken for the fix a second time."""
+    if any(entry.commit.sha.startswith(oid) for oid in ids):
+        return True
+    by_number = entry.first_parent and entry.commit.pr in numbers
+    return by_number and not (again and entry.reverts)
+
+
+def _restores(
+    entry: LogEntry, takes: Sequence[UpstreamCommit], reverts: Sequence[UpstreamCommit]
+) -> bool:
+    """Whether the entry takes a revert back, or puts in again what was taken."""
+    undone = entry.reverts is not None and any(map(entry.reverts.names, reverts))
+    return undone or (entry.restores is not None and any(map(entry.restores.names, takes)))
+
+
+def _takes_back(entry: LogEntry, takes: Sequence[UpstreamCommit], numbers: Sequence[int]) -> bool:
+    if entry.reverts is None:
+        return False
+    # `Revert X (#12)`, pushed by hand, ends in the number of what it takes back.
+    by_number = entry.first_parent and entry.commit.pr in numbers
+    return by_number or any(map(entry.reverts.names, takes))
+
+
+def reverted(subject: str, body: str) -> Reference | None:
+    """What a commit with this message takes back; None if it takes nothing back."""
+    ids = tuple(_REVERTED_IDS.findall(body))
+    pulls = tuple(map(int, _REVERTED_PULLS.findall(body)))
+    match = _REVERT.match(subject)
+    named = _reference(match[1]) if match else Reference()
+    if not (match or ids or pulls):
+        return None
+    return Reference(ids, pulls + named.pulls, named.subject, named.cut_off)
+
+
+def restored(subject: str) -> Reference | None:
+    """What a commit with this subject puts in again; None if it puts nothing in again."""
+    match = _RESTORE.match(subject)
+    return _reference(match[1]) if match else None
+
+
+def _reference(text: str) -> Reference:
+    """The commits that a subject names after a word such as "Revert". In `Revert "X (#12)" (#34)`
+    and in `Revert X (#12) (#34)`, the last number is that of the revert itself."""
+    if cut_off := _CUT_OFF.match(text):
+        return Reference(subject=cut_off[1], cut_off=True)
+    if quoted := _QUOTED.match(text):
+        inner = quoted[1] or quoted[2] or ""
+        number = _NUMBERS_AT_END.search(inner)
+        return Reference((), _mentions(number[0])[-1:] if number else (), _plain(inner))
+    rest = _PULL_REQUEST.sub("", text)
+    return Reference((), _mentions(rest), _plain(rest))
+
+
+def _mentions(text: str) -> tuple[int, ...]:
+    return tuple(int(match[1] or match[2]) for match in _MENTION.finditer(text))
+
+
+def _plain(subject: str) -> str:
+    """A subject without the pull requests at its end, as it stands in the subject of a revert."""
+    return _NUMBERS_AT_END.sub("", subject).strip(" .")
 
 
 def _changed_files(raw: str) -> dict[str, TreeEntry | None]:

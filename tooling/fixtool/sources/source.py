@@ -10,22 +10,26 @@ import hashlib
 import re
 from collections.abc import Sequence
 from datetime import date, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from fixtool.errors import CannotRun, UsageError
+from fixtool.errors import CannotRun, FixtoolError, UsageError
 from fixtool.files import lock, private_folder
 from fixtool.git.names import check_ref, check_url, is_full_sha, is_short_sha, public_url, redact
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Output, Repo
-from fixtool.git.store import Store
+from fixtool.git.store import CommitStore, Store
 from fixtool.git.trees import missing_files
-from fixtool.progress import Progress
+from fixtool.progress import Progress, Silence
 from fixtool.settings import Settings
 from fixtool.sources.resolve import Target, named_commit, only_commit, resolve_local, version_of
 
 if TYPE_CHECKING:
     from fixtool.sources.release import Release
+
+
+_PATIENCE = 600  # seconds that a run waits for another one which fetches the same commits
 
 
 class Source(Protocol):
@@ -57,6 +61,17 @@ class Source(Protocol):
         """Make these blobs readable."""
         ...
 
+    def has_history(self, start: Oid, end: Oid) -> bool:
+        """Whether the commits from ``start`` to ``end`` can be judged without a fetch of them;
+        False too if ``end`` does not descend from ``start``."""
+        ...
+
+    def commits(self, commit: Oid) -> Store | None:
+        """A repository that holds ``commit`` and all its ancestors, but perhaps none of their
+        files; None if the source has no commits. Its ``received`` says how many bytes this source
+        has fetched for it."""
+        ...
+
 
 def open_source(
     name: str, settings: Settings, url: str, progress: Progress, known: Sequence[Oid] = ()
@@ -72,7 +87,7 @@ def open_source(
     if "://" in name or re.match(r"[\w.-]+@[\w.-]+:", name) or "::" in name or name.startswith("-"):
         return Remote(public_url(name), name, settings, progress, known)
     if (path := Path(name).expanduser()).exists():
-        return Local(path.resolve(), settings)
+        return Local(path.resolve(), settings, url, progress)
     raise UsageError(
         f"--source {public_url(name)!r} is not git, pypi, a URL, or a path that exists",
         hint="for example --source git, --source pypi, --source ../sglang",
@@ -80,10 +95,16 @@ def open_source(
 
 
 class Local:
-    """A repository on this machine, ``clone``. The store borrows its objects."""
+    """A repository on this machine, ``clone``. The store borrows its objects. Upstream's ``url`` is
+    asked only for the ancestors that a shallow clone lacks."""
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(
+        self, path: Path, settings: Settings, url: str = "", progress: Progress | None = None
+    ) -> None:
         self.name = str(path)
+        self._settings = settings
+        self._url = url
+        self._progress = progress or Silence()
         self.clone = Repo.open(path)
         self.repo = Store.create(_store(settings, f"local-{path.name}", str(self.clone.git_dir)))
         self.repo.borrow(self.clone)
@@ -124,6 +145,29 @@ class Local:
                 hint="use --source git, or a full clone",
             )
 
+    def has_history(self, start: Oid, end: Oid) -> bool:
+        return self.repo.ahead_by(start, end) is not None
+
+    def commits(self, commit: Oid) -> Store:
+        if not self.repo.has(commit):
+            raise CannotRun(f"{self.name} does not hold the commit {commit}", where=self.name)
+        if self.repo.history_is_whole(commit):
+            return self.repo
+        reason = ""
+        if self._url:
+            try:
+                return Remote("git", self._url, self._settings, self._progress).commits(commit)
+            except FixtoolError as error:
+                reason = f"; and {error.message}"
+        remote = _remote_of(self.clone, self._url)
+        unshallow = f"git -C {self.name} fetch --unshallow --filter=blob:none {remote}"
+        raise CannotRun(
+            f"{self.name} is a shallow clone, so fixtool cannot tell which upstream commits "
+            f"{commit[:12]} holds{reason}",
+            where=self.name,
+            hint=f"{unshallow}; or use --source git" if remote else "use --source git",
+        )
+
 
 class Remote:
     """A repository that git reaches over a URL. Only the wanted commits are fetched, one deep and
@@ -134,6 +178,7 @@ class Remote:
     ) -> None:
         self.name = name
         self.url = public_url(url)
+        self._address = url  # it may hold a login
         try:
             check_url(url)
         except UsageError as error:
@@ -180,6 +225,37 @@ class Remote:
             out = self.repo.fetch_blobs(self.repo.lacks(blobs))
         if out.status != 0:
             raise self._fetch_error("files", out, None)
+
+    def has_history(self, start: Oid, end: Oid) -> bool:
+        return self.repo.ahead_by(start, end) is not None
+
+    def commits(self, commit: Oid) -> CommitStore:
+        store = self._commit_store
+        if store.has(commit):
+            return store
+        what = f"the commits of {self.url}"
+        with (
+            self._progress.task(f"fetching {what}") as task,
+            lock(store.git_dir / "fixtool.lock", what, _PATIENCE),
+        ):
+            if not store.has(commit):  # another run may have fetched it meanwhile
+                try:
+                    out = store.fetch_commit(self.url, commit, lambda _: task.advance(1))
+                except CannotRun as error:
+                    clone = f"git clone --bare {self.url} CLONE"
+                    hint = f"{clone}, then the same command with --source CLONE"
+                    raise CannotRun(error.message, where=self.url, hint=hint) from error
+                if out.status != 0 or not store.has(commit):
+                    what = f"the commits before {commit[:12]}"
+                    raise self._fetch_error(what, out, _other_source(commit))
+        return store
+
+    @cached_property
+    def _commit_store(self) -> CommitStore:
+        path = self.repo.git_dir.with_name(f"{self.repo.git_dir.stem}-commits.git")
+        store = CommitStore.create(path, online=True)
+        store.log_in(self._address)
+        return store
 
     def _fetch_error(self, what: str, out: Output, hint: str | None) -> CannotRun:
         message = f"cannot fetch {what} from {self.url}: {redact(out.complaint)}"
@@ -257,11 +333,29 @@ class Releases:
     def bring_blobs(self, blobs: Sequence[Oid]) -> None:
         """Do nothing: an imported release is whole."""
 
+    def has_history(self, start: Oid, end: Oid) -> bool:  # noqa: ARG002
+        """Return False: releases have no commits between them."""
+        return False
+
+    def commits(self, commit: Oid) -> None:
+        """Return None: a release has no commits."""
+
 
 def _other_source(ref: str) -> str:
     """The hint for a ref that cannot be fetched, which fits any command with a --source."""
     clone = "the same command with --source PATH, a clone on this machine"
     return f"{clone}; or --source pypi, where a release will do" if version_of(ref) else clone
+
+
+def _remote_of(clone: Repo, url: str) -> str:
+    """What `git fetch` in ``clone`` has to be given to reach upstream: the name of the remote with
+    this ``url``, else origin, else any other remote, else the URL."""
+    out = clone.run("config", "--null", "--get-regexp", r"^remote\..*\.url$", accept=None)
+    entries = (entry.partition("\n") for entry in out.text.split("\0") if entry)
+    urls = {key[len("remote.") : -len(".url")]: address for key, _, address in entries}
+    names = [name for name, address in urls.items() if public_url(address) == public_url(url)]
+    names += ["origin"] if "origin" in urls else [*urls]
+    return names[0] if names else public_url(url)
 
 
 def _store(settings: Settings, name: str, identity: str) -> Path:
