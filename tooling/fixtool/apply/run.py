@@ -3,65 +3,106 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fixtool.apply.worktree import Placed, Record, place, place_into, read_record
 from fixtool.errors import UsageError
 from fixtool.judgement.line import Choice, choose_line
-from fixtool.replay.run import Replay, replay
+from fixtool.judgement.run import Judgement, JudgeRequest
+from fixtool.replay.run import Decisions, Replay
+from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.context import Context
-from fixtool.series.lint import require_well_formed
+from fixtool.series.line import Line
+from fixtool.series.patch import is_slug
 from fixtool.sources.resolve import Target
 from fixtool.sources.source import Local, Source
-from fixtool.sources.target import TargetRequest, bring_base, find_target
+from fixtool.sources.target import TargetRequest, find_target
 
 
 @dataclass(frozen=True)
 class Applied:
-    """The result of ``apply``. ``placed`` is None if a patch did not apply, or on a dry run."""
+    """The result of ``apply``. ``placed`` is None if a patch needs a person, or on a dry run."""
 
     target: Target
     choice: Choice
-    replay: Replay
     placed: Placed | None
+
+    @property
+    def new_line(self) -> str:
+        """A name for a line of its own for this target."""
+        ref, commit = self.target.ref, self.target.commit
+        return ref if is_slug(ref) and ref != commit else commit[:9]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nobody is needed."""
+        return self.choice.ok
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the lines, one sentence each."""
+        unread = self.judgement.unread
+        more = (f"upstream's history was not read: {unread}",) if unread else ()
+        return (*self.choice.notes, *more)
+
+    @property
+    def judgement(self) -> Judgement:
+        return self.choice.judgement
+
+    @property
+    def replay(self) -> Replay:
+        return self.judgement.replay
 
 
 @dataclass(frozen=True)
 class ApplyRequest(TargetRequest):
     """What the user asked for. ``worktree`` is the folder of the new work tree (None: one of
-    fixtool's own); ``into`` is the user's own checkout, whose HEAD is then the default ref."""
+    fixtool's own); ``into`` is the user's own checkout, whose HEAD is then the default ref;
+    ``without`` are the slugs of patches that the user leaves out."""
 
     worktree: Path | None = None
     into: Path | None = None
     dry_run: bool = False
+    without: Sequence[str] = ()
 
 
 def apply(context: Context, request: ApplyRequest) -> Applied:
-    """Replay the line that fits the wanted ref onto it, and put the result into a work tree.
+    """Apply the line that fits the wanted ref best to it, and put the result into a work tree.
 
-    Nothing is written outside fixtool's own folders unless every patch applies. Raises UsageError
+    A patch that upstream has, or that is not needed there, is left out, and said to be. Nothing is
+    written outside fixtool's own folders if a patch needs a person. Raises UsageError
     if the options contradict each other, Refused if the line is not well formed or the place is not
     clean, and CannotRun if the ref or its files cannot be had.
     """
-    settings, progress = context.settings, context.progress
     source, target = _find_target(context, request)
-    wanted = request.line or settings.line
-    choice = choose_line(context.repository, target, source.repo, wanted)
-    require_well_formed(choice.line)
-    source.bring(target.commit, choice.line.paths)
-    result = replay(
-        source.repo,
-        choice.line,
-        target.commit,
-        base=lambda: bring_base(source, choice.line.upstream, settings, progress),
-        cache=settings.cache / "replay",
-    )
+    by_hand = PatchState(Verdict.LEFT_OUT, ("left out by hand",))
+    without = [slug.removesuffix(".patch") for slug in request.without]
+    decisions = Decisions(dict.fromkeys(without, by_hand))
+    wanted = request.line or context.settings.line
+    choice = choose_line(context, source, target, wanted, JudgeRequest(decisions))
+    _require_without(choice.line, without)
     placed = None
-    if result.ok and not request.dry_run:
+    if choice.ok and not request.dry_run:
         source.bring(target.commit, ())
-        placed = _place(context, request, source, target, choice, result)
-    return Applied(target, choice, result, placed)
+        placed = _place(context, request, source, target, choice)
+    return Applied(target, choice, placed)
+
+
+def _require_without(line: Line, without: Sequence[str]) -> None:
+    """Raise UsageError if ``line`` lacks a patch of ``without``, or has another that depends on
+    it: that one would be put in broken."""
+    for slug in without:
+        line.find(slug)
+    for patch in line.patches:
+        for slug in patch.depends_on:
+            if slug in without and patch.slug not in without:
+                raise UsageError(
+                    f"{patch.slug} depends on {slug}, which is to be left out",
+                    where=str(patch.path),
+                    hint=f"leave both out: --without {slug} --without {patch.slug}",
+                )
 
 
 def _find_target(context: Context, request: ApplyRequest) -> tuple[Source, Target]:
@@ -83,9 +124,9 @@ def _place(
     source: Source,
     target: Target,
     choice: Choice,
-    result: Replay,
 ) -> Placed:
     repository, settings = context.repository, context.settings
+    result = choice.judgement.replay
     name = f"{result.line}-{target.commit[:12]}"
     folder = request.worktree
     branch = f"fixtool/{name}"

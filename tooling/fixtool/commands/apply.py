@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +18,7 @@ from fixtool.text import printable
 
 if TYPE_CHECKING:
     from fixtool.apply.run import Applied
+    from fixtool.judgement.run import JudgedPatch
     from fixtool.replay.verdict import PatchResult
     from fixtool.wheel.build import BuiltWheel
 
@@ -27,6 +30,10 @@ Into = Annotated[
 NewWorktree = Annotated[
     Path | None, Option("--worktree", metavar="DIR", help="Put the work tree here.")
 ]
+Without = Annotated[
+    list[str] | None,
+    Option("--without", metavar="SLUG", help="Leave this patch out (more than once for several)."),
+]
 Build = Annotated[bool, Option("--build/--no-build", help="Make a wheel of the patched tree.")]
 
 
@@ -37,6 +44,7 @@ def apply(
     line: options.LineName = None,
     worktree: NewWorktree = None,
     into: Into = None,
+    without: Without = None,
     build: Build = True,
     python: options.Python = None,
     editable: Editable = False,
@@ -48,7 +56,8 @@ def apply(
 ) -> None:
     """Apply the series to a ref, in a work tree, and build it.
 
-    The line that fits the ref is chosen and named. Nothing changes unless every patch applies.
+    The line that fits the ref best is chosen and named. A patch that upstream has, or that is not
+    needed there, is left out and named too. Nothing changes if a patch needs a person.
 
     Example: fixtool apply --sglang-ref v0.5.23 --source pypi
     """
@@ -57,14 +66,16 @@ def apply(
 
     _check_build_options(source, python if build else None, editable=editable, native=native)
     context = options.start(ctx, directory)
-    applied = run(context, ApplyRequest(sglang_ref, source, line, worktree, into, dry_run))
+    applied = run(context, ApplyRequest(
+        sglang_ref, source, line, worktree, into, dry_run, tuple(without or ())
+    ))  # fmt: skip
     built = None
     if build and applied.placed is not None:
         built = build_worktree(
             applied.placed.path, context.settings, context.progress,
             python=python, editable=editable, native=native,
         )  # fmt: skip
-    exit_code = ExitCode.OK if applied.replay.ok else ExitCode.CONFLICT
+    exit_code = ExitCode.OK if applied.ok else ExitCode.CONFLICT
     if json:
         terminal.print_document("apply", exit_code, _body(applied, built))
     else:
@@ -89,23 +100,27 @@ def _check_build_options(
 
 
 def _body(applied: Applied, built: BuiltWheel | None) -> dict[str, Any]:
-    replay, placed = applied.replay, applied.placed
+    judgement, replay, placed = applied.judgement, applied.replay, applied.placed
     return {
         "ref": applied.target.ref,
         "source": applied.target.source,
         "line": replay.line,
         "line_reason": applied.choice.why,
+        "runner_up": applied.choice.runner_up,
+        "notes": applied.notes,
         **terminal.fields(replay, "base", "onto"),
-        "commit": replay.commit if replay.ok else None,
-        "tree": replay.tree if replay.ok else None,
+        "commit": replay.commit if applied.ok else None,
+        "tree": replay.tree if applied.ok else None,
         "patches": [
             {
-                **terminal.fields(patch, "slug", "subject", "verdict", "commit", "files"),
-                "culprit": None,
-                "evidence": patch.evidence,
+                **terminal.fields(
+                    patch.result, "slug", "subject", "verdict", "commit", "files", "evidence"
+                ),
+                "culprit": patch.culprit,
             }
-            for patch in replay.patches
+            for patch in judgement.patches
         ],
+        "left_out": [patch.slug for patch in judgement.left_out],
         "reused": replay.reused,
         "worktree": placed and placed.path,
         "branch": placed and placed.branch,
@@ -115,25 +130,29 @@ def _body(applied: Applied, built: BuiltWheel | None) -> dict[str, Any]:
 
 
 def _show(applied: Applied, built: BuiltWheel | None, *, verbose: bool, dry_run: bool) -> None:
-    replay, target = applied.replay, applied.target
+    judgement, replay, target = applied.judgement, applied.replay, applied.target
     terminal.say(f"line      {replay.line} ({applied.choice.why})")
+    if applied.choice.runner_up:
+        terminal.say(f"or        {applied.choice.runner_up}, which would do as well")
     terminal.say(f"onto      {target.commit[:12]} ({printable(target.ref)} from {target.source})")
+    for note in applied.notes:
+        terminal.say(f"note      {printable(note)}")
     terminal.say()
     rows = [
-        (patch.slug, patch.verdict.value, (patch.commit or "")[:12], patch.subject)
-        for patch in replay.patches
-    ]
+        (patch.slug, patch.result.verdict.value,
+         "left out" if patch.left_out else (patch.result.commit or "")[:12], patch.result.subject)
+        for patch in judgement.patches
+    ]  # fmt: skip
     terminal.table(("patch", "verdict", "commit", "subject"), rows)
-    failed = [
-        patch for patch in replay.patches if not patch.commit and patch.verdict.value != "absorbed"
-    ]
-    for patch in replay.patches if verbose else failed:
-        _show_patch(patch)
+    asking = [patch for patch in judgement.patches if patch.needs_person]
+    for patch in judgement.patches if verbose else asking:
+        _show_patch(patch.result)
     terminal.say()
-    if not replay.ok:
-        total = len(replay.patches)
-        terminal.say(f"{len(failed)} of {total} patches do not apply; nothing was changed")
-        terminal.say("next      fixtool apply --line NAME for another line, or mend the patch")
+    for patch in judgement.left_out:
+        reason = "; ".join(patch.result.evidence[:1])
+        terminal.say(f"left out  {patch.slug}: {patch.result.verdict.value}, {printable(reason)}")
+    if not applied.ok:
+        _show_asking(applied, asking)
         return
     terminal.say(f"commit    {replay.commit}")
     terminal.say(f"tree      {replay.tree}")
@@ -145,6 +164,23 @@ def _show(applied: Applied, built: BuiltWheel | None, *, verbose: bool, dry_run:
     terminal.say(f"branch    {applied.placed.branch}")
     if built is not None:
         show_built(built)
+
+
+def _show_asking(applied: Applied, asking: Sequence[JudgedPatch]) -> None:
+    """Say that a person is needed, and the command with which to go on."""
+    line, target, lacks = applied.replay.line, applied.target, applied.choice.lacks
+    if asking:
+        total = len(applied.judgement.patches)
+        terminal.say(f"{len(asking)} of {total} patches do not apply; nothing was changed")
+    if lacks:
+        terminal.say(
+            f"no line has all that is needed here ({', '.join(lacks)}); nothing was changed"
+        )
+    source = "" if target.source == "git" else f" --source {shlex.quote(target.source)}"
+    onto, name = shlex.quote(target.ref), applied.new_line
+    terminal.say(f"next      fixtool rebase --line {line} --onto {onto}{source} --new-line {name}")
+    slugs = "".join(f" --without {patch.slug}" for patch in asking)
+    terminal.say(f"or        fixtool apply --line {line} --sglang-ref {onto}{source}{slugs}")
 
 
 def _show_patch(patch: PatchResult) -> None:

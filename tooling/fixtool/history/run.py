@@ -18,17 +18,13 @@ from fixtool.history.log import (
     UpstreamChange,
     UpstreamCommit,
     first_parent_changes,
-    takes_and_reverts,
     upstream_commit,
 )
+from fixtool.history.recorded import FactsAlong, RecordedState
 from fixtool.history.result import History, Interval, PatchHistory
 from fixtool.progress import Progress
-from fixtool.replay.verdict import PatchState, Verdict
+from fixtool.replay.verdict import APPLIES_AS_WRITTEN, PatchState, Verdict
 from fixtool.series.line import Line
-from fixtool.series.patch import Patch
-from fixtool.series.trailers import forwarded
-
-_FITS = (Verdict.CLEAN, Verdict.OFFSET)
 
 
 def history(
@@ -40,13 +36,16 @@ def history(
     *,
     bring: Callable[[Sequence[Oid]], None] = lambda _: None,
     cache: Path | None = None,
+    commits_of: Repo | None = None,
 ) -> History:
     """Judge ``line`` on ``start`` and every first-parent commit after it up to ``end``.
 
     ``repo`` holds the line's base; ``bring`` makes blobs readable, ``cache`` is a folder of
-    verdicts. Raises UsageError if ``end`` does not descend from ``start``.
+    verdicts. ``commits_of`` is a repository in which every ancestor of ``start`` can be walked, if
+    that is not ``repo``. Raises UsageError if ``end`` does not descend from ``start``.
     """
     changes = first_parent_changes(repo, start, end)
+    facts = FactsAlong.read(commits_of or repo, line, start, changes)
     commits = [upstream_commit(repo, start), *(change.commit for change in changes)]
     files = UpstreamFiles(repo, line.upstream.base, start, changes)
     by_text: dict[str, list[PatchState]] = {}
@@ -60,43 +59,39 @@ def history(
             by_text[entry.slug] = [verdicts[state][position] for state in states]
     patches = []
     for patch in line.patches:
-        weighed = weigh_upstream_log(patch, by_text[patch.slug], changes)
+        weighed = weigh(by_text[patch.slug], facts.states(patch.slug), changes)
         patches.append(PatchHistory(patch.slug, patch.subject, _intervals(commits, weighed)))
     return History(line.name, start, end, len(commits), judged, reused, tuple(patches))
 
 
-def weigh_upstream_log(
-    patch: Patch, by_text: Sequence[PatchState], changes: Sequence[UpstreamChange]
+def weigh(
+    by_text: Sequence[PatchState],
+    recorded: Sequence[RecordedState],
+    changes: Sequence[UpstreamChange],
 ) -> list[PatchState]:
-    """What is true of a patch on each commit. ``by_text`` is what its text shows, first for the
-    start, then after each of ``changes``. Upstream's log may say more: that it took the patch's
-    pull request, perhaps in another form, or that it took a change back."""
-    ids, numbers = forwarded(patch)
-    turns = takes_and_reverts(changes, ids, numbers) if ids or numbers else []
+    """What is true of a patch on each commit: first on the start, then after each of ``changes``.
+    ``by_text`` is what its text shows there, and ``recorded`` is what its recorded facts say, which
+    outweighs the text: upstream may have taken the patch in another form."""
     weighed: list[PatchState] = []
     absorbed_at: int | None = None  # where its text came in; None again after it was taken back
     reverted = False
-    lost = _lost(by_text, turns)
-    for position, state in enumerate(by_text):
-        passed = [changes[turn].commit for turn in turns if turn < position]
-        taken = len(passed) % 2 == 1 and not lost[position]
-        if taken and state.verdict is not Verdict.ABSORBED:
-            name = f"#{passed[-1].pr}" if passed[-1].pr else passed[-1].subject
-            reason = f"upstream took {name} as {passed[-1].sha[:12]}"
-            evidence = (reason, f"by its text: {state.verdict}", *state.evidence)
-            state = PatchState(Verdict.ABSORBED, evidence)
-        elif taken:
-            pass
-        elif state.verdict is Verdict.CONFLICT and absorbed_at is not None and not passed:
-            since = "from the start"
-            if absorbed_at:
-                since = f"since {changes[absorbed_at - 1].commit.sha[:12]}"
-            reason = f"upstream had all of it {since}, and edited that later"
-            state = PatchState(Verdict.ABSORBED, (reason, *state.evidence))
-        elif state.verdict in _FITS and (passed or reverted or absorbed_at is not None):
-            reason = "upstream had it, and has it no more"
-            if passed and not lost[position]:
-                reason = f"{passed[-1].sha[:12]} took it back"
+    lost = _lost(by_text, recorded)
+    for position, (state, record) in enumerate(zip(by_text, recorded, strict=True)):
+        if record.state is not None and not lost[position]:
+            if record.state.verdict is not state.verdict:
+                evidence = (*record.state.evidence, f"by its text: {state.verdict}")
+                state = PatchState(record.state.verdict, (*evidence, *state.evidence))
+        elif state.verdict is Verdict.CONFLICT and absorbed_at is not None:
+            if record.taken_back is None:
+                since = "from the start"
+                if absorbed_at:
+                    since = f"since {changes[absorbed_at - 1].commit.sha[:12]}"
+                reason = f"upstream had all of it {since}, and edited that later"
+                state = PatchState(Verdict.ABSORBED, (reason, *state.evidence))
+        elif state.verdict in APPLIES_AS_WRITTEN and (
+            lost[position] or record.taken_back or reverted or absorbed_at is not None
+        ):
+            reason = record.taken_back or "upstream had it, and has it no more"
             state = PatchState(Verdict.REVERTED, (reason, *state.evidence))
         if state.verdict is Verdict.ABSORBED and absorbed_at is None:
             absorbed_at = position
@@ -106,18 +101,20 @@ def weigh_upstream_log(
     return weighed
 
 
-def _lost(by_text: Sequence[PatchState], turns: Sequence[int]) -> list[bool]:
-    """Whether upstream had lost the patch's text, for each commit: it held the text once since the
-    last of ``turns``, and the patch fits again. A commit took it back whose message does not say
-    so."""
+def _lost(by_text: Sequence[PatchState], recorded: Sequence[RecordedState]) -> list[bool]:
+    """Whether upstream had lost the patch's text, for each commit, although the recorded facts say
+    that upstream has the patch: it held the text once since they say so, and the patch fits again.
+    A commit took it back whose message does not say so."""
     lost = []
     held = gone = False
-    for position, state in enumerate(by_text):
-        if position - 1 in turns:
-            held = gone = False
+    before: RecordedState | None = None
+    for state, record in zip(by_text, recorded, strict=True):
+        if record != before:
+            held, gone, before = False, False, record
+        taken = record.state is not None and record.state.verdict is Verdict.ABSORBED
         if state.verdict is Verdict.ABSORBED:
             held, gone = True, False
-        elif held and state.verdict in _FITS:
+        elif held and taken and state.verdict in APPLIES_AS_WRITTEN:
             gone = True
         lost.append(gone)
     return lost

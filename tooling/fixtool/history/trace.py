@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fixtool.errors import UsageError
 from fixtool.git.objects import Oid
+from fixtool.history.recorded import claims_of
 from fixtool.history.result import History
 from fixtool.history.run import history
 from fixtool.series.context import Context
@@ -30,4 +31,10 @@ def trace(context: Context, source: Source, line: Line, start: Oid, end: Oid) ->
     return history(
         source.repo, line, start, end, context.progress,
         bring=source.bring_blobs, cache=context.settings.cache / "history",
+        commits_of=source.commits(end) if _names_commits(line) else None,
     )  # fmt: skip
+
+
+def _names_commits(line: Line) -> bool:
+    """Whether a patch of the line names commits of upstream, which are then looked up."""
+    return any(claims_of(patch) for patch in line.patches)

@@ -1,77 +1,204 @@
-"""Chooses the line of patches that fits an upstream commit best."""
+"""Chooses the line of patches that fits a commit best, by judging the lines there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 
 from packaging.version import Version
 
-from fixtool.errors import UsageError
+from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 from fixtool.git.repo import Repo
-from fixtool.series.line import Line, PatchRepository
+from fixtool.history.recorded import RecordedState
+from fixtool.judgement._known import is_base, read_recorded
+from fixtool.judgement.run import Judgement, JudgeRequest, judge
+from fixtool.series.context import Context
+from fixtool.series.line import Line
+from fixtool.series.lint import require_well_formed
 from fixtool.sources.resolve import Target
+from fixtool.sources.source import Source
 from fixtool.text import count
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A line, and the reason why it was chosen, as a person reads it."""
+    """A line, and the reason why it was chosen, as a person reads it. ``runner_up`` names another
+    line that would have done as well; None if there is none. ``notes`` say what a person should
+    know of the lines. ``lacks`` are the slugs of other lines' patches that the target needs, as
+    their recorded facts say, and that this line does not have."""
 
     line: Line
     why: str
+    judgement: Judgement
+    runner_up: str | None = None
+    notes: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nobody is needed."""
+        return self.judgement.ok and not self.lacks
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A judged line. ``near`` says how it is the nearest; ``lacks`` are the slugs of other lines'
+    patches that the target needs, as their recorded facts say, and that this line does not have."""
+
+    line: Line
+    near: str
+    rank: int
+    judgement: Judgement
+    lacks: tuple[str, ...]
+
+    @property
+    def asks(self) -> int:
+        """How many patches need a person."""
+        return sum(patch.needs_person for patch in self.judgement.patches) + len(self.lacks)
+
+    @property
+    def carries(self) -> int:
+        return sum(patch.result.commit is not None for patch in self.judgement.patches)
+
+    @property
+    def order(self) -> tuple[int, int, int, int]:
+        return (self.asks, len(self.lacks), -self.carries, self.rank)
 
 
 def choose_line(
-    repository: PatchRepository, target: Target, repo: Repo, wanted: str | None
+    context: Context,
+    source: Source,
+    target: Target,
+    wanted: str | None,
+    request: JudgeRequest | None = None,
 ) -> Choice:
-    """The line ``wanted``; without a wish, the line whose base is ``target``, or else the nearest
-    by ancestry, by version or by date, in this order. ``repo`` holds the target's commit.
+    """The line ``wanted``. Without a wish, the line whose base is the target. Otherwise every line
+    is judged on the target, and that one is chosen of whose patches the fewest need a person. Among
+    several, it is the one that carries the most patches, and among these the nearest.
 
-    Raises UsageError if there is no line at all, or none of the name ``wanted``.
+    A line whose patch files are damaged is refused if it is wanted, or if no other line will do.
+    A line whose base cannot be had is passed over, with a note. Raises UsageError if there is no
+    line at all, or none of the name ``wanted``.
     """
+    repository = context.repository
     if wanted:
-        return Choice(repository.line(wanted), "asked for")
-    lines = repository.lines
-    if not lines:
+        line, why = repository.line(wanted), "asked for"
+    elif not (lines := repository.lines):
         raise UsageError(f"{repository.folder} has no line", hint="fixtool init starts one")
+    elif own := next((line for line in lines if is_base(line, target)), None):
+        line, why = own, "its base is this very commit"
+    elif len(lines) == 1:
+        line, why = lines[0], "the only line"
+    else:
+        return _with_history(
+            context, source, target, request, _best(context, source, target, request)
+        )
+    require_well_formed(line)
+    choice = Choice(line, why, judge(context, source, target, line, request))
+    return _with_history(context, source, target, request, choice)
+
+
+def _with_history(
+    context: Context, source: Source, target: Target, request: JudgeRequest | None, choice: Choice
+) -> Choice:
+    """The choice with its line judged once more if a patch of it needs a person: then upstream's
+    history is worth a fetch, since it may explain the conflict."""
+    request = request or JudgeRequest()
+    if choice.judgement.ok or choice.judgement.history_read or request.bring_history:
+        return choice
+    asking = replace(request, bring_history=True)
+    return replace(choice, judgement=judge(context, source, target, choice.line, asking))
+
+
+def _best(context: Context, source: Source, target: Target, request: JudgeRequest | None) -> Choice:
+    lines = context.repository.lines
+    notes: list[str] = []
+    failures: list[FixtoolError] = []
+    recorded: dict[str, Mapping[str, RecordedState]] = {}
     for line in lines:
-        if target.commit == line.upstream.base or target.tree == line.upstream.tree:
-            return Choice(line, "its base is this very commit")
-    if len(lines) == 1:
-        return Choice(lines[0], "the only line")
-    return (
-        _by_ancestry(lines, target, repo)
-        or _by_version(lines, target)
-        or _by_date(lines, target, repo)
+        try:
+            require_well_formed(line)
+            recorded[line.name] = read_recorded(source, target, line)
+        except (CannotRun, Refused) as error:
+            failures.append(error)
+            notes.append(f"line {line.name} was passed over: {error.message}")
+    states = [(slug, state) for states in recorded.values() for slug, state in states.items()]
+    needed = {slug for slug, state in states if state.needed}
+    most = len({slug for slug, state in states} - {slug for slug, state in states if state.state})
+    candidates: list[_Candidate] = []
+    for rank, (line, near) in enumerate(_by_nearness(lines, target, source.repo)):
+        if line.name not in recorded:
+            continue
+        try:
+            judgement = judge(context, source, target, line, request, recorded[line.name])
+        except CannotRun as error:
+            failures.append(error)
+            notes.append(f"line {line.name} was not judged: {error.message}")
+            continue
+        lacks = tuple(sorted(needed - {entry.slug for entry in line.entries}))
+        candidates.append(_Candidate(line, near, rank, judgement, lacks))
+        if candidates[-1].asks == 0 and candidates[-1].carries >= most:
+            break  # no line can carry more, and all others are farther
+    if not candidates:
+        raise failures[0]
+    return _choice(candidates, notes)
+
+
+def _choice(candidates: Sequence[_Candidate], notes: Sequence[str]) -> Choice:
+    best, *others = sorted(candidates, key=lambda candidate: candidate.order)
+    why = best.near
+    nearer = [candidate for candidate in others if candidate.rank < best.rank]
+    if nearer:
+        first = min(nearer, key=lambda candidate: candidate.rank)
+        if first.asks > best.asks:
+            fault = f"needs a person for {count(first.asks, 'patch')}"
+        else:
+            fault = f"carries only {count(first.carries, 'patch')}"
+        why += f"; line {first.line.name} is nearer, and {fault}"
+    equal = (other for other in others if other.order[:-1] == best.order[:-1])
+    runner_up = next((other.line.name for other in equal), None)
+    lacking = (
+        f"{slug} is needed here, as its recorded facts say, and line {best.line.name} lacks it"
+        for slug in best.lacks
     )
+    return Choice(best.line, why, best.judgement, runner_up, (*lacking, *notes), best.lacks)
 
 
-def _by_ancestry(lines: Sequence[Line], target: Target, repo: Repo) -> Choice | None:
-    """The line with the fewest commits from its base to the target; None if the target descends
-    from no base."""
-    distances = [(repo.ahead_by(line.upstream.base, target.commit), line) for line in lines]
-    descending = [(distance, line) for distance, line in distances if distance is not None]
-    if not descending:
-        return None
-    distance, line = min(descending, key=lambda pair: pair[0])
-    return Choice(line, f"{target.commit[:12]} is {count(distance, 'commit')} after its base")
+def _by_nearness(lines: Sequence[Line], target: Target, repo: Repo) -> list[tuple[Line, str]]:
+    """The lines, the nearest first, each with words for how near it is. Lines whose base is an
+    ancestor of the target come first, by the number of commits between. The others follow by their
+    release if the target is a release, else by the date of their base."""
+    distances = {line.name: repo.ahead_by(line.upstream.base, target.commit) for line in lines}
+    descending = [(distance, line) for line in lines
+                  if (distance := distances[line.name]) is not None]  # fmt: skip
+    descending.sort(key=lambda pair: pair[0])
+    near = [
+        (line, f"{target.commit[:12]} is {count(distance, 'commit')} after its base")
+        for distance, line in descending
+    ]
+    rest = [line for line in lines if distances[line.name] is None]
+    if target.version is not None:
+        version = Version(target.version)
+        rest.sort(key=lambda line: _version_distance(line, version))
+        near += [(line, f"its release is {line.upstream.version}") for line in rest]
+    elif rest:
+        day = repo.read_commit(target.commit).committer.day
+        rest.sort(key=lambda line: abs(date.fromisoformat(line.upstream.date) - day))
+        near += [(line, f"its base is of {line.upstream.date}, and the target of {day}")
+                 for line in rest]  # fmt: skip
+    return near
 
 
-def _by_version(lines: Sequence[Line], target: Target) -> Choice | None:
-    """The line of the newest release at or below the target's, or else of the oldest above it; None
-    if the target is no release."""
-    if target.version is None:
-        return None
-    wanted = Version(target.version)
-    ordered = sorted(lines, key=lambda line: (Version(line.upstream.version), line.upstream.date))
-    below = [line for line in ordered if Version(line.upstream.version) <= wanted]
-    line = below[-1] if below else ordered[0]
-    return Choice(line, f"its release {line.upstream.version} is nearest to {target.version}")
-
-
-def _by_date(lines: Sequence[Line], target: Target, repo: Repo) -> Choice:
-    day = repo.read_commit(target.commit).committer.day
-    line = min(lines, key=lambda line: abs(date.fromisoformat(line.upstream.date) - day))
-    return Choice(line, f"its base of {line.upstream.date} is nearest in time to {day}")
+def _version_distance(line: Line, target: Version) -> tuple[int, int, bool, tuple[int, ...], bool]:
+    """How far the release of a line is from ``target``. A release with more leading numbers in
+    common is nearer, then one whose first other number is nearer. Of two that are as far, the one
+    below the target is nearer, and a line for a release is nearer than one for a commit."""
+    version = Version(line.upstream.version)
+    ours, theirs = ((*number.release, 0, 0, 0)[:4] for number in (version, target))
+    pairs = list(zip(ours, theirs, strict=True))
+    common = next((place for place, (own, wanted) in enumerate(pairs) if own != wanted), len(pairs))
+    distance = abs(pairs[common][0] - pairs[common][1]) if common < len(pairs) else 0
+    above = version > target
+    rest = tuple(number if above else -number for number in ours[common:])
+    return -common, distance, above, rest, line.upstream.release is None

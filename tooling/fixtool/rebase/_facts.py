@@ -1,4 +1,4 @@
-"""What is known about a line and its target before the patches are replayed there."""
+"""What a rebase knows before it decides: the judgement of its line, and the patches to restore."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 
 from fixtool.errors import CannotRun, UsageError
 from fixtool.git.store import Store
-from fixtool.history.result import History, Interval
 from fixtool.history.trace import trace
+from fixtool.judgement.run import Judgement, JudgeRequest, is_needed, judge
 from fixtool.rebase.result import AskProbes
-from fixtool.replay.verdict import Verdict
+from fixtool.rebase.session import HandDecisions
+from fixtool.replay.run import Decisions
+from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series import shelf
 from fixtool.series.context import Context
 from fixtool.series.line import Entry, Line
@@ -22,69 +24,80 @@ from fixtool.sources.target import bring_base
 
 @dataclass(frozen=True)
 class Facts:
-    """``line`` and ``target`` with what is known about them.
-
-    ``extended`` is the line followed by the patches that come back from the shelf, ``restored``.
-    ``history`` leads from the line's base to the target, None if there is no such way; ``unread``
-    says why upstream's history could not be read. ``probes`` are the answers by slug.
-    """
+    """``line`` on the target of a rebase. ``judgement`` is of the line and of the patches that come
+    back from the shelf, ``restored``. ``unread`` says why upstream's history could not be read."""
 
     line: Line
-    extended: Line
     source: Source
-    target: Target
-    history: History | None
+    judgement: Judgement
     unread: str | None
     restored: frozenset[str]
-    probes: Mapping[str, int | None]
 
     @property
     def repo(self) -> Store:
         return self.source.repo
 
-    def now(self, slug: str) -> Interval | None:
-        """What upstream's history says of a patch on the target."""
-        patches = self.history.patches if self.history else ()
-        return next((patch.now for patch in patches if patch.slug == slug), None)
+    @property
+    def target(self) -> Target:
+        return self.judgement.target
+
+    @property
+    def extended(self) -> Line:
+        """The line followed by the patches that come back from the shelf."""
+        return self.judgement.line
 
     def patch(self, slug: str) -> Patch:
         return next(patch for patch in self.extended.patches if patch.slug == slug)
 
 
 def gather(
-    context: Context, line: Line, source: Source, target: Target, ask: AskProbes | None
+    context: Context,
+    line: Line,
+    source: Source,
+    target: Target,
+    decided: HandDecisions,
+    ask: AskProbes | None,
 ) -> Facts:
-    """Bring the base and the target, read upstream's history, and ask the probes."""
+    """Bring the base and the target, ask the probes, and judge the line."""
     bring_base(source, line.upstream, context.settings, context.progress)
     source.bring(target.commit, ())
-    history, unread = _try_trace(context, source, line, target)
-    entries = []
+    probes: Mapping[str, int | None] = ask(line, target) if ask else {}
+    entries, unread = _to_restore(context, source, line, target)
+    skipped = {
+        slug: PatchState(Verdict.BLOCKED, (reason,)) for slug, reason in decided.skipped.items()
+    }
+    request = JudgeRequest(
+        Decisions(skipped, decided.resolved), entries, probes, bring_history=True
+    )
+    judgement = judge(context, source, target, line, request)
+    restored = frozenset(entry.slug for entry in entries)
+    return Facts(line, source, judgement, unread or judgement.unread, restored)
+
+
+def _to_restore(
+    context: Context, source: Source, line: Line, target: Target
+) -> tuple[list[Entry], str | None]:
+    """The patches of the shelf that come back, and why upstream's history could not be read."""
+    entries, unread = [], None
     for shelved in shelf.read(line.folder):
+        entry = Entry(shelved.slug, 0, f"{shelf.FOLDER}/")
+        upstream = replace(line.upstream, base=shelved.base, release=None)
+        alone = replace(line, upstream=upstream, entries=(entry,))
+        if shelved.verdict is shelf.Reason.NOT_NEEDED:
+            if is_needed(source, target, alone):  # its bug was not there, and now it is
+                entries.append(entry)
+            continue
         # That the text of a shelved patch fits again is not enough to restore it: upstream may
         # have fixed the bug in another form. Upstream must have taken its own fix back.
         if shelved.verdict is not shelf.Reason.ABSORBED:
             continue
-        entry = Entry(shelved.slug, 0, f"{shelf.FOLDER}/")
-        upstream = replace(line.upstream, base=shelved.base, release=None)
-        alone = replace(line, upstream=upstream, entries=(entry,))
-        past, why = _try_trace(context, source, alone, target)
-        unread = why or unread
-        if past and past.patches[0].now.verdict is Verdict.REVERTED:
+        try:
+            past = trace(context, source, alone, shelved.base, target.commit)
+        except UsageError:
+            continue
+        except CannotRun as error:
+            unread = error.message
+            continue
+        if past.patches[0].now.verdict is Verdict.REVERTED:
             entries.append(entry)
-    return Facts(
-        line, replace(line, entries=(*line.entries, *entries)), source, target, history, unread,
-        frozenset(entry.slug for entry in entries), ask(line, target) if ask else {},
-    )  # fmt: skip
-
-
-def _try_trace(
-    context: Context, source: Source, line: Line, target: Target
-) -> tuple[History | None, str | None]:
-    """The history from the line's base to the target, or the reason why it could not be read. Both
-    are None if the target does not descend from the base, as from one release to the next."""
-    try:
-        return trace(context, source, line, line.upstream.base, target.commit), None
-    except UsageError:
-        return None, None
-    except CannotRun as error:
-        return None, error.message
+    return entries, unread

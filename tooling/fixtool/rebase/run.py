@@ -12,14 +12,8 @@ from dataclasses import dataclass, replace
 
 from fixtool.errors import Refused, UsageError
 from fixtool.history.tags import release_tags
-from fixtool.rebase._decide import (
-    commit_before,
-    decide,
-    intent_of,
-    outcome_of,
-    range_diff,
-    warnings_of,
-)
+from fixtool.judgement.run import commit_before
+from fixtool.rebase._decide import intent_of, outcome_of, range_diff, warnings_of
 from fixtool.rebase._facts import Facts, gather
 from fixtool.rebase._write import write_line
 from fixtool.rebase.result import AskProbes, ParkedPatch, PatchOutcome, Rebased
@@ -151,9 +145,10 @@ def _move(
     if into:
         require_committed(into, line.folder)
         committer(into)  # raises before the work if git does not know who commits
-    facts = gather(context, line, source, target, ask)
-    result = decide(context, facts, decided)
-    outcomes = tuple(outcome_of(facts, patch, decided.skipped) for patch in result.patches)
+    facts = gather(context, line, source, target, decided, ask)
+    judgement = facts.judgement
+    result = judgement.replay
+    outcomes = tuple(outcome_of(facts, patch, decided.skipped) for patch in judgement.patches)
     warnings = tuple(warnings_of(facts, outcomes))
     rebased = replace(rebased, outcomes=outcomes, warnings=warnings)
     if stopped := rebased.stopped_at:

@@ -1,6 +1,7 @@
 """The cache of replays: the results of a series' first patches, by content.
 
-A key stands for the target, the base and the bytes of every patch up to one. Only a run of
+A key stands for the target, the base, the bytes of every patch up to one, and why some of them are
+left out. Only a run of
 successes is kept. The files are plain JSON, safe to delete, and dropped when long unused.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from fixtool.documents import Field
 from fixtool.files import write_atomically
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
-from fixtool.replay.verdict import FAILED, PatchResult, read_patch_result
+from fixtool.replay.verdict import FAILED, PatchResult, PatchState, read_patch_result
 from fixtool.series.patch import Patch
 
 _FORMAT = 5
@@ -33,11 +34,21 @@ class PrefixCache:
     keys: tuple[str, ...]
 
     @classmethod
-    def of(cls, folder: Path | None, onto: Oid, base: Oid, patches: Sequence[Patch]) -> PrefixCache:
+    def of(
+        cls,
+        folder: Path | None,
+        onto: Oid,
+        base: Oid,
+        patches: Sequence[Patch],
+        left_out: Mapping[str, PatchState],
+    ) -> PrefixCache:
         keys = []
         key = f"{_FORMAT} {onto} {base}"
         for patch in patches:
-            key = hashlib.sha256(f"{key} {patch.slug} {patch.digest}".encode()).hexdigest()
+            part = [key, patch.slug, patch.digest]
+            if state := left_out.get(patch.slug):
+                part += [state.verdict, *state.evidence]
+            key = hashlib.sha256("\0".join(part).encode("utf-8", "surrogateescape")).hexdigest()
             keys.append(key)
         return cls(folder, tuple(keys))
 

@@ -79,13 +79,14 @@ def replay(
     """Apply ``line`` to commit ``onto``.
 
     ``base`` brings the line's base commit into ``repo`` and returns it; it is called only if a
-    three-way merge needs it. ``cache`` is the folder of the prefix cache. It is not used if there
-    are ``decisions``, since its results are those of the target and the series alone.
+    three-way merge needs it. ``cache`` is the folder of the prefix cache. It is not used if a
+    conflict was resolved, since its keys do not name resolutions.
     """
-    if decisions and (decisions.left_out or decisions.resolved):
+    decisions = decisions or Decisions()
+    if decisions.resolved:
         cache = None
     patches = line.patches
-    prefix = PrefixCache.of(cache, onto, line.upstream.base, patches)
+    prefix = PrefixCache.of(cache, onto, line.upstream.base, patches, decisions.left_out)
     results = prefix.load(repo)
     reused = len(results)
     commits = [result.commit for result in results if result.commit]
@@ -94,7 +95,7 @@ def replay(
     if reused < len(patches):
         with scratch_index(repo, tree) as index:
             on_base = PatchesOnBase(repo, patches, base or (lambda: line.upstream.base))
-            run = _Run(repo, patches, on_base, decisions or Decisions(), index, commit, tree)
+            run = _Run(repo, patches, on_base, decisions, index, commit, tree)
             for position in range(reused, len(patches)):
                 results.append(run.add(position, results))
             commit, tree = run.commit, run.tree
@@ -233,9 +234,11 @@ class _Run:
         return merge_three_way(self.repo, self.on_base.first(position), self.commit, commit)
 
     def _blocked_by(self, position: int, before: Sequence[PatchResult]) -> str | None:
-        """The failed patches without which this one does not apply even to its own base. Then they
-        block it, and it is not itself in conflict with upstream."""
-        failed = [result.slug for result in before if result.verdict in FAILED]
+        """The patches that failed, or that a person left out, without which this one does not
+        apply even to its own base. Then they block it, and it is not itself in conflict with
+        upstream."""
+        missing = FAILED | {Verdict.LEFT_OUT}
+        failed = [result.slug for result in before if result.verdict in missing]
         named = [slug for slug in failed if slug in self.patches[position].depends_on]
         if named or not failed:
             return ", ".join(named) or None

@@ -20,11 +20,16 @@ class Verdict(StrEnum):
     CONFLICT = "conflict"
     BLOCKED = "blocked"  # fails only because an earlier patch did
     REVERTED = "reverted"  # applies, and upstream once had it: it must not be lost
-    SUPERSEDED = "superseded"  # conflict, and its probe says that the bug is gone
-    NOT_NEEDED = "not-needed"  # applies, and its probe says that the bug is not there
+    SUPERSEDED = "superseded"  # upstream cures its bug in another way
+    NOT_NEEDED = "not-needed"  # its bug is not there
+    LEFT_OUT = "left-out"  # a person said so
 
 
 FAILED = frozenset({Verdict.CONFLICT, Verdict.BLOCKED})
+"""A patch with one of these needs a person."""
+
+APPLIES_AS_WRITTEN = frozenset({Verdict.CLEAN, Verdict.OFFSET})
+"""The patch applies, and every hunk of it stands where it was written for, or its lines moved."""
 
 
 @dataclass(frozen=True)

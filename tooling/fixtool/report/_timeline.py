@@ -18,8 +18,9 @@ VERDICTS: Mapping[Verdict, tuple[str, str]] = {
     Verdict.CONFLICT: ("X", "does not apply"),
     Verdict.BLOCKED: ("B", "fails only because an earlier patch did"),
     Verdict.REVERTED: ("R", "upstream had it and took it back"),
-    Verdict.SUPERSEDED: ("S", "does not apply, and its probe says that the bug is gone"),
-    Verdict.NOT_NEEDED: ("N", "applies, and its probe says that the bug is not there"),
+    Verdict.SUPERSEDED: ("S", "upstream cures its bug in another way"),
+    Verdict.NOT_NEEDED: ("N", "its bug is not there"),
+    Verdict.LEFT_OUT: ("L", "left out by hand"),
 }
 """The letter and the meaning of each verdict: colour is never the only sign of it."""
 

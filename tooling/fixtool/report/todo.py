@@ -134,7 +134,7 @@ def _of_history(history: History | None) -> Iterable[ToDo]:
             yield _reverted(slug, now.culprit, prove)
         elif now.verdict is Verdict.NOT_NEEDED:
             yield ToDo(
-                False, slug, f"{slug} applies, and its bug is gone",
+                False, slug, f"{slug} is not needed there",
                 "If the proof agrees, it can leave the series.", prove, now.culprit,
             )  # fmt: skip
 

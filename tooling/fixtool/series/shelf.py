@@ -27,6 +27,7 @@ class Reason(StrEnum):
 
     ABSORBED = "absorbed"
     SUPERSEDED = "superseded"
+    NOT_NEEDED = "not-needed"
     BLOCKED = "blocked"
 
 

@@ -17,11 +17,10 @@ from fixtool.git.objects import Commit, Oid, Signature
 from fixtool.git.repo import Repo
 from fixtool.git.trees import changed_files
 from fixtool.history.log import UpstreamCommit
-from fixtool.history.result import Interval
-from fixtool.history.trace import trace
+from fixtool.judgement.run import Judgement, JudgeRequest, judge
 from fixtool.replay.dependencies import dependencies
-from fixtool.replay.run import Decisions, Replay, replay
-from fixtool.replay.verdict import FAILED, PatchState, Verdict
+from fixtool.replay.run import Decisions, Replay
+from fixtool.replay.verdict import Verdict
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.lint import require_well_formed
@@ -38,6 +37,7 @@ _KEPT_TRAILERS = frozenset({
 """The trailers that upstream reads. All others are the fork's own."""
 
 _PLACEHOLDER = re.compile(r"@(.*\.)?(invalid|localhost|example)$", re.IGNORECASE)
+_NO_WAY = "the target does not descend from the line's base"
 _SUBJECTS = 2000  # how many of upstream's subjects show how it spells an area
 
 
@@ -76,7 +76,8 @@ class ProposedCommit:
 class ProposedBranch:
     """The commits to send. ``patches`` are the patches behind them, the requested one last;
     ``absorbed`` are the needed patches that upstream has already; ``notes`` say what upstream's
-    history tells about the patches, or why it could not be read."""
+    history tells about the patches, or why it could not be read; ``decisions`` are those of the
+    judgement."""
 
     slug: str
     line: Line
@@ -86,6 +87,7 @@ class ProposedBranch:
     patches: tuple[Patch, ...]
     absorbed: tuple[str, ...]
     notes: tuple[str, ...]
+    decisions: Decisions
 
     @property
     def repo(self) -> Repo:
@@ -130,30 +132,15 @@ def propose(
     needs = {patch.slug: patch.closure for patch in dependencies(source.repo, line, base)}
     sent = (*needs[slug], slug)
     part = replace(line, entries=tuple(entry for entry in line.entries if entry.slug in sent))
-    upstreamed, unread = latest_intervals(context, source, line, base, target.commit)
-    absorbed = {
-        name: interval
-        for name, interval in upstreamed.items()
-        if name in sent and interval.verdict is Verdict.ABSORBED
-    }
-    if slug in absorbed:
-        raise Refused(
-            f"upstream has {slug} already: {_describe(absorbed[slug].culprit)}",
-            where=target.commit,
-            hint=f"let it go: fixtool rebase --line {line.name} --onto {target.commit[:12]}",
-        )
-    source.bring(target.commit, part.paths)
-    decisions = Decisions(
-        {name: PatchState(Verdict.ABSORBED, was.evidence) for name, was in absorbed.items()}
-    )
-    result = replay(source.repo, part, target.commit, base=lambda: base, decisions=decisions)
-    _require_applied(result, slug, upstreamed, line)
+    judgement = judge(context, source, target, part, JudgeRequest(bring_history=True))
+    _require_wanted(judgement, slug, line)
+    result = judgement.replay
     patches = {patch.slug: patch for patch in part.patches}
     commits = _rewrite(source.repo, result, patches, sender, title)
     return ProposedBranch(
         slug, part, source, target, commits, tuple(patches[commit.slug] for commit in commits),
         tuple(patch.slug for patch in result.patches if patch.verdict is Verdict.ABSORBED),
-        (*_reverted(upstreamed, commits), *([unread] if unread else [])),
+        tuple(_notes(judgement, commits)), judgement.decisions,
     )  # fmt: skip
 
 
@@ -167,26 +154,15 @@ def _check_request(context: Context, wanted: TargetRequest, title: str | None) -
         )
 
 
-def _reverted(
-    upstreamed: Mapping[str, Interval], commits: Sequence[ProposedCommit]
-) -> Iterator[str]:
-    """Notes on the patches that upstream had and took back: reviewers will ask about them."""
+def _notes(judgement: Judgement, commits: Sequence[ProposedCommit]) -> Iterator[str]:
+    """What a reviewer will ask about: patches that upstream had and took back. Also why upstream's
+    history could not be read."""
     for slug in (commit.slug for commit in commits):
-        interval = upstreamed.get(slug)
-        if interval and interval.verdict is Verdict.REVERTED:
-            yield f"{slug} was taken back upstream: {'; '.join(interval.evidence)}"
-
-
-def latest_intervals(
-    context: Context, source: Source, line: Line, base: Oid, onto: Oid
-) -> tuple[Mapping[str, Interval], str | None]:
-    """What upstream's history says of each patch at ``onto``, by slug. If it cannot be read,
-    nothing, and the reason."""
-    try:
-        history = trace(context, source, line, base, onto)
-    except UsageError as error:
-        return {}, f"upstream's history was not read: {error.message}"
-    return {patch.slug: patch.now for patch in history.patches}, None
+        result = judgement.patch(slug).result
+        if result.verdict is Verdict.REVERTED:
+            yield f"{slug} was taken back upstream: {'; '.join(result.evidence)}"
+    if not judgement.history_read and judgement.target.commit != judgement.line.upstream.base:
+        yield f"upstream's history was not read: {judgement.unread or _NO_WAY}"
 
 
 def _describe(commit: UpstreamCommit | None) -> str:
@@ -196,24 +172,29 @@ def _describe(commit: UpstreamCommit | None) -> str:
     return f"{commit.sha[:12]} ({commit.date[:10]}, {commit.author}{number}: {commit.subject})"
 
 
-def _require_applied(
-    result: Replay, slug: str, upstreamed: Mapping[str, Interval], line: Line
-) -> None:
-    for patch in result.patches:
-        culprit = upstreamed[patch.slug].culprit if patch.slug in upstreamed else None
-        since = f"; since upstream's {_describe(culprit)}" if culprit else ""
-        if patch.verdict in FAILED:
-            onto = result.onto[:12]
+def _require_wanted(judgement: Judgement, slug: str, line: Line) -> None:
+    """Raise DoesNotApply if a patch needs a person, and Refused if upstream has ``slug`` already or
+    does not need it."""
+    onto = judgement.target.commit
+    for patch in judgement.patches:
+        verdict, evidence = patch.result.verdict, "; ".join(patch.result.evidence)
+        since = f"; since upstream's {_describe(patch.culprit)}" if patch.culprit else ""
+        if patch.needs_person:
             raise DoesNotApply(
-                f"{patch.slug} does not apply to {onto}: "
-                f"{'; '.join(patch.evidence) or patch.verdict}{since}",
+                f"{patch.slug} does not apply to {onto[:12]}: {evidence or verdict}{since}",
                 where=str(line.folder / f"{patch.slug}.patch"),
-                hint=f"mend it there: fixtool rebase --line {line.name} --onto {onto}",
+                hint=f"mend it there: fixtool rebase --line {line.name} --onto {onto[:12]}",
             )
-        if patch.slug == slug and patch.verdict is Verdict.ABSORBED:
+        if patch.slug == slug and patch.left_out:
+            if verdict is Verdict.ABSORBED:
+                message = f"upstream has {slug} already: "
+                message += _describe(patch.culprit) if patch.culprit else evidence
+            else:
+                message = f"upstream does not need {slug}, which is {verdict}: {evidence}"
             raise Refused(
-                f"upstream has {slug} already: {'; '.join(patch.evidence)}{since}",
-                where=result.onto,
+                message,
+                where=onto,
+                hint=f"let it go: fixtool rebase --line {line.name} --onto {onto[:12]}",
             )
 
 

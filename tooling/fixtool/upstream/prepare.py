@@ -108,7 +108,10 @@ def prepare(
         raise
     probe = None
     if python:
-        probe = flip_probe(context, branch.line, branch.slug, branch.source, branch.target, python)
+        probe = flip_probe(
+            context, branch.line, branch.slug, branch.source, branch.target, python,
+            branch.decisions,
+        )  # fmt: skip
     checks = run_checks(context, branch, python, fresh=fresh)
     text = write_text(repository, branch, checks, probe)
     return PreparedPullRequest(branch, probe, checks, text, no_python)

@@ -12,15 +12,13 @@ from fixtool.git.objects import Oid
 from fixtool.github.model import PullRequestStatus
 from fixtool.history.log import UpstreamCommit
 from fixtool.history.tags import tags_at
-from fixtool.replay.run import replay
+from fixtool.judgement.run import JudgeRequest, judge
 from fixtool.replay.verdict import Verdict
 from fixtool.series import trailers
 from fixtool.series.context import Context
 from fixtool.series.facts import FactKind, RecordedFact
 from fixtool.series.line import Line
 from fixtool.sources.source import open_source
-from fixtool.sources.target import bring_base
-from fixtool.upstream._commits import latest_intervals
 
 ReadPullRequest = Callable[[Line, str, int], PullRequestStatus]
 """Reads a pull request by repository and number. It has to be one of the line's upstream."""
@@ -127,15 +125,8 @@ def _verdicts_on_tip(
     known = [] if line.upstream.release else [line.upstream.base]
     upstream = open_source(name, settings, settings.url or line.upstream.url, progress, known)
     target = upstream.resolve(onto)
-    base = bring_base(upstream, line.upstream, settings, progress)
-    if not line.upstream.release:
-        upstream.bring(base, line.paths)
-    upstream.bring(target.commit, line.paths)
-    intervals, _ = latest_intervals(context, upstream, line, base, target.commit)
-    if intervals:
-        return {slug: (now.verdict, now.culprit) for slug, now in intervals.items()}
-    result = replay(upstream.repo, line, target.commit, base=lambda: base)
-    return {patch.slug: (patch.verdict, None) for patch in result.patches}
+    judgement = judge(context, upstream, target, line, JudgeRequest(bring_history=True))
+    return {patch.slug: (patch.result.verdict, patch.culprit) for patch in judgement.patches}
 
 
 def _days(since: str, now: datetime.datetime) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from fixtool import __version__
 from fixtool.errors import Refused
 from fixtool.git.repo import Repo
+from fixtool.replay.run import Decisions
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.sources.resolve import Target
@@ -89,15 +90,17 @@ def plan_line(
     suite: Suite,
     probes: Sequence[Probe],
     kinds: Sequence[RunKind],
+    decisions: Decisions | None = None,
 ) -> Planned:
     """Plan the steps that verify ``line`` on ``target`` for each kind of run in ``kinds``. Make the
-    trees in the store of ``source``. Raises Refused if checks or mutants need a tree that
-    cannot be made, if a mutant has no killer, or if there is no step.
+    trees in the store of ``source``. ``decisions`` are those of the line's judgement there, so that
+    the tree of the series is the one that ``apply`` makes. Raises Refused if checks or mutants need
+    a tree that cannot be made, if a mutant has no killer, or if there is no step.
     """
     source.bring(target.commit, ["python"])
     trees = Trees(
         source.repo, line, target.commit, suite,
-        lambda: bring_base(source, line.upstream, context.settings, context.progress),
+        lambda: bring_base(source, line.upstream, context.settings, context.progress), decisions,
     )  # fmt: skip
     planner = _Planner(trees, suite, probes)
     with context.progress.task("making trees"):

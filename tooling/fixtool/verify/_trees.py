@@ -16,7 +16,7 @@ from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import MACHINE, ZERO, Commit, Oid, TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.git.trees import changed_files, list_tree, merge_three_way
-from fixtool.replay.run import Replay, replay
+from fixtool.replay.run import Decisions, Replay, replay
 from fixtool.replay.verdict import FAILED, Verdict
 from fixtool.series.line import Line
 from fixtool.verify.runner.git_ids import blob_id, tree_id
@@ -56,15 +56,21 @@ class Trees:
     """Makes the trees of ``line`` on commit ``onto``.
 
     ``bring_base`` fetches the line's own base. If it raises CannotRun, the trees that need a
-    three-way merge cannot be made. ``files`` maps each path in the python/ of ``onto`` to its
-    entry.
+    three-way merge cannot be made. ``decisions`` are those of the line's judgement on ``onto``.
+    ``files`` maps each path in the python/ of ``onto`` to its entry.
     """
 
     def __init__(
-        self, repo: Repo, line: Line, onto: Oid, suite: Suite, bring_base: Callable[[], Oid]
+        self,
+        repo: Repo,
+        line: Line,
+        onto: Oid,
+        suite: Suite,
+        bring_base: Callable[[], Oid],
+        decisions: Decisions | None = None,
     ) -> None:
         self.repo, self.line, self.onto, self.suite = repo, line, onto, suite
-        self._bring_base = bring_base
+        self._bring_base, self._decisions = bring_base, decisions
         self.files = list_tree(repo, onto, PYTHON)
         if not self.files:
             raise Refused(
@@ -83,7 +89,7 @@ class Trees:
     @cached_property
     def whole(self) -> Replay | None:
         """The replay of the series; None if it needs the line's base and that cannot be had."""
-        return self._replay(self.line)
+        return self._replay(self.line, self._decisions)
 
     def alone(self, slug: str) -> Tree | NoTree:
         """The base with one patch, and the patches that it declares as its dependencies."""
@@ -148,9 +154,9 @@ class Trees:
         python_tree = Oid(self.repo.run("rev-parse", f"{commit}:{PYTHON}").text)
         return Tree(name, how, python_tree, changes)
 
-    def _replay(self, line: Line) -> Replay | None:
+    def _replay(self, line: Line, decisions: Decisions | None = None) -> Replay | None:
         try:
-            return replay(self.repo, line, self.onto, base=self._base_commit)
+            return replay(self.repo, line, self.onto, base=self._base_commit, decisions=decisions)
         except CannotRun:
             if self._no_base is None:
                 raise

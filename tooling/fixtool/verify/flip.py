@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fixtool.errors import CannotRun
+from fixtool.replay.run import Decisions
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.sources.resolve import Target
@@ -44,17 +45,24 @@ class ProbeFlip:
 
 
 def flip_probe(
-    context: Context, line: Line, slug: str, source: Source, target: Target, python: str
+    context: Context,
+    line: Line,
+    slug: str,
+    source: Source,
+    target: Target,
+    python: str,
+    decisions: Decisions | None = None,
 ) -> ProbeFlip:
     """Run the probe of ``slug`` with ``python``, on ``target`` and on ``target`` with ``line``,
-    which is the patch and what it depends on. Raises CannotRun if the probe gives no answer."""
+    which is the patch and what it depends on. ``decisions`` are those of the line's judgement on
+    ``target``. Raises CannotRun if the probe gives no answer."""
     if line.find(slug).trailer("Probe") is None:
         why = "it has no Probe: trailer, so nothing shows that it is needed"
         return ProbeFlip(None, None, None, why)
     suite = read_suite(context.repository)
     entries = tuple(entry for entry in line.entries if entry.slug == slug)
     (probe, *_) = probes(context.repository, replace(line, entries=entries))
-    planned = plan_line(context, line, source, target, suite, [probe], [RunKind.FLIP])
+    planned = plan_line(context, line, source, target, suite, [probe], [RunKind.FLIP], decisions)
     folder = context.settings.state / "upstream" / f"{line.name}-{slug}-{target.commit[:12]}"
     result = execute(planned, folder, python, RunOptions(), context.progress)
     if broken := result.broke(slug):

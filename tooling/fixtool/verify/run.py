@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +13,18 @@ from fixtool.errors import CannotRun, ExitCode, UsageError
 from fixtool.git.trees import list_tree
 from fixtool.interpreter import absolute, run
 from fixtool.judgement.line import choose_line
+from fixtool.replay.run import Decisions
 from fixtool.series.context import Context
-from fixtool.series.line import PatchRepository
+from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import require_well_formed
+from fixtool.sources.resolve import Target
+from fixtool.sources.source import Source
 from fixtool.sources.target import find_target
 from fixtool.verify import _render
 from fixtool.verify._execute import execute
 from fixtool.verify._plan import Planned, plan_line
 from fixtool.verify.proof import Matrix, exit_code, prove
-from fixtool.verify.request import RunOptions, VerifyRequest
+from fixtool.verify.request import RunKind, RunOptions, VerifyRequest
 from fixtool.verify.result import Result, read_result
 from fixtool.verify.suite import probes, read_suite
 
@@ -88,10 +92,29 @@ def make_plan(context: Context, request: VerifyRequest) -> Planned:
     suite = read_suite(context.repository)
     source, target = find_target(context, request)
     wanted = request.line or context.settings.line
-    line = choose_line(context.repository, target, source.repo, wanted).line
-    require_well_formed(line)
+    line, decisions = _judged_line(context, source, target, wanted, request.kinds)
     own = probes(context.repository, line)
-    return plan_line(context, line, source, target, suite, own, request.kinds)
+    return plan_line(context, line, source, target, suite, own, request.kinds, decisions)
+
+
+def _judged_line(
+    context: Context, source: Source, target: Target, wanted: str | None, kinds: Sequence[RunKind]
+) -> tuple[Line, Decisions]:
+    """The line to verify, and the decisions of its judgement. There are none if only its probes
+    are asked, which a judgement may be waiting for, or if its base cannot be had: then the trees
+    that need it are missing, and the result says so."""
+    if wanted:
+        line = context.repository.line(wanted)
+        require_well_formed(line)
+        if set(kinds) == {RunKind.ASK}:
+            return line, Decisions()
+    try:
+        choice = choose_line(context, source, target, wanted)
+    except CannotRun:
+        if not wanted:
+            raise
+        return line, Decisions()
+    return choice.line, choice.judgement.decisions
 
 
 def find_python(repository: PatchRepository, wanted: str | None, *, torch: bool = True) -> str:

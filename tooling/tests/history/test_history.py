@@ -13,8 +13,9 @@ from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.history.log import first_parent_changes
+from fixtool.history.recorded import FactsAlong
 from fixtool.history.result import History
-from fixtool.history.run import history, weigh_upstream_log
+from fixtool.history.run import history, weigh
 from fixtool.progress import Silence
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import PatchState, Verdict
@@ -52,11 +53,10 @@ def by_force(repo: Repo, line: Line, start: Oid, end: Oid) -> dict[str, list[Ver
     for commit in (start, *(change.commit.sha for change in changes)):
         for result in replay(repo, line, commit).patches:
             states[result.slug].append(PatchState(result.verdict, result.evidence))
+    facts = FactsAlong.read(repo, line, start, changes)
     return {
-        patch.slug: [
-            state.verdict for state in weigh_upstream_log(patch, states[patch.slug], changes)
-        ]
-        for patch in line.patches
+        slug: [state.verdict for state in weigh(by_text, facts.states(slug), changes)]
+        for slug, by_text in states.items()
     }
 
 

@@ -139,7 +139,8 @@ def every_verdict() -> dict[str, Any]:
     verdicts = list(Verdict)
     patches = []
     for n in range(20):
-        last, middle = verdicts[n % 10], verdicts[(3 * n + 1) % 10]
+        last = verdicts[n % len(verdicts)]
+        middle = verdicts[(3 * n + 1) % len(verdicts)]
         runs = (("clean", 1 + 37 * n), (middle, 11 + n), (last, 849 - 12 - 38 * n))
         patches.append(patch(f"patch-{n}-{last}", *runs))
     releases = {

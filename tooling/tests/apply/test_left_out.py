@@ -1,0 +1,95 @@
+"""Patches that `apply` leaves out: since upstream has them, or since a person said so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fixtool.series.trailers import with_trailer
+from support.json_documents import document
+from support.rebase import FIVE, FIVE_AND_TWENTY, OTHER, REWRITTEN
+from support.repositories import NUMBERS, Ran, Team
+
+Run = Callable[..., Ran]
+OTHERWISE = NUMBERS.replace("line 5\n", "line 5 cured otherwise\n")
+
+
+def test_a_patch_that_upstream_has_is_left_out_and_told(team: Team, fixtool: Run) -> None:
+    """`apply` once stopped here, although the patch itself named the commit that took it."""
+    raw = team.patch("five", "fix five", python__model_py=FIVE)
+    team.patch("other", "fix other", python__other_py=OTHER)
+    took = team.upstream.commit("five, otherwise (#12)", python__model_py=OTHERWISE)
+    path = team.root / "patches/main/five.patch"
+    path.write_bytes(with_trailer(raw, "Applied-Upstream", f"{took}, #12"))
+    place = ("-C", team.root, "--source", team.upstream.path, "--sglang-ref", "main")
+    text = fixtool("apply", *place, "--no-build")
+    assert text.status == 0, text.err
+    assert f"left out  five: absorbed, upstream took #12 as {took[:12]}" in text.out
+    body = document(fixtool("apply", *place, "--dry-run", "--json"))
+    assert body["left_out"] == ["five"]
+    five, other = body["patches"]
+    assert (five["verdict"], five["commit"], five["culprit"]["sha"]) == ("absorbed", None, took)
+    assert other["verdict"] == "clean"
+
+
+def test_a_patch_is_left_out_by_hand(team: Team, fixtool: Run) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    team.patch("other", "fix other", python__other_py=OTHER)
+    place = ("-C", team.root, "--source", team.upstream.path, "--sglang-ref", "v1.0")
+    whole = document(fixtool("apply", *place, "--dry-run", "--json"))
+    body = document(fixtool("apply", *place, "--dry-run", "--json", "--without", "five.patch"))
+    assert [patch["verdict"] for patch in body["patches"]] == ["left-out", "clean"]
+    assert (body["left_out"], whole["left_out"]) == (["five"], [])
+    assert body["tree"] != whole["tree"]
+    text = fixtool("apply", *place, "--no-build", "--without", "five")
+    assert "left out  five: left-out, left out by hand" in text.out
+
+
+def test_what_is_left_out_has_to_exist(team: Team, fixtool: Run) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    place = ("-C", team.root, "--source", team.upstream.path, "--sglang-ref", "v1.0")
+    answer = fixtool("apply", *place, "--without", "six")
+    assert answer.status == 2
+    assert "has no patch 'six'; it has: five" in answer.err
+
+
+def test_what_depends_on_it_goes_with_it_or_is_refused(team: Team, fixtool: Run) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    raw = team.patch("other", "fix other", python__other_py=OTHER)
+    path = team.root / "patches/main/other.patch"
+    path.write_bytes(with_trailer(raw, "Depends-On", "five"))
+    place = ("-C", team.root, "--source", team.upstream.path, "--sglang-ref", "v1.0", "--dry-run")
+    answer = fixtool("apply", *place, "--without", "five")
+    assert answer.status == 2
+    assert "other depends on five, which is to be left out" in answer.err
+    assert "leave both out: --without five --without other" in answer.err
+    both = fixtool("apply", *place, "--without", "five", "--without", "other", "--json")
+    assert document(both)["left_out"] == ["five", "other"]
+
+
+def test_what_needs_it_to_apply_is_blocked(team: Team, fixtool: Run) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    git = team.upstream
+    git("checkout", "--quiet", "patch/five")
+    team.patch("more", "fix more", base="patch/five", python__model_py=FIVE_AND_TWENTY.replace(
+        "line 5 fixed\n", "line 5 fixed more\n"
+    ))  # fmt: skip
+    git("checkout", "--quiet", "main")
+    place = ("-C", team.root, "--source", git.path, "--sglang-ref", "v1.0", "--dry-run")
+    answer = document(fixtool("apply", *place, "--without", "five", "--json"))
+    assert answer["exit_code"] == 3
+    assert [patch["verdict"] for patch in answer["patches"]] == ["left-out", "blocked"]
+    assert answer["patches"][1]["evidence"][-1] == "does not apply to its own base without five"
+
+
+def test_the_next_command_leaves_out_what_conflicts(team: Team, fixtool: Run) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    team.patch("other", "fix other", python__other_py=OTHER)
+    team.upstream.commit("rewrite", python__model_py=REWRITTEN)
+    place = ("-C", team.root, "--source", team.upstream.path, "--sglang-ref", "main")
+    answer = fixtool("apply", *place, "--no-build")
+    assert answer.status == 3
+    (command,) = [line[10:] for line in answer.out.splitlines() if line.startswith("or  ")]
+    words = command.replace("fixtool ", "").split()
+    assert words[0] == "apply"
+    again = fixtool(*words, "-C", team.root, "--dry-run")
+    assert again.status == 0, again.err
