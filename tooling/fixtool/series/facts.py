@@ -2,7 +2,7 @@
 
     Fixes: 4c0ce0345d0d... (#25284), none
     Applied-Upstream: 89ff2bc1115c..., #26026, 0.5.13
-    Superseded-By: 5ae8d286d2b8..., #26502, 0.5.16
+    Superseded-By: 5ae8d286d2b8..., #26502, 0.5.13
 
 ``Fixes`` is the Linux kernel's trailer for the commit that brought the bug, ``Applied-Upstream`` is
 DEP-3's for the commit that took the patch. ``Superseded-By`` names a commit that cures the bug in
