@@ -145,14 +145,7 @@ class Trees:
     # -- parts -----------------------------------------------------------------------------
 
     def _of(self, name: str, how: str, commit: Oid) -> Tree:
-        changed = [
-            file for file in changed_files(self.repo, self.onto, commit) if _importable(file.path)
-        ]
-        kept = [file.path for file in changed if file.new_blob != ZERO]
-        entries = list_tree(self.repo, commit, *kept) if kept else {}
-        changes = {file.path: entries.get(file.path) for file in changed}
-        python_tree = Oid(self.repo.run("rev-parse", f"{commit}:{PYTHON}").text)
-        return Tree(name, how, python_tree, changes)
+        return tree_of(self.repo, self.onto, name, how, commit)
 
     def _replay(self, line: Line, decisions: Decisions | None = None) -> Replay | None:
         try:
@@ -215,6 +208,16 @@ class Trees:
     def _text(self, tree: Tree, blob: Oid) -> str:
         data = tree.new_blobs.get(blob) or next(iter(self.repo.read_blobs([blob])))
         return data.decode("utf-8", "surrogateescape")
+
+
+def tree_of(repo: Repo, onto: Oid, name: str, how: str, commit: Oid) -> Tree:
+    """The tree of a commit, as its differences from that of ``onto``."""
+    changed = [file for file in changed_files(repo, onto, commit) if _importable(file.path)]
+    kept = [file.path for file in changed if file.new_blob != ZERO]
+    entries = list_tree(repo, commit, *kept) if kept else {}
+    changes = {file.path: entries.get(file.path) for file in changed}
+    python_tree = Oid(repo.run("rev-parse", f"{commit}:{PYTHON}").text)
+    return Tree(name, how, python_tree, changes)
 
 
 def _present(files: Mapping[str, TreeEntry | None]) -> dict[str, TreeEntry]:
