@@ -87,7 +87,7 @@ def _read(
     from fixtool.git.repo import Repo
 
     if fork is not None:
-        return read_range(store, Repo.open(fork), what)
+        return read_range(store, Repo.open(fork, bare=True), what)
     if ".." in what and not Path(what).exists():
         raise UsageError(f"{what!r} looks like a commit range", hint=f"add --from REPO to {what}")
     return read_file(store, Path(what), author_from(author, f"{int(time.time())} +0000"), subject)

@@ -72,12 +72,16 @@ class Repo:
     # -- opening ---------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, path: Path) -> Repo:
-        """The repository at or above ``path``. Raises CannotRun if there is none."""
+    def open(cls, path: Path, *, bare: bool = False) -> Repo:
+        """The repository at or above ``path``. Raises CannotRun if there is none. ``path`` itself
+        may be a bare repository only where the user has named it as one (``bare``): a folder of
+        files that look like one may be part of somebody's repository."""
         if not path.is_dir():
             raise CannotRun(f"{path} is not a directory", where=str(path))
         probe = cls(path)
         question = ["rev-parse", "--absolute-git-dir", "--is-bare-repository", "--show-cdup"]
+        if bare and (path / "HEAD").is_file() and (path / "objects").is_dir():
+            question.insert(0, f"--git-dir={path.absolute()}")
         out = probe._execute(question, accept=None)
         if out.status != 0:
             # The folder may belong to another user, as in a container. git then reads it only if
@@ -94,8 +98,8 @@ class Repo:
                 if "ownership" in why
                 else None,
             )
-        git_dir, bare, *cdup = out.text.split("\n")
-        top = None if bare == "true" else (path / (cdup[0] if cdup else "")).resolve()
+        git_dir, is_bare, *cdup = out.text.split("\n")
+        top = None if is_bare == "true" else (path / (cdup[0] if cdup else "")).resolve()
         return cls(Path(git_dir), top)
 
     def with_work_tree(self, folder: Path) -> Repo:

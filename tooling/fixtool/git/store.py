@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from fixtool.errors import CannotRun
 from fixtool.files import write_atomically
 from fixtool.git.names import public_url, redact
 from fixtool.git.objects import Oid, parse_oid
+from fixtool.git.process import ALLOWED_PROTOCOLS
 from fixtool.git.repo import Output, Repo
 from fixtool.git.trees import missing_files
 
@@ -19,6 +21,19 @@ from fixtool.git.trees import missing_files
 _NETWORK_KEYS = r"^(http|https|credential|url|ssh)\.|^core\.(sshcommand|askpass|gitproxy)$"
 
 _NO_FILTER = "filtering not recognized by server"  # git's warning before it fetches everything
+# The settings that a store may have: its format, what ``fetch`` writes, and what people set in work
+# trees of it. No value of these is run as a program.
+_STORED_KEYS = re.compile(
+    r"core\.(repositoryformatversion|filemode|bare|logallrefupdates|ignorecase|precomposeunicode"
+    r"|symlinks|commentchar|abbrev)"
+    r"|extensions\.(objectformat|worktreeconfig|relativeworktrees)"
+    r"|remote\..*\.(url|pushurl|fetch|promisor|partialclonefilter|tagopt|prune)"
+    r"|branch\..*\.(remote|merge|pushremote|rebase|description)"
+    r"|(user|author|committer)\.(name|email|signingkey)"
+    r"|(pull|push|rebase|rerere|advice|color|column|index|pack|status|versionsort|commit)\..*"
+    r"|merge\.(conflictstyle|renames|directoryrenames|ff|log|stat)"
+    r"|diff\.(algorithm|renames|context|colormoved|mnemonicprefix|noprefix)"
+)
 
 _IGNORED = "__pycache__/\n*.py[cod]\n*.so\n*.egg-info/\n_version.py\n"  # what a build leaves
 
@@ -36,6 +51,7 @@ class Store(Repo):
         super().__init__(git_dir)
         self._online = online
         if online:
+            self._environment["GIT_ALLOW_PROTOCOL"] = ALLOWED_PROTOCOLS
             self._carry(self._network_settings())
 
     @classmethod
@@ -59,7 +75,25 @@ class Store(Repo):
                 except OSError:
                     if not (git_dir / "HEAD").exists():  # otherwise another run was first
                         raise
+        store.restore_settings()
         return store
+
+    def restore_settings(self) -> None:
+        """Remove what is in the store's configuration beside the settings that a store may have.
+        Code of others that ran in a work tree of this store may have named programs there, which
+        the next fetch or push would run."""
+        config = str(self.git_dir / "config")
+        listed = self.run("config", "--file", config, "--no-includes", "--null", "--list").stdout
+        entries = listed.decode("utf-8", "surrogateescape").split("\0")
+        for key in dict.fromkeys(entry.partition("\n")[0] for entry in entries if entry):
+            if not _STORED_KEYS.fullmatch(key):
+                self.run("config", "--file", config, "--unset-all", key, accept=(0, 5))
+
+    def worktree(self, folder: Path) -> Repo:
+        """The work tree of this store at ``folder``, which may fetch what the store may fetch."""
+        tree = Repo.open(folder)
+        tree._environment = self._environment
+        return tree
 
     def borrow(self, lender: Repo) -> None:
         """Make the objects of ``lender`` readable here without copying them."""

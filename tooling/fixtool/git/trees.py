@@ -70,6 +70,22 @@ def apply_to_index(repo: Repo, index: Path, diff: bytes) -> Output:
     return repo.run("apply", "--cached", "--binary", "-", stdin=diff, index=index, accept=None)
 
 
+def stage(repo: Repo, folders: Sequence[str], index: Path | None = None) -> None:
+    """Record every file at or below ``folders`` in an index (None: the work tree's own), as
+    ``git add --all`` does, but without looking into a repository that lies there: git would run
+    its filters."""
+    listed = repo.run("ls-files", "-z", "--stage", "--", *folders, index=index).stdout
+    records = [record.partition(b"\t") for record in listed.split(b"\0")[:-1]]
+    paths = {path for entry, _, path in records if not entry.startswith(b"160000")}
+    found = repo.run(
+        "ls-files", "-z", "--others", "--exclude-standard", "--", *folders, index=index
+    )
+    paths |= {path for path in found.stdout.split(b"\0") if path and not path.endswith(b"/")}
+    stdin = b"".join(path + b"\0" for path in sorted(paths))
+    repo.run("update-index", "--add", "--remove", "--replace", "-z", "--stdin",
+             stdin=stdin, index=index)  # fmt: skip
+
+
 def write_tree(repo: Repo, index: Path) -> Oid:
     """Store the tree that an index file holds."""
     # Without --missing-ok, git looks every blob up, and a partial clone fetches the whole tree.

@@ -51,6 +51,8 @@ class PushRemote(Store):
     ) -> None:
         """``remote`` is a remote's name or an address. Raises UsageError if it is neither, or if
         ``branch`` cannot be a branch's name."""
+        if isinstance(repository, Store):
+            repository.restore_settings()  # hooks and tests of others may have run in a tree of it
         super().__init__(repository.git_dir, online=True)
         self.url = remote_url(repository, remote)
         self.branch = check_ref(branch)

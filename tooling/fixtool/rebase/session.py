@@ -164,7 +164,7 @@ def park(
     remove(store, folder)
     private_folder(folder.parent)
     store.run("worktree", "add", "--quiet", "--detach", "--force", str(folder), parent)
-    tree = Repo.open(folder)
+    tree = store.worktree(folder)
     for image in (tree.objects_folder.parent / "rr-cache").glob("*/postimage*"):
         image.unlink()  # only the line's resolutions count, which the team shares
     tree.run(*_RERERE, "cherry-pick", "--allow-empty", commit, env=_COMMITTER, accept=(0, 1))

@@ -22,7 +22,7 @@ from fixtool.files import lock, write_atomically
 from fixtool.git.objects import Commit, Oid, Signature, parse_signature
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
-from fixtool.git.trees import write_tree
+from fixtool.git.trees import stage, write_tree
 from fixtool.series.write import rewrite
 
 _NOTE = "fixtool.pending.json"
@@ -183,11 +183,11 @@ def _commit(git: Repo, folders: Sequence[Path], message: str) -> Oid | None:
         index = Path(scratch) / "index"
         if head:
             git.run("read-tree", head, index=index)
-        git.run("add", "--all", "--", *paths, index=index)
+        stage(git, paths, index)
         tree = write_tree(git, index)
     commit = None
     if not head or tree != git.tree_id(head):
         commit = git.write_commit(Commit(tree, (head,) if head else (), author, author, message))
         git.update_refs([(git.current_branch(), commit, head)], message.split("\n")[0])
-    git.run("add", "--all", "--", *paths)  # the user's index then agrees with the commit
+    stage(git, paths)  # the user's index then agrees with the commit
     return commit

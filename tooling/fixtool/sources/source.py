@@ -105,7 +105,7 @@ class Local:
         self._settings = settings
         self._url = url
         self._progress = progress or Silence()
-        self.clone = Repo.open(path)
+        self.clone = Repo.open(path, bare=True)
         self.repo = Store.create(_store(settings, f"local-{path.name}", str(self.clone.git_dir)))
         self.repo.borrow(self.clone)
 

@@ -112,7 +112,7 @@ def test_a_failed_replay_leaves_no_trace(series: Team, settings: Settings, tmp_p
     applied = run(series, settings, ref="main", worktree=tmp_path / "wt")
     assert applied.placed is None
     assert not (tmp_path / "wt").exists()
-    store = Repo.open(next(settings.stores.iterdir()))
+    store = Repo.open(next(settings.stores.iterdir()), bare=True)
     assert store.run("for-each-ref").text == ""
     assert store.run("worktree", "list").text.count("\n") == 0
 

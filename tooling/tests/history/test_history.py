@@ -238,7 +238,7 @@ def test_as_by_force_on_histories_drawn_at_random(team: Team, tmp_path: Path, se
 def test_as_by_force_on_sglang(tmp_path: Path) -> None:
     """All 849 commits from the base to ca17bd834, judged one by one: about ten minutes."""
     line = PatchRepository.find(Path(__file__)).line("b0ce16d0c")
-    clone = Repo.open(Path(os.environ["FIXTOOL_SGLANG_REPO"]))
+    clone = Repo.open(Path(os.environ["FIXTOOL_SGLANG_REPO"]), bare=True)
     store = Store.create(tmp_path / "store.git")
     store.borrow(clone)
     base, end = line.upstream.base, "ca17bd83479c1e27f68419bbe05374d349b571cb"

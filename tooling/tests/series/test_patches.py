@@ -142,7 +142,7 @@ def test_the_pinned_base(tmp_path: Path) -> None:
         pytest.skip("quilt is not installed (Debian: apt-get install quilt)")
     line = OURS.line("b0ce16d0c")
     clone = Store.create(tmp_path / "store.git")
-    theirs = Repo.open(Path(os.environ["FIXTOOL_SGLANG_REPO"]))
+    theirs = Repo.open(Path(os.environ["FIXTOOL_SGLANG_REPO"]), bare=True)
 
     clone.borrow(theirs)
     replayed = replay(clone, line, line.upstream.base)

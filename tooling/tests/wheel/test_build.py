@@ -641,7 +641,7 @@ def test_a_real_release_comes_back(
 @pytest.mark.history
 def test_a_real_git_tree(tmp_path: Path) -> None:
     base = "b0ce16d0c577e127b3f7b82ada1739277d988687"
-    repo = Repo.open(Path(os.environ["FIXTOOL_SGLANG_REPO"]))
+    repo = Repo.open(Path(os.environ["FIXTOOL_SGLANG_REPO"]), bare=True)
     settings = Settings(state=tmp_path / "state", cache=tmp_path / "cache")
     built = build.build(repo, base, BuildRequest("0.5.12.post1", (X86,)), settings)
     names = {name for name in read(built.path) if ".dist-info/" not in name}
