@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 Drift = Annotated[
-    bool, Option("--drift", help="Also apply each line on its base and compare every byte.")
+    bool,
+    Option("--drift", help="Also apply each line on its base, and check the recorded facts."),
 ]
 Strict = Annotated[bool, Option("--strict", help="A warning fails the check too.")]
 
@@ -44,7 +45,8 @@ def lint(
     repository = context.repository
     lines = [repository.line(line)] if line else list(repository.lines)
     findings = [finding for line in lines for finding in _check(context, line, source, drift=drift)]
-    failing = any(strict or finding.level.value == "error" for finding in findings)
+    levels = {finding.level.value for finding in findings}
+    failing = "error" in levels or (strict and "warning" in levels)
     exit_code = ExitCode.REFUSED if failing else ExitCode.OK
     if json:
         terminal.print_document("lint", exit_code, {"findings": findings, "lines": len(lines)})
@@ -55,13 +57,16 @@ def lint(
 
 def _check(context: Context, line: Line, source: str | None, *, drift: bool) -> tuple[Finding, ...]:
     from fixtool.series.lint import Level, lint
-    from fixtool.series.lint import drift as find_drift
 
     findings = lint(line)
     if drift and not any(finding.level is Level.ERROR for finding in findings):
+        from fixtool.history.fact_check import check_facts
+        from fixtool.series.lint import drift as find_drift
+
         name = "pypi" if line.upstream.release else source
         base = options.open_base(context, line, name)
         findings += find_drift(base.repo, line, base.base)
+        findings += check_facts(context, line, source)
     return findings
 
 
@@ -71,5 +76,6 @@ def _show(lines: Sequence[Line], findings: Sequence[Finding]) -> None:
         terminal.say(f"{finding.where}: {finding.level.value}: {message} [{finding.rule}]")
         terminal.say(f"    {finding.fix}")
     patches = count(sum(len(line.entries) for line in lines), "patch")
-    total = count(len(findings), "finding")
+    notes = sum(finding.level.value == "note" for finding in findings)
+    total = count(len(findings) - notes, "finding") + (f", {count(notes, 'note')}" if notes else "")
     terminal.say(f"{patches} in {count(len(lines), 'line')}: {total}")

@@ -167,6 +167,19 @@ def test_a_patch_that_upstream_has_in_another_form_fits_on(team: Team, tmp_path:
     ]
 
 
+def test_a_patch_that_upstream_takes_again_in_another_form(team: Team, tmp_path: Path) -> None:
+    raw = team.patch("five", "fix five", python__model_py=FIVE)
+    path = team.root / "patches" / "main" / "five.patch"
+    path.write_bytes(raw.replace(b"Forwarded: no", b"Forwarded: https://x.org/a/b/pull/77"))
+    git = team.upstream
+    git.commit("take it (#77)", python__model_py=FIVE)
+    git("revert", "--no-edit", "HEAD")
+    git.commit("cure it elsewhere (#77)", python__other_py=OTHER)
+    assert [run[0] for run in runs(look(team, tmp_path), "five")] == [
+        "clean", "absorbed", "reverted", "absorbed",
+    ]  # fmt: skip
+
+
 def test_a_file_that_moves_is_followed(team: Team, tmp_path: Path) -> None:
     team.patch("five", "fix five", python__model_py=FIVE)
     git = team.upstream

@@ -49,6 +49,7 @@ def test_a_patch_that_upstream_took_says_so_on_the_shelf(maintainer: Maintainer)
     assert outcomes(maintainer.rebase()) == {"five": ("absorbed", "dropped")}
     shelved = maintainer.files()["shelf/five.patch"]
     assert shelved == with_trailer(raw, f"Applied-Upstream: {took}, #9")
+    assert "records it too" not in maintainer.git("show", "-s", "--format=%b")
     assert maintainer.git("status", "--porcelain") == ""
 
 
@@ -335,6 +336,12 @@ def test_a_release_that_came_later_is_added(taken: Maintainer) -> None:
 
 def test_nothing_is_recorded_of_what_upstream_took_back(taken: Maintainer) -> None:
     taken.upstream("revert", "--no-edit", "HEAD")
+    assert document(taken.on_source("history", "--to", "main", "--json"))["facts"] == []
+
+
+def test_nothing_is_recorded_of_a_patch_that_names_another_commit(taken: Maintainer) -> None:
+    taken.edit("five", SIGN_OFF, f"Applied-Upstream: {'a1' * 20}\n".encode() + SIGN_OFF)
+    taken.save()
     assert document(taken.on_source("history", "--to", "main", "--json"))["facts"] == []
 
 
