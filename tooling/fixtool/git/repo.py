@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -226,11 +227,16 @@ class Repo:
         wanted = sorted(set(objects))
         if not wanted:
             return set()
-        # An old git knows no GIT_NO_LAZY_FETCH: without a promisor it has nowhere to fetch from.
-        out = self.run(
-            "-c", "remote.origin.promisor=false", "cat-file", "--batch-check=%(objectname)",
-            stdin=_lines(wanted),
-        )  # fmt: skip
+        # In a repository without settings, git knows no place to fetch from. No switch does this: a
+        # partial clone fetches, or git gives up because it must not (GIT_NO_LAZY_FETCH).
+        with tempfile.TemporaryDirectory(prefix="fixtool-objects-") as folder:
+            (Path(folder) / "refs").mkdir()
+            (Path(folder) / "HEAD").write_text("ref: refs/heads/none\n")
+            out = self._execute(
+                [f"--git-dir={folder}", "cat-file", "--batch-check=%(objectname)"],
+                stdin=_lines(wanted),
+                env={"GIT_OBJECT_DIRECTORY": str(self.objects_folder)},
+            )
         replies = (line.split(" ") for line in out.text.splitlines())
         return {Oid(name) for name, *state in replies if state == ["missing"]}
 

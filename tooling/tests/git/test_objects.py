@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fixtool.errors import CannotRun
 from fixtool.git.objects import ZERO, TreeEntry, parse_oid
+from fixtool.git.store import Store
 from fixtool.git.trees import changed_files, list_tree, write_trees
 from support.repositories import Git
 
@@ -30,3 +33,18 @@ def test_trees_are_written_listed_and_compared(upstream: Git) -> None:
     blob = files["python/model.py"].blob
     changes = [(f.status, f.path, f.old_blob, f.new_blob) for f in changed_files(repo, same, new)]
     assert changes == [("A", "deep/er/link", ZERO, blob), ("D", "python/model.py", blob, ZERO)]
+
+
+def test_what_a_repository_lacks(upstream: Git, tmp_path: Path) -> None:
+    """Also where it borrows its objects, and in another work tree."""
+    head, absent = upstream.head(), "f" * 40
+    store = Store.create(tmp_path / "store.git")
+    assert store.lacks([head, absent]) == {head, absent}
+    store.borrow(upstream.repo)
+    upstream("worktree", "add", "--quiet", "--detach", str(tmp_path / "tree"))
+    for repo in (store, upstream.repo, Git(tmp_path / "tree").repo):
+        assert repo.lacks([head, absent, head]) == {absent}
+        assert repo.lacks([]) == set()
+        assert repo.has(head)
+        assert repo.has()
+        assert not repo.has(head, absent)

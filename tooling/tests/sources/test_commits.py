@@ -168,15 +168,6 @@ def test_nothing_is_fetched_later(remote: Remote, hub: Hub) -> None:
     assert hub.counts.log == []
 
 
-def test_a_question_about_a_store_fetches_nothing(remote: Remote, hub: Hub) -> None:
-    """A partial clone fetches whatever a git command does not find, if it is not told not to."""
-    remote.resolve(hub.tip)
-    hub.counts.clear()
-    assert not remote.repo.has(hub.base)
-    assert not remote.repo.has(hub.git("rev-parse", f"{hub.tip}:python/file1.py"))
-    assert hub.counts.log == []
-
-
 def test_two_at_once_fetch_once(hub: Hub, settings: Settings) -> None:
     sources = [opened(hub.url, settings) for _ in range(4)]
     with ThreadPoolExecutor() as pool:

@@ -187,6 +187,21 @@ def test_bring_takes_the_named_files_in_one_request(remote: Remote, hub: Hub) ->
     assert list(here(remote).values()).count("blob") == 4
 
 
+def test_a_question_fetches_nothing(remote: Remote, hub: Hub) -> None:
+    """A partial clone fetches, one by one, what a git command does not find there."""
+    remote.resolve(hub.tip)
+    blobs = [hub.git("rev-parse", f"{hub.tip}:{path}")
+             for path in ("README.txt", "python/model.py", "python/other.py")]  # fmt: skip
+    hub.counts.clear()
+    assert remote.repo.lacks([hub.tip, hub.old, *blobs]) == {hub.old, *blobs}
+    assert not remote.repo.has(blobs[0])
+    assert not remote.repo.has(hub.old)
+    assert hub.counts.log == []
+    remote.bring_blobs(blobs)
+    assert hub.counts.fetches == 1
+    assert remote.repo.has(*blobs)
+
+
 def test_apply_end_to_end(
     hub: Hub, team: Team, fixtool: Callable[..., Ran], home: Path, settings: Settings
 ) -> None:
