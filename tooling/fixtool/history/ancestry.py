@@ -7,7 +7,7 @@ The commits alone tell: no tree and no file is read, so a repository without the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fixtool.errors import CannotRun, UsageError
@@ -24,6 +24,7 @@ from fixtool.history.log import (
 )
 
 _FIELDS = ("%H", "%P", "%an", "%aI", "%s", "%b")
+_SIZE = len(_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -101,20 +102,12 @@ def read_upstream(
     Raises UsageError if a short id means several commits, and CannotRun if ``target`` is not here.
     """
     log = _Log(repo, target)
-    names = {name: _full_id(repo, name, log.entries) for name in commits}
+    names = {name: _full_id(repo, name, log.commits) for name in commits}
     wanted = {oid for oid in names.values() if oid}
-    relevant = tuple(
-        entry
-        for entry in log.entries.values()
-        if entry.reverts
-        or entry.restores
-        or entry.commit.sha in wanted
-        or (entry.first_parent and entry.commit.pr in pulls)
-    )
-    side = (oid for oid in wanted if not log.entries[oid].first_parent)
+    side = wanted - log.first_parents
     return UpstreamLog(
-        target, repo.shallow.isdisjoint(log.entries), relevant, names, frozenset(pulls),
-        {oid: log.merges_of(oid) for oid in side},
+        target, repo.shallow.isdisjoint(log.commits), log.entries(wanted, frozenset(pulls)), names,
+        frozenset(pulls), {oid: log.merges_of(oid) for oid in side},
     )  # fmt: skip
 
 
@@ -127,42 +120,48 @@ class _Log:
             f"--format=tformat:{'%x00'.join(_FIELDS)}", "--end-of-options", target,
         ).stdout  # fmt: skip
         fields = out.decode("utf-8", "surrogateescape").split("\0")[:-1]
-        records = list(zip(*[iter(fields)] * len(_FIELDS), strict=True))
-        self._parents = {Oid(sha): tuple(parents.split()) for sha, parents, *_ in records}
-        main = self._first_parents(target)
-        self.entries = {
-            Oid(sha): LogEntry(
-                UpstreamCommit(Oid(sha), author, date, subject, upstream_pull(subject)),
-                reverted(subject, body), restored(subject), sha in main,
-            )
-            for sha, _, author, date, subject, body in records
-        }  # fmt: skip
+        # The rows stay texts: of 14,000 commits a few matter.
+        self.commits = {Oid(row[0]): row for row in zip(*[iter(fields)] * _SIZE, strict=True)}
+        self.first_parents = self._line_of(target)
 
-    def _first_parents(self, target: Oid) -> Collection[str]:
-        line: set[str] = set()
-        sha: str | None = target
-        while sha:
+    def _line_of(self, target: Oid) -> set[Oid]:
+        line: set[Oid] = set()
+        sha = target
+        while sha in self.commits:
             line.add(sha)
-            sha = next(iter(self._parents.get(Oid(sha), ())), None)
+            sha = Oid(self.commits[sha][1].partition(" ")[0])
         return line
+
+    def entries(self, wanted: Collection[Oid], pulls: Collection[int]) -> tuple[LogEntry, ...]:
+        """The commits that are wanted by id or pull request, or that take another one back or put
+        it in again."""
+        entries = []
+        for oid, (_, _, _, _, subject, body) in self.commits.items():
+            reverts, restores = reverted(subject, body), restored(subject)
+            if reverts or restores or oid in wanted or upstream_pull(subject) in pulls:
+                first_parent = oid in self.first_parents
+                entries.append(LogEntry(self._commit(oid), reverts, restores, first_parent))
+        return tuple(entries)
+
+    def _commit(self, oid: Oid) -> UpstreamCommit:
+        _, _, author, date, subject, _ = self.commits[oid]
+        return UpstreamCommit(oid, author, date, subject, upstream_pull(subject))
 
     def merges_of(self, oid: Oid) -> tuple[UpstreamCommit, ...]:
         """The merges that brought the commit ``oid`` to a branch which did not hold it."""
         holders: set[str] = {oid}
         merges = []
-        for sha, (first, *others) in self._with_parents():
+        for sha, row in self.commits.items():
+            first, *others = row[1].split(" ")
             if first in holders:
                 holders.add(sha)
             elif not holders.isdisjoint(others):
                 holders.add(sha)
-                merges.append(self.entries[sha].commit)
+                merges.append(self._commit(sha))
         return tuple(merges)
 
-    def _with_parents(self) -> Iterable[tuple[Oid, tuple[str, ...]]]:
-        return ((sha, parents) for sha, parents in self._parents.items() if parents)
 
-
-def _full_id(repo: Repo, name: str, ancestors: Mapping[Oid, LogEntry]) -> Oid | None:
+def _full_id(repo: Repo, name: str, ancestors: Collection[Oid]) -> Oid | None:
     """The ancestor that ``name`` means. A short id is looked up among all commits of ``repo``, so
     that one which also means another commit is not taken for the ancestor's."""
     if is_full_sha(name):

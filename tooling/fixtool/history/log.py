@@ -207,6 +207,8 @@ def _takes_back(entry: LogEntry, takes: Sequence[UpstreamCommit], numbers: Seque
 
 def reverted(subject: str, body: str) -> Reference | None:
     """What a commit with this message takes back; None if it takes nothing back."""
+    if "revert" not in f"{subject}\n{body}".lower():  # as in nearly all of 14,000 messages
+        return None
     ids = tuple(_REVERTED_IDS.findall(body))
     pulls = tuple(map(int, _REVERTED_PULLS.findall(body)))
     match = _REVERT.match(subject)
@@ -218,7 +220,8 @@ def reverted(subject: str, body: str) -> Reference | None:
 
 def restored(subject: str) -> Reference | None:
     """What a commit with this subject puts in again; None if it puts nothing in again."""
-    match = _RESTORE.match(subject)
+    lowered = subject.lower()
+    match = _RESTORE.match(subject) if "land" in lowered or "apply" in lowered else None
     return _reference(match[1]) if match else None
 
 
