@@ -18,7 +18,7 @@ from fixtool.series.line import Line
 from fixtool.series.patch import is_slug
 from fixtool.sources.resolve import Target
 from fixtool.sources.source import Local, Source
-from fixtool.sources.target import TargetRequest, find_target
+from fixtool.sources.target import TargetRequest, find_target, upstream_url
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def _find_target(context: Context, request: ApplyRequest) -> tuple[Source, Targe
         return find_target(context, request)
     if request.source or request.worktree:
         raise UsageError("--into is its own source and place: leave out --source and --worktree")
-    source = Local(request.into.resolve(), context.settings)
+    url = upstream_url(context, request.line)
+    source = Local(request.into.resolve(), context.settings, url, context.progress)
     record = read_record(source.clone)
     ref = request.ref or "HEAD"
     if request.ref is None and record and source.clone.head() == record.commit:

@@ -32,11 +32,20 @@ def find_target(context: Context, request: TargetRequest) -> tuple[Source, Targe
     line = request.line or settings.line
     lines = [context.repository.line(line)] if line else context.repository.lines
     upstreams = {line.name: line.upstream for line in lines}
-    url = settings.url or next((upstream.url for upstream in upstreams.values()), "")
+    url = upstream_url(context, request.line)
     known = [upstream.base for upstream in upstreams.values() if not upstream.release]
     name = request.source or settings.source
     source = open_source(name, settings, url, context.progress, known)
     return source, source.resolve(request.ref or _only_base(upstreams, name))
+
+
+def upstream_url(context: Context, line: str | None) -> str:
+    """The address of upstream: the one of the settings, or else of ``line``, or else of any line.
+    It is empty if there is no line."""
+    settings = context.settings
+    name = line or settings.line
+    lines = [context.repository.line(name)] if name else context.repository.lines
+    return settings.url or next((line.upstream.url for line in lines), "")
 
 
 def bring_base(source: Source, upstream: Upstream, settings: Settings, progress: Progress) -> Oid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from fixtool.progress import Silence
 from fixtool.settings import Settings
 from fixtool.sources.source import Local, Releases, Remote, open_source
 from support import git_http as githttp
-from support.repositories import Git
+from support.repositories import NUMBERS, Git, Ran, Team
 
 COMMITS = 300
 
@@ -353,3 +354,27 @@ def test_a_shallow_clone_that_is_cut_off_elsewhere(
     assert source.commits(hub.tip) is source.repo
     with pytest.raises(CannotRun, match="shallow clone"):
         source.commits(side)
+
+
+def test_apply_in_a_shallow_checkout(
+    hub: Hub, team: Team, fixtool: Callable[..., Ran], tmp_path: Path
+) -> None:
+    """What a patch records of upstream is looked up at upstream's address."""
+    fixed = NUMBERS.replace("line 20\n", "line 20 fixed\n")
+    raw = team.patch("fix", "fix twenty", python__model_py=fixed)
+    took = hub.git.commit("fix it better (#900)", python__model_py=NUMBERS.replace("20", "twenty"))
+    hub.git.commit("newer (#901)", README_txt="newer\n")
+    hub.publish()
+    path = team.root / "patches" / "main" / "fix.patch"
+    path.write_bytes(raw.replace(b"Forwarded: no", f"Applied-Upstream: {took}, #900".encode()))
+    hub.git("clone", "--quiet", "--depth=1", hub.url, str(tmp_path / "clone"))
+    command = ["apply", "--into", tmp_path / "clone", "--dry-run", "--json"]
+    ran = fixtool(*command, cwd=team.root, FIXTOOL_URL=hub.url)
+    assert ran.status == 0, ran.out
+    (patch,) = json.loads(ran.out)["patches"]
+    assert patch["verdict"] == "absorbed"
+    assert took[:12] in patch["evidence"][0]
+    hub.server.limit = 0
+    ran = fixtool(*command, cwd=team.root, FIXTOOL_URL="http://127.0.0.1:9/x.git")
+    assert ran.status == 4
+    assert "fetch --unshallow --filter=blob:none origin" in json.loads(ran.out)["error"]["hint"]
