@@ -21,7 +21,7 @@ from fixtool.replay.run import replay
 from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.line import Line
 
-_FORMAT = 3
+_FORMAT = 4
 
 
 def judge_states(

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from fixtool.errors import CannotRun
+from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import Oid
 from fixtool.history.log import UpstreamCommit
 from fixtool.history.recorded import RecordedState
 from fixtool.judgement._known import Known, read_known, read_recorded
 from fixtool.replay.moved_hunks import MovedHunks, apply_to_moved_lines
-from fixtool.replay.run import Decisions, Replay, replay
+from fixtool.replay.run import Decisions, Replay, on_own_base, replay
 from fixtool.replay.verdict import FAILED, PatchResult, PatchState, Verdict
 from fixtool.series.context import Context
 from fixtool.series.line import Entry, Line
@@ -139,8 +139,7 @@ def judge(
             why = "its probe says that the bug is gone"
             left_out[conflict.slug] = PatchState(Verdict.SUPERSEDED, (why, *conflict.evidence))
             continue
-        patch = extended.find(conflict.slug)
-        hunks = apply_to_moved_lines(source.repo, patch, commit_before(result, conflict.slug))
+        hunks = _moved_hunks(context, source, target, extended, result, conflict.slug)
         if hunks is None:
             break
         moved[conflict.slug] = hunks
@@ -153,6 +152,27 @@ def judge(
     return Judgement(
         extended, target, result, patches, decisions, known.history is not None, known.unread
     )
+
+
+def _moved_hunks(
+    context: Context, source: Source, target: Target, line: Line, result: Replay, slug: str
+) -> MovedHunks | None:
+    """A patch in conflict with each hunk where upstream has moved its lines; None if that is not
+    certain."""
+
+    def bring_before() -> Oid | None:
+        base = _bring_base(context, source, target, line)
+        if line.upstream.release is None:  # an imported release is whole
+            source.bring(base, ())
+        try:
+            _, before = on_own_base(source.repo, line, slug, base)
+        except Refused:
+            return None  # the series does not apply to its own base
+        return before
+
+    source.bring(target.commit, ())
+    commit = commit_before(result, slug)
+    return apply_to_moved_lines(source.repo, line.find(slug), commit, bring_before)
 
 
 def _bring_base(context: Context, source: Source, target: Target, line: Line) -> Oid:

@@ -21,7 +21,7 @@ from fixtool.git.repo import Repo
 from fixtool.replay.verdict import FAILED, PatchResult, PatchState, read_patch_result
 from fixtool.series.patch import Patch
 
-_FORMAT = 5
+_FORMAT = 6
 _DAYS = 90
 
 

@@ -34,7 +34,7 @@ from fixtool.replay._hunks import (
     untouched,
     with_verdict,
 )
-from fixtool.replay._on_base import PatchesOnBase
+from fixtool.replay._on_base import PatchesOnBase, on_named_files
 from fixtool.replay.verdict import FAILED, FileResult, PatchResult, PatchState, Verdict
 from fixtool.series.line import Line
 from fixtool.series.patch import Patch
@@ -134,9 +134,10 @@ class _Run:
             return self._add_resolved(patch, resolution)
         targets = list_tree(self.repo, self.tree, *sorted(patch.paths))
         strict = self._apply_strictly(patch)
-        merge = None
+        merge: Merge | None
         if strict is not None and self._is_as_written_for(patch, targets):
             files = tuple(untouched(file) for file in patch.files)
+            merge = Merge(strict, ())
         else:
             files = tuple(place(file, targets, self.repo) for file in patch.files)
             merge = self._merge_three_way(position)
@@ -177,17 +178,16 @@ class _Run:
         present: Collection[str],
     ) -> tuple[PatchResult, Oid | None]:
         """The verdict, and the tree that the patch makes, None if it makes none. ``strict`` is the
-        tree of `git apply`, ``present`` are the paths of the patch that the target has."""
+        tree of `git apply`, and ``merge`` decides. ``present`` are the paths of the patch that the
+        target has."""
 
         def result(verdict: Verdict, *evidence: str) -> PatchResult:
             return PatchResult(patch.slug, patch.subject, verdict, None, files, evidence)
 
         if strict is not None and strict == self.tree:
             return result(Verdict.ABSORBED, "applying it changes nothing"), strict
-        if merge is None and strict is not None:
-            return result(_by_place(files)), strict
         if merge is None:
-            return result(Verdict.CONFLICT, "does not apply to its own base either"), None
+            return result(Verdict.CONFLICT, "does not apply to its own base"), None
         if merge.conflicts:
             files = tuple(after_conflict(file, merge.conflicts) for file in files)
             evidence = [f"conflict in {', '.join(merge.conflicts)}"]
@@ -227,11 +227,13 @@ class _Run:
         return write_tree(self.repo, self.index)
 
     def _merge_three_way(self, position: int) -> Merge | None:
-        """The merge of a patch on its own base into the target; None if it does not apply there."""
+        """The merge of a patch on its own base into the target. If it does not apply there, the
+        files that it names are its base. None if these are not here either."""
         commit = self.on_base.commit(range(position + 1))
-        if commit is None:
-            return None
-        return merge_three_way(self.repo, self.on_base.first(position), self.commit, commit)
+        if commit is not None:
+            return merge_three_way(self.repo, self.on_base.first(position), self.commit, commit)
+        named = on_named_files(self.repo, self.patches[position], self.commit)
+        return merge_three_way(self.repo, named[0], self.commit, named[1]) if named else None
 
     def _blocked_by(self, position: int, before: Sequence[PatchResult]) -> str | None:
         """The patches that failed, or that a person left out, without which this one does not

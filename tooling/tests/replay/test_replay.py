@@ -289,3 +289,37 @@ def test_nothing_moves_and_no_file_is_written(team: Team) -> None:
     run(team)
     assert team.upstream.snapshot() == before
     assert os.environ.get("GIT_INDEX_FILE") is None
+
+
+# -- patches that were written for another commit than the base of their line -----------------
+
+
+def written_for_a_later_commit(team: Team) -> str:
+    """A patch that does not apply to its line's base, and the commit that it was written for."""
+    later = team.upstream.commit("later", python__model_py=NEAR)
+    fixed = edited("line 20\n", "line 20 fixed\n", NEAR)
+    team.patch("fix", "fix twenty", base=later, python__model_py=fixed)
+    return later
+
+
+def test_the_files_that_a_patch_names_are_its_base(team: Team) -> None:
+    later = written_for_a_later_commit(team)
+    team.upstream.commit("the end", python__model_py="zero\n" + NEAR + "more\n")
+    for ref, verdict in ((later, Verdict.CLEAN), ("main", Verdict.OFFSET)):
+        assert run(team, ref).patches[0].verdict is verdict
+    twin = NEAR[NEAR.index("line 15\n") : NEAR.index("line 26\n")]
+    rewritten = NEAR.replace("line 20\n", "line XX\n")
+    team.upstream.commit("a twin, and a rewrite", python__model_py=rewritten + twin)
+    assert run(team).patches[0].verdict is Verdict.CONFLICT
+
+
+def test_a_text_that_fits_is_not_enough(team: Team) -> None:
+    """Neither its base nor the files that it names are here, so nothing tells its place."""
+    written_for_a_later_commit(team)
+    path = team.root / "patches/main/fix.patch"
+    old = path.read_text().split("\nindex ")[1][:40]
+    path.write_text(path.read_text().replace(old, "0123456789" * 4))
+    result = run(team)
+    assert [patch.verdict for patch in result.patches] == [Verdict.CONFLICT]
+    assert result.patches[0].evidence == ("does not apply to its own base",)
+    assert result.tree == team.upstream("rev-parse", "main^{tree}")
