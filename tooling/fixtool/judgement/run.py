@@ -184,7 +184,10 @@ def _bring_base(context: Context, source: Source, target: Target, line: Line) ->
             f"line {line.name} is for the commit {upstream.base[:12]}, which no release gives",
             hint=f"fixtool apply --sglang-ref {target.ref} --source git --line {line.name}",
         )
-    return bring_base(source, upstream, context.settings, context.progress)
+    base = bring_base(source, upstream, context.settings, context.progress)
+    if upstream.release is None:
+        source.bring(base, line.paths)  # in one request: a merge would ask for each file alone
+    return base
 
 
 def _judged(known: Known, result: PatchResult, probe: int | None) -> JudgedPatch:
