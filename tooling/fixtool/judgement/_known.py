@@ -60,10 +60,16 @@ class Known:
         reason = self._recorded(slug).taken_back
         return (reason,) if reason and verdict in APPLIES_AS_WRITTEN else ()
 
-    def culprit(self, slug: str) -> UpstreamCommit | None:
-        """The upstream commit behind the verdict of a patch."""
-        now = self._now(slug)
-        return self._recorded(slug).culprit or (now.culprit if now else None)
+    def culprit(self, slug: str, verdict: Verdict) -> UpstreamCommit | None:
+        """The upstream commit behind the ``verdict`` on a patch. If the recorded facts say the
+        same, it is theirs; else it is the one that began the verdict in upstream's history. A
+        commit that took the patch back is not behind any other verdict."""
+        recorded, now = self._recorded(slug), self._now(slug)
+        if recorded.state and recorded.state.verdict is verdict and recorded.culprit:
+            return recorded.culprit
+        if now and now.culprit:
+            return now.culprit
+        return recorded.culprit if recorded.state or verdict is Verdict.REVERTED else None
 
     def _now(self, slug: str) -> Interval | None:
         patches = self.history.patches if self.history else ()

@@ -199,7 +199,9 @@ def _judged(known: Known, result: PatchResult, probe: int | None) -> JudgedPatch
     elif result.commit and probe in _BY_PROBE:
         evidence = (_BY_PROBE[probe], *result.evidence)
         result = replace(result, verdict=Verdict.NOT_NEEDED, evidence=evidence)
-    culprit = None if result.verdict is Verdict.CLEAN else known.culprit(result.slug)
+    culprit = (
+        None if result.verdict is Verdict.CLEAN else known.culprit(result.slug, result.verdict)
+    )
     return JudgedPatch(result, culprit, probe)
 
 

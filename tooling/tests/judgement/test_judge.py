@@ -71,6 +71,30 @@ def test_a_patch_that_upstream_took_in_another_form(
     assert verdict(judged("v1.0")) == "clean"  # before upstream took it
 
 
+def test_the_commit_behind_a_verdict_is_not_the_revert_before_it(
+    team: Team, judged: Callable[..., Judgement]
+) -> None:
+    """Upstream took the patch back, and then again without naming the pull request."""
+    team.patch("five", "fix five", python__model_py=FIVE)
+    git = team.upstream
+    took = git.commit("fix five (#12)", python__model_py=FIVE)
+    git("revert", "--no-edit", "HEAD")
+    back = git.head()
+    git.commit("docs", README_txt="read it\n")
+    record(team, "five", "Forwarded", "https://x.org/a/b/pull/12")
+
+    def behind(ref: str) -> tuple[str, str | None]:
+        five = judged(ref, bring_history=True).patch("five")
+        return five.result.verdict.value, five.culprit and five.culprit.sha
+
+    assert behind(took) == ("absorbed", took)
+    assert behind("HEAD") == ("reverted", back)
+    again = git.commit("fix line 5", python__model_py=FIVE)
+    assert behind("HEAD") == ("absorbed", again)
+    lost = git.commit("tidy up", python__model_py=NUMBERS)
+    assert behind("HEAD") == ("reverted", lost)
+
+
 def test_its_text_still_fits_and_upstream_has_it(
     team: Team, judged: Callable[..., Judgement]
 ) -> None:
