@@ -10,7 +10,6 @@ from pathlib import Path
 from fixtool.apply.worktree import Placed, Record, place, place_into, read_record
 from fixtool.errors import UsageError
 from fixtool.judgement.line import Choice, choose_line
-from fixtool.judgement.manifest import manifest_of
 from fixtool.judgement.run import Judgement, JudgeRequest
 from fixtool.replay.run import Decisions, Replay
 from fixtool.replay.verdict import PatchState, Verdict
@@ -128,8 +127,7 @@ def _place(
     choice: Choice,
 ) -> Placed:
     repository, settings = context.repository, context.settings
-    judgement = choice.judgement
-    result = judgement.replay
+    result = choice.judgement.replay
     name = f"{result.line}-{target.commit[:12]}"
     folder = request.worktree
     branch = f"fixtool/{name}"
@@ -145,12 +143,6 @@ def _place(
         version=target.version or choice.line.upstream.version,
         release=target.version if target.release else None,
         commits={patch.slug: patch.commit for patch in result.patches if patch.commit},
-        manifest=manifest_of(
-            choice.line,
-            target.commit,
-            (patch.result for patch in judgement.patches),
-            {patch.slug: patch.culprit for patch in judgement.patches if patch.culprit},
-        ),
     )
     if request.into is not None:
         assert isinstance(source, Local)

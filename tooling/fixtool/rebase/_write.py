@@ -8,8 +8,6 @@ from dataclasses import replace
 from fixtool.errors import Refused
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
-from fixtool.history.record import fact_about
-from fixtool.history.tags import ReleaseTags
 from fixtool.rebase.result import Action, Rebased
 from fixtool.replay.verdict import Verdict
 from fixtool.series import patch, shelf
@@ -17,14 +15,9 @@ from fixtool.series.commit import Rewrite, rewrite_and_commit
 from fixtool.series.facts import FactKind
 from fixtool.series.line import Line, PatchRepository, Upstream
 from fixtool.series.shelf import Shelved
-from fixtool.series.trailers import names_another, with_fact, without_facts
+from fixtool.series.trailers import without_facts
 from fixtool.series.write import moved_toml, series_text, writing
 from fixtool.sources.resolve import Target, day_of
-
-_FACTS = {
-    Verdict.ABSORBED: FactKind.APPLIED,
-    Verdict.SUPERSEDED: FactKind.SUPERSEDED,
-}
 
 
 def write_line(
@@ -36,19 +29,15 @@ def write_line(
     raw: Mapping[str, bytes],
     resolutions: Mapping[str, bytes],
     into: Repo | None,
-    tags: ReleaseTags | None = None,
 ) -> Oid | None:
     """Write the outcome of a rebase of ``line`` onto ``target``, and return the commit of it.
 
-    ``repo`` holds the rebased commits. ``raw`` is the bytes of each patch file by slug, and
-    ``resolutions`` are files to keep with the line, by name. ``into`` is the git repository of the
-    patch repository; without one, nothing is committed. ``tags`` tell which releases hold a commit.
-    Raises Refused if another run changed the line in the meantime.
-
-    What the rebase learned goes into the patches that upstream has: into the files on the shelf,
-    and with a new line, which leaves the old one where it is, into the old one's patches too.
+    ``repo`` holds the rebased commits. ``raw`` is the bytes of each patch file by slug, with what
+    the rebase learned in its trailers. ``resolutions`` are files to keep with the line, by name.
+    ``into`` is the git repository of the patch repository; without one, nothing is committed. With
+    a new line, the old one stays where it is, and its patches get the same trailers. Raises Refused
+    if another run changed the line in the meantime.
     """
-    raw = {**raw, **recorded_facts(rebased, raw, tags)}
     files, removed = _files(line, target, repo, rebased, raw)
     files = {**resolutions, **files}
     old: list[Rewrite] = []
@@ -67,25 +56,6 @@ def write_line(
         if old:
             text += f"\n{line.name} records it too: {', '.join(sorted(old[0].files))}\n"
         return rewrite_and_commit(into, folder, files, removed, text, old)
-
-
-def recorded_facts(
-    rebased: Rebased, raw: Mapping[str, bytes], tags: ReleaseTags | None
-) -> dict[str, bytes]:
-    """The files of the patches that upstream has, by slug, with the commit that took or superseded
-    each of them in its trailers. A patch that names another commit keeps that, and so does one
-    whose message cannot take a trailer."""
-    files = {}
-    for outcome in rebased.outcomes:
-        kind = _FACTS.get(outcome.result.verdict)
-        if kind is None or outcome.culprit is None or outcome.action is not Action.DROPPED:
-            continue
-        slug = outcome.result.slug
-        old = patch.parse(raw[slug], slug)
-        fact = fact_about(kind, outcome.culprit, tags)
-        new = None if names_another(old, fact) else with_fact(old, fact)
-        files[slug] = raw[slug] if new is None else new
-    return files
 
 
 def _changed(line: Line, raw: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -125,11 +95,11 @@ def _files(
         else:
             assert result.commit is not None
             file = patch.export(repo, result.commit)
-        taken_back = result.verdict is Verdict.REVERTED or outcome.action is Action.RESTORED
-        files[f"{slug}.patch"] = _still_true(file, slug) if taken_back else file
+        taken_back = result.verdict is Verdict.REVERTED
         if outcome.action is Action.RESTORED:
-            del shelved[slug]
+            taken_back = shelved.pop(slug).verdict is shelf.Reason.ABSORBED
             removed.append(f"{shelf.FOLDER}/{slug}.patch")
+        files[f"{slug}.patch"] = _still_true(file, slug) if taken_back else file
     files["series"] = series_text(line, slugs)
     toml = (line.folder / "upstream.toml").read_text("utf-8")
     files["upstream.toml"] = moved_toml(toml, _upstream(line.upstream, target, repo)).encode()

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fixtool.errors import Refused, UsageError
-from fixtool.history.tags import release_tags
 from fixtool.judgement.run import commit_before
 from fixtool.rebase._decide import intent_of, outcome_of, range_diff, warnings_of
 from fixtool.rebase._facts import Facts, gather
+from fixtool.rebase._record import recorded_files
 from fixtool.rebase._write import write_line
 from fixtool.rebase.result import AskProbes, ParkedPatch, PatchOutcome, Rebased
 from fixtool.rebase.session import (
@@ -169,10 +169,10 @@ def _move(
     if request.dry_run:
         return rebased
     raw = {patch.slug: patch.raw for patch in facts.extended.patches}
+    raw |= recorded_files(facts, outcomes, ask)
     committed = write_line(
-        context.repository, line, target, source.repo, rebased, raw, decided.resolutions, into,
-        release_tags(source),
-    )  # fmt: skip
+        context.repository, line, target, source.repo, rebased, raw, decided.resolutions, into
+    )
     return replace(rebased, committed=committed)
 
 

@@ -16,6 +16,7 @@ from support.rebase import (
     FIVE,
     OTHER,
     PULL_REQUEST,
+    REWRITTEN,
     SHIFTED,
     Maintainer,
     change_other_things,
@@ -139,6 +140,79 @@ def test_a_patch_that_upstream_took_and_took_back_at_once(maintainer: Maintainer
     maintainer.upstream("revert", "--no-edit", "HEAD")
     assert maintainer.rebase()["patches"][0]["verdict"] == "reverted"
     assert maintainer.files()["five.patch"] == raw
+
+
+def test_a_patch_whose_bug_comes_back_keeps_what_cures_it(maintainer: Maintainer) -> None:
+    """It was on the shelf since the older base has no bug, not since upstream took it."""
+    git = maintainer.upstream
+    base = change_other_things(git)
+    git.commit("go on", README_txt="newer\n")
+    bug = git.commit("bring it (#8)", python__other_py="alpha\nbug\ngamma\n")
+    (maintainer.folder / "upstream.toml").unlink()
+    maintainer.team.line(base=bug)
+    maintainer.patch_five()
+    cure = f"Applied-Upstream: {'a1' * 20}, #9, 1.1"
+    facts = f"Fixes: {bug} (#8)\n{cure}\n".encode()
+    maintainer.edit("five", SIGN_OFF, facts + SIGN_OFF)
+    raw = maintainer.files()["five.patch"]
+    maintainer.save()
+    older = document(maintainer.on_source("rebase", "--json", "--onto", base))
+    assert outcomes(older) == {"five": ("not-needed", "dropped")}
+    assert maintainer.files()["shelf/five.patch"] == raw
+    assert outcomes(maintainer.rebase()) == {"five": ("clean", "restored")}
+    assert maintainer.files()["five.patch"] == raw
+
+
+def test_a_commit_that_cures_the_bug_in_another_way(maintainer: Maintainer) -> None:
+    raw = maintainer.patch_five()
+    maintainer.add_probe("five", "line V")
+    raw = maintainer.files()["five.patch"]
+    maintainer.save()
+    cure = rewrite(maintainer.upstream)
+    change_other_things(maintainer.upstream)
+    assert outcomes(maintainer.rebase_with_probes()) == {"five": ("superseded", "dropped")}
+    shelved = maintainer.files()["shelf/five.patch"]
+    assert shelved == with_trailer(raw, f"Superseded-By: {cure}, #12")
+
+
+def test_that_a_patch_conflicts_since_a_commit_does_not_mean_that_it_is_the_cure(
+    maintainer: Maintainer,
+) -> None:
+    maintainer.patch_five()
+    maintainer.add_probe("five", "cured")
+    raw = maintainer.files()["five.patch"]
+    maintainer.save()
+    rewrite(maintainer.upstream)
+    maintainer.upstream.commit("cure it (#13)", python__model_py=f"{REWRITTEN}cured\n")
+    assert outcomes(maintainer.rebase_with_probes()) == {"five": ("superseded", "dropped")}
+    assert maintainer.files()["shelf/five.patch"] == raw
+
+
+def test_a_recorded_cure_is_completed_without_a_probe(maintainer: Maintainer) -> None:
+    maintainer.patch_five()
+    cure = rewrite(maintainer.upstream)
+    maintainer.edit("five", SIGN_OFF, f"Superseded-By: {cure[:9]}\n".encode() + SIGN_OFF)
+    maintainer.save()
+    maintainer.upstream("tag", "v1.1")
+    assert outcomes(maintainer.rebase()) == {"five": ("superseded", "dropped")}
+    shelved = maintainer.files()["shelf/five.patch"]
+    assert f"\nSuperseded-By: {cure[:9]}, #12, 1.1\n".encode() in shelved
+
+
+def test_a_revert_is_not_recorded_as_the_commit_that_took_a_patch(maintainer: Maintainer) -> None:
+    """Upstream took the patch back, and then again without naming the pull request."""
+    raw = maintainer.patch_five()
+    maintainer.edit("five", b"Forwarded: no", PULL_REQUEST)
+    raw = maintainer.files()["five.patch"]
+    maintainer.save()
+    take(maintainer.upstream)
+    maintainer.upstream("revert", "--no-edit", "HEAD")
+    again = maintainer.upstream.commit("fix line 5", python__model_py=FIVE)
+    rebased = maintainer.rebase()
+    assert outcomes(rebased) == {"five": ("absorbed", "dropped")}
+    assert rebased["patches"][0]["culprit"]["sha"] == again
+    shelved = maintainer.files()["shelf/five.patch"]
+    assert shelved == with_trailer(raw, f"Applied-Upstream: {again}")
 
 
 # -- rebase --new-line -----------------------------------------------------------------------
