@@ -55,6 +55,30 @@ def changed_files(repo: Repo, old: str, new: str) -> list[FileChange]:
     return changes
 
 
+def similar_blobs(repo: Repo, pairs: Sequence[tuple[Oid, Oid]]) -> set[tuple[Oid, Oid]]:
+    """Those of ``pairs`` of blobs that are so similar that git may take the second as the new place
+    of the first: at least 50%. All pairs are compared in one process."""
+    if not pairs:
+        return set()
+    blobs = sorted({blob for pair in pairs for blob in pair})
+    files = [{name: TreeEntry("100644", blob)} for blob in blobs for name in ("old", "new")]
+    trees = write_trees(repo, files)
+    old, new = (dict(zip(blobs, trees[side::2], strict=True)) for side in (0, 1))
+    questions = "".join(f"{old[before]} {new[after]}\n" for before, after in pairs)
+    answers = repo.run(
+        "diff-tree", "--stdin", "-r", "--name-status", "--find-renames=50%", "--diff-filter=R",
+        stdin=questions.encode(),
+    ).text.splitlines()  # fmt: skip
+    similar = set()
+    position = -1
+    for answer in answers:
+        if answer.startswith("R"):
+            similar.add(pairs[position])
+        else:  # a line that names the two trees of the next pair
+            position += 1
+    return similar
+
+
 @contextmanager
 def scratch_index(repo: Repo, treeish: str) -> Iterator[Path]:
     """A private index file that holds ``treeish``, removed at the end."""

@@ -15,7 +15,7 @@ from fixtool.files import write_atomically
 from fixtool.git.objects import MACHINE, Commit, Oid
 from fixtool.git.repo import Repo
 from fixtool.git.trees import write_trees
-from fixtool.history._states import Files, FileState, digest
+from fixtool.history.states import Files, FileState, digest
 from fixtool.progress import Progress
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import PatchState, Verdict

@@ -52,7 +52,7 @@ def judge_releases(context: Context, line: Line, span: str, source: str | None) 
     Raises UsageError if no release lies in ``span``.
     """
     settings, progress, upstream = context.settings, context.progress, line.upstream
-    versions = _within(span, index.versions(settings.project))
+    versions = releases_within(span, index.versions(settings.project))
     releases = Releases(settings, progress)
 
     def bring() -> Oid:
@@ -100,8 +100,9 @@ def read_matrix(matrix: Field) -> ReleaseMatrix:
     return ReleaseMatrix(versions, matrix["patches"].each(read_row))
 
 
-def _within(span: str, known: Sequence[str]) -> tuple[str, ...]:
-    """The ``known`` versions in a span; no pre-release is among them."""
+def releases_within(span: str, known: Sequence[str]) -> tuple[str, ...]:
+    """The ``known`` versions in ``span``, ``OLDEST..NEWEST``; no pre-release is among them. Raises
+    UsageError if ``span`` is no span, or no version lies in it."""
     oldest, dots, newest = span.partition("..")
     if not dots:
         raise UsageError(f"{span!r} is no span of releases", hint="--releases 0.5.12..0.5.23")

@@ -1,7 +1,7 @@
 """History: for each patch, the runs of upstream commits with one verdict, and who began each.
 
 Every commit is judged, not bisected, since verdicts come and go: upstream absorbs a patch, edits
-it, reverts it. What makes that fast is that few commits change a file that matters (`_states`).
+it, reverts it. What makes that fast is that few commits change a file that matters (`states`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
-from fixtool.history._states import UpstreamFiles, groups
 from fixtool.history._verdicts import judge_states
 from fixtool.history.log import (
     UpstreamChange,
@@ -22,6 +21,7 @@ from fixtool.history.log import (
 )
 from fixtool.history.recorded import FactsAlong, RecordedState
 from fixtool.history.result import History, Interval, PatchHistory
+from fixtool.history.states import UpstreamFiles, groups
 from fixtool.progress import Progress
 from fixtool.replay.verdict import APPLIES_AS_WRITTEN, PatchState, Verdict
 from fixtool.series.line import Line
@@ -47,7 +47,7 @@ def history(
     changes = first_parent_changes(repo, start, end)
     facts = FactsAlong.read(commits_of or repo, line, start, changes)
     commits = [upstream_commit(repo, start), *(change.commit for change in changes)]
-    files = UpstreamFiles(repo, line.upstream.base, start, changes)
+    files = UpstreamFiles(repo, line.upstream.base, start, changes, bring)
     by_text: dict[str, list[PatchState]] = {}
     judged = reused = 0
     for slugs in groups(line.patches):

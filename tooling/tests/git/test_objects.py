@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from fixtool.errors import CannotRun
-from fixtool.git.objects import ZERO, TreeEntry, parse_oid
+from fixtool.git.objects import ZERO, Oid, TreeEntry, parse_oid
 from fixtool.git.store import Store
-from fixtool.git.trees import changed_files, list_tree, write_trees
+from fixtool.git.trees import changed_files, list_tree, similar_blobs, write_trees
 from support.repositories import Git
 
 
@@ -48,3 +48,16 @@ def test_what_a_repository_lacks(upstream: Git, tmp_path: Path) -> None:
         assert repo.has(head)
         assert repo.has()
         assert not repo.has(head, absent)
+
+
+def test_blobs_are_similar_from_half_of_their_lines_on(upstream: Git) -> None:
+    def blob(text: str) -> Oid:
+        return Oid(upstream("hash-object", "-w", "--stdin", stdin=text.encode()))
+
+    lines = [f"line number {n:02}\n" for n in range(40)]
+    whole, edited, half, other = (
+        blob("".join(text)) for text in (lines, ["new\n", *lines], lines[:25], ["x\n"] * 250)
+    )
+    pairs = [(whole, other), (whole, edited), (other, whole), (whole, whole), (whole, half)]
+    assert similar_blobs(upstream.repo, pairs) == {pairs[1], pairs[3], pairs[4]}
+    assert similar_blobs(upstream.repo, []) == set()

@@ -196,6 +196,40 @@ def test_a_file_that_moves_is_followed(team: Team, tmp_path: Path) -> None:
     assert [run[0] for run in runs(result, "five")] == ["clean", "merged", "conflict"]
 
 
+def test_only_a_new_file_that_is_similar_may_be_the_new_place(team: Team, tmp_path: Path) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    git = team.upstream
+    git.commit("remove", python__model_py=None)
+    for number in range(3):
+        unlike = "".join(f"word {number} {n}\n" for n in range(40))
+        git.commit(f"another file of that size, {number}", python__unlike_py=unlike)
+    result = look(team, tmp_path)
+    assert [run[:2] for run in runs(result, "five")] == [("clean", 1), ("conflict", 4)]
+    assert result.judged == 2
+
+
+def test_a_folder_that_is_moved_in_two_steps(team: Team, tmp_path: Path) -> None:
+    """Where a patch adds a file to it, git sees the move only after the second step."""
+    git = team.upstream
+    files = {f"python__kernels__k{n}_py": f"kernel {n}\n" * 30 for n in range(3)}
+    git.commit("kernels", **files)
+    git("tag", "--force", "v1.0")
+    (team.root / "patches/main/upstream.toml").unlink()
+    team.line()
+    team.patch("fresh", "add a kernel", python__kernels__fresh_py="fresh\n" * 9)
+    git.commit("remove them", **dict.fromkeys(files))
+    git.commit("docs", README_txt="1\n")
+    moved = {name.replace("kernels", "ops"): text for name, text in files.items()}
+    git.commit("bring them back elsewhere", **moved)
+    git.commit("bring them back", **files)
+    line = team.repository.line("main")
+    forced = by_force(git.repo, line, git("rev-parse", "v1.0"), git("rev-parse", "HEAD"))
+    assert verdicts(look(team, tmp_path)) == forced
+    assert [run[0] for run in runs(look(team, tmp_path), "fresh")] == [
+        "clean", "conflict", "clean",
+    ]  # fmt: skip
+
+
 def test_a_history_that_does_not_lead_there(team: Team, tmp_path: Path) -> None:
     from fixtool.errors import UsageError
 
