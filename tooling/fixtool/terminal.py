@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -18,7 +19,8 @@ from fixtool.text import printable
 
 _COLOURS = {
     "clean": "green", "offset": "green", "merged": "cyan", "absorbed": "blue",
-    "partly-absorbed": "blue", "conflict": "bold red", "blocked": "yellow",
+    "partly-absorbed": "blue", "superseded": "blue", "not-needed": "blue", "reverted": "yellow",
+    "conflict": "bold red", "lacking": "bold red", "blocked": "yellow",
     "unchanged": "dim", "added": "green", "rewritten": "cyan", "removed": "yellow",
     "error": "bold red", "warning": "yellow",
 }  # fmt: skip
@@ -54,13 +56,19 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
         drawn = Table(*columns, header_style="bold", box=None, pad_edge=False)
         for row in rows:
-            drawn.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+            drawn.add_row(*(Text(cell, style=_colour(cell)) for cell in row))
         Console().print(drawn)
         return
     widths = [max(len(row[n]) for row in [columns, *rows]) for n in range(len(columns))]
     for row in [columns, *rows]:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
+
+
+def _colour(cell: str) -> str:
+    """The style of a cell that holds one word with a meaning, perhaps with more in parentheses."""
+    match = re.fullmatch(r"([a-z-]+)( \([^()]*\))?", cell)
+    return _COLOURS.get(match[1], "") if match else ""
 
 
 def patch_text(text: str) -> None:

@@ -30,6 +30,10 @@ def report(
         Path | None,
         Option("--rebase", metavar="FILE", help="What `rebase --json` printed."),
     ] = None,
+    coverage: Annotated[
+        Path | None,
+        Option("--coverage", metavar="FILE", help="What `coverage --json` printed."),
+    ] = None,
     results: Annotated[
         Path | None,
         Option("--results", metavar="DIR", help="Kept results (default: verify/results)."),
@@ -55,7 +59,7 @@ def report(
     from fixtool.report.run import report as make_report
 
     context = options.start(ctx, directory)
-    request = ReportRequest(output, line, history, rebase, results, plot)
+    request = ReportRequest(output, line, history, rebase, results, plot, coverage)
     written = make_report(
         context, request, lambda line: trace_line(context, line, source, None, None)
     )

@@ -12,6 +12,7 @@ from fixtool import __version__, documents
 from fixtool.documents import Failure
 from fixtool.errors import Refused, UsageError
 from fixtool.history.result import History, HistoryDocument, read_history
+from fixtool.judgement.covered import Coverage, read_coverage
 from fixtool.rebase.result import Rebased, read_rebased
 from fixtool.series.context import Context
 from fixtool.series.line import Line
@@ -25,8 +26,8 @@ _LARGEST_PLOT = 4 << 20  # bytes; the plot is inside the page
 class ReportRequest:
     """What to make a report of, and the folder ``output`` for its two files.
 
-    ``history`` and ``rebase`` are files with the JSON of these commands, ``results`` is a folder of
-    kept verify results, and ``plot`` is a PNG.
+    ``history``, ``rebase`` and ``coverage`` are files with the JSON of these commands, ``results``
+    is a folder of kept verify results, and ``plot`` is a PNG.
     """
 
     output: Path
@@ -35,6 +36,7 @@ class ReportRequest:
     rebase: Path | None = None
     results: Path | None = None
     plot: Path | None = None
+    coverage: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Report:
     rebase: Rebased | Failure | None = None
     results: tuple[KeptResult, ...] = ()
     plot: Plot | None = None
+    coverage: Coverage | Failure | None = None
 
 
 def gather(context: Context, request: ReportRequest, trace: Callable[[Line], History]) -> Report:
@@ -88,6 +91,9 @@ def gather(context: Context, request: ReportRequest, trace: Callable[[Line], His
     history_json, rebase_json = (documents.load(path) if path else None for path in wanted)
     history = read_history(history_json, str(request.history)) if request.history else None
     rebased = read_rebased(rebase_json, str(request.rebase)) if request.rebase else None
+    coverage = None
+    if request.coverage:
+        coverage = read_coverage(documents.load(request.coverage), str(request.coverage))
     name = _line_name(request.line, history, rebased)
     line = context.repository.line(name) if name in context.repository.line_names else None
     if name is None or history is None:
@@ -101,7 +107,7 @@ def gather(context: Context, request: ReportRequest, trace: Callable[[Line], His
         name, line.upstream.url if line else None,
         datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"), __version__,
         history, _without_foreign_session(rebased), _kept_results(folder, name, line),
-        _plot(request.plot, folder, root, request.output),
+        _plot(request.plot, folder, root, request.output), coverage,
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class AxisTick:
-    """A date below the bands. ``small`` ticks are shown on a phone as well."""
+    """A label below the bands, such as a date. ``small`` ticks are shown on a phone as well."""
 
     label: str
     place: str
@@ -57,6 +57,54 @@ class Timeline:
     wide: bool
 
 
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a band, of which some are widened so that they can be seen. ``percent`` is
+    where each point between two columns lies, ``number`` the number of the column that begins
+    there, from 1."""
+
+    widths: tuple[float, ...]
+    percent: Mapping[int, float]
+    number: Mapping[int, int]
+
+    @classmethod
+    def between(cls, points: Sequence[int]) -> Columns:
+        """Columns between ``points``, which are sorted, begin with 0 and are at least two."""
+        least = points[-1] * min(0.016, 0.5 / len(points))
+        widths = [max(after - before, least) for before, after in pairwise(points)]
+        total = sum(widths)
+        lefts = [100 * left / total for left in accumulate(widths, initial=0.0)]
+        numbers = {point: number for number, point in enumerate(points, 1)}
+        percents = tuple(100 * width / total for width in widths)
+        return cls(percents, dict(zip(points, lefts, strict=True)), numbers)
+
+    @property
+    def wide(self) -> bool:
+        """Whether there are more columns than a screen has room for."""
+        return len(self.widths) > 50
+
+    @property
+    def least_width(self) -> str:
+        """The CSS width that a band needs."""
+        return f"{9 * len(self.widths)}px" if self.wide else "0"
+
+    @property
+    def template(self) -> str:
+        """The CSS property that makes the columns."""
+        return f"grid-template-columns:{' '.join(f'{width:.4f}fr' for width in self.widths)}"
+
+    def span(self, first: int, last: int) -> str:
+        """The columns from the point ``first`` to ``last``, as the end of a CSS class."""
+        return f"{self.number[first]}-{self.number[last]}"
+
+    def rule(self, place: str, first: int, last: int) -> str:
+        """The CSS rules of the class ``place``, from the point ``first`` to ``last``."""
+        start, end = self.percent[first], self.percent[last]
+        side = f"left:{start:.3f}%" if start + end <= 100 else f"right:{100 - end:.3f}%"
+        columns = f"{self.number[first]}/{self.number[last]}"
+        return f".{place}{{grid-column:{columns}}}.{place} .tip{{{side}}}"
+
+
 def timeline(patches: Sequence[PatchHistory]) -> Timeline | None:
     """The bands of ``patches``; None if there is nothing to draw.
 
@@ -68,40 +116,36 @@ def timeline(patches: Sequence[PatchHistory]) -> Timeline | None:
     points = sorted({point for edges in borders for point in edges})
     if len(points) < 2:
         return None
-    least = max(points) * min(0.016, 0.5 / len(points))
-    widths = [max(after - before, least) for before, after in pairwise(points)]
-    total = sum(widths)
-    lefts = [100 * left / total for left in accumulate(widths, initial=0.0)]
-    percent = dict(zip(points, lefts, strict=True))
-    column = {point: number for number, point in enumerate(points, 1)}
-    wide = len(widths) > 50
-    css = [f".band{{grid-template-columns:{' '.join(f'{100 * w / total:.4f}fr' for w in widths)}}}"]
-    if wide:
-        css.append(f".bands{{min-width:{9 * len(widths)}px}}")
+    columns = Columns.between(points)
+    css = [f".band{{{columns.template}}}"]
+    if columns.wide:
+        css.append(f".bands{{min-width:{columns.least_width}}}")
     places: dict[tuple[int, int], str] = {}
     bands = []
     dates: dict[int, str] = {}
     for number, (patch, edges) in enumerate(zip(patches, borders, strict=True)):
         segments = []
         for row, (run, ends) in enumerate(zip(patch.intervals, pairwise(edges), strict=True)):
-            place = places.setdefault(ends, f"c{column[ends[0]]}-{column[ends[1]]}")
+            place = places.setdefault(ends, f"c{columns.span(*ends)}")
             segments.append(Segment(run, f"p{number}-{row}", place))
             dates[ends[0]] = run.first.day
         bands.append((patch, tuple(segments)))
-    for (first, last), place in places.items():
-        left = percent[first] + percent[last] <= 100
-        side = f"left:{percent[first]:.3f}%" if left else f"right:{100 - percent[last]:.3f}%"
-        css.append(f".{place}{{grid-column:{place[1:].replace('-', '/')}}}.{place} .tip{{{side}}}")
+    css += [columns.rule(place, *ends) for ends, place in places.items()]
     longest = next(patch for patch, edges in zip(patches, borders, strict=True)
                    if edges[-1] == points[-1])  # fmt: skip
-    starts = [(percent[edge], dates[edge]) for edge in sorted(dates)]
-    ticks = _ticks(starts, longest.now.last.day)
-    css += [f".{tick.place}{{left:{tick.place[1:].replace('_', '.')}%}}" for tick in ticks]
-    return Timeline(tuple(bands), ticks, tuple(css), wide)
+    starts = [(columns.percent[edge], dates[edge]) for edge in sorted(dates)]
+    axis = ticks(starts, longest.now.last.day)
+    css += tick_rules(axis)
+    return Timeline(tuple(bands), axis, tuple(css), columns.wide)
 
 
-def _ticks(starts: Sequence[tuple[float, str]], end: str) -> tuple[AxisTick, ...]:
-    """The dates of both ends, and of as many starts (percent, date) as have room: a date takes a
+def tick_rules(axis: Sequence[AxisTick]) -> list[str]:
+    """The CSS rules that put each tick at its place."""
+    return [f".{tick.place}{{left:{tick.place[1:].replace('_', '.')}%}}" for tick in axis]
+
+
+def ticks(starts: Sequence[tuple[float, str]], end: str) -> tuple[AxisTick, ...]:
+    """The labels of both ends, and of as many starts (percent, label) as have room: a date takes a
     quarter of a phone's width and an eighth of a desktop's."""
     small = _spread(starts, [], 29)
     large = _spread(starts, small, 14.5)

@@ -22,8 +22,11 @@ from fixtool.errors import ExitCode
 from fixtool.git.names import public_url
 from fixtool.history.log import UpstreamCommit
 from fixtool.history.result import HistoryDocument
+from fixtool.judgement.covered import Coverage
 from fixtool.markdown import code, inline
 from fixtool.rebase.result import Rebased
+from fixtool.replay.verdict import FAILED
+from fixtool.report._coverage import coverage_bands
 from fixtool.report._inputs import KeptResult, Report
 from fixtool.report._timeline import VERDICTS, letters, timeline
 from fixtool.report.todo import FINE, find_todos, sources
@@ -45,7 +48,8 @@ def html(report: Report) -> str:
     }
     view = _view(report)
     source, _, _ = environment.loader.get_source(environment, "report.css")  # type: ignore[union-attr]
-    style = source + "".join(view["timeline"].css if view["timeline"] else ())
+    drawn = (view["timeline"], view["cover"])
+    style = source + "".join(rule for bands in drawn if bands for rule in bands.css)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     image = report.plot and base64.b64encode(report.plot.png).decode()
     page = environment.get_template("report.html.j2")
@@ -82,10 +86,17 @@ def _view(report: Report) -> dict[str, Any]:
     patches = history.patches if history else ()
     used = {run.verdict for patch in patches for run in patch.intervals}
     used |= {cell.verdict for row in releases.patches for cell in row.cells} if releases else set()
+    coverage = report.coverage if isinstance(report.coverage, Coverage) else None
+    covered = coverage.refs if coverage else ()
+    covered_verdicts = {patch.verdict for ref in covered for patch in ref.patches}
     return {
         "report": report,
         "history": history,
         "releases": releases,
+        "coverage": coverage,
+        "cover": coverage_bands(coverage) if coverage else None,
+        "cover_legend": [verdict for verdict in VERDICTS if verdict in covered_verdicts],
+        "failed": FAILED,
         "rebase": report.rebase if isinstance(report.rebase, Rebased) else None,
         "repository": web(report.url),
         "todos": find_todos(report),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fixtool.documents import Failure
 from fixtool.history.log import UpstreamCommit
 from fixtool.history.result import History, HistoryDocument
+from fixtool.judgement.covered import Coverage
 from fixtool.rebase.result import Action, Rebased
 from fixtool.replay.verdict import Verdict
 from fixtool.report._inputs import KeptResult, Report
@@ -43,6 +44,7 @@ def find_todos(report: Report) -> tuple[ToDo, ...]:
     if isinstance(report.rebase, Rebased) and history and history.end == report.rebase.onto:
         settled |= {outcome.result.slug for outcome in report.rebase.outcomes}
     todos += [todo for todo in _of_history(history) if todo.patch not in settled]
+    todos += [*_of_failure(report.coverage), *_of_coverage(report.coverage)]
     for kept in report.results:
         todos += _of_result(kept)
     return _in_order(todos)
@@ -139,6 +141,23 @@ def _of_history(history: History | None) -> Iterable[ToDo]:
             )  # fmt: skip
 
 
+def _of_coverage(coverage: object) -> Iterable[ToDo]:
+    if not isinstance(coverage, Coverage):
+        return
+    if asking := [ref for ref in coverage.refs if ref.needs_person]:
+        first = asking[0]
+        commits = sum(ref.commits.count for ref in asking if ref.commits)
+        number = count(commits, "commit") if commits else count(len(asking), "release")
+        why = f"On {first.ref}, line {first.line} was chosen. {'; '.join(first.faults)}."
+        ref = first.commit if first.commits else first.ref
+        source = () if first.commits else ("--source", "pypi")
+        again = _command("apply", "--sglang-ref", ref, *source, "--dry-run", "--verbose")
+        yield ToDo(True, None, f"No line covers {number} of {coverage.total}", why, again)
+    for lost in coverage.missing:
+        again = _command("coverage", "--releases", f"{lost.ref}..{lost.ref}")
+        yield ToDo(False, None, f"The coverage lacks {lost.ref}", lost.reason, again)
+
+
 def _of_result(kept: KeptResult) -> Iterable[ToDo]:
     result, matrix = kept.result, prove(kept.result)
     line, onto = result.about["line"], result.about["onto"]
@@ -165,6 +184,10 @@ def sources(report: Report) -> str:
     history = report.history.history if isinstance(report.history, HistoryDocument) else None
     if history and history.commits:
         parts.append(count(history.commits, "upstream commit"))
+    if isinstance(report.coverage, Coverage):
+        of_commits = any(ref.commits for ref in report.coverage.refs)
+        kind = "commit" if of_commits else "release"
+        parts.append(f"the coverage of {count(report.coverage.total, kind)}")
     if isinstance(report.rebase, Rebased):
         parts.append(f"a rebase onto {report.rebase.onto[:12]}")
     if report.results:

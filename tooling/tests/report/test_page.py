@@ -201,6 +201,80 @@ def test_one_commit_is_one_place_in_every_band() -> None:
     ]  # fmt: skip
 
 
+def test_the_coverage_is_a_band_for_each_patch() -> None:
+    document = make.coverage()
+    about = make.report(None, coverage_json=document)
+    root, text = both(about)
+    bands = [node for node in root.all("ol") if node.attributes.get("class") == "band"]
+    assert [band.attributes["aria-label"] for band in bands] == [
+        "The chosen lines", "one on each commit", "two on each commit",
+    ]  # fmt: skip
+    tips = [
+        [node for node in band.all("span") if node.attributes.get("class") == "tip"]
+        for band in bands
+    ]
+    spoken = [[[part.words for part in tip.children] for tip in band] for band in tips]
+    days = "2026-05-23 to 2026-05-23"
+    assert spoken == [
+        [[f"main, 3 commits, {days}"], [f"late, 1 commit, {days}"]],
+        [[f"clean, 3 commits, {days}", "line main"],
+         [f"not in the line, 1 commit, {days}", "line late"]],
+        [[f"offset, 3 commits, {days}", "line main"],
+         [f"absorbed (000000000000), 1 commit, {days}", "line late",
+          f"{make.commit(3)['sha'][:9]} Change number 3 (#20003), Author 3"]],
+    ]  # fmt: skip
+    rows = [row for row in root.all("tr") if row.attributes.get("id", "").startswith("cover-")]
+    assert [row.attributes["id"] for row in rows] == ["cover-0", "cover-1"]
+    assert "| clean | offset |" in text
+    assert "| not in the line | absorbed (000000000000) |" in text
+    assert find_todos(about) == ()
+
+
+def test_the_coverage_of_releases_says_what_is_missing() -> None:
+    patches = [make.covered_patch("one", "conflict")]
+    lost = {"ref": "0.5.14", "reason": "no network", "hint": None}
+    document = make.coverage_of_releases(
+        ("0.5.12", "main", [make.covered_patch("one", "clean")]), ("0.5.13", "main", patches),
+        missing=[lost],
+    )  # fmt: skip
+    about = make.report(None, coverage_json=document)
+    root, text = both(about)
+    assert "0.5.14: no network" in root.words
+    assert "0.5.14 could not be judged: no network" in text
+    assert "Looked at: the coverage of 2 releases." in text
+    act, look = find_todos(about)
+    assert (act.act, act.what) == (True, "No line covers 1 release of 2")
+    assert act.why == "On 0.5.13, line main was chosen. one: conflict."
+    assert act.next == "fixtool apply --sglang-ref 0.5.13 --source pypi --dry-run --verbose"
+    assert (look.act, look.next) == (False, "fixtool coverage --releases 0.5.14..0.5.14")
+
+
+def test_a_needed_patch_that_the_line_lacks_is_for_a_person() -> None:
+    document = make.coverage()
+    document["refs"][1]["lacks"] = ["one"]
+    about = make.report(None, coverage_json=document)
+    root, text = both(about)
+    (segment,) = (node for node in root.all("a") if "lacking" in node.attributes.get("class", ""))
+    assert "lacking, 1 commit" in segment.words
+    assert "| lacking | absorbed (000000000000) |" in text
+    (todo,) = find_todos(about)
+    assert todo.what == "No line covers 1 commit of 4"
+    assert todo.why.endswith("line late was chosen. one is needed, and the line lacks it.")
+
+
+def test_a_coverage_of_many_runs_and_of_nothing() -> None:
+    root, _ = both(make.report(make.every_verdict(), coverage_json=make.every_standing()))
+    assert any("wide-bands" in node.attributes.get("class", "") for node in root.all("div"))
+    rows = [row for row in root.all("tr") if row.attributes.get("id", "").startswith("cover-")]
+    assert len(rows) == 600
+    nothing = {**make.coverage(), "refs": [], "total": 0}
+    both(make.report(None, coverage_json=nothing))
+    failed = {"schema": 1, "command": "coverage", "ok": False, "exit_code": 4, "error": {
+        "message": "no network", "where": None, "hint": "try again"}}  # fmt: skip
+    (todo,) = find_todos(make.report(None, coverage_json=failed))
+    assert todo.what == "fixtool coverage could not answer"
+
+
 def test_hostile_text_is_text() -> None:
     root, _ = both(make.hostile())
     assert root.words.count("<script>alert(1)</script>") > 20
@@ -408,6 +482,19 @@ def test_a_run_of_one_check_hides_no_other(fixtool: Run, team_folder: Path) -> N
     assert "What is known: mutant 1: said" in text
 
 
+def test_report_with_a_coverage(fixtool: Run, team_folder: Path) -> None:
+    (team_folder / "c.json").write_text(json.dumps(make.coverage()))
+    ran = fixtool("report", "--history", "h.json", "--coverage", "c.json", cwd=team_folder)
+    assert (ran.status, ran.err) == (0, "")
+    root = Strict((team_folder / "fixtool-report" / "report.html").read_text("utf-8")).root
+    assert "coverage" in [node.attributes.get("id") for node in root.all("section")]
+    (team_folder / "c.json").write_text(json.dumps({**make.coverage(), "total": "four"}))
+    ran = fixtool("report", "--history", "h.json", "--coverage", "c.json", cwd=team_folder)
+    assert ran.status == 1
+    assert "total is 'four', not a whole number" in ran.err
+    assert "c.json" in ran.err
+
+
 def test_report_as_json(fixtool: Run, team_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "deep"
     ran = fixtool(
@@ -436,6 +523,8 @@ def test_report_without_a_document_looks_at_upstream(
         (["--history", "verify/results/bench.json"], 1),
         (["--history", "verify/results/kernel plot.png"], 1),
         (["--history", "h.json", "--rebase", "h.json"], 1),
+        (["--history", "h.json", "--coverage", "h.json"], 1),
+        (["--history", "h.json", "--coverage", "none.json"], 2),
         (["--history", "h.json", "--line", "other"], 2),
         (["--history", "h.json", "--results", "none"], 2),
         (["--history", "h.json", "--plot", "none.png"], 2),

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from support.html import Strict
 
 pytestmark = pytest.mark.slow(1)  # each opens a page in a browser
 
-PAGES = ("every", "calm", "flips", "hostile", "empty")
+PAGES = ("every", "calm", "flips", "hostile", "empty", "covered", "releases")
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +42,24 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "flips": make.report(make.history(flips, make.patch("calm", ("clean", 849)))),
         "hostile": make.hostile(),
         "empty": make.report(None),
+        "covered": make.report(None, coverage_json=make.every_standing()),
+        "releases": make.report(None, coverage_json=releases_of_a_year()),
     }
     for name, report in reports.items():
         (folder / f"{name}.html").write_text(page.html(report), "utf-8")
     return {name: folder / f"{name}.html" for name in reports}
+
+
+def releases_of_a_year() -> dict[str, Any]:
+    """Fifteen releases: four patches, of which three are absorbed in the middle."""
+    fixes = [f"gemma4-a-long-name-{n}" for n in range(3)]
+    releases = []
+    for n in range(15):
+        verdict, by = ("clean", None) if n < 6 else ("absorbed", "0.5.18")
+        patches = [make.covered_patch(slug, verdict, by) for slug in fixes]
+        kernel = make.covered_patch("gemma4-fused-routing", "conflict" if n == 9 else "clean")
+        releases.append((f"0.5.{n + 12}.post1", f"v0.5.{12 + n // 5}", [*patches, kernel]))
+    return make.coverage_of_releases(*releases)
 
 
 def colours(png: bytes) -> set[bytes]:
@@ -147,6 +162,30 @@ def test_a_tooltip_comes_with_tab_and_with_the_mouse(
     tab.point(*box)
     (text,) = shown(tab)
     assert "from where this history begins" in text
+    assert tab.complaints() == []
+    tab.close()
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("name", ["covered", "releases"])
+def test_each_run_of_the_coverage_says_the_line(
+    browser: Browser, pages: dict[str, Path], name: str, width: int
+) -> None:
+    tab = Tab(browser, pages[name], width=width)
+    for _ in range(60):
+        tab.press("Tab", 9)
+        if tab.js("document.activeElement.classList.contains('seg')"):
+            break
+    (text,) = shown(tab)
+    assert text.startswith({"covered": "line-0, ", "releases": "v0.5.12, 5 releases, 0.5.12"}[name])
+    tab.js("document.querySelectorAll('.cover .row')[1].querySelector('.seg').focus()")
+    tab.press("Tab", 9)
+    (text,) = shown(tab)
+    assert "\nline " in text
+    href = tab.js("document.activeElement.getAttribute('href')")
+    tab.js("document.activeElement.click()")
+    assert tab.js("location.hash") == href
+    assert tab.js("document.querySelector(':target').localName") == "tr"
     assert tab.complaints() == []
     tab.close()
 

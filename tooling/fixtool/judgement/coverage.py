@@ -1,0 +1,222 @@
+"""Coverage: for each release or commit of upstream's, the line that is chosen, and what is true of
+each of its patches there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.git.objects import Oid
+from fixtool.history.log import first_parent_changes, upstream_commit
+from fixtool.history.releases import releases_within
+from fixtool.judgement._borders import CommitFacts, Stretch, borders
+from fixtool.judgement.covered import (
+    CommitRun,
+    Coverage,
+    CoveredPatch,
+    CoveredRef,
+    MissingRef,
+)
+from fixtool.judgement.line import Choice, choose_line
+from fixtool.judgement.run import JudgedPatch
+from fixtool.progress import Silence
+from fixtool.replay.verdict import Verdict
+from fixtool.series.context import Context
+from fixtool.series.facts import FactKind, facts_of
+from fixtool.series.line import Line
+from fixtool.series.lint import require_well_formed
+from fixtool.sources import index
+from fixtool.sources.resolve import Target
+from fixtool.sources.source import Releases, Source
+from fixtool.sources.target import TargetRequest, bring_base, find_target
+
+_FACT_BEHIND = {
+    Verdict.ABSORBED: FactKind.APPLIED,
+    Verdict.SUPERSEDED: FactKind.SUPERSEDED,
+    Verdict.NOT_NEEDED: FactKind.FIXES,
+}
+
+
+def cover_releases(context: Context, span: str, line: str | None = None) -> Coverage:
+    """What covers each release of the package index in ``span``, ``OLDEST..NEWEST``; with the line
+    ``line``, or else the one that is chosen.
+
+    A release that cannot be had is listed as missing. Raises UsageError if no release lies in
+    ``span`` or there is no such line, and CannotRun if no package index can be reached.
+    """
+    settings, progress = context.settings, context.progress
+    wanted = line or settings.line
+    versions = releases_within(span, index.versions(settings.project))
+    releases = Releases(settings, progress)
+    covered: list[CoveredRef] = []
+    missing: list[MissingRef] = []
+    with progress.task(f"judging {len(versions)} releases", len(versions)) as task:
+        for version in versions:
+            try:
+                target = releases.resolve(version)
+                choice = choose_line(context, releases, target, wanted)
+                covered.append(_covered(choice, version, target.commit))
+            except CannotRun as error:
+                missing.append(MissingRef(version, error.message, error.hint))
+            task.advance(1)
+    return Coverage(tuple(covered), len(versions), len(covered), tuple(missing))
+
+
+def cover_commits(
+    context: Context,
+    start: str | None = None,
+    end: str | None = None,
+    source: str | None = None,
+    line: str | None = None,
+) -> Coverage:
+    """What covers the commit ``start`` and every first-parent commit after it up to ``end``; with
+    the line ``line``, or else the one that is chosen. Both are refs in ``source``. The default of
+    ``start`` is the oldest base of a line, and that of ``end`` is main.
+
+    Raises UsageError if the source is the package index, which has no commits, or if ``end`` does
+    not descend from ``start``; CannotRun if something that a judgement needs cannot be had.
+    """
+    wanted = line or context.settings.line
+    if (source or context.settings.source) == "pypi":
+        raise UsageError(
+            "releases have no commits between them",
+            hint="fixtool coverage --releases 0.5.12..0.5.23",
+        )
+    opened, last = find_target(context, TargetRequest(end or "main", source, wanted))
+    repository = context.repository
+    lines = [repository.line(wanted)] if wanted else list(repository.lines)
+    first = opened.resolve(start).commit if start else _oldest_base(opened, lines, last.commit)
+    stretch = _stretch(opened, first, last.commit)
+    sound = [line for line in lines if _is_well_formed(line)]  # others are passed over
+    bases = {line.name: _base(context, opened, line) for line in sound}
+    positions, facts = borders(stretch, sound, bases)
+    answers = _judge(context, opened, stretch, wanted, positions, facts)
+    commits = [upstream_commit(opened.repo, first), *(each.commit for each in stretch.changes)]
+    ends = [*positions[1:], len(commits)]
+    runs = [
+        replace(answer, commits=CommitRun(commits[begin], commits[end - 1], end - begin))
+        for answer, begin, end in zip(answers, positions, ends, strict=True)
+    ]
+    return Coverage(_joined(runs), len(commits), len(positions))
+
+
+def _oldest_base(source: Source, lines: Sequence[Line], end: Oid) -> Oid:
+    """The base of a line that lies the most commits before ``end``."""
+    repo = source.commits(end) or source.repo
+    distances = [
+        (distance, line.upstream.base)
+        for line in lines
+        if line.upstream.release is None
+        and (distance := repo.ahead_by(line.upstream.base, end)) is not None
+    ]
+    if not distances:
+        raise UsageError(
+            f"{end[:12]} descends from no base of a line, as far as the history here tells",
+            hint="name the first commit: fixtool coverage --from REF",
+        )
+    return source.ensure(max(distances)[1])
+
+
+def _stretch(source: Source, start: Oid, end: Oid) -> Stretch:
+    since = source.repo.read_commit(start).committer.day
+    source.bring_history(start, end, since.isoformat())
+    changes = first_parent_changes(source.repo, start, end)
+    return Stretch(
+        source.repo, source.commits(end) or source.repo, start, changes, source.bring_blobs
+    )
+
+
+def _is_well_formed(line: Line) -> bool:
+    try:
+        require_well_formed(line)
+    except Refused:
+        return False
+    return True
+
+
+def _base(context: Context, source: Source, line: Line) -> Oid | None:
+    """The base of ``line``, now in the store of ``source``; None if it cannot be had."""
+    try:
+        return bring_base(source, line.upstream, context.settings, context.progress)
+    except CannotRun:
+        return None
+
+
+def _judge(
+    context: Context,
+    source: Source,
+    stretch: Stretch,
+    wanted: str | None,
+    positions: Sequence[int],
+    facts: Sequence[CommitFacts],
+) -> list[CoveredRef]:
+    """What covers the commits at ``positions``."""
+    commits = stretch.commits
+    quiet = replace(context, progress=Silence())
+
+    def judge(position: int) -> CoveredRef:
+        commit, tree = commits[position], facts[position].tree
+        choice = choose_line(quiet, source, Target(commit, commit, tree, source.name), wanted)
+        return _covered(choice, commit[:12], commit)
+
+    answers = []
+    with (
+        context.progress.task(f"judging {len(positions)} commits", len(positions)) as task,
+        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+    ):
+        for answer in pool.map(judge, positions):
+            answers.append(answer)
+            task.advance(1)
+    return answers
+
+
+def _covered(choice: Choice, ref: str, commit: Oid) -> CoveredRef:
+    patches = tuple(_patch(choice.line, patch) for patch in choice.judgement.patches)
+    return CoveredRef(
+        ref, commit, None, choice.line.name, choice.why, patches, choice.notes, choice.lacks
+    )
+
+
+def _patch(line: Line, patch: JudgedPatch) -> CoveredPatch:
+    result, culprit = patch.result, patch.culprit
+    by = culprit.sha[:12] if culprit else _by_fact(line, result.slug, result.verdict)
+    return CoveredPatch(
+        result.slug, result.subject, result.verdict, by, culprit, tuple(result.evidence)
+    )
+
+
+def _by_fact(line: Line, slug: str, verdict: Verdict) -> str | None:
+    """The upstream change that a recorded fact names for a verdict: its first release, or else its
+    commit or pull request."""
+    kind = _FACT_BEHIND.get(verdict)
+    for fact in facts_of(line.find(slug)):
+        if fact.kind is kind:
+            commit = fact.commit[:12] if fact.commit else None
+            return fact.release or commit or (f"#{fact.pull}" if fact.pull else None)
+    return None
+
+
+def _joined(runs: Sequence[CoveredRef]) -> tuple[CoveredRef, ...]:
+    """The runs, those in a row with the same answer joined."""
+    joined: list[CoveredRef] = []
+    for run in runs:
+        last = joined[-1] if joined else None
+        if last and last.commits and run.commits and _answer(last) == _answer(run):
+            commits = replace(
+                last.commits,
+                last=run.commits.last,
+                count=last.commits.count + run.commits.count,
+            )
+            joined[-1] = replace(last, commits=commits)
+        else:
+            joined.append(run)
+    return tuple(joined)
+
+
+def _answer(ref: CoveredRef) -> Hashable:
+    """What must be equal on two commits for both to be in one run."""
+    patches = tuple((patch.slug, patch.verdict, patch.by) for patch in ref.patches)
+    return ref.line, patches, ref.lacks
