@@ -62,7 +62,7 @@ def answer(name):
     sys.exit(document["exit_code"])
 if verb == "announce":
     os.execv(sys.executable, [sys.executable, "-m", "fixtool", *words])
-if "--abort" not in words and verb in ("rebase", "history"):
+if "--abort" not in words and verb in ("rebase", "history", "coverage"):
     answer(verb + ".json")
 """
 
@@ -111,6 +111,7 @@ def host(made: Path, tmp_path: Path) -> Iterator[Host]:
         (place / "fixtool").write_text(FIXTOOL)
         (place / "fixtool").chmod(0o755)
         write(place / "history.json", history())
+        write(place / "coverage.json", {"exit_code": 3})
         env = {
             "PATH": f"{place}:{os.environ['PATH']}", "STAND_IN": str(place), "LINE": "main",
             "OUT": str(tmp_path / "out"), "GIT_COMMITTER_NAME": "x", "GIT_COMMITTER_EMAIL": "x@x",
@@ -132,10 +133,13 @@ def test_a_whole_night(host: Host) -> None:
     assert (git("rev-parse", "HEAD"), git("status", "--porcelain", "patches")) == before
     assert len(git("worktree", "list").splitlines()) == 1
     verbs = [words[2] for words, _ in host.calls]
-    assert verbs == ["rebase", "rebase", "rebase", "history", "report", "announce"]
-    assert [tokens for _, tokens in host.calls] == [[]] * 5 + [["GITHUB_TOKEN"]]
+    assert verbs == ["rebase", "rebase", "rebase", "history", "coverage", "report", "announce"]
+    assert [tokens for _, tokens in host.calls] == [[]] * 6 + [["GITHUB_TOKEN"]]
     words = host.calls[1][0]
     assert words[3:] == ["--line", "main", "--onto", "main", "--json"]
+    start = history()["start"]
+    assert host.calls[4][0][3:] == ["--from", start, "--to", "main", "--json"]
+    assert host.calls[5][0][-4:-2] == ["--coverage", str(host.out / "coverage.json")]
     assert not any(TOKEN in word for words, _ in host.calls for word in words)
 
 
@@ -311,6 +315,17 @@ def test_a_history_that_fails_is_red_and_the_rest_is_told(host: Host) -> None:
     ran = host("tell")
     assert ran.status == 3
     assert "history.json is not JSON" in ran.out
+
+
+def test_a_coverage_that_fails_is_red_and_the_report_is_made(host: Host) -> None:
+    (host.place / "coverage.json").unlink()
+    host.will_say(document())
+    ran = host()
+    assert ran.status == 4
+    assert "coverage failed (137); the rebase ended with 0" in ran.err
+    assert not (host.out / "coverage.json").exists()
+    (words,) = (words for words, _ in host.calls if words[2] == "report")
+    assert "--coverage" not in words
 
 
 def test_two_at_once(host: Host) -> None:
