@@ -10,6 +10,7 @@ from pathlib import Path
 from fixtool.apply.worktree import Placed, Record, place, place_into, read_record
 from fixtool.errors import UsageError
 from fixtool.judgement.line import Choice, choose_line
+from fixtool.judgement.manifest import manifest_of
 from fixtool.judgement.run import Judgement, JudgeRequest
 from fixtool.replay.run import Decisions, Replay
 from fixtool.replay.verdict import PatchState, Verdict
@@ -127,7 +128,8 @@ def _place(
     choice: Choice,
 ) -> Placed:
     repository, settings = context.repository, context.settings
-    result = choice.judgement.replay
+    judgement = choice.judgement
+    result = judgement.replay
     name = f"{result.line}-{target.commit[:12]}"
     folder = request.worktree
     branch = f"fixtool/{name}"
@@ -143,6 +145,12 @@ def _place(
         version=target.version or choice.line.upstream.version,
         release=target.version if target.release else None,
         commits={patch.slug: patch.commit for patch in result.patches if patch.commit},
+        manifest=manifest_of(
+            choice.line,
+            target.commit,
+            (patch.result for patch in judgement.patches),
+            {patch.slug: patch.culprit for patch in judgement.patches if patch.culprit},
+        ),
     )
     if request.into is not None:
         assert isinstance(source, Local)

@@ -16,12 +16,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from fixtool.documents import Field
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.files import lock, write_atomically
 from fixtool.git.objects import MACHINE, ZERO, FileChange, Oid, parse_oid
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.git.trees import changed_files
+from fixtool.judgement.manifest import Manifest, read_manifest
 from fixtool.progress import Progress
 
 _RECORD = "fixtool.json"
@@ -34,7 +36,7 @@ class Record:
 
     A wheel is named after ``version``; ``release`` is set if ``onto`` is a release; ``commits``
     maps the slugs of the applied patches to their commits; ``moving_to`` is set only while files
-    change.
+    change. ``manifest`` is None if an older fixtool wrote the record, and for a proposal.
     """
 
     line: str
@@ -48,6 +50,7 @@ class Record:
     commits: Mapping[str, Oid]
     moving_to: Oid | None = None
     proposal: str | None = None  # the patch, where this is what upstream would get
+    manifest: Manifest | None = None
 
 
 @dataclass(frozen=True)
@@ -112,13 +115,15 @@ def read_record(tree: Repo, name: str = _RECORD) -> Record | None:
     """What fixtool put into this work tree last; None if it never did. Raises CannotRun if the
     record is damaged."""
     try:
-        record = Record(**json.loads((tree.git_dir / name).read_text("utf-8")))
+        data = dict(json.loads((tree.git_dir / name).read_text("utf-8")))
+        manifest = Field(data.get("manifest"), "manifest").optional(read_manifest)
+        record = Record(**data | {"manifest": manifest})
         for text in (record.base, record.onto, record.commit, *record.commits.values()):
             parse_oid(text, "the record")
         return record
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, CannotRun) as error:
+    except (ValueError, TypeError, AttributeError, CannotRun) as error:
         raise CannotRun(
             f"fixtool's record of this work tree is not readable: {error}",
             where=str(tree.git_dir / name),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,11 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import CannotRun, ExitCode, UsageError
+from fixtool.text import printable
 
 if TYPE_CHECKING:
+    from fixtool.apply.worktree import Record
+    from fixtool.judgement.manifest import Manifest
     from fixtool.progress import Progress
     from fixtool.settings import Settings
     from fixtool.wheel.build import BuiltWheel
@@ -47,6 +51,8 @@ def build(
         terminal.print_document("build", ExitCode.OK, {"build": built})
     else:
         show_built(built)
+        if built.manifest is not None:
+            show_left_out(built.manifest)
 
 
 def require_python(python: str | None, *, editable: bool) -> None:
@@ -67,6 +73,7 @@ def build_worktree(
     """Build HEAD of a work tree that `apply` made. Raises Refused if the work tree is not clean,
     because the wheel would lack what is not committed."""
     from fixtool.apply.worktree import open_worktree, require_clean
+    from fixtool.judgement.manifest import manifest_at
     from fixtool.sources.release import own_tags, recorded
     from fixtool.sources.source import Releases
     from fixtool.wheel import build as wheel_builder
@@ -83,18 +90,38 @@ def build_worktree(
                 where=str(path),
                 hint=f"fixtool apply --sglang-ref v{record.release} --source pypi",
             )
+    head = tree.head() or record.commit
+    manifest = record.manifest and manifest_at(record.manifest, tree, head)
     request = wheel_builder.BuildRequest(
         base_version=record.version,
         tags=wheel_builder.interpreter_tags(python) if python else own_tags(),
         release=release,
         native=native,
         python=python,
+        manifest=manifest,
     )
-    head = tree.head() or record.commit
     if editable:
         place = path.absolute()
-        return wheel_builder.install_editable(tree, head, request, settings, place, progress)
-    return wheel_builder.build(tree, head, request, settings, progress)
+        built = wheel_builder.install_editable(tree, head, request, settings, place, progress)
+    else:
+        built = wheel_builder.build(tree, head, request, settings, progress)
+    if manifest is None:
+        built = replace(built, notes=(*built.notes, _without_manifest(record)))
+    return built
+
+
+def _without_manifest(record: Record) -> str:
+    """The note on a wheel that does not say which patches it holds."""
+    note = "the wheel does not say which patches it holds: "
+    if record.manifest is None:
+        return note + "fixtool apply had not recorded them; it does so when you run it again"
+    return note + f"HEAD does not descend from {record.onto[:12]}, to which they were applied"
+
+
+def show_left_out(manifest: Manifest) -> None:
+    """Name each patch that is left out, and say why."""
+    for patch in manifest.left_out:
+        terminal.say(f"left out  {patch.slug}: {printable(patch.why)}")
 
 
 def show_built(built: BuiltWheel) -> None:

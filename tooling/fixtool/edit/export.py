@@ -5,6 +5,7 @@ Only what changed is written, and all of it or nothing.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -17,6 +18,8 @@ from fixtool.apply.worktree import Record, require_clean, write_record
 from fixtool.errors import Refused
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
+from fixtool.judgement.manifest import Manifest, ManifestPatch
+from fixtool.replay.verdict import Verdict
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.patch import export as export_patch
 from fixtool.series.patch import slugify
@@ -113,7 +116,10 @@ def _export_one(
     files, changes = _patch_files(line, tree, record, {slug: commit})
     if not dry_run:
         rewrite(line.folder, files)
-        write_record(tree, replace(record, commits={**record.commits, slug: commit}))
+        series = [entry.slug for entry in line.entries]
+        manifest = _manifest(tree, record, series, files, {slug: commit})
+        commits = {**record.commits, slug: commit}
+        write_record(tree, replace(record, commits=commits, manifest=manifest))
     return Exported(line.name, line.folder, tuple(changes), False)
 
 
@@ -132,15 +138,38 @@ def _export_all(
     # A patch that was not applied here was absorbed by this work tree's base: it stays.
     present = {*record.commits, *commits}
     absent = [entry.slug for entry in line.entries if entry.slug not in present]
-    files["series"] = series_text(line, [*commits, *absent])
+    series = [*commits, *absent]
+    files["series"] = series_text(line, series)
     series_changed = files["series"] != (line.folder / "series").read_bytes()
     folder = output or line.folder
     if not dry_run:
         rewrite(folder, files, frozenset(f"{slug}.patch" for slug in missing))
         if output is None and commits:  # saved: the next apply may move this work tree on
             tip = list(commits.values())[-1]
-            write_record(tree, replace(record, commit=tip, commits=commits))
+            manifest = _manifest(tree, record, series, files, commits)
+            write_record(tree, replace(record, commit=tip, commits=commits, manifest=manifest))
     return Exported(line.name, folder, tuple(changes), series_changed)
+
+
+def _manifest(
+    tree: Repo,
+    record: Record,
+    series: Sequence[str],
+    files: Mapping[str, bytes],
+    commits: Mapping[str, Oid],
+) -> Manifest | None:
+    """The work tree's manifest once the patches of ``commits``, slug -> commit, are written as
+    ``files`` and the line's order is ``series``."""
+    if record.manifest is None:
+        return None
+    written = {
+        slug: ManifestPatch(
+            slug, tree.read_commit(commit).subject,
+            hashlib.sha256(files[f"{slug}.patch"]).hexdigest(), Verdict.CLEAN, commit,
+        )
+        for slug, commit in commits.items()
+    }  # fmt: skip
+    return record.manifest.after_export(series, written)
 
 
 def _patch_files(

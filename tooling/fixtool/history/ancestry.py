@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from fixtool.errors import CannotRun, UsageError
 from fixtool.git.names import is_full_sha
@@ -16,6 +17,7 @@ from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.history.log import (
     LogEntry,
+    Reference,
     UpstreamCommit,
     restored,
     reverted,
@@ -97,68 +99,107 @@ def read_upstream(
     repo: Repo, target: Oid, commits: Sequence[str], pulls: Sequence[int]
 ) -> UpstreamLog:
     """The history of ``target`` as far as it matters to ``commits`` (ids of 7 to 40 digits) and
-    ``pulls``, from one git process that reads commits alone.
+    ``pulls``, from one git process that reads commits alone. What was read is remembered: an
+    ancestor of the last target needs no process.
 
     Raises UsageError if a short id means several commits, and CannotRun if ``target`` is not here.
     """
-    log = _Log(repo, target)
-    names = {name: _full_id(repo, name, log.commits) for name in commits}
+    log = _log_with(repo, target)
+    ancestors = log.ancestors(target)
+    line = log.first_parents(target)
+    names = {name: _full_id(repo, name, ancestors) for name in commits}
     wanted = {oid for oid in names.values() if oid}
-    side = wanted - log.first_parents
+    of_pulls = {oid for pull in pulls for oid in log.by_pull.get(pull, ())} & line
+    matters = ancestors & {*wanted, *of_pulls, *log.references}
+    in_order = sorted(matters, key=log.positions.__getitem__)
     return UpstreamLog(
-        target, repo.shallow.isdisjoint(log.commits), log.entries(wanted, frozenset(pulls)), names,
-        frozenset(pulls), {oid: log.merges_of(oid) for oid in side},
-    )  # fmt: skip
+        target,
+        log.shallow.isdisjoint(ancestors),
+        tuple(log.entry(oid, oid in line) for oid in in_order),
+        names,
+        frozenset(pulls),
+        {oid: log.merges_of(oid, ancestors) for oid in wanted - line},
+    )
 
 
 class _Log:
-    """All ancestors of a commit, oldest first."""
+    """All ancestors of the commit ``end``, oldest first, of which a few matter."""
 
-    def __init__(self, repo: Repo, target: Oid) -> None:
+    def __init__(self, repo: Repo, end: Oid) -> None:
+        self.shallow = repo.shallow
         out = repo.run(
             "log", "-z", "--topo-order", "--reverse", "--no-mailmap", "--no-show-signature",
-            f"--format=tformat:{'%x00'.join(_FIELDS)}", "--end-of-options", target,
+            f"--format=tformat:{'%x00'.join(_FIELDS)}", "--end-of-options", end,
         ).stdout  # fmt: skip
         fields = out.decode("utf-8", "surrogateescape").split("\0")[:-1]
-        # The rows stay texts: of 14,000 commits a few matter.
-        self.commits = {Oid(row[0]): row for row in zip(*[iter(fields)] * _SIZE, strict=True)}
-        self.first_parents = self._line_of(target)
+        # SGLang has 14,000 commits: their rows stay texts.
+        self._rows = {Oid(row[0]): row for row in zip(*[iter(fields)] * _SIZE, strict=True)}
+        self.positions = {oid: position for position, oid in enumerate(self._rows)}
+        self.references: dict[Oid, tuple[Reference | None, Reference | None]] = {}
+        self.by_pull: dict[int, list[Oid]] = {}
+        for oid, (_, _, _, _, subject, body) in self._rows.items():
+            references = reverted(subject, body), restored(subject)
+            if any(references):
+                self.references[oid] = references
+            if pull := upstream_pull(subject):
+                self.by_pull.setdefault(pull, []).append(oid)
 
-    def _line_of(self, target: Oid) -> set[Oid]:
-        line: set[Oid] = set()
-        sha = target
-        while sha in self.commits:
-            line.add(sha)
-            sha = Oid(self.commits[sha][1].partition(" ")[0])
+    def __contains__(self, oid: Oid) -> bool:
+        return oid in self._rows
+
+    def _parents(self, oid: Oid) -> list[Oid]:
+        """The parents that are here: a shallow clone names none for its oldest commits."""
+        return [Oid(parent) for parent in self._rows[oid][1].split()]
+
+    def ancestors(self, oid: Oid) -> set[Oid]:
+        """The ancestors of a commit, and the commit itself."""
+        found, ahead = {oid}, [oid]
+        while ahead:
+            new = [parent for parent in self._parents(ahead.pop()) if parent not in found]
+            found.update(new)
+            ahead += new
+        return found
+
+    def first_parents(self, oid: Oid) -> set[Oid]:
+        """The commit, its first parent, the first parent of that one, and so on."""
+        line = {oid}
+        while parents := self._parents(oid):
+            oid = parents[0]
+            line.add(oid)
         return line
 
-    def entries(self, wanted: Collection[Oid], pulls: Collection[int]) -> tuple[LogEntry, ...]:
-        """The commits that are wanted by id or pull request, or that take another one back or put
-        it in again."""
-        entries = []
-        for oid, (_, _, _, _, subject, body) in self.commits.items():
-            reverts, restores = reverted(subject, body), restored(subject)
-            if reverts or restores or oid in wanted or upstream_pull(subject) in pulls:
-                first_parent = oid in self.first_parents
-                entries.append(LogEntry(self._commit(oid), reverts, restores, first_parent))
-        return tuple(entries)
+    def entry(self, oid: Oid, first_parent: bool) -> LogEntry:
+        reverts, restores = self.references.get(oid, (None, None))
+        return LogEntry(self._commit(oid), reverts, restores, first_parent)
 
     def _commit(self, oid: Oid) -> UpstreamCommit:
-        _, _, author, date, subject, _ = self.commits[oid]
+        _, _, author, date, subject, _ = self._rows[oid]
         return UpstreamCommit(oid, author, date, subject, upstream_pull(subject))
 
-    def merges_of(self, oid: Oid) -> tuple[UpstreamCommit, ...]:
-        """The merges that brought the commit ``oid`` to a branch which did not hold it."""
-        holders: set[str] = {oid}
+    def merges_of(self, oid: Oid, among: Collection[Oid]) -> tuple[UpstreamCommit, ...]:
+        """Those commits of ``among`` that merged ``oid`` into a branch which did not hold it."""
+        holders = {oid}
         merges = []
-        for sha, row in self.commits.items():
-            first, *others = row[1].split(" ")
-            if first in holders:
-                holders.add(sha)
-            elif not holders.isdisjoint(others):
-                holders.add(sha)
-                merges.append(self._commit(sha))
+        for later in self._rows:
+            first, *others = self._parents(later) or [later]
+            if later in among and not holders.isdisjoint((first, *others)):
+                holders.add(later)
+                if first not in holders:
+                    merges.append(self._commit(later))
         return tuple(merges)
+
+
+_last_read: WeakKeyDictionary[Repo, _Log] = WeakKeyDictionary()
+"""The log that was read last from each repository. Its commits never change; which parents are
+lacking may."""
+
+
+def _log_with(repo: Repo, target: Oid) -> _Log:
+    """A log of ``repo`` that holds ``target`` with all its ancestors."""
+    log = _last_read.get(repo)
+    if log is None or target not in log or log.shallow != repo.shallow:
+        log = _last_read[repo] = _Log(repo, target)
+    return log
 
 
 def _full_id(repo: Repo, name: str, ancestors: Collection[Oid]) -> Oid | None:

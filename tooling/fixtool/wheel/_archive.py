@@ -28,11 +28,13 @@ from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import Oid, TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.progress import Progress
+from fixtool.sources.release import is_native, safe_members
 
-FORMAT = 1  # of the wheels built here: a change of their bytes needs a new number
+FORMAT = 2  # of the wheels built here: a change of their bytes needs a new number
 PURE_TAG = "py3-none-any"
 ROOT = "python/"  # the project's folder in the tree
 _SERVES = {".grpc._core": "the gRPC server", ".rust_extensions._grpc": "the gRPC server"}
+_METADATA = re.compile(r"[^/]+\.dist-info/METADATA")
 _LEVEL = 3  # of deflate: 0.5.23 takes 1.8 s and 41 MB; level 6 takes 3.8 s and 38 MB
 _BATCH = 512  # blobs read at a time
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that a zip file can hold
@@ -184,6 +186,38 @@ def add_version_file(plan: WheelPlan, path: str) -> None:
     text = _VERSION_FILE.format(version=plan.version, fields=fields)
     plan.files = [file for file in plan.files if file.path != path]
     plan.files.append(File(path, text.encode))
+
+
+def split_members(archive: zipfile.ZipFile) -> tuple[str, list[zipfile.ZipInfo]]:
+    """The name of a wheel's dist-info folder, and the files outside it. Raises Refused if it has no
+    METADATA, or a file that must not be unpacked."""
+    members = safe_members(archive)
+    names = (member.filename for member in members)
+    info = next((name[: -len("/METADATA")] for name in names if _METADATA.fullmatch(name)), None)
+    if info is None:
+        raise Refused("the wheel has no METADATA", where=str(archive.filename))
+    return info, [member for member in members if member.filename.split("/")[0] != info]
+
+
+def read_info(archive: zipfile.ZipFile, folder: str, version: str) -> dict[str, bytes]:
+    """The files of a wheel's dist-info ``folder`` for a wheel of another ``version``, by name."""
+    info = {
+        name.removeprefix(f"{folder}/"): archive.read(name)
+        for name in archive.namelist()
+        if name.startswith(f"{folder}/") and not name.endswith("/")
+    }
+    for name in ("RECORD", "RECORD.jws", "RECORD.p7s"):
+        info.pop(name, None)
+    info["METADATA"] = re.sub(
+        rb"(?m)^Version: .*?(\r?)$", b"Version: " + version.encode() + rb"\1",
+        info["METADATA"], count=1,
+    )  # fmt: skip
+    return info
+
+
+def is_native_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    with archive.open(member) as file:
+        return is_native(file.read(1024))
 
 
 def wheel_text(tag: str) -> bytes:

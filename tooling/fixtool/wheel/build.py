@@ -2,7 +2,7 @@
 
 Nothing is checked out and nothing is compiled: the Python files come from git, metadata and native
 code from the release's own wheel (or metadata from pyproject.toml where the base is a git commit).
-The bytes depend on the tree, the base version and that wheel alone.
+The bytes depend on the tree, its manifest, the base version and that wheel alone.
 """
 
 from __future__ import annotations
@@ -14,31 +14,24 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from packaging.version import Version
 
-from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.errors import Refused, UsageError
 from fixtool.files import private_folder
 from fixtool.git.repo import Repo
-from fixtool.git.trees import list_tree, scratch_index
-from fixtool.interpreter import absolute, last_line, run
+from fixtool.git.trees import list_tree
 from fixtool.interpreter import install as install
 from fixtool.interpreter import interpreter_tags as interpreter_tags
+from fixtool.judgement.manifest import Manifest
 from fixtool.progress import Progress, Silence
 from fixtool.settings import Settings
 from fixtool.sources import index
-from fixtool.sources.release import (
-    Release,
-    is_native,
-    open_wheel,
-    safe_members,
-    wheel_for,
-    wheel_path,
-)
+from fixtool.sources.release import Release, open_wheel, wheel_for, wheel_path
 from fixtool.wheel._archive import (
     FORMAT,
     PURE_TAG,
@@ -46,21 +39,27 @@ from fixtool.wheel._archive import (
     File,
     WheelPlan,
     add_version_file,
+    is_native_member,
     missing_note,
     module_name,
+    read_info,
+    split_members,
     staging_folder,
     tracked,
     wheel_text,
     write,
 )
+from fixtool.wheel._manifest import add_manifest
 from fixtool.wheel._metadata import plan_from_tree
+from fixtool.wheel._native import compiled_plan
 
 
 @dataclass(frozen=True)
 class BuildRequest:
     """What to build. ``base_version`` is the version of the release, or of the newest release
     before a git base. ``tags`` are those of ``python``, the target interpreter, best first
-    (``interpreter_tags``). ``native`` compiles the native code of a git base with it.
+    (``interpreter_tags``). ``native`` compiles the native code of a git base with it. ``manifest``
+    says which patches are in the tree; None if that is not known.
     """
 
     base_version: str
@@ -68,13 +67,14 @@ class BuildRequest:
     release: Release | None = None
     native: bool = False
     python: str | None = None
+    manifest: Manifest | None = None
 
 
 @dataclass(frozen=True)
 class BuiltWheel:
     """A wheel on this disk. ``size`` is in bytes; ``natives_kept`` are paths in the wheel,
     ``natives_missing`` are module names; ``notes`` are sentences for the user; ``reused`` says that
-    it was built before."""
+    it was built before. ``manifest`` is the one of the request."""
 
     path: Path
     version: str
@@ -85,13 +85,28 @@ class BuiltWheel:
     natives_missing: tuple[str, ...]
     metadata_source: str
     notes: tuple[str, ...]
+    manifest: Manifest | None
 
 
-def local_version(base_version: str, tree: str) -> str:
-    """``0.5.23+fixtool.<12 digits of the tree id>``; a local part of the base stays in front."""
+def local_version(base_version: str, tree: str, manifest: Manifest | None = None) -> str:
+    """``0.5.23+fixtool.<12 digits of the tree id>``; a local part of the base stays in front.
+
+    With a manifest, 8 digits of its digest follow, so that two wheels of one version say the same
+    of their patches, and ``without2`` if two patches were left out by hand.
+    """
     base = index.parse_version(base_version)
-    local = ".".join(part for part in (base.local, "fixtool", tree[:12]) if part)
-    return str(Version(f"{base.public}+{local}"))
+    parts = [base.local, "fixtool", _begin(tree, 12)]
+    if manifest is not None:
+        by_hand = len(manifest.left_out_by_hand)
+        parts += [_begin(manifest.digest, 8), f"without{by_hand}" if by_hand else None]
+    return str(Version(f"{base.public}+{'.'.join(filter(None, parts))}"))
+
+
+def _begin(digest: str, length: int) -> str:
+    """The first ``length`` digits of ``digest``, and more if no letter is among them: a version
+    takes a part without letters for a number and drops its leading zeros."""
+    letter = re.search("[a-f]", digest)
+    return digest[: max(length, letter.end() if letter else 0)]
 
 
 def build(
@@ -108,32 +123,26 @@ def build(
     the disk is full or the native build fails, Refused if the metadata cannot be read.
     """
     tree = repo.tree_id(commit)
-    version = local_version(request.base_version, tree)
+    version = local_version(request.base_version, tree, request.manifest)
     release = request.release
     fits = wheel_for(release, request.tags) if release else None
-    if request.native and (release or not request.python):
-        raise UsageError(
-            "--native compiles a git base for one interpreter; a release brings its native code",
-            hint="leave --native out, or use --source git with --python PY",
-        )
+    _check_native(request)
     basis = fits or (release.wheel if release else None)
     parts = [str(FORMAT), tree, version, str(basis and basis.sha256), str(bool(fits))]
     parts += ["native", request.tags[0]] if request.native else []
+    parts += ["manifest", request.manifest.digest] if request.manifest else []
     folder = settings.cache / "wheels" / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-    if known := _reusable(folder):
+    if known := _reusable(folder, request.manifest):
         return known
     progress = progress or Silence()
     with staging_folder(private_folder(settings.cache) / "wheels") as staging:
-        if request.native:
-            plan, path = _compile(repo, commit, request, version, staging, progress)
-        else:
-            with _plan(repo, commit, request, version, settings, progress) as plan:
-                path = staging / f"{plan.stem}-{plan.tag}.whl"
-                write(path, plan, repo, progress)
-        built = _built(plan, path, folder / path.name)
-        record = asdict(built) | {"path": path.name}
+        with _plan(repo, commit, request, version, settings, progress) as plan:
+            path = staging / f"{plan.stem}-{plan.tag}.whl"
+            write(path, plan, repo, progress)
+        built = _built(plan, path, folder / path.name, request.manifest)
+        record = asdict(built) | {"path": path.name, "manifest": None}  # the request has that
         (staging / "wheel.json").write_text(json.dumps(record, indent=1), "utf-8")
-        if not (first := _reusable(folder)):  # otherwise another run was first
+        if not (first := _reusable(folder, request.manifest)):  # otherwise another run was first
             shutil.rmtree(folder, ignore_errors=True)
             staging.rename(folder)
     return first or built
@@ -151,11 +160,13 @@ def install_editable(
     does it is thrown away. The release's native modules are copied beside their packages, where git
     ignores them (``*.so`` in info/exclude); nothing else is written there.
 
-    Raises UsageError if ``request`` names no interpreter, CannotRun if the installation fails.
+    Raises UsageError if ``request`` names no interpreter or its ``native`` does not fit, CannotRun
+    if the installation fails.
     """
     if not request.python:
         raise UsageError("an editable install needs an interpreter", hint="add --python PY")
-    version = local_version(request.base_version, repo.tree_id(commit))
+    _check_native(request)
+    version = local_version(request.base_version, repo.tree_id(commit), request.manifest)
     progress = progress or Silence()
     with (
         staging_folder(private_folder(settings.cache) / "wheels") as staging,
@@ -170,14 +181,23 @@ def install_editable(
         path = staging / f"{plan.stem}-{PURE_TAG}.whl"
         write(path, plan, repo, Silence())
         install(request.python, path)
-        return _built(plan, path, Path(folder))
+        return _built(plan, path, Path(folder), request.manifest)
 
 
-def _built(plan: WheelPlan, file: Path, path: Path) -> BuiltWheel:
+def _check_native(request: BuildRequest) -> None:
+    """Raise UsageError if ``native`` does not fit the rest of the request."""
+    if request.native and (request.release or not request.python):
+        raise UsageError(
+            "--native compiles a git base for one interpreter; a release brings its native code",
+            hint="leave --native out, or use --source git with --python PY",
+        )
+
+
+def _built(plan: WheelPlan, file: Path, path: Path, manifest: Manifest | None) -> BuiltWheel:
     """The result for the wheel in ``file``, whose final place is ``path``."""
     return BuiltWheel(
         path, plan.version, index.sha256_of(file), file.stat().st_size, False,
-        tuple(plan.kept), tuple(plan.missing), plan.source, tuple(plan.notes),
+        tuple(plan.kept), tuple(plan.missing), plan.source, tuple(plan.notes), manifest,
     )  # fmt: skip
 
 
@@ -190,15 +210,22 @@ def _plan(
     settings: Settings,
     progress: Progress,
 ) -> Iterator[WheelPlan]:
-    """The plan of a wheel. It is usable inside the block only: it may read from the release's
-    wheel."""
-    if (release := request.release) is None:
-        yield plan_from_tree(repo, commit, version)
-        return
-    fits = wheel_for(release, request.tags)
-    path = wheel_path(release, fits or release.wheel, settings, progress)
-    with open_wheel(path) as archive:
-        yield _plan_from_release(repo, commit, release, archive, version, fits=bool(fits))
+    """The plan of a wheel. It is usable inside the block only: it may read from another wheel."""
+    with ExitStack() as stack:
+        if request.native and request.python:
+            plan = stack.enter_context(
+                compiled_plan(repo, commit, version, request.python, progress)
+            )
+        elif release := request.release:
+            fits = wheel_for(release, request.tags)
+            path = wheel_path(release, fits or release.wheel, settings, progress)
+            archive = stack.enter_context(open_wheel(path))
+            plan = _plan_from_release(repo, commit, release, archive, version, fits=bool(fits))
+        else:
+            plan = plan_from_tree(repo, commit, version)
+        if request.manifest:
+            add_manifest(plan, request.manifest, repo.tree_id(commit))
+        yield plan
 
 
 def _plan_from_release(
@@ -207,25 +234,12 @@ def _plan_from_release(
     """The plan of a wheel with the tree's Python files and everything else of the release's wheel
     ``archive``. Native code is kept if the wheel ``fits`` the interpreter."""
     file_name = Path(str(archive.filename)).name
-    members = safe_members(archive)
-    folders = [member.filename.split("/")[0] for member in members
-               if member.filename.endswith("/METADATA")]  # fmt: skip
-    if not folders:
-        raise Refused("the wheel has no METADATA", where=str(archive.filename))
-    info = folders[0]
+    info, content = split_members(archive)
     name = info.split("-")[0]
     tag = Path(file_name).stem.split("-", 2)[2] if fits else PURE_TAG
     plan = WheelPlan(name, version, tag, f"the release's wheel {file_name}")
-    for member in members:
-        folder, _, path = member.filename.partition("/")
-        if folder == info and path not in ("RECORD", "RECORD.jws", "RECORD.p7s"):
-            plan.info[path] = archive.read(member)
-    plan.info["METADATA"] = re.sub(
-        rb"(?m)^Version: .*?(\r?)$", b"Version: " + version.encode() + rb"\1",
-        plan.info["METADATA"], count=1,
-    )  # fmt: skip
+    plan.info = read_info(archive, info, version)
     entries = list_tree(repo, commit)
-    content = [member for member in members if member.filename.split("/")[0] != info]
     tops = {member.filename.split("/")[0] for member in content}
     executable = {member.filename for member in content if member.external_attr >> 16 & 0o111}
     plan.files = [
@@ -238,7 +252,7 @@ def _plan_from_release(
     if fits:
         # The import of the release checked the files of its tree: none of them is native.
         new = [member for member in content if ROOT + member.filename not in entries]
-        natives = [member for member in new if _is_native_member(archive, member)]
+        natives = [member for member in new if is_native_member(archive, member)]
         plan.kept = [native.filename for native in natives]
         plan.files += [
             File(native.filename, partial(archive.read, native), native.filename in executable)
@@ -253,18 +267,14 @@ def _plan_from_release(
     return plan
 
 
-def _is_native_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
-    with archive.open(member) as file:
-        return is_native(file.read(1024))
-
-
-def _reusable(folder: Path) -> BuiltWheel | None:
-    """The wheel that was built into ``folder`` before; None if there is none or it is damaged."""
+def _reusable(folder: Path, manifest: Manifest | None) -> BuiltWheel | None:
+    """The wheel that was built into ``folder`` before, with this manifest; None if there is none or
+    it is damaged."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         data = json.loads((folder / "wheel.json").read_text("utf-8"))
         for key in ("natives_kept", "natives_missing", "notes"):
             data[key] = tuple(data[key])
-        data |= {"path": folder / Path(data["path"]).name, "reused": True}
+        data |= {"path": folder / Path(data["path"]).name, "reused": True, "manifest": manifest}
         if index.sha256_of(data["path"]) == data["sha256"]:
             return BuiltWheel(**data)
     return None
@@ -286,51 +296,3 @@ def _put_native(worktree: Path, native: File) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def _compile(
-    repo: Repo, commit: str, request: BuildRequest, version: str, staging: Path, progress: Progress
-) -> tuple[WheelPlan, Path]:
-    """Build with the project's own build system, in a temporary checkout; return the plan, whose
-    notes still hold, and the wheel in ``staging``."""
-    for program in ("cargo", "protoc"):
-        if not shutil.which(program):
-            raise CannotRun(
-                f"--native compiles Rust, and there is no {program} on PATH",
-                hint=f"install {program}, or leave --native out: Python-only patches need no "
-                "compiler",
-            )
-    assert request.python is not None
-    plan = plan_from_tree(repo, commit, version)
-    with (
-        progress.task(f"compile {plan.name} {version}"),
-        tempfile.TemporaryDirectory(prefix="fixtool-native-") as folder,
-        scratch_index(repo, commit) as scratch,
-    ):
-        tree = Path(folder)
-        repo.with_work_tree(tree).run("checkout-index", "--all", index=scratch)
-        for name in ("README.md", "LICENSE"):  # as upstream's release script does
-            if (tree / name).is_file() and not (tree / ROOT / name).exists():
-                shutil.copy(tree / name, tree / ROOT / name)
-        process = run(
-            [absolute(request.python), "-m", "pip", "wheel", "--no-deps", "--no-input",
-             "--wheel-dir", str(staging), str(tree / ROOT)],
-            {"SETUPTOOLS_SCM_PRETEND_VERSION": version},
-        )  # fmt: skip
-    wheels = list(staging.glob("*.whl"))
-    if process.returncode != 0 or len(wheels) != 1:
-        raise CannotRun(
-            f"the native build failed: {last_line(process)}",
-            hint="crates come from the network: see that cargo can reach its registry, or leave "
-            "--native out",
-        )
-    with open_wheel(wheels[0]) as archive:
-        plan.kept = [
-            member.filename
-            for member in safe_members(archive)
-            if _is_native_member(archive, member)
-        ]
-    built = {module_name(path) for path in plan.kept}
-    plan.missing = [module for module in plan.missing if module not in built]
-    plan.notes = [note for note in plan.notes if note.split(" ")[0] not in built]
-    return plan, wheels[0]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,6 +126,68 @@ def test_two_places_for_one_base(series: Team, settings: Settings, tmp_path: Pat
     assert first.placed and second.placed
     assert first.placed.branch != second.placed.branch
     assert first.replay.commit == second.replay.commit
+
+
+# -- the record --------------------------------------------------------------------------------
+
+
+def test_a_record_of_an_older_fixtool_is_readable(series: Team, settings: Settings) -> None:
+    """It has no manifest; the next apply writes one, and moves nothing."""
+    first = run(series, settings)
+    assert first.placed is not None
+    tree = Repo.open(first.placed.path)
+    path = tree.git_dir / "fixtool.json"
+    data = json.loads(path.read_text())
+    assert data.pop("manifest")["patches"][0]["slug"] == "fix"
+    path.write_text(json.dumps(data))
+    record = read_record(tree)
+    assert record is not None
+    assert (record.manifest, record.line) == (None, "main")
+    second = run(series, settings)
+    assert second.placed is not None
+    assert not second.placed.changed
+    record = read_record(tree)
+    assert record is not None
+    assert record.manifest is not None
+    assert [patch.commit for patch in record.manifest.patches] == [first.replay.commit]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data["manifest"].pop("patches"),
+        lambda data: data["manifest"]["patches"][0].update(verdict="splendid"),
+        lambda data: data.update(manifest=[]),
+        lambda data: data.update(manifest="all of them"),
+        lambda data: data.update(commits=[]),
+        lambda data: data.update(commit="not an id"),
+        lambda data: data.pop("line"),
+        lambda data: data.update(unknown=1),
+    ],
+)
+def test_a_damaged_record_is_named(
+    series: Team, settings: Settings, damage: Callable[[dict[str, Any]], object]
+) -> None:
+    applied = run(series, settings)
+    assert applied.placed is not None
+    tree = Repo.open(applied.placed.path)
+    path = tree.git_dir / "fixtool.json"
+    data = json.loads(path.read_text())
+    damage(data)
+    path.write_text(json.dumps(data))
+    with pytest.raises(CannotRun, match="record of this work tree is not readable") as caught:
+        read_record(tree)
+    assert caught.value.where == str(path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "1", "{", "[[1, 2, 3]]", "\ud800"])
+def test_a_record_that_is_no_record(series: Team, settings: Settings, text: str) -> None:
+    applied = run(series, settings)
+    assert applied.placed is not None
+    tree = Repo.open(applied.placed.path)
+    (tree.git_dir / "fixtool.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(CannotRun, match="record of this work tree is not readable"):
+        read_record(tree)
 
 
 # -- somebody's own checkout -------------------------------------------------------------------

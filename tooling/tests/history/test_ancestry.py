@@ -22,7 +22,7 @@ FIX = "fix: keep the group (#12)"
 def commits_of(git: Git, place: Path, target: str) -> CommitStore:
     """A repository that has the commits up to ``target`` without trees, and no way to get any."""
     git("config", "uploadpack.allowFilter", "true")
-    store = CommitStore.create(place)
+    store = CommitStore.create(place, online=True)
     out = store.fetch_commit(f"file://{git.path}", target, lambda _: None)
     assert out.status == 0, out.stderr
     kinds = store.run("cat-file", "--batch-all-objects", "--batch-check=%(objecttype)").text
@@ -196,6 +196,42 @@ def test_a_history_that_is_cut_off(upstream: Git, tmp_path: Path) -> None:
     assert reverted.reverted.sha == revert
 
 
+def test_a_clone_that_is_completed_meanwhile(upstream: Git, tmp_path: Path) -> None:
+    old = upstream.commit("old (#10)")
+    tip = upstream.commit("newer (#15)")
+    clone = Git(tmp_path / "clone")
+    upstream("clone", "--quiet", "--depth=1", f"file://{upstream.path}", str(clone.path))
+    repo = clone.repo
+    with pytest.raises(CannotRun, match="cut off"):
+        read_upstream(repo, tip, [old], []).landing(old, None)
+    clone("fetch", "--quiet", "--unshallow")
+    assert read_upstream(repo, tip, [old], []).landing(old, None) is not None
+
+
+def test_what_was_read_serves_every_ancestor(
+    upstream: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.commit(FIX)
+    merge_side(upstream, "on a branch (#20)", f'Revert "{FIX}" (#21)', "more")
+    upstream.commit(f'Reland "{FIX}" (#22)')
+    upstream.commit("newer (#23)")
+    ids, pulls = upstream("rev-list", "HEAD").split(), [12, 20, 21, 22, 23, 90, 91]
+    expected = {oid: read_upstream(Repo(upstream.repo.git_dir), oid, ids, pulls) for oid in ids}
+    repo = upstream.repo
+    read_upstream(repo, upstream.head(), [], [])
+
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("git was asked again")
+
+    monkeypatch.setattr(Repo, "run", run)
+    for oid in ids:
+        log = read_upstream(repo, oid, ids, pulls)
+        for commit, pull in (*((name, None) for name in ids), *((None, pull) for pull in pulls)):
+            assert log.landing(commit, pull) == expected[oid].landing(commit, pull)
+            held = log.landing(commit, None) is not None if commit else None
+            assert held in (None, commit in {entry for entry in log.names.values() if entry})
+
+
 def test_a_history_that_is_broken(upstream: Git) -> None:
     """A commit that is missing is no end of the history."""
     old = upstream.commit("old")
@@ -256,7 +292,7 @@ def test_as_the_history_of_the_main_line(upstream: Git, tmp_path: Path, seed: in
 
 @pytest.mark.history
 def test_sglang(tmp_path: Path) -> None:
-    repo = Repo.open(Path(os.environ["FIXTOOL_SGLANG_REPO"]))
+    repo = Repo.open(Path(os.environ["FIXTOOL_SGLANG_REPO"]), bare=True)
     target, base = (
         "ca17bd83479c1e27f68419bbe05374d349b571cb",
         "b0ce16d0c577e127b3f7b82ada1739277d988687",

@@ -311,6 +311,7 @@ def test_native_code_is_known_by_its_first_bytes(head: bytes, native: bool) -> N
     ("version", "commit", "files", "natives"),
     [
         ("0.5.12.post1", "409a311ff90988d55526663306d4ba32ad7ca2a6", 2643, 1),
+        ("0.5.13", "66b8e3ca53da0ce622405deab4ba87db3efc5205", 3131, 1),
         ("0.5.23", "ff24c9328db351479fa45487c5e4f515959b0152", 5766, 5),
     ],
 )

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import csv
 import hashlib
 import importlib.metadata
-import io
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from packaging.tags import sys_tags
 
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.git.objects import MACHINE, Commit
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
-from fixtool.git.trees import list_tree, scratch_index, write_tree
+from fixtool.git.trees import list_tree
 from fixtool.settings import Settings
 from fixtool.sources import release
 from fixtool.sources.release import Release
@@ -40,8 +37,9 @@ from support.package_index import (
 )
 from support.releases import NAMES, SO, make_release, real_wheel
 from support.repositories import Git
+from support.wheels import ask, carried, imported, manifest, patched, read, repo, venv
 
-__all__ = ["online", "server"]  # fixtures
+__all__ = ["imported", "online", "repo", "server", "venv"]  # fixtures
 
 PYPROJECT = """\
 [build-system]
@@ -68,53 +66,6 @@ version_file = "sglang/_version.py"
 target = "sglang.srt.grpc._core"
 path = "../rust/Cargo.toml"
 """
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Repo:
-    return Store.create(tmp_path / "store.git")
-
-
-@pytest.fixture
-def imported(server: Server, repo: Repo, settings: Settings) -> Release:
-    """Release 1.0, imported from a synthetic wheel."""
-    make_release(server.folder)
-    return release.import_release("1.0", repo, settings, tags=[X86])
-
-
-def patched(repo: Repo, base: str, files: dict[str, bytes | None], mode: str = "100644") -> str:
-    """A child of ``base`` with these files written (None: deleted)."""
-    with scratch_index(repo, base) as scratch:
-        lines = []
-        for path, data in files.items():
-            blob = repo.run("hash-object", "-w", "--stdin", stdin=data or b"").text
-            lines.append(f"{mode if data is not None else '0'} {blob}\t{path}\n")
-        repo.run("update-index", "--index-info", stdin="".join(lines).encode(), index=scratch)
-        tree = write_tree(repo, scratch)
-    return repo.write_commit(Commit(tree, (base,), MACHINE, MACHINE, "patched\n"))
-
-
-def read(wheel: Path) -> dict[str, bytes]:
-    """The files of a wheel, after checking it: RECORD names each, with its hash and size."""
-    with zipfile.ZipFile(wheel) as archive:
-        assert archive.testzip() is None
-        entries = archive.infolist()
-        data = {entry.filename: archive.read(entry) for entry in entries}
-    names = [entry.filename for entry in entries]
-    assert len(set(names)) == len(names)
-    info = next(name.split("/")[0] for name in names if ".dist-info/" in name)
-    outside = [name for name in names if not name.startswith(f"{info}/")]
-    inside = [name for name in names if name.startswith(f"{info}/")]
-    assert names == sorted(outside) + sorted(inside[:-1]) + [f"{info}/RECORD"]
-    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
-    assert {oct(entry.external_attr >> 16) for entry in entries} <= {"0o100644", "0o100755"}
-    rows = list(csv.reader(io.StringIO(data[f"{info}/RECORD"].decode())))
-    assert [row[0] for row in rows] == names
-    assert rows[-1] == [f"{info}/RECORD", "", ""]
-    for name, digest, size in rows[:-1]:
-        sha = base64.urlsafe_b64encode(hashlib.sha256(data[name]).digest()).decode().rstrip("=")
-        assert (digest, size) == (f"sha256={sha}", str(len(data[name]))), name
-    return data
 
 
 def executables(wheel: Path) -> set[str]:
@@ -433,7 +384,7 @@ def test_native_names_the_compiler_that_is_missing(
 
 
 def test_native_runs_the_projects_own_build(
-    tmp_path: Path, project: Git, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, project: Git, settings: Settings, venv: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a build backend of a few lines in the compilers' place: what it is given, and what
     becomes of the natives it makes."""
@@ -463,10 +414,22 @@ def test_native_runs_the_projects_own_build(
     request = BuildRequest("1.0", (X86,), native=True, python=sys.executable)
     built = build.build(project.repo, head, request, settings)
     assert built.path.name == f"sglang-{built.version}-cp311-cp311-linux_x86_64.whl"
+    assert read(built.path)["sglang/srt/grpc/_core.abi3.so"] == ELF
     assert built.natives_kept == ("sglang/srt/grpc/_core.abi3.so",)
     assert built.natives_missing == ()
     assert not [note for note in built.notes if "native" in note]
     assert build.build(project.repo, head, request, settings).reused
+    with_manifest = replace(request, manifest=manifest(carried("fix")))
+    built = build.build(project.repo, head, with_manifest, settings)
+    info = f"sglang-{built.version}.dist-info"
+    files = read(built.path)
+    assert b'"slug": "fix"' in files[f"{info}/fixtool-patches.json"]
+    assert b"Carries: fix (clean)" in files[f"{info}/METADATA"]
+    editable = replace(with_manifest, python=venv)
+    built = build.install_editable(project.repo, head, editable, settings, project.path)
+    assert built.natives_kept == ("sglang/srt/grpc/_core.abi3.so",)
+    assert (project.path / "python/sglang/srt/grpc/_core.abi3.so").read_bytes() == ELF
+    assert ask(venv, "import importlib.metadata as m; print(m.version('sglang'))") == built.version
 
 
 def test_native_is_for_git_bases(repo: Repo, settings: Settings, imported: Release) -> None:
@@ -509,19 +472,6 @@ def test_an_interpreter_that_is_missing_or_broken(tmp_path: Path) -> None:
         build.install(str(python), tmp_path / "x.whl")
 
 
-@pytest.fixture(scope="session")
-def venv(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("venv") / "v"
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    return str(folder / "bin" / "python")
-
-
-def say(python: str, code: str) -> str:
-    return subprocess.run(
-        [python, "-c", code], capture_output=True, text=True, check=True, cwd="/"
-    ).stdout.strip()
-
-
 WHERE = (
     "import sglang, importlib.metadata as m; from pathlib import Path; "
     f"at = Path(sglang.__file__).parent; so = at / 'srt' / {Path(SO).name!r}; "
@@ -547,7 +497,7 @@ def test_a_wheel_installs_over_an_older_one(
     request = BuildRequest("1.0", tags, imported)
     built = build.build(repo, commit, request, settings)
     build.install("./python", built.path)
-    version, x, head, at = say(venv, WHERE).split(" ")
+    version, x, head, at = ask(venv, WHERE).split(" ")
     assert (version, x) == (built.version, "7")
     assert head == (str(ELF[:4]) if built.natives_kept else "none")
     assert not (Path(at) / "old.py").exists()
@@ -565,7 +515,7 @@ def test_an_editable_install_follows_the_worktree(
     assert (worktree / "python" / SO).read_bytes() == ELF
     assert (worktree / "python" / SO).stat().st_mode & 0o111
     (worktree / "python/sglang/__init__.py").write_text("x = 'edited'\n")
-    version, x, head, at = say(venv, WHERE).split(" ")
+    version, x, head, at = ask(venv, WHERE).split(" ")
     assert (version, x, head) == (built.version, "edited", str(ELF[:4]))
     assert Path(at) == worktree / "python" / "sglang"
     opened = Repo.open(worktree)
@@ -595,7 +545,7 @@ def test_a_native_is_not_written_through_a_link(
 @pytest.mark.slow(15)
 @pytest.mark.release(sample_of="releases that come back")
 @pytest.mark.pypi
-@pytest.mark.parametrize("version", ["0.5.12.post1", "0.5.23"])
+@pytest.mark.parametrize("version", ["0.5.12.post1", "0.5.13", "0.5.23"])
 def test_a_real_release_comes_back(
     tmp_path: Path, online: None, repo: Repo, venv: str, version: str
 ) -> None:
