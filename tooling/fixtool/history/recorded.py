@@ -63,7 +63,8 @@ def state_of(presences: Iterable[tuple[RecordedFact, Presence]]) -> RecordedStat
 
     Upstream has the patch if it holds a commit that took it, and another cure if it holds a commit
     that superseded it. The patch is not needed yet if every commit that is known to have brought
-    its bug is absent. A fact whose presence is not known says nothing.
+    its bug is absent. If such a commit was taken back, the facts say nothing: it may have come
+    again under another name. A fact whose presence is not known says nothing.
     """
     by_kind: dict[FactKind, list[tuple[RecordedFact, Presence]]] = {kind: [] for kind in FactKind}
     for fact, presence in presences:
@@ -77,12 +78,9 @@ def state_of(presences: Iterable[tuple[RecordedFact, Presence]]) -> RecordedStat
                 reason = words.format(_change(fact, presence))
                 return RecordedState(PatchState(verdict, (reason,)), presence.by)
     bugs = by_kind[FactKind.FIXES]
-    if bugs and all(presence.held is False for _, presence in bugs):
-        fact, presence = bugs[0]
-        reason = f"its bug is not there: it came with {_change(fact, presence)}"
-        if presence.undone_by:
-            reason += f", which {presence.undone_by.sha[:12]} took back"
-        return RecordedState(PatchState(Verdict.NOT_NEEDED, (reason,)), presence.undone_by)
+    if bugs and all(presence == Presence(False) for _, presence in bugs):
+        reason = f"its bug is not there: it came with {_change(*bugs[0])}"
+        return RecordedState(PatchState(Verdict.NOT_NEEDED, (reason,)))
     needed = any(presence.held for _, presence in bugs)
     for _, presence in by_kind[FactKind.APPLIED]:
         if presence.undone_by:

@@ -127,7 +127,9 @@ def _best(context: Context, source: Source, target: Target, request: JudgeReques
     needed = {slug for slug, state in states if state.needed}
     most = len({slug for slug, state in states} - {slug for slug, state in states if state.state})
     candidates: list[_Candidate] = []
-    for rank, (line, near) in enumerate(_by_nearness(lines, target, source.repo)):
+    for rank, (line, near) in enumerate(
+        _by_nearness(lines, target, _ancestry(source, target, states))
+    ):
         if line.name not in recorded:
             continue
         try:
@@ -143,6 +145,13 @@ def _best(context: Context, source: Source, target: Target, request: JudgeReques
     if not candidates:
         raise failures[0]
     return _choice(candidates, notes)
+
+
+def _ancestry(source: Source, target: Target, states: Sequence[tuple[str, RecordedState]]) -> Repo:
+    """The repository that knows how far the target is from the bases: upstream's commits, if they
+    were read for the recorded facts, or else what the source has here."""
+    known = any(state != RecordedState() for _, state in states)
+    return (source.commits(target.commit) if known else None) or source.repo
 
 
 def _choice(candidates: Sequence[_Candidate], notes: Sequence[str]) -> Choice:

@@ -145,7 +145,7 @@ def test_the_bug_is_not_there_yet(team: Team, judged: Callable[..., Judgement]) 
     assert (five.result.verdict, five.left_out) == (Verdict.NOT_NEEDED, True)
     assert "#7 as" in five.result.evidence[0]
     git("revert", "--no-edit", "HEAD")
-    assert verdict(judged()) == "not-needed"  # the bug went as it came
+    assert verdict(judged()) != "not-needed"  # it may have come back under another name
 
 
 def test_one_of_two_bugs_is_enough(team: Team, judged: Callable[..., Judgement]) -> None:
