@@ -243,6 +243,41 @@ def test_the_line_that_is_chosen_changes_at_its_border(
     assert alone.refs[-1].needs_person
 
 
+def test_a_line_is_chosen_on_its_own_base_alone(team: Team, context: Callable[[], Context]) -> None:
+    """On the commits around it, another line carries more."""
+    team.patch("five", "fix five", python__model_py=FIVE)
+    team.patch("other", "fix other", python__other_py=OTHER)
+    git = team.upstream
+    git.commit("docs", README_txt="1\n")
+    base = git.commit("more docs", README_txt="2\n")
+    git.commit("docs again", README_txt="3\n")
+    add_line(team, "late", base)
+    add_patch(team, "late", "five", base, python__model_py=FIVE)
+    lines = [(line, count) for line, _, count in shown(covered(context(), git), "five")]
+    assert lines == [("main", 2), ("late", 1), ("main", 1)]
+
+
+def test_a_base_on_a_side_branch_is_near_from_its_merge_on(
+    team: Team, context: Callable[[], Context]
+) -> None:
+    git = team.upstream
+    git("checkout", "--quiet", "-b", "side")
+    base = git.commit("base of late", side_txt="x\n")
+    git("checkout", "--quiet", "main")
+    (team.root / "patches" / "main" / "upstream.toml").unlink()
+    git("checkout", "--quiet", "-b", "elsewhere")
+    team.line("main", git.commit("base of main", elsewhere_txt="x\n"))
+    git("checkout", "--quiet", "main")
+    team.patch("five", "fix five", python__model_py=FIVE)
+    add_line(team, "late", base, "2026-03-01")
+    add_patch(team, "late", "five", base, python__model_py=FIVE)
+    git.commit("docs", README_txt="1\n")
+    git("merge", "--quiet", "--no-ff", "--message", "merge side", "side")
+    git.commit("more docs", README_txt="2\n")
+    lines = [(line, count) for line, _, count in shown(covered(context(), git), "five")]
+    assert lines == [("main", 2), ("late", 2)]
+
+
 def test_the_nearest_in_time_changes_on_a_day(
     team: Team, context: Callable[[], Context], monkeypatch: pytest.MonkeyPatch
 ) -> None:
