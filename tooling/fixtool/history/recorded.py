@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
@@ -166,8 +167,16 @@ class FactsAlong:
 
 def read_log(commits: Repo, target: Oid, facts: Sequence[RecordedFact]) -> UpstreamLog:
     """Upstream's history of ``target``, as far as it matters to ``facts``."""
-    ids = [fact.commit for fact in facts if fact.commit]
-    return read_upstream(commits, target, ids, [fact.pull for fact in facts if fact.pull])
+    ids = sorted({fact.commit for fact in facts if fact.commit})
+    pulls = sorted({fact.pull for fact in facts if fact.pull})
+    return _read_log(commits, target, tuple(ids), tuple(pulls))
+
+
+@lru_cache(maxsize=16)  # one log tells of many commits, and each line and its history ask for it
+def _read_log(
+    commits: Repo, target: Oid, ids: tuple[str, ...], pulls: tuple[int, ...]
+) -> UpstreamLog:
+    return read_upstream(commits, target, ids, pulls)
 
 
 def presence_in(log: UpstreamLog, fact: RecordedFact) -> Presence:
