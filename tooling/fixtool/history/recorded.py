@@ -220,7 +220,9 @@ def _presences(
 def _first_holder(commits: Repo, commit: Oid, ends: Sequence[Oid]) -> int:
     """The position of the first of ``ends``, each an ancestor of the next, whose history holds
     ``commit``, which comes from a side branch or from before the first of them."""
-    low, high = 0, len(ends) - 1
+    if commits.is_ancestor(commit, ends[0]):  # by far the most frequent case
+        return 0
+    low, high = 1, len(ends) - 1
     while low < high:
         middle = (low + high) // 2
         if commits.is_ancestor(commit, ends[middle]):
