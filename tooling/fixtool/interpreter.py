@@ -10,12 +10,13 @@ import re
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from packaging import tags as wheel_tags
 
 from fixtool.errors import CannotRun, UsageError
+from fixtool.isolation import without_credentials
 
 _FACTS = """
 import json, platform, sys, sysconfig
@@ -72,15 +73,16 @@ def absolute(python: str) -> str:
     raise UsageError(f"no interpreter {python!r}", hint="give the path of a python: --python PY")
 
 
-def run(
-    command: Sequence[str], env: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """The finished process of ``command``. Raises CannotRun if it cannot be started."""
+def run(command: Sequence[str], *, credentials: bool = False) -> subprocess.CompletedProcess[str]:
+    """The finished process of ``command``. Only a program that runs no code of others, and needs
+    the login of a package index, may see ``credentials`` in its environment. Raises CannotRun if it
+    cannot be started."""
     try:
         return subprocess.run(
             command, capture_output=True, text=True, check=False, errors="replace",
             cwd=os.sep,  # otherwise python -m would import from the current folder
-            env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+            env=dict(os.environ) if credentials else without_credentials(os.environ),
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except OSError as error:
         raise CannotRun(f"cannot run {command[0]}: {error.strerror}", where=command[0]) from error

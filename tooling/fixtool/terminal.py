@@ -97,6 +97,11 @@ def failure(error: FixtoolError, command: str, *, as_json: bool) -> None:
     print("\n".join(lines), file=sys.stderr)
 
 
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    print(f"warning: {text}", file=sys.stderr)
+
+
 def progress(*, quiet: bool) -> Progress:
     """Progress bars if stderr is a terminal and not ``quiet``; else nothing is shown."""
     return Silence() if quiet or not sys.stderr.isatty() else _Bars()

@@ -46,6 +46,7 @@ SHARED = {
     "errors",
     "files",
     "interpreter",
+    "isolation",
     "markdown",
     "progress",
     "settings",
@@ -158,7 +159,7 @@ def test_the_probe_kit_is_the_standard_library_alone() -> None:
                 else [node.module or ""] * (not node.level)
             )
         }
-        own = {name for name in modules if name.startswith("fixtool.verify.")}
+        own = {name for name in modules if name.startswith("fixtool.")}
         assert {f"{name.removeprefix('fixtool.').replace('.', '/')}.py" for name in own} <= set(
             kit._FILES
         )
@@ -198,6 +199,21 @@ def test_core_commands_do_not_load_torch_triton_or_sglang(words: list[str]) -> N
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+# The modules that start processes. What runs code of others, such as probes, tests, hooks and
+# builds, goes through isolation; the others start git, pip and the user's interpreters.
+STARTERS = {"git.process", "git.repo", "interpreter", "isolation", "sources.index",
+            "verify._execute", "verify.runner.run"}  # fmt: skip
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - STARTERS))
+def test_processes_are_started_in_few_places(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text("utf-8"))
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    starting = re.compile(r"subprocess\.(run|Popen|call|check_\w+|getoutput)|os\.(system|popen|exec\w+"
+                          r"|spawn\w+|posix_spawn\w*|fork\w*)|pty\.\w+")  # fmt: skip
+    assert {name for name in called if starting.fullmatch(name)} == set()
 
 
 def test_version_needs_neither_typer_nor_git() -> None:

@@ -100,6 +100,8 @@ def build_worktree(
         python=python,
         manifest=manifest,
     )
+    if native:
+        options.warn_of_credentials()
     if editable:
         place = path.absolute()
         built = wheel_builder.install_editable(tree, head, request, settings, place, progress)

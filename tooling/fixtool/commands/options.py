@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.errors import UsageError
+from fixtool.isolation import exposed
 
 if TYPE_CHECKING:
     from fixtool.git.objects import Oid
@@ -96,3 +98,12 @@ def pick_line(context: Context, name: str | None) -> Line:
     """The line called ``name``. If that is None, the line that the settings name, or else the only
     line. Raises UsageError if there are several lines and none is named."""
     return context.repository.pick(name or context.settings.line)
+
+
+def warn_of_credentials() -> None:
+    """Warn if the code of others that runs now could find a credential of the user's."""
+    if names := exposed(os.environ):
+        terminal.warn(
+            f"the code that runs now could read {', '.join(names[:3])} of this environment: this "
+            "system has no Landlock, so run the command without credentials"
+        )

@@ -107,6 +107,8 @@ def _ask_probes(context: Context, source: str | None, python: str | None) -> Ask
     from fixtool.verify.run import verify
     from fixtool.verify.suite import BASE
 
+    options.warn_of_credentials()
+
     def ask(line: Line, target: Target) -> dict[str, int | None]:
         ref = target.version if target.release and target.version else target.commit
         request = VerifyRequest(ref, source, line.name, (RunKind.ASK,))

@@ -91,6 +91,7 @@ def upstream(
     from fixtool.sources.target import TargetRequest
     from fixtool.upstream.prepare import prepare
 
+    options.warn_of_credentials()
     to = _destination(context, line, slug, fork) if send else None
     prepared = prepare(context, TargetRequest(onto, source, line), slug, python, title, fresh=fresh)
     outputs = _write(context, prepared, worktree, mail, body)

@@ -117,6 +117,7 @@ def verify(
         _refuse_with_bundle(only, model, assistant, port, python, tp, pp, save, junit, markdown)
         _pack(context, request, bundle, json=json)
     else:
+        options.warn_of_credentials()
         verified = run.verify(context, request, RunOptions(
             python, jobs, tuple(only or ()), model, assistant, port, require_gpu, keep_trees, tp, pp
         ))  # fmt: skip

@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from fixtool import isolation
 from fixtool.files import private_folder, write_atomically
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
@@ -159,14 +160,13 @@ def _run_test(folder: Path, path: str, python: str | None, progress: Progress) -
     command = [absolute(python), "-s", str(kit / "verify/runner/script.py"),
                str(kit / "verify/test_file.py"), path]  # fmt: skip
     paths = os.pathsep.join((str(kit.parent), str(folder / "python")))
-    env = {**hooks.without_secrets(os.environ), "FIXTOOL_TREE": str(folder), "PYTHONPATH": paths,
-           "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
+    environment = {**os.environ, "FIXTOOL_TREE": str(folder), "PYTHONPATH": paths,
+                   "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
     try:
         with progress.task(f"running {path}"):
-            process = subprocess.run(
-                command, env=env, cwd=os.sep, text=True, errors="replace", capture_output=True,
-                check=False, stdin=subprocess.DEVNULL, timeout=_PATIENCE,
-            )  # fmt: skip
+            process = isolation.run(
+                command, folder=os.sep, environment=environment, timeout=_PATIENCE
+            )
     except subprocess.TimeoutExpired:
         return TestResult(path, CheckOutcome.NOT_RUN, f"no end in {_PATIENCE // 60} minutes")
     last = (process.stdout.strip().splitlines() or [last_line(process)])[-1]

@@ -20,13 +20,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from fixtool import isolation
 from fixtool.errors import CannotRun
 from fixtool.files import private_folder
 from fixtool.settings import Settings
 
 CONFIG = ".pre-commit-config.yaml"
 _PATIENCE = 600  # seconds for the hooks of one repository, their installation included
-_SECRETS = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH|_PAT$|_KEY", re.IGNORECASE)
 _KEYS = ("files", "exclude", "types", "types_or", "exclude_types", "args", "pass_filenames",
          "always_run", "require_serial", "stages")  # fmt: skip
 
@@ -229,27 +229,24 @@ def _run_pre_commit(
     home = private_folder(settings.cache / "pre-commit")
     written = home / f"config-{os.getpid()}.yaml"
     written.write_text(json.dumps(config, default=str), "utf-8")  # JSON is YAML
-    env = {key: value for key, value in without_secrets(os.environ).items()
-           if not key.startswith(("GIT_", "PYTHON"))}  # fmt: skip
-    env |= {"PRE_COMMIT_HOME": str(home), "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0"}  # fmt: skip
-    command = [sys.executable, "-m", "pre_commit", "run", "--config", str(written),
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
+        "PRE_COMMIT_HOME": str(home), "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }  # fmt: skip
+    # -P: upstream's folder, in which pre-commit runs, may hold a pre_commit.py.
+    command = [sys.executable, "-P", "-m", "pre_commit", "run", "--config", str(written),
                "--color=never", "--hook-stage=pre-commit", "--files", *files]  # fmt: skip
     try:
-        process = subprocess.run(
-            command, cwd=folder, env=env, capture_output=True, text=True, errors="replace",
-            timeout=_PATIENCE, check=False, stdin=subprocess.DEVNULL,
+        process = isolation.run(
+            # GIT_…: isolation takes off those of the caller, and these are for the hooks.
+            ["env", f"GIT_CONFIG_GLOBAL={os.devnull}", "GIT_TERMINAL_PROMPT=0", *command],
+            folder=str(folder), environment=environment, timeout=_PATIENCE,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return "", None
     finally:
         written.unlink(missing_ok=True)
     return process.stdout + process.stderr, process.returncode
-
-
-def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """The part of our environment that upstream's code may see."""
-    return {key: value for key, value in environment.items() if not _SECRETS.search(key)}
 
 
 def _in_one_line(output: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from fixtool.errors import CannotRun, UsageError
 from fixtool.files import lock, private_folder
+from fixtool.isolation import hidden, without_credentials
 from fixtool.progress import Progress
 from fixtool.verify._folder import write_folder
 from fixtool.verify._plan import Planned
@@ -64,12 +66,14 @@ def _run(
     waits for the runner to end, so that no server outlives it.
     """
     with (
+        hidden(),
         progress.task(what, steps) as task,
         tempfile.TemporaryFile("w+", dir=folder) as stderr,
     ):
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
             text=True, errors="replace", start_new_session=True,
+            env=without_credentials(os.environ),
         )  # fmt: skip
         try:
             assert process.stdout is not None

@@ -140,7 +140,8 @@ def _install(packages: HostPackages, site: Path) -> None:
          "--disable-pip-version-check", "--no-compile", "--only-binary=:all:",
          "--python-version", packages.python, "--implementation", "cp",
          *(word for platform in platforms for word in ("--platform", platform)),
-         "--target", str(site), "--requirement", str(requirements)]
+         "--target", str(site), "--requirement", str(requirements)],
+        credentials=True,
     )  # fmt: skip
     if process.returncode != 0:
         hint = f"see pip's whole message: {sys.executable} -m pip download -r {requirements}"

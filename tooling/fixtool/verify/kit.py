@@ -13,6 +13,7 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parents[1]
 _FILES = (
     "__init__.py",
+    "isolation.py",
     "verify/__init__.py",
     "verify/answer.py",
     "verify/sglang_on_cpu.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,10 +10,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from fixtool import isolation
 from fixtool.errors import CannotRun
 from fixtool.git.repo import Repo
 from fixtool.git.trees import scratch_index
-from fixtool.interpreter import absolute, last_line, run
+from fixtool.interpreter import absolute, last_line
 from fixtool.progress import Progress
 from fixtool.sources.release import open_wheel
 from fixtool.wheel._archive import (
@@ -75,10 +77,10 @@ def _compile(repo: Repo, commit: str, version: str, python: str, folder: Path) -
     for name in ("README.md", "LICENSE"):  # as upstream's release script does
         if (tree / name).is_file() and not (tree / ROOT / name).exists():
             shutil.copy(tree / name, tree / ROOT / name)
-    process = run(
+    process = isolation.run(
         [absolute(python), "-m", "pip", "wheel", "--no-deps", "--no-input",
          "--wheel-dir", str(wheels), str(tree / ROOT)],
-        {"SETUPTOOLS_SCM_PRETEND_VERSION": version},
+        folder=os.sep, environment={**os.environ, "SETUPTOOLS_SCM_PRETEND_VERSION": version},
     )  # fmt: skip
     built = list(wheels.glob("*.whl"))
     if process.returncode != 0 or len(built) != 1:

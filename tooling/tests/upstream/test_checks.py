@@ -15,6 +15,7 @@ from markdown_it.token import Token
 
 from fixtool import markdown
 from fixtool.errors import CannotRun
+from fixtool.isolation import can_isolate
 from fixtool.markdown import ACTIVE_TEXT, LIMIT, prose
 from fixtool.settings import Settings
 from fixtool.upstream import _checks as checks
@@ -22,6 +23,7 @@ from fixtool.upstream import _hooks as hooks
 from fixtool.upstream._hooks import CheckOutcome, HookResult
 from support.github_api import visible_to_github
 from support.json_documents import document
+from support.spy import finds, run_with_token, spy
 from support.upstream import TWENTY, Repositories, call, copy, needed
 
 SIGN = "Signed-off-by: A Person <person@example.org>"
@@ -262,6 +264,28 @@ def test_upstreams_own_hooks_run_where_they_can_do_no_harm(
     shown = call(*repos.words("a"))
     assert re.search(r"^hooks +1 of 3 passed, 2 had no file", shown.out, re.MULTILINE)
     assert "          slow: by-hand: it is of the stage manual\n" in shown.out
+
+
+@pytest.mark.skipif(not can_isolate(), reason="this kernel has no Landlock domains")
+def test_hooks_and_tests_find_no_token_anywhere(repos: Repositories, tmp_path: Path) -> None:
+    """Not in their environment, and not in that of fixtool or of the shell that started it."""
+    log = tmp_path / "log"
+    repos.edit("c", "+        print('looked')\n", f"+        exec({spy(log)!r}, {{}})\n")
+    hook = "{id: spy, name: spy, entry: python3 tools/spy.py, language: system, files: model}"
+    config = f"repos: [{{repo: local, hooks: [{hook}]}}]\n"
+    repos.upstream.commit("[x] hooks", **{hooks.CONFIG: config, "tools/spy.py": spy(log)})
+    ran = run_with_token(*repos.words("c", "--json"))
+    assert ran.status == 0, ran.out
+    assert finds(log) == [[], []]
+
+
+def test_a_module_of_upstreams_does_not_stand_in_for_pre_commit(repos: Repositories) -> None:
+    config = "repos: [{repo: local, hooks: [{id: x, name: x, entry: 'true', language: system}]}]\n"
+    theirs = "raise SystemExit('upstream: imported')\n"
+    files = {hooks.CONFIG: config, "pre_commit.py": theirs, "yaml.py": theirs, "json.py": theirs}
+    repos.upstream.commit("[x] hooks", **files)
+    (hook,) = repos.prepare("a").checks.hooks
+    assert hook == HookResult("x", None, CheckOutcome.PASSED, "")
 
 
 def test_what_could_not_run_is_no_yes(repos: Repositories) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from fixtool.isolation import can_isolate
 from fixtool.verify.proof import exit_code
 from fixtool.verify.result import Result, StepKind, StepOutcome, StepResult
 from support.repositories import Team
+from support.spy import finds, run_with_token, spy
 from support.verifying import Run, answers, on_host, prove, read_back
 
 pytestmark = pytest.mark.slow(1)  # each packs or runs a bundle
@@ -147,3 +149,14 @@ def test_the_worst_decides(outcomes: list[str], status: int) -> None:
     assert exit_code(result, None, require_gpu=False) == status
     assert exit_code(result, None, require_gpu=True) == (4 if "skipped" in outcomes else status)
     assert exit_code(replace(result, ended=None), None, require_gpu=False) == (status or 4)
+
+
+@pytest.mark.skipif(not can_isolate(), reason="this kernel has no Landlock domains")
+def test_a_probe_on_a_host_finds_no_token_anywhere(bundled: Path, tmp_path: Path) -> None:
+    """Not even in the environment of the runner, which a person starts with a token."""
+    log = tmp_path / "log"
+    for probe in (bundled / "verify" / "probes").glob("*.py"):
+        probe.write_text(spy(log) + probe.read_text())
+    ran = run_with_token(words=["-S", str(bundled / "run.py"), "--only", "probe *"])
+    assert ran.status == 0, ran.err
+    assert set(map(tuple, finds(log))) == {()}

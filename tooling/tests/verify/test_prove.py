@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+from fixtool.isolation import can_isolate
+from support.json_documents import document
 from support.repositories import NUMBERS, Git, Team
+from support.spy import finds, run_with_token, spy
 from support.verifying import (
     FIVE,
     PROBE,
@@ -167,3 +171,15 @@ def test_from_a_url_only_what_runs_is_fetched(fixtool: Run, proved: Team) -> Non
     store = Git(store_path())
     listed = store("rev-list", "--objects", "--missing=print", "--no-walk", result["onto"])
     assert "?" + proved.upstream("rev-parse", "v1.0:README.txt") in listed  # not under python/
+
+
+@pytest.mark.skipif(not can_isolate(), reason="this kernel has no Landlock domains")
+def test_a_probe_finds_no_token_anywhere(proved: Team, tmp_path: Path) -> None:
+    """Not in its environment, and not in that of fixtool or of the shell that started it."""
+    log = tmp_path / "log"
+    for slug, mark in (("five", "line 5 fixed"), ("twenty", "line 20 fixed")):
+        write_probe(proved, slug, spy(log) + PROBE.format(mark=mark))
+    words = ["verify", "--prove", "--sglang-ref", "v1.0", "--source", proved.upstream.path]
+    ran = run_with_token(*words, "--python", PY, "--json", "-C", proved.root)
+    assert document(ran)["exit_code"] == 0
+    assert set(map(tuple, finds(log))) == {()}

@@ -32,6 +32,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from fixtool.isolation import isolate, without_credentials
+
 from .layout import Stop, archive_in, lay_out, unpack
 from .processes import TOKEN, die_with_parent, sweep
 
@@ -94,13 +96,14 @@ class Run:
         return chosen
 
     def environment(self, tree: str) -> dict[str, str]:
-        """The environment of a step on ``tree``.
+        """The environment of a step on ``tree``, without credentials.
 
         PYTHONDONTWRITEBYTECODE would have every server compile SGLang anew. A bare host keeps all
         bytecode in one folder of the run. Elsewhere the installed packages have theirs beside them,
         and PYTHONPYCACHEPREFIX would hide it.
         """
-        env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        inherited = without_credentials(os.environ)
+        env = {name: text for name, text in inherited.items() if not name.startswith("PYTHON")}
         place = self.work / "trees" / self.plan["trees"][tree]["folder"]
         paths = [self.folder, place / "python"]
         if self.site is not None:
@@ -388,8 +391,11 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the plan. Returns the exit code."""
+    """Run the plan. Returns the exit code. ``words`` are the arguments. Without them, the arguments
+    are those of this process, which gives up what its steps must not see."""
     options = arguments(words)
+    if words is None:
+        _give_up_credentials()
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), _stop)
     if options.with_parent:
@@ -418,6 +424,15 @@ def main(words: list[str] | None = None) -> int:
             sweep(run.token)
         if not options.keep_trees:
             _remove(options.work, *_SCRATCH)
+
+
+def _give_up_credentials() -> None:
+    """Start this process again if its environment holds a credential, because a step could read it
+    in /proc; then keep all steps from reading other processes."""
+    environment = without_credentials(os.environ)
+    if environment != dict(os.environ):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606
+    isolate()
 
 
 def _remove(work: Path, *names: str) -> None:
