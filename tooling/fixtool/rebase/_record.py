@@ -9,7 +9,7 @@ from fixtool.errors import FixtoolError
 from fixtool.history.record import fact_about
 from fixtool.history.tags import release_tags
 from fixtool.rebase._facts import Facts
-from fixtool.rebase.result import Action, AskProbes, PatchOutcome
+from fixtool.rebase.result import AskProbes, PatchOutcome
 from fixtool.replay.verdict import Verdict
 from fixtool.series.facts import FactKind, facts_of
 from fixtool.series.trailers import names_another, with_fact
@@ -35,7 +35,7 @@ def recorded_files(
     answers: dict[str, Mapping[str, int | None]] = {}
     for outcome in outcomes:
         kind, culprit = _FACTS.get(outcome.result.verdict), outcome.culprit
-        if kind is None or culprit is None or outcome.action is not Action.DROPPED:
+        if kind is None or culprit is None:
             continue
         patch = facts.patch(outcome.result.slug)
         fact = fact_about(kind, culprit, tags)

@@ -93,6 +93,27 @@ def test_the_commit_behind_a_verdict_is_not_the_revert_before_it(
     assert behind("HEAD") == ("absorbed", again)
     lost = git.commit("tidy up", python__model_py=NUMBERS)
     assert behind("HEAD") == ("reverted", lost)
+    record(team, "five", "Applied-Upstream", again)  # whatever the facts say that upstream has
+    assert behind("HEAD") == ("reverted", lost)
+
+
+def test_without_a_history_a_revert_is_behind_no_other_verdict(
+    team: Team, judged: Callable[..., Judgement]
+) -> None:
+    """The line's base is on a branch of its own, so no history leads from there to the target."""
+    git = team.upstream
+    git("checkout", "--quiet", "-b", "side")
+    base = git.commit("prepare", README_txt="side\n")
+    git("checkout", "--quiet", "main")
+    (team.root / "patches/main/upstream.toml").unlink()
+    team.line(base=base)
+    team.patch("five", "fix five", python__model_py=FIVE)
+    git.commit("fix five (#12)", python__model_py=FIVE)
+    git("revert", "--no-edit", "HEAD")
+    git.commit("fix line 5", python__model_py=FIVE)
+    record(team, "five", "Forwarded", "https://x.org/a/b/pull/12")
+    five = judged(bring_history=True).patch("five")
+    assert (five.result.verdict, five.culprit) == (Verdict.ABSORBED, None)
 
 
 def test_its_text_still_fits_and_upstream_has_it(
