@@ -150,7 +150,9 @@ def _show(applied: Applied, built: BuiltWheel | None, *, verbose: bool, dry_run:
     terminal.say()
     for patch in judgement.left_out:
         reason = "; ".join(patch.result.evidence[:1])
-        terminal.say(f"left out  {patch.slug}: {patch.result.verdict.value}, {printable(reason)}")
+        verdict = patch.result.verdict.value
+        words = "by hand" if verdict == "left-out" else f"{verdict}, {printable(reason)}"
+        terminal.say(f"left out  {patch.slug}: {words}")
     if not applied.ok:
         _show_asking(applied, asking)
         return

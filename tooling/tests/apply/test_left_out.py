@@ -41,7 +41,7 @@ def test_a_patch_is_left_out_by_hand(team: Team, fixtool: Run) -> None:
     assert (body["left_out"], whole["left_out"]) == (["five"], [])
     assert body["tree"] != whole["tree"]
     text = fixtool("apply", *place, "--no-build", "--without", "five")
-    assert "left out  five: left-out, left out by hand" in text.out
+    assert "left out  five: by hand" in text.out
 
 
 def test_what_is_left_out_has_to_exist(team: Team, fixtool: Run) -> None:
