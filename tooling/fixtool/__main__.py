@@ -7,6 +7,7 @@ the import takes most of the time.
 from __future__ import annotations
 
 import gc
+import io
 import sys
 
 
@@ -16,6 +17,9 @@ def main() -> None:
 
         print(f"fixtool {__version__}")
         return
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name may hold what the locale cannot show
+            stream.reconfigure(errors="backslashreplace")
     gc.set_threshold(100_000)  # imports make no garbage: collecting took 6 of 140 ms
     try:
         from fixtool.cli import app

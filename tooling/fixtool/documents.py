@@ -1,4 +1,4 @@
-"""Reads back the JSON documents that fixtool's own commands print.
+"""Reads JSON and TOML of others, above all the documents that fixtool's own commands print.
 
 A document may come from another machine, so nothing in it is trusted: every field is checked, and
 an error names the file and the key.
@@ -7,18 +7,28 @@ an error names the file and the key.
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from fixtool.errors import Refused, UsageError
+from fixtool.files import TooLarge, read_at_most
 
 SCHEMA = 1
 """The version of the form that all documents have; `schemas/output.json` describes it."""
 
 _LARGEST = 64 << 20  # bytes; the history of 20 patches over 10,000 commits is under one MiB
+
+LARGEST_TEXT = 1 << 20
+"""The most bytes of a file that a person writes by hand: a series, an upstream.toml."""
+
+_MOST_PARTS = 100  # of a dotted key: tomllib takes quadratic time for them
+_STRING = re.compile(r'"(?:\\.|[^"\\])*"|\'[^\']*\'')
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=StrEnum)
@@ -38,9 +48,19 @@ class Field:
 
     def __getitem__(self, name: str) -> Field:
         """The value at ``name`` of an object; None if it has no such key."""
+        return Field(self.table().get(name), f"{self.key}.{name}".lstrip("."))
+
+    def table(self) -> dict[str, Any]:
+        """The keys and values of an object."""
         if not isinstance(self.value, dict):
             raise self.wrong("an object")
-        return Field(self.value.get(name), f"{self.key}.{name}".lstrip("."))
+        return self.value
+
+    def only(self, kind: type[Any]) -> Field:
+        """This object, whose keys are fields of the dataclass ``kind``."""
+        if unknown := sorted(self.table().keys() - {field.name for field in fields(kind)}):
+            raise Field(unknown[0], self.key).wrong("a known key")
+        return self
 
     def wrong(self, expected: str) -> FieldError:
         """The error that says that this value is not ``expected``."""
@@ -73,6 +93,22 @@ class Field:
             raise self.wrong("a whole number")
         return value
 
+    def large(self) -> int:
+        """A whole number of at most 53 bits, such as the size of a file."""
+        value = self.value
+        if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 1 << 53:
+            raise self.wrong("a whole number")
+        return value
+
+    def number(self) -> float:
+        """A finite number."""
+        value = self.value
+        if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) >= 1 << 53:
+            raise self.wrong("a number")
+        if value != value:  # JSON of Python holds NaN
+            raise self.wrong("a number")
+        return float(value)
+
     def count(self) -> int:
         """A whole number of at least 0."""
         if self.integer() < 0:
@@ -90,6 +126,55 @@ class Field:
             return kind(self.value)
         except ValueError as error:
             raise self.wrong(f"one of {', '.join(kind)}") from error
+
+
+def read_own(path: Path, read: Callable[[Field], _T], limit: int = _LARGEST) -> _T | None:
+    """What ``read`` makes of a JSON file that fixtool wrote into its own folders; None if there is
+    no such file, or if it is damaged."""
+    try:
+        return read(Field(json.loads(read_at_most(path, limit))))
+    except (OSError, ValueError, RecursionError, TooLarge):
+        return None
+
+
+def written(kind: type[_T]) -> Callable[[Field], _T]:
+    """A reader of the object that ``dataclasses.asdict`` makes of the dataclass ``kind``. It raises
+    FieldError if a key is unknown, missing or of another type."""
+
+    def read(value: Field) -> _T:
+        hints = get_type_hints(kind)
+        given = value.only(kind).table()
+        needed = [field for field in fields(cast(Any, kind))
+                  if field.name in given or field.default is MISSING]  # fmt: skip
+        return kind(**{field.name: _as(value[field.name], hints[field.name]) for field in needed})
+
+    return read
+
+
+def _as(value: Field, kind: Any) -> Any:
+    """The value with the type ``kind``, as a dataclass's field is annotated with it."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        (kind,) = (part for part in inner if part is not NoneType)
+        return value.optional(lambda present: _as(present, kind))
+    if origin is tuple:
+        return value.each(lambda element: _as(element, inner[0]))
+    if origin is not None:  # a mapping of texts
+        return {key: _as(value[key], inner[1]) for key in value.table()}
+    if isinstance(kind, NewType):  # Oid
+        if not re.fullmatch("[0-9a-f]{40}", value.text()):
+            raise value.wrong("an object id of 40 digits")
+        return value.text()
+    if is_dataclass(kind):
+        return written(cast(type[Any], kind))(value)
+    if issubclass(kind, StrEnum):
+        return value.member(kind)
+    if issubclass(kind, Path):
+        return Path(value.text())
+    readers: dict[Any, Callable[[Field], Any]] = {
+        str: Field.text, bool: Field.flag, int: Field.large, float: Field.number
+    }  # fmt: skip
+    return readers[kind](value)
 
 
 @dataclass(frozen=True)
@@ -111,13 +196,26 @@ def load(path: Path) -> Any:
     try:
         if not path.is_file():
             raise UsageError(f"no such file: {path}", where=str(path))
-        if path.stat().st_size > _LARGEST:
-            raise Refused(f"{path.name} is over {_LARGEST >> 20} MiB", where=str(path))
-        return json.loads(path.read_bytes())
+        return json.loads(read_at_most(path, _LARGEST))
+    except TooLarge as error:
+        raise Refused(f"{path.name} is over {_LARGEST >> 20} MiB", where=str(path)) from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", where=str(path)) from error
     except (ValueError, RecursionError) as error:
         raise Refused(f"{path.name} is not JSON", where=str(path)) from error
+
+
+def parse_toml(raw: bytes, where: str) -> dict[str, Any]:
+    """The table that a TOML document holds; ``where`` is its file. Raises Refused if it is not
+    valid, or nested so deeply that only a machine can have written it."""
+    try:
+        text = raw.decode("utf-8")
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.count(".") > _MOST_PARTS and _STRING.sub("", line).count(".") > _MOST_PARTS:
+                raise Refused("not valid TOML: a key has too many parts", where=f"{where}:{number}")
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # invalid, not UTF-8, or a number too long
+        raise Refused(f"not valid TOML: {error}", where=where) from error
 
 
 def parse(document: Any, where: str, command: str, read: Callable[[Field], _T]) -> _T | Failure:

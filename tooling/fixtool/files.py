@@ -1,26 +1,120 @@
-"""Atomic writes, locks, and private folders: what a killed run leaves is whole."""
+"""Bounded reads, atomic writes, locks, and private folders: what is read fits into memory, and what
+a killed run leaves is whole."""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fixtool.errors import CannotRun
+from fixtool.errors import CannotRun, Refused
+
+_LINK_OR_DEVICE = {errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR}
+_NOT_FOLLOWED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class TooLarge(Refused):
+    """A file is larger than its reader takes."""
+
+
+def read_at_most(path: Path, limit: int) -> bytes:
+    """The content of a file that the user named, which may also be a pipe. No more than ``limit``
+    bytes are kept in memory. Raises TooLarge if there are more, OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return _read(file.fileno(), path, limit)
+
+
+def read_plain(folder: Path, name: str, limit: int) -> bytes:
+    """The content of the file ``name`` in ``folder``, which may lie in a folder of it (``a/b``).
+
+    Only a regular file is read: a link could lead to any file of the user, and a device has no end.
+    Neither ``folder`` nor a folder in ``name`` may be a link. Raises Refused for all of these,
+    TooLarge if the file has more than ``limit`` bytes, FileNotFoundError if there is none.
+    """
+    path = folder / name
+    at = None
+    try:
+        at = os.open(folder, _NOT_FOLLOWED | os.O_DIRECTORY)
+        *parents, last = name.split("/")
+        for parent in parents:
+            inner = os.open(parent, _NOT_FOLLOWED | os.O_DIRECTORY, dir_fd=at)
+            os.close(at)
+            at = inner
+        descriptor = os.open(last, _NOT_FOLLOWED, dir_fd=at)
+    except OSError as error:
+        if error.errno == errno.ENOTDIR or error.errno in _LINK_OR_DEVICE:
+            raise _not_plain(path) from error
+        raise
+    finally:
+        if at is not None:
+            os.close(at)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _not_plain(path)
+        return _read(descriptor, path, limit)
+    finally:
+        os.close(descriptor)
+
+
+def require_plain(folder: Path) -> None:
+    """Raise Refused if ``folder`` is a link, or holds anything but folders and regular files."""
+    if not folder.is_symlink() and not folder.exists():
+        return
+    waiting = [folder]
+    while waiting:
+        path = waiting.pop()
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            waiting += sorted(path.iterdir(), reverse=True)
+        elif not stat.S_ISREG(mode) or path == folder:
+            raise _not_plain(path)
+
+
+def _not_plain(path: Path) -> Refused:
+    return Refused(
+        f"{path.name} is a link, or no regular file: fixtool reads and writes only those here",
+        where=str(path),
+        hint=f"put the file itself in its place: cp --remove-destination FILE {path}",
+    )
+
+
+def _read(descriptor: int, path: Path, limit: int) -> bytes:
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size > limit:
+        raise _too_large(path, status.st_size, limit)
+    chunks = []
+    left = limit + 1
+    while left and (chunk := os.read(descriptor, min(left, 1 << 20))):
+        chunks.append(chunk)
+        left -= len(chunk)
+    if not left:
+        raise _too_large(path, None, limit)
+    return b"".join(chunks)
+
+
+def _too_large(path: Path, size: int | None, limit: int) -> TooLarge:
+    has = f"{size} bytes" if size is not None else "more"
+    return TooLarge(
+        f"{path.name} has {has}, and fixtool reads at most {limit} bytes of such a file",
+        where=str(path),
+    )
+
 
 _LOOK_AGAIN = 0.05  # seconds between two tries to take a lock
 
 
 def private_folder(path: Path) -> Path:
     """Make the folder ``path``, which only this user may read, and return it. Raises CannotRun if
-    the operating system refuses."""
+    the operating system refuses, or if others may have put something into it."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -29,7 +123,33 @@ def private_folder(path: Path) -> Path:
             where=str(path),
             hint="choose another place with FIXTOOL_STATE_DIR and FIXTOOL_CACHE_DIR",
         ) from error
+    require_private(path)
     return path
+
+
+def require_private(folder: Path) -> None:
+    """Raise CannotRun if others may have put something into ``folder``, which would be believed or
+    run: if it belongs to another user, or if every user may write to it or to the folder around it.
+    """
+    for path in (folder, folder.parent):
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        around = path != folder
+        foreign = status.st_uid != os.geteuid() and not (around and status.st_uid == 0)
+        open_to_all = status.st_mode & stat.S_IWOTH and not (
+            around and status.st_mode & stat.S_ISVTX
+        )
+        if foreign or open_to_all:
+            why = "belongs to another user" if foreign else "can be written to by every user"
+            raise CannotRun(
+                f"the folder {path} {why}, so what is in it cannot be trusted",
+                where=str(path),
+                hint="choose other places with FIXTOOL_STATE_DIR and FIXTOOL_CACHE_DIR"
+                if foreign
+                else f"delete what others may have put there, then: chmod o-w {path}",
+            )
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:

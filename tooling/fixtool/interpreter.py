@@ -17,6 +17,7 @@ from packaging import tags as wheel_tags
 
 from fixtool.errors import CannotRun, UsageError
 from fixtool.isolation import without_credentials
+from fixtool.text import split_lines
 
 _FACTS = """
 import json, platform, sys, sysconfig
@@ -90,7 +91,7 @@ def run(command: Sequence[str], *, credentials: bool = False) -> subprocess.Comp
 
 def last_line(process: subprocess.CompletedProcess[str]) -> str:
     """The line of its output that says why a process failed: the last error, else the last line."""
-    lines = [line.strip() for line in (process.stderr or process.stdout).splitlines()]
+    lines = [line.strip() for line in split_lines(process.stderr or process.stdout)]
     errors = [
         line
         for line in lines

@@ -80,6 +80,8 @@ def inline(text: str) -> str:
     the links that GitHub makes by itself (#1, GH-1, closes #1, an address)."""
     plain = printable(re.sub(r"\s+", " ", text))
     plain = re.sub(r"([\\`*_\[\]|<>~$&])", r"\\\1", plain)
+    # A heading, a list or a line under a heading, where the text begins a line.
+    plain = re.sub(r"^(\s*)([-+=#])|^(\s*\d+)([.)])", r"\1\3\\\2\4", plain)
     return re.sub(r"(@|#(?=\w)|GH-(?=\d)|:(?=//)|www(?=\.))", "\\1\u200b", plain, flags=re.I)
 
 

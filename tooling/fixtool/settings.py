@@ -7,12 +7,16 @@ variables ``FIXTOOL_*``, then from flags. The later one wins.
 from __future__ import annotations
 
 import os
-import tomllib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from fixtool.documents import LARGEST_TEXT, parse_toml
 from fixtool.errors import Refused
+from fixtool.files import read_at_most
+
+_PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         cache=_folder(environment, "CACHE", ".cache"),
     )
     chosen: dict[str, str] = {}
+    where = f"{root}/pyproject.toml"
     if root is not None and (project := root / "pyproject.toml").is_file():
         chosen |= _table(project)
     names = {field.name for field in fields(Settings)} - {"state", "cache"}
@@ -55,8 +60,11 @@ def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         if value := environment.get(f"FIXTOOL_{name.upper()}"):
             chosen[name] = value
     if unknown := sorted(set(chosen) - names):
+        raise Refused(f"[tool.fixtool] has an unknown key {unknown[0]!r}", where=where)
+    # The name of the project becomes a part of a path and of an address.
+    if not _PROJECT.fullmatch(chosen.get("project", Settings.project)):
         raise Refused(
-            f"[tool.fixtool] has an unknown key {unknown[0]!r}", where=f"{root}/pyproject.toml"
+            f"project = {chosen['project']!r} is not a name on a package index", where=where
         )
     return replace(settings, **chosen)  # type: ignore[arg-type]
 
@@ -75,10 +83,11 @@ def _folder(environment: Mapping[str, str], kind: str, default: str) -> Path:
 
 
 def _table(path: Path) -> dict[str, str]:
-    try:
-        table = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("fixtool", {})
-        return {key: str(value) for key, value in table.items()}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Refused(f"not valid TOML: {error}", where=str(path)) from error
-    except AttributeError as error:
-        raise Refused("[tool.fixtool] is not a table", where=str(path)) from error
+    table = parse_toml(read_at_most(path, LARGEST_TEXT), str(path)).get("tool", {})
+    chosen = table.get("fixtool", {}) if isinstance(table, dict) else table
+    if not isinstance(chosen, dict):
+        raise Refused("[tool.fixtool] is not a table", where=str(path))
+    for key, value in chosen.items():
+        if not isinstance(value, str):
+            raise Refused(f"[tool.fixtool] {key} is not a string", where=str(path))
+    return chosen

@@ -1,4 +1,8 @@
-"""Output: tables and colours on a terminal, plain text in a pipe, or one JSON document."""
+"""Output: tables and colours on a terminal, plain text in a pipe, or one JSON document.
+
+Everything that a command prints goes through this module, and each of its functions escapes what a
+terminal would obey. So a caller prints texts of files and hosts as they are.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from fixtool.errors import ExitCode, FixtoolError
 from fixtool.progress import Progress, Silence, Task
 from fixtool.text import printable
 
+_JOB_COMMAND = re.compile(r"^(\s*):(?=:)", re.MULTILINE)
 _COLOURS = {
     "clean": "green", "offset": "green", "merged": "cyan", "absorbed": "blue",
     "partly-absorbed": "blue", "superseded": "blue", "not-needed": "blue", "reverted": "yellow",
@@ -41,20 +46,32 @@ def fields(value: object, *names: str) -> dict[str, Any]:
     return {name: getattr(value, name) for name in names}
 
 
-def say(text: str = "") -> None:
-    """Print a line of a command's answer."""
-    print(text)
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print a line of a command's answer, or a few, on stdout or stderr."""
+    print(escaped(text), file=sys.stderr if err else sys.stdout)
+
+
+def command(text: str, *, err: bool = False) -> None:
+    """Print a command for GitHub Actions, which is one line and was escaped when it was made."""
+    print(printable(text).replace("\n", " "), file=sys.stderr if err else sys.stdout)
+
+
+def escaped(text: str) -> str:
+    """``text`` without what a terminal, or the log of a job on GitHub, would take for a command."""
+    return _JOB_COMMAND.sub(r"\1\\x3a", printable(text)).replace("##[", "## [")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print ``rows`` under ``columns``: with colours on a terminal, as aligned text in a pipe."""
-    columns, *rows = ([printable(cell) for cell in row] for row in (columns, *rows))
+    columns, *rows = ([escaped(cell) for cell in row] for row in (columns, *rows))
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        drawn = Table(*columns, header_style="bold", box=None, pad_edge=False)
+        drawn = Table(header_style="bold", box=None, pad_edge=False)
+        for column in columns:
+            drawn.add_column(Text(column))  # a plain string would be read as markup
         for row in rows:
             drawn.add_row(*(Text(cell, style=_colour(cell)) for cell in row))
         Console().print(drawn)
@@ -76,7 +93,7 @@ def patch_text(text: str) -> None:
     from rich.console import Console
     from rich.syntax import Syntax
 
-    shown = "\n".join(printable(line) for line in text.replace("\t", "    ").split("\n"))
+    shown = printable(text.replace("\t", "    "))
     Console().print(Syntax(shown, "diff", background_color="default", word_wrap=False))
 
 
@@ -87,11 +104,11 @@ def failure(error: FixtoolError, command: str, *, as_json: bool) -> None:
         body = {"error": {"message": error.message, "where": error.where, "hint": error.hint}}
         print_document(command, error.exit_code, body)
         return
-    lines = [f"error: {printable(error.message)}"]
+    lines = [f"error: {escaped(error.message)}"]
     if error.where:
-        lines.append(f"   at: {printable(error.where)}")
+        lines.append(f"   at: {escaped(error.where)}")
     if error.hint:
-        lines.append(f"  try: {printable(error.hint)}")
+        lines.append(f"  try: {escaped(error.hint)}")
     if sys.stderr.isatty():
         lines[0] = lines[0].replace("error:", "\x1b[1;31merror:\x1b[0m", 1)
     print("\n".join(lines), file=sys.stderr)
@@ -121,7 +138,7 @@ def _bar(label: str, total: int | None, unit: str) -> Iterator[Task]:
 
     columns: list[rich_progress.ProgressColumn] = [
         rich_progress.SpinnerColumn(),
-        rich_progress.TextColumn("{task.description}"),
+        rich_progress.TextColumn("{task.description}", markup=False),
     ]
     if total:
         columns.append(rich_progress.BarColumn())
@@ -130,7 +147,7 @@ def _bar(label: str, total: int | None, unit: str) -> Iterator[Task]:
         )
     columns.append(rich_progress.TimeElapsedColumn())
     with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        number = bars.add_task(label, total=total)
+        number = bars.add_task(printable(label), total=total)
 
         class _Bar:
             def advance(self, amount: int) -> None:

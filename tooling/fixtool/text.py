@@ -1,4 +1,4 @@
-"""Texts for people: counts, and foreign texts without terminal controls."""
+"""Texts: their lines, counts, and foreign texts without terminal controls."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ def count(number: int, what: str) -> str:
     """``1 patch``, ``2 patches``."""
     ending = "" if number == 1 else "es" if what.endswith("ch") else "s"
     return f"{number} {what}{ending}"
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of ``text`` without their ends. As for git, only a newline ends one:
+    str.splitlines would also cut at a form feed or U+2028, which a line may hold."""
+    parts = text.split("\n")
+    return parts if parts[-1] else parts[:-1]
 
 
 def printable(text: str) -> str:

@@ -67,7 +67,6 @@ EXCEPTED = {"report": {"rebase.result"}}
 # vocabularies that several modules of one layer use.
 DOORS = {
     "git": {"git.repo"},
-    "unidiff": {"series.patch"},
     "pypi_simple": {"sources.index"},
     "requests": {"sources.index"},
     "pyproject_metadata": {"wheel._metadata"},
@@ -223,6 +222,15 @@ def test_version_needs_neither_typer_nor_git() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [f"fixtool {fixtool.__version__}", "[]"]
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_lines_end_at_newlines_alone(module: str) -> None:
+    """str.splitlines cuts at form feeds and U+2028 too, which the lines of a patch, a path or a
+    subject may hold: ``text.split_lines`` cuts as git does."""
+    calls = [node for node in ast.walk(ast.parse(MODULES[module].read_text("utf-8")))
+             if isinstance(node, ast.Attribute) and node.attr in ("splitlines", "readlines")]  # fmt: skip
+    assert [node.lineno for node in calls] == []
 
 
 @pytest.mark.parametrize("folder", ["tooling/tests", "verify/tests"])

@@ -16,15 +16,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from fixtool.documents import Field
+from fixtool.documents import LARGEST_TEXT, Field
 from fixtool.errors import CannotRun, FixtoolError, Refused
-from fixtool.files import lock, write_atomically
-from fixtool.git.objects import MACHINE, ZERO, FileChange, Oid, parse_oid
+from fixtool.files import lock, read_at_most, write_atomically
+from fixtool.git.names import check_ref
+from fixtool.git.objects import MACHINE, ZERO, FileChange, Oid, read_oid
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.git.trees import changed_files
 from fixtool.judgement.manifest import Manifest, read_manifest
 from fixtool.progress import Progress
+from fixtool.series.patch import is_slug
 
 _RECORD = "fixtool.json"
 _NEXT = "fixtool.next.json"  # the record to come, while a work tree moves to another commit
@@ -115,20 +117,40 @@ def read_record(tree: Repo, name: str = _RECORD) -> Record | None:
     """What fixtool put into this work tree last; None if it never did. Raises CannotRun if the
     record is damaged."""
     try:
-        data = dict(json.loads((tree.git_dir / name).read_text("utf-8")))
-        manifest = Field(data.get("manifest"), "manifest").optional(read_manifest)
-        record = Record(**data | {"manifest": manifest})
-        for text in (record.base, record.onto, record.commit, *record.commits.values()):
-            parse_oid(text, "the record")
-        return record
+        return _record(Field(json.loads(read_at_most(tree.git_dir / name, LARGEST_TEXT))))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, AttributeError, CannotRun) as error:
+    except (OSError, ValueError, RecursionError, FixtoolError) as error:
         raise CannotRun(
             f"fixtool's record of this work tree is not readable: {error}",
             where=str(tree.git_dir / name),
             hint="delete that file and the work tree, then apply again",
         ) from error
+
+
+def _record(record: Field) -> Record:
+    """The record in a JSON document. Ids, names and refs become arguments of git, so each must have
+    the form of one. Raises FieldError or UsageError if one has not."""
+    commits = record.only(Record)["commits"]
+    if wrong := [slug for slug in commits.table() if not is_slug(slug)]:
+        raise Field(wrong[0], "commits").wrong("the names of patches")
+    proposal = record["proposal"].optional(Field.text)
+    if proposal is not None and not is_slug(proposal):
+        raise record["proposal"].wrong("the name of a patch")
+    return Record(
+        line=record["line"].text(),
+        patches=record["patches"].text(),
+        base=read_oid(record["base"]),
+        onto=read_oid(record["onto"]),
+        commit=read_oid(record["commit"]),
+        branch=check_ref(record["branch"].text()),
+        version=record["version"].text(),
+        release=record["release"].optional(Field.text),
+        commits={slug: read_oid(commits[slug]) for slug in commits.table()},
+        moving_to=record["moving_to"].optional(read_oid),
+        proposal=proposal,
+        manifest=record["manifest"].optional(read_manifest),
+    )
 
 
 def require_clean(tree: Repo) -> None:

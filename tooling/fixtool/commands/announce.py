@@ -13,7 +13,6 @@ from typer import Argument, Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, FixtoolError
-from fixtool.text import printable
 
 if TYPE_CHECKING:
     from fixtool.announce.run import Announcement
@@ -126,7 +125,7 @@ def _tell_job(texts: NightlyTexts, *, err: bool) -> None:
 
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for annotation in annotate(texts.outcome):
-            typer.echo(annotation, err=err)
+            terminal.command(annotation, err=err)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(texts.summary())
@@ -137,7 +136,7 @@ def _echo_notes(announcement: Announcement, *, err: bool) -> None:
 
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for note in announcement.notes:
-            typer.echo(notice(note), err=err)
+            terminal.command(notice(note), err=err)
 
 
 def _show(announcement: Announcement, *, dry_run: bool) -> None:
@@ -150,5 +149,5 @@ def _show(announcement: Announcement, *, dry_run: bool) -> None:
             number = f"#{thread.number} " if thread.number else ""
             terminal.say(f"{name:<9} {number}{thread.action} {thread.url or ''}".rstrip())
     for note in announcement.notes:
-        terminal.say(f"note      {printable(note)}")
+        terminal.say(f"note      {note}")
     terminal.say(f"needs     {'a person' if announcement.asks else 'nobody'}")

@@ -14,7 +14,6 @@ from fixtool import terminal
 from fixtool.commands import options
 from fixtool.commands.build import Editable, Native, build_worktree, require_python, show_built
 from fixtool.errors import ExitCode, UsageError
-from fixtool.text import printable
 
 if TYPE_CHECKING:
     from fixtool.apply.run import Applied
@@ -134,9 +133,9 @@ def _show(applied: Applied, built: BuiltWheel | None, *, verbose: bool, dry_run:
     terminal.say(f"line      {replay.line} ({applied.choice.why})")
     if applied.choice.runner_up:
         terminal.say(f"or        {applied.choice.runner_up}, which would do as well")
-    terminal.say(f"onto      {target.commit[:12]} ({printable(target.ref)} from {target.source})")
+    terminal.say(f"onto      {target.commit[:12]} ({target.ref} from {target.source})")
     for note in applied.notes:
-        terminal.say(f"note      {printable(note)}")
+        terminal.say(f"note      {note}")
     terminal.say()
     rows = [
         (patch.slug, patch.result.verdict.value,
@@ -151,7 +150,7 @@ def _show(applied: Applied, built: BuiltWheel | None, *, verbose: bool, dry_run:
     for patch in judgement.left_out:
         reason = "; ".join(patch.result.evidence[:1])
         verdict = patch.result.verdict.value
-        words = "by hand" if verdict == "left-out" else f"{verdict}, {printable(reason)}"
+        words = "by hand" if verdict == "left-out" else f"{verdict}, {reason}"
         terminal.say(f"left out  {patch.slug}: {words}")
     if not applied.ok:
         _show_asking(applied, asking)
@@ -189,7 +188,7 @@ def _show_patch(patch: PatchResult) -> None:
     terminal.say()
     terminal.say(f"{patch.slug}: {'; '.join(patch.evidence) or patch.verdict.value}")
     for file in patch.files:
-        terminal.say(f"  {printable(file.path)}: {file.verdict.value}")
+        terminal.say(f"  {file.path}: {file.verdict.value}")
         for hunk in file.hunks:
             place = f"stands at {hunk.line}" if hunk.line else "no place found here"
             moved = f" ({hunk.offset:+d})" if hunk.offset else ""

@@ -11,7 +11,7 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode
-from fixtool.text import count, printable
+from fixtool.text import count
 
 if TYPE_CHECKING:
     from fixtool.series.context import Context
@@ -72,8 +72,8 @@ def _check(context: Context, line: Line, source: str | None, *, drift: bool) -> 
 
 def _show(lines: Sequence[Line], findings: Sequence[Finding]) -> None:
     for finding in findings:
-        message = printable(finding.message)
-        terminal.say(f"{finding.where}: {finding.level.value}: {message} [{finding.rule}]")
+        what = f"{finding.level.value}: {finding.message} [{finding.rule}]"
+        terminal.say(f"{finding.where}: {what}")
         terminal.say(f"    {finding.fix}")
     patches = count(sum(len(line.entries) for line in lines), "patch")
     notes = sum(finding.level.value == "note" for finding in findings)

@@ -10,7 +10,6 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
-from fixtool.text import printable
 
 if TYPE_CHECKING:
     from fixtool.rebase.result import AskProbes, ParkedPatch, PatchOutcome, Rebased
@@ -152,7 +151,7 @@ def _patch_body(outcome: PatchOutcome) -> dict[str, Any]:
 def _show(rebased: Rebased, *, verbose: bool) -> None:
     name = f" -> {rebased.new_line}" if rebased.new_line else ""
     terminal.say(f"line      {rebased.line}{name}")
-    terminal.say(f"onto      {rebased.onto[:12]} ({printable(rebased.ref)} from {rebased.source})")
+    terminal.say(f"onto      {rebased.onto[:12]} ({rebased.ref} from {rebased.source})")
     if not rebased.outcomes:
         terminal.say("the line is on that commit already; nothing to do")
         return
@@ -168,12 +167,12 @@ def _show(rebased: Rebased, *, verbose: bool) -> None:
     terminal.table(("patch", "verdict", "action", "upstream commit"), rows)
     terminal.say()
     for warning in rebased.warnings:
-        terminal.say(f"look      {printable(warning)}")
+        terminal.say(f"look      {warning}")
     if rebased.parked:
         _show_parked(rebased, rebased.parked)
     elif rebased.stopped_at:
         terminal.say("a person is needed; nothing was changed")
-        terminal.say(f"next      fixtool rebase --onto {printable(rebased.ref)}")
+        terminal.say(f"next      fixtool rebase --onto {rebased.ref}")
     else:
         _show_moved(rebased, verbose=verbose)
 
@@ -188,7 +187,7 @@ def _show_moved(rebased: Rebased, *, verbose: bool) -> None:
         terminal.say("written; the patch repository is not in git, so nothing was committed")
     if verbose and rebased.range_diff:
         terminal.say()
-        terminal.say(printable(rebased.range_diff.rstrip()))
+        terminal.say(rebased.range_diff.rstrip())
     if not rebased.dry_run:
         name = rebased.new_line or rebased.line
         terminal.say(f"next      fixtool apply --line {name}; fixtool verify --prove --line {name}")
@@ -200,18 +199,17 @@ def _show_parked(rebased: Rebased, parked: ParkedPatch) -> None:
     for file in outcome.result.files:
         for hunk in file.hunks:
             if hunk.verdict.value == "conflict":
-                terminal.say(f"  {printable(file.path)}: hunk {hunk.number}, "
+                terminal.say(f"  {file.path}: hunk {hunk.number}, "
                            f"written for line {hunk.written_for}")  # fmt: skip
     if culprit := parked.culprit:
-        author = printable(culprit.author)
-        terminal.say(f"  since {culprit.sha[:12]} of {culprit.date[:10]} by {author}:")
-        terminal.say(f"    {printable(culprit.subject)}")
+        terminal.say(f"  since {culprit.sha[:12]} of {culprit.date[:10]} by {culprit.author}:")
+        terminal.say(f"    {culprit.subject}")
         for text in parked.intent.split("\n") if parked.intent else ():
-            terminal.say(f"    {printable(text)}")
+            terminal.say(f"    {text}")
     terminal.say(f"worktree  {parked.worktree}")
     if parked.remembered:
         terminal.say("resolved  as it was resolved before: look at it, then go on")
     else:
         for path in parked.conflicts:
-            terminal.say(f"edit      {printable(path)}")
+            terminal.say(f"edit      {path}")
     terminal.say("next      fixtool rebase --continue   (or --skip, or --abort)")

@@ -11,7 +11,6 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode
-from fixtool.text import printable
 
 if TYPE_CHECKING:
     from fixtool.report.run import WrittenReport
@@ -79,8 +78,8 @@ def _show(written: WrittenReport) -> None:
     terminal.say(f"html      {written.html}")
     terminal.say(f"markdown  {written.markdown}")
     for todo in written.todos:
-        terminal.say(f"{'to do' if todo.act else 'look':<9} {printable(todo.what)}")
+        terminal.say(f"{'to do' if todo.act else 'look':<9} {todo.what}")
         if todo.next:
-            terminal.say(f"next      {printable(todo.next)}")
+            terminal.say(f"next      {todo.next}")
     if not written.todos:
         terminal.say("nothing needs a person")

@@ -15,7 +15,6 @@ from fixtool import terminal
 from fixtool.commands import options
 from fixtool.commands.status import show_status
 from fixtool.errors import ExitCode, Refused, UsageError
-from fixtool.text import printable
 
 if TYPE_CHECKING:
     from fixtool.series.context import Context
@@ -162,7 +161,7 @@ def _send(
             raise UsageError(
                 f"nothing was sent: {plan.describe()}", hint="the same command with --yes"
             )
-        if not typer.confirm(f"{printable(plan.describe())}. Send it?"):
+        if not typer.confirm(terminal.escaped(f"{plan.describe()}. Send it?")):
             raise Refused("nothing was sent")
     sent = send(plan)
     if not json:
@@ -179,7 +178,7 @@ def _send(
 
 def _say(text: str) -> None:
     """Print lines that may hold words of upstream's or of a hook."""
-    terminal.say(printable(text.expandtabs(4)))
+    terminal.say(text.expandtabs(4))
 
 
 def _show(prepared: PreparedPullRequest, outputs: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import CannotRun, ExitCode, UsageError
-from fixtool.text import count, printable
+from fixtool.text import count
 
 if TYPE_CHECKING:
     from fixtool.series.context import Context
@@ -185,9 +185,9 @@ def _body(verified: Verified, kept: Path | None) -> dict[str, Any]:
 def _show(verified: Verified, kept: Path | None, *, verbose: bool) -> None:
     result, about = verified.result, verified.result.about
     changed = "" if verified.current else ", whose patches have changed since"
-    terminal.say(f"line      {printable(about['line'])}{changed}")
-    terminal.say(f"onto      {about['onto'][:12]} ({printable(about['ref'])})")
-    terminal.say(f"on        {printable(result.host)}")
+    terminal.say(f"line      {about['line']}{changed}")
+    terminal.say(f"onto      {about['onto'][:12]} ({about['ref']})")
+    terminal.say(f"on        {result.host}")
     terminal.say()
     if verified.matrix:
         _show_matrix(verified.matrix)
@@ -199,7 +199,7 @@ def _show(verified: Verified, kept: Path | None, *, verbose: bool) -> None:
     )
     for step in result.steps:
         if step.outcome == "skipped":
-            terminal.say(f"skipped   {step.name}: {printable(step.said)[:160]}")
+            terminal.say(f"skipped   {step.name}: {step.said[:160]}")
     if not result.finished:
         terminal.say("unfinished: the run was stopped before its last step")
     if verified.folder is not None:
@@ -240,7 +240,7 @@ def _show_steps(result: Result, *, verbose: bool) -> None:
         terminal.table(("step", "outcome", "s", "MiB", "output"), rows)
         terminal.say()
     for tree, why in result.missing.items() if verbose else ():
-        terminal.say(f"no tree   {tree}: {printable(why)}")
+        terminal.say(f"no tree   {tree}: {why}")
 
 
 def _pack(context: Context, request: VerifyRequest, path: Path, *, json: bool) -> NoReturn:

@@ -24,6 +24,7 @@ from fixtool.series.line import Line, PatchRepository
 from fixtool.series.patch import export as export_patch
 from fixtool.series.patch import slugify
 from fixtool.series.write import rewrite, series_text, writing
+from fixtool.text import split_lines
 
 
 class Change(StrEnum):
@@ -208,7 +209,7 @@ def _commits_after_base(tree: Repo, onto: str) -> list[Oid]:
     """The commits after ``onto``, oldest first. Raises Refused if they are no straight line."""
     commits: list[Oid] = []
     out = tree.run("rev-list", "--reverse", "--parents", f"{onto}..HEAD")
-    for commit, *parents in (entry.split() for entry in out.text.splitlines()):
+    for commit, *parents in (entry.split() for entry in split_lines(out.text)):
         expected = commits[-1] if commits else onto
         if parents != [expected]:
             raise Refused(

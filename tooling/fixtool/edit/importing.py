@@ -8,20 +8,25 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from email.utils import parseaddr
 from pathlib import Path
 
 from fixtool.edit.export import Change, free_slug
 from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.files import read_at_most
 from fixtool.git.objects import Oid, Signature
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.git.trees import merge_three_way
+from fixtool.series.diff import FilePatch, read_diff
 from fixtool.series.line import Line, PatchRepository
-from fixtool.series.patch import Patch, apply_on, export, parse, read_diff, slugify, unsafe_paths
+from fixtool.series.mail import fits_commit, read_date, split_address
+from fixtool.series.patch import LARGEST, Patch, apply_diff, export, parse
+from fixtool.series.paths import rules_touched, unsafe_paths
 from fixtool.series.write import rewrite, series_text, writing
 from fixtool.sources.resolve import resolve_local
+from fixtool.text import split_lines
 
+_LARGEST_FILE = 64 << 20  # bytes; an mbox holds many patches
 _MBOX = re.compile(rb"^From [0-9a-f]{40} ", re.MULTILINE)
 _MAIL = re.compile(rb"\A(From [^\n]*\n)?([A-Za-z-]+:[^\n]*\n([ \t][^\n]*\n)*)+", re.MULTILINE)
 
@@ -41,7 +46,8 @@ class Incoming:
 
 @dataclass(frozen=True)
 class ImportedPatch:
-    """One patch that was imported. ``notes`` say how it differs from what came in."""
+    """One patch that was imported. ``notes`` say how it differs from what came in, and what to look
+    at in it."""
 
     slug: str
     subject: str
@@ -59,10 +65,10 @@ class Imported:
 def read_file(repo: Repo, path: Path, author: Signature, subject: str | None) -> list[Incoming]:
     """The changes in a file. ``author`` and ``subject`` are for a plain diff, which names neither.
 
-    Raises CannotRun if the file cannot be read, Refused if it holds no git diff.
+    Raises CannotRun if the file cannot be read, Refused if it holds no git diff or is too large.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_at_most(path, _LARGEST_FILE)
     except OSError as error:
         raise CannotRun(f"cannot read {path}: {error.strerror}", where=str(path)) from error
     if b"\0" in raw:
@@ -88,7 +94,7 @@ def read_range(repo: Store, fork: Repo, text: str) -> list[Incoming]:
     repo.borrow(fork)
     where = str(fork.work_tree or fork.git_dir)
     old, new = (_endpoint(fork, name, where) for name in (first, last))
-    listed = fork.run("rev-list", "--reverse", "--parents", f"{old}..{new}").text.splitlines()
+    listed = split_lines(fork.run("rev-list", "--reverse", "--parents", f"{old}..{new}").text)
     if not listed:
         raise UsageError(f"no commits in {text}", where=where)
     changes = []
@@ -162,11 +168,17 @@ def _queue(
     queue: _Queue = [(patch, None) for patch in line.patches]
     changed: list[tuple[str, Change]] = []
     names = {entry.slug for entry in line.entries}
+    at_subject = {patch.subject: at for at, (patch, _) in reversed(list(enumerate(queue)))}
     for incoming in changes:
-        for path, why in unsafe_paths(read_diff(incoming.diff, where=incoming.where)):
-            raise Refused(f"{path!r}: {why}", where=incoming.where)
-        subjects = [patch.subject for patch, _ in queue]
-        at = subjects.index(incoming.subject) if incoming.subject in subjects else len(queue)
+        if len(incoming.diff) > LARGEST:
+            raise Refused(
+                f"a patch has at most {LARGEST} bytes, and this one has {len(incoming.diff)}",
+                where=incoming.where,
+                hint="split it; large data does not belong in a series",
+            )
+        if incoming.diff.startswith(b"diff --git "):  # the other forms are judged by what they do
+            _require_safe(read_diff(incoming.diff, where=incoming.where), incoming.where)
+        at = at_subject.setdefault(incoming.subject, len(queue))
         same = [patch.slug for patch, _ in queue[at : at + 1]]
         if same and not replacing:
             raise Refused(
@@ -182,11 +194,16 @@ def _queue(
     return queue, changed
 
 
+def _require_safe(files: Sequence[FilePatch], where: str) -> None:
+    for _, path, why in unsafe_paths(files):
+        raise Refused(f"{path!r}: {why}", where=where)
+
+
 def author_from(text: str | None, date: str) -> Signature:
     """``Name <mail>`` as a signature of ``date``; fixtool's own if ``text`` is None. Raises
     UsageError if it is not of that form."""
-    name, address = parseaddr(text or "fixtool <fixtool@localhost>")
-    if not address or "@" not in address:
+    name, address = split_address(text or "fixtool <fixtool@localhost>")
+    if "@" not in address or not fits_commit(name):
         raise UsageError(f"--author {text!r} is not of the form 'Name <mail@host>'")
     return Signature(name or address, address, date)
 
@@ -201,7 +218,8 @@ def _commit_all(
     tip = base
     for patch, incoming in queue:
         where = incoming.where if incoming else str(patch.path)
-        tree, complaint = apply_on(repo, patch, tip)
+        # What git did is exported, and then read and judged: an incoming diff may have any form.
+        tree, complaint = apply_diff(repo, patch.diff, tip)
         if tree is None and incoming is not None and incoming.commit is not None:
             parent = repo.read_commit(incoming.commit).parents[0]
             merge = merge_three_way(repo, parent, tip, incoming.commit)
@@ -223,6 +241,9 @@ def _commit_all(
         if incoming is not None:
             files[f"{patch.slug}.patch"] = data = export(repo, tip)
             exported = parse(data, patch.slug)
+            _require_safe(exported.files, where)
+            touched = filter(None, map(rules_touched, exported.files))
+            notes.setdefault(patch.slug, []).extend(touched)
             if replace(exported, raw=b"", path=None, diff=b"") != replace(patch, diff=b""):
                 notes.setdefault(patch.slug, []).append("the message was normalised")
     return files, notes
@@ -233,32 +254,33 @@ def _read_mails(repo: Repo, raw: bytes, path: Path) -> list[Incoming]:
     mailer's habits."""
     starts = [match.start() for match in _MBOX.finditer(raw)] or [0]
     changes = []
-    for begin, end in zip(starts, [*starts[1:], None], strict=True):
-        mail = raw[begin:end]
-        line_number = raw[:begin].count(b"\n") + 1
-        where = f"{path}:{line_number}"
-        with tempfile.TemporaryDirectory(prefix="fixtool-mail-") as folder:
-            message, diff = Path(folder) / "message", Path(folder) / "diff"
-            text = mail.split(b"\n", 1)[1] if mail.startswith(b"From ") else mail
-            text = text.replace(b"\r\n", b"\n") if _damaged(text) else text
-            out = repo.run(
-                "mailinfo", "-b", "--encoding=UTF-8", str(message), str(diff), stdin=text
-            )
-            head = dict(
-                line.split(": ", 1) for line in out.stdout.decode().splitlines() if ": " in line
-            )
-            body = message.read_text("utf-8", "surrogateescape").strip("\n")
-            change = diff.read_bytes()
-        start = re.search(rb"^diff --git ", change, re.MULTILINE)
-        if not start or not head.get("Email") or not head.get("Subject"):
-            raise Refused("this mail holds no git diff, author or subject", where=where)
-        author = parse(
-            b"From: %s <%s>\nDate: %s\nSubject: [PATCH] x\n\ndiff --git a/x b/x\n"
-            % (head["Author"].encode(), head["Email"].encode(), head.get("Date", "").encode()),
-            slugify(head["Subject"]),
-        ).author
-        changes.append(Incoming(head["Subject"], body, author, change[start.start() :], where))
+    line_number = 1
+    for begin, end in zip(starts, [*starts[1:], len(raw)], strict=True):
+        changes.append(_read_mail(repo, raw[begin:end], f"{path}:{line_number}"))
+        line_number += raw.count(b"\n", begin, end)
     return changes
+
+
+def _read_mail(repo: Repo, mail: bytes, where: str) -> Incoming:
+    with tempfile.TemporaryDirectory(prefix="fixtool-mail-") as folder:
+        message, diff = Path(folder) / "message", Path(folder) / "diff"
+        text = mail.split(b"\n", 1)[1] if mail.startswith(b"From ") else mail
+        text = text.replace(b"\r\n", b"\n") if _damaged(text) else text
+        out = repo.run("mailinfo", "-b", "--encoding=UTF-8", str(message), str(diff), stdin=text)
+        headers = out.stdout.decode("utf-8", "surrogateescape")
+        body = message.read_bytes().decode("utf-8", "surrogateescape").strip("\n")
+        change = diff.read_bytes()
+    head = dict(line.split(": ", 1) for line in split_lines(headers) if ": " in line)
+    start = re.search(rb"^diff --git ", change, re.MULTILINE)
+    if not start or not head.get("Email") or not head.get("Subject"):
+        raise Refused("this mail holds no git diff, author or subject", where=where)
+    name, date = head.get("Author", head["Email"]), read_date(head.get("Date", ""))
+    if date is None:
+        raise Refused(f"the Date: header is not a date: {head.get('Date')!r:.60}", where=where)
+    if not fits_commit(name) or not fits_commit(head["Email"]):
+        raise Refused("the author's name is none that a commit can hold", where=where)
+    author = Signature(name, head["Email"], date)
+    return Incoming(head["Subject"], body, author, change[start.start() :], where)
 
 
 def _damaged(raw: bytes) -> bool:

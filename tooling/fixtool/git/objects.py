@@ -50,6 +50,14 @@ class Commit:
     def subject(self) -> str:
         return self.message.split("\n", 1)[0]
 
+    @property
+    def raw(self) -> bytes:
+        """The bytes that git stores."""
+        lines = [f"tree {self.tree}"]
+        lines += [f"parent {parent}" for parent in self.parents]
+        lines += [f"author {self.author}", f"committer {self.committer}", "", self.message]
+        return "\n".join(lines).encode("utf-8", "surrogateescape")
+
 
 class TreeEntry(NamedTuple):
     """One file of a tree: its mode, such as 100644 or 120000 (a symlink), and its blob."""

@@ -31,6 +31,7 @@ from fixtool.errors import SYSTEM_HINTS, CannotRun
 from fixtool.git.names import is_full_sha
 from fixtool.git.objects import ZERO, Commit, Oid, parse_signature
 from fixtool.git.process import ENVIRONMENT, command, command_of_user, communicate
+from fixtool.text import split_lines
 
 OLDEST_GIT = (2, 38)  # the first with `merge-tree --write-tree`
 
@@ -54,7 +55,7 @@ class Output:
     def complaint(self) -> str:
         """The line of stderr that gives the reason, for people only: the line that holds an error
         of the operating system, else the last one."""
-        lines = [line for line in self.stderr.splitlines() if line.strip()]
+        lines = [line for line in split_lines(self.stderr) if line.strip()]
         reasons = [line for line in lines if any(reason in line for reason in _HINTS)]
         return (reasons or lines or [f"git exited with {self.status}"])[-1]
 
@@ -227,25 +228,31 @@ class Repo:
         wanted = sorted(set(objects))
         if not wanted:
             return set()
-        # In a repository without settings, git knows no place to fetch from. No switch does this: a
-        # partial clone fetches, or git gives up because it must not (GIT_NO_LAZY_FETCH).
+        out = self._ask_without_remote(wanted, "--batch-check=%(objectname)")
+        replies = (line.split(" ") for line in split_lines(out.text))
+        return {Oid(name) for name, *state in replies if state == ["missing"]}
+
+    def _ask_without_remote(self, objects: Sequence[Oid], form: str) -> Output:
+        """What ``git cat-file`` says of ``objects``, without fetching any.
+
+        In a repository without settings, git knows no place to fetch from. No switch does this: a
+        partial clone fetches, or git gives up because it must not (GIT_NO_LAZY_FETCH).
+        """
         with tempfile.TemporaryDirectory(prefix="fixtool-objects-") as folder:
             (Path(folder) / "refs").mkdir()
             (Path(folder) / "HEAD").write_text("ref: refs/heads/none\n")
-            out = self._execute(
-                [f"--git-dir={folder}", "cat-file", "--batch-check=%(objectname)"],
-                stdin=_lines(wanted),
+            return self._execute(
+                [f"--git-dir={folder}", "cat-file", form],
+                stdin=_lines(objects),
                 env={"GIT_OBJECT_DIRECTORY": str(self.objects_folder)},
             )
-        replies = (line.split(" ") for line in out.text.splitlines())
-        return {Oid(name) for name, *state in replies if state == ["missing"]}
 
     def sizes(self, blobs: Sequence[Oid]) -> dict[Oid, int]:
         """The size of each blob in bytes, from one process."""
         if not blobs:
             return {}
         out = self.run("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=_lines(blobs))
-        return {Oid(blob): int(size) for blob, size in map(str.split, out.text.splitlines())}
+        return {Oid(blob): int(size) for blob, size in map(str.split, split_lines(out.text))}
 
     def read_blobs(self, ids: Sequence[Oid]) -> Iterator[bytes]:
         """The contents of the blobs ``ids``, in order, from one process. Raises CannotRun if one is
@@ -262,6 +269,24 @@ class Repo:
             size = int(header[2])
             yield data[end + 1 : end + 1 + size]
             at = end + 1 + size + 1
+
+    def commits_here(self, ids: Sequence[Oid]) -> dict[Oid, bytes]:
+        """The stored bytes of those commits of ``ids`` that are here, without fetching any."""
+        if not ids:
+            return {}
+        data = self._ask_without_remote(ids, "--batch").stdout
+        commits = {}
+        at = 0
+        for oid in ids:
+            end = data.index(b"\n", at)
+            header = data[at:end].split(b" ")
+            at = end + 1
+            if len(header) == 3:
+                size = int(header[2])
+                if header[1] == b"commit":
+                    commits[oid] = data[at : at + size]
+                at += size + 1
+        return commits
 
     def read_commit(self, commit: Oid) -> Commit:
         """The content of a commit. Raises CannotRun if it is not here."""
@@ -281,11 +306,8 @@ class Repo:
 
     def write_commit(self, commit: Commit) -> Oid:
         """Store a commit byte for byte as given: no cleanup, no signature, no user identity."""
-        lines = [f"tree {commit.tree}"]
-        lines += [f"parent {parent}" for parent in commit.parents]
-        lines += [f"author {commit.author}", f"committer {commit.committer}", "", commit.message]
-        raw = "\n".join(lines).encode("utf-8", "surrogateescape")
-        return Oid(self.run("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw).text)
+        args = ("hash-object", "-t", "commit", "-w", "--stdin")
+        return Oid(self.run(*args, stdin=commit.raw).text)
 
     def ahead_by(self, ancestor: Oid, commit: Oid) -> int | None:
         """How many commits ``commit`` is ahead of ``ancestor``; None if it does not descend from
@@ -375,7 +397,7 @@ def _check_version() -> None:
         raise CannotRun("git is not on PATH", hint="install git 2.38 or newer") from error
     match = re.search(r"(\d+)\.(\d+)", str(text))
     if status != 0 or not match:
-        why = (str(error_text).strip() or f"exit {status}").splitlines()[-1]
+        why = split_lines(str(error_text).strip() or f"exit {status}")[-1]
         raise CannotRun(
             f"the git on PATH does not work: git version: {why}",
             where=shutil.which("git"),

@@ -15,6 +15,7 @@ from fixtool.git.objects import Oid, parse_oid
 from fixtool.git.process import ALLOWED_PROTOCOLS
 from fixtool.git.repo import Output, Repo
 from fixtool.git.trees import missing_files
+from fixtool.text import split_lines
 
 # The user's settings that reach the network: proxies, certificates, credentials, mirrors. No other
 # setting of theirs may affect a result.
@@ -99,7 +100,7 @@ class Store(Repo):
         """Make the objects of ``lender`` readable here without copying them."""
         folder = str(lender.objects_folder)
         alternates = self.git_dir / "objects" / "info" / "alternates"
-        folders = alternates.read_text().splitlines() if alternates.exists() else []
+        folders = split_lines(alternates.read_text()) if alternates.exists() else []
         if folder not in folders:
             alternates.parent.mkdir(exist_ok=True)
             write_atomically(alternates, "\n".join([*folders, folder, ""]))
@@ -136,7 +137,7 @@ class Store(Repo):
         if out.status != 0:
             raise CannotRun(f"cannot reach {url}: {redact(out.complaint)}", where=url)
         refs: dict[str, Oid] = {}
-        for line in out.text.splitlines():
+        for line in split_lines(out.text):
             sha, _, name = line.partition("\t")
             # The line of what an annotated tag points to comes after the tag's own line.
             refs[name.removesuffix("^{}")] = parse_oid(sha, url)

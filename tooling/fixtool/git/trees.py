@@ -3,31 +3,53 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from fixtool.git.objects import MACHINE, Commit, FileChange, Merge, Oid, TreeEntry
 from fixtool.git.repo import Output, Repo
+from fixtool.text import split_lines
+
+_MOST_PATHS = 500
+_LONGEST_PATHS = 64_000  # characters; a command line takes two million bytes
 
 
 def list_tree(repo: Repo, treeish: str, *paths: str) -> dict[str, TreeEntry]:
     """The files of a tree by path: all of them, or those at or below ``paths``."""
-    literal = (f":(literal){path}" for path in paths)
-    out = repo.run("ls-tree", "-r", "-z", "--full-tree", treeish, "--", *literal).stdout
+    out = repo.run("ls-tree", "-r", "-z", "--full-tree", treeish, "--", *_arguments(paths)).stdout
     entries = {}
     for record in out.split(b"\0")[:-1]:
         meta, _, path = record.partition(b"\t")
         mode, _, blob = meta.decode().split(" ")
         entries[path.decode("utf-8", "surrogateescape")] = TreeEntry(mode, Oid(blob))
+    if paths and not _arguments(paths):
+        wanted = set(paths)
+        entries = {path: entry for path, entry in entries.items() if _at_or_below(path, wanted)}
     return entries
+
+
+def _arguments(paths: Sequence[str]) -> list[str]:
+    """``paths`` as arguments of git; none if they are so many that git would take long to compare
+    each with every file, or the system would not take them. Then the whole tree is listed."""
+    few = len(paths) <= _MOST_PATHS and sum(map(len, paths)) <= _LONGEST_PATHS
+    return [f":(literal){path}" for path in paths] if few else []
+
+
+def _at_or_below(path: str, wanted: Collection[str]) -> bool:
+    while path not in wanted and path:
+        path = path.rpartition("/")[0]
+    return bool(path)
 
 
 def list_folders(repo: Repo, treeish: str, *paths: str) -> set[str]:
     """Those of ``paths`` that are folders of a tree."""
-    literal = (f":(literal){path}" for path in paths)
-    out = repo.run("ls-tree", "-d", "-z", "--full-tree", "--name-only", treeish, "--", *literal)
-    return set(out.stdout.decode("utf-8", "surrogateescape").split("\0")) - {""}
+    arguments = _arguments(paths)
+    deep = [] if arguments else ["-r"]
+    out = repo.run(
+        "ls-tree", "-d", *deep, "-z", "--full-tree", "--name-only", treeish, "--", *arguments
+    )
+    return set(out.stdout.decode("utf-8", "surrogateescape").split("\0")).intersection(paths)
 
 
 def missing_files(repo: Repo, commit: str, *paths: str) -> set[Oid]:
@@ -37,7 +59,7 @@ def missing_files(repo: Repo, commit: str, *paths: str) -> set[Oid]:
     out = repo.run(
         "rev-list", "--objects", "--no-object-names", "--missing=print", "--no-walk", commit
     )
-    missing = {Oid(line[1:]) for line in out.text.splitlines() if line.startswith("?")}
+    missing = {Oid(line[1:]) for line in split_lines(out.text) if line.startswith("?")}
     entries = list_tree(repo, commit, *paths).values() if missing else ()
     return missing & {blob for _, blob in entries}
 
@@ -65,18 +87,35 @@ def similar_blobs(repo: Repo, pairs: Sequence[tuple[Oid, Oid]]) -> set[tuple[Oid
     trees = write_trees(repo, files)
     old, new = (dict(zip(blobs, trees[side::2], strict=True)) for side in (0, 1))
     questions = "".join(f"{old[before]} {new[after]}\n" for before, after in pairs)
-    answers = repo.run(
+    out = repo.run(
         "diff-tree", "--stdin", "-r", "--name-status", "--find-renames=50%", "--diff-filter=R",
         stdin=questions.encode(),
-    ).text.splitlines()  # fmt: skip
+    )  # fmt: skip
     similar = set()
     position = -1
-    for answer in answers:
+    for answer in split_lines(out.text):
         if answer.startswith("R"):
             similar.add(pairs[position])
         else:  # a line that names the two trees of the next pair
             position += 1
     return similar
+
+
+def changed_paths(repo: Repo, commits: Sequence[Oid]) -> list[set[str]]:
+    """The paths that each of ``commits`` changes against its parent, from one process."""
+    if not commits:
+        return []
+    out = repo.run(
+        "diff-tree", "--stdin", "--always", "-r", "-z", "--no-renames", "--name-only",
+        stdin="".join(f"{commit}\n" for commit in commits).encode(),
+    ).stdout  # fmt: skip
+    paths: list[set[str]] = []
+    for name in out.decode("utf-8", "surrogateescape").split("\0")[:-1]:
+        if name == "".join(commits[len(paths) : len(paths) + 1]):
+            paths.append(set())
+        else:
+            paths[-1].add(name)
+    return paths
 
 
 @contextmanager

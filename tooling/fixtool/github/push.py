@@ -22,6 +22,7 @@ from fixtool.git.store import Store
 from fixtool.git.trees import changed_files, list_tree
 from fixtool.github.model import GitHubRepository
 from fixtool.markdown import ACTIVE_TEXT
+from fixtool.text import split_lines
 
 _MAX_COMMITS = 50
 _PAUSES: Sequence[float] = (1.0, 4.0)  # seconds between the attempts to reach the remote
@@ -81,7 +82,7 @@ class PushRemote(Store):
         out = self._ask_remote("ls-remote", "--symref", "--end-of-options", self.url, "HEAD",
                                self._ref)  # fmt: skip
         default = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", out.text, re.MULTILINE)
-        rows = (line.split("\t") for line in out.text.splitlines() if "ref:" not in line)
+        rows = (line.split("\t") for line in split_lines(out.text) if "ref:" not in line)
         tips = {ref: Oid(tip) for tip, ref in rows}
         if default is None or not is_full_sha(tips.get("HEAD", "")):
             raise CannotRun(f"{self.shown} has no default branch yet", where=self.shown)
@@ -124,7 +125,7 @@ class PushRemote(Store):
         out = self.run(
             "rev-list", "--parents", f"--max-count={_MAX_COMMITS + 1}", f"{base}..{commit}"
         )
-        rows = [list(map(Oid, line.split(" "))) for line in out.text.splitlines()]
+        rows = [list(map(Oid, line.split(" "))) for line in split_lines(out.text)]
         if len(rows) > _MAX_COMMITS or any(len(row) != 2 for row in rows):
             raise Refused(f"{commit[:12]} is not a short row of plain commits", where=commit)
         for sha, parent in rows:

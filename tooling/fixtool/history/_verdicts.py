@@ -11,7 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from fixtool.files import write_atomically
+from fixtool import documents
+from fixtool.documents import Field
+from fixtool.errors import CannotRun
+from fixtool.files import private_folder, require_private, write_atomically
 from fixtool.git.objects import MACHINE, Commit, Oid
 from fixtool.git.repo import Repo
 from fixtool.git.trees import write_trees
@@ -83,14 +86,22 @@ def _write_trees(repo: Repo, states: Sequence[FileState]) -> dict[str, Oid]:
 
 
 def _load(file: Path) -> dict[str, list[PatchState]]:
-    try:
-        data = json.loads(file.read_text("utf-8"))
-        return {
-            key: [PatchState(Verdict(verdict), tuple(evidence)) for verdict, evidence in patches]
-            for key, patches in data.items()
-        }
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+    require_private(file.parent)
+    return documents.read_own(file, _read_states) or {}
+
+
+def _read_states(root: Field) -> dict[str, list[PatchState]]:
+    return {
+        key: [_read_state(patch) for patch in root[key].each(lambda patch: patch)]
+        for key in root.table()
+    }
+
+
+def _read_state(patch: Field) -> PatchState:
+    pair = patch.each(lambda part: part)
+    if len(pair) != 2:
+        raise patch.wrong("a verdict and its evidence")
+    return PatchState(pair[0].member(Verdict), pair[1].texts())
 
 
 def _store(file: Path, known: Mapping[str, Sequence[PatchState]]) -> None:
@@ -101,7 +112,7 @@ def _store(file: Path, known: Mapping[str, Sequence[PatchState]]) -> None:
         for key, patches in known.items()
     }
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(file.parent)
         write_atomically(file, json.dumps(data))
-    except OSError:
+    except (OSError, CannotRun):
         return

@@ -13,6 +13,7 @@ from fixtool.git.repo import Repo
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.sources.source import Local, Source, open_source
+from fixtool.text import split_lines
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ReleaseTags:
             "for-each-ref", "--format=%(refname:strip=2)", f"--contains={commit}", "refs/tags",
             accept=None,
         )  # fmt: skip
-        held = set(out.text.splitlines()) if out.status == 0 else set()
+        held = set(split_lines(out.text)) if out.status == 0 else set()
         return tuple(version for version, name in self.names.items() if name in held)
 
     def first(self, commit: Oid) -> str | None:
@@ -44,7 +45,7 @@ def release_tags(source: Source) -> ReleaseTags | None:
         return None
     shallow = source.clone.run("rev-parse", "--is-shallow-repository").text == "true"
     out = source.clone.run("for-each-ref", "--format=%(refname:strip=2)", "refs/tags")
-    versions = {name: version for name in out.text.splitlines() if (version := _release(name))}
+    versions = {name: version for name in split_lines(out.text) if (version := _release(name))}
     if shallow or not versions:
         return None
     oldest_first = sorted(versions, key=lambda name: versions[name])

@@ -25,6 +25,7 @@ from fixtool.history.log import UpstreamChange, UpstreamCommit
 from fixtool.history.recorded import claims_of, read_log
 from fixtool.history.states import UpstreamFiles
 from fixtool.series.line import Line
+from fixtool.text import split_lines
 
 _BATCH = 32 << 20  # bytes of files that are read at a time
 _BINARY = 8000  # bytes in which git looks for a NUL
@@ -98,7 +99,7 @@ def _by_files(stretch: Stretch, line: Line, base: Oid | None) -> set[int]:
 def _commit_facts(stretch: Stretch) -> list[CommitFacts]:
     commits = "".join(f"{commit}\n" for commit in stretch.commits).encode()
     out = stretch.repo.run("log", "--no-walk=unsorted", "--stdin", "--format=%T %ct", stdin=commits)
-    rows = (row.split(" ") for row in out.text.splitlines())
+    rows = (row.split(" ") for row in split_lines(out.text))
     return [
         CommitFacts(Oid(tree), datetime.fromtimestamp(int(seconds), UTC).date())
         for tree, seconds in rows

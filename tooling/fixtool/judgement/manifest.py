@@ -19,6 +19,7 @@ from fixtool.git.repo import Repo
 from fixtool.history.log import UpstreamCommit, read_upstream_commit
 from fixtool.replay.verdict import PatchResult, Verdict
 from fixtool.series.line import Line
+from fixtool.text import split_lines
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class _Committed(NamedTuple):
 
 def _read_log(repo: Repo, *revisions: str) -> list[_Committed]:
     log = repo.run("log", "--date=raw", "--format=%H%x00%an <%ae> %ad%x00%s", *revisions).text
-    fields = (entry.split("\0") for entry in log.splitlines())
+    fields = (entry.split("\0") for entry in split_lines(log))
     return [_Committed(Oid(oid), authored, subject) for oid, authored, subject in fields]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from fixtool.documents import LARGEST_TEXT
 from fixtool.errors import Refused
+from fixtool.files import read_plain
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.rebase.result import Action, Rebased
@@ -101,8 +103,9 @@ def _files(
             removed.append(f"{shelf.FOLDER}/{slug}.patch")
         files[f"{slug}.patch"] = _still_true(file, slug) if taken_back else file
     files["series"] = series_text(line, slugs)
-    toml = (line.folder / "upstream.toml").read_text("utf-8")
-    files["upstream.toml"] = moved_toml(toml, _upstream(line.upstream, target, repo)).encode()
+    toml = read_plain(line.folder, "upstream.toml", LARGEST_TEXT)
+    where = str(line.folder / "upstream.toml")
+    files["upstream.toml"] = moved_toml(toml, _upstream(line.upstream, target, repo), where)
     if shelved or (line.folder / shelf.FILE).exists():
         files[shelf.FILE] = shelf.text(shelved.values())
     if rebased.new_line:  # its shelf begins with what is on that of the old line

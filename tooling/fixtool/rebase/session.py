@@ -13,20 +13,29 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fixtool.apply.worktree import remove
-from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.files import private_folder, write_atomically
-from fixtool.git.objects import Oid, TreeEntry
+from fixtool.documents import Field
+from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
+from fixtool.files import (
+    private_folder,
+    read_at_most,
+    read_plain,
+    require_private,
+    write_atomically,
+)
+from fixtool.git.objects import Oid, TreeEntry, read_oid
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.git.trees import apply_to_index, list_tree, scratch_index, write_tree, write_trees
 from fixtool.series.context import Context
 from fixtool.series.line import Line
+from fixtool.series.patch import LARGEST, is_slug
 
 RESOLUTIONS = "resolutions"
+_LARGEST = 256 << 20  # bytes of a session, which holds resolutions
 _IMAGE = "image"  # the name of the file in a resolution's diff
 _RERERE = ("-c", "rerere.enabled=true", "-c", "rerere.autoupdate=true")
 _MARKER = re.compile(rb"^(<{7}|>{7})( |$)", re.MULTILINE)
@@ -37,7 +46,8 @@ _COMMITTER = {f"GIT_COMMITTER_{key}": "fixtool" for key in ("NAME", "EMAIL")}
 class Session:
     """A rebase that waits for a person.
 
-    ``patches``, ``store`` and ``worktree`` are paths. The person has to resolve the conflict of
+    ``patches``, ``store`` and ``worktree`` are paths; of these, only the name of ``store`` is ever
+    read from the session file. The person has to resolve the conflict of
     patch ``slug`` with commit ``parent``. It is patch number ``position`` (from 1) of ``of``
     patches. ``resolved`` (slug -> tree) and ``skipped`` (slug -> reason) say what the person
     decided about earlier patches.
@@ -98,17 +108,89 @@ def load_session(context: Context, line: str) -> Session | None:
     Raises CannotRun if the session file is damaged."""
     path = _file(context, line)
     try:
-        data = json.loads(path.read_text("utf-8"))
-        lists = {name: tuple(data[name]) for name in ("conflicts", "memory")}
-        return Session(**{**data, **lists})
+        return _session(Field(json.loads(read_at_most(path, _LARGEST))), context, line)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, RecursionError, FixtoolError) as error:
         raise CannotRun(
             f"the session of this rebase is not readable: {error}",
             where=str(path),
             hint=f"start again: rm {path}",
         ) from error
+
+
+def _session(session: Field, context: Context, line: str) -> Session:
+    """The session in a JSON document. Its ids and names must have the form of one. The places that
+    are removed at its end are computed, whatever the document says. Raises FieldError or
+    FixtoolError if a value is malformed."""
+    if session.only(Session)["line"].text() != line:
+        raise session["line"].wrong(f"the line {line}")
+    store = context.settings.stores / _store_name(session["store"])
+    return Session(
+        line=line,
+        patches=str(context.repository.root.resolve()),
+        ref=session["ref"].text(),
+        onto=read_oid(session["onto"]),
+        source=session["source"].text(),
+        store=str(store),
+        worktree=str(worktree_for(context, line)),
+        parent=read_oid(session["parent"]),
+        slug=_slug(session["slug"]),
+        position=session["position"].count(),
+        of=session["of"].count(),
+        conflicts=session["conflicts"].each(_path_in_tree),
+        memory=session["memory"].each(_conflict_name),
+        new_line=session["new_line"].optional(_slug),
+        probe=session["probe"].flag(),
+        python=session["python"].optional(Field.text),
+        remembered=session["remembered"].flag(),
+        resolved={slug: read_oid(tree) for slug, tree in _by_slug(session["resolved"])},
+        skipped={slug: reason.text() for slug, reason in _by_slug(session["skipped"])},
+        learned={_resolution_name(Field(name, "learned")): _base64(session["learned"][name])
+                 for name in session["learned"].table()},
+    )  # fmt: skip
+
+
+def _slug(field: Field) -> str:
+    if not is_slug(field.text()):
+        raise field.wrong("the name of a patch or a line")
+    return field.text()
+
+
+def _by_slug(table: Field) -> list[tuple[str, Field]]:
+    return [(_slug(Field(name, table.key)), table[name]) for name in table.table()]
+
+
+def _store_name(field: Field) -> str:
+    name = Path(field.text()).name
+    if not name.endswith(".git") or "\0" in name:
+        raise field.wrong("a store of fixtool's")
+    return name
+
+
+def _path_in_tree(field: Field) -> str:
+    path = PurePosixPath(field.text())
+    if path.is_absolute() or ".." in path.parts or "\0" in field.text():
+        raise field.wrong("a path in the work tree")
+    return field.text()
+
+
+def _conflict_name(field: Field) -> str:
+    """git's name of a conflict, which is a folder of its rr-cache."""
+    if not re.fullmatch(r"[0-9a-f]{40,64}(\.\d{1,9})?", field.text()):
+        raise field.wrong("git's name of a conflict")
+    return field.text()
+
+
+def _resolution_name(field: Field) -> str:
+    if not re.fullmatch(rf"{RESOLUTIONS}/[0-9a-f]{{40,64}}\.diff", field.text()):
+        raise field.wrong("the name of a resolution")
+    return field.text()
+
+
+def _base64(field: Field) -> str:
+    base64.b64decode(field.text(), validate=True)  # raises ValueError
+    return field.text()
 
 
 def find_session(context: Context, line: str | None) -> Session:
@@ -147,7 +229,9 @@ def worktree_for(context: Context, line: str) -> Path:
 
 def _file(context: Context, line: str) -> Path:
     name = f"{context.repository.digest[:10]}-{line}.json"
-    return context.settings.state / "rebase" / name
+    folder = context.settings.state / "rebase"
+    require_private(folder)
+    return folder / name
 
 
 # -- the work tree ---------------------------------------------------------------------------
@@ -281,16 +365,20 @@ def _remembered(tree: Repo, line: Line, conflict: str) -> bytes | None:
 
     git keeps the whole file before and after; the line keeps only the difference.
     """
-    resolution = line.folder / _file_name(conflict)
     image = _image(tree, conflict, "preimage")
-    if not resolution.is_file() or not image.is_file():
+    try:
+        resolution = read_plain(line.folder, _file_name(conflict), LARGEST)
+    except FileNotFoundError:
+        return None
+    if not image.is_file():
         return None
     (before,) = write_trees(tree, [{_IMAGE: _stored(tree, image)}])
     with scratch_index(tree, before) as index:
-        if apply_to_index(tree, index, resolution.read_bytes()).status != 0:
+        if apply_to_index(tree, index, resolution).status != 0:
             return None
         after = write_tree(tree, index)
-    return next(iter(tree.read_blobs([list_tree(tree, after)[_IMAGE][1]])))
+    entry = list_tree(tree, after).get(_IMAGE)
+    return next(iter(tree.read_blobs([entry.blob]))) if entry else None
 
 
 def _file_name(conflict: str) -> str:

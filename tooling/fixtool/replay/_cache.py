@@ -1,21 +1,23 @@
 """The cache of replays: the results of a series' first patches, by content.
 
 A key stands for the target, the base, the bytes of every patch up to one, and why some of them are
-left out. Only a run of
-successes is kept. The files are plain JSON, safe to delete, and dropped when long unused.
+left out. Only a run of successes is kept. The files are plain JSON, safe to delete, and dropped
+when long unused. A result is believed only if its commit is the one that its patch makes there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fixtool.documents import Field
-from fixtool.files import write_atomically
+from fixtool.documents import read_own
+from fixtool.errors import CannotRun
+from fixtool.files import private_folder, require_private, write_atomically
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.replay.verdict import FAILED, PatchResult, PatchState, read_patch_result
@@ -32,6 +34,8 @@ class PrefixCache:
 
     folder: Path | None
     keys: tuple[str, ...]
+    onto: Oid
+    patches: Sequence[Patch]
 
     @classmethod
     def of(
@@ -50,22 +54,36 @@ class PrefixCache:
                 part += [state.verdict, *state.evidence]
             key = hashlib.sha256("\0".join(part).encode("utf-8", "surrogateescape")).hexdigest()
             keys.append(key)
-        return cls(folder, tuple(keys))
+        return cls(folder, tuple(keys), onto, patches)
 
     def load(self, repo: Repo) -> list[PatchResult]:
-        """The longest known run of first patches whose commits are all in ``repo``."""
+        """The longest known run of first patches whose commits are all in ``repo``. Raises
+        CannotRun if others may have written to the cache."""
         results: list[PatchResult] = []
         if self.folder is None:
             return results
-        for key in self.keys:
-            try:
-                text = (self.folder / f"{key}.json").read_text("utf-8")
-                results.append(read_patch_result(Field(json.loads(text))))
-            except (OSError, ValueError):
+        require_private(self.folder)
+        for key, patch in zip(self.keys, self.patches, strict=True):
+            result = read_own(self.folder / f"{key}.json", read_patch_result)
+            if result is None or (result.slug, result.subject) != (patch.slug, patch.subject):
                 break
-        while results and not repo.has(*(result.commit for result in results if result.commit)):
-            results.pop()
-        return results
+            results.append(result)
+        return results[: self._right(repo, results)]
+
+    def _right(self, repo: Repo, results: Sequence[PatchResult]) -> int:
+        """How many of the first ``results`` have the commit that their patch makes on the one
+        before it: by parent, author, committer and message."""
+        stored = repo.commits_here([result.commit for result in results if result.commit])
+        parent = self.onto
+        for number, (result, patch) in enumerate(zip(results, self.patches, strict=False)):
+            if result.commit is None:
+                continue
+            raw = stored.get(result.commit, b"")
+            match = re.match(rb"tree ([0-9a-f]{40})\n", raw)
+            if not match or raw != patch.commit(Oid(match[1].decode()), parent).raw:
+                return number
+            parent = result.commit
+        return len(results)
 
     def store(self, results: Sequence[PatchResult]) -> None:
         """Keep the results before the first failure. If the cache cannot be written (a disk that is
@@ -73,7 +91,7 @@ class PrefixCache:
         if self.folder is None:
             return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_folder(self.folder)
             for key, result in zip(self.keys, results, strict=True):
                 if result.verdict in FAILED:
                     break
@@ -82,5 +100,5 @@ class PrefixCache:
             for path in self.folder.iterdir():
                 if path.stat().st_mtime < oldest:
                     path.unlink(missing_ok=True)
-        except OSError:
+        except (OSError, CannotRun):
             return

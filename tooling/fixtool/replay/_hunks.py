@@ -8,7 +8,9 @@ from dataclasses import replace
 from fixtool.git.objects import TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.replay.verdict import FileResult, HunkResult, Verdict
-from fixtool.series.patch import FilePatch, Hunk
+from fixtool.series.diff import FilePatch, Hunk
+
+_MANY = 1_000_000  # comparisons of lines
 
 
 def same_blob(file: FilePatch, targets: Mapping[str, TreeEntry]) -> bool:
@@ -42,7 +44,7 @@ def place(file: FilePatch, targets: Mapping[str, TreeEntry], repo: Repo) -> File
         verdict = Verdict.CLEAN if same_blob(file, targets) else Verdict.CONFLICT
         return FileResult(file.path, verdict, ())
     text = next(iter(repo.read_blobs([target.blob]))).decode("utf-8", "surrogateescape")
-    lines = lines_of(text)
+    lines = Lines(lines_of(text))
     shift = 0
     hunks = []
     for hunk in file.hunks:
@@ -60,14 +62,14 @@ def lines_of(text: str) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def _place_hunk(hunk: Hunk, lines: Sequence[str], shift: int) -> HunkResult:
+def _place_hunk(hunk: Hunk, lines: Lines, shift: int) -> HunkResult:
     """Find a hunk near its place; ``shift`` is how far the hunk before it has moved."""
-    index = find(lines, hunk.before, hunk.old_start - 1 + shift)
+    index = lines.find(hunk.before, hunk.old_start - 1 + shift)
     if index is not None:
         offset = index - (hunk.old_start - 1)
         verdict = Verdict.OFFSET if offset else Verdict.CLEAN
         return HunkResult(hunk.number, verdict, hunk.old_start, index + 1, offset)
-    index = find(lines, hunk.after, hunk.new_start - 1 + shift)
+    index = lines.find(hunk.after, hunk.new_start - 1 + shift)
     if index is not None:
         offset = index - (hunk.new_start - 1)
         return HunkResult(hunk.number, Verdict.ABSORBED, hunk.old_start, index + 1, offset)
@@ -78,16 +80,51 @@ def _unplaced(hunk: Hunk) -> HunkResult:
     return HunkResult(hunk.number, Verdict.CONFLICT, hunk.old_start, None, None)
 
 
-def find(lines: Sequence[str], wanted: Sequence[str], near: int) -> int | None:
-    """The index at which ``lines`` hold all of ``wanted``, the nearest to index ``near``; None if
-    there is none or ``wanted`` is empty."""
-    size = len(wanted)
-    indexes = (
-        index
-        for index in range(len(lines) - size + 1)
-        if lines[index] == wanted[0] and tuple(lines[index : index + size]) == tuple(wanted)
-    )
-    return min(indexes, key=lambda index: abs(index - near), default=None) if size else None
+class Lines:
+    """The lines of a file, in which other lines are looked for."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = list(lines)
+        self._indexes: dict[str, list[int]] = {}
+        for index, line in enumerate(self.lines):
+            self._indexes.setdefault(line, []).append(index)
+
+    def find(self, wanted: Sequence[str], near: int) -> int | None:
+        """The index at which all of ``wanted`` stand, the nearest to index ``near``; None if there
+        is none or ``wanted`` is empty."""
+        return min(self.places(wanted), key=lambda index: abs(index - near), default=None)
+
+    def places(self, wanted: Sequence[str]) -> list[int]:
+        """Every index at which all of ``wanted`` stand; none if ``wanted`` is empty."""
+        size, last = len(wanted), len(self.lines) - len(wanted)
+        if not wanted or last < 0:
+            return []
+        rarest = min(range(size), key=lambda offset: len(self._indexes.get(wanted[offset], ())))
+        starts = [index - rarest for index in self._indexes.get(wanted[rarest], ())]
+        if len(starts) * size > _MANY:  # the same few lines again and again
+            return self._places_in_one_pass(wanted)
+        sought = list(wanted)
+        return [start for start in starts
+                if 0 <= start <= last and self.lines[start : start + size] == sought]  # fmt: skip
+
+    def _places_in_one_pass(self, wanted: Sequence[str]) -> list[int]:
+        """The same with the algorithm of Knuth, Morris and Pratt, which looks at each line once."""
+        borders = [0]  # of each beginning of ``wanted``: its longest end that is a beginning too
+        matched = 0
+        for line in wanted[1:]:
+            while matched and line != wanted[matched]:
+                matched = borders[matched - 1]
+            matched += line == wanted[matched]
+            borders.append(matched)
+        places = []
+        matched = 0
+        for index, line in enumerate(self.lines):
+            while matched and (matched == len(wanted) or line != wanted[matched]):
+                matched = borders[matched - 1]
+            matched += line == wanted[matched]
+            if matched == len(wanted):
+                places.append(index + 1 - matched)
+        return places
 
 
 def _worst(hunks: Sequence[HunkResult]) -> Verdict:

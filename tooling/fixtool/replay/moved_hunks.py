@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.git.trees import list_folders, list_tree, scratch_index, write_tree
-from fixtool.replay._hunks import lines_of, place
+from fixtool.replay._hunks import Lines, lines_of, place
 from fixtool.replay.verdict import Verdict
-from fixtool.series.patch import FilePatch, Hunk, Patch
+from fixtool.series.diff import FilePatch, Hunk
+from fixtool.series.patch import Patch
 
 _LEAST = 3  # lines that a hunk must hold, and characters that its longest line must have
+
+_LONGEST = 10_000  # characters of a line
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,12 @@ def _had_one_place(repo: Repo, before: str, path: str, hunk: Hunk, verdict: Verd
 
 
 def _is_distinct(hunk: Hunk) -> bool:
-    """Whether the old lines of a hunk are enough to look for in other files."""
-    return len(hunk.before) >= _LEAST and len(_longest(hunk.before).strip()) >= _LEAST
+    """Whether the old lines of a hunk are enough to look for in other files, with a line that can
+    be given to `git grep`."""
+    if len(hunk.before) < _LEAST:
+        return False
+    longest = _longest(hunk.before)
+    return len(longest.strip()) >= _LEAST and len(longest) <= _LONGEST and "\0" not in longest
 
 
 def _longest(lines: Sequence[str]) -> str:
@@ -117,11 +124,8 @@ def _places(repo: Repo, commit: str, wanted: Sequence[str]) -> list[tuple[str, i
 def _places_in(repo: Repo, commit: str, path: str, wanted: Sequence[str]) -> list[tuple[str, int]]:
     """Every place in one file of a commit where the lines ``wanted`` stand."""
     lines = _lines(repo, commit, path)
-    return [
-        (path, index)
-        for index in range(len(lines) - len(wanted) + 1)
-        if lines[index : index + len(wanted)] == list(wanted)
-    ]
+    places = Lines(lines).places(wanted) if wanted else range(len(lines) + 1)
+    return [(path, index) for index in places]
 
 
 def _edited_tree(

@@ -19,6 +19,7 @@ from fixtool.git.repo import Repo
 from fixtool.git.trees import (
     apply_to_index,
     changed_files,
+    changed_paths,
     list_folders,
     list_tree,
     merge_three_way,
@@ -37,7 +38,7 @@ from fixtool.replay._hunks import (
 from fixtool.replay._on_base import PatchesOnBase, on_named_files
 from fixtool.replay.verdict import FAILED, FileResult, PatchResult, PatchState, Verdict
 from fixtool.series.line import Line
-from fixtool.series.patch import Patch
+from fixtool.series.patch import Patch, require_named
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,20 @@ def replay(
             for position in range(reused, len(patches)):
                 results.append(run.add(position, results))
             commit, tree = run.commit, run.tree
+    _require_named(repo, patches, results)
+    if reused < len(patches):
         prefix.store(results)
     return Replay(line.name, line.upstream.base, onto, commit, tree, tuple(results), reused)
+
+
+def _require_named(repo: Repo, patches: Sequence[Patch], results: Sequence[PatchResult]) -> None:
+    """Raise Refused if a patch that was applied as it is changed a path that it does not name. A
+    three-way merge may follow upstream's renames; what it merges was checked when it was made."""
+    applied = [(patch, result.commit) for patch, result in zip(patches, results, strict=True)
+               if result.commit and result.verdict in (Verdict.CLEAN, Verdict.OFFSET)]  # fmt: skip
+    changed = changed_paths(repo, [commit for _, commit in applied])
+    for (patch, _), paths in zip(applied, changed, strict=True):
+        require_named(patch, paths)
 
 
 def on_own_base(repo: Repo, line: Line, slug: str, base: Oid) -> tuple[Oid, Oid]:

@@ -17,15 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fixtool.documents import Field
 from fixtool.errors import CannotRun, FixtoolError, Refused
-from fixtool.files import lock, write_atomically
+from fixtool.files import TooLarge, lock, read_at_most, require_plain, write_atomically
 from fixtool.git.objects import Commit, Oid, Signature, parse_signature
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.git.trees import stage, write_tree
+from fixtool.series.patch import is_slug
 from fixtool.series.write import rewrite
 
 _NOTE = "fixtool.pending.json"
+_LARGEST_NOTE = 256 << 20  # bytes; it holds every patch file that changes
 
 
 def open_git(root: Path) -> Repo | None:
@@ -40,7 +43,7 @@ def open_git(root: Path) -> Repo | None:
     ignored = git.run("check-ignore", "--quiet", str(root.resolve() / "patches"), accept=None)
     if ignored.status == 0:
         return None
-    _finish(git)
+    _finish(git, root)
     return git
 
 
@@ -129,40 +132,57 @@ def _noted(change: Rewrite) -> dict[str, Any]:
     }
 
 
-def _finish(git: Repo) -> None:
+def _finish(git: Repo, root: Path) -> None:
     """Finish what a killed run began to write: carry out its other rewrites, if it got through the
     first one, and commit them. If somebody has changed a folder since, only the note goes."""
     note = git.git_dir / _NOTE
     try:
-        pending = json.loads(note.read_text("utf-8"))
-        message, noted = pending["message"], pending["folders"]
-        changes = [_read_rewrite(entry) for entry in noted]
-        digests = [(entry["before"], entry["after"]) for entry in noted]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pending = Field(json.loads(read_at_most(note, _LARGEST_NOTE)))
+        message = pending["message"].text()
+        noted = pending["folders"].each(lambda entry: _read_rewrite(entry, root))
+    except (OSError, ValueError, RecursionError, TooLarge):
         return
+    changes = [change for change, _, _ in noted]
     now = [_digest(_contents(change.folder)) for change in changes]
-    states = list(zip(now, digests, strict=True))
-    known = all(digest in ends for digest, ends in states)
-    if known and any(digest == after for digest, (_, after) in states):
-        for change, (digest, (_, after)) in zip(changes, states, strict=True):
-            if digest != after:
+    known = all(digest in (old, new) for digest, (_, old, new) in zip(now, noted, strict=True))
+    if known and any(digest == new for digest, (_, _, new) in zip(now, noted, strict=True)):
+        for digest, (change, _, new) in zip(now, noted, strict=True):
+            if digest != new:
                 with lock(change.folder.parent / ".lock", f"the line {change.folder.name}"):
                     change.carry_out()
         remove_stale_locks(git.git_dir, "index", "HEAD", git.current_branch())
-        _commit(git, [change.folder for change in changes], message)
+        if folders := [change.folder for change in changes if change.folder.is_dir()]:
+            _commit(git, folders, message)
     note.unlink()
 
 
-def _read_rewrite(noted: Mapping[str, Any]) -> Rewrite:
-    files = {name: b64decode(data) for name, data in noted["files"].items()}
-    return Rewrite(Path(noted["folder"]), files, noted["remove"])
+def _read_rewrite(noted: Field, root: Path) -> tuple[Rewrite, str, str]:
+    """One rewrite of a note, and the digests of its folder before and after it. Whatever the note
+    says, its folder is a line of the patch repository at ``root``, and the files are in it."""
+    folder = root.resolve() / "patches" / _plain_name(noted["folder"], Path)
+    files = {
+        _plain_name(Field(name, "files")): b64decode(noted["files"][name].text(), validate=True)
+        for name in noted["files"].table()
+    }
+    remove = noted["remove"].each(_plain_name)
+    return Rewrite(folder, files, remove), noted["before"].text(), noted["after"].text()
+
+
+def _plain_name(field: Field, kind: type[Path] | None = None) -> str:
+    """The name of a line, the last part of a path (``kind``), or a name of a file in its folder."""
+    text = field.text()
+    parts = [Path(text).name] if kind else text.split("/")
+    if not all(map(is_slug, parts)):
+        raise field.wrong("the name of a line or of a file in it")
+    return "/".join(parts)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
+    require_plain(folder)
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and not path.is_symlink()
+        if path.is_file()
     }
 
 

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tomllib
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 
+from packaging.version import InvalidVersion, Version
+
+from fixtool.documents import LARGEST_TEXT, parse_toml
 from fixtool.errors import Refused, UsageError
+from fixtool.files import read_plain
 from fixtool.git.objects import Oid
-from fixtool.series.patch import Patch, is_slug, parse
+from fixtool.series.patch import LARGEST, Patch, is_slug, parse
+from fixtool.text import split_lines
 
 _SUFFIX = ".patch"
 _LINES = "[!.]*/series"  # a folder with a dot is a line that is being written
@@ -74,7 +79,7 @@ class Line:
         """The patch of one entry. Raises Refused if its file is missing or not well formed."""
         path = self.folder / entry.file_name
         try:
-            raw = path.read_bytes()
+            raw = read_plain(self.folder, entry.file_name, LARGEST)
         except FileNotFoundError as error:
             raise Refused(
                 f"the series names {entry.file_name}, and there is no such file",
@@ -123,6 +128,8 @@ class PatchRepository:
         """The line of this name. Raises UsageError if there is none."""
         if name not in self.line_names:
             raise UsageError(f"no line {name!r}; there are: {', '.join(self.line_names)}")
+        if self.folder.is_symlink():
+            raise Refused("patches/ is a link; name the repository itself", where=str(self.folder))
         if name not in self._lines:
             self._lines[name] = read_line(self.folder / name)
         return self._lines[name]
@@ -157,12 +164,22 @@ class PatchRepository:
 def read_line(folder: Path) -> Line:
     """Read ``series`` and ``upstream.toml`` of a line. The patch files are read when they are
     needed. Raises Refused if one of the two is not well formed."""
-    series = folder / "series"
+    entries = read_series(read_plain(folder, "series", LARGEST_TEXT), str(folder / "series"))
+    try:
+        raw = read_plain(folder, "upstream.toml", LARGEST_TEXT)
+    except FileNotFoundError as error:
+        where = str(folder / "upstream.toml")
+        raise Refused("the line has no upstream.toml", where=where) from error
+    return Line(folder.name, folder, read_upstream(raw, str(folder / "upstream.toml")), entries)
+
+
+def read_series(raw: bytes, where: str) -> tuple[Entry, ...]:
+    """The entries of a series file. Raises Refused, naming the line, if one is not well formed."""
     entries = []
-    for number, text in enumerate(series.read_text("utf-8", "surrogateescape").splitlines(), 1):
+    for number, text in enumerate(split_lines(raw.decode("utf-8", "surrogateescape")), 1):
         if name := re.sub(r"(^|\s)#.*", "", text).strip():
-            entries.append(_entry(name, f"{series}:{number}", number))
-    return Line(folder.name, folder, _upstream(folder / "upstream.toml"), tuple(entries))
+            entries.append(_entry(name, f"{where}:{number}", number))
+    return tuple(entries)
 
 
 def _entry(name: str, where: str, number: int) -> Entry:
@@ -179,22 +196,21 @@ def _entry(name: str, where: str, number: int) -> Entry:
     return Entry(slug, number)
 
 
-def _upstream(path: Path) -> Upstream:
-    try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise Refused("the line has no upstream.toml", where=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Refused(f"not valid TOML: {error}", where=str(path)) from error
+def read_upstream(raw: bytes, where: str) -> Upstream:
+    """What an ``upstream.toml`` says. Raises Refused if it is not well formed."""
+    data = parse_toml(raw, where)
     if unknown := sorted(set(data) - _KNOWN):
-        raise Refused(f"unknown key {unknown[0]!r}", where=str(path))
+        raise Refused(f"unknown key {unknown[0]!r}", where=where)
     if wrong := sorted(key for key, value in data.items() if not isinstance(value, str)):
-        raise Refused(f"{wrong[0]!r} is not a string", where=str(path))
+        raise Refused(f"{wrong[0]!r} is not a string", where=where)
     for key, form in {"url": r"\S+", "base": r"[0-9a-f]{40}", "tree": r"[0-9a-f]{40}"}.items():
         if not re.fullmatch(form, data.get(key, "")):
-            raise Refused(f"{key!r} is missing or not of the form {form}", where=str(path))
-    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", data.get("date", "")):
-        raise Refused("'date' is missing or not of the form 2026-05-23", where=str(path))
+            raise Refused(f"{key!r} is missing or not of the form {form}", where=where)
+    if not _is_date(data.get("date", "")):
+        raise Refused("'date' is missing or not of the form 2026-05-23", where=where)
+    for key in ("release", "version"):
+        if key in data and not _is_version(data[key]):
+            raise Refused(f"{key!r} is no version such as 0.5.23", where=where)
     return Upstream(
         url=data["url"],
         base=Oid(data["base"]),
@@ -203,3 +219,17 @@ def _upstream(path: Path) -> Upstream:
         version=data.get("version") or data.get("release") or "0.0.0",
         date=data["date"],
     )
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _is_version(text: str) -> bool:
+    try:
+        return len(text) <= 100 and bool(Version(text))
+    except InvalidVersion:
+        return False

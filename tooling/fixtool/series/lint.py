@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fixtool.errors import FixtoolError, Refused
+from fixtool.files import TooLarge
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series.facts import FactKind, FactTrailer, RecordedFact, fact_trailers
 from fixtool.series.line import Line
-from fixtool.series.patch import Patch, apply_on, export, unsafe_paths
+from fixtool.series.patch import Patch, apply_on, export
+from fixtool.series.paths import rules_touched, unsafe_paths
 
 _WANTED = ("Origin", "Forwarded", "Drop-When", "Signed-off-by")
 _LONGEST_LINE = 10_000  # bytes
-_LARGEST = 8 << 20  # bytes
+_COMPARED = 20  # facts of a patch that every later one is compared with
 _ENDS_MESSAGE = re.compile(r"---$|Index: |diff -|--- a/|From [0-9a-f]{40}\b|-- *>8")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 _FACT_FORM = "write it as COMMIT, #PULL-REQUEST, FIRST-RELEASE or none; the commit alone is enough"
@@ -127,7 +129,8 @@ def _findings(line: Line) -> Iterator[Finding]:
             patch = line.patch(entry)
             yield from _diff(patch)
         except FixtoolError as error:
-            yield _finding("form", error.where or where, error.message, error.hint)
+            rule = "size" if isinstance(error, TooLarge) else "form"
+            yield _finding(rule, error.where or where, error.message, error.hint)
         else:
             if patch.subject in subjects:
                 message = (
@@ -180,18 +183,14 @@ def _diff(patch: Patch) -> Iterator[Finding]:
     start = patch.head.count(b"\n") + 1
     if not patch.files:
         yield _finding("empty", f"{patch.path}:{start}", "the patch changes nothing")
-    if len(patch.raw) > _LARGEST:
-        yield _finding("size", f"{patch.path}:{start}", f"the patch is {len(patch.raw)} bytes long")
-    for path, why in unsafe_paths(patch.files):
-        yield _finding("unsafe-path", _line_of(patch, path), f"{path!r}: {why}")
+    for file, path, why in unsafe_paths(patch.files):
+        yield _finding("unsafe-path", f"{patch.path}:{file.line_number}", f"{path!r}: {why}")
     for number, text in enumerate(patch.diff.split(b"\n"), start):
         if len(text) > _LONGEST_LINE:
             yield _finding("long-line", f"{patch.path}:{number}", f"a line of {len(text)} bytes")
-    for path in (file.path for file in patch.files):
-        name = path.rsplit("/", 1)[-1]
-        if name in {".gitattributes", ".gitmodules"} or path.startswith(".github/workflows/"):
-            message = f"{path} changes how git or CI treats the tree"
-            yield _finding("touches-rules", _line_of(patch, path), message)
+    for file in patch.files:
+        if touched := rules_touched(file):
+            yield _finding("touches-rules", f"{patch.path}:{file.line_number}", touched)
 
 
 def _trailers(patch: Patch, earlier: Mapping[str, int], line: Line) -> Iterator[Finding]:
@@ -200,9 +199,10 @@ def _trailers(patch: Patch, earlier: Mapping[str, int], line: Line) -> Iterator[
     for key in _WANTED:
         if patch.trailer(key) is None:
             yield _finding("trailer", where, f"no {key}: trailer")
+    listed = {entry.slug for entry in line.entries}
     for slug in patch.depends_on:
         if slug not in earlier:
-            later = slug in {entry.slug for entry in line.entries}
+            later = slug in listed
             message = (
                 f"Depends-On: {slug}, which {'comes later' if later else 'is not'} in the series"
             )
@@ -219,7 +219,7 @@ def _facts(patch: Patch) -> Iterator[Finding]:
         if not trailer.problems and not fact.usable:
             message = f"{fact.kind}: {trailer.value:.60} names neither a commit nor a release"
             yield _finding("fact-unused", where, f"{message}, so fixtool cannot use it")
-        for other in earlier:
+        for other in earlier[:_COMPARED]:
             yield from _contradictions(other, fact, where)
         earlier.append(trailer)
 
@@ -252,12 +252,6 @@ def _contradictions(earlier: FactTrailer, fact: RecordedFact, where: str) -> Ite
 
 def _subject(patch: Patch) -> str:
     number = patch.head.partition(b"Subject:")[0].count(b"\n") + 1
-    return f"{patch.path}:{number}"
-
-
-def _line_of(patch: Patch, path: str) -> str:
-    before, match, _ = patch.diff.partition(path.encode("utf-8", "surrogateescape"))
-    number = (patch.head + (before if match else b"")).count(b"\n") + 1
     return f"{patch.path}:{number}"
 
 

@@ -6,16 +6,16 @@ reasons. A rebase thus loses nothing, and restores a patch whose change upstream
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 
+from fixtool.documents import LARGEST_TEXT, Field, FieldError, parse_toml
 from fixtool.errors import Refused
-from fixtool.git.names import is_full_sha
-from fixtool.git.objects import Oid
-from fixtool.series.patch import Patch, is_slug, parse
+from fixtool.files import read_plain
+from fixtool.git.objects import Oid, read_oid
+from fixtool.series.patch import LARGEST, Patch, is_slug, parse
 from fixtool.series.write import toml_string
 
 FILE = "shelf.toml"
@@ -45,26 +45,31 @@ class Shelved:
 
 def read(folder: Path) -> tuple[Shelved, ...]:
     """The shelf of the line at ``folder``. Raises Refused if shelf.toml is not well formed."""
-    path = folder / FILE
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
+        raw = read_plain(folder, FILE, LARGEST_TEXT)
     except FileNotFoundError:
         return ()
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Refused(f"not valid TOML: {error}", where=str(path)) from error
-    shelved = []
-    for entry in data.get("patch", []):
-        try:
-            verdict = Reason(entry["verdict"]) if "verdict" in entry else None
-            patch = Shelved(**{**entry, "verdict": verdict})
-        except (TypeError, ValueError, KeyError) as error:
-            raise Refused(f"an entry is not well formed: {error}", where=str(path)) from error
-        if not is_slug(patch.slug):
-            raise Refused(f"{patch.slug!r} is not a safe patch file name", where=str(path))
-        if not is_full_sha(str(patch.base)):
-            raise Refused(f"the base of {patch.slug} is not a commit id", where=str(path))
-        shelved.append(patch)
-    return tuple(shelved)
+    return parse_shelf(raw, str(folder / FILE))
+
+
+def parse_shelf(raw: bytes, where: str) -> tuple[Shelved, ...]:
+    """What a ``shelf.toml`` says. Raises Refused if it is not well formed."""
+    data = parse_toml(raw, where)
+    try:
+        return Field(data.get("patch", []), "patch").each(_shelved)
+    except FieldError as error:
+        raise Refused(f"an entry is not well formed: {error}", where=where) from error
+
+
+def _shelved(entry: Field) -> Shelved:
+    slug = entry.only(Shelved)["slug"].text()
+    if not is_slug(slug):
+        raise entry["slug"].wrong("a safe patch file name")
+    return Shelved(
+        slug, entry["why"].text(), read_oid(entry["base"]),
+        entry["verdict"].optional(lambda verdict: verdict.member(Reason)),
+        entry["upstream"].optional(Field.text),
+    )  # fmt: skip
 
 
 def patch(folder: Path, slug: str) -> Patch:
@@ -72,7 +77,7 @@ def patch(folder: Path, slug: str) -> Patch:
     formed."""
     path = folder / FOLDER / f"{slug}.patch"
     try:
-        return parse(path.read_bytes(), slug, path)
+        return parse(read_plain(folder, f"{FOLDER}/{slug}.patch", LARGEST), slug, path)
     except FileNotFoundError as error:
         raise Refused(
             f"{FILE} names {slug}, and there is no such file",
@@ -82,11 +87,16 @@ def patch(folder: Path, slug: str) -> Patch:
 
 
 def text(shelved: Iterable[Shelved]) -> bytes:
-    """The text of a ``shelf.toml``."""
+    """The text of a ``shelf.toml``. Raises Refused if it would be read back as something else."""
+    shelved = tuple(shelved)
     lines = ["# Patches that are not applied, and why. Their files are in shelf/.\n"]
     for patch in shelved:
         lines.append("\n[[patch]]\n")
         for field in fields(patch):
             if (value := getattr(patch, field.name)) is not None:
                 lines.append(f"{field.name} = {toml_string(str(value))}\n")
-    return "".join(lines).encode("utf-8", "surrogateescape")
+    raw = "".join(lines).encode("utf-8", "replace")
+    written = [(patch.slug, patch.base, patch.verdict) for patch in shelved]
+    if [(patch.slug, patch.base, patch.verdict) for patch in parse_shelf(raw, FILE)] != written:
+        raise Refused(f"{FILE} cannot hold these patches")
+    return raw

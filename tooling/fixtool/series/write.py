@@ -10,8 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fixtool.files import lock, swap, write_durably
-from fixtool.series.line import Line, PatchRepository, Upstream
+from fixtool.documents import LARGEST_TEXT, parse_toml
+from fixtool.errors import Refused
+from fixtool.files import lock, read_plain, require_plain, swap, write_durably
+from fixtool.series.line import Line, PatchRepository, Upstream, read_series, read_upstream
+
+_MOST_KEYS = 100  # lines that look like a key of the base: each is checked by reading what is above
+# The start of a line that gives one key a text in one line, the key, the text, and what follows.
+_TOML_LINE = re.compile(r"""(\s*["']?(\w+)["']?\s*=\s*)("(?:\\.|[^"\\])*"|'[^']*')(\s*(?:#.*)?)$""")
 
 
 def toml_string(value: str) -> str:
@@ -21,24 +27,57 @@ def toml_string(value: str) -> str:
 
 
 def upstream_toml(upstream: Upstream, why: str) -> str:
-    """The text of a new ``upstream.toml``."""
+    """The text of a new ``upstream.toml``. Raises Refused if ``upstream`` has a value that no line
+    can have."""
     values = {"why": why, "url": upstream.url, **_base_values(upstream)}
-    return "".join(f"{key} = {toml_string(value)}\n" for key, value in values.items() if value)
+    text = "".join(f"{key} = {toml_string(value)}\n" for key, value in values.items() if value)
+    if read_upstream(text.encode(), "upstream.toml") != upstream:
+        raise Refused("upstream.toml cannot hold this base", where="upstream.toml")
+    return text
 
 
-def moved_toml(text: str, upstream: Upstream) -> str:
-    """The text of an ``upstream.toml`` with the values of its base replaced by those of
-    ``upstream``. Comments and all other lines stay."""
+def moved_toml(raw: bytes, upstream: Upstream, where: str) -> bytes:
+    """The ``upstream.toml`` in ``raw`` with the values of its base replaced by those of
+    ``upstream``. Comments and all other lines stay.
+
+    The lines are edited as text, so the result is read back: Refused is raised, and names
+    ``where``, if it does not say exactly what it should.
+    """
+    before = parse_toml(raw, where)
     values = _base_values(upstream)
-    lines = []
-    for line in text.splitlines():
-        match = re.match(r"(\w+)(\s*=\s*)", line)
-        if match is None or match[1] not in values:
-            lines.append(line)
-        elif (value := values.pop(match[1])) is not None:
-            lines.append(f'{match[1]}{match[2]}"{value}"')
-    lines += [f'{key} = "{value}"' for key, value in values.items() if value is not None]
-    return "".join(f"{line}\n" for line in lines)
+    wanted = {key: value for key, value in {**before, **values}.items() if value is not None}
+    old = raw.decode("utf-8").split("\n")
+    written: list[str] = []
+    tried = 0
+    for number, line in enumerate(old):
+        match = _TOML_LINE.match(line)
+        key = match[2] if match else None
+        # In a text of several lines, a line may look like a key.
+        tried += key in values
+        fits = key in values and tried <= _MOST_KEYS and _is_toml("\n".join(old[:number]))
+        if match is None or key is None or not fits:
+            written.append(line)
+        elif (value := values.pop(key)) is not None:
+            written.append(f"{match[1]}{toml_string(value)}{match[4]}")
+    if written and not written[-1]:
+        written.pop()
+    written += [f"{key} = {toml_string(value)}" for key, value in values.items() if value]
+    text = "".join(f"{line}\n" for line in written).encode()
+    if not _is_toml(text.decode()) or parse_toml(text, where) != wanted:
+        raise Refused(
+            "upstream.toml cannot be edited as text: the result would say something else",
+            where=where,
+            hint='write each of release, base, tree, version and date as a line: base = "…"',
+        )
+    return text
+
+
+def _is_toml(text: str) -> bool:
+    try:
+        parse_toml(text.encode(), "")
+    except Refused:
+        return False
+    return True
 
 
 def _base_values(upstream: Upstream) -> dict[str, str | None]:
@@ -50,9 +89,15 @@ def _base_values(upstream: Upstream) -> dict[str, str | None]:
 
 def series_text(line: Line, slugs: Sequence[str]) -> bytes:
     """The text of the series file with ``slugs`` as its entries. Comments stay where they are,
-    entries keep their places if the order allows it, and new entries come last."""
-    path = line.folder / "series"
-    raw = path.read_bytes() if path.exists() else b""
+    entries keep their places if the order allows it, and new entries come last.
+
+    The result is read back: Refused is raised if it does not list exactly ``slugs``.
+    """
+    where = str(line.folder / "series")
+    try:
+        raw = read_plain(line.folder, "series", LARGEST_TEXT)
+    except FileNotFoundError:
+        raw = b""
     slug_at = {entry.line_number - 1: entry.slug for entry in line.entries}
     before = [slug_at[number] for number in sorted(slug_at)]
     if before == list(slugs):
@@ -74,7 +119,14 @@ def series_text(line: Line, slugs: Sequence[str]) -> bytes:
             elif (slug := next(added, None)) is not None:
                 lines.append(text if slug == slug_at[number] else f"{slug}.patch")
     lines += [f"{slug}.patch" for slug in added]
-    return "".join(f"{text}\n" for text in lines).encode("utf-8", "surrogateescape")
+    written = "".join(f"{text}\n" for text in lines).encode("utf-8", "surrogateescape")
+    if [entry.slug for entry in read_series(written, where)] != list(slugs):
+        raise Refused(
+            "the series file cannot be edited as text: the result would list other patches",
+            where=where,
+            hint="write each patch as a line of its own, without a comment: NAME.patch",
+        )
+    return written
 
 
 def rewrite(
@@ -84,13 +136,11 @@ def rewrite(
     names that changed, sorted. A name may lie in a folder of the line, as ``shelf/a.patch`` does.
 
     The new folder is built beside the old one and swapped in, so a killed run leaves the old line
-    or the new one. Files whose bytes are the same keep their inode and time.
+    or the new one. Files whose bytes are the same keep their inode and time. Raises Refused if the
+    line holds a link or a device: its target would be copied into the line, or written to.
     """
-    changed = [
-        name
-        for name, data in files.items()
-        if not (folder / name).is_file() or (folder / name).read_bytes() != data
-    ]
+    require_plain(folder)
+    changed = [name for name, data in files.items() if not _holds(folder / name, data)]
     gone = [name for name in remove if (folder / name).exists()]
     if not changed and not gone:
         return []
@@ -116,6 +166,10 @@ def rewrite(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return sorted([*changed, *gone])
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
 
 def repair(repository: PatchRepository) -> None:

@@ -37,6 +37,7 @@ from fixtool.errors import CannotRun, UsageError
 from fixtool.files import lock
 from fixtool.git.names import redact
 from fixtool.progress import Progress, Silence, Task
+from fixtool.text import split_lines
 
 if TYPE_CHECKING:
     import requests
@@ -104,7 +105,7 @@ def _pip_config(environment: tuple[tuple[str, str], ...]) -> PipConfig:
         capture_output=True, text=True, env=dict(environment), check=False,
     )  # fmt: skip
     if process.returncode == 0:
-        for line in process.stdout.splitlines():
+        for line in split_lines(process.stdout):
             match = re.fullmatch(r"(.+?)\.([a-z-]+)=('.*'|\".*\")", line)
             if match and match[1] in sections:
                 sections[match[1]][match[2]] = str(ast.literal_eval(match[3]))
@@ -241,6 +242,11 @@ def fetch(wheel: WheelFile, folder: Path, progress: Progress | None = None) -> P
     return target
 
 
+def is_file_name(text: str) -> bool:
+    """Whether ``text`` can be the name of a file that an index offers."""
+    return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,250}", text))
+
+
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -350,7 +356,7 @@ def _add(
     size: int | None,
     uploaded: str | None = None,
 ) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9._+!-]+", file_name):
+    if not is_file_name(file_name):
         return  # the name would become a path in the cache
     with suppress(InvalidWheelFilename, InvalidSdistFilename, InvalidVersion):
         if file_name.endswith((".tar.gz", ".zip")):

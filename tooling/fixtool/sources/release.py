@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import stat
 import struct
 import time
@@ -27,13 +28,15 @@ from pathlib import Path
 
 from packaging.tags import sys_tags
 
+from fixtool import documents
 from fixtool.errors import CannotRun, Refused
 from fixtool.files import private_folder, write_atomically
 from fixtool.git.names import redact
 from fixtool.git.objects import MACHINE, ZERO, Oid
 from fixtool.git.repo import Repo
 from fixtool.progress import Progress, Silence
-from fixtool.series.patch import FilePatch, unsafe_paths
+from fixtool.series.diff import FilePatch
+from fixtool.series.paths import unsafe_paths
 from fixtool.settings import Settings
 from fixtool.sources import index
 from fixtool.sources.index import WheelFile
@@ -113,14 +116,19 @@ def import_release(
 
 def recorded(version: str, repo: Repo) -> Release | None:
     """The release of an earlier import, if its commit is still in ``repo``."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        data = json.loads(_record_path(version, repo).read_text("utf-8"))
-        data["natives"] = tuple(Native(**native) for native in data["natives"])
-        data["wheels"] = tuple(map(_wheel, data["wheels"]))
-        release = Release(**data | {"wheel": _wheel(data["wheel"])})
-        if release.commit == repo.ref(ref_name(version)) and repo.has(release.commit):
-            return release
+    release = documents.read_own(_record_path(version, repo), documents.written(Release))
+    if release is None or not all(map(_is_plain, (release.wheel, *release.wheels))):
+        return None
+    if release.commit == repo.ref(ref_name(version)) and repo.has(release.commit):
+        return release
     return None
+
+
+def _is_plain(wheel: WheelFile) -> bool:
+    """Whether the name and hash of a wheel, which become parts of a path, have their form."""
+    return index.is_file_name(wheel.filename) and bool(
+        wheel.sha256 is None or re.fullmatch("[0-9a-f]{64}", wheel.sha256)
+    )
 
 
 def wheel_for(release: Release, tags: Sequence[str]) -> WheelFile | None:
@@ -188,7 +196,7 @@ def safe_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
             )
         names.add(name)
     as_patch = (FilePatch(name, None, name, None, None, False, ()) for name in sorted(names))
-    for path, why in unsafe_paths(as_patch):
+    for _, path, why in unsafe_paths(as_patch):
         raise Refused(f"{path!r} in the wheel is {why}", where=where)
     for name in names:
         parts = name.split("/")
@@ -296,7 +304,3 @@ def _write_record(path: Path, release: Release) -> None:
 
 def _public(wheel: WheelFile) -> WheelFile:
     return WheelFile(**asdict(wheel) | {"url": redact(wheel.url)})
-
-
-def _wheel(data: dict[str, object]) -> WheelFile:
-    return WheelFile(**data | {"tags": tuple(data["tags"])})  # type: ignore[arg-type]

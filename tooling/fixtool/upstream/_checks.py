@@ -19,10 +19,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fixtool import isolation
+from fixtool import documents, isolation
 from fixtool.files import private_folder, write_atomically
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
@@ -34,6 +34,7 @@ from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding, Level
 from fixtool.series.patch import Patch
 from fixtool.settings import Settings
+from fixtool.text import split_lines
 from fixtool.upstream import _hooks as hooks
 from fixtool.upstream._commits import ProposedBranch, ProposedCommit, is_placeholder
 from fixtool.upstream._hooks import CheckOutcome, HookResult
@@ -70,6 +71,14 @@ class TestResult:
 
 
 @dataclass(frozen=True)
+class _Ran:
+    """What the cache keeps: the results of hooks and tests."""
+
+    hooks: tuple[HookResult, ...]
+    tests: tuple[TestResult, ...]
+
+
+@dataclass(frozen=True)
 class CheckResults:
     """``reused`` is True if the results of hooks and tests come from the cache."""
 
@@ -98,9 +107,9 @@ def run_checks(
     settings, repository = context.settings, context.repository
     findings = tuple(search_texts(repository, branch))
     file = private_folder(settings.state / "upstream") / f"{_cache_key(branch, python)}.json"
-    cached = None if fresh else _load(file)
+    cached = None if fresh else documents.read_own(file, documents.written(_Ran))
     if cached is not None:
-        return replace(cached, findings=findings)
+        return CheckResults(findings, cached.hooks, cached.tests, reused=True)
     branch.source.bring(branch.target.commit, ())
     with _checkout(branch.repo, branch.tip, settings) as folder:
         tests = tuple(
@@ -113,7 +122,7 @@ def run_checks(
     results = CheckResults(findings, ran, tests, reused=False)
     if not results.not_run:
         with suppress(OSError):  # without the cache, the next run only takes longer
-            write_atomically(file, json.dumps(asdict(replace(results, findings=()))))
+            write_atomically(file, json.dumps(asdict(_Ran(results.hooks, results.tests))))
     return results
 
 
@@ -121,18 +130,6 @@ def _cache_key(branch: ProposedBranch, python: str | None) -> str:
     tree = branch.repo.tree_id(branch.tip)
     words = f"{_FORMAT} {branch.target.commit} {tree} {python}"
     return hashlib.sha256(words.encode()).hexdigest()[:32]
-
-
-def _load(file: Path) -> CheckResults | None:
-    try:
-        data = json.loads(file.read_text("utf-8"))
-        for item in (*data["hooks"], *data["tests"]):
-            item["outcome"] = CheckOutcome(item["outcome"])
-        ran = tuple(HookResult(**item) for item in data["hooks"])
-        tests = tuple(TestResult(**item) for item in data["tests"])
-        return CheckResults((), ran, tests, reused=True)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 @contextmanager
@@ -169,7 +166,7 @@ def _run_test(folder: Path, path: str, python: str | None, progress: Progress) -
             )
     except subprocess.TimeoutExpired:
         return TestResult(path, CheckOutcome.NOT_RUN, f"no end in {_PATIENCE // 60} minutes")
-    last = (process.stdout.strip().splitlines() or [last_line(process)])[-1]
+    last = (split_lines(process.stdout.strip()) or [last_line(process)])[-1]
     outcome = _OUTCOMES.get(process.returncode, CheckOutcome.NOT_RUN)
     return TestResult(path, outcome, " ".join(last.split())[:400])
 

@@ -7,15 +7,15 @@ benchmark of a server names the git tree. Results of other versions are listed a
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fixtool import documents
 from fixtool.errors import FixtoolError
-from fixtool.markdown import code, table
+from fixtool.markdown import code, inline, table
 from fixtool.series.line import PatchRepository
 from fixtool.series.patch import Patch
 from fixtool.verify.result import Result, StepResult, read_kept
@@ -107,17 +107,22 @@ def _read_figures(file: Path, content: ProposedContent) -> FileFigures:
             return ()
         if (kept := read_kept(file)) is not None:
             return _check_figures(kept, content)
-        raw = json.loads(file.read_text("utf-8"))
-    except (FixtoolError, OSError, ValueError):
+        raw = documents.load(file)
+    except (FixtoolError, OSError):
         return ()
     try:
         if isinstance(raw, dict) and "points" in raw and "peer" in raw:
             return _kernel_figures(file.name, raw, content)
         if isinstance(raw, dict) and "boots" in raw and "contenders" in raw:
             return _server_figures(file.name, raw, content)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
         return ()
     return ()
+
+
+def _plain(raw: Mapping[str, Any], key: str) -> str:
+    """A word of a file, without effect in Markdown."""
+    return inline(str(raw[key])[:100])
 
 
 def _day(name: str) -> str:
@@ -144,7 +149,7 @@ def _check_figures(kept: Result, content: ProposedContent) -> FileFigures:
         return None
     others = len(about) - len(content.patches)
     beside = f" with {others} more patches that are not part of this" if others else ""
-    heading = f"{kept.host}, on {kept.about['onto'][:12]}{beside}:"
+    heading = f"{inline(kept.host)}, on {kept.about['onto'][:12]}{beside}:"
     return [
         CheckFigure(f"{step.name} on {kept.place}", heading, (*_row(step), kept.started[:10]))
         for step in (*probes, *checks)
@@ -181,17 +186,17 @@ def _kernel_figures(name: str, raw: Mapping[str, Any], content: ProposedContent)
         kernels = [kernel for kernel in ("torch ops", *peers, mine, "copy", "empty")
                    if kernel and kernel in points[0]["us"]]  # fmt: skip
         rows = [
-            ("**this change**" if kernel == mine else _CONTENDERS.get(kernel, kernel),
+            ("**this change**" if kernel == mine else _CONTENDERS.get(kernel, inline(str(kernel))),
              *(f"{point['us'][kernel][0]:.2f}" for point in points))
             for kernel in kernels
         ]  # fmt: skip
-        columns = (f"{dtype}, tokens", *(f"{point['T']:,}" for point in points))
+        columns = (f"{dtype}, tokens", *(f"{int(point['T']):,}" for point in points))
         tables.append(table(columns, rows))
     first = raw["points"][0]
     heading = (
-        f"{raw['device']}, torch {raw['torch']}, triton {raw['triton']}, {_day(name)}: median µs a "
-        f"call in a CUDA graph, {first['E']} experts, top-{first['K']}. Every result was compared "
-        "with a float64 oracle first."
+        f"{_plain(raw, 'device')}, torch {_plain(raw, 'torch')}, triton {_plain(raw, 'triton')}, "
+        f"{_day(name)}: median µs a call in a CUDA graph, {int(first['E'])} experts, "
+        f"top-{int(first['K'])}. Every result was compared with a float64 oracle first."
     )
     return [Figure("speed", "kernel", (name,), "\n\n".join([heading, *tables]))]
 
@@ -210,15 +215,16 @@ def _server_figures(name: str, raw: Mapping[str, Any], content: ProposedContent)
     rows = []
     for batch, rates in raw["summary"]["decode"].items():
         share = raw["summary"]["routing"].get(batch, {})
-        row = [f"batch {batch}"]
+        row = [f"batch {inline(batch)}"]
         for server in ("fixes", "series"):
             routing = f", {share[server]['share_percent']:.2f}%" if server in share else ""
             row.append(f"{rates[server]['median']:.0f}{routing}")
         row.append(f"{rates['series']['median'] / rates['fixes']['median']:.3f}x")
         rows.append(row)
     heading = (
-        f"{raw['device']}, {_day(name)}: decode tokens/s, and routing's share of the GPU's time; "
-        f"26B-A4B's shapes, {raw['layers']} layers, weights made up, {len(raw['boots'])} boots in "
+        f"{_plain(raw, 'device')}, {_day(name)}: decode tokens/s, and routing's share of the GPU's "
+        f"time; 26B-A4B's shapes, {int(raw['layers'])} layers, weights made up, "
+        f"{len(raw['boots'])} boots in "
         "turns."
     )
     rows_text = table(("", "without", "with this change", "ratio"), rows)

@@ -21,11 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from fixtool import isolation
+from fixtool.documents import Field, FieldError
 from fixtool.errors import CannotRun
-from fixtool.files import private_folder
+from fixtool.files import TooLarge, private_folder, read_at_most
 from fixtool.settings import Settings
+from fixtool.text import split_lines
 
 CONFIG = ".pre-commit-config.yaml"
+_LARGEST = 256 << 10  # bytes of the configuration
+_DEEPEST = 20  # brackets; PyYAML takes quadratic time for them
 _PATIENCE = 600  # seconds for the hooks of one repository, their installation included
 _KEYS = ("files", "exclude", "types", "types_or", "exclude_types", "args", "pass_filenames",
          "always_run", "require_serial", "stages")  # fmt: skip
@@ -138,17 +142,36 @@ def _read(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        config = yaml.safe_load(file.read_text("utf-8"))
-        names = [hook["id"] for repo in config["repos"] for hook in repo["hooks"]]
-        names += [repo["repo"] for repo in config["repos"]]
-        if not all(isinstance(name, str) for name in names):
-            raise TypeError("the name of a hook, or of a repository, is no text")
-    except (yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError) as error:
+        text = read_at_most(file, _LARGEST).decode("utf-8")
+        depth = 0
+        for token in yaml.scan(text):
+            if isinstance(token, yaml.AliasToken):
+                raise FieldError("an alias, which could stand for millions of lines, is not read")
+            depth += isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken)
+            depth -= isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken)
+            if depth > _DEEPEST:
+                raise FieldError("it is nested too deeply")
+        config = Field(yaml.safe_load(text))
+        _check_config(config)
+    except (yaml.YAMLError, ValueError, TypeError, OSError, RecursionError, TooLarge) as error:
         raise CannotRun(
             f"upstream's {CONFIG} cannot be read: {' '.join(str(error).split())[:200]}",
             where=str(file),
         ) from error
-    return {str(key): value for key, value in config.items()}
+    return {str(key): value for key, value in config.table().items()}
+
+
+def _check_config(config: Field) -> None:
+    """Raise FieldError if a part of a configuration that is read here is not of its type."""
+    config["default_stages"].optional(Field.texts)
+    for repo in config["repos"].each(lambda repo: repo):
+        repo["repo"].text()
+        for hook in repo["hooks"].each(lambda hook: hook):
+            hook["id"].text()
+            hook["language"].optional(Field.text)
+            for key in ("stages", "additional_dependencies"):
+                if key in hook.table():  # pre-commit itself refuses a null here
+                    hook[key].texts()
 
 
 def _stages(hook: Hook, config: Mapping[str, Any]) -> Sequence[str]:
@@ -250,5 +273,5 @@ def _run_pre_commit(
 
 
 def _in_one_line(output: str) -> str:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    lines = [line.strip() for line in split_lines(output) if line.strip()]
     return "; ".join(line for line in lines if not re.match(r"- (hook id|duration):", line))[:400]

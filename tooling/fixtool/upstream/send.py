@@ -14,10 +14,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from fixtool import documents
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.files import lock, private_folder, write_atomically
 from fixtool.git.names import check_ref, public_url
-from fixtool.git.objects import Oid
+from fixtool.git.objects import Oid, read_oid
 from fixtool.github.client import GitHub, NotFound
 from fixtool.github.model import (
     GitHubRepository,
@@ -328,12 +329,9 @@ def _range_diff(branch: ProposedBranch, old: str) -> str:
     return f"{first} The range-diff:\n\n{code_block(text, 'diff')}"
 
 
-def _pushed(note: Path) -> list[str]:
+def _pushed(note: Path) -> list[Oid]:
     """The commits that this machine pushed to the branch before."""
-    try:
-        return [str(commit) for commit in json.loads(note.read_text("utf-8"))]
-    except (OSError, ValueError, TypeError):
-        return []
+    return list(documents.read_own(note, lambda commits: commits.each(read_oid)) or ())
 
 
 def _remember(note: Path, *commits: Oid) -> None:

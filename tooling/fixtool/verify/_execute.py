@@ -41,7 +41,7 @@ def execute(
         status, complaints = _run(command, folder, f"verifying with {python}", steps, progress)
         if status == 130:
             raise KeyboardInterrupt
-        last = complaints.splitlines()[-1] if complaints else f"exit {status}"
+        last = complaints.split("\n")[-1] if complaints else f"exit {status}"
         if not path.is_file() or last.startswith("error: "):
             error = UsageError if status == 2 else CannotRun
             why = last.removeprefix("error: ")

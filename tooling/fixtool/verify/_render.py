@@ -10,6 +10,7 @@ from fixtool.verify.proof import BAD, Matrix, Proof, answer_text
 from fixtool.verify.result import Result, StepKind, StepOutcome
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_XML = "<?xml version='1.0' encoding='UTF-8'?>"
 _TAGS = {
     StepOutcome.FAILED: "failure",
     StepOutcome.BROKE: "error",
@@ -20,7 +21,7 @@ _TAGS = {
 
 def junit(result: Result, matrix: Matrix | None) -> str:
     """JUnit XML, as GitHub and Jenkins read it: one test case for each step and each proof."""
-    suite = ET.Element("testsuite", name=f"fixtool verify {result.about['line']}")
+    suite = ET.Element("testsuite", name=_xml(f"fixtool verify {result.about['line']}"))
     failures = 0
     for step in result.steps:
         case = ET.SubElement(
@@ -32,7 +33,9 @@ def junit(result: Result, matrix: Matrix | None) -> str:
             failures += tag != "skipped"
         ET.SubElement(case, "system-out").text = _xml(step.said)
     for patch in matrix.proofs if matrix else ():
-        case = ET.SubElement(suite, "testcase", classname="verify.proof", name=patch.slug, time="0")
+        case = ET.SubElement(
+            suite, "testcase", classname="verify.proof", name=_xml(patch.slug), time="0"
+        )
         if patch.proof in BAD or patch.proof is Proof.CONFLICT:
             ET.SubElement(case, "failure", message=_xml(f"{patch.proof}: {patch.why}"))
             failures += 1
@@ -41,7 +44,7 @@ def junit(result: Result, matrix: Matrix | None) -> str:
     suite.set("skipped", str(result.count(StepOutcome.SKIPPED)))
     suite.set("time", f"{sum(step.seconds for step in result.steps):.1f}")
     ET.indent(suite)
-    return ET.tostring(suite, "unicode", xml_declaration=True) + "\n"
+    return f"{_XML}\n{ET.tostring(suite, 'unicode')}\n"
 
 
 def _xml(text: str) -> str:

@@ -14,15 +14,16 @@ import shutil
 import sys
 import tarfile
 import tempfile
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fixtool.documents import LARGEST_TEXT, Field, FieldError, parse_toml
 from fixtool.errors import CannotRun, Refused
-from fixtool.files import lock, private_folder
+from fixtool.files import lock, private_folder, read_at_most, write_atomically
 from fixtool.interpreter import last_line, run
 from fixtool.series.context import Context
+from fixtool.sources.index import sha256_of
 from fixtool.verify._folder import add_file, write_folder
 from fixtool.verify._plan import Planned
 from fixtool.verify.suite import Suite
@@ -65,14 +66,19 @@ def read_host_packages(suite: Suite) -> HostPackages | None:
     """None if checks.toml asks for no packages: the host has what the checks need. Raises Refused
     if the table is not complete."""
     path = suite.folder / "checks.toml"
-    table = tomllib.loads(path.read_text("utf-8")).get("bundle") if path.is_file() else None
-    if table is None:
+    raw = read_at_most(path, LARGEST_TEXT) if path.is_file() else b""
+    table = Field(parse_toml(raw, str(path)), "")["bundle"]
+    if table.value is None:
         return None
-    packages = HostPackages(
-        str(table.get("python", "")), str(table.get("arch", "x86_64")),
-        suite.folder / str(table.get("requirements", "")), tuple(map(str, table.get("drop", ()))),
-    )  # fmt: skip
-    if not packages.python or not packages.requirements.is_file():
+    try:
+        packages = HostPackages(
+            table["python"].text(), table["arch"].optional(Field.text) or "x86_64",
+            suite.folder / table["requirements"].text(), table["drop"].optional(Field.texts) or (),
+        )  # fmt: skip
+    except FieldError as error:
+        raise Refused(f"{error}", where=str(path)) from error
+    inside = packages.requirements.resolve().is_relative_to(suite.folder.resolve())
+    if not packages.python or not inside or not packages.requirements.is_file():
         raise Refused(
             '[bundle] wants python = "3.x" and requirements = a file below verify/',
             where=str(path),
@@ -106,12 +112,15 @@ def write_bundle(context: Context, planned: Planned, path: Path) -> Bundle:
 
 def _site(context: Context, packages: HostPackages) -> Path:
     """The packages as one archive, cached by what they are made from."""
-    wanted = packages.requirements.read_text("utf-8")
+    wanted = read_at_most(packages.requirements, LARGEST_TEXT).decode("utf-8", "surrogateescape")
     key = "\n".join([packages.python, packages.arch, *packages.drop, wanted])
     folder = private_folder(context.settings.cache / "sites")
-    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.tar.xz"
+    path = (
+        folder / f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.tar.xz"
+    )
+    note = path.with_suffix(".sha256")
     with lock(folder / "lock", f"the folder of host packages {folder}"):
-        if path.is_file():
+        if path.is_file() and note.is_file() and note.read_bytes() == sha256_of(path).encode():
             return path
         with tempfile.TemporaryDirectory(prefix=".site-", dir=folder) as scratch:
             site, staged = Path(scratch) / "site", Path(scratch) / path.name
@@ -127,6 +136,7 @@ def _site(context: Context, packages: HostPackages) -> Path:
                         mode = "100755" if os.access(file, os.X_OK) else "100644"
                         add_file(tar, name, file.read_bytes(), mode)
                         task.advance(1)
+            write_atomically(note, sha256_of(staged))
             staged.replace(path)
     return path
 

@@ -10,7 +10,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from fixtool.documents import Field
 from fixtool.errors import Refused, UsageError
+from fixtool.files import TooLarge, read_at_most
 from fixtool.git.names import is_full_sha
 from fixtool.git.objects import Oid
 from fixtool.text import count
@@ -176,7 +178,7 @@ def read_result(path: Path) -> Result:
         raise _not_a_result(path, "its schema is not 1")
     try:
         return _result(raw)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _not_a_result(path, f"{type(error).__name__}: {error}") from error
 
 
@@ -190,15 +192,15 @@ def read_kept(path: Path) -> Result | None:
         missing = [{"name": tree["tree"], "why": tree["why"]} for tree in raw["missing"]]
         about = {**raw, "missing": missing}
         return _result({**raw, "plan": about, "finished": raw["ended"] is not None})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _not_a_result(path, f"{type(error).__name__}: {error}") from error
 
 
 def _read_json(path: Path) -> Any:
     try:
-        if path.stat().st_size > LARGEST:
-            raise Refused(f"{path.name} is over {LARGEST >> 20} MiB: not a result", where=str(path))
-        return json.loads(path.read_text("utf-8"))
+        return json.loads(read_at_most(path, LARGEST))
+    except TooLarge as error:
+        raise _not_a_result(path, f"it is over {LARGEST >> 20} MiB") from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", where=str(path)) from error
     except (ValueError, RecursionError) as error:
@@ -233,7 +235,7 @@ def _result(raw: Mapping[str, Any]) -> Result:
         about, environment, {str(name): Oid(str(tree)) for name, tree in raw["trees"].items()},
         tuple(map(_step_result, raw["steps"])), str(raw["started"]),
         str(raw["ended"]) if raw.get("finished") is True else None,
-        float(raw.get("prepare_seconds", 0)),
+        Field(raw.get("prepare_seconds", 0), "prepare_seconds").number(),
     )  # fmt: skip
 
 
@@ -242,14 +244,18 @@ def _require(fits: bool, what: str) -> None:
         raise TypeError(what)
 
 
+def _whole(value: Any) -> int:
+    return Field(value, "a number").large()
+
+
 def _step_result(raw: Mapping[str, Any]) -> StepResult:
     answer, memory, want = raw["answer"], raw["memory_bytes"], raw["want"]
     return StepResult(
         name=str(raw["name"]), kind=StepKind(raw["kind"]), tree=str(raw["tree"]),
         slug=None if raw["slug"] is None else str(raw["slug"]),
-        want=None if want is None else tuple(map(int, want)),
-        answer=None if answer is None else int(answer), outcome=StepOutcome(raw["outcome"]),
-        said=str(raw["said"]), seconds=float(raw["seconds"]),
-        memory_bytes=None if memory is None else int(memory),
+        want=None if want is None else tuple(map(_whole, want)),
+        answer=None if answer is None else _whole(answer), outcome=StepOutcome(raw["outcome"]),
+        said=str(raw["said"]), seconds=Field(raw["seconds"], "seconds").number(),
+        memory_bytes=None if memory is None else _whole(memory),
         log=None if raw["log"] is None else str(raw["log"]), details=dict(raw["details"]),
     )  # fmt: skip

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import shlex
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fixtool.documents import LARGEST_TEXT, parse_toml
 from fixtool.errors import Refused
+from fixtool.files import read_at_most
 from fixtool.series.line import Line, PatchRepository
 
 BASE, SERIES = "base", "series"
@@ -168,7 +169,10 @@ def _probe(trailer: str | None, slug: str, line: Line) -> Probe:
             where=where,
             hint=f"write verify/probes/{slug}.py and add: Probe: probes/{slug}.py",
         )
-    script, *args = shlex.split(trailer)
+    try:
+        script, *args = shlex.split(trailer)
+    except ValueError as error:
+        raise Refused(f"its Probe: trailer cannot be read: {error}", where=where) from error
     _require_script(line.folder.parents[1] / "verify", script, where)
     return Probe(slug, script, tuple(args))
 
@@ -186,10 +190,7 @@ def _require_script(folder: Path, script: str, where: str) -> None:
 def _tables(path: Path, kind: str) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    try:
-        tables = tomllib.loads(path.read_text("utf-8")).get(kind, [])
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Refused(f"not valid TOML: {error}", where=str(path)) from error
+    tables = parse_toml(read_at_most(path, LARGEST_TEXT), str(path)).get(kind, [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise Refused(f"wanted [[{kind}]] tables", where=str(path))
     return tables
@@ -206,6 +207,8 @@ def _check(table: Mapping[str, Any], path: Path) -> Check:
 
 def _mutant(table: Mapping[str, Any], path: Path) -> Mutant:
     tables = table.get("edit", [])
+    if not isinstance(tables, list) or not all(isinstance(edit, dict) for edit in tables):
+        raise Refused("wanted [[mutant.edit]] tables", where=str(path))
     edits = tuple(Edit(**_known(edit, Edit, path, ("files", "find", "replace"))) for edit in tables)
     rest = {key: value for key, value in table.items() if key != "edit"}
     mutant = Mutant(
@@ -216,7 +219,7 @@ def _mutant(table: Mapping[str, Any], path: Path) -> Mutant:
     for edit in edits:
         try:
             re.compile(edit.find)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise Refused(f"mutant {mutant.name!r}: find: {error}", where=str(path)) from error
     return mutant
 

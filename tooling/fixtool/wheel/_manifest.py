@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 from fixtool.git.objects import Oid
 from fixtool.judgement.manifest import Manifest
-from fixtool.text import visible
+from fixtool.text import split_lines, visible
 from fixtool.wheel._archive import WheelPlan
 
 FILE = "fixtool-patches.json"
@@ -46,7 +46,7 @@ def describe(metadata: bytes, manifest: Manifest) -> bytes:
     head = f"{start}Summary: {_summary(old, manifest)}{rest}"
     start, old, rest = _field(head, "Description")
     if old:  # the form of older metadata: a field instead of a text after the header
-        folded = "".join(f"\n        {line}" for line in ("", *words.splitlines()))
+        folded = "".join(f"\n        {line}" for line in ("", *split_lines(words)))
         head = f"{start}Description: {old}{folded}{rest}"
     else:
         body = f"{body}\n\n{words}" if body else words

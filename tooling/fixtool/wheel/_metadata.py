@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import posixpath
 import tempfile
-import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from fixtool.documents import Field, FieldError, parse_toml
 from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import TreeEntry
 from fixtool.git.repo import Repo
@@ -40,39 +41,76 @@ def plan_from_tree(repo: Repo, commit: str, version: str) -> WheelPlan:
     if where not in entries:
         raise CannotRun(f"the tree has no {where}, so nothing says how to build it", where=commit)
     try:
-        table = tomllib.loads(read_file(repo, entries, where).decode("utf-8"))
-        tool, project = table.get("tool", {}), table["project"]
-        name = str(project["name"])
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
+        table = parse_toml(read_file(repo, entries, where), where)
+        tool = _ToolTables(Field(table))
+        plan = WheelPlan(tool.name, version, PURE_TAG, where)
+        in_package = _package_rule(tool.setuptools, where)
+        version_file, modules = tool.version_file, tool.rust_modules
+    except (FieldError, KeyError) as error:
         raise Refused(f"not valid project metadata: {error}", where=where) from error
-    plan = WheelPlan(name, version, PURE_TAG, where)
-    in_package = _package_rule(tool.get("setuptools", {}), where)
     plan.files = list(tracked(repo, entries, in_package, plan.notes))
-    plan.info = _dist_info(repo, entries, table, version, plan.notes)
+    try:
+        plan.info = _dist_info(repo, entries, table, version, plan.notes)
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        # pyproject_metadata checks what the standard says, and believes the types of the rest.
+        raise Refused(f"not valid project metadata: {error}", where=where) from error
     plan.info["WHEEL"] = wheel_text(PURE_TAG)
     tops = sorted({file.path.split("/")[0] for file in plan.files})
     plan.info["top_level.txt"] = "".join(f"{top}\n" for top in tops).encode()
-    scm = tool.get("setuptools_scm", {})
-    if version_file := scm.get("version_file") or scm.get("write_to"):
+    if version_file:
         add_version_file(plan, posixpath.normpath(version_file))
-    for module in tool.get("setuptools-rust", {}).get("ext-modules", ()):
-        plan.missing.append(str(module["target"]))
-        plan.notes.append(missing_note(plan.missing[-1], "to be built with --native"))
+    for module in modules:
+        plan.missing.append(module)
+        plan.notes.append(missing_note(module, "to be built with --native"))
     return plan
 
 
-def _package_rule(setuptools: Mapping[str, Any], where: str) -> Callable[[str], bool]:
+@dataclass(frozen=True)
+class _ToolTables:
+    """What a pyproject.toml says, each value of the type that is expected. A property raises
+    FieldError, which names the key, if its value is not."""
+
+    table: Field
+
+    @property
+    def name(self) -> str:
+        return self.table["project"]["name"].text()
+
+    def _tool(self, name: str) -> Field:
+        tables = self.table["tool"]
+        tool = tables[name] if tables.value is not None else tables
+        return Field({}, tool.key) if tool.value is None else tool
+
+    @property
+    def setuptools(self) -> Field:
+        return self._tool("setuptools")
+
+    @property
+    def version_file(self) -> str | None:
+        scm = self._tool("setuptools_scm")
+        names = (scm[key].optional(Field.text) for key in ("version_file", "write_to"))
+        return next(filter(None, names), None)
+
+    @property
+    def rust_modules(self) -> tuple[str, ...]:
+        modules = self._tool("setuptools-rust")["ext-modules"]
+        modules = Field([], modules.key) if modules.value is None else modules
+        return modules.each(lambda module: module["target"].text())
+
+
+def _package_rule(setuptools: Field, where: str) -> Callable[[str], bool]:
     """A function that takes the path of a file in python/, and says whether the file is in a
-    package or is data below one."""
-    packages = setuptools.get("packages")
-    find = packages.get("find") if isinstance(packages, dict) else None
-    if find is None or find.get("where", ["."]) not in (["."], []):
+    package or is data below one. Raises FieldError if a value is not of its type."""
+    packages = setuptools["packages"]
+    find = packages["find"] if isinstance(packages.value, dict) else Field(None)
+    if find.value is None or find["where"].value not in (None, ["."], []):
         raise CannotRun(
             "[tool.setuptools.packages.find] is not of the form that fixtool can follow",
             where=where,
             hint="build with --native: the project's own build decides then",
         )
-    include, exclude = find.get("include", ["*"]), find.get("exclude", [])
+    include = find["include"].optional(Field.texts) or ("*",)
+    exclude = find["exclude"].optional(Field.texts) or ()
 
     def is_package(folder: str) -> bool:
         name = folder.replace("/", ".")

@@ -14,15 +14,16 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from packaging.version import Version
 
+from fixtool import documents
 from fixtool.errors import Refused, UsageError
-from fixtool.files import private_folder
+from fixtool.files import private_folder, require_private
 from fixtool.git.repo import Repo
 from fixtool.git.trees import list_tree
 from fixtool.interpreter import install as install
@@ -270,14 +271,16 @@ def _plan_from_release(
 def _reusable(folder: Path, manifest: Manifest | None) -> BuiltWheel | None:
     """The wheel that was built into ``folder`` before, with this manifest; None if there is none or
     it is damaged."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        data = json.loads((folder / "wheel.json").read_text("utf-8"))
-        for key in ("natives_kept", "natives_missing", "notes"):
-            data[key] = tuple(data[key])
-        data |= {"path": folder / Path(data["path"]).name, "reused": True, "manifest": manifest}
-        if index.sha256_of(data["path"]) == data["sha256"]:
-            return BuiltWheel(**data)
-    return None
+    require_private(folder.parent)
+    built = documents.read_own(folder / "wheel.json", documents.written(BuiltWheel))
+    if built is None:
+        return None
+    path = folder / built.path.name
+    try:
+        right = index.sha256_of(path) == built.sha256
+    except OSError:
+        return None
+    return replace(built, path=path, reused=True, manifest=manifest) if right else None
 
 
 def _put_native(worktree: Path, native: File) -> None:

@@ -9,7 +9,7 @@ import pytest
 from fixtool.errors import CannotRun
 from fixtool.git.objects import ZERO, Oid, TreeEntry, parse_oid
 from fixtool.git.store import Store
-from fixtool.git.trees import changed_files, list_tree, similar_blobs, write_trees
+from fixtool.git.trees import changed_files, list_folders, list_tree, similar_blobs, write_trees
 from support.repositories import Git
 
 
@@ -18,6 +18,21 @@ def test_an_object_id_has_40_lower_case_digits() -> None:
     for text in ("", "0" * 39, "0" * 41, "A" * 40, "0" * 39 + "\n", "--upload-pack=x"):
         with pytest.raises(CannotRun, match="the server gives .* not an object id"):
             parse_oid(text, "the server")
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_many_paths_are_listed_as_a_few_are(
+    upstream: Git, monkeypatch: pytest.MonkeyPatch, many: bool
+) -> None:
+    """The command line has room for two million bytes: 20,000 paths once did not fit."""
+    if many:
+        monkeypatch.setattr("fixtool.git.trees._MOST_PATHS", 0)
+    repo = upstream.repo
+    wanted = ("python", "README.txt", "gone", "python/other.py/x", "pyth")
+    assert set(list_tree(repo, "v1.0", *wanted)) == {
+        "README.txt", "python/model.py", "python/other.py"
+    }  # fmt: skip
+    assert list_folders(repo, "v1.0", "python", "README.txt", "gone") == {"python"}
 
 
 def test_trees_are_written_listed_and_compared(upstream: Git) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+from fixtool.errors import CannotRun
 from fixtool.replay.run import Replay, replay
 from fixtool.replay.verdict import Verdict
 from fixtool.series.line import PatchRepository
@@ -273,6 +275,40 @@ def test_cache_answers_and_is_checked(team: Team, tmp_path: Path) -> None:
     for file in cache.iterdir():
         file.write_text(file.read_text().replace(first.commit, "f" * 40))
     assert run(team, cache=cache).commit == first.commit
+
+
+@pytest.mark.parametrize("part", ["parent", "author", "message", "slug"])
+def test_a_cached_commit_is_believed_only_if_its_patch_makes_it(
+    team: Team, tmp_path: Path, part: str
+) -> None:
+    """Whoever can put an object into the store and a name into the cache decides nothing."""
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    cache = tmp_path / "verdicts"
+    first = run(team, cache=cache)
+    git = team.upstream
+    right = git("cat-file", "commit", first.commit) + "\n"
+    wrong = {
+        "parent": re.sub(r"parent .*\n", "", right),
+        "author": right.replace("author A Person", "author Another Person"),
+        "message": right.replace("fix twenty", "fix nothing"),
+        "slug": right,
+    }[part]
+    stored = git("hash-object", "-t", "commit", "-w", "--stdin", stdin=wrong.encode())
+    (file,) = cache.iterdir()
+    text = file.read_text().replace(first.commit, stored)
+    file.write_text(text.replace('"slug": "fix"', '"slug": "x"') if part == "slug" else text)
+    again = run(team, cache=cache)
+    assert (again.commit, again.patches) == (first.commit, first.patches)
+    assert again.reused == 0
+
+
+def test_a_cache_that_others_may_write_to_is_refused(team: Team, tmp_path: Path) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    cache = tmp_path / "verdicts"
+    run(team, cache=cache)
+    cache.chmod(0o777)
+    with pytest.raises(CannotRun, match="can be written to by every user"):
+        run(team, cache=cache)
 
 
 def test_unwritable_cache_costs_time_not_the_result(team: Team, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ MESSAGES: list[tuple[str, Callable[[bytes], bytes], int]] = [
     ("trailer", lambda raw: raw.replace(b"Origin: vendor\n", b""), 11),
     ("depends-on", lambda raw: raw.replace(b"Origin:", b"Depends-On: other\nOrigin:"), 13),
     ("crlf", lambda raw: raw.replace(b"\n", b"\r\n"), 1),
-    ("form", lambda raw: raw.replace(b"@@ -17,7", b"@@ -17,9"), 0),
+    ("form", lambda raw: raw.replace(b"@@ -17,7", b"@@ -17,9"), 25),
 ]
 
 

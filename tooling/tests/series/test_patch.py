@@ -16,7 +16,8 @@ from fixtool.git.objects import MACHINE, Commit, Signature
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.git.trees import apply_to_index, scratch_index, write_tree
-from fixtool.series.patch import export, is_slug, parse, read_trailers, slugify, unsafe_paths
+from fixtool.series.patch import export, is_slug, parse, read_trailers, slugify
+from fixtool.series.paths import unsafe_paths
 from support.repositories import Git, format_patch
 
 ODD_NAMES = ("with space.txt", 'quo"te.txt', "ünïcode.txt", "-dash.txt")
@@ -158,14 +159,14 @@ HEAD = b"From: A <a@b.c>\nDate: Mon, 1 Jan 2026 00:00:00 +0000\nSubject: [PATCH]
 )  # fmt: skip
 def test_unsafe_paths_are_named(path: str) -> None:
     patch = parse(HEAD + DIFF.format(path=path, mode="100644").encode(), "x")
-    assert [unsafe for unsafe, _ in unsafe_paths(patch.files)] == [path]
+    assert [unsafe for _, unsafe, _ in unsafe_paths(patch.files)] == [path]
 
 
 def test_file_behind_a_new_symlink_is_named() -> None:
     link = DIFF.format(path="a/link", mode="120000")
     behind = DIFF.format(path="a/link/x", mode="100644")
     patch = parse(HEAD + (link + behind).encode(), "x")
-    assert [path for path, _ in unsafe_paths(patch.files)] == ["a/link/x"]
+    assert [path for _, path, _ in unsafe_paths(patch.files)] == ["a/link/x"]
 
 
 def test_slugs_cannot_leave_their_folder() -> None:

@@ -328,7 +328,7 @@ def test_a_tree_without_readme_or_license(project: Git, settings: Settings) -> N
 @pytest.mark.parametrize(
     ("old", "new", "error", "message"),
     [
-        ("[project]", "[project", Refused, "not valid project metadata"),
+        ("[project]", "[project", Refused, "not valid TOML"),
         ('name = "sglang"', "", Refused, "not valid project metadata"),
         ('">=3.10"', '"three"', Refused, "Invalid specifier|requires-python"),
         ('["version"]', '["version", "dependencies"]', CannotRun, "leaves dependencies to the"),

@@ -38,6 +38,7 @@ from .layout import Stop, archive_in, lay_out, unpack
 from .processes import TOKEN, die_with_parent, sweep
 
 SCHEMA = 1
+_END = 1 << 16  # bytes of a log in which its last line is looked for
 _SHIM = str(Path(__file__).with_name("script.py"))
 _SCRATCH = ("trees", "scratch", "shared", "pycache", "site")  # folders that no result needs
 _STOPPING = threading.Event()
@@ -331,7 +332,11 @@ def _is_named(name: str, only: list[str]) -> bool:
 
 
 def _last_line(path: Path) -> str:
-    lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _END))  # a script may have printed gigabytes
+        lines = file.read(_END).decode("utf-8", "replace").split("\n")
     return next((line.strip()[:2000] for line in reversed(lines) if line.strip()), "")
 
 
