@@ -6,6 +6,7 @@ Two layers of width 32: every module of the real models is there, but nothing is
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import os
 import socket
@@ -92,11 +93,15 @@ def _publish(device: str, rank: int, stages: int) -> None:
     if hasattr(settings, "resolve_once"):  # since 0.5.2x construction no longer resolves
         settings.resolve_once()
     try:
-        from sglang.srt.runtime_context import SpawnRanks, publish
+        context: Any = importlib.import_module("sglang.srt.runtime_context")  # since 0.5.14
     except ModuleNotFoundError:
-        arguments.set_global_server_args_for_scheduler(settings)
+        context = None
+    if hasattr(context, "SpawnRanks"):  # since 0.5.21
+        context.publish(settings, role="scheduler", ranks=context.SpawnRanks(world_rank=rank))
+    elif hasattr(context, "publish"):  # since 0.5.17
+        context.publish(settings, role="scheduler")
     else:
-        publish(settings, role="scheduler", ranks=SpawnRanks(world_rank=rank))
+        arguments.set_global_server_args_for_scheduler(settings)
     utils = from_tree("sglang.srt.layers.moe.utils")
     takes_settings = utils.initialize_moe_config.__code__.co_argcount > 0
     utils.initialize_moe_config(*[settings] * takes_settings)

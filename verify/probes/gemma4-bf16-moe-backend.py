@@ -17,6 +17,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -126,9 +127,12 @@ def kernel_takes_gelu() -> bool:
 
 
 def choosing_file() -> str:
-    """The file that chooses the backend, for the answer's line. It moved after 0.5.13."""
-    newer = sys.modules.get("sglang.srt.arg_groups.model_overrides.gemma4")
-    return in_tree((newer or from_tree("sglang.srt.server_args")).__file__)
+    """The file that chooses the backend, for the answer's line. It moved in 0.5.15 and in 0.5.19."""
+    for name in ("arg_groups.model_overrides.gemma4", "arg_groups.overrides", "server_args"):
+        module = sys.modules.get(f"sglang.srt.{name}")
+        if module is not None and "for Gemma-4" in inspect.getsource(module):
+            return in_tree(module.__file__)
+    return in_tree(from_tree("sglang.srt.server_args").__file__)
 
 
 def main() -> Answer:

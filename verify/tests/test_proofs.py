@@ -96,10 +96,13 @@ def test_before_the_bugs_came(verify: Verify) -> None:
 @pytest.mark.slow(100)
 @pytest.mark.release(sample_of="proofs")
 @pytest.mark.pypi
-@pytest.mark.parametrize("release", ["0.5.13", "0.5.23"])
-def test_where_upstream_fixed_them(verify: Verify, release: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "release"),
+    [("v0.5.13", "0.5.13"), ("v0.5.13", "0.5.16"), ("v0.5.13", "0.5.20"), ("v0.5.23", "0.5.23")],
+)
+def test_where_upstream_fixed_them(verify: Verify, line: str, release: str) -> None:
     """The launch fixes are there, and the router's corners are what our patch is for."""
-    result = verify("--prove", "--line", f"v{release}", release=release)
+    result = verify("--prove", "--line", line, release=release)
     assert result["exit_code"] == 0, result["steps"]
     matrix = answers(result)
     assert matrix["base"] == {FUSED: 1, PP: 0, NUM: 0, BF16: 0}
