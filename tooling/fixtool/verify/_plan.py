@@ -158,14 +158,21 @@ class _Planner:
         """Add every probe on the base, on the base with each patch alone, and on the series.
 
         If the base already has the fix of a patch, the base without that fix takes the place of
-        the base with the patch. (The line's own base has no fix of the line's own patches.)
+        the base with the patch. (The line's own base has no fix of the line's own patches.) That
+        an undo fits does not show it: the undo may be of what the patch improves. So a patch that
+        is put in on the base has both trees, and the probe's answer on the base decides which of
+        them counts.
         """
         at_home = self._maker.onto == self._maker.line.upstream.base
         slugs = [probe.slug for probe in self._probes]
         foreign = [slug for slug in slugs if not (at_home and slug in self._own)]
         taken_out = [slug for slug in foreign if self._has(undone(slug))]
+        replayed = self._maker.whole
+        put_in = {patch.slug for patch in replayed.patches if patch.commit} if replayed else set()
         with_patch = [
-            alone(slug) for slug in self._own if slug not in taken_out and self._has(alone(slug))
+            alone(slug)
+            for slug in self._own
+            if (slug in put_in or slug not in taken_out) and self._has(alone(slug))
         ]
         whole = [SERIES] if self._has(SERIES) else []
         for tree in (BASE, *with_patch, *whole):

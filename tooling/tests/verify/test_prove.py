@@ -128,6 +128,23 @@ def test_a_fix_in_other_words_is_taken_out_by_a_mutant(fixtool: Run, proved: Tea
     assert answers(result)["-five"] == [1, None]
 
 
+def test_a_patch_is_proved_where_an_undo_fits_although_the_bug_is_there(
+    fixtool: Run, proved: Team
+) -> None:
+    """As of the routing kernel on a release whose own kernel the patch replaces."""
+    proved.upstream.commit("shift", python__model_py=f"line 0\n{NUMBERS}")
+    folder = proved.root / "verify/mutants"
+    folder.mkdir()
+    (folder / "undo.toml").write_text(
+        '[[mutant]]\nname = "undo-five"\npatch = "five"\nwhat = "less"\nkiller = "probe"\n'
+        "undo = true\n[[mutant.edit]]\nfiles = ['python/model.py']\n"
+        "find = '^line 6$'\nreplace = 'line VI'\n"
+    )
+    result = prove(fixtool, proved, ref="main")
+    assert (result["exit_code"], proofs(result)["five"]) == (0, "proved")
+    assert answers(result)["+five"] == [0, 1]
+
+
 def test_an_undo_that_its_probe_does_not_notice_is_an_error(fixtool: Run, proved: Team) -> None:
     proved.upstream.commit("they took it", python__model_py=FIVE)
     write_probe(proved, "five", "print('never'); raise SystemExit(0)")
