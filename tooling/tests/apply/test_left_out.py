@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fixtool.series.trailers import with_trailer
 from support.json_documents import document
 from support.rebase import FIVE, FIVE_AND_TWENTY, OTHER, REWRITTEN
-from support.repositories import NUMBERS, Ran, Team
+from support.repositories import NUMBERS, Git, Ran, Team
 
 Run = Callable[..., Ran]
 OTHERWISE = NUMBERS.replace("line 5\n", "line 5 cured otherwise\n")
@@ -93,3 +93,23 @@ def test_the_next_command_leaves_out_what_conflicts(team: Team, fixtool: Run) ->
     assert words[0] == "apply"
     again = fixtool(*words, "-C", team.root, "--dry-run")
     assert again.status == 0, again.err
+
+
+def test_a_history_that_cannot_be_read_is_told(team: Team, fixtool: Run) -> None:
+    """The clone has the files of the base and of the target, and none of those between."""
+    team.patch("five", "fix five", python__model_py=FIVE)
+    git = team.upstream
+    git("config", "uploadpack.allowFilter", "true")
+    for text in ("line 0\n" + NUMBERS, NUMBERS + "more\n"):
+        git.commit("change", python__model_py=text)
+    words = ("clone", "--quiet", "--filter=blob:none", "--no-checkout")
+    git(*words, f"file://{git.path}", str(team.root / "partial"))
+    partial = Git(team.root / "partial")
+    for ref in ("v1.0", "main"):
+        partial("checkout", "--quiet", ref)
+    place = ("-C", team.root, "--source", partial.path, "--sglang-ref", "main", "--dry-run")
+    answer = document(fixtool("apply", *place, "--json"))
+    assert answer["patches"][0]["verdict"] == "clean"
+    (note,) = answer["notes"]
+    assert note.startswith("upstream's history was not read: ")
+    assert "is a partial clone and lacks files" in note

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fixtool.errors import CannotRun, UsageError
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.git.store import CommitStore
 from fixtool.history.ancestry import Landing, read_upstream
@@ -64,6 +65,8 @@ def test_a_commit_or_a_pull_request_on_the_main_line(upstream: Git, tmp_path: Pa
     upstream("checkout", "--quiet", "--detach", before)
     for commit, pull in ((fix, None), (fix[:7], None), (None, 12), (fix, 12)):
         assert landing(upstream, tmp_path, commit, pull) is None
+    names = read_upstream(upstream.repo, Oid(before), [fix, fix[:7]], []).names
+    assert names == {fix: None, fix[:7]: None}
 
 
 def test_a_number_counts_at_the_end_of_a_subject(upstream: Git, tmp_path: Path) -> None:
@@ -135,6 +138,24 @@ def test_a_commit_that_a_merge_brought(upstream: Git, tmp_path: Path) -> None:
     assert landing(upstream, tmp_path, fix) is None
 
 
+def test_a_side_branch_that_names_the_number_of_another_repository(
+    upstream: Git, tmp_path: Path
+) -> None:
+    upstream.commit(FIX)
+    merge_side(upstream, "Revert something of theirs (#12)")
+    found = landing(upstream, tmp_path, pull=12)
+    assert found is not None
+    assert found.holds
+
+
+def test_what_is_remembered_is_not_taken_for_what_came_since(upstream: Git) -> None:
+    repo, old = upstream.repo, Oid(upstream.commit("old"))
+    assert read_upstream(repo, old, [], [12]).landing(None, 12) is None
+    new = Oid(upstream.commit(FIX))
+    assert read_upstream(repo, new, [], [12]).landing(None, 12) is not None
+    assert read_upstream(repo, old, [], [12]).landing(None, 12) is None
+
+
 def test_a_merge_that_is_taken_back(upstream: Git, tmp_path: Path) -> None:
     (fix,), merge = merge_side(upstream, FIX)
     upstream.commit("more (#92)")
@@ -176,6 +197,26 @@ def test_a_short_id_of_two_commits(upstream: Git, tmp_path: Path) -> None:
     found = read_upstream(upstream.repo, ids[0], [ids[0][:20]], []).landing(ids[0][:20], None)
     assert found is not None
     assert found.taken.sha == ids[0]
+
+
+def test_a_clock_that_was_wrong(upstream: Git, tmp_path: Path) -> None:
+    """A commit comes after its parents, whatever its date says."""
+    tree, base = upstream("rev-parse", "HEAD^{tree}"), upstream.head()
+
+    def commit(message: str, date: int, *parents: str) -> str:
+        lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents)]
+        lines += [f"{who} a <a@b> {date} +0000" for who in ("author", "committer")]
+        raw = "\n".join([*lines, "", message, ""]).encode()
+        return upstream("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw)
+
+    fix = commit(FIX, 1_000_000_100, base)
+    other = commit("other", 1_000_000_010, fix)
+    revert = commit(f'Revert "{FIX}"', 1_000_000_005, fix)
+    upstream("reset", "--quiet", "--hard", commit("merge", 1_000_000_200, other, revert))
+    found = landing(upstream, tmp_path, fix)
+    assert found is not None
+    assert found.reverted is not None
+    assert found.reverted.sha == revert
 
 
 def test_a_history_that_is_cut_off(upstream: Git, tmp_path: Path) -> None:

@@ -110,9 +110,10 @@ def test_merged_then_reverted_is_kept_and_told(team: Team, tmp_path: Path) -> No
     git = team.upstream
     git.commit("they took it", python__model_py=FIVE)
     git("revert", "--no-edit", "HEAD")
+    git.commit("docs", README_txt="read it\n")
     assert runs(look(team, tmp_path), "five") == [
         ("clean", 1, None), ("absorbed", 1, "they took it"),
-        ("reverted", 1, 'Revert "they took it"'),
+        ("reverted", 2, 'Revert "they took it"'),
     ]  # fmt: skip
 
 
@@ -177,6 +178,36 @@ def test_a_patch_that_upstream_takes_again_in_another_form(team: Team, tmp_path:
     git.commit("cure it elsewhere (#77)", python__other_py=OTHER)
     assert [run[0] for run in runs(look(team, tmp_path), "five")] == [
         "clean", "absorbed", "reverted", "absorbed",
+    ]  # fmt: skip
+
+
+def test_what_is_taken_back_and_rewritten_at_once_is_a_conflict(team: Team, tmp_path: Path) -> None:
+    """Upstream does not have it any more, so its text is not a form of what upstream has."""
+    raw = team.patch("five", "fix five", python__model_py=FIVE)
+    path = team.root / "patches" / "main" / "five.patch"
+    path.write_bytes(raw.replace(b"Forwarded: no", b"Forwarded: https://x.org/a/b/pull/77"))
+    git = team.upstream
+    took = git.commit("take it (#77)", python__model_py=FIVE)
+    git.commit("go on", python__model_py=FIVE.replace("5 fixed", "5 fixed more"))
+    body = f"Try another way\n\nThis reverts commit {took}."
+    git.commit(body, python__model_py=NUMBERS.replace("line 5\n", "line V\n"))
+    assert [run[:2] for run in runs(look(team, tmp_path), "five")] == [
+        ("clean", 1), ("absorbed", 2), ("conflict", 1),
+    ]  # fmt: skip
+
+
+def test_a_text_that_was_there_before_the_pull_request(team: Team, tmp_path: Path) -> None:
+    """That it went before upstream took another form does not mean that the other form went."""
+    raw = team.patch("five", "fix five", python__model_py=FIVE)
+    path = team.root / "patches" / "main" / "five.patch"
+    path.write_bytes(raw.replace(b"Forwarded: no", b"Forwarded: https://x.org/a/b/pull/77"))
+    git = team.upstream
+    git.commit("by chance", python__model_py=FIVE)
+    git.commit("tidy up", python__model_py=NUMBERS)
+    git.commit("cure it elsewhere (#77)", python__other_py=OTHER)
+    git.commit("docs", README_txt="x\n")
+    assert [run[:2] for run in runs(look(team, tmp_path), "five")] == [
+        ("clean", 1), ("absorbed", 1), ("reverted", 1), ("absorbed", 2),
     ]  # fmt: skip
 
 

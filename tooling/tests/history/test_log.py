@@ -184,3 +184,10 @@ def test_a_number_of_a_side_branch_is_that_of_another_repository() -> None:
     aside = LogEntry(FIX, None, None, first_parent=False)
     assert turns(aside, pulls=(12,)) == []
     assert turns(aside, ids=(SHA,)) == [0]
+    back = LogEntry(commit("Revert something (#12)", 12), Reference(), None, first_parent=False)
+    assert turns(TAKE, back, pulls=(12,)) == [0]
+
+
+def test_a_later_revert_that_ends_with_the_number_is_no_take() -> None:
+    by_hand = entry("Revert what was left of it (#12)", 12)
+    assert turns(TAKE, REVERT, by_hand, pulls=(12,)) == [0, 1]

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from fixtool.errors import UsageError
+from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.judgement.line import Choice, choose_line
+from fixtool.progress import Silence
+from fixtool.replay.verdict import Verdict
 from fixtool.series.context import Context
 from fixtool.series.trailers import with_trailer
 from fixtool.settings import Settings
-from fixtool.sources.source import Local
-from support.rebase import FIVE, OTHER, REWRITTEN, SHIFTED
+from fixtool.sources.source import Local, Releases, Remote
+from support.package_index import Server, make_wheel
+from support.rebase import FIVE, FIVE_MORE, OTHER, REWRITTEN, SHIFTED
 from support.repositories import NUMBERS, Team
 
 Choose = Callable[..., Choice]
@@ -90,6 +93,41 @@ def test_the_one_that_carries_more(team: Team, choose: Choose) -> None:
     assert choice.why.endswith("; line newer is nearer, and carries only 1 patch")
 
 
+def test_nobody_asked_counts_more_than_much_carried(team: Team, choose: Choose) -> None:
+    git = team.upstream
+    for slug, files in {
+        "five": {"python__model_py": FIVE}, "other": {"python__other_py": OTHER},
+        "readme": {"README_txt": "read it\n"},
+    }.items():  # fmt: skip
+        team.patch(slug, f"fix {slug}", **files)
+    rewritten = git.commit("rewrite", python__model_py=REWRITTEN)
+    team.line("small", git("commit-tree", "-m", "aside", f"{rewritten}^{{tree}}"))
+    copy(team, "other", "small", python__other_py=OTHER)
+    choice = choose()
+    assert (choice.line.name, choice.ok) == ("small", True)
+    assert choice.why.endswith("; line main is nearer, and needs a person for 1 patch")
+
+
+def test_a_line_whose_patch_is_explained_elsewhere(team: Team, choose: Choose) -> None:
+    """A line may stop although it carries all that any line would."""
+    git = team.upstream
+    team.patch("five", "fix five", python__model_py=FIVE)
+    team.patch("other", "fix other", python__other_py=OTHER)
+    took = git.commit("five, otherwise", python__model_py=REWRITTEN)
+    side = git("commit-tree", "-m", "aside", "v1.0^{tree}")
+    team.line("knows", side)
+    for slug, files in {
+        "five": {"python__model_py": FIVE},
+        "other": {"python__other_py": OTHER},
+    }.items():
+        copy(team, slug, "knows", **files)
+    path = team.root / "patches/knows/five.patch"
+    path.write_bytes(with_trailer(path.read_bytes(), "Applied-Upstream", took))
+    choice = choose()
+    assert (choice.line.name, choice.ok) == ("knows", True)
+    assert [patch.slug for patch in choice.judgement.left_out] == ["five"]
+
+
 def test_a_line_that_would_do_as_well_is_told(team: Team, choose: Choose) -> None:
     git = team.upstream
     team.patch("five", "fix five", python__model_py=FIVE)
@@ -159,6 +197,103 @@ def test_the_nearest_release(team: Team, choose: Choose, version: str, expected:
         toml.write_text(toml.read_text().replace('version = "1.0"', f'version = "{number}"'))
     git.commit("target", README_txt="t\n")
     assert choose(version=version).line.name == expected
+
+
+def test_of_two_lines_for_one_version_the_one_for_the_release(team: Team, choose: Choose) -> None:
+    git = team.upstream
+    (team.root / "patches/main/series").unlink()
+    for name in ("a", "b"):
+        toml = team.line(name, git("commit-tree", "-m", name, "v1.0^{tree}")) / "upstream.toml"
+        toml.write_text(toml.read_text().replace('version = "1.0"', 'version = "1.4"'))
+    toml.write_text(toml.read_text().replace("version", 'release = "1.4"\nversion'))
+    git.commit("target", README_txt="t\n")
+    assert choose(version="1.5").line.name == "b"
+
+
+@pytest.mark.parametrize(("version", "expected"), [("1.5", "v1.3.9"), ("1.1", "v1.3.1")])
+def test_the_nearest_of_many_small_releases(
+    team: Team, choose: Choose, version: str, expected: str
+) -> None:
+    git = team.upstream
+    (team.root / "patches/main/series").unlink()
+    for number in ("1.3.1", "1.3.5", "1.3.9"):
+        folder = team.line(f"v{number}", git("commit-tree", "-m", number, "v1.0^{tree}"))
+        toml = folder / "upstream.toml"
+        toml.write_text(toml.read_text().replace('version = "1.0"', f'version = "{number}"'))
+    git.commit("target", README_txt="t\n")
+    assert choose(version=version).line.name == expected
+
+
+@pytest.mark.parametrize(
+    ("dates", "expected"),
+    [(("2025-12-01", "2026-01-20"), "b"), (("2026-01-01", "2026-01-20"), "a"),
+     (("2025-12-01", "2026-03-01"), "a")],
+)  # fmt: skip
+def test_the_nearest_day(team: Team, choose: Choose, dates: tuple[str, str], expected: str) -> None:
+    """The target is of 2026-01-02."""
+    git = team.upstream
+    (team.root / "patches/main/series").unlink()
+    for name, day in zip("ab", dates, strict=True):
+        toml = team.line(name, git("commit-tree", "-m", name, "v1.0^{tree}")) / "upstream.toml"
+        toml.write_text(toml.read_text().replace("2026-01-02", day))
+    git.commit("target", README_txt="t\n")
+    choice = choose()
+    assert choice.line.name == expected
+    assert choice.why.startswith(f"its base is of {dates['ab'.index(expected)]}")
+
+
+def test_upstreams_history_is_fetched_for_a_conflict(team: Team, settings: Settings) -> None:
+    """It is worth the fetch then, since it may explain the conflict."""
+    git = team.upstream
+    git("config", "uploadpack.allowFilter", "true")
+    git("config", "uploadpack.allowAnySHA1InWant", "true")
+    team.patch("five", "fix five", python__model_py=FIVE)
+    git.commit("take it", python__model_py=FIVE)
+    tip = git.commit("and edit it", python__model_py=FIVE_MORE)
+    source = Remote("hub", f"file://{git.path}", settings, Silence())
+    context = Context(team.repository, settings)
+    choice = choose_line(context, source, source.resolve(tip), None)
+    (five,) = choice.judgement.patches
+    assert (five.result.verdict, choice.judgement.history_read) == (Verdict.ABSORBED, True)
+
+
+def test_a_release_is_not_asked_for_the_base_of_a_line_for_a_commit(
+    team: Team, server: Server, settings: Settings
+) -> None:
+    """`apply` once stopped there, over a line that had nothing to do with the release."""
+    near = NUMBERS.replace("line 7\n", "line 7 more\n")
+    for version, text in (("1.0", NUMBERS), ("1.1", near)):
+        make_wheel(server.folder, version, files={"model.py": text.encode()})
+    raw = team.patch("five", "fix five", python__model_py=FIVE)
+    toml = team.root / "patches/main/upstream.toml"
+    toml.write_text(toml.read_text().replace('version = "1.0"', 'version = "1.1"'))
+    source = Releases(settings, Silence())
+    release = source.release("1.0")
+    toml = team.line("released") / "upstream.toml"
+    upstream = team.repository.line("released").upstream
+    text = toml.read_text().replace(upstream.base, release.commit)
+    text = text.replace(upstream.tree, release.tree)
+    toml.write_text(text.replace("version", 'release = "1.0"\nversion'))
+    team.add("five", raw, "released")
+    context, target = Context(team.repository, settings), source.resolve("1.1")
+    choice = choose_line(context, source, target, None)
+    assert (choice.line.name, choice.ok) == ("released", True)
+    assert choice.judgement.patches[0].result.verdict is Verdict.MERGED
+    (note,) = choice.notes
+    assert note.startswith(
+        f"line main was not judged: line main is for the commit {upstream.base[:12]}"
+    )
+    with pytest.raises(CannotRun, match="which no release gives"):
+        choose_line(context, source, target, "main")
+
+
+def test_the_only_line_is_damaged(team: Team, choose: Choose) -> None:
+    raw = team.patch("five", "fix five", python__model_py=FIVE)
+    path = team.root / "patches/main/five.patch"
+    path.write_bytes(with_trailer(raw, "Applied-Upstream", f"{'a1' * 20}, {'b2' * 20}"))
+    team.upstream.commit("docs", README_txt="1\n")
+    with pytest.raises(Refused, match="it names two commits"):
+        choose()
 
 
 def test_a_damaged_line_is_passed_over_and_told(team: Team, choose: Choose, tmp_path: Path) -> None:

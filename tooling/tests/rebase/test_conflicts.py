@@ -78,10 +78,13 @@ def test_continue(stopped: Stopped) -> None:
     rebased = maintainer.resume("--continue")
     assert outcomes(rebased)["five"] == ("merged", "rewritten")
     assert rebased["committed"]
+    lost = "five: line of your patch missing after the rebase: line 5 fixed"
+    assert rebased["warnings"] == [lost]
     assert not stopped.tree.exists()
     text = maintainer.files()["five.patch"].decode()
     assert "-line V\n+line V fixed" in text
     assert "Subject: [PATCH] fix five" in text
+    assert text.count("diff --git") == 1  # the patch before it is not taken out again
     assert document(maintainer.on_source("lint", "--json", "--drift"))["ok"]
     expect_refusal(maintainer, "--continue", status=2, message="no rebase is parked")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,6 +190,32 @@ def test_partly_absorbed_keeps_the_rest(maintainer: Maintainer) -> None:
     assert rebased["warnings"] == []
 
 
+# -- what a person is told -------------------------------------------------------------------
+
+
+def warnings(maintainer: Maintainer) -> list[str]:
+    found = maintainer.rebase("--dry-run")["warnings"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_a_patch_that_upstream_took_back_is_told(without_git: Maintainer) -> None:
+    without_git.patch_five()
+    take_and_revert(without_git.upstream)
+    assert warnings(without_git) == ["five: upstream had it, and has it no more; it is kept"]
+
+
+def test_a_cure_in_another_form_beside_which_the_text_fits_is_told(
+    without_git: Maintainer,
+) -> None:
+    without_git.patch_five()
+    without_git.edit("five", b"Forwarded: no", PULL_REQUEST)
+    without_git.upstream.commit("cure it elsewhere (#9)", python__other_py=OTHER)
+    assert warnings(without_git) == [
+        "five: upstream took it in another form, and its text still fits"
+    ]
+
+
 # -- writing ---------------------------------------------------------------------------------
 
 
@@ -212,6 +240,9 @@ def test_a_line_moves_as_one_commit(maintainer: Maintainer) -> None:
     trailer = f"Applied-Upstream: {took}, #3\n".encode()
     assert after["shelf/taken.patch"].replace(trailer, b"") == before["taken.patch"]
     assert "taken.patch" not in after
+    (shelved,) = tomllib.loads(after["shelf.toml"].decode())["patch"]
+    assert (shelved["slug"], shelved["upstream"]) == ("taken", took)
+    assert shelved["base"] == upstream("rev-parse", "v1.0")  # what the patch is written for
     assert after["series"] == b"# in order\nfive.patch\nother.patch\n"
     assert after["upstream.toml"].startswith(b"# why we carry it\nwhy = ")
     assert f'base = "{tip}"' in after["upstream.toml"].decode()
@@ -259,6 +290,43 @@ def test_what_upstream_took_in_another_form_stays_on_the_shelf(maintainer: Maint
     assert maintainer.rebase()["patches"] == []
     maintainer.upstream("revert", "--no-edit", took)
     assert maintainer.rebase()["patches"][0]["action"] == "restored"
+
+
+def test_a_patch_comes_off_the_shelf_where_its_bug_is(maintainer: Maintainer) -> None:
+    """A line that moves to an older commit may not need a patch there; later it does again."""
+    bug = shift(maintainer.upstream)
+    maintainer.team.line(base=bug)
+    fixed = SHIFTED.replace("line 5\n", "line 5 fixed\n")
+    raw = maintainer.team.patch("five", "fix five", base=bug, python__model_py=fixed)
+    maintainer.edit("five", b"Signed-off-by:", f"Fixes: {bug}\nSigned-off-by:".encode())
+    raw = maintainer.files()["five.patch"]
+    maintainer.save()
+    git = maintainer.upstream
+    git("branch", "older", "v1.0")
+    for name in ("one", "two"):
+        git("checkout", "--quiet", "older")
+        git.commit(name, README_txt=name)
+        words = ["rebase", "--json", "--onto", git.head()]
+        rebased = document(maintainer.on_source(*words))
+        # The second time it stays where it is.
+        assert outcomes(rebased) == ({"five": ("not-needed", "dropped")} if name == "one" else {})
+        assert maintainer.files()["shelf/five.patch"] == raw
+    git("checkout", "--quiet", "main")
+    assert outcomes(maintainer.rebase()) == {"five": ("clean", "restored")}
+    assert maintainer.files()["five.patch"] == raw
+
+
+def test_what_a_person_put_on_the_shelf_stays_there(maintainer: Maintainer) -> None:
+    """Although upstream takes it, and takes it back."""
+    maintainer.patch_five()
+    maintainer.save()
+    git = maintainer.upstream
+    rewrite(git)
+    assert outcomes(maintainer.rebase()) == {"five": ("conflict", "asked")}
+    maintainer.resume("--skip")
+    git.commit("take it", python__model_py=FIVE)
+    git.commit("take it back", python__model_py=NUMBERS)
+    assert maintainer.rebase()["patches"] == []
 
 
 def test_comments_of_a_series_stay_with_their_patches(maintainer: Maintainer) -> None:
@@ -328,6 +396,34 @@ def test_what_is_not_committed_is_not_risked(shifted: Maintainer) -> None:
     assert "# mine" in series.read_text()
 
 
+def test_a_line_that_changed_meanwhile_is_not_overwritten(without_git: Maintainer) -> None:
+    """The probe edits the patch, as a colleague may while a rebase runs."""
+    without_git.patch_five()
+    without_git.add_probe("five", "no such line")
+    path = without_git.folder / "five.patch"
+    probe = without_git.team.root / "verify/probes/five.py"
+    edit = f"path = pathlib.Path({str(path)!r})\npath.write_text(path.read_text().replace('Why.', 'Because.'))\n"
+    probe.write_text(probe.read_text().replace("text = ", f"{edit}text = "))
+    shift(without_git.upstream)
+    before = without_git.files()
+    words = ["rebase", "--onto", "main", "--probe", "--python", sys.executable]
+    ran = without_git.on_source(*words)
+    assert (ran.status, "line main was changed meanwhile" in ran.err) == (1, True)
+    expected = before["five.patch"].replace(b"Why.", b"Because.")
+    assert without_git.files() == before | {"five.patch": expected}
+
+
+def test_a_tag_is_a_commit_and_no_release(maintainer: Maintainer) -> None:
+    """The package index, which has the release, has another tree under that name."""
+    maintainer.patch_five()
+    maintainer.save()
+    tip = shift(maintainer.upstream)
+    maintainer.upstream("tag", "v1.1")
+    document(maintainer.on_source("rebase", "--json", "--onto", "v1.1"))
+    about = maintainer.team.repository.line("main").upstream
+    assert (about.base, about.release, about.version) == (tip, None, "1.1")
+
+
 def test_git_must_know_who_commits(shifted: Maintainer) -> None:
     shifted.git("config", "user.useConfigOnly", "true")
     shifted.git("config", "--unset", "user.email")
@@ -371,6 +467,9 @@ def test_a_probe_turns_a_conflict_into_superseded(maintainer: Maintainer) -> Non
     assert outcomes(rebased) == {"five": ("superseded", "dropped")}
     assert rebased["patches"][0]["probe"] == {"before": 0, "after": None}
     assert b'verdict = "superseded"' in maintainer.files()["shelf.toml"]
+    cured = maintainer.upstream.head()
+    trailer = f"\nSuperseded-By: {cured}, #12\n".encode()
+    assert trailer in maintainer.files()["shelf/five.patch"]
 
 
 def test_a_probe_says_that_a_patch_is_not_needed(maintainer: Maintainer) -> None:

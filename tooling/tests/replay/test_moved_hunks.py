@@ -98,7 +98,7 @@ def test_a_twin_in_the_same_file_is_not_the_place(team: Team, theirs: str, kept:
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("alpha\nbeta\n", "alpha!\nbeta\n"), ("{\n}\n;\n{{\n", "{\n}\n;;\n{{\n")],
+    [("first\nsecond\n", "first!\nsecond\n"), ("{\n}\n;\n{{\n", "{\n}\n;;\n{{\n")],
     ids=["two lines", "short lines"],
 )
 def test_lines_that_are_too_few_to_look_for(team: Team, before: str, after: str) -> None:

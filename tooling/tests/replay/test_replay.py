@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from fixtool.errors import CannotRun
-from fixtool.replay.run import Replay, replay
-from fixtool.replay.verdict import Verdict
+from fixtool.git.objects import Oid
+from fixtool.replay.run import Decisions, Replay, replay
+from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.line import PatchRepository
+from fixtool.series.trailers import with_trailer
 from support.repositories import NUMBERS, Git, Team
 
 
@@ -20,9 +23,15 @@ def edited(old: str, new: str, text: str = NUMBERS) -> str:
     return text.replace(old, new)
 
 
-def run(team: Team, onto: str = "main", cache: Path | None = None) -> Replay:
-    git = team.upstream
-    return replay(git.repo, team.repository.line("main"), git("rev-parse", onto), cache=cache)
+def run(
+    team: Team,
+    onto: str = "main",
+    cache: Path | None = None,
+    left_out: Mapping[str, PatchState] | None = None,
+) -> Replay:
+    git, line = team.upstream, team.repository.line("main")
+    onto = Oid(git("rev-parse", onto))
+    return replay(git.repo, line, onto, cache=cache, decisions=Decisions(left_out or {}))
 
 
 def file_at(git: Git, commit: str, path: str) -> str:
@@ -31,6 +40,8 @@ def file_at(git: Git, commit: str, path: str) -> str:
 
 FIX = edited("line 20\n", "line 20 fixed\n")
 NEAR = edited("line 22\n", "line 22 new\n")
+OTHER = "alpha\nBETA\ngamma\n"
+BY_HAND = PatchState(Verdict.LEFT_OUT, ("left out by hand",))
 
 
 @pytest.mark.parametrize(
@@ -209,10 +220,13 @@ def test_where_a_new_file_goes(team: Team, fix: dict[str, str], verdict: Verdict
 def test_conflict_names_file_and_hunk_and_goes_on(team: Team) -> None:
     team.patch("fix", "fix twenty", python__model_py=FIX)
     team.patch("other", "fix beta", python__other_py="alpha\nBETA\ngamma\n")
-    team.upstream.commit("same place", python__model_py=edited("line 20\n", "line 20 theirs\n"))
+    theirs = edited("line 20\n", "line 20 theirs\n")
+    team.upstream.commit("same place", python__model_py=theirs)
     result = run(team)
     assert [patch.verdict for patch in result.patches] == [Verdict.CONFLICT, Verdict.CLEAN]
     assert not result.ok
+    assert (result.patches[0].commit, result.patches[1].commit) == (None, result.commit)
+    assert file_at(team.upstream, result.commit, "python/model.py") == theirs
     conflict = result.patches[0].files[0]
     assert (conflict.path, conflict.hunks[0].verdict) == ("python/model.py", Verdict.CONFLICT)
     assert conflict.hunks[0].line is None
@@ -232,6 +246,73 @@ def test_blocked_is_told_apart_from_conflict(team: Team) -> None:
     team.upstream.commit("same place", python__model_py=edited("line 20\n", "line 20 theirs\n"))
     verdicts = [patch.verdict for patch in run(team).patches]
     assert verdicts == [Verdict.CONFLICT, Verdict.BLOCKED]
+
+
+def test_two_conflicts_that_have_nothing_to_do_with_each_other(team: Team) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.patch("other", "fix beta", python__other_py=OTHER)
+    theirs = {"python__model_py": edited("line 20\n", "line 20 theirs\n")}
+    team.upstream.commit("both places", python__other_py="alpha\nb\ngamma\n", **theirs)
+    verdicts = [patch.verdict for patch in run(team).patches]
+    assert verdicts == [Verdict.CONFLICT, Verdict.CONFLICT]
+    path = team.root / "patches/main/other.patch"
+    path.write_bytes(with_trailer(path.read_bytes(), "Depends-On", "fix"))
+    result = run(team)
+    assert [patch.verdict for patch in result.patches] == [Verdict.CONFLICT, Verdict.BLOCKED]
+    assert result.patches[1].evidence[-1] == "does not apply to its own base without fix"
+
+
+@pytest.mark.parametrize("first", [Verdict.MERGED, Verdict.CONFLICT, Verdict.ABSORBED])
+def test_the_next_patch_goes_on_from_the_tree_that_counts(team: Team, first: Verdict) -> None:
+    """`git apply` has left another tree in the index, or none."""
+    block = "def a():\n    x\n    y\n    z\n    end\n\n"
+    filler = "".join(f"{n}\n" for n in range(20))
+    rest = filler + block + filler
+    base = team.upstream.commit("base2", python__model_py=filler + block + rest)
+    team.line(base=base)
+    fixed = block.replace("    y\n", "    y fixed\n")
+    fix = filler + fixed + rest
+    team.patch("fix", "fix the first", base=base, python__model_py=fix)
+    team.patch("other", "fix beta", base=base, python__other_py=OTHER)
+    theirs = {
+        Verdict.MERGED: filler + block.replace("end\n", "end\nmore\n") + rest,
+        Verdict.CONFLICT: filler + "rewritten\n" + rest,
+        Verdict.ABSORBED: "zero\n" + fix,
+    }[first]
+    git = team.upstream
+    git.commit("theirs", python__model_py=theirs)
+    result = run(team)
+    assert [patch.verdict for patch in result.patches] == [first, Verdict.CLEAN]
+    expected = theirs.replace("    y\n", "    y fixed\n", 1) if first is Verdict.MERGED else theirs
+    assert file_at(git, result.commit, "python/model.py") == expected
+    assert file_at(git, result.commit, "python/other.py") == OTHER
+
+
+def test_a_merge_does_not_bring_back_what_is_left_out(team: Team) -> None:
+    """The patches of a series are changes of their own, although each builds on those before."""
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    more = edited("line 30\n", "line 30 fixed\n", FIX)
+    team.patch("more", "fix thirty", base="patch/fix", python__model_py=more)
+    theirs = edited("line 32\n", "line 32 theirs\n")
+    team.upstream.commit("theirs", python__model_py=theirs)
+    result = run(team, left_out={"fix": BY_HAND})
+    assert [patch.verdict for patch in result.patches] == [Verdict.LEFT_OUT, Verdict.MERGED]
+    expected = edited("line 30\n", "line 30 fixed\n", theirs)
+    assert file_at(team.upstream, result.commit, "python/model.py") == expected
+
+
+def test_the_hunk_that_is_named_is_the_nearest(team: Team) -> None:
+    """Its lines stand three times in the file."""
+    block = "def a():\n    x\n    y\n    z\n    end\n\n"
+    filler = "".join(f"{n}\n" for n in range(20))
+    base = team.upstream.commit("base2", python__model_py=(filler + block) * 3)
+    team.line(base=base)
+    second = filler + block + filler + block.replace("    y\n", "    y fixed\n") + filler + block
+    team.patch("fix", "fix the second", base=base, python__model_py=second)
+    team.upstream.commit("on top", python__model_py="zero\n" + (filler + block) * 3)
+    result = run(team)
+    (hunk,) = result.patches[0].files[0].hunks
+    assert (result.patches[0].verdict, hunk.offset) == (Verdict.OFFSET, 1)
 
 
 def test_same_ids_whatever_the_user_configured(
@@ -309,6 +390,54 @@ def test_a_cache_that_others_may_write_to_is_refused(team: Team, tmp_path: Path)
     cache.chmod(0o777)
     with pytest.raises(CannotRun, match="can be written to by every user"):
         run(team, cache=cache)
+
+
+def test_a_cached_answer_is_for_the_same_target_and_base(team: Team, tmp_path: Path) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    cache, git = tmp_path / "verdicts", team.upstream
+    git.commit("take it", python__model_py=FIX)
+    for ref, verdict in (("main", Verdict.ABSORBED), ("v1.0", Verdict.CLEAN)):
+        result = run(team, ref, cache)
+        assert (result.patches[0].verdict, result.reused) == (verdict, 0)
+    other = git("commit-tree", "-m", "no files", git("mktree", stdin=b""))
+    team.line(base=other)
+    result = run(team, "v1.0", cache)
+    assert (result.base, result.reused) == (other, 0)
+
+
+def test_a_cached_answer_is_for_the_same_patches(team: Team, tmp_path: Path) -> None:
+    """Each answer depends on all patches before it."""
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.patch("other", "fix beta", python__other_py=OTHER)
+    folder, cache = team.root / "patches/main", tmp_path / "verdicts"
+    raw = (folder / "fix.patch").read_bytes()
+    first = run(team, cache=cache)
+    (folder / "fix.patch").write_bytes(raw.replace(b"+line 20 fixed", b"+line 20 mended"))
+    second = run(team, cache=cache)
+    assert (second.reused, second.tree == first.tree) == (0, False)
+    text = file_at(team.upstream, second.commit, "python/model.py")
+    assert "line 20 mended" in text
+    (folder / "fix.patch").write_bytes(raw)
+    third = run(team, cache=cache)
+    assert (third.reused, third.tree) == (2, first.tree)
+    (folder / "series").write_text("again.patch\nother.patch\n")
+    (folder / "fix.patch").rename(folder / "again.patch")
+    renamed = run(team, cache=cache)
+    assert [patch.slug for patch in renamed.patches] == ["again", "other"]
+    assert renamed.tree == first.tree
+    reasons = ("left out by hand", "not now")
+    for reason in reasons:
+        state = PatchState(Verdict.LEFT_OUT, (reason,))
+        assert run(team, cache=cache, left_out={"again": state}).patches[0].evidence == (reason,)
+
+
+def test_a_failure_is_not_cached(team: Team, tmp_path: Path) -> None:
+    """What is missing today may be here tomorrow."""
+    team.patch("other", "fix beta", python__other_py=OTHER)
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.upstream.commit("same place", python__model_py=edited("line 20\n", "line 20 theirs\n"))
+    cache = tmp_path / "verdicts"
+    assert [run(team, cache=cache).reused for _ in range(2)] == [0, 1]
 
 
 def test_unwritable_cache_costs_time_not_the_result(team: Team, tmp_path: Path) -> None:
