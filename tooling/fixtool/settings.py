@@ -6,11 +6,14 @@ variables ``FIXTOOL_*``, then from flags. The later one wins.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from fixtool.documents import LARGEST_TEXT, parse_toml
 from fixtool.errors import Refused
@@ -34,6 +37,7 @@ class Settings:
     url: str | None = None  # of upstream, if it is not the one in upstream.toml
     project: str = "sglang"  # its name on the package index
     python: str | None = None  # the target interpreter, which has SGLang's dependencies
+    timeout: float = 60.0  # seconds without a byte after which git gives a connection up
 
     @property
     def stores(self) -> Path:
@@ -51,7 +55,7 @@ def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         state=state_folder(environment),
         cache=_folder(environment, "CACHE", ".cache"),
     )
-    chosen: dict[str, str] = {}
+    chosen: dict[str, Any] = {}
     where = f"{root}/pyproject.toml"
     if root is not None and (project := root / "pyproject.toml").is_file():
         chosen |= _table(project)
@@ -66,7 +70,19 @@ def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         raise Refused(
             f"project = {chosen['project']!r} is not a name on a package index", where=where
         )
-    return replace(settings, **chosen)  # type: ignore[arg-type]
+    if "timeout" in chosen:
+        chosen["timeout"] = _seconds(chosen["timeout"])
+    return replace(settings, **chosen)
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if math.isfinite(seconds := float(text)) and seconds > 0:
+            return seconds
+    raise Refused(
+        f"the timeout {text!r} is no number of seconds",
+        where="FIXTOOL_TIMEOUT, or timeout in [tool.fixtool] of pyproject.toml",
+    )
 
 
 def state_folder(environment: Mapping[str, str]) -> Path:
@@ -87,7 +103,13 @@ def _table(path: Path) -> dict[str, str]:
     chosen = table.get("fixtool", {}) if isinstance(table, dict) else table
     if not isinstance(chosen, dict):
         raise Refused("[tool.fixtool] is not a table", where=str(path))
+    if type(chosen.get("timeout")) in (int, float):
+        chosen = chosen | {"timeout": str(chosen["timeout"])}
     for key, value in chosen.items():
         if not isinstance(value, str):
             raise Refused(f"[tool.fixtool] {key} is not a string", where=str(path))
+        if not value:
+            raise Refused(
+                f"[tool.fixtool] {key} is empty: set it, or leave it out", where=str(path)
+            )
     return chosen

@@ -69,6 +69,7 @@ DOORS = {
     "git": {"git.repo"},
     "pypi_simple": {"sources.index"},
     "requests": {"sources.index"},
+    "urllib3": {"sources.index"},
     "pyproject_metadata": {"wheel._metadata"},
     "rich": {"terminal"},
     "jinja2": {"report.page"},

@@ -196,7 +196,7 @@ def recover(tree: Repo) -> None:
             absent = path in dirty or not os.path.lexists(tree.work_tree / path)
             if change.old_blob == ZERO and absent:
                 _remove_file(tree.work_tree, path)
-        remove_stale_locks(tree.git_dir, "index")
+        remove_stale_locks(tree.git_dir, tree.work_tree, "index")
         tree.run("read-tree", "--reset", "-u", head)
     write_record(tree, replace(record, moving_to=None))
 

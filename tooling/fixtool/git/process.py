@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from fixtool.errors import CannotRun
 
 PINNED = {
     "core.hooksPath": "/dev/null",
@@ -51,6 +55,7 @@ ENVIRONMENT = {
     "LC_ALL": "C",
     "TZ": "UTC",
 }
+_GRACE = 10  # seconds
 ALLOWED_PROTOCOLS = "file:http:https:ssh:git"
 """For the repositories that may fetch. Any other repository reaches no remote, because its own
 configuration could name a program for that, such as the uploadpack of a partial clone."""
@@ -97,26 +102,85 @@ def _without(names: Sequence[str]) -> list[str]:
 
 
 def communicate(
-    process: subprocess.Popen[bytes], stdin: bytes | None, hear: Callable[[str], None] | None
+    process: subprocess.Popen[bytes],
+    stdin: bytes | None,
+    hear: Callable[[str], None] | None,
+    limit: float,
 ) -> tuple[bytes, bytes]:
     """Stdout and stderr of ``process``. ``hear`` gets stderr line by line while the process runs;
-    it cannot be used with ``stdin``, whose pipe could fill up meanwhile."""
+    it cannot be used with ``stdin``, whose pipe could fill up meanwhile.
+
+    Raises TimeLimit if the process does not end within ``limit`` seconds, and KeyboardInterrupt if
+    it was interrupted, as fixtool then is too.
+    """
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        _end(process)
+
+    timer = threading.Timer(limit, stop)
+    timer.daemon = True
+    timer.start()
     try:
-        if hear is None:
-            return process.communicate(stdin)
-        assert process.stderr is not None
-        assert process.stdout is not None
-        lines = []
-        for line in iter(lambda: _read_line(process), b""):
-            lines.append(line)
-            hear(line.decode("utf-8", "replace").strip())
-        stdout = process.stdout.read()
-        process.wait()
-        return stdout, b"".join(lines)
+        stdout, stderr = _read(process, stdin, hear)
     except BaseException:
-        process.terminate()  # an interrupted fixtool leaves no git running
-        process.wait()
+        _end(process)  # an interrupted fixtool leaves no git running
         raise
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise TimeLimit
+    if process.returncode in (-signal.SIGINT, -signal.SIGTERM):
+        raise KeyboardInterrupt
+    return stdout, stderr
+
+
+class TimeLimit(Exception):
+    """A process did not end in time, and was ended."""
+
+
+def _read(
+    process: subprocess.Popen[bytes], stdin: bytes | None, hear: Callable[[str], None] | None
+) -> tuple[bytes, bytes]:
+    if hear is None:
+        return process.communicate(stdin)
+    assert process.stderr is not None
+    assert process.stdout is not None
+    lines = []
+    for line in iter(lambda: _read_line(process), b""):
+        lines.append(line)
+        hear(line.decode("utf-8", "replace").strip())
+    stdout = process.stdout.read()
+    process.wait()
+    return stdout, b"".join(lines)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, which has some seconds to remove its locks, and what it has started."""
+    started = _descendants(process.pid)
+    process.terminate()
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pid in started:  # otherwise a connection that hangs keeps the pipes open
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)
+
+
+def _descendants(pid: int) -> list[int]:
+    """The children of a process, and theirs, as far as /proc tells."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, IndexError, ValueError):
+            fields = entry.read_text("utf-8", "replace").rpartition(")")[2].split()
+            parents[int(entry.parent.name)] = int(fields[1])
+    found = [pid]
+    for parent in found:  # which grows meanwhile
+        found += [child for child, above in parents.items() if above == parent]
+    return found[1:]
 
 
 def _read_line(process: subprocess.Popen[bytes]) -> bytes:
@@ -130,10 +194,74 @@ def _read_line(process: subprocess.Popen[bytes]) -> bytes:
     return bytes(line)
 
 
-def remove_stale_locks(git_dir: Path, *names: str) -> None:
-    """Remove the locks that a killed git left. One that is still running has a second to end."""
-    for lock in (git_dir / f"{name}.lock" for name in names):
-        with suppress(FileNotFoundError):
-            while time.time() - lock.stat().st_mtime < 1:
+def remove_stale_locks(git_dir: Path, work_tree: Path | None, *names: str) -> None:
+    """Remove the locks that a killed git left in a repository. A git that still runs there has some
+    seconds to end. Raises CannotRun if one goes on, or if this system does not tell: its lock is
+    not ours to take."""
+    for path in (git_dir / f"{name}.lock" for name in names):
+        deadline = time.monotonic() + _GRACE
+        while (before := _identity(path)) is not None:
+            holder = _holder_of(path, git_dir, work_tree)
+            if holder is None and before == _identity(path):
+                path.unlink(missing_ok=True)
+            elif time.monotonic() > deadline:
+                raise _held(path, holder or "another program")
+            else:
                 time.sleep(0.05)
-            lock.unlink()
+
+
+def wait_for_lock(git_dir: Path, work_tree: Path | None, name: str) -> None:
+    """Return as soon as nobody holds a lock. Raises CannotRun if that takes more than seconds."""
+    path, deadline = git_dir / f"{name}.lock", time.monotonic() + _GRACE
+    while path.exists():
+        if time.monotonic() > deadline:
+            raise _held(path, _holder_of(path, git_dir, work_tree) or "another program")
+        time.sleep(0.05)
+
+
+def _holder_of(lock: Path, git_dir: Path, work_tree: Path | None) -> str | None:
+    """The git that runs in a repository as the user to whom ``lock`` belongs, in words; None if
+    there is none. (git closes its locks before it is done with them, and writes no id into them.)
+    """
+    try:
+        owner = lock.stat().st_uid
+        entries = list(Path("/proc").glob("[0-9]*/comm"))
+    except OSError:
+        return None
+    if not entries:
+        return "another program"  # this system does not tell
+    places = [str(place.resolve()) for place in (git_dir, work_tree) if place]
+    for entry in entries:
+        with suppress(OSError):
+            process = entry.parent
+            if not entry.read_text("utf-8", "replace").startswith("git"):
+                continue
+            if process.stat().st_uid == owner and _works_in(process, places):
+                return f"git (process {process.name})"
+    return None
+
+
+def _held(lock: Path, holder: str) -> CannotRun:
+    """The error that says who holds a lock of git's."""
+    return CannotRun(
+        f"{holder} is at work in this repository: it holds {lock.name}",
+        where=str(lock),
+        hint=f"wait for it to end; if none runs any more: rm {lock}; then the same command again",
+    )
+
+
+def _works_in(process: Path, places: Sequence[str]) -> bool:
+    """Whether a process was started for one of ``places`` or is in one, as far as we may know."""
+    words = (process / "cmdline").read_bytes().decode("utf-8", "surrogateescape")
+    try:
+        folder = str((process / "cwd").readlink())
+    except PermissionError:
+        return True
+    return any(place in words or f"{folder}/".startswith(f"{place}/") for place in places)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    with suppress(FileNotFoundError):
+        status = path.stat()
+        return status.st_ino, status.st_mtime_ns
+    return None

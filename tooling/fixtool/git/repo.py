@@ -30,8 +30,8 @@ from git.exc import GitCommandNotFound
 from fixtool.errors import SYSTEM_HINTS, CannotRun
 from fixtool.git.names import is_full_sha
 from fixtool.git.objects import ZERO, Commit, Oid, parse_signature
-from fixtool.git.process import ENVIRONMENT, command, command_of_user, communicate
-from fixtool.text import split_lines
+from fixtool.git.process import ENVIRONMENT, TimeLimit, command, command_of_user, communicate
+from fixtool.text import count, split_lines
 
 OLDEST_GIT = (2, 38)  # the first with `merge-tree --write-tree`
 
@@ -64,6 +64,7 @@ class Repo:
     """One repository, bare or with a work tree, reached only through git's plumbing commands."""
 
     _version_checked = False
+    _limit = 600.0  # seconds that a call may take
 
     def __init__(self, git_dir: Path, work_tree: Path | None = None) -> None:
         self.git_dir = git_dir
@@ -145,11 +146,9 @@ class Repo:
         """Stdout of a git command under the user's own configuration; empty if it fails. The
         configuration of this repository counts only if the question is about it (``here``)."""
         git_dir = self.git_dir if here else os.devnull
-        _, out, _ = Git("/").execute(
-            [*command_of_user(os.environ), f"--git-dir={git_dir}", *args],
-            with_extended_output=True, with_exceptions=False,
-        )  # fmt: skip
-        return str(out)
+        words = [*command_of_user(os.environ), f"--git-dir={git_dir}", *args]
+        out = _run(Git("/"), words, limit=self._limit)
+        return out.stdout.decode("utf-8", "surrogateescape") if out.status == 0 else ""
 
     def _carry(self, settings: Iterable[tuple[str, str]]) -> None:
         """Give every later call these configuration settings, by the environment: they are neither
@@ -173,26 +172,22 @@ class Repo:
         if not Repo._version_checked and not bare_call:
             _check_version()
         own = {**self._environment, **(env or {})}
+        words = [*command(own.keys(), os.environ), *args]
         try:
-            process = self._git.execute(
-                [*command(own.keys(), os.environ), *args],
-                istream=subprocess.PIPE if stdin is not None else None,
-                as_process=True,
-                env=own,
-            )
-            assert process.proc is not None
-            stdout, stderr = communicate(process.proc, stdin, hear)
-        except GitCommandNotFound as error:
-            raise CannotRun("git is not on PATH", hint="install git 2.38 or newer") from error
-        output = Output(process.proc.returncode, stdout, stderr.decode("utf-8", "replace"))
+            output = _run(self._git, words, own, stdin, hear, limit=self._limit)
+        except TimeLimit as error:
+            raise CannotRun(
+                f"git {_verb(args)} did not end within {_duration(self._limit)}",
+                where=str(self.work_tree or self.git_dir),
+                hint="see whether the disk or the network hangs, then run the same command again",
+            ) from error
         if accept is None or output.status in accept:
             return output
         hint = next((hint for reason, hint in _HINTS.items() if reason in output.stderr), None)
         if hint is None and shutil.disk_usage(self.git_dir).free < _NO_ROOM:
             hint = SYSTEM_HINTS[errno.ENOSPC]  # a checkout names only the file it could not write
-        verb = next((word for word in args if not word.startswith("-")), "")
         raise CannotRun(
-            f"git {verb} failed: {output.complaint}",
+            f"git {_verb(args)} failed: {output.complaint}",
             where=str(self.work_tree or self.git_dir),
             hint=hint,
         )
@@ -384,29 +379,65 @@ class Repo:
         return [entry[3:] for entry in entries if entry]
 
 
+def _run(
+    git: Git,
+    words: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    hear: Callable[[str], None] | None = None,
+    *,
+    limit: float,
+) -> Output:
+    """The output of one git process. Raises CannotRun if there is no git, and as ``communicate``
+    does."""
+    try:
+        process = git.execute(
+            list(words), istream=None if stdin is None else subprocess.PIPE, as_process=True,
+            env=dict(env or {}),
+        )  # fmt: skip
+    except GitCommandNotFound as error:
+        raise CannotRun("git is not on PATH", hint="install git 2.38 or newer") from error
+    assert process.proc is not None
+    stdout, stderr = communicate(process.proc, stdin, hear, limit)
+    return Output(process.proc.returncode, stdout, stderr.decode("utf-8", "replace"))
+
+
+def _verb(args: Sequence[str]) -> str:
+    """The command among the words after ``git``."""
+    words = iter(args)
+    for word in words:
+        if word in ("-c", "-C"):
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return ""
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return count(minutes, "minute") if minutes else count(round(seconds), "second")
+
+
 def _lines(texts: Iterable[str]) -> bytes:
     return "".join(f"{text}\n" for text in texts).encode()
 
 
 def _check_version() -> None:
+    hint = "install git 2.38 or newer and put it first on PATH"
     try:
-        status, text, error_text = Git("/").execute(
-            ["git", "version"], with_extended_output=True, with_exceptions=False
-        )
-    except GitCommandNotFound as error:
-        raise CannotRun("git is not on PATH", hint="install git 2.38 or newer") from error
-    match = re.search(r"(\d+)\.(\d+)", str(text))
-    if status != 0 or not match:
-        why = split_lines(str(error_text).strip() or f"exit {status}")[-1]
+        out = _run(Git("/"), ["git", "version"], limit=Repo._limit)
+    except TimeLimit as error:
+        raise CannotRun("git version does not end", where=shutil.which("git"), hint=hint) from error
+    match = re.search(r"(\d+)\.(\d+)", out.text)
+    if out.status != 0 or not match:
         raise CannotRun(
-            f"the git on PATH does not work: git version: {why}",
-            where=shutil.which("git"),
-            hint="install git 2.38 or newer and put it first on PATH",
-        )
+            f"the git on PATH does not work: git version: {out.complaint}",
+            where=shutil.which("git"), hint=hint,
+        )  # fmt: skip
     if tuple(map(int, match.groups())) < OLDEST_GIT:
         raise CannotRun(
-            f"{str(text).strip()} is too old: fixtool merges in the object database, which came "
-            f"with git {'.'.join(map(str, OLDEST_GIT))}",
-            hint="install git 2.38 or newer and put it first on PATH",
+            f"{out.text} is too old: fixtool merges in the object database, which came with git "
+            f"{'.'.join(map(str, OLDEST_GIT))}",
+            hint=hint,
         )
     Repo._version_checked = True

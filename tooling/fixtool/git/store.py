@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -39,6 +40,17 @@ _STORED_KEYS = re.compile(
 _IGNORED = "__pycache__/\n*.py[cod]\n*.so\n*.egg-info/\n_version.py\n"  # what a build leaves
 
 
+def _patience(timeout: float) -> list[tuple[str, str]]:
+    """The settings with which git gives up a connection that brings nothing. A server that computes
+    sends a few bytes every five seconds."""
+    seconds = str(max(1, round(timeout)))
+    settings = [("http.lowSpeedLimit", "1"), ("http.lowSpeedTime", seconds)]
+    if "GIT_SSH" not in os.environ:  # which a setting would outdo
+        alive = f"-o ConnectTimeout={seconds} -o ServerAliveInterval=15 -o ServerAliveCountMax=4"
+        settings.append(("core.sshCommand", f"ssh {alive}"))
+    return settings
+
+
 class Store(Repo):
     """A bare repository that borrows or fetches objects. An ``online`` store is a partial clone:
     any git command may fetch missing objects, so every call gets the user's network settings.
@@ -48,17 +60,21 @@ class Store(Repo):
 
     received = 0
 
-    def __init__(self, git_dir: Path, *, online: bool = False) -> None:
+    def __init__(self, git_dir: Path, *, online: bool = False, timeout: float = 60.0) -> None:
+        """``timeout`` is after how many seconds without a byte a connection is given up, unless the
+        user's own git settings say so. A whole call may take sixty times as long."""
         super().__init__(git_dir)
         self._online = online
         if online:
+            self._limit = 60 * timeout
             self._environment["GIT_ALLOW_PROTOCOL"] = ALLOWED_PROTOCOLS
+            self._carry(_patience(timeout))
             self._carry(self._network_settings())
 
     @classmethod
-    def create(cls, git_dir: Path, *, online: bool = False) -> Self:
+    def create(cls, git_dir: Path, *, online: bool = False, timeout: float = 60.0) -> Self:
         """The store at ``git_dir``, which is made if it is not there: whole, or not at all."""
-        store = cls(git_dir, online=online)
+        store = cls(git_dir, online=online, timeout=timeout)
         if not (git_dir / "HEAD").exists():
             git_dir.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.TemporaryDirectory(

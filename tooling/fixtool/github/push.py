@@ -58,7 +58,6 @@ class PushRemote(Store):
         self.url = remote_url(repository, remote)
         self.branch = check_ref(branch)
         self.github = github
-        self._carry([("http.lowSpeedLimit", "1000"), ("http.lowSpeedTime", "60")])
         if github.token and github.is_at(self.url):
             login = base64.b64encode(f"x-access-token:{github.token}".encode()).decode()
             key = f"http.{github.server}/.extraHeader"

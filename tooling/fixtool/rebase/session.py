@@ -289,7 +289,7 @@ def read_resolution(session: Session) -> tuple[Oid, dict[str, bytes]]:
             hint=f"fixtool rebase --abort --line {session.line}, then rebase again",
         )
     tree = Repo.open(folder)
-    remove_stale_locks(tree.git_dir, "index", "MERGE_RR", "HEAD")
+    remove_stale_locks(tree.git_dir, tree.work_tree, "index", "MERGE_RR", "HEAD")
     head = tree.head()
     if head != session.parent:
         return _tree_of_commit(tree, session, head), _learned(tree, session)

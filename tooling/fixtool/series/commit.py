@@ -21,7 +21,7 @@ from fixtool.documents import Field
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.files import TooLarge, lock, read_at_most, require_plain, write_atomically
 from fixtool.git.objects import Commit, Oid, Signature, parse_signature
-from fixtool.git.process import remove_stale_locks
+from fixtool.git.process import remove_stale_locks, wait_for_lock
 from fixtool.git.repo import Repo
 from fixtool.git.trees import stage, write_tree
 from fixtool.series.patch import is_slug
@@ -50,8 +50,9 @@ def open_git(root: Path) -> Repo | None:
 def open_for_commit(root: Path, folder: Path) -> Repo | None:
     """Like ``open_git``, and make sure that a change of the line at ``folder`` can be committed.
     Raises Refused if the folder has uncommitted changes, CannotRun if git does not know the user's
-    name."""
+    name, or if another git is at work there."""
     if git := open_git(root):
+        wait_for_lock(git.git_dir, git.work_tree, "index")
         require_committed(git, folder)
         committer(git)
     return git
@@ -150,7 +151,7 @@ def _finish(git: Repo, root: Path) -> None:
             if digest != new:
                 with lock(change.folder.parent / ".lock", f"the line {change.folder.name}"):
                     change.carry_out()
-        remove_stale_locks(git.git_dir, "index", "HEAD", git.current_branch())
+        remove_stale_locks(git.git_dir, git.work_tree, "index", "HEAD", git.current_branch())
         if folders := [change.folder for change in changes if change.folder.is_dir()]:
             _commit(git, folders, message)
     note.unlink()
@@ -209,5 +210,6 @@ def _commit(git: Repo, folders: Sequence[Path], message: str) -> Oid | None:
     if not head or tree != git.tree_id(head):
         commit = git.write_commit(Commit(tree, (head,) if head else (), author, author, message))
         git.update_refs([(git.current_branch(), commit, head)], message.split("\n")[0])
+    wait_for_lock(git.git_dir, git.work_tree, "index")
     stage(git, paths)  # the user's index then agrees with the commit
     return commit

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import os
 import re
 import subprocess
 import sys
+import time
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -43,7 +45,10 @@ if TYPE_CHECKING:
     import requests
     from pypi_simple import ProjectPage
 
-_CHUNK = 1 << 16  # bytes; of a broken transfer, all but the last chunk is kept
+_CHUNK = 1 << 16  # bytes that are read at once
+_PAGE = 1 << 26  # bytes that the page of a project may have
+_FLOOR = 1024  # bytes a second; what comes slower would take days
+_WINDOW = 4  # of pip's timeouts: a minute, over which the speed is measured
 _SECTIONS = ("global", "install", "download", ":env:")  # in pip's order: the later one wins
 _ANOTHER_WAY = (
     "use a local clone: fixtool apply --source PATH --sglang-ref REF; or name a mirror with "
@@ -276,15 +281,16 @@ class _Client:
         for scheme in ("http://", "https://"):
             self.session.mount(scheme, HTTPAdapter(max_retries=2))
 
-    def get(self, url: str, headers: dict[str, str], *, stream: bool = False) -> requests.Response:
+    def get(self, url: str, headers: dict[str, str]) -> requests.Response:
+        """The response to a request; its body is still to be read, with ``_body``."""
         config = self.config
         parts = urlsplit(url)
         # These are given with each request. As session settings, REQUESTS_CA_BUNDLE and HTTPS_PROXY
         # would take precedence over them, unlike in pip.
         return self.session.get(
             url,
-            headers=headers,
-            stream=stream,
+            headers={"Accept-Encoding": "identity", **headers},
+            stream=True,
             timeout=config.timeout,
             cert=config.client_cert,
             verify=(not {parts.hostname, parts.netloc} & set(config.trusted))
@@ -309,15 +315,57 @@ def _list(project: str) -> _Listing:
             if urlsplit(place).scheme == "file":
                 _list_folder(listing, name, place)
                 continue
-            response = client.get(place, {"Accept": pypi_simple.ACCEPT_ANY})
-            if response.status_code != 404:  # the index does not have the project
-                response.raise_for_status()
-                _list_page(listing, name, pypi_simple.ProjectPage.from_response(response, name))
+            with client.get(place, {"Accept": pypi_simple.ACCEPT_ANY}) as response:
+                if response.status_code != 404:  # the index does not have the project
+                    response.raise_for_status()
+                    _list_page(listing, name, _page(response, name, config.timeout))
         except (requests.RequestException, OSError, ValueError) as error:
             listing.failures.append(f"{redact(place)} ({_reason(error)})")
         except pypi_simple.UnsupportedRepoVersionError as error:
             listing.failures.append(f"{redact(place)} ({error})")
     return listing
+
+
+def _page(response: requests.Response, name: str, timeout: float) -> ProjectPage:
+    """The page of a project. Raises ValueError if it is none."""
+    from pypi_simple import ProjectPage
+
+    data = bytearray()
+    for chunk in _body(response, timeout):
+        data += chunk
+        if len(data) > _PAGE:
+            raise ValueError(f"its page has more than {_PAGE} bytes")
+    kind, _, parameters = response.headers.get("content-type", "text/html").partition(";")
+    if kind.strip().lower() == "application/vnd.pypi.simple.v1+json":
+        return ProjectPage.from_json_data(json.loads(data), response.url)
+    if kind.strip().lower() not in ("application/vnd.pypi.simple.v1+html", "text/html"):
+        raise ValueError(f"its page is {kind!r}, which is no page of an index")
+    charset = re.search(r"charset=\"?([\w.:-]+)", parameters, re.IGNORECASE)
+    return ProjectPage.from_html(
+        name, bytes(data), response.url, from_encoding=charset and charset[1]
+    )
+
+
+def _body(response: requests.Response, timeout: float) -> Iterator[bytes]:
+    """The body of a response as it comes. Raises requests.ConnectionError if it breaks off, or
+    comes slower than _FLOOR: a server that sends a byte now and then never meets a timeout."""
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    window = _WINDOW * timeout
+    began, count = time.monotonic(), 0
+    try:
+        while chunk := response.raw.read1(_CHUNK, decode_content=True):
+            yield chunk
+            count, now = count + len(chunk), time.monotonic()
+            if now - began > window:
+                if count < _FLOOR * window:
+                    raise requests.ConnectionError(
+                        f"only {count} bytes came in {now - began:.0f} seconds"
+                    )
+                began, count = now, 0
+    except HTTPError as error:
+        raise requests.ConnectionError(error) from error
 
 
 def _as_url(place: str) -> str:
@@ -412,9 +460,10 @@ def _download(wheel: WheelFile, part: Path, start: int, task: Task) -> None:
     does not resume transfers."""
     import requests
 
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    config = pip_config()
+    headers = {"Range": f"bytes={start}-"} if start else {}
     try:
-        with _Client(pip_config()).get(wheel.url, headers, stream=True) as response:
+        with _Client(config).get(wheel.url, headers) as response:
             if response.status_code == 416:  # the part is not a part of this file
                 part.unlink()
             response.raise_for_status()
@@ -423,7 +472,7 @@ def _download(wheel: WheelFile, part: Path, start: int, task: Task) -> None:
                 start = 0
             if start:
                 task.advance(start)
-            _append(part, start, response.iter_content(_CHUNK), task)
+            _append(part, start, _body(response, config.timeout), task)
     except requests.RequestException as error:
         broken = f"broke off: {_reason(error)}"
     else:

@@ -184,7 +184,9 @@ class Remote:
         except UsageError as error:
             message = error.message.replace(repr(url), repr(redact(self.url)))
             raise UsageError(message, hint=error.hint) from None
-        self.repo = Store.create(_store(settings, _folder_name(self.url), self.url), online=True)
+        self._timeout = settings.timeout
+        place = _store(settings, _folder_name(self.url), self.url)
+        self.repo = Store.create(place, online=True, timeout=self._timeout)
         self.repo.log_in(url)
         self._progress = progress
         self._known = known
@@ -253,7 +255,7 @@ class Remote:
     @cached_property
     def _commit_store(self) -> CommitStore:
         path = self.repo.git_dir.with_name(f"{self.repo.git_dir.stem}-commits.git")
-        store = CommitStore.create(path, online=True)
+        store = CommitStore.create(path, online=True, timeout=self._timeout)
         store.log_in(self._address)
         return store
 

@@ -286,13 +286,36 @@ def test_a_broken_transfer_goes_on_where_it_stopped(
     assert not part.exists()
 
 
+@pytest.mark.slow(5)
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
+    cache: Path, server: Server, wheel: WheelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte comes before pip's timeout, so that the transfer would go on for days."""
+    monkeypatch.setenv("PIP_TIMEOUT", "0.5")
+    server.drip = 0.05
+    with pytest.raises(CannotRun, match=r"broke off: only \d+ bytes came in \d+ seconds") as caught:
+        index.fetch(wheel, cache)
+    assert "it goes on from where it stopped" in str(caught.value.hint)
+    with pytest.raises(CannotRun, match=r"only \d+ bytes came in \d+ seconds"):
+        index.find("sglang")
+    server.drip = None
+    assert index.fetch(wheel, cache).is_file()
+    assert server.asked(".whl")[-1] != "bytes=0-"
+
+
+def test_a_page_without_an_end_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "_PAGE", 20)
+    with pytest.raises(CannotRun, match="its page has more than 20 bytes"):
+        index.find("sglang")
+
+
 def test_a_server_without_range_starts_over(cache: Path, server: Server, wheel: WheelFile) -> None:
     server.break_after, server.ranges = 100_000, False
     with pytest.raises(CannotRun, match="broke off"):
         index.fetch(wheel, cache)
     server.break_after = None
     path = index.fetch(wheel, cache)
-    assert server.asked(".whl") == [None, "bytes=65536-"]
+    assert server.asked(".whl") == [None, "bytes=100000-"]
     assert path.read_bytes() == (server.folder / wheel.filename).read_bytes()
 
 

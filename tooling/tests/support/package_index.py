@@ -9,9 +9,10 @@ import re
 import resource
 import stat
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -81,6 +82,7 @@ class Server:
     break_after: int | None = None  # bytes of a file, then the connection is lost
     hashes: dict[str, str | None] = field(default_factory=dict)  # lies, by file name
     uploads: dict[str, str] = field(default_factory=dict)  # upload times, by file name
+    drip: float | None = None  # seconds between two bytes of every answer
     hold: threading.Event | None = None
     held: threading.Event = field(default_factory=threading.Event)
     seen: list[tuple[str, str | None]] = field(default_factory=list)  # path, Range
@@ -110,7 +112,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
-        self.wfile.write(body)
+        self._send(body)
+
+    def _send(self, data: bytes) -> None:
+        if self.state.drip is None:
+            self.wfile.write(data)
+            return
+        with suppress(OSError):  # the other side has had enough
+            for byte in data:
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+                time.sleep(self.state.drip)
 
     def _page(self) -> tuple[str, bytes]:
         files = []
@@ -158,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
         end = len(data) if state.break_after is None else state.break_after
-        self.wfile.write(data[start:end])
+        self._send(data[start:end])
         self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
