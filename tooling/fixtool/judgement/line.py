@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 from fixtool.git.repo import Repo
-from fixtool.history.recorded import RecordedState
+from fixtool.history.recorded import RecordedState, claims_of
 from fixtool.judgement._known import is_base, read_recorded
 from fixtool.judgement.run import Judgement, JudgeRequest, judge
 from fixtool.series.context import Context
@@ -127,9 +127,8 @@ def _best(context: Context, source: Source, target: Target, request: JudgeReques
     needed = {slug for slug, state in states if state.needed}
     most = len({slug for slug, state in states} - {slug for slug, state in states if state.state})
     candidates: list[_Candidate] = []
-    for rank, (line, near) in enumerate(
-        _by_nearness(lines, target, _ancestry(source, target, states))
-    ):
+    ancestry = _ancestry(source, target, [line for line in lines if line.name in recorded])
+    for rank, (line, near) in enumerate(_by_nearness(lines, target, ancestry)):
         if line.name not in recorded:
             continue
         try:
@@ -147,10 +146,10 @@ def _best(context: Context, source: Source, target: Target, request: JudgeReques
     return _choice(candidates, notes)
 
 
-def _ancestry(source: Source, target: Target, states: Sequence[tuple[str, RecordedState]]) -> Repo:
+def _ancestry(source: Source, target: Target, lines: Sequence[Line]) -> Repo:
     """The repository that knows how far the target is from the bases: upstream's commits, if they
-    were read for the recorded facts, or else what the source has here."""
-    known = any(state != RecordedState() for _, state in states)
+    were read for the recorded facts of ``lines``, or else what the source has here."""
+    known = any(claims_of(patch) for line in lines for patch in line.patches)
     return (source.commits(target.commit) if known else None) or source.repo
 
 

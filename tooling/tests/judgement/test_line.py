@@ -257,6 +257,25 @@ def test_upstreams_history_is_fetched_for_a_conflict(team: Team, settings: Setti
     assert (five.result.verdict, choice.judgement.history_read) == (Verdict.ABSORBED, True)
 
 
+def test_the_nearest_base_of_a_remote_is_by_commits(team: Team, settings: Settings) -> None:
+    """Its store is one commit deep. What was fetched for the recorded facts knows the ancestors."""
+    git = team.upstream
+    git("config", "uploadpack.allowFilter", "true")
+    git("config", "uploadpack.allowAnySHA1InWant", "true")
+    raw = team.patch("five", "fix five", python__model_py=FIVE)
+    raw = with_trailer(raw, "Applied-Upstream", "0123456789" * 4)
+    (team.root / "patches/main/five.patch").write_bytes(raw)
+    newer = git.commit("newer", README_txt="1\n")
+    toml = team.line("newer", newer) / "upstream.toml"
+    toml.write_text(toml.read_text().replace("2026-01-02", "2020-01-01"))
+    team.add("five", raw, "newer")
+    tip = git.commit("tip", README_txt="2\n")
+    source = Remote("hub", f"file://{git.path}", settings, Silence())
+    context = Context(team.repository, settings)
+    choice = choose_line(context, source, source.resolve(tip), None)
+    assert (choice.line.name, choice.why) == ("newer", f"{tip[:12]} is 1 commit after its base")
+
+
 def test_a_release_is_not_asked_for_the_base_of_a_line_for_a_commit(
     team: Team, server: Server, settings: Settings
 ) -> None:
