@@ -13,6 +13,7 @@ from fixtool.git.objects import Oid
 from fixtool.history.log import first_parent_changes, upstream_commit
 from fixtool.history.releases import releases_within
 from fixtool.judgement._borders import CommitFacts, Stretch, borders
+from fixtool.judgement._known import read_recorded
 from fixtool.judgement.covered import (
     CommitRun,
     Coverage,
@@ -20,7 +21,7 @@ from fixtool.judgement.covered import (
     CoveredRef,
     MissingRef,
 )
-from fixtool.judgement.line import Choice, choose_line
+from fixtool.judgement.line import choose_line
 from fixtool.judgement.run import JudgedPatch
 from fixtool.progress import Silence
 from fixtool.replay.verdict import Verdict
@@ -57,8 +58,7 @@ def cover_releases(context: Context, span: str, line: str | None = None) -> Cove
         for version in versions:
             try:
                 target = releases.resolve(version)
-                choice = choose_line(context, releases, target, wanted)
-                covered.append(_covered(choice, version, target.commit))
+                covered.append(_cover(context, releases, target, version, wanted))
             except CannotRun as error:
                 missing.append(MissingRef(version, error.message, error.hint))
             task.advance(1)
@@ -159,8 +159,8 @@ def _judge(
 
     def judge(position: int) -> CoveredRef:
         commit, tree = commits[position], facts[position].tree
-        choice = choose_line(quiet, source, Target(commit, commit, tree, source.name), wanted)
-        return _covered(choice, commit[:12], commit)
+        target = Target(commit, commit, tree, source.name)
+        return _cover(quiet, source, target, commit[:12], wanted)
 
     answers = []
     with (
@@ -173,11 +173,17 @@ def _judge(
     return answers
 
 
-def _covered(choice: Choice, ref: str, commit: Oid) -> CoveredRef:
-    patches = tuple(_patch(choice.line, patch) for patch in choice.judgement.patches)
+def _cover(
+    context: Context, source: Source, target: Target, ref: str, wanted: str | None
+) -> CoveredRef:
+    choice = choose_line(context, source, target, wanted)
+    patches = [_patch(choice.line, patch) for patch in choice.judgement.patches]
+    if wanted is None:
+        patches += _of_other_lines(context, source, target, choice.line)
     return CoveredRef(
-        ref, commit, None, choice.line.name, choice.why, patches, choice.notes, choice.lacks
-    )
+        ref, target.commit, None, choice.line.name, choice.why, tuple(patches),
+        choice.notes, choice.lacks,
+    )  # fmt: skip
 
 
 def _patch(line: Line, patch: JudgedPatch) -> CoveredPatch:
@@ -186,6 +192,34 @@ def _patch(line: Line, patch: JudgedPatch) -> CoveredPatch:
     return CoveredPatch(
         result.slug, result.subject, result.verdict, by, culprit, tuple(result.evidence)
     )
+
+
+def _of_other_lines(
+    context: Context, source: Source, target: Target, chosen: Line
+) -> list[CoveredPatch]:
+    """The patches that only other lines have, as far as their recorded facts say why ``target``
+    does not need them."""
+    known = {entry.slug for entry in chosen.entries}
+    patches: list[CoveredPatch] = []
+    for line in filter(_is_well_formed, context.repository.lines):
+        if known.issuperset(entry.slug for entry in line.entries):
+            continue
+        try:
+            recorded = read_recorded(source, target, line)
+        except CannotRun:
+            continue
+        for patch in line.patches:
+            state, culprit = recorded[patch.slug].state, recorded[patch.slug].culprit
+            if state and patch.slug not in known:
+                known.add(patch.slug)
+                by = culprit.sha[:12] if culprit else _by_fact(line, patch.slug, state.verdict)
+                patches.append(
+                    CoveredPatch(
+                        patch.slug, patch.subject, state.verdict, by, culprit, state.evidence,
+                        in_line=False,
+                    )
+                )  # fmt: skip
+    return patches
 
 
 def _by_fact(line: Line, slug: str, verdict: Verdict) -> str | None:

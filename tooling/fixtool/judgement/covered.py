@@ -18,7 +18,9 @@ _MOST = 20_000  # patches of all refs in a document from elsewhere
 @dataclass(frozen=True)
 class CoveredPatch:
     """One patch on a ref. ``by`` names the upstream change behind its verdict in one word, a commit
-    or a release, if one is known; ``culprit`` is that commit where upstream's history tells it."""
+    or a release, if one is known; ``culprit`` is that commit where upstream's history tells it. A
+    patch that only another line has is not ``in_line``; its verdict is what its recorded facts say.
+    """
 
     slug: str
     subject: str
@@ -26,6 +28,7 @@ class CoveredPatch:
     by: str | None
     culprit: UpstreamCommit | None
     evidence: tuple[str, ...]
+    in_line: bool = True
 
 
 @dataclass(frozen=True)
@@ -146,5 +149,5 @@ def _patch(patch: Field) -> CoveredPatch:
     return CoveredPatch(
         patch["slug"].text(), patch["subject"].text(), patch["verdict"].member(Verdict),
         patch["by"].optional(Field.text), patch["culprit"].optional(read_upstream_commit),
-        patch["evidence"].texts(),
+        patch["evidence"].texts(), patch["in_line"].flag(),
     )  # fmt: skip

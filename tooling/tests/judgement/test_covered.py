@@ -79,6 +79,7 @@ def patch(**change: Any) -> dict[str, Any]:
         (changed(patches=make.coverage()["refs"][0]["patches"] * 2), "different patches"),
         (patch(verdict="fine"), r"refs\[0\].patches\[0\].verdict is 'fine'"),
         (patch(by=7), r"patches\[0\].by"),
+        (patch(in_line="yes"), r"patches\[0\].in_line"),
         (patch(culprit={}), r"patches\[0\].culprit"),
         ({"error": "no"}, "error"),
     ],

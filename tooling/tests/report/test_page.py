@@ -249,6 +249,16 @@ def test_the_coverage_of_releases_says_what_is_missing() -> None:
     assert (look.act, look.next) == (False, "fixtool coverage --releases 0.5.14..0.5.14")
 
 
+def test_a_patch_of_another_line_is_drawn_by_its_verdict() -> None:
+    patches = [make.covered_patch("one", "absorbed", "0.5.13", in_line=False)]
+    root, text = both(make.report(None, coverage_json=make.coverage(("late", 2, patches))))
+    (segment,) = (
+        node for node in root.all("a") if "v-absorbed" in node.attributes.get("class", "")
+    )
+    assert segment.words.endswith("line late, which does not have the patch")
+    assert "| late | absorbed (0.5.13) |" in text
+
+
 def test_a_needed_patch_that_the_line_lacks_is_for_a_person() -> None:
     document = make.coverage()
     document["refs"][1]["lacks"] = ["one"]

@@ -63,12 +63,18 @@ def history(*patches: dict[str, Any], line: str = "main", **more: Any) -> dict[s
 
 
 def covered_patch(
-    slug: str, verdict: str, by: str | None = None, text: str = "", culprit: int | None = None
+    slug: str,
+    verdict: str,
+    by: str | None = None,
+    text: str = "",
+    culprit: int | None = None,
+    *,
+    in_line: bool = True,
 ) -> dict[str, Any]:
     return {
         "slug": slug, "subject": text or f"subject of {slug}", "verdict": verdict, "by": by,
         "culprit": None if culprit is None else commit(culprit, text, text),
-        "evidence": [text or "why"] if verdict != "clean" else [],
+        "evidence": [text or "why"] if verdict != "clean" else [], "in_line": in_line,
     }  # fmt: skip
 
 
