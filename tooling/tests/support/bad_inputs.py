@@ -33,12 +33,17 @@ _COUNTS = re.compile(
 )
 
 # Stands in for git, and for a filter in the middle of a checkout: says that it was reached, and
-# waits there while $HOLD exists.
+# waits there while $HOLD exists. The filter is set at each call, since fixtool takes the filters of
+# others out of its stores.
 GATE = f"""#!/bin/sh
 hold() {{ [ -e "$HOLD.reached" ] && return; : > "$HOLD.reached"; while [ -e "$HOLD" ]; do sleep 0.05; done; }}
 case " $* " in *" $POINT "*) hold;; esac
 if [ "$1" = smudge ]; then exec cat; fi
-case "$POINT" in after*) ;; *) exec {GIT} "$@";; esac
+case "$POINT" in
+  smudge) exec {GIT} -c "filter.hold.smudge=$(dirname "$0")/gate smudge" "$@";;
+  after*) ;;
+  *) exec {GIT} "$@";;
+esac
 {GIT} "$@"; status=$?
 case " $* " in *" ${{POINT#after }} "*) hold;; esac
 exit $status
@@ -188,9 +193,6 @@ def build(root: Path) -> World:
     )
     done = world.run("apply --no-build --source {up} --sglang-ref v1.0 --worktree {trees}/warm")
     assert done.status == 0, done.err
-    smudge = f"{world.root / 'bin' / 'gate'} smudge"
-    for place in (*world.state.glob("repos/*.git"), world.checkout.path):
-        Git(place)("config", "filter.hold.smudge", smudge)
     done = world.run(
         "apply --no-build --source {up} --sglang-ref v1.1 --dry-run --json",
         FIXTOOL_CACHE_DIR=str(world.root / "other"),
