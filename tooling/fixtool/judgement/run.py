@@ -211,6 +211,12 @@ def is_needed(source: Source, target: Target, line: Line) -> bool:
     return all(state.needed for state in read_recorded(source, target, line).values())
 
 
+def is_explained(source: Source, target: Target, line: Line) -> bool:
+    """Whether the recorded facts of a patch of ``line`` say why it is not to be applied on the
+    target. Raises CannotRun if the source cannot tell which commits the target holds."""
+    return any(state.state for state in read_recorded(source, target, line).values())
+
+
 def commit_before(result: Replay, slug: str) -> Oid:
     """The last commit that the replay made before a patch."""
     position = [patch.slug for patch in result.patches].index(slug)

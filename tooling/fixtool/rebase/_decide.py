@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fixtool.git.trees import list_tree
 from fixtool.judgement.run import JudgedPatch
-from fixtool.rebase._facts import Facts
+from fixtool.rebase._facts import Facts, Restored
 from fixtool.rebase.result import Action, PatchOutcome
 from fixtool.replay.absorption import compare_with_upstream, missing_lines
 from fixtool.replay.run import Replay, replay
@@ -15,6 +15,11 @@ from fixtool.replay.verdict import FAILED, PatchResult, Verdict
 from fixtool.series.patch import export
 
 _INTENT_LINES = 8  # of a commit message
+_WHY_RESTORED = {
+    Restored.BUG_IS_THERE: "its bug is there again",
+    Restored.TAKEN_BACK: "upstream had it, or another cure, and took it back",
+    Restored.BEFORE: "upstream has neither it nor another cure yet on this commit",
+}
 _GONE = frozenset({Verdict.ABSORBED, Verdict.SUPERSEDED, Verdict.NOT_NEEDED})
 
 
@@ -49,18 +54,18 @@ def warnings_of(facts: Facts, outcomes: Sequence[PatchOutcome]) -> Iterable[str]
         yield f"upstream's history was not read, so text alone decided: {facts.unread}"
     for outcome in outcomes:
         result = outcome.result
-        if warning := _warning(result, outcome.action):
+        if warning := _warning(facts, result, outcome.action):
             yield f"{result.slug}: {warning}"
         if result.commit and result.verdict is not Verdict.CLEAN:
             for line in _missing_lines(facts, result)[:3]:
                 yield f"{result.slug}: line of your patch missing after the rebase: {line}"
 
 
-def _warning(result: PatchResult, action: Action) -> str | None:
+def _warning(facts: Facts, result: PatchResult, action: Action) -> str | None:
     if result.verdict is Verdict.REVERTED:
         return f"{result.evidence[0]}; it is kept"
     if action is Action.RESTORED:
-        return "upstream had it and took it back; it is in the series again"
+        return f"{_WHY_RESTORED[facts.restored[result.slug]]}; it is in the series again"
     if result.verdict is Verdict.NOT_NEEDED and result.commit:
         return f"{result.evidence[0]}; drop it: fixtool drop {result.slug}"
     if result.verdict is Verdict.ABSORBED and f"by its text: {Verdict.CLEAN}" in result.evidence:

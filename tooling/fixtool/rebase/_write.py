@@ -10,6 +10,7 @@ from fixtool.errors import Refused
 from fixtool.files import read_plain
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
+from fixtool.rebase._facts import Facts, Restored
 from fixtool.rebase.result import Action, Rebased
 from fixtool.replay.verdict import Verdict
 from fixtool.series import patch, shelf
@@ -24,23 +25,22 @@ from fixtool.sources.resolve import Target, day_of
 
 def write_line(
     repository: PatchRepository,
-    line: Line,
-    target: Target,
-    repo: Repo,
+    facts: Facts,
     rebased: Rebased,
     raw: Mapping[str, bytes],
     resolutions: Mapping[str, bytes],
     into: Repo | None,
 ) -> Oid | None:
-    """Write the outcome of a rebase of ``line`` onto ``target``, and return the commit of it.
+    """Write the outcome of a rebase, and return the commit of it.
 
-    ``repo`` holds the rebased commits. ``raw`` is the bytes of each patch file by slug, with what
-    the rebase learned in its trailers. ``resolutions`` are files to keep with the line, by name.
-    ``into`` is the git repository of the patch repository; without one, nothing is committed. With
-    a new line, the old one stays where it is, and its patches get the same trailers. Raises Refused
-    if another run changed the line in the meantime.
+    ``raw`` is the bytes of each patch file by slug, with what the rebase learned in its trailers.
+    ``resolutions`` are files to keep with the line, by name. ``into`` is the git repository of the
+    patch repository; without one, nothing is committed. With a new line, the old one stays where it
+    is, and its patches get the same trailers. Raises Refused if another run changed the line in the
+    meantime.
     """
-    files, removed = _files(line, target, repo, rebased, raw)
+    line = facts.line
+    files, removed = _files(facts, rebased, raw)
     files = {**resolutions, **files}
     old: list[Rewrite] = []
     if rebased.new_line and (learned := _changed(line, raw)):
@@ -76,15 +76,19 @@ def _still_true(raw: bytes, slug: str) -> bytes:
 
 
 def _files(
-    line: Line, target: Target, repo: Repo, rebased: Rebased, raw: Mapping[str, bytes]
+    facts: Facts, rebased: Rebased, raw: Mapping[str, bytes]
 ) -> tuple[dict[str, bytes], list[str]]:
     """The files of the new line by name, and the names of those to remove."""
+    line, repo = facts.line, facts.repo
     files: dict[str, bytes] = {}
     slugs, removed = [], []
     shelved = {entry.slug: entry for entry in shelf.read(line.folder)}
     for outcome in rebased.outcomes:
         result, slug = outcome.result, outcome.result.slug
+        restored = facts.restored.get(slug)
         if outcome.action in (Action.DROPPED, Action.SHELVED):
+            if restored:
+                continue  # it stays on the shelf, as it was
             upstream = outcome.culprit.sha if outcome.culprit else None
             why, reason = "; ".join(result.evidence[:2]), shelf.Reason(result.verdict.value)
             shelved[slug] = Shelved(slug, why, line.upstream.base, reason, upstream)
@@ -97,15 +101,15 @@ def _files(
         else:
             assert result.commit is not None
             file = patch.export(repo, result.commit)
-        taken_back = result.verdict is Verdict.REVERTED
-        if outcome.action is Action.RESTORED:
-            taken_back = shelved.pop(slug).verdict is shelf.Reason.ABSORBED
+        taken_back = result.verdict is Verdict.REVERTED or restored is Restored.TAKEN_BACK
+        if restored:
+            del shelved[slug]
             removed.append(f"{shelf.FOLDER}/{slug}.patch")
         files[f"{slug}.patch"] = _still_true(file, slug) if taken_back else file
     files["series"] = series_text(line, slugs)
     toml = read_plain(line.folder, "upstream.toml", LARGEST_TEXT)
     where = str(line.folder / "upstream.toml")
-    files["upstream.toml"] = moved_toml(toml, _upstream(line.upstream, target, repo), where)
+    files["upstream.toml"] = moved_toml(toml, _upstream(line.upstream, facts.target, repo), where)
     if shelved or (line.folder / shelf.FILE).exists():
         files[shelf.FILE] = shelf.text(shelved.values())
     if rebased.new_line:  # its shelf begins with what is on that of the old line

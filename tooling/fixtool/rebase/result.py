@@ -27,7 +27,7 @@ class Action(StrEnum):
     DROPPED = "dropped"  # moved to the shelf, since upstream has the patch
     SHELVED = "shelved"  # moved to the shelf, since a person skipped the patch
     ASKED = "asked"  # left alone until a person decides
-    RESTORED = "restored"  # moved back from the shelf, since upstream took the patch back
+    RESTORED = "restored"  # moved back from the shelf, since the target needs the patch
 
 
 @dataclass(frozen=True)

@@ -170,9 +170,7 @@ def _move(
         return rebased
     raw = {patch.slug: patch.raw for patch in facts.extended.patches}
     raw |= recorded_files(facts, outcomes, ask)
-    committed = write_line(
-        context.repository, line, target, source.repo, rebased, raw, decided.resolutions, into
-    )
+    committed = write_line(context.repository, facts, rebased, raw, decided.resolutions, into)
     return replace(rebased, committed=committed)
 
 

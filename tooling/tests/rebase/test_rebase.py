@@ -6,6 +6,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -312,8 +313,82 @@ def test_a_patch_comes_off_the_shelf_where_its_bug_is(maintainer: Maintainer) ->
         assert outcomes(rebased) == ({"five": ("not-needed", "dropped")} if name == "one" else {})
         assert maintainer.files()["shelf/five.patch"] == raw
     git("checkout", "--quiet", "main")
-    assert outcomes(maintainer.rebase()) == {"five": ("clean", "restored")}
+    rebased = maintainer.rebase()
+    assert outcomes(rebased) == {"five": ("clean", "restored")}
+    assert rebased["warnings"] == ["five: its bug is there again; it is in the series again"]
     assert maintainer.files()["five.patch"] == raw
+
+
+@pytest.mark.parametrize("reason", ["absorbed", "superseded"])
+def test_a_line_that_moves_back_gets_its_patch_back(maintainer: Maintainer, reason: str) -> None:
+    """Without a word, the patch once stayed on the shelf, although upstream did not have it yet."""
+    maintainer.patch_five()
+    maintainer.patch_other()
+    git = maintainer.upstream
+    older = change_other_things(git)
+    cured = take_reworded(git)
+    key = "Applied-Upstream" if reason == "absorbed" else "Superseded-By"
+    maintainer.edit("five", b"Signed-off-by:", f"{key}: {cured}, #9\nSigned-off-by:".encode())
+    raw = maintainer.files()["five.patch"]
+    maintainer.save()
+    assert outcomes(maintainer.rebase())["five"] == (reason, "dropped")
+
+    def move_to(ref: str) -> dict[str, Any]:
+        words = ["rebase", "--json", "--onto", ref]
+        return document(maintainer.on_source(*words))
+
+    # A release branch may have taken it under another id, as its recorded facts tell.
+    git("checkout", "--quiet", "-b", "release", older)
+    git.commit("prepare the release", notes_txt="notes\n")
+    git("cherry-pick", cured)
+    assert outcomes(move_to(git.head())) == {"other": ("clean", "kept")}
+    rebased = move_to(older)
+    assert outcomes(rebased) == {"other": ("clean", "kept"), "five": ("clean", "restored")}
+    why = "five: upstream has neither it nor another cure yet on this commit; it is in the series again"
+    assert rebased["warnings"] == [why]
+    assert maintainer.files()["five.patch"] == raw  # it still says where upstream has it
+    git("checkout", "--quiet", "main")
+    assert outcomes(maintainer.rebase())["five"] == (reason, "dropped")
+
+
+def test_a_line_that_moves_back_to_an_older_release(maintainer: Maintainer, server: Server) -> None:
+    """A release has no commits, but a version."""
+    releases = {
+        "1.0": NUMBERS,
+        "1.1": NUMBERS + "more\n",
+        "1.2": FIVE.replace("5 fixed", "5 mended"),
+    }
+    for version, text in releases.items():
+        make_wheel(server.folder, version, files={"model.py": text.encode()})
+    raw = maintainer.patch_five()
+    raw = raw.replace(b"Signed-off-by:", b"Applied-Upstream: #9, 1.2\nSigned-off-by:")
+    root, line = maintainer.team.root, ["--line", "released"]
+    maintainer.fixtool("init", root, "--upstream", "pypi", "--base", "1.0", *line)
+    maintainer.team.add("five", raw, "released")
+    maintainer.save()
+    outcome = {"1.2": ("absorbed", "dropped"), "1.1": ("clean", "restored")}
+    for version, expected in outcome.items():
+        words = ["rebase", "--json", "--onto", version, "--source", "pypi"]
+        rebased = document(maintainer.run(*words, *line))
+        assert outcomes(rebased) == {"five": expected}
+    assert b"\nApplied-Upstream: #9, 1.2\n" in maintainer.files("released")["five.patch"]
+
+
+def test_what_a_branch_has_under_another_name_stays_on_the_shelf(maintainer: Maintainer) -> None:
+    """Only the text tells that the branch has it."""
+    maintainer.patch_five()
+    maintainer.save()
+    git = maintainer.upstream
+    older = change_other_things(git)
+    git.commit("take it", python__model_py=FIVE)
+    maintainer.rebase()
+    before = maintainer.files()
+    git("checkout", "--quiet", "-b", "release", older)
+    git.commit("theirs", python__model_py="line 0\n" + FIVE)
+    rebased = document(maintainer.on_source("rebase", "--json", "--onto", git.head()))
+    assert outcomes(rebased) == {"five": ("absorbed", "dropped")}
+    after = maintainer.files()
+    assert {**after, "upstream.toml": b""} == {**before, "upstream.toml": b""}
 
 
 def test_what_a_person_put_on_the_shelf_stays_there(maintainer: Maintainer) -> None:
@@ -327,6 +402,26 @@ def test_what_a_person_put_on_the_shelf_stays_there(maintainer: Maintainer) -> N
     git.commit("take it", python__model_py=FIVE)
     git.commit("take it back", python__model_py=NUMBERS)
     assert maintainer.rebase()["patches"] == []
+    words = ["rebase", "--json", "--onto", git("rev-parse", "v1.0")]  # from before the conflict
+    assert document(maintainer.on_source(*words))["patches"] == []
+
+
+def test_a_patch_comes_off_the_shelf_when_another_cure_is_taken_back(
+    maintainer: Maintainer,
+) -> None:
+    maintainer.patch_five()
+    cured = take_reworded(maintainer.upstream)
+    trailer = f"Superseded-By: {cured}, #9\nSigned-off-by:".encode()
+    maintainer.edit("five", b"Signed-off-by:", trailer)
+    maintainer.save()
+    assert outcomes(maintainer.rebase()) == {"five": ("superseded", "dropped")}
+    change_other_things(maintainer.upstream)
+    assert maintainer.rebase()["patches"] == []
+    maintainer.upstream("revert", "--no-edit", cured)
+    rebased = maintainer.rebase()
+    assert outcomes(rebased) == {"five": ("clean", "restored")}
+    why = "five: upstream had it, or another cure, and took it back; it is in the series again"
+    assert rebased["warnings"] == [why]
 
 
 def test_comments_of_a_series_stay_with_their_patches(maintainer: Maintainer) -> None:

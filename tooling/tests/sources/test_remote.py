@@ -252,6 +252,26 @@ def test_three_way_brings_the_base(
     assert hub.old not in here(source)
 
 
+def test_where_lines_went_is_looked_up_with_few_requests(
+    hub: Hub, team: Team, fixtool: Callable[..., Ran]
+) -> None:
+    """`git grep` would ask a partial clone's server for each file alone."""
+    for number in range(12):
+        hub.git.write(f"python/part{number}.py", "".join(f"{number * n}\n" for n in range(50)))
+    base = hub.git.commit("parts")
+    team.line(base=base)
+    team.patch("fix", "fix twenty", base=base, python__model_py=FIX)
+    head, line, tail = NUMBERS.partition("line 30\n")
+    for number in range(12):
+        hub.git.write(f"python/part{number}.py", "".join(f"{number - n}\n" for n in range(50)))
+    tip = hub.git.commit("split", python__model_py=line + tail, python__head_py=head)
+    hub.publish()
+    ran = fixtool("apply", "--dry-run", "--json", "--source", hub.url, "--sglang-ref", tip,
+                  cwd=team.root)  # fmt: skip
+    assert json.loads(ran.out)["patches"][0]["verdict"] == "merged"
+    assert hub.counts.fetches <= 8  # without the two requests for all files, 17 or more
+
+
 # -- when it cannot be -----------------------------------------------------------------------
 
 
