@@ -292,7 +292,7 @@ def test_inside_the_hooks_of_git(
     git("rebase", "--quiet", "--exec", str(logged.with_name("ask")), "HEAD~1")
     other = make_git("pushed")
     git("push", "--quiet", str(other.path), "HEAD:refs/heads/pushed")
-    check(logged, series, at_least=20)
+    check(logged, series, at_least=15)  # git runs 17, and other versions of it others
 
 
 @pytest.mark.slow(6)
