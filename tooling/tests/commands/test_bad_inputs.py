@@ -350,7 +350,7 @@ CASES = [
         marks=[pytest.mark.xfail(run=False, reason="SIGTERM leaves fixtool waiting for git")]
         if how == "SIGTERM" and (name, point) in HANGS
         else [],
-    )  # fmt: skip
+    )
     for name, (_, _, points) in CUT.items()
     for point, signals in points.items()
     for how in signals
