@@ -340,7 +340,7 @@ CUT = {  # command, what makes it have work, and where it is cut by which signal
     "export": (f"{EXPORT} --json", mine, {"format-patch": ["SIGINT"], "fsync": ALL}),
 }  # fmt: skip
 HANGS = {("new work tree", "merge-tree"), ("into", "apply --cached")}
-"""Where SIGTERM leaves fixtool waiting, since git calls have a time limit: a known fault."""
+"""Where SIGTERM leaves fixtool waiting: a known fault, whose cause is not known yet."""
 CASES = [
     pytest.param(
         name,
