@@ -32,6 +32,7 @@ PACKAGES = [
     "wheel",
     "apply",
     "verify",
+    "incoming",
     "edit",
     "rebase",
     "upstream",

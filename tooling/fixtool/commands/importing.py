@@ -14,8 +14,8 @@ from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from fixtool.edit.importing import Incoming
     from fixtool.git.store import Store
+    from fixtool.incoming.change import Incoming
 
 
 What = Annotated[
@@ -83,8 +83,10 @@ def _read(
     store: Store, what: str, fork: Path | None, subject: str | None, author: str | None
 ) -> list[Incoming]:
     """The patches in the file or commit range ``what``."""
-    from fixtool.edit.importing import author_from, read_file, read_range
     from fixtool.git.repo import Repo
+    from fixtool.incoming.change import author_from
+    from fixtool.incoming.file import read_file
+    from fixtool.incoming.fork import read_range
 
     if fork is not None:
         return read_range(store, Repo.open(fork, bare=True), what)

@@ -9,9 +9,12 @@ import pytest
 from fixtool.apply.run import ApplyRequest, apply
 from fixtool.apply.worktree import open_worktree
 from fixtool.edit.export import Change, Exported, export
-from fixtool.edit.importing import Imported, author_from, import_changes, read_file, read_range
+from fixtool.edit.importing import Imported, import_changes
 from fixtool.errors import Refused, UsageError
 from fixtool.git.store import Store
+from fixtool.incoming.change import author_from
+from fixtool.incoming.file import read_file
+from fixtool.incoming.fork import read_range
 from fixtool.series.context import Context
 from fixtool.settings import Settings
 from support.repositories import NUMBERS, Git, Team, format_patch
