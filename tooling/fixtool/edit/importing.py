@@ -126,6 +126,8 @@ def _commit_all(
     notes: dict[str, list[str]] = {}
     tip = base
     for patch, incoming in queue:
+        if incoming is not None:
+            notes[patch.slug] = list(incoming.notes)
         where = incoming.where if incoming else str(patch.path)
         # What git did is exported, and then read and judged: an incoming diff may have any form.
         tree, complaint = apply_diff(repo, patch.diff, tip)

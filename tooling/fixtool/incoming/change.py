@@ -12,7 +12,8 @@ from fixtool.series.mail import fits_commit, split_address
 @dataclass(frozen=True)
 class Incoming:
     """A change that is to become a patch. ``where`` names its origin in messages. ``commit`` is set
-    if it is a commit of a fork, which allows a three-way merge."""
+    if it is a commit of a fork, which allows a three-way merge. ``notes`` tell the user what was
+    changed or made up while it was read."""
 
     subject: str
     body: str
@@ -20,6 +21,7 @@ class Incoming:
     diff: bytes
     where: str
     commit: Oid | None = None
+    notes: tuple[str, ...] = ()
 
 
 def author_from(text: str | None, date: str) -> Signature:
