@@ -89,7 +89,7 @@ def export(
     with nullcontext() if dry_run else writing(repository):
         line = repository.line(record.line)
         base = line.upstream.base
-        if output is None and record.onto != base:
+        if output is None and not _at_base(tree, record, line):
             raise Refused(
                 f"this work tree is on {record.onto[:12]}, but line {line.name} is written against "
                 f"{base[:12]}",
@@ -173,11 +173,18 @@ def _manifest(
     return record.manifest.after_export(series, written)
 
 
+def _at_base(tree: Repo, record: Record, line: Line) -> bool:
+    """Whether the work tree is on the base of the line, or on another commit with the same files:
+    patches are written against files."""
+    upstream = line.upstream
+    return record.onto == upstream.base or tree.tree_id(record.onto) == upstream.tree
+
+
 def _patch_files(
     line: Line, tree: Repo, record: Record, commits: Mapping[str, Oid]
 ) -> tuple[dict[str, bytes], list[WrittenFile]]:
     """The patch files of ``commits``, slug -> commit, by file name, and how each one changes."""
-    at_base = record.onto == line.upstream.base
+    at_base = _at_base(tree, record, line)
     files: dict[str, bytes] = {}
     changes = []
     for slug, commit in commits.items():

@@ -228,18 +228,26 @@ class Repo:
         return {Oid(name) for name, *state in replies if state == ["missing"]}
 
     def _ask_without_remote(self, objects: Sequence[Oid], form: str) -> Output:
-        """What ``git cat-file`` says of ``objects``, without fetching any.
+        """What ``git cat-file`` says of ``objects``, without fetching any. No switch does this: a
+        partial clone fetches, or git gives up because it must not (GIT_NO_LAZY_FETCH)."""
+        return self.run_on_objects("cat-file", form, stdin=_lines(objects))
 
-        In a repository without settings, git knows no place to fetch from. No switch does this: a
-        partial clone fetches, or git gives up because it must not (GIT_NO_LAZY_FETCH).
-        """
+    def run_on_objects(
+        self, *args: str, stdin: bytes | None = None, accept: Iterable[int] | None = (0,)
+    ) -> Output:
+        """Run a git command on the objects of this repository and nothing else of it: a bare
+        repository without refs, whose configuration is empty, lends them. So neither a setting nor
+        an attribute counts, no work tree is looked into, and nothing is fetched."""
         with tempfile.TemporaryDirectory(prefix="fixtool-objects-") as folder:
             (Path(folder) / "refs").mkdir()
             (Path(folder) / "HEAD").write_text("ref: refs/heads/none\n")
+            (Path(folder) / "config").write_text("[core]\n\tbare = true\n")
             return self._execute(
-                [f"--git-dir={folder}", "cat-file", form],
-                stdin=_lines(objects),
+                # git looks for attributes in the current folder, even if the repository is bare.
+                ["-C", folder, f"--git-dir={folder}", *args],
+                stdin=stdin,
                 env={"GIT_OBJECT_DIRECTORY": str(self.objects_folder)},
+                accept=accept,
             )
 
     def sizes(self, blobs: Sequence[Oid]) -> dict[Oid, int]:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from fixtool.errors import Refused
 from fixtool.git.objects import Commit, Oid, Signature
-from fixtool.git.repo import Repo
+from fixtool.git.repo import Output, Repo
 from fixtool.git.trees import apply_to_index, changed_files, scratch_index, write_tree
 from fixtool.series.diff import FilePatch, read_diff
 from fixtool.series.mail import read_mail
@@ -37,13 +37,14 @@ _TAG = "[PATCH] "
 _DIFF_START = re.compile(rb"^diff --git ", re.MULTILINE)
 _TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")
 
-# Every option that affects the bytes of an exported patch, so that no configuration can.
-FORMAT = (
-    "format-patch", "--stdout", "-1", "--zero-commit", "--full-index", "--no-signature",
-    "--no-stat", "-p", "--no-renames", "--subject-prefix=PATCH", "--no-numbered", "--no-thread",
-    "--no-attach", "--diff-algorithm=myers", "--unified=3", "--inter-hunk-context=0",
-    "--src-prefix=a/", "--dst-prefix=b/", "--no-color", "--no-ext-diff", "--no-textconv",
-    "--binary", "--encode-email-headers", "--no-to", "--no-cc", "--no-notes", "--no-base",
+# What a patch file is like. Neither a setting nor an attribute can say otherwise: `format_patch`
+# reads none.
+_FORM = (
+    "--stdout", "--zero-commit", "--full-index", "--no-signature", "--no-stat", "-p",
+    "--no-renames", "--subject-prefix=PATCH", "--no-numbered", "--no-thread", "--no-attach",
+    "--diff-algorithm=myers", "--unified=3", "--inter-hunk-context=0", "--src-prefix=a/",
+    "--dst-prefix=b/", "--no-color", "--no-ext-diff", "--no-textconv", "--binary",
+    "--encode-email-headers", "--no-to", "--no-cc", "--no-notes", "--no-base",
     "--no-indent-heuristic",
 )  # fmt: skip
 
@@ -198,8 +199,22 @@ def patch_id(repo: Repo, diff: bytes) -> str:
 
 
 def export(repo: Repo, commit: str) -> bytes:
-    """The patch file of a commit in normal form, the same under any configuration."""
-    return repo.run(*FORMAT, commit).stdout
+    """The patch file of a commit in normal form. No configuration and no attribute changes a byte
+    of it: not those of the user, of the repository or of the tree."""
+    return format_patch(repo, _FORM, "-1", commit).stdout
+
+
+def format_patch(
+    repo: Repo, options: Sequence[str], *revisions: str, settings: Sequence[str] = ()
+) -> Output:
+    """Run ``git format-patch`` where no setting of a user or a repository counts but those in
+    ``settings``, and no attribute of a tree or a repository."""
+    out = repo.run_on_objects(*settings, "format-patch", *options, *revisions, accept=None)
+    if out.status == 0:
+        return out
+    # A partial clone lacks files, which this fetches.
+    repo.run("log", "-p", "--binary", "--no-ext-diff", "--no-textconv", "--format=", *revisions)
+    return repo.run_on_objects(*settings, "format-patch", *options, *revisions)
 
 
 def slugify(subject: str) -> str:

@@ -220,7 +220,7 @@ def _rewrite(
         author = patch.author
         if sender and is_placeholder(author):
             author = replace(sender, date=author.date)
-        message = _message(patch, subject, author, sender)
+        message = _message(patch, subject, sender)
         assert outcome.commit is not None
         tree = repo.tree_id(outcome.commit)
         commit = repo.write_commit(Commit(tree, (before,), author, author, message))
@@ -238,17 +238,17 @@ def is_placeholder(author: Signature) -> bool:
     return bool(_PLACEHOLDER.search(author.email))
 
 
-def _message(patch: Patch, title: str, author: Signature, sender: Signature | None) -> str:
+def _message(patch: Patch, title: str, sender: Signature | None) -> str:
     """The commit's message: without the trailers that only the fork reads, signed off by the
-    sender."""
+    sender. A sign-off is a promise that only the person can make, so none is added in the name of
+    an author who did not sign."""
     trailers = [
         f"{key}: {value}"
         for key, value in patch.trailers
         if key.lower() in _KEPT_TRAILERS
         and not _PLACEHOLDER.search(value.rpartition("<")[2].rstrip("> "))
     ]
-    signer = sender or (None if is_placeholder(author) else author)
-    if signer and (line := f"Signed-off-by: {signer.name} <{signer.email}>") not in trailers:
+    if sender and (line := f"Signed-off-by: {sender.name} <{sender.email}>") not in trailers:
         trailers.append(line)
     parts = [title, body_of(patch), "\n".join(trailers)]
     return "\n\n".join(part for part in parts if part) + "\n"

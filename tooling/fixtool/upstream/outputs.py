@@ -12,6 +12,7 @@ from fixtool.apply.worktree import Record, place
 from fixtool.errors import Refused
 from fixtool.files import write_atomically
 from fixtool.series.context import Context
+from fixtool.series.patch import format_patch
 from fixtool.upstream._body import PullRequestText
 from fixtool.upstream._commits import ProposedBranch
 
@@ -56,13 +57,14 @@ def write_mail(branch: ProposedBranch, text: PullRequestText, folder: Path) -> P
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
         series = Path(scratch) / "mail"
-        branch.repo.run(
-            "-c", f"user.name={author.name}", "-c", f"user.email={author.email}", "format-patch",
+        options = (
             "--quiet", "--cover-letter", "--cover-from-description=none", "--zero-commit",
             "--no-signature", "--no-renames", "--no-ext-diff", "--no-textconv", "--binary",
             f"--base={branch.target.commit}", f"--output-directory={series}",
-            f"{branch.target.commit}..{branch.tip}",
         )  # fmt: skip
+        sender = ("-c", f"user.name={author.name}", "-c", f"user.email={author.email}")
+        revisions = f"{branch.target.commit}..{branch.tip}"
+        format_patch(branch.repo, options, revisions, settings=sender)
         letter = next(series.glob("0000-*"))
         head, _, body = letter.read_text("utf-8", "surrogateescape").partition("\n\n")
         title = text.title if text.title.isascii() else Header(text.title, "utf-8").encode()

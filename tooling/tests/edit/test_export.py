@@ -166,6 +166,17 @@ def test_another_base_goes_elsewhere(team: Team, settings: Settings, tmp_path: P
     assert b"@@ -18,7 +18,7 @@" in (tmp_path / "out" / "fix.patch").read_bytes()
 
 
+def test_another_commit_with_the_same_files_is_the_base_too(team: Team, settings: Settings) -> None:
+    """A base that was tagged anew, or a release that was imported in another way."""
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    twin = team.upstream("commit-tree", "v1.0^{tree}", "-m", "the same files")
+    team.upstream("branch", "twin", twin)
+    request = ApplyRequest(ref="twin", source=str(team.upstream.path))
+    applied = apply(Context(team.repository, settings), request)
+    assert applied.placed is not None
+    assert changes(out(team, Git(applied.placed.path))) == {"fix": Change.UNCHANGED}
+
+
 # -- import ------------------------------------------------------------------------------------
 
 

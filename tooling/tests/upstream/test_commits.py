@@ -98,6 +98,17 @@ def test_an_author_to_whom_nobody_can_write_is_whoever_sends_it(repos: Repositor
     assert "Signed-off-by" not in nobody.repo.read_commit(nobody.tip).message
 
 
+def test_nobody_signs_off_for_an_author(repos: Repositories) -> None:
+    """A sign-off in the author's name was added if git did not know who sends."""
+    mine, theirs = ("Signed-off-by: A Maintainer <m@example.org>", "Signed-off-by: A Person")
+    repos.edit("a", f"{theirs} <person@example.org>\n", "")
+    sent = repos.propose("a")
+    message = sent.repo.read_commit(sent.tip).message
+    assert (mine in message, theirs in message) == (True, False)
+    nobody = repos.propose("a", sender=None)
+    assert "Signed-off-by" not in nobody.repo.read_commit(nobody.tip).message
+
+
 def test_what_upstream_has_of_its_needs_is_left_out(repos: Repositories) -> None:
     repos.upstream.commit("[gemma4] Take it (#9)", python__model_py=FIVE)
     result = repos.propose("c")
