@@ -13,7 +13,8 @@ from fixtool.series.mail import fits_commit, split_address
 class Incoming:
     """A change that is to become a patch. ``where`` names its origin in messages. ``commit`` is set
     if it is a commit of a fork, which allows a three-way merge. ``notes`` tell the user what was
-    changed or made up while it was read."""
+    changed or made up while it was read. ``strip`` is how many leading folders the names in the
+    diff lose, as `patch -p` says; None if nobody has said so."""
 
     subject: str
     body: str
@@ -22,6 +23,7 @@ class Incoming:
     where: str
     commit: Oid | None = None
     notes: tuple[str, ...] = ()
+    strip: int | None = None
 
 
 def author_from(text: str | None, date: str) -> Signature:

@@ -20,14 +20,24 @@ _MAIL = re.compile(rb"\A(From [^\n]*\n)?([A-Za-z-]+:[^\n]*\n([ \t][^\n]*\n)*)+",
 
 
 def read_file(repo: Repo, path: Path, author: Signature, subject: str | None) -> list[Incoming]:
-    """The changes in a file. ``author`` and ``subject`` are for a plain diff, which names neither.
-
-    Raises CannotRun if the file cannot be read, Refused if it holds no git diff or is too large.
-    """
+    """The changes in a file, as ``read_input`` reads them. Raises CannotRun if the file cannot be
+    read, Refused if it is too large."""
     try:
         raw = read_at_most(path, _LARGEST_FILE)
     except OSError as error:
         raise CannotRun(f"cannot read {path}: {error.strerror}", where=str(path)) from error
+    return read_input(repo, str(path), raw, author, subject)
+
+
+def read_input(
+    repo: Repo, name: str, raw: bytes, author: Signature, subject: str | None
+) -> list[Incoming]:
+    """The changes in ``raw``, the bytes of one file or of one member of an archive, which messages
+    call ``name``. ``author`` and ``subject`` are for a plain diff, which names neither.
+
+    Raises Refused if it holds no git diff.
+    """
+    path = Path(name)
     if b"\0" in raw:
         raise Refused("this is binary data, not a patch", where=str(path))
     headers = _MAIL.match(raw)
