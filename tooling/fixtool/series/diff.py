@@ -342,7 +342,11 @@ def _split(text: str, moved: tuple[str, str] | None, index: int) -> tuple[str, s
 
 
 def _marked_name(text: str, index: int) -> str | None:
-    """The path in a ``--- `` or ``+++ `` line; None for /dev/null. git ends it at a tab."""
+    """The path in a ``--- `` or ``+++ `` line; None for /dev/null. git ends it at a tab, which it
+    writes after each name with a blank in it, also after a quoted one."""
+    quoted = _QUOTED.match(text)
+    if quoted and text[quoted.end() : quoted.end() + 1] == "\t":
+        text = quoted[0]
     name = _plain_name(text if text.startswith('"') else text.partition("\t")[0], index)
     return None if name == "/dev/null" else name.partition("/")[2]
 

@@ -20,7 +20,7 @@ from fixtool.series.patch import export, is_slug, parse, read_trailers, slugify
 from fixtool.series.paths import unsafe_paths
 from support.repositories import Git, format_patch
 
-ODD_NAMES = ("with space.txt", 'quo"te.txt', "ünïcode.txt", "-dash.txt")
+ODD_NAMES = ("with space.txt", 'quo"te.txt', "ünïcode.txt", "-dash.txt", "ünï code.txt")
 MAIL = "From 0123456789012345678901234567890123456789 Mon\n-- \n2.39\n--- a/x\n"
 
 
