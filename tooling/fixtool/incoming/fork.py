@@ -17,7 +17,7 @@ from fixtool.text import split_lines
 def read_range(repo: Store, fork: Repo, text: str) -> list[Incoming]:
     """The commits of ``A..B`` in ``fork``, oldest first, whose objects ``repo`` then borrows.
 
-    Raises UsageError if ``text`` is no range of commits, Refused if a commit is a merge.
+    Raises UsageError if ``text`` is no range of commits, Refused if a commit is a merge or changes nothing.
     """
     first, dots, last = text.partition("..")
     if not dots or not first or not last or last.startswith("."):
@@ -37,7 +37,14 @@ def read_range(repo: Store, fork: Repo, text: str) -> list[Incoming]:
                 hint=f"rebase the branch first: git -C {where} rebase {old[:12]} {last}",
             )
         author = fork.read_commit(commit).author
-        patch = parse(export(repo, commit), commit[:12])
+        raw = export(repo, commit)
+        if not re.search(rb"^diff --git ", raw, re.MULTILINE):
+            raise Refused(
+                f"{commit[:12]} changes nothing, and a patch has to change something",
+                where=where,
+                hint=f"drop it first: git -C {where} rebase --no-keep-empty {old[:12]} {last}",
+            )
+        patch = parse(raw, commit[:12])
         changes.append(Incoming(patch.subject, patch.body, author, patch.diff, commit[:12], commit))
     return changes
 

@@ -284,6 +284,9 @@ def test_a_range_of_a_fork_comes_in(team: Team, make_git: object, tmp_path: Path
         read_range(repo, fork.repo, "work~99..work")
     with pytest.raises(UsageError, match="not a commit range"):
         read_range(repo, fork.repo, "start")
+    fork("commit", "--quiet", "--allow-empty", "--message", "fork: nothing")
+    with pytest.raises(Refused, match="changes nothing"):
+        read_range(repo, fork.repo, "start..work")
 
 
 def test_replace_keeps_place_and_neighbours(team: Team, tmp_path: Path) -> None:
