@@ -17,7 +17,8 @@ from fixtool.text import split_lines
 def read_range(repo: Store, fork: Repo, text: str) -> list[Incoming]:
     """The commits of ``A..B`` in ``fork``, oldest first, whose objects ``repo`` then borrows.
 
-    Raises UsageError if ``text`` is no range of commits, Refused if a commit is a merge or changes nothing.
+    Raises UsageError if ``text`` is no range of commits, Refused if a commit is a merge or changes
+    nothing.
     """
     first, dots, last = text.partition("..")
     if not dots or not first or not last or last.startswith("."):

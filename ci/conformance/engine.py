@@ -1,0 +1,124 @@
+"""Gives one patch to fixtool on one tree, in the ways in which a user can, and takes the answer."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fixtool.edit.importing import import_changes
+from fixtool.errors import FixtoolError
+from fixtool.git.objects import MACHINE, Commit, Oid, Signature
+from fixtool.git.repo import Repo
+from fixtool.git.store import Store
+from fixtool.incoming.file import read_file
+from fixtool.replay.run import replay
+from fixtool.series.line import Line, PatchRepository, Upstream, read_line
+from fixtool.series.lint import require_well_formed
+from fixtool.series.write import upstream_toml
+
+AUTHOR = Signature("A Maintainer", "a@example.org", "1700000000 +0000")
+MAIL = (
+    b"From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001\n"
+    b"From: A Maintainer <a@example.org>\nDate: Tue, 14 Nov 2023 22:13:20 +0000\n"
+    b"Subject: [PATCH] a sample\n\n"
+)
+"""What makes a diff a patch of a line."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What fixtool made of a patch: the tree after each patch of it, or the reason why there is
+    none. ``paths`` are the files that its reader of diffs found. ``crash`` is a traceback."""
+
+    trees: tuple[str, ...] = ()
+    reason: str = ""
+    crash: str = ""
+    paths: frozenset[str] | None = None
+
+    @property
+    def tree(self) -> str | None:
+        return self.trees[-1] if self.trees else None
+
+
+class Engine:
+    """fixtool's own engine on the objects of ``lender``, a git directory. ``scratch`` is a folder
+    for its store and its lines."""
+
+    def __init__(self, lender: Path, scratch: Path) -> None:
+        self.store = Store.create(scratch / "store.git")
+        self.store.borrow(Repo.open(lender, bare=True))
+        self.scratch = scratch
+
+    def imported(self, tree: str, patch: bytes) -> Answer:
+        """What `fixtool import FILE` and then a replay of the line on its own base make."""
+
+        def make(root: Path, line: Line) -> Answer:
+            file = root / "incoming"
+            file.write_bytes(patch)
+            changes = read_file(self.store, file, AUTHOR, None)
+            base = line.upstream.base
+            import_changes(PatchRepository(root), line, self.store, lambda: base, changes)
+            return self._replayed(line.folder)
+
+        return self._answer(tree, make)
+
+    def read(self, tree: str, diff: bytes) -> Answer:
+        """What a replay makes if ``diff``, from its first `diff --git` on, is a line's patch."""
+
+        def make(_: Path, line: Line) -> Answer:
+            start = re.search(rb"^diff --git ", diff, re.MULTILINE)
+            assert start, "the caller has looked for it"
+            (line.folder / "sample.patch").write_bytes(MAIL + diff[start.start() :])
+            (line.folder / "series").write_text("sample.patch\n")
+            return self._replayed(line.folder)
+
+        return self._answer(tree, make)
+
+    def replayed_onto(self, base: str, onto: str, patch: bytes) -> Answer:
+        """What a replay onto commit ``onto`` makes of ``patch``, a mail for commit ``base``."""
+
+        def make(_: Path, line: Line) -> Answer:
+            (line.folder / "sample.patch").write_bytes(patch)
+            (line.folder / "series").write_text("sample.patch\n")
+            return self._replayed(line.folder, Oid(onto))
+
+        return self._answer(base, make)
+
+    def _answer(self, treeish: str, make: Callable[[Path, Line], Answer]) -> Answer:
+        """What ``make`` gives for a patch repository with one empty line on ``treeish``."""
+        root = Path(tempfile.mkdtemp(prefix="line-", dir=self.scratch))
+        try:
+            folder = root / "patches" / "sample"
+            folder.mkdir(parents=True)
+            base = self.store.commit_id(treeish)
+            tree = self.store.tree_id(treeish)
+            if base is None:
+                base = self.store.write_commit(Commit(tree, (), MACHINE, MACHINE, "a sample\n"))
+            about = Upstream("https://example.invalid/x", base, tree, None, "0", "2026-01-01")
+            (folder / "upstream.toml").write_text(upstream_toml(about, "a sample"))
+            (folder / "series").write_text("")
+            return make(root, read_line(folder))
+        except FixtoolError as error:
+            return Answer(reason=error.message)
+        except Exception:  # any other exception is what this looks for
+            return Answer(crash=traceback.format_exc())
+        finally:
+            shutil.rmtree(root)
+
+    def _replayed(self, folder: Path, onto: Oid | None = None) -> Answer:
+        line = read_line(folder)
+        require_well_formed(line)
+        result = replay(self.store, line, onto or line.upstream.base)
+        paths = frozenset(file.path for patch in line.patches for file in patch.files)
+        if not result.ok:
+            last = result.patches[-1]
+            return Answer(reason=f"{last.verdict}: {'; '.join(last.evidence)}", paths=paths)
+        commits = [patch.commit for patch in result.patches if patch.commit]
+        return Answer(
+            tuple(self.store.tree_id(each) for each in commits) or (result.tree,), paths=paths
+        )

@@ -1,0 +1,78 @@
+"""What git makes of a patch on a tree, and how fixtool's answer compares."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine import Answer
+from outcomes import Outcome
+
+
+@dataclass
+class Reference:
+    """The git command ``real``, on the objects of the git directory ``objects``."""
+
+    real: Path | str
+    objects: Path
+
+    def _run(
+        self, folder: Path, *words: str, stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
+        clean = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
+        who = {f"GIT_{role}_{what}": "x@x.invalid" for role in ("AUTHOR", "COMMITTER")
+               for what in ("NAME", "EMAIL")}  # fmt: skip
+        environment = {**clean, **who, "GIT_CONFIG_GLOBAL": os.devnull, "HOME": str(folder),
+                       "GIT_INDEX_FILE": str(folder / "index")}  # fmt: skip
+        return subprocess.run([self.real, *words], input=stdin, cwd=folder, env=environment,
+                              capture_output=True, check=False)  # fmt: skip
+
+    def applied(self, tree: str, patch: bytes, *options: str) -> tuple[str, ...]:
+        """The tree after `git apply` with ``options``; none if it refuses."""
+        place = f"--git-dir={self.objects}"
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            self._run(folder, place, "read-tree", tree)
+            done = self._run(folder, place, "apply", "--cached", *options, "-", stdin=patch)
+            made = self._run(folder, place, "write-tree").stdout.decode().split()
+        return tuple(made) if done.returncode == 0 else ()
+
+    def paths(self, patch: bytes) -> frozenset[str]:
+        """The files that `git apply` says the patch touches."""
+        return frozenset(self.ordered_paths(patch))
+
+    def ordered_paths(self, patch: bytes) -> list[str]:
+        with tempfile.TemporaryDirectory() as name:
+            out = self._run(Path(name), "apply", "--numstat", "-z", "-", stdin=patch).stdout
+        records = out.decode("utf-8", "surrogateescape").split("\0")[:-1]
+        return [record.split("\t", 2)[2] for record in records if record.count("\t") > 1]
+
+    def mailed(self, tree: str, mail: bytes) -> tuple[str, ...]:
+        """The tree after each commit that `git am` makes of ``mail``; none if it stops."""
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            self._run(folder, "init", "--quiet", "work")
+            work = folder / "work"
+            (work / ".git/objects/info/alternates").write_text(f"{self.objects / 'objects'}\n")
+            base = self._run(work, "commit-tree", tree, "-m", "base").stdout.decode().strip()
+            self._run(work, "reset", "--quiet", "--hard", base)
+            (folder / "mail").write_bytes(mail)
+            done = self._run(work, "am", "--quiet", str(folder / "mail"))
+            made = self._run(work, "log", "--reverse", "--format=%T", f"{base}..HEAD").stdout
+        return tuple(made.decode().split()) if done.returncode == 0 else ()
+
+
+def judge(theirs: tuple[str, ...], answer: Answer) -> tuple[Outcome, str]:
+    """Compare the trees that git made, none if it refused, with fixtool's answer."""
+    if answer.crash:
+        return Outcome.CRASH, answer.crash
+    if not theirs:
+        return (Outcome.WRONG, "git refuses") if answer.trees else (Outcome.BOTH_REFUSE, "")
+    if not answer.trees:
+        return Outcome.STRICTER, answer.reason
+    if answer.trees != theirs:
+        return Outcome.WRONG, f"git made {theirs}, and fixtool {answer.trees}"
+    return Outcome.EQUAL, ""
