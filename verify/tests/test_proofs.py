@@ -1,6 +1,6 @@
 """Proves our own series on real releases of SGLang, on a CPU. This is the main evidence, and slow.
 
-They run once a release. On every push one of the proofs and one of the other checks run.
+They run once a week, and for each release. On every push one of them runs.
 
 Each probe imports SGLang, so this needs the packages of verify/requirements/cpu.txt, here or in the
 Python that FIXTOOL_TARGET_PYTHON names.
@@ -80,7 +80,7 @@ def proofs(result: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.slow(100)
-@pytest.mark.release(sample_of="proofs")
+@pytest.mark.release(sample_of="proofs and checks")
 @pytest.mark.pypi
 def test_before_the_bugs_came(verify: Verify) -> None:
     result = verify("--prove", "--line", "v0.5.12.post1", release="0.5.12.post1")
@@ -94,7 +94,7 @@ def test_before_the_bugs_came(verify: Verify) -> None:
 
 
 @pytest.mark.slow(100)
-@pytest.mark.release(sample_of="proofs")
+@pytest.mark.release(sample_of="proofs and checks")
 @pytest.mark.pypi
 @pytest.mark.parametrize(
     ("line", "release"),
@@ -112,7 +112,7 @@ def test_where_upstream_fixed_them(verify: Verify, line: str, release: str) -> N
 
 
 @pytest.mark.slow(100)
-@pytest.mark.release(sample_of="proofs")
+@pytest.mark.release(sample_of="proofs and checks")
 @pytest.mark.pypi
 def test_the_proof_runs_backwards_on_0_5_13(verify: Verify) -> None:
     result = verify("--prove", "--line", "b0ce16d0c", release="0.5.13")
@@ -137,7 +137,7 @@ def test_the_probes_notice_every_mutant_of_the_fixes(verify: Verify) -> None:
 
 
 @pytest.mark.slow(50)
-@pytest.mark.release(sample_of="checks")
+@pytest.mark.release(sample_of="proofs and checks")
 @pytest.mark.pypi
 def test_two_ranks_see_what_one_cannot(verify: Verify) -> None:
     """Two gloo ranks build and load the assistant as a pipeline, and notice if its group is missing, or
@@ -167,7 +167,7 @@ def pipeline(step: dict[str, Any]) -> list[str | None]:
 
 
 @pytest.mark.slow(40)
-@pytest.mark.release(sample_of="checks")
+@pytest.mark.release(sample_of="proofs and checks")
 @pytest.mark.pypi
 @pytest.mark.parametrize("release", ["0.5.12.post1", "0.5.13", "0.5.23"])
 def test_routing_end_to_end(verify: Verify, release: str) -> None:

@@ -264,7 +264,7 @@ def test_real_router_matrices_are_read_without_safetensors(tmp_path: Path) -> No
 
 
 @pytest.mark.slow(60)
-@pytest.mark.release(sample_of="kernel's cases")
+@pytest.mark.release(sample_of="the kernel's tests")
 @pytest.mark.parametrize(
     "families",
     [
@@ -399,7 +399,7 @@ def test_mutants_are_whole() -> None:
 
 
 @pytest.mark.slow(35)
-@pytest.mark.release(sample_of="parts of the kernel's mutants")
+@pytest.mark.release(sample_of="the kernel's tests")
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_mutant_is_killed(part: int, tree: Path, tmp_path: Path) -> None:
     chosen = NAMES[part::PARTS]

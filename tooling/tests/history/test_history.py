@@ -272,6 +272,7 @@ def test_a_history_that_does_not_lead_there(team: Team, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow(2)
+@pytest.mark.release(sample_of="histories drawn at random")
 @pytest.mark.parametrize("seed", range(6))
 def test_as_by_force_on_histories_drawn_at_random(team: Team, tmp_path: Path, seed: int) -> None:
     """Edits, moves, copies, removals, absorptions and reverts, in any order."""

@@ -395,6 +395,7 @@ def act(git: Git, draw: random.Random, number: int) -> None:
 
 
 @pytest.mark.slow(10)
+@pytest.mark.release(sample_of="coverage of histories drawn at random")
 @pytest.mark.parametrize("seed", range(5))
 def test_as_by_force_on_histories_drawn_at_random(
     team: Team, context: Callable[[], Context], monkeypatch: pytest.MonkeyPatch, seed: int

@@ -1,6 +1,6 @@
 """SIGKILL at random moments of a rebase, and of its continuation: nothing is lost.
 
-FIXTOOL_KILLS says how many moments (12 by default; 200 were tried by hand).
+FIXTOOL_KILLS says how many moments (6 by default; 200 were tried by hand).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from support.command import command_line
 from support.processes import wait_until_gone
 from support.rebase import REWRITTEN, Maintainer, rewrite
 
-KILLS = int(os.environ.get("FIXTOOL_KILLS", "12"))
+KILLS = int(os.environ.get("FIXTOOL_KILLS", "6"))
 
 
 @pytest.fixture

@@ -305,7 +305,7 @@ def test_native_code_is_known_by_its_first_bytes(head: bytes, native: bool) -> N
 
 
 @pytest.mark.slow(8)
-@pytest.mark.release(sample_of="wheels of a release")
+@pytest.mark.release(sample_of="wheels of real releases")
 @pytest.mark.pypi
 @pytest.mark.parametrize(
     ("version", "commit", "files", "natives"),

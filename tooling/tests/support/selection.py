@@ -1,8 +1,10 @@
 """Which tests run, and in which order.
 
-Markers: ``slow(seconds)`` is a test that takes more than a few seconds; ``release(sample_of=NAME)``
-is one whose subject changes once a release of SGLang. ``pytest -m "not slow"`` is the fast set,
-``pytest -m "release or not release"`` is all there is.
+Markers: ``slow(seconds)`` is a test that takes more than a few seconds. ``release(sample_of=NAME)``
+is a costly one of several that prove the same: its subject changes once a release of SGLang, or it
+is one case of a sweep. All of these run once a week, and on every push one of each sample runs,
+another one after each change. ``pytest -m "not slow"`` is the fast set, ``pytest -m "release or not
+release"`` is all there is.
 """
 
 from __future__ import annotations
@@ -53,7 +55,10 @@ def _skip_releases(items: list[pytest.Item]) -> None:
         instead = f", and of these {name} {chosen.name} runs now" if chosen else ""
         for item in group:
             if item is not chosen:
-                _skip(item, f"{item.name}: proved once a release (pytest -m release){instead}")
+                _skip(
+                    item,
+                    f"{item.name}: proved once a week, and for each release (pytest -m release){instead}",
+                )
 
 
 def _draw(name: str) -> str:

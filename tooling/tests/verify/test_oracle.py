@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from functools import cache
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from support.command import run_here
 from support.package_index import Server, make_wheel
 from support.processes import GENEROUS
 from support.repositories import NUMBERS, ROOT, Team
@@ -17,18 +25,49 @@ from support.verifying import FIVE, PROBE, proved, write_probe
 
 __all__ = ["proved"]  # a fixture
 
-pytestmark = pytest.mark.slow(4)
+pytestmark = pytest.mark.slow(1)  # each runs probes in processes
+
+
+@cache
+def oracle() -> ModuleType:
+    """The script as a module: a start of Python for each question takes most of the time."""
+    loader = SourceFileLoader("coverage_oracle", str(ROOT / "ci/coverage-oracle"))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def apply_here(root: Path, ref: str, source: str, *options: str) -> tuple[dict[str, Any], float]:
+    """What the script's `apply` gives, of a run inside this process."""
+    words = ["apply", "--dry-run", "--json", "-C", root, "--sglang-ref", ref, "--source", source]
+    return json.loads(run_here(*words, *options, cwd=root).out), 0.1
 
 
 def ask(team: Team, out: Path, *words: str) -> tuple[int, list[dict[str, Any]], str]:
     """The exit code, the rows, and what was printed."""
+    options = ["-C", team.root, "--python", sys.executable, "--source", team.upstream.path]
+    argv = ["coverage-oracle", *options, "--out", out, *words]
+    printed = io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", [str(word) for word in argv]),
+        mock.patch.object(oracle(), "apply", apply_here),
+        redirect_stdout(printed),
+    ):
+        status = oracle().main()
+    return status, json.loads(out.read_text())["refs"], printed.getvalue()
+
+
+def test_the_script_starts_fixtool_itself(proved: Team, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
     ran = subprocess.run(
-        [sys.executable, ROOT / "ci/coverage-oracle", "-C", team.root, "--python", sys.executable,
-         "--source", team.upstream.path, "--out", out, *words],
+        [sys.executable, ROOT / "ci/coverage-oracle", "-C", proved.root, "--python", sys.executable,
+         "--source", proved.upstream.path, "--out", out, "v1.0"],
         capture_output=True, text=True, check=False, timeout=GENEROUS,
     )  # fmt: skip
-    assert out.exists(), ran.stderr
-    return ran.returncode, json.loads(out.read_text())["refs"], ran.stdout
+    assert ran.returncode == 0, ran.stderr
+    assert "1 ref: 1 right, 0 wrong" in ran.stdout
 
 
 def answers(row: dict[str, Any]) -> dict[tuple[str, str], int | None]:

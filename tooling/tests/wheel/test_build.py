@@ -543,7 +543,7 @@ def test_a_native_is_not_written_through_a_link(
 
 
 @pytest.mark.slow(15)
-@pytest.mark.release(sample_of="releases that come back")
+@pytest.mark.release(sample_of="wheels of real releases")
 @pytest.mark.pypi
 @pytest.mark.parametrize("version", ["0.5.12.post1", "0.5.13", "0.5.23"])
 def test_a_real_release_comes_back(

@@ -349,6 +349,7 @@ def test_an_editable_install_has_the_manifest_too(
 
 
 @pytest.mark.slow(30)
+@pytest.mark.release(sample_of="wheels of real releases")
 @pytest.mark.pypi
 def test_a_real_release_with_our_patch_and_without_it(
     tmp_path: Path, online: None, repo: Repo
