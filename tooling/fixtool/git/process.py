@@ -7,8 +7,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fixtool.errors import CannotRun
@@ -123,7 +124,8 @@ def communicate(
     timer.daemon = True
     timer.start()
     try:
-        stdout, stderr = _read(process, stdin, hear)
+        with _known_to_its_pool(process):
+            stdout, stderr = _read(process, stdin, hear)
     except BaseException:
         _end(process)  # an interrupted fixtool leaves no git running
         raise
@@ -131,13 +133,71 @@ def communicate(
         timer.cancel()
     if late.is_set():
         raise TimeLimit
-    if process.returncode in (-signal.SIGINT, -signal.SIGTERM):
+    if process.returncode in (-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP):
         raise KeyboardInterrupt
     return stdout, stderr
 
 
 class TimeLimit(Exception):
     """A process did not end in time, and was ended."""
+
+
+class _Pool:
+    """The processes that the threads of one pool run now."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.processes: set[subprocess.Popen[bytes]] = set()
+        self.over = False
+
+    def end(self) -> None:
+        """End all of them. One that starts from now on is ended by its own thread."""
+        with self.lock:
+            self.over = True
+            processes = list(self.processes)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            _end(process)
+
+
+_thread = threading.local()
+
+
+@contextmanager
+def pool() -> Iterator[Executor]:
+    """Threads that call git side by side. If an exception leaves the block, such as that of an
+    interrupt, the gits of all threads are ended and no further one starts: the end of the block
+    waits for the threads, and an interrupt reaches only the main one."""
+    running = _Pool()
+
+    def join() -> None:
+        _thread.pool = running
+
+    with ThreadPoolExecutor(os.cpu_count() or 1, initializer=join) as threads:
+        try:
+            yield threads
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            running.end()
+            raise
+
+
+@contextmanager
+def _known_to_its_pool(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    running: _Pool | None = getattr(_thread, "pool", None)
+    if running is None:
+        yield
+        return
+    with running.lock:
+        if running.over:
+            raise KeyboardInterrupt
+        running.processes.add(process)
+    try:
+        yield
+    finally:
+        with running.lock:
+            running.processes.discard(process)
 
 
 def _read(

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from fixtool.documents import Field
 from fixtool.errors import CannotRun
 from fixtool.files import private_folder, require_private, write_atomically
 from fixtool.git.objects import MACHINE, Commit, Oid
+from fixtool.git.process import pool
 from fixtool.git.repo import Repo
 from fixtool.git.trees import write_trees
 from fixtool.history.states import Files, FileState, digest
@@ -52,9 +51,9 @@ def judge_states(
     slugs = ", ".join(entry.slug for entry in line.entries)
     with (
         progress.task(f"judging {slugs}", total=len(new)) as task,
-        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+        pool() as threads,
     ):
-        judged = pool.map(lambda state: _judge(repo, line, state, trees), new)
+        judged = threads.map(lambda state: _judge(repo, line, state, trees), new)
         for state, patches in zip(new, judged, strict=True):
             verdicts[state] = patches
             task.advance(1)

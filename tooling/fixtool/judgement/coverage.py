@@ -3,13 +3,12 @@ each of its patches there."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.objects import Oid
+from fixtool.git.process import pool
 from fixtool.history.log import first_parent_changes, upstream_commit
 from fixtool.history.releases import releases_within
 from fixtool.judgement._borders import CommitFacts, Stretch, borders
@@ -165,9 +164,9 @@ def _judge(
     answers = []
     with (
         context.progress.task(f"judging {len(positions)} commits", len(positions)) as task,
-        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+        pool() as threads,
     ):
-        for answer in pool.map(judge, positions):
+        for answer in threads.map(judge, positions):
             answers.append(answer)
             task.advance(1)
     return answers

@@ -6,13 +6,14 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from fixtool.errors import CannotRun, Refused
-from fixtool.git.process import TimeLimit
+from fixtool.git.process import TimeLimit, pool
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.settings import load
@@ -141,3 +142,28 @@ def test_an_interrupted_git_interrupts_fixtool(
     put_git_on_path(monkeypatch, tmp_path, "kill -INT $$; sleep 3600")
     with pytest.raises(KeyboardInterrupt):
         Repo(upstream.path / ".git").run("rev-parse")
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, CannotRun("a thread failed")])
+def test_an_interrupt_ends_the_gits_of_all_threads(
+    upstream: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupt: BaseException
+) -> None:
+    """TERM reaches only the main thread, which then waited for the gits of the others."""
+    ids = tmp_path / "ids"
+    put_git_on_path(monkeypatch, tmp_path, f"echo $$ >> {ids}; exec sleep 3600")
+    monkeypatch.setattr(Repo, "_version_checked", True)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    repo = Repo(upstream.path / ".git")
+    running: list[Future[object]] = []
+
+    def run() -> None:
+        with pool() as threads:
+            running.extend(threads.submit(repo.run, "rev-parse") for _ in range(3))
+            wait_until(lambda: ids.exists() and len(ids.read_text().split()) == 2)
+            raise interrupt
+
+    with pytest.raises((KeyboardInterrupt, CannotRun)):
+        run()
+    assert gone(ids)
+    assert len(ids.read_text().split()) == 2
+    assert [future.cancelled() for future in running] == [False, False, True]
