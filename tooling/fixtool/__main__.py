@@ -9,6 +9,9 @@ from __future__ import annotations
 import gc
 import io
 import sys
+from typing import NoReturn
+
+_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -20,7 +23,23 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name may hold what the locale cannot show
             stream.reconfigure(errors="backslashreplace")
+    from fixtool import signals
+
+    signals.listen()
     gc.set_threshold(100_000)  # imports make no garbage: collecting took 6 of 140 ms
+    try:
+        _run()
+    except SystemExit as ended:
+        if not signals.interrupted() or ended.code == _INTERRUPTED:
+            raise
+        _leave()  # the interrupted code took it for something else
+    except KeyboardInterrupt:  # outside of a verb, such as while modules are imported
+        _leave()
+    finally:
+        signals.ignore()
+
+
+def _run() -> None:
     try:
         from fixtool.cli import app
 
@@ -29,6 +48,11 @@ def main() -> None:
         from fixtool.commands.fault import report_fault
 
         sys.exit(report_fault(error, "fixtool", as_json="--json" in sys.argv))
+
+
+def _leave() -> NoReturn:
+    print("error: interrupted\n  try: run the same command again", file=sys.stderr)
+    sys.exit(_INTERRUPTED)
 
 
 if __name__ == "__main__":

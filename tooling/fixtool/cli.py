@@ -7,7 +7,6 @@ what it needs when it runs.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from fixtool import __version__, terminal
+from fixtool import __version__, signals, terminal
 from fixtool.commands import (
     announce,
     apply,
@@ -98,6 +97,7 @@ def _report(error: BaseException, verb: str, *, as_json: bool) -> ExitCode:
             hint = SYSTEM_HINTS.get(error.errno or 0)
             failure = CannotRun(error.strerror or str(error), where=where, hint=hint)
         case KeyboardInterrupt():
+            signals.ignore()
             hint = "run the same command again: nothing is left half done"
             failure = _Interrupted("interrupted", hint=hint)
         case _Misused():
@@ -108,10 +108,6 @@ def _report(error: BaseException, verb: str, *, as_json: bool) -> ExitCode:
             return report_fault(error, verb, as_json=as_json)
     terminal.failure(failure, verb, as_json=as_json)
     return failure.exit_code
-
-
-def _terminate(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 app = typer.Typer(
@@ -146,7 +142,6 @@ def fixtool(
     itself, 130 interrupted.
     """
     ctx.obj = directory
-    signal.signal(signal.SIGTERM, _terminate)
 
 
 _VERBS: dict[str, Callable[..., None]] = {

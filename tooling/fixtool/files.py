@@ -152,13 +152,20 @@ def require_private(folder: Path) -> None:
             )
 
 
-def write_atomically(path: Path, data: str | bytes) -> None:
+def write_atomically(path: Path, data: str | bytes, *, durable: bool = False) -> None:
     """Write ``data``, a text as UTF-8, to ``path``: a killed run leaves the old file or the new
-    one, never a part."""
+    one, never a part. ``durable`` waits until the new one is on the disk, for what must outlive a
+    loss of power."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    content = data.encode() if isinstance(data, str) else data
     try:
-        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+        if durable:
+            write_durably(partial, content)
+        else:
+            partial.write_bytes(content)
         partial.replace(path)
+        if durable:
+            sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -169,6 +176,29 @@ def write_durably(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names of the files in ``folder`` are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise  # some file systems cannot do this for a folder
+    finally:
+        os.close(descriptor)
+
+
+def link_or_copy(old: str | Path, new: str | Path) -> None:
+    """Make ``new`` the file ``old`` under another name, or, where a file system or a rule of the
+    system does not allow that, a copy of it."""
+    try:
+        os.link(old, new)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EROFS, errno.EEXIST):
+            raise
+        shutil.copy2(old, new)
 
 
 def swap(new: Path, old: Path) -> None:

@@ -37,7 +37,7 @@ class Settings:
     url: str | None = None  # of upstream, if it is not the one in upstream.toml
     project: str = "sglang"  # its name on the package index
     python: str | None = None  # the target interpreter, which has SGLang's dependencies
-    timeout: float = 60.0  # seconds without a byte after which git gives a connection up
+    timeout: float = 60.0  # seconds to wait for a byte of a server, and for another run
 
     @property
     def stores(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from fixtool.errors import CannotRun, Refused
 from fixtool.files import (
     TooLarge,
+    link_or_copy,
     lock,
     private_folder,
     read_at_most,
@@ -21,6 +23,7 @@ from fixtool.files import (
     require_private,
     write_atomically,
 )
+from fixtool.series.write import rewrite
 from support.processes import GENEROUS
 
 
@@ -142,3 +145,78 @@ def test_a_patient_run_waits_for_the_lock(tmp_path: Path) -> None:
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK])
+def test_without_hard_links_there_is_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A file system may have none, and the system may forbid links to files of others."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    old = tmp_path / "old"
+    old.write_text("text")
+    os.utime(old, (7, 7))
+    monkeypatch.setattr(os, "link", fail)
+    link_or_copy(old, tmp_path / "new")
+    assert ((tmp_path / "new").read_text(), (tmp_path / "new").stat().st_mtime) == ("text", 7)
+
+
+def test_a_full_disk_is_no_reason_to_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "old").write_text("text")
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(OSError, match="No space"):
+        link_or_copy(tmp_path / "old", tmp_path / "new")
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What reached the disk, in order: the names that the files and folders had at that time."""
+    names: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        names.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return names
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only /proc names open files")
+def test_a_durable_file_and_its_name_are_on_the_disk(tmp_path: Path, synced: list[str]) -> None:
+    write_atomically(tmp_path / "note", "text", durable=True)
+    assert [name.split(".")[1] if "." in name else name for name in synced] == [
+        "note", tmp_path.name,
+    ]  # fmt: skip
+    assert (tmp_path / "note").read_text() == "text"
+    write_atomically(tmp_path / "cache", "text")
+    assert len(synced) == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only /proc names open files")
+def test_a_new_line_and_its_name_are_on_the_disk(tmp_path: Path, synced: list[str]) -> None:
+    line = tmp_path / "patches" / "main"
+    rewrite(line, {"series": b"a.patch\n", "shelf/b.patch": b"b"})
+    assert set(synced[:2]) == {"series", "b.patch"}
+    assert "shelf" in synced[2:4]
+    assert synced[-1] == "patches"
+    inode = (line / "shelf" / "b.patch").stat().st_ino
+    rewrite(line, {"series": b"c.patch\n", "shelf/c.patch": b"c"})
+    assert (line / "shelf" / "b.patch").stat().st_ino == inode
+    assert synced[-1] == "patches"
+
+
+def test_a_file_of_a_folder_is_never_changed_in_its_place(tmp_path: Path) -> None:
+    """The new folder is made of links to the old files: to write through one would change both."""
+    line = tmp_path / "patches" / "main"
+    rewrite(line, {"series": b"old\n", "shelf/a.patch": b"old"})
+    other = tmp_path / "other"
+    os.link(line / "shelf" / "a.patch", other)
+    rewrite(line, {"shelf/a.patch": b"new"})
+    assert ((line / "shelf" / "a.patch").read_bytes(), other.read_bytes()) == (b"new", b"old")

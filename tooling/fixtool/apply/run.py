@@ -154,9 +154,9 @@ def _place(
     )
     if request.into is not None:
         assert isinstance(source, Local)
-        return place_into(source.repo, source.clone, record)
+        return place_into(source.repo, source.clone, record, settings.timeout)
     if folder is None:
         home = repository.digest[:6]
         folder = settings.worktrees / f"{repository.root.name}-{home}" / name
         record = replace(record, branch=f"fixtool/{home}/{name}")
-    return place(source.repo, folder, record, context.progress)
+    return place(source.repo, folder, record, context.progress, settings.timeout)

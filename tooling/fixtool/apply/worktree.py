@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from pathlib import Path
 from fixtool.documents import LARGEST_TEXT, Field
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.files import lock, read_at_most, write_atomically
+from fixtool.git import worktrees
 from fixtool.git.names import check_ref
 from fixtool.git.objects import MACHINE, ZERO, FileChange, Oid, read_oid
 from fixtool.git.process import remove_stale_locks
@@ -28,6 +28,7 @@ from fixtool.judgement.manifest import Manifest, read_manifest
 from fixtool.progress import Progress
 from fixtool.series.patch import is_slug
 
+_PATIENCE = 60.0  # seconds
 _RECORD = "fixtool.json"
 _NEXT = "fixtool.next.json"  # the record to come, while a work tree moves to another commit
 
@@ -64,36 +65,40 @@ class Placed:
     changed: bool
 
 
-def place(store: Repo, folder: Path, record: Record, progress: Progress) -> Placed:
-    """Make ``folder`` a work tree of ``store`` at ``record.commit``, on ``record.branch``.
+def place(
+    store: Repo, folder: Path, record: Record, progress: Progress, patience: float = _PATIENCE
+) -> Placed:
+    """Make ``folder`` a work tree of ``store`` at ``record.commit``, on ``record.branch``. Another
+    run that is at work there has ``patience`` seconds to end.
 
     A work tree that fixtool made there before moves to the commit if it is clean and has no commits
     of the user's. Raises Refused for any other existing folder that is not empty.
     """
     folder = folder.absolute()
-    with lock(_lock_file(store, folder), f"the work tree {folder}"):
+    with lock(_lock_file(store, folder), f"the work tree {folder}", patience):
         _clear_staging(store, folder)
         if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
             return _move_on(_own_worktree(store, folder), record)
         tip = _own_branch(store, record)
-        _forget(store, folder)
+        worktrees.forget(store, folder)
         with _staging(store, folder) as staging:
             with progress.task(f"writing {folder}"):
-                store.run("worktree", "add", "--quiet", "--detach", str(staging), record.commit)
-            tree = Repo.open(staging)
+                tree = worktrees.add(store, staging, record.commit)
             write_record(tree, record)
             if folder.exists():
                 folder.rmdir()
-            store.run("worktree", "move", str(staging), str(folder))
+            worktrees.move(store, staging, folder)
         _set_branch(tree.with_work_tree(folder), record, tip)
         return Placed(folder, record.branch, True)
 
 
-def place_into(store: Repo, checkout: Repo, record: Record) -> Placed:
-    """Put the series into the user's own checkout, on a new branch. Raises Refused if the checkout
-    is not clean or the branch exists and is not fixtool's."""
+def place_into(store: Repo, checkout: Repo, record: Record, patience: float = _PATIENCE) -> Placed:
+    """Put the series into the user's own checkout, on a new branch. Another run that is at work
+    there has ``patience`` seconds to end. Raises Refused if the checkout is not clean or the branch
+    exists and is not fixtool's."""
     assert checkout.work_tree is not None
-    with lock(checkout.git_dir / "fixtool.lock", f"the checkout {checkout.work_tree}"):
+    place = f"the checkout {checkout.work_tree}"
+    with lock(checkout.git_dir / "fixtool.lock", place, patience):
         recover(checkout)
         require_clean(checkout)
         _send_objects(store, checkout, record)
@@ -323,12 +328,12 @@ def _send_objects(store: Repo, checkout: Repo, record: Record) -> None:
         return
     wanted = f"{record.commit}\n^{record.onto}\n".encode()
     pack = store.run("pack-objects", "--revs", "--thin", "--stdout", "--quiet", stdin=wanted).stdout
-    checkout.run("unpack-objects", "-q", stdin=pack)
+    checkout.durably().run("unpack-objects", "-q", stdin=pack)
 
 
 def write_record(tree: Repo, record: Record, name: str = _RECORD) -> None:
     """Keep ``record`` with the work tree."""
-    write_atomically(tree.git_dir / name, json.dumps(asdict(record), indent=1))
+    write_atomically(tree.git_dir / name, json.dumps(asdict(record), indent=1), durable=True)
 
 
 @contextmanager
@@ -346,7 +351,7 @@ def _staging(store: Repo, folder: Path) -> Iterator[Path]:
     try:
         yield staging
     except BaseException:
-        remove(store, staging)
+        worktrees.remove(store, staging)
         raise
 
 
@@ -354,23 +359,7 @@ def _clear_staging(store: Repo, folder: Path) -> None:
     """Remove the staging of killed runs. The caller holds the lock, so no run is filling one."""
     if folder.parent.exists():
         for staging in folder.parent.glob(f".{folder.name}.fixtool-*"):
-            remove(store, staging)
-
-
-def remove(store: Repo, staging: Path) -> None:
-    """Remove a work tree of fixtool's, with everything in it."""
-    shutil.rmtree(staging, ignore_errors=True)
-    _forget(store, staging)
-
-
-def _forget(store: Repo, folder: Path) -> None:
-    """Remove git's entry of a work tree that was removed. Only of this one: another that cannot be
-    seen may be on a disk that is not mounted. (``git worktree prune`` would keep the entry of a
-    killed ``worktree add``, which is locked.)"""
-    git_file = folder.parent.resolve() / folder.name / ".git"
-    for entry in (store.git_dir / "worktrees").glob("*/gitdir"):
-        if entry.read_text().strip() == str(git_file):
-            shutil.rmtree(entry.parent)
+            worktrees.remove(store, staging)
 
 
 def _own_branch(store: Repo, record: Record) -> Oid | None:

@@ -34,10 +34,16 @@ class Dropped:
 def drop(
     repository: PatchRepository, line: Line, repo: Repo, base: Oid, slug: str, reason: str
 ) -> Dropped:
-    """Move ``slug`` to the shelf. ``repo`` holds the line's ``base``. Raises Refused if a later
-    patch needs it, or if the line has uncommitted changes."""
-    slug = line.find(slug).slug
+    """Move ``slug`` to the shelf. ``repo`` holds the line's ``base``. If the newest commit is that
+    of the same drop, which a killed run began, it is the result. Raises Refused if a later patch
+    needs it, or if the line has uncommitted changes."""
     git = open_for_commit(repository.root, line.folder)
+    repository.read_anew()
+    line = repository.line(line.name)
+    commit = git.head() if git and _is_dropped(line, slug) else None
+    if git and commit and git.read_commit(commit).message == _message(line, slug, reason):
+        return Dropped(line.name, slug, _shelved_file(line, slug), (), commit)
+    slug = line.find(slug).slug
     needs = next(needs for needs in dependencies(repo, line, base) if needs.slug == slug)
     if needs.breaks:
         raise Refused(
@@ -57,7 +63,19 @@ def drop(
         files["series"] = series_text(line, [entry.slug for entry in rest.entries])
         files[f"{shelf.FOLDER}/{slug}.patch"] = raw
         files[shelf.FILE] = shelf.text((*shelf.read(line.folder), Shelved(slug, reason, base)))
-        message = f"{line.name}: drop {slug}\n\n{reason}\n"
+        message = _message(line, slug, reason)
         commit = rewrite_and_commit(git, line.folder, files, {f"{slug}.patch"}, message)
-    file = line.folder / shelf.FOLDER / f"{slug}.patch"
-    return Dropped(line.name, slug, file, rewritten, commit)
+    return Dropped(line.name, slug, _shelved_file(line, slug), rewritten, commit)
+
+
+def _is_dropped(line: Line, slug: str) -> bool:
+    shelved = {entry.slug for entry in shelf.read(line.folder)}
+    return slug in shelved and slug not in {entry.slug for entry in line.entries}
+
+
+def _message(line: Line, slug: str, reason: str) -> str:
+    return f"{line.name}: drop {slug}\n\n{reason}\n"
+
+
+def _shelved_file(line: Line, slug: str) -> Path:
+    return line.folder / shelf.FOLDER / f"{slug}.patch"

@@ -111,6 +111,19 @@ class Repo:
         other._environment = self._environment
         return other
 
+    def worktree(self, folder: Path) -> Repo:
+        """The work tree of this repository at ``folder``, which may fetch what this one may."""
+        tree = Repo.open(folder)
+        tree._environment = self._environment
+        return tree
+
+    def durably(self) -> Repo:
+        """The same repository, whose objects and refs are on the disk once a call is over."""
+        other = Repo(self.git_dir, self.work_tree)
+        other._environment = dict(self._environment)
+        other._carry([("core.fsync", "all")])
+        return other
+
     @cached_property
     def objects_folder(self) -> Path:
         """The folder of the object database, which all work trees of a repository share."""

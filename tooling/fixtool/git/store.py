@@ -106,12 +106,6 @@ class Store(Repo):
             if not _STORED_KEYS.fullmatch(key):
                 self.run("config", "--file", config, "--unset-all", key, accept=(0, 5))
 
-    def worktree(self, folder: Path) -> Repo:
-        """The work tree of this store at ``folder``, which may fetch what the store may fetch."""
-        tree = Repo.open(folder)
-        tree._environment = self._environment
-        return tree
-
     def borrow(self, lender: Repo) -> None:
         """Make the objects of ``lender`` readable here without copying them."""
         folder = str(lender.objects_folder)

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 
-from fixtool.apply.worktree import remove
 from fixtool.documents import Field
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 from fixtool.files import (
@@ -25,6 +24,7 @@ from fixtool.files import (
     require_private,
     write_atomically,
 )
+from fixtool.git import worktrees
 from fixtool.git.objects import Oid, TreeEntry, read_oid
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
@@ -211,12 +211,12 @@ def find_session(context: Context, line: str | None) -> Session:
 def save_session(context: Context, session: Session) -> None:
     path = _file(context, session.line)
     private_folder(path.parent)
-    write_atomically(path, json.dumps(asdict(session), indent=1))
+    write_atomically(path, json.dumps(asdict(session), indent=1), durable=True)
 
 
 def end_session(context: Context, session: Session) -> None:
     """Remove a session file, and its work tree with everything in it."""
-    remove(Repo(Path(session.store)), Path(session.worktree))
+    worktrees.remove(Repo(Path(session.store)), Path(session.worktree))
     _file(context, session.line).unlink(missing_ok=True)
 
 
@@ -245,10 +245,9 @@ def park(
     Returns the paths in conflict (none if earlier resolutions settled them all), and git's names of
     the conflicts.
     """
-    remove(store, folder)
+    worktrees.remove(store, folder)
     private_folder(folder.parent)
-    store.run("worktree", "add", "--quiet", "--detach", "--force", str(folder), parent)
-    tree = store.worktree(folder)
+    tree = worktrees.add(store, folder, parent)
     for image in (tree.objects_folder.parent / "rr-cache").glob("*/postimage*"):
         image.unlink()  # only the line's resolutions count, which the team shares
     tree.run(*_RERERE, "cherry-pick", "--allow-empty", commit, env=_COMMITTER, accept=(0, 1))
@@ -288,7 +287,7 @@ def read_resolution(session: Session) -> tuple[Oid, dict[str, bytes]]:
             where=str(folder),
             hint=f"fixtool rebase --abort --line {session.line}, then rebase again",
         )
-    tree = Repo.open(folder)
+    tree = Repo.open(folder).durably()
     remove_stale_locks(tree.git_dir, tree.work_tree, "index", "MERGE_RR", "HEAD")
     head = tree.head()
     if head != session.parent:

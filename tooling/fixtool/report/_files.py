@@ -34,7 +34,7 @@ def write_together(folder: Path, files: Mapping[str, str]) -> None:
             for name in files:
                 with suppress(FileNotFoundError):
                     _remove(at, old(name))
-                    os.link(name, old(name), src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+                    _keep(at, name, old(name))
             for name in files:
                 moved.append(name)
                 os.replace(new(name), name, src_dir_fd=at, dst_dir_fd=at)
@@ -51,6 +51,19 @@ def write_together(folder: Path, files: Mapping[str, str]) -> None:
                 _remove(at, old(name))
     finally:
         os.close(at)
+
+
+def _keep(at: int, name: str, kept: str) -> None:
+    """Keep a file under another name too, or a copy of it where links are not possible. Raises
+    FileNotFoundError if there is none."""
+    try:
+        os.link(name, kept, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(name, flags, dir_fd=at), "rb") as file:
+            _write(at, kept, file.read())
 
 
 def _require_plain(at: int, name: str, folder: Path) -> None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import tempfile
 from base64 import b64decode, b64encode
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,13 +111,33 @@ def rewrite_and_commit(
         for change in changes:
             change.carry_out()
         return None
-    note = git.git_dir / _NOTE
-    write_atomically(note, json.dumps({"message": message, "folders": list(map(_noted, changes))}))
-    for change in changes:
-        change.carry_out()
-    commit = _commit(git, [change.folder for change in changes], message)
+    note, head = git.git_dir / _NOTE, git.head()
+    before = {change.folder: _contents(change.folder) for change in changes}
+    text = json.dumps({"message": message, "folders": list(map(_noted, changes))})
+    write_atomically(note, text, durable=True)
+    try:
+        for change in changes:
+            change.carry_out()
+        commit = _commit(git, [change.folder for change in changes], message)
+    except BaseException:
+        # Interrupted, or git failed: the same command must find what it found before. If not even
+        # this succeeds, or the commit is made already, the next run finishes it by the note.
+        with suppress(FixtoolError, OSError):
+            if git.head() == head:
+                for folder, files in before.items():
+                    _put_back(folder, files)
+                note.unlink()
+        raise
     note.unlink()
     return commit
+
+
+def _put_back(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Give ``folder`` the files that it had."""
+    if files:
+        rewrite(folder, files, frozenset(_contents(folder).keys() - files.keys()))
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _noted(change: Rewrite) -> dict[str, Any]:
@@ -197,7 +219,7 @@ def _digest(files: Mapping[str, bytes]) -> str:
 
 def _commit(git: Repo, folders: Sequence[Path], message: str) -> Oid | None:
     """Commit ``folders``, and nothing else, as they lie on disk; None if nothing changed."""
-    paths = [str(folder) for folder in folders]
+    git, paths = git.durably(), [str(folder) for folder in folders]
     head = git.head()
     author = committer(git)
     with tempfile.TemporaryDirectory(prefix="fixtool-index-") as scratch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -12,7 +11,15 @@ from pathlib import Path
 
 from fixtool.documents import LARGEST_TEXT, parse_toml
 from fixtool.errors import Refused
-from fixtool.files import lock, read_plain, require_plain, swap, write_durably
+from fixtool.files import (
+    link_or_copy,
+    lock,
+    read_plain,
+    require_plain,
+    swap,
+    sync_folder,
+    write_durably,
+)
 from fixtool.series.line import Line, PatchRepository, Upstream, read_series, read_upstream
 
 _MOST_KEYS = 100  # lines that look like a key of the base: each is checked by reading what is above
@@ -151,18 +158,22 @@ def rewrite(
         for old in sorted(folder.iterdir()) if folder.exists() else []:
             if old.name not in changed and old.name not in gone:
                 if old.is_file() and not old.is_symlink():
-                    os.link(old, staging / old.name)
+                    link_or_copy(old, staging / old.name)
                 else:
-                    shutil.copytree(old, staging / old.name, symlinks=True)
+                    shutil.copytree(old, staging / old.name, copy_function=link_or_copy)
         for name in gone:
             (staging / name).unlink(missing_ok=True)
         for name in changed:
             (staging / name).parent.mkdir(exist_ok=True, parents=True)
+            (staging / name).unlink(missing_ok=True)  # it may be a link to the old file
             write_durably(staging / name, files[name])
+        for place in {staging, *((staging / name).parent for name in changed)}:
+            sync_folder(place)
         if folder.exists():
             swap(staging, folder)
         else:
             staging.rename(folder)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return sorted([*changed, *gone])

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from fixtool.git.objects import Oid
 from fixtool.git.repo import Output, Repo
 from fixtool.git.store import CommitStore, Store
 from fixtool.git.trees import missing_files
-from fixtool.progress import Progress, Silence
+from fixtool.progress import Progress, Silence, Task
 from fixtool.settings import Settings
 from fixtool.sources.resolve import Target, named_commit, only_commit, resolve_local, version_of
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from fixtool.sources.release import Release
 
 
-_PATIENCE = 600  # seconds that a run waits for another one which fetches the same commits
+_PATIENCE = 600  # seconds that a run waits for another one which fetches
 
 
 class Source(Protocol):
@@ -198,17 +199,16 @@ class Remote:
 
     def ensure(self, commit: Oid) -> Oid:
         if not self.repo.has(commit):
-            with (
-                lock(self.repo.git_dir / "fixtool.lock", f"the store of {self.url}"),
-                self._progress.task(f"fetching {commit[:12]} from {self.url}") as task,
-            ):
+            with self._fetching(f"{commit[:12]} from {self.url}") as task:
+                if self.repo.has(commit):
+                    return commit  # another run has fetched it meanwhile
                 out = self.repo.fetch(self.url, [commit], hear=lambda _: task.advance(1))
             if out.status != 0 or not self.repo.has(commit):
                 raise self._fetch_error(commit[:12], out, _other_source(commit))
         return commit
 
     def bring(self, commit: str, paths: Sequence[str]) -> None:
-        with self._progress.task(f"fetching files of {commit[:12]} from {self.url}"):
+        with self._fetching(f"files of {commit[:12]} from {self.url}"):
             out = self.repo.fetch_files(commit, *paths)
         if out.status != 0:
             raise self._fetch_error(f"files of {commit[:12]}", out, _other_source(commit))
@@ -217,16 +217,29 @@ class Remote:
         if self.repo.ahead_by(start, end) is not None:
             return
         day = date.fromisoformat(since) - timedelta(days=2)  # time zones, and clocks that were off
-        with self._progress.task(f"fetching upstream's history since {day}"):
+        with self._fetching(f"upstream's history since {day}"):
+            if self.repo.ahead_by(start, end) is not None:
+                return
             out = self.repo.fetch_history(self.url, [start, end], day.isoformat())
         if out.status != 0:
             raise self._fetch_error(f"the history of {end[:12]}", out, _other_source(end))
 
     def bring_blobs(self, blobs: Sequence[Oid]) -> None:
-        with self._progress.task(f"fetching files of {self.url}'s history"):
+        with self._fetching(f"files of {self.url}'s history"):
             out = self.repo.fetch_blobs(self.repo.lacks(blobs))
         if out.status != 0:
             raise self._fetch_error("files", out, None)
+
+    @contextmanager
+    def _fetching(self, what: str) -> Iterator[Task]:
+        """Be the only run that fetches into the store: git gives up if two want to change which
+        commits are shallow. What another run fetched meanwhile is to be looked for in the block."""
+        place = self.repo.git_dir / "fixtool.lock"
+        with (
+            self._progress.task(f"fetching {what}") as task,
+            lock(place, f"the store of {self.url}", _PATIENCE),
+        ):
+            yield task
 
     def has_history(self, start: Oid, end: Oid) -> bool:
         return self.repo.ahead_by(start, end) is not None

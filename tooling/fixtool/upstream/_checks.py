@@ -24,6 +24,7 @@ from pathlib import Path
 
 from fixtool import documents, isolation
 from fixtool.files import private_folder, write_atomically
+from fixtool.git import worktrees
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.interpreter import absolute, last_line
@@ -139,14 +140,14 @@ def _checkout(repo: Repo, commit: Oid, settings: Settings) -> Iterator[Path]:
     for stale in home.glob("tree-*"):  # left by a killed run
         if time.time() - stale.stat().st_mtime > _DAY:
             shutil.rmtree(stale, ignore_errors=True)
-    repo.run("worktree", "prune")
+    worktrees.prune(repo)
     with tempfile.TemporaryDirectory(prefix="tree-", dir=home) as scratch:
         folder = Path(scratch) / "sglang"
-        repo.run("worktree", "add", "--quiet", "--detach", str(folder), commit)
         try:
+            worktrees.add(repo, folder, commit)
             yield folder
         finally:
-            repo.run("worktree", "remove", "--force", str(folder), accept=None)
+            worktrees.remove(repo, folder)
 
 
 def _run_test(folder: Path, path: str, python: str | None, progress: Progress) -> TestResult:

@@ -11,6 +11,7 @@ from pathlib import Path
 from fixtool.apply.worktree import Record, place
 from fixtool.errors import Refused
 from fixtool.files import write_atomically
+from fixtool.git import worktrees
 from fixtool.series.context import Context
 from fixtool.series.patch import format_patch
 from fixtool.upstream._body import PullRequestText
@@ -22,7 +23,7 @@ def write_worktree(context: Context, branch: ProposedBranch, folder: Path) -> Pa
     branch is checked out in another work tree: it would move under the files there."""
     branch.source.bring(branch.target.commit, ())
     name = f"upstream/{branch.slug}"
-    for entry in branch.repo.run("worktree", "list", "--porcelain").text.split("\n\n"):
+    for entry in worktrees.listed(branch.repo).split("\n\n"):
         first, *lines = entry.split("\n")
         holder = Path(first.removeprefix("worktree "))
         taken = f"branch refs/heads/{name}" in lines
@@ -44,7 +45,8 @@ def write_worktree(context: Context, branch: ProposedBranch, folder: Path) -> Pa
         commits={commit.slug: commit.commit for commit in branch.commits},
         proposal=branch.slug,
     )
-    return place(branch.repo, folder, record, context.progress).path
+    patience = context.settings.timeout
+    return place(branch.repo, folder, record, context.progress, patience).path
 
 
 def write_mail(branch: ProposedBranch, text: PullRequestText, folder: Path) -> Path:

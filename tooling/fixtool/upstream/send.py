@@ -335,7 +335,9 @@ def _pushed(note: Path) -> list[Oid]:
 
 
 def _remember(note: Path, *commits: Oid) -> None:
-    write_atomically(note, json.dumps(list(dict.fromkeys([*_pushed(note), *commits]))))
+    write_atomically(
+        note, json.dumps(list(dict.fromkeys([*_pushed(note), *commits]))), durable=True
+    )
 
 
 def _digest(text: str) -> str:

@@ -309,7 +309,7 @@ def test_two_at_once(name: str, world: World, record_property: Props) -> None:
     )
     first = world.held(command, point)
     before = world.snapshot()
-    second, document = world.both(command)
+    second, document = world.both(command, FIXTOOL_TIMEOUT="0.2")
     assert world.snapshot() == before
     assert (second.status, document.status) == (4, 4), second.err
     assert f"is in use by process {first.pid} on " in second.err
@@ -339,18 +339,8 @@ CUT = {  # command, what makes it have work, and where it is cut by which signal
         "after symbolic-ref": ["SIGKILL"]}),
     "export": (f"{EXPORT} --json", mine, {"format-patch": ["SIGINT"], "fsync": ALL}),
 }  # fmt: skip
-HANGS = {("new work tree", "merge-tree"), ("into", "apply --cached")}
-"""Where SIGTERM leaves fixtool waiting: a known fault, whose cause is not known yet."""
 CASES = [
-    pytest.param(
-        name,
-        point,
-        how,
-        id=f"{how}, {name}, {point}",
-        marks=[pytest.mark.xfail(run=False, reason="SIGTERM leaves fixtool waiting for git")]
-        if how == "SIGTERM" and (name, point) in HANGS
-        else [],
-    )
+    pytest.param(name, point, how, id=f"{how}, {name}, {point}")
     for name, (_, _, points) in CUT.items()
     for point, signals in points.items()
     for how in signals

@@ -278,11 +278,13 @@ def test_a_new_line_takes_the_shelf_along(maintainer: Maintainer) -> None:
     assert {patch["slug"]: patch["action"] for patch in rebased["patches"]}["five"] == "restored"
 
 
+@pytest.mark.parametrize("how", ["killed", "interrupted"])
 @pytest.mark.parametrize("stage", ["nothing", "old line", "both lines"])
 def test_killed_while_two_lines_are_written(
-    taken: Maintainer, monkeypatch: pytest.MonkeyPatch, stage: str
+    taken: Maintainer, monkeypatch: pytest.MonkeyPatch, stage: str, how: str
 ) -> None:
-    """The next command finds both lines old, or makes both new and commits them as one."""
+    """The next command finds both lines old, or makes both new and commits them as one. A run that
+    is interrupted makes both old itself."""
     before, head = taken.files(), taken.git("rev-parse", "HEAD")
     root = taken.team.root
     old = Rewrite(taken.folder, {"five.patch": before["five.patch"] + b"\n"})
@@ -302,10 +304,14 @@ def test_killed_while_two_lines_are_written(
     with monkeypatch.context() as patched:
         patched.setattr(Rewrite, "carry_out", carry_out_or_die)
         patched.setattr(journal, "_commit", die)
+        if how == "killed":
+            patched.setattr(journal, "_put_back", die)
         with pytest.raises(KeyboardInterrupt):
             rewrite_and_commit(open_git(root), root / "patches/next", new, (), "both\n", [old])
+    if how == "interrupted":
+        assert not (root / ".git/fixtool.pending.json").exists()
     assert open_git(root)
-    if stage == "nothing":
+    if stage == "nothing" or how == "interrupted":
         assert taken.files() == before
         assert not (root / "patches/next").exists()
         assert taken.git("rev-parse", "HEAD") == head
@@ -330,6 +336,7 @@ def test_killed_while_two_lines_are_written_and_changed_since(
 
     with monkeypatch.context() as patched:
         patched.setattr(journal, "_commit", die)
+        patched.setattr(journal, "_put_back", die)
         with pytest.raises(KeyboardInterrupt):
             rewrite_and_commit(open_git(root), root / "patches/next", {"a": b"a"}, (), "x\n", [old])
     (taken.folder / "five.patch").write_bytes(b"mine\n")

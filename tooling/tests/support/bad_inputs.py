@@ -108,9 +108,9 @@ class World:
             return self.end(self.start(command, **env))
         return run_here(*self.words(command), cwd=self.team.root, env=self.environment(**env))
 
-    def both(self, command: str) -> tuple[Ran, Ran]:
+    def both(self, command: str, **env: str) -> tuple[Ran, Ran]:
         """What the command tells a person, and what it tells a program."""
-        return self.run(command), self.run(f"{command} --json")
+        return self.run(command, **env), self.run(f"{command} --json", **env)
 
     def end(self, process: subprocess.Popen[str]) -> Ran:
         out, err = process.communicate(timeout=GENEROUS)
