@@ -231,16 +231,23 @@ def _commits_after_base(tree: Repo, onto: str) -> list[Oid]:
 def _commits_by_slug(tree: Repo, record: Record, line: Line) -> dict[str, Oid]:
     """The commits of the work tree in order, each under the slug of its patch.
 
-    A commit belongs to the patch that ``apply`` recorded for it, else to the patch with its
+    A commit belongs to the patch that ``apply`` recorded for it, else to the next patch with its
     subject, else to the only patch with its author and date, which outlive a new subject. Any other
     commit is a new patch, whose slug is made of the subject.
     """
     recorded = {commit: slug for slug, commit in record.commits.items()}
-    subjects = {patch.subject: patch.slug for patch in line.patches}
     commits = {oid: tree.read_commit(oid) for oid in _commits_after_base(tree, record.onto)}
-    known = {
-        oid: recorded.get(oid) or subjects.get(commit.subject) for oid, commit in commits.items()
+    known = {oid: recorded.get(oid) for oid in commits}
+    subjects: dict[str, list[str]] = {}
+    for patch in line.patches:
+        subjects.setdefault(patch.subject, []).append(patch.slug)
+    free = {
+        subject: [slug for slug in slugs if slug not in known.values()]
+        for subject, slugs in subjects.items()
     }
+    for oid, commit in commits.items():
+        if known[oid] is None and free.get(commit.subject):
+            known[oid] = free[commit.subject].pop(0)
     authored = Counter(commit.author for commit in commits.values())
     authored.update(patch.author for patch in line.patches)
     reworded = {
@@ -251,11 +258,13 @@ def _commits_by_slug(tree: Repo, record: Record, line: Line) -> dict[str, Oid]:
     slugs: dict[str, Oid] = {}
     for oid, commit in commits.items():
         slug = known[oid] or reworded.get(commit.author)
+        twin = slug is None and commit.subject in subjects
         if slug is None:
-            slug = free_slug(commit.subject, {*slugs, *subjects.values()})
-        if slug in slugs:
+            slug = free_slug(commit.subject, {*slugs, *(patch.slug for patch in line.patches)})
+        if twin or slug in slugs:
             raise Refused(
-                f"two commits have the subject {commit.subject!r}, by which patches are told apart",
+                f"two commits have the subject {commit.subject!r}, and one patch: export cannot "
+                "tell whose it is",
                 where=str(tree.work_tree),
                 hint=f"git -C {tree.work_tree} rebase --interactive {record.onto[:12]}",
             )

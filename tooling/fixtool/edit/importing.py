@@ -4,20 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fixtool.edit.export import Change, free_slug
 from fixtool.errors import Refused
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
-from fixtool.git.trees import merge_three_way
 from fixtool.incoming.change import Incoming
+from fixtool.incoming.fit import Base, FindBlobs, FitOptions, Fitted, Fitter
 from fixtool.series.diff import FilePatch, read_diff
 from fixtool.series.line import Line, PatchRepository
-from fixtool.series.patch import LARGEST, Patch, apply_diff, export, parse
+from fixtool.series.patch import LARGEST, Patch, apply_diff, export, parse, read_trailers
 from fixtool.series.paths import rules_touched, unsafe_paths
 from fixtool.series.write import rewrite, series_text, writing
+
+_EXCLUDED = "Excluded"
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """``replacing`` puts a change in the place of the patch with its subject, and ``skip_empty``
+    leaves out what changes nothing. ``fit`` says how the changes fit. ``find_blobs`` finds older
+    contents for a three-way merge."""
+
+    replacing: bool = False
+    skip_empty: bool = False
+    fit: FitOptions = field(default_factory=FitOptions)
+    find_blobs: FindBlobs | None = None
+    dry_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,10 +47,20 @@ class ImportedPatch:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """A change that was left out, and why. ``where`` is its file and line, or its commit."""
+
+    where: str
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Imported:
     line: str
     folder: Path
     patches: tuple[ImportedPatch, ...]
+    skipped: tuple[Skipped, ...]
 
 
 def import_changes(
@@ -44,72 +69,106 @@ def import_changes(
     repo: Repo,
     bring_base: Callable[[], Oid],
     changes: Sequence[Incoming],
-    *,
-    replacing: bool = False,
-    dry_run: bool = False,
+    options: ImportOptions,
 ) -> Imported:
-    """Put ``changes`` at the end of the line or, if ``replacing``, in the place of the patches that
-    have the same subject. All are imported or none is. ``bring_base`` makes the base of the line
-    readable in ``repo`` and returns it.
+    """Put ``changes`` at the end of the line or, if ``options.replacing``, in the place of the
+    patches that have the same subject. All are imported or none is. ``bring_base`` makes the base
+    of the line readable in ``repo`` and returns it.
 
     Raises Refused if a change writes outside the tree, does not apply, changes nothing, or has the
-    subject of a patch of the line while not ``replacing``.
+    subject of a patch of the line while not replacing.
     """
     base = bring_base()
-    with nullcontext() if dry_run else writing(repository):
+    with nullcontext() if options.dry_run else writing(repository):
         line = repository.line(line.name)
-        queue, changed = _queue(line, changes, replacing=replacing)
-        files, notes = _commit_all(repo, base, queue)
-        files["series"] = series_text(line, [patch.slug for patch, _ in queue])
-        rewritten = [] if dry_run else rewrite(line.folder, files)
-    subjects = {patch.slug: patch.subject for patch, _ in queue}
-    imported = tuple(
-        ImportedPatch(
-            slug,
-            subjects[slug],
-            change if dry_run or f"{slug}.patch" in rewritten else Change.UNCHANGED,
-            tuple(notes.get(slug, ())),
-        )
-        for slug, change in changed
-    )
-    return Imported(line.name, line.folder, imported)
+        queue, skipped = _queue(line, changes, options)
+        about = Base(line.name, base, line.upstream.release)
+        fitter = Fitter(repo, about, options.fit, options.find_blobs)
+        committed = _Commits(repo, fitter, base, skip_empty=options.skip_empty)
+        for place in queue:
+            committed.add(place)
+        slugs = [place.patch.slug for place in queue if place.patch.slug not in committed.empty]
+        committed.files["series"] = series_text(line, slugs)
+        rewritten = [] if options.dry_run else rewrite(line.folder, committed.files)
+    return Imported(
+        line.name,
+        line.folder,
+        tuple(
+            ImportedPatch(
+                slug,
+                place.patch.subject,
+                place.change if options.dry_run or f"{slug}.patch" in rewritten
+                else Change.UNCHANGED,
+                tuple(committed.notes[slug]),
+            )
+            for place in queue
+            if place.change is not None and (slug := place.patch.slug) in slugs
+        ),
+        (*skipped, *committed.skipped),
+    )  # fmt: skip
 
 
-_Queue = list[tuple[Patch, Incoming | None]]
-"""The new series in order; a patch that comes in has its change beside it."""
+@dataclass(frozen=True)
+class _Place:
+    """A place in the new series. A patch that comes in has its change beside it, and what happens
+    to its file."""
+
+    patch: Patch
+    incoming: Incoming | None = None
+    change: Change | None = None
 
 
 def _queue(
-    line: Line, changes: Sequence[Incoming], *, replacing: bool
-) -> tuple[_Queue, list[tuple[str, Change]]]:
-    """The new series of the line, and what happens to each patch that comes in, by slug."""
-    queue: _Queue = [(patch, None) for patch in line.patches]
-    changed: list[tuple[str, Change]] = []
+    line: Line, changes: Sequence[Incoming], options: ImportOptions
+) -> tuple[list[_Place], list[Skipped]]:
+    """The new series of the line, and the changes that are empty and so have no place in it."""
+    queue = [_Place(patch) for patch in line.patches]
     names = {entry.slug for entry in line.entries}
-    at_subject = {patch.subject: at for at, (patch, _) in reversed(list(enumerate(queue)))}
+    at_subject: dict[str, list[int]] = {}
+    for number, patch in enumerate(line.patches):
+        at_subject.setdefault(patch.subject, []).append(number)
+    skipped = []
     for incoming in changes:
+        if not incoming.diff.strip():
+            reason = "it changes no file"
+            if not options.skip_empty:
+                raise _changes_nothing(incoming.subject, incoming.where, reason)
+            skipped.append(Skipped(incoming.where, incoming.subject, reason))
+            continue
         if len(incoming.diff) > LARGEST:
             raise Refused(
                 f"a patch has at most {LARGEST} bytes, and this one has {len(incoming.diff)}",
                 where=incoming.where,
                 hint="split it; large data does not belong in a series",
             )
-        if incoming.diff.startswith(b"diff --git "):  # the other forms are judged by what they do
+        if incoming.diff.startswith(b"diff --git a/"):  # others are judged by what they do
             _require_safe(read_diff(incoming.diff, where=incoming.where), incoming.where)
-        at = at_subject.setdefault(incoming.subject, len(queue))
-        same = [patch.slug for patch, _ in queue[at : at + 1]]
-        if same and not replacing:
+        same = at_subject.get(incoming.subject, [])
+        if same and not options.replacing:
             raise Refused(
-                f"line {line.name} has a patch with this subject: {same[0]}",
+                f"line {line.name} has a patch with this subject: {queue[same[0]].patch.slug}",
                 where=incoming.where,
                 hint="take its place with --replace, or give another --subject",
             )
-        slug = same[0] if same else free_slug(incoming.subject, names)
+        place = same.pop(0) if same else len(queue)
+        change = Change.REWRITTEN if place < len(queue) else Change.ADDED
+        slug = (
+            queue[place].patch.slug
+            if change is Change.REWRITTEN
+            else free_slug(incoming.subject, names)
+        )
         names.add(slug)
         patch = Patch(slug, b"", incoming.subject, incoming.body, incoming.author, incoming.diff)
-        queue[at : at + 1] = [(patch, incoming)]
-        changed.append((slug, Change.REWRITTEN if same else Change.ADDED))
-    return queue, changed
+        queue[place : place + 1] = [_Place(patch, incoming, change)]
+    return queue, skipped
+
+
+def _changes_nothing(subject: str, where: str, reason: str) -> Refused:
+    return Refused(
+        f"{subject!r} changes nothing: {reason}",
+        where=where,
+        hint="leave out what changes nothing: the same command with --skip-empty",
+    )
 
 
 def _require_safe(files: Sequence[FilePatch], where: str) -> None:
@@ -117,44 +176,72 @@ def _require_safe(files: Sequence[FilePatch], where: str) -> None:
         raise Refused(f"{path!r}: {why}", where=where)
 
 
-def _commit_all(
-    repo: Repo, base: Oid, queue: _Queue
-) -> tuple[dict[str, bytes], dict[str, list[str]]]:
-    """Commit the series on ``base``. Returns the files of the patches that come in, by name, and
-    notes on them, by slug."""
-    files: dict[str, bytes] = {}
-    notes: dict[str, list[str]] = {}
-    tip = base
-    for patch, incoming in queue:
-        if incoming is not None:
-            notes[patch.slug] = list(incoming.notes)
+class _Commits:
+    """The new series as commits on the base of its line, made one after the other.
+
+    ``files`` are the files of the patches that came in, by name, and ``notes`` are on them, by
+    slug. ``empty`` are the slugs of those that change nothing, which ``skipped`` describes.
+    """
+
+    def __init__(self, repo: Repo, fitter: Fitter, base: Oid, *, skip_empty: bool) -> None:
+        self._repo, self._fitter, self._skip_empty = repo, fitter, skip_empty
+        self._tip = base
+        self.files: dict[str, bytes] = {}
+        self.notes: dict[str, list[str]] = {}
+        self.empty: set[str] = set()
+        self.skipped: list[Skipped] = []
+
+    def add(self, place: _Place) -> None:
+        """Commit one patch of the series. Raises Refused if it does not apply, or changes nothing
+        and may not be skipped."""
+        patch, incoming = place.patch, place.incoming
         where = incoming.where if incoming else str(patch.path)
         # What git did is exported, and then read and judged: an incoming diff may have any form.
-        tree, complaint = apply_diff(repo, patch.diff, tip)
-        if tree is None and incoming is not None and incoming.commit is not None:
-            parent = repo.read_commit(incoming.commit).parents[0]
-            merge = merge_three_way(repo, parent, tip, incoming.commit)
-            if not merge.conflicts:
-                tree = merge.tree
-                notes.setdefault(patch.slug, []).append("merged three-way onto the line's base")
+        fitted = self._fitter.fit(incoming, self._tip) if incoming else self._own(patch)
+        if fitted.tree == self._repo.tree_id(self._tip):
+            self._skip(patch, where, own=incoming is None)
+            return
+        patch = replace(patch, body=_with_excluded(patch.body, fitted.excluded))
+        self._tip = self._repo.write_commit(patch.commit(fitted.tree, self._tip))
+        if incoming is None:
+            return
+        self.files[f"{patch.slug}.patch"] = data = export(self._repo, self._tip)
+        exported = parse(data, patch.slug)
+        _require_safe(exported.files, where)
+        notes = [*incoming.notes, *fitted.notes, *filter(None, map(rules_touched, exported.files))]
+        if replace(exported, raw=b"", path=None, diff=b"") != replace(patch, diff=b""):
+            notes.append("the message was normalised")
+        self.notes[patch.slug] = notes
+
+    def _own(self, patch: Patch) -> Fitted:
+        """A patch that the line has, which may need one that is replaced."""
+        tree, complaint = apply_diff(self._repo, patch.diff, self._tip)
         if tree is None:
             raise Refused(
                 f"{patch.subject!r} does not apply on line's series: {complaint}",
-                where=where,
-                hint="rebase it onto the line's base first",
+                where=str(patch.path),
+                hint=f"see why: fixtool lint --line {self._fitter.base.line} --drift",
             )
-        if tree == repo.tree_id(tip):
+        return Fitted(tree)
+
+    def _skip(self, patch: Patch, where: str, *, own: bool) -> None:
+        reason = "the line's base or an earlier patch has it"
+        if own:
             raise Refused(
-                f"{patch.subject!r} changes nothing: the line's base or an earlier patch has it",
+                f"{patch.subject!r} would change nothing any more: {reason}",
                 where=where,
+                hint=f"take it out first: fixtool drop {patch.slug} --reason WHY",
             )
-        tip = repo.write_commit(patch.commit(tree, tip))
-        if incoming is not None:
-            files[f"{patch.slug}.patch"] = data = export(repo, tip)
-            exported = parse(data, patch.slug)
-            _require_safe(exported.files, where)
-            touched = filter(None, map(rules_touched, exported.files))
-            notes.setdefault(patch.slug, []).extend(touched)
-            if replace(exported, raw=b"", path=None, diff=b"") != replace(patch, diff=b""):
-                notes.setdefault(patch.slug, []).append("the message was normalised")
-    return files, notes
+        if not self._skip_empty:
+            raise _changes_nothing(patch.subject, where, reason)
+        self.empty.add(patch.slug)
+        self.skipped.append(Skipped(where, patch.subject, reason))
+
+
+def _with_excluded(body: str, patterns: Sequence[str]) -> str:
+    """A message that also says, in trailers, which part of the patch was left out."""
+    if not patterns:
+        return body
+    trailers = "\n".join(f"{_EXCLUDED}: {pattern}" for pattern in patterns)
+    gap = "\n" if read_trailers(body) else "\n\n" if body else ""
+    return f"{body}{gap}{trailers}"

@@ -127,10 +127,11 @@ def scratch_index(repo: Repo, treeish: str) -> Iterator[Path]:
         yield index
 
 
-def apply_to_index(repo: Repo, index: Path, diff: bytes) -> Output:
+def apply_to_index(repo: Repo, index: Path, diff: bytes, *options: str) -> Output:
     """Run ``git apply --cached``, which applies all of ``diff`` or nothing. Status 0: applied. 1:
     does not fit. Any other: git cannot read the diff."""
-    return repo.run("apply", "--cached", "--binary", "-", stdin=diff, index=index, accept=None)
+    words = ("apply", "--cached", "--binary", *options, "-")
+    return repo.run(*words, stdin=diff, index=index, accept=None)
 
 
 def stage(repo: Repo, folders: Sequence[str], index: Path | None = None) -> None:

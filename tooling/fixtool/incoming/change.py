@@ -14,7 +14,8 @@ class Incoming:
     """A change that is to become a patch. ``where`` names its origin in messages. ``commit`` is set
     if it is a commit of a fork, which allows a three-way merge. ``notes`` tell the user what was
     changed or made up while it was read. ``strip`` is how many leading folders the names in the
-    diff lose, as `patch -p` says; None if nobody has said so."""
+    diff lose, as `patch -p` says; None if nobody has said so. ``reverse`` means that the diff is
+    undone."""
 
     subject: str
     body: str
@@ -24,6 +25,7 @@ class Incoming:
     commit: Oid | None = None
     notes: tuple[str, ...] = ()
     strip: int | None = None
+    reverse: bool = False
 
 
 def author_from(text: str | None, date: str) -> Signature:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from dataclasses import replace
 
 from fixtool.errors import Refused, UsageError
 from fixtool.git.objects import Oid
@@ -14,11 +16,13 @@ from fixtool.sources.resolve import resolve_local
 from fixtool.text import split_lines
 
 
-def read_range(repo: Store, fork: Repo, text: str) -> list[Incoming]:
-    """The commits of ``A..B`` in ``fork``, oldest first, whose objects ``repo`` then borrows.
+def read_range(repo: Store, fork: Repo, text: str, *, first_parent: bool = False) -> list[Incoming]:
+    """The commits of ``A..B`` in ``fork``, oldest first, whose objects ``repo`` then borrows. With
+    ``first_parent``, these are the commits of the branch itself, and a merge is one change: all
+    that it brought into the branch.
 
-    Raises UsageError if ``text`` is no range of commits, Refused if a commit is a merge or changes
-    nothing.
+    Raises UsageError if ``text`` is no range of commits, Refused if a commit is a merge and not
+    ``first_parent``.
     """
     first, dots, last = text.partition("..")
     if not dots or not first or not last or last.startswith("."):
@@ -26,28 +30,37 @@ def read_range(repo: Store, fork: Repo, text: str) -> list[Incoming]:
     repo.borrow(fork)
     where = str(fork.work_tree or fork.git_dir)
     old, new = (_endpoint(fork, name, where) for name in (first, last))
-    listed = split_lines(fork.run("rev-list", "--reverse", "--parents", f"{old}..{new}").text)
+    way = ["--first-parent"] if first_parent else ["--topo-order"]
+    listed = split_lines(fork.run("rev-list", "--reverse", "--parents", *way, f"{old}..{new}").text)
     if not listed:
         raise UsageError(f"no commits in {text}", where=where)
     changes = []
-    for commit, *parents in (map(Oid, entry.split()) for entry in listed):
-        if len(parents) != 1:
+    for oid, *parents in (map(Oid, entry.split()) for entry in listed):
+        if not parents:
+            raise Refused(f"{oid[:12]} has no parent to differ from", where=where)
+        if len(parents) > 1 and not first_parent:
             raise Refused(
-                f"{commit[:12]} is a merge: a series is one straight line",
+                f"{oid[:12]} is a merge: a series is one straight line",
                 where=where,
-                hint=f"rebase the branch first: git -C {where} rebase {old[:12]} {last}",
+                hint="make each merge one patch of all that it brought: fixtool import "
+                f"{shlex.quote(text)} --from {shlex.quote(where)} --first-parent",
             )
-        author = fork.read_commit(commit).author
-        raw = export(repo, commit)
-        if not re.search(rb"^diff --git ", raw, re.MULTILINE):
-            raise Refused(
-                f"{commit[:12]} changes nothing, and a patch has to change something",
-                where=where,
-                hint=f"drop it first: git -C {where} rebase --no-keep-empty {old[:12]} {last}",
-            )
-        patch = parse(raw, commit[:12])
-        changes.append(Incoming(patch.subject, patch.body, author, patch.diff, commit[:12], commit))
+        changes.append(_read_commit(repo, fork, oid))
     return changes
+
+
+def _read_commit(repo: Store, fork: Repo, oid: Oid) -> Incoming:
+    """The change of a commit against its first parent. Its diff is empty if it changes no file."""
+    commit = fork.read_commit(oid)
+    parent = commit.parents[0]
+    if len(commit.parents) > 1:
+        oid = repo.write_commit(replace(commit, parents=(parent,)))
+    where = oid[:12]
+    if repo.tree_id(parent) == commit.tree:
+        subject, _, body = commit.message.partition("\n")
+        return Incoming(subject, body.strip("\n"), commit.author, b"", where, oid)
+    patch = parse(export(repo, oid), where)
+    return Incoming(patch.subject, patch.body, commit.author, patch.diff, where, oid)
 
 
 def _endpoint(fork: Repo, name: str, where: str) -> Oid:

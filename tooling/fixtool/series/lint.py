@@ -36,7 +36,7 @@ _RULES = {
     "form": (Level.ERROR, "restore the file from git, or import it again"),
     "orphan": (Level.ERROR, "add it to the series, or delete it"),
     "duplicate-entry": (Level.ERROR, "take one of the two lines out"),
-    "duplicate-subject": (Level.ERROR, "give one of the two another subject"),
+    "duplicate-subject": (Level.WARNING, "give one of the two another subject"),
     "depends-on": (Level.ERROR, "reorder the series or mend the trailer"),
     "fact-form": (Level.ERROR, _FACT_FORM),
     "unsafe-path": (Level.ERROR, "do not use this patch; ask where it came from"),
@@ -133,9 +133,8 @@ def _findings(line: Line) -> Iterator[Finding]:
             yield _finding(rule, error.where or where, error.message, error.hint)
         else:
             if patch.subject in subjects:
-                message = (
-                    f"{subjects[patch.subject]} has the same subject: export would mix them up"
-                )
+                other = subjects[patch.subject]
+                message = f"{other} has the same subject: only their order tells them apart"
                 yield _finding("duplicate-subject", _subject(patch), message)
             subjects[patch.subject] = entry.file_name
             yield from _message(patch)

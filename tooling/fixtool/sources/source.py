@@ -58,6 +58,11 @@ class Source(Protocol):
         readable."""
         ...
 
+    def bring_past(self, commit: Oid, since: str) -> None:
+        """Make the commits before ``commit`` that are not older than the day ``since`` readable,
+        with their trees, as far as the source has them."""
+        ...
+
     def bring_blobs(self, blobs: Sequence[Oid]) -> None:
         """Make these blobs readable."""
         ...
@@ -136,6 +141,9 @@ class Local:
             )
 
     def bring_history(self, start: Oid, end: Oid, since: str) -> None:
+        """Do nothing: the clone's history is in the store."""
+
+    def bring_past(self, commit: Oid, since: str) -> None:
         """Do nothing: the clone's history is in the store."""
 
     def bring_blobs(self, blobs: Sequence[Oid]) -> None:
@@ -223,6 +231,12 @@ class Remote:
             out = self.repo.fetch_history(self.url, [start, end], day.isoformat())
         if out.status != 0:
             raise self._fetch_error(f"the history of {end[:12]}", out, _other_source(end))
+
+    def bring_past(self, commit: Oid, since: str) -> None:
+        with self._progress.task(f"fetching upstream's history since {since}"):
+            out = self.repo.fetch_history(self.url, [commit], since)
+        if out.status != 0:
+            raise self._fetch_error(f"the history of {commit[:12]}", out, _other_source(commit))
 
     def bring_blobs(self, blobs: Sequence[Oid]) -> None:
         with self._fetching(f"files of {self.url}'s history"):
@@ -344,6 +358,9 @@ class Releases:
 
     def bring_history(self, start: Oid, end: Oid, since: str) -> None:  # noqa: ARG002
         raise UsageError("releases on the package index have no history between them")
+
+    def bring_past(self, commit: Oid, since: str) -> None:
+        """Do nothing: a release has no commits before it."""
 
     def bring_blobs(self, blobs: Sequence[Oid]) -> None:
         """Do nothing: an imported release is whole."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import pytest
 
 from support import bad_inputs as bad
-from support.bad_inputs import Do, World, adds, edits, full, lists, mail, makes, read_only, writes
+from support.bad_inputs import Do, World, adds, edits, full, lists, makes, read_only, writes
 from support.repositories import Git
 
 Props = Callable[[str, object], None]
@@ -154,9 +154,6 @@ ROWS: dict[str, Row] = {
         writes("x.diff", makes("../x")),
     ),
     # lines
-    "duplicate subject": Row(
-        ON, 1, "fix.patch has the same subject", "another subject", adds(mail(makes("x"), "fix twenty"))
-    ),
     "series names a missing file": Row(ON, 1, "no such file", "restore the file", lists("gone.patch")),
     "orphan patch file": Row(
         ON, 1, "orphan.patch is not in the series", "add it to", writes("team/patches/main/orphan.patch")

@@ -9,7 +9,7 @@ import pytest
 from fixtool.apply.run import ApplyRequest, apply
 from fixtool.apply.worktree import open_worktree
 from fixtool.edit.export import Change, Exported, export
-from fixtool.edit.importing import Imported, import_changes
+from fixtool.edit.importing import Imported, ImportOptions, import_changes
 from fixtool.errors import Refused, UsageError
 from fixtool.git.store import Store
 from fixtool.incoming.change import author_from
@@ -187,8 +187,9 @@ def bring(team: Team, path: Path, **options: object) -> Imported:
     incoming = read_file(repo, path, author, subject)  # type: ignore[arg-type]
     base = team.repository.line("main").upstream.base
     return import_changes(
-        team.repository, team.repository.line("main"), repo, lambda: base, incoming, **options
-    )  # type: ignore[arg-type]
+        team.repository, team.repository.line("main"), repo, lambda: base, incoming,
+        ImportOptions(**options),  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 def side(team: Team, subject: str, **files: str) -> bytes:
@@ -248,7 +249,7 @@ def test_a_writer_sees_what_another_wrote_meanwhile(team: Team, tmp_path: Path) 
     repo = team.upstream.repo
     author = author_from(None, "1700000000 +0000")
     incoming = read_file(repo, tmp_path / "two.patch", author, None)
-    import_changes(early, line, repo, lambda: line.upstream.base, incoming)
+    import_changes(early, line, repo, lambda: line.upstream.base, incoming, ImportOptions())
     series = (team.root / "patches/main/series").read_text()
     assert series == "# in order\nfix.patch\ntwo.patch\n"
 
@@ -275,7 +276,9 @@ def test_a_range_of_a_fork_comes_in(team: Team, make_git: object, tmp_path: Path
     repo.borrow(team.upstream.repo)
     line = team.repository.line("main")
     incoming = read_range(repo, fork.repo, "start..work")
-    imported = import_changes(team.repository, line, repo, lambda: line.upstream.base, incoming)
+    imported = import_changes(
+        team.repository, line, repo, lambda: line.upstream.base, incoming, ImportOptions()
+    )
     assert [patch.slug for patch in imported.patches] == ["fork-twenty", "fork-beta"]
     assert b"@@ -17,7 +17,7 @@" in (line.folder / "fork-twenty.patch").read_bytes()
     again = read_range(repo, fork.repo, "work~2..work^")
@@ -285,8 +288,14 @@ def test_a_range_of_a_fork_comes_in(team: Team, make_git: object, tmp_path: Path
     with pytest.raises(UsageError, match="not a commit range"):
         read_range(repo, fork.repo, "start")
     fork("commit", "--quiet", "--allow-empty", "--message", "fork: nothing")
-    with pytest.raises(Refused, match="changes nothing"):
-        read_range(repo, fork.repo, "start..work")
+    empty = read_range(repo, fork.repo, "work^..work")
+    base = line.upstream.base
+    with pytest.raises(Refused, match="changes nothing") as refused:
+        import_changes(team.repository, line, repo, lambda: base, empty, ImportOptions())
+    assert "--skip-empty" in (refused.value.hint or "")
+    skipping = ImportOptions(skip_empty=True)
+    imported = import_changes(team.repository, line, repo, lambda: base, empty, skipping)
+    assert [item.subject for item in imported.skipped] == ["fork: nothing"]
 
 
 def test_replace_keeps_place_and_neighbours(team: Team, tmp_path: Path) -> None:

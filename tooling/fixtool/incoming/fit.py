@@ -1,0 +1,326 @@
+"""Fits a diff of others to a tree: at the place where its files are, with their line ends, without
+the parts that the user leaves out, and by a three-way merge if it was made on older files."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+from fixtool.errors import Refused
+from fixtool.git.objects import MACHINE, Commit, Oid, TreeEntry
+from fixtool.git.repo import Output, Repo
+from fixtool.git.trees import (
+    apply_to_index,
+    list_tree,
+    merge_three_way,
+    scratch_index,
+    write_tree,
+)  # fmt: skip
+from fixtool.incoming.change import Incoming
+from fixtool.incoming.line_ends import with_line_ends_of
+from fixtool.incoming.places import USUAL, Place, find_places, is_usual
+from fixtool.incoming.sections import Section, read_sections
+from fixtool.text import count
+
+_SHOWN = 3  # files in a message
+_MERGED = "merged three-way onto the line's base"
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What the user says about how changes fit. ``strip`` and ``folder`` None are found out;
+    ``exclude`` are the paths, folders or patterns of what is left out."""
+
+    strip: int | None = None
+    folder: str | None = None
+    exclude: tuple[str, ...] = ()
+    three_way: bool = True
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a line is written for: its commit, and the release that it is, if it is one."""
+
+    line: str
+    commit: Oid
+    release: str | None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """``tree`` has the change. ``excluded`` are the patterns that left something out of it, and the
+    notes say what had to be done."""
+
+    tree: Oid
+    notes: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+
+FindBlobs = Callable[[Mapping[str, str], Incoming], Mapping[str, Oid]]
+"""Gives the full ids of older contents, path -> perhaps abbreviated id, that can be read."""
+
+
+class Fitter:
+    """Fits changes to trees."""
+
+    def __init__(
+        self, repo: Repo, base: Base, options: FitOptions, find_blobs: FindBlobs | None
+    ) -> None:
+        self.repo, self.base, self.options, self.find_blobs = repo, base, options, find_blobs
+
+    def fit(self, change: Incoming, tip: Oid) -> Fitted:
+        """The tree of ``tip`` with ``change``; the tree of ``tip`` itself if it has the change
+        already. Raises Refused, with the reason, if the change does not fit."""
+        lines = change.diff.split(b"\n")
+        sections = read_sections(lines)
+        options = self.options
+        said = options.exclude or options.folder or change.reverse
+        strip = change.strip if options.strip is None else options.strip
+        if not said and strip in (None, 1) and is_usual(sections):
+            tree, _ = self.apply(change, tip, USUAL, change.diff)
+            if tree is not None:
+                return Fitted(tree)
+        files = list_tree(self.repo, tip)
+        if change.reverse:
+            sections = [section.reversed() for section in sections]
+        places = find_places(sections, files, strip, options.folder) or [USUAL]
+        asked = Place(1 if strip is None else strip, options.folder or "")
+        return _Attempt(self, change, tip, lines, sections, files).at(places, asked)
+
+    def apply(
+        self, change: Incoming, commit: Oid, place: Place, diff: bytes, *more: str
+    ) -> tuple[Oid | None, Output]:
+        """The tree of ``commit`` with ``diff``, None if it does not apply; and what git says."""
+        backwards = change.reverse != ("--reverse" in more)
+        words = [*place.words, *(word for word in more if word != "--reverse")]
+        words += ["--reverse"] if backwards else []
+        with scratch_index(self.repo, commit) as index:
+            out = apply_to_index(self.repo, index, diff, *words)
+            return (write_tree(self.repo, index) if out.status == 0 else None), out
+
+
+class _Attempt:
+    """The attempt to fit one change to one tree, whose ``files`` are given by their paths."""
+
+    def __init__(
+        self,
+        fitter: Fitter,
+        change: Incoming,
+        tip: Oid,
+        lines: Sequence[bytes],
+        sections: Sequence[Section],
+        files: Mapping[str, TreeEntry],
+    ) -> None:
+        self.fitter, self.change, self.tip = fitter, change, tip
+        self.lines, self.sections, self.files = lines, sections, files
+        self.repo, self.options = fitter.repo, fitter.options
+
+    def at(self, places: Sequence[Place], asked: Place) -> Fitted:
+        """Apply the change at the one of ``places`` where that is possible. ``asked`` is the place
+        that needs no note."""
+        found: dict[Oid, tuple[Place, Fitted]] = {}
+        failures: list[Output] = []
+        for place in places:
+            fitted, out = self._exact(place)
+            if fitted is None:
+                failures.append(out)
+            else:
+                found.setdefault(fitted.tree, (place, fitted))
+        if len(found) > 1:
+            ways = " or ".join(place.typed or "-p 1" for place, _ in found.values())
+            raise self._refuse(f"it applies in {len(found)} places", f"say which one: {ways}")
+        if found:
+            ((place, fitted),) = found.values()
+        else:
+            place = places[0]
+            fitted = self._otherwise(place, failures[0])
+        found_out = [f"applied with {place.typed or '-p 1'}"] if place != asked else []
+        return replace(fitted, notes=(*found_out, *fitted.notes))
+
+    def _exact(self, place: Place) -> tuple[Fitted | None, Output]:
+        diff, excluded = self._without_excluded(place)
+        tree, out = self.fitter.apply(self.change, self.tip, place, diff)
+        return (_fitted(tree, excluded) if tree is not None else None), out
+
+    def _without_excluded(self, place: Place) -> tuple[bytes, dict[str, list[str]]]:
+        """The diff without what is left out; and the paths that each pattern leaves out."""
+        excluded: dict[str, list[str]] = {}
+        gone: set[int] = set()
+        for section in self.sections:
+            pattern = self._pattern(place, section)
+            if pattern is not None:
+                excluded.setdefault(pattern, []).append(place.path(section) or "")
+                gone.update(range(section.first, section.end))
+        if not gone:
+            return self.change.diff, {}
+        if sum(map(len, excluded.values())) == len(self.sections):
+            raise self._refuse(
+                "--exclude leaves nothing of it", "leave the whole patch out instead"
+            )
+        return b"\n".join(line for at, line in enumerate(self.lines) if at not in gone), excluded
+
+    def _pattern(self, place: Place, section: Section) -> str | None:
+        """The pattern that leaves a section out; None if there is none."""
+        path = place.path(section) or ""
+        for pattern in self.options.exclude:
+            if path.startswith(f"{pattern.rstrip('/')}/") or fnmatchcase(path, pattern):
+                return pattern
+        return None
+
+    def _kept(self, place: Place) -> list[Section]:
+        return [part for part in self.sections if self._pattern(place, part) is None]
+
+    # -- if it does not apply as it is ------------------------------------------------------
+
+    def _otherwise(self, place: Place, out: Output) -> Fitted:
+        self._require_files(place)
+        lines, changed = with_line_ends_of(self.lines, self.sections, self._reader(place))
+        if changed:
+            mended = replace(self.change, diff=b"\n".join(lines))
+            other = _Attempt(self.fitter, mended, self.tip, lines, self.sections, self.files)
+            fitted, _ = other._exact(place)
+            if fitted is not None:
+                files = _shown([place.path(section) for section in changed])
+                note = f"the line ends of the patch were changed to those of {files}"
+                return replace(fitted, notes=(note, *fitted.notes))
+        diff, excluded = self._without_excluded(place)
+        if self.fitter.apply(self.change, self.tip, place, diff, "--reverse")[0] is not None:
+            return Fitted(self.repo.tree_id(self.tip))
+        sides = self._sides(place, diff) if self.options.three_way else None
+        conflicts: tuple[str, ...] = ()
+        if sides is not None:
+            merge = merge_three_way(self.repo, sides[0], self.tip, sides[1])
+            if not merge.conflicts:
+                fitted = _fitted(merge.tree, excluded)
+                return replace(fitted, notes=(_MERGED, *fitted.notes))
+            conflicts = merge.conflicts
+        raise self._does_not_apply(place, diff, out, conflicts)
+
+    def _reader(self, place: Place) -> Callable[[Section], bytes | None]:
+        def read(section: Section) -> bytes | None:
+            entry = self.files.get(place.source(section) or "")
+            return next(self.repo.read_blobs([entry.blob])) if entry else None
+
+        return read
+
+    def _sides(self, place: Place, diff: bytes) -> tuple[Oid, Oid] | None:
+        """The two commits of a three-way merge: the files that the change was made on, and these
+        with the change. None if those files cannot be had."""
+        if self.change.commit is not None:
+            parent = self.repo.read_commit(self.change.commit).parents[0]
+        elif not (older := self._older_files(place)):
+            return None
+        else:
+            parent = self._commit(older, self.tip)
+        tree, _ = self.fitter.apply(self.change, parent, place, diff)
+        return (parent, self._commit_of(tree, parent)) if tree is not None else None
+
+    def _older_files(self, place: Place) -> list[tuple[str, str, Oid]]:
+        """The mode, path and content of each file that the diff names by the id of its content, if
+        that is another one than the tree's. None of them if one cannot be had."""
+        wanted = {}
+        for section in self._kept(place):
+            path = place.source(section)
+            here = self.files.get(path) if path else None
+            if path and here and section.blob and not here.blob.startswith(section.blob):
+                wanted[path] = section.blob
+        find = self.fitter.find_blobs
+        blobs = find(wanted, self.change) if find and wanted else {}
+        if blobs.keys() != wanted.keys():
+            return []
+        return [(self.files[path].mode, path, blob) for path, blob in blobs.items()]
+
+    def _commit(self, files: Sequence[tuple[str, str, Oid]], parent: Oid) -> Oid:
+        """A commit with the tree of ``parent`` but for these files."""
+        text = "".join(f"{mode} {blob}\t{path}\0" for mode, path, blob in files)
+        with scratch_index(self.repo, parent) as index:
+            stdin = text.encode("utf-8", "surrogateescape")
+            self.repo.run("update-index", "-z", "--index-info", stdin=stdin, index=index)
+            return self._commit_of(write_tree(self.repo, index), parent)
+
+    def _commit_of(self, tree: Oid, parent: Oid) -> Oid:
+        message = "a side of a three-way merge\n"
+        return self.repo.write_commit(Commit(tree, (parent,), MACHINE, MACHINE, message))
+
+    # -- why it does not apply --------------------------------------------------------------
+
+    def _refuse(self, why: str, hint: str) -> Refused:
+        message = f"{self.change.subject!r} does not apply to the line's series: {why}"
+        return Refused(message, where=self.change.where, hint=hint)
+
+    def _require_files(self, place: Place) -> None:
+        """Raise Refused if a file that the change needs is not in the tree."""
+        needed = {place.source(part) or part.old or "" for part in self._kept(place) if part.old}
+        missing = sorted(needed - self.files.keys())
+        if not missing:
+            return
+        release, there = self.fitter.base.release, len(needed) - len(missing)
+        tree = (
+            f"release {release}" if release else f"the line's base {self.fitter.base.commit[:12]}"
+        )
+        what = f"{tree} has none of its files" if not there else f"{tree} lacks some of its files"
+        hint = f"leave that part out: {' '.join(self._exclusions(missing))}"
+        if not there:
+            hint = "say where its files are: -p N and --directory DIR"
+        elif release:
+            what = f"{tree} lacks {count(len(missing), 'file')} (a wheel has no tests, for example)"
+        raise self._refuse(f"{what}: {_shown(missing)}", hint)
+
+    def _exclusions(self, missing: Sequence[str]) -> list[str]:
+        """The options that leave the ``missing`` files out: whole folders if the tree has nothing
+        of them."""
+        tops = {path.partition("/")[0] for path in self.files}
+        patterns = {
+            path if (top := path.partition("/")[0]) in tops else f"{top}/*" for path in missing
+        }
+        return [f"--exclude {shlex.quote(pattern)}" for pattern in sorted(patterns)]
+
+    def _does_not_apply(
+        self, place: Place, diff: bytes, out: Output, conflicts: Sequence[str]
+    ) -> Refused:
+        by_hand = (
+            f"apply it by hand: fixtool apply --line {self.fitter.base.line} --no-build "
+            "--worktree DIR; git -C DIR apply --reject FILE; git -C DIR commit --all; "
+            "fixtool export --worktree DIR"
+        )
+        if conflicts:
+            if self.change.commit is not None:
+                by_hand = f"rebase the branch first: git rebase {self.fitter.base.commit[:12]}"
+            return self._refuse(f"a three-way merge conflicts in {_shown(conflicts)}", by_hand)
+        if out.status != 1:
+            return self._refuse(f"git cannot read the diff: {out.complaint}", "get it once more")
+        if match := re.search(r"^error: (.*): already exists in", out.stderr, re.MULTILINE):
+            return self._refuse(f"{match[1]} is there already", by_hand)
+        match = re.search(r"^error: patch failed: (.*):(\d+)$", out.stderr, re.MULTILINE)
+        why = out.complaint.removeprefix("error: ")
+        if match:
+            why = f"{match[1]} is not as the patch expects it at line {match[2]}"
+        spaced = self.fitter.apply(self.change, self.tip, place, diff, "--ignore-whitespace")[0]
+        if spaced is not None:
+            return self._refuse(
+                f"{why}; only white space differs (line ends such as CRLF, or tabs), which a "
+                "mailer or an editor has changed", "get it once more, as an attachment",
+            )  # fmt: skip
+        made_on = [part for part in self._kept(place) if part.blob and part.source(place.strip)]
+        if self.options.three_way and made_on and self.change.commit is None:
+            by_hand = (
+                "it was made on other files, and with these it could be merged: name a clone that "
+                f"has them, --source PATH; or {by_hand}"
+            )
+        return self._refuse(why, by_hand)
+
+
+def _fitted(tree: Oid, excluded: Mapping[str, Sequence[str]]) -> Fitted:
+    notes = tuple(
+        f"left out {count(len(paths), 'file')} (--exclude {pattern}): {_shown(paths)}"
+        for pattern, paths in excluded.items()
+    )
+    return Fitted(tree, notes, tuple(excluded))
+
+
+def _shown(paths: Sequence[str | None]) -> str:
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return ", ".join(path or "?" for path in paths[:_SHOWN]) + more

@@ -1,0 +1,97 @@
+"""Finds where in a tree a diff belongs: how many leading folders its names lose, and which folder
+they then stand in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from fixtool.incoming.sections import Section
+
+_DEEPEST = 12  # leading folders that are tried
+_LOOKED_AT = 5  # files of a diff whose names are searched for in the tree
+_MOST = 20  # places that are tried
+
+
+@dataclass(frozen=True)
+class Place:
+    """``strip`` is what `git apply -p` takes; ``folder`` is what `--directory` takes."""
+
+    strip: int = 1
+    folder: str = ""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The options of ``git apply``."""
+        return (f"-p{self.strip}", *([f"--directory={self.folder}"] if self.folder else []))
+
+    @property
+    def typed(self) -> str:
+        """The options of fixtool."""
+        words = [f"-p {self.strip}"] if self.strip != 1 else []
+        return " ".join([*words, *([f"--directory {self.folder}"] if self.folder else [])])
+
+    def path(self, section: Section) -> str | None:
+        return self._inside(section.path(self.strip))
+
+    def source(self, section: Section) -> str | None:
+        """The file that must be there before; None if none must."""
+        return self._inside(section.source(self.strip))
+
+    def _inside(self, path: str | None) -> str | None:
+        return f"{self.folder}/{path}" if path and self.folder else path
+
+
+USUAL = Place()
+
+
+def is_usual(sections: Sequence[Section]) -> bool:
+    """Whether every name has a folder before it that is not part of the path (``a/`` and ``b/``),
+    so that nothing has to be searched."""
+    return bool(sections) and all(
+        section.git and not section.same_names and None not in (section.old, section.new)
+        for section in sections
+    )
+
+
+def find_places(
+    sections: Sequence[Section], files: Collection[str], strip: int | None, folder: str | None
+) -> list[Place]:
+    """The places at which the most files of the diff are there, the likeliest first. ``files`` are
+    the paths of the tree; ``strip`` and ``folder`` are what the user has said."""
+    strips = [strip] if strip is not None else _strips(sections, files)
+    places = [Place(number, folder or "") for number in strips]
+    if folder is None:
+        places += [place for place in _searched(sections, files) if strip in (None, place.strip)]
+    places = list(dict.fromkeys(places))[:_MOST]
+    wanted = [section for section in sections if section.old is not None]
+    if not wanted:
+        return places[:1]
+    there = [sum(place.source(section) in files for section in wanted) for place in places]
+    most = max(there)
+    return [place for place, number in zip(places, there, strict=True) if number == most]
+
+
+def _strips(sections: Sequence[Section], files: Collection[str]) -> list[int]:
+    """How many leading folders the names may lose, the likeliest first."""
+    both = [section for section in sections if None not in (section.old, section.new)]
+    bare = bool(both) and all(section.same_names for section in both)
+    if not both:  # only new files: is the first folder one of the tree?
+        tops = {path.partition("/")[0] for path in files}
+        names = [section.new or section.old or "" for section in sections]
+        bare = bool(names) and all(name.partition("/")[0] in tops for name in names)
+    return [0, 1, *range(2, _DEEPEST)] if bare else [1, 0, *range(2, _DEEPEST)]
+
+
+def _searched(sections: Sequence[Section], files: Collection[str]) -> Iterator[Place]:
+    """The places at which a file of the diff is found by the end of its name, which is at least its
+    own folder and itself."""
+    wanted = [section for section in sections if section.old is not None]
+    for section in wanted[:_LOOKED_AT]:
+        for strip in range(_DEEPEST):
+            path = section.source(strip)
+            if not path or "/" not in path:
+                break
+            for file in files:
+                if file.endswith(f"/{path}"):
+                    yield Place(strip, file[: -len(path) - 1])
