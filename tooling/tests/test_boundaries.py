@@ -68,6 +68,7 @@ EXCEPTED = {"report": {"rebase.result"}}
 # vocabularies that several modules of one layer use.
 DOORS = {
     "git": {"git.repo"},
+    "gitdb": {"git.database"},
     "pypi_simple": {"sources.index"},
     "requests": {"sources.index"},
     "urllib3": {"sources.index"},

@@ -72,6 +72,11 @@ class Repo:
         self._git = Git(str(work_tree or git_dir))
         self._environment = dict(ENVIRONMENT)
 
+    @property
+    def time_limit(self) -> float:
+        """The seconds after which a call of git is given up."""
+        return self._limit
+
     # -- opening ---------------------------------------------------------------------------
 
     @classmethod
@@ -154,6 +159,15 @@ class Repo:
         if index is not None:
             extra["GIT_INDEX_FILE"] = str(index)
         return self._execute([*options, *args], stdin=stdin, env=extra, accept=accept, hear=hear)
+
+    def start(self, *args: str) -> Git.AutoInterrupt:
+        """Start a git command that answers questions from its stdin, such as ``cat-file --batch``.
+        It is ended when the returned object is thrown away."""
+        if not Repo._version_checked:
+            _check_version()
+        options = [f"--git-dir={self.git_dir}"]
+        words = [*command(self._environment.keys(), os.environ), *options, *args]
+        return _start(self._git, words, self._environment, subprocess.PIPE)
 
     def run_as_user(self, *args: str, here: bool = False) -> str:
         """Stdout of a git command under the user's own configuration; empty if it fails. The
@@ -286,6 +300,10 @@ class Repo:
             yield data[end + 1 : end + 1 + size]
             at = end + 1 + size + 1
 
+    def read_blob(self, blob: Oid) -> bytes:
+        """The content of a blob. Raises CannotRun if it is missing."""
+        return next(iter(self.read_blobs([blob])))
+
     def commits_here(self, ids: Sequence[Oid]) -> dict[Oid, bytes]:
         """The stored bytes of those commits of ``ids`` that are here, without fetching any."""
         if not ids:
@@ -411,16 +429,19 @@ def _run(
 ) -> Output:
     """The output of one git process. Raises CannotRun if there is no git, and as ``communicate``
     does."""
-    try:
-        process = git.execute(
-            list(words), istream=None if stdin is None else subprocess.PIPE, as_process=True,
-            env=dict(env or {}),
-        )  # fmt: skip
-    except GitCommandNotFound as error:
-        raise CannotRun("git is not on PATH", hint="install git 2.38 or newer") from error
+    process = _start(git, words, env, None if stdin is None else subprocess.PIPE)
     assert process.proc is not None
     stdout, stderr = communicate(process.proc, stdin, hear, limit)
     return Output(process.proc.returncode, stdout, stderr.decode("utf-8", "replace"))
+
+
+def _start(
+    git: Git, words: Sequence[str], env: Mapping[str, str] | None, stdin: int | None
+) -> Git.AutoInterrupt:
+    try:
+        return git.execute(list(words), istream=stdin, as_process=True, env=dict(env or {}))
+    except GitCommandNotFound as error:
+        raise CannotRun("git is not on PATH", hint="install git 2.38 or newer") from error
 
 
 def _verb(args: Sequence[str]) -> str:

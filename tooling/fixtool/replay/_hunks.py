@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from fixtool.git.objects import TreeEntry
-from fixtool.git.repo import Repo
+from fixtool.git.objects import Oid, TreeEntry
 from fixtool.replay.verdict import FileResult, HunkResult, Verdict
 from fixtool.series.diff import FilePatch, Hunk
-
-_MANY = 1_000_000  # comparisons of lines
+from fixtool.series.lines import Lines, lines_of
 
 
 def same_blob(file: FilePatch, targets: Mapping[str, TreeEntry]) -> bool:
@@ -33,7 +31,9 @@ def untouched(file: FilePatch) -> FileResult:
     return FileResult(file.path, Verdict.CLEAN, tuple(hunks))
 
 
-def place(file: FilePatch, targets: Mapping[str, TreeEntry], repo: Repo) -> FileResult:
+def place(
+    file: FilePatch, targets: Mapping[str, TreeEntry], read_blob: Callable[[Oid], bytes]
+) -> FileResult:
     """Look for each hunk in the target's file: for its old side (the hunk applies), else for its
     new side (the target has it already)."""
     target = targets.get(file.old_path or file.path)
@@ -43,7 +43,7 @@ def place(file: FilePatch, targets: Mapping[str, TreeEntry], repo: Repo) -> File
     if file.binary or not file.hunks or target is None:
         verdict = Verdict.CLEAN if same_blob(file, targets) else Verdict.CONFLICT
         return FileResult(file.path, verdict, ())
-    text = next(iter(repo.read_blobs([target.blob]))).decode("utf-8", "surrogateescape")
+    text = read_blob(target.blob).decode("utf-8", "surrogateescape")
     lines = Lines(lines_of(text))
     shift = 0
     hunks = []
@@ -52,14 +52,6 @@ def place(file: FilePatch, targets: Mapping[str, TreeEntry], repo: Repo) -> File
         shift = result.offset if result.offset is not None else shift
         hunks.append(result)
     return FileResult(file.path, _worst(hunks), tuple(hunks))
-
-
-def lines_of(text: str) -> list[str]:
-    """The lines of a text as git has them: only a newline ends one (str.splitlines would cut at
-    form feeds too)."""
-    lines = [line + "\n" for line in text.split("\n")]
-    lines[-1] = lines[-1][:-1]
-    return lines if lines[-1] else lines[:-1]
 
 
 def _place_hunk(hunk: Hunk, lines: Lines, shift: int) -> HunkResult:
@@ -78,53 +70,6 @@ def _place_hunk(hunk: Hunk, lines: Lines, shift: int) -> HunkResult:
 
 def _unplaced(hunk: Hunk) -> HunkResult:
     return HunkResult(hunk.number, Verdict.CONFLICT, hunk.old_start, None, None)
-
-
-class Lines:
-    """The lines of a file, in which other lines are looked for."""
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        self.lines = list(lines)
-        self._indexes: dict[str, list[int]] = {}
-        for index, line in enumerate(self.lines):
-            self._indexes.setdefault(line, []).append(index)
-
-    def find(self, wanted: Sequence[str], near: int) -> int | None:
-        """The index at which all of ``wanted`` stand, the nearest to index ``near``; None if there
-        is none or ``wanted`` is empty."""
-        return min(self.places(wanted), key=lambda index: abs(index - near), default=None)
-
-    def places(self, wanted: Sequence[str]) -> list[int]:
-        """Every index at which all of ``wanted`` stand; none if ``wanted`` is empty."""
-        size, last = len(wanted), len(self.lines) - len(wanted)
-        if not wanted or last < 0:
-            return []
-        rarest = min(range(size), key=lambda offset: len(self._indexes.get(wanted[offset], ())))
-        starts = [index - rarest for index in self._indexes.get(wanted[rarest], ())]
-        if len(starts) * size > _MANY:  # the same few lines again and again
-            return self._places_in_one_pass(wanted)
-        sought = list(wanted)
-        return [start for start in starts
-                if 0 <= start <= last and self.lines[start : start + size] == sought]  # fmt: skip
-
-    def _places_in_one_pass(self, wanted: Sequence[str]) -> list[int]:
-        """The same with the algorithm of Knuth, Morris and Pratt, which looks at each line once."""
-        borders = [0]  # of each beginning of ``wanted``: its longest end that is a beginning too
-        matched = 0
-        for line in wanted[1:]:
-            while matched and line != wanted[matched]:
-                matched = borders[matched - 1]
-            matched += line == wanted[matched]
-            borders.append(matched)
-        places = []
-        matched = 0
-        for index, line in enumerate(self.lines):
-            while matched and (matched == len(wanted) or line != wanted[matched]):
-                matched = borders[matched - 1]
-            matched += line == wanted[matched]
-            if matched == len(wanted):
-                places.append(index + 1 - matched)
-        return places
 
 
 def _worst(hunks: Sequence[HunkResult]) -> Verdict:

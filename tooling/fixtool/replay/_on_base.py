@@ -5,68 +5,71 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from fixtool.errors import Refused
+from fixtool.git.database import ObjectDatabase
 from fixtool.git.names import is_full_sha
-from fixtool.git.objects import Oid
-from fixtool.git.repo import Repo
-from fixtool.git.trees import list_tree, scratch_index, write_tree
-from fixtool.series.patch import Patch, apply_on
+from fixtool.git.objects import Oid, TreeEntry
+from fixtool.series.patch import Patch
+from fixtool.series.strict import apply_patch
 
 
 class PatchesOnBase:
-    """The commits that some of ``patches`` make on their base, each set of patches made once. The
-    base is brought when it is first needed."""
+    """The commits that some of ``patches`` make on their base. The base is brought when it is first
+    needed, and each patch is applied to each commit once. The commits are in the repository after a
+    flush of ``objects``."""
 
-    def __init__(self, repo: Repo, patches: Sequence[Patch], bring_base: Callable[[], Oid]) -> None:
-        self._repo, self._patches, self._bring_base = repo, patches, bring_base
-        self._commits: dict[tuple[int, ...], Oid | None] = {}
+    def __init__(
+        self, objects: ObjectDatabase, patches: Sequence[Patch], bring_base: Callable[[], Oid]
+    ) -> None:
+        self._objects, self._patches, self._bring_base = objects, patches, bring_base
+        self._base: Oid | None = None
+        self._after: dict[tuple[Oid, int], Oid | None] = {}  # (commit, position of the patch on it)
 
     def commit(self, positions: Iterable[int]) -> Oid | None:
         """The commit of the patches at ``positions``, in that order, on the base; None if one of
         them does not apply there."""
-        positions = tuple(positions)
-        if positions not in self._commits:
-            self._commits[positions] = self._make(positions) if positions else self._bring_base()
-        return self._commits[positions]
+        self._base = commit = self._base or self._bring_base()
+        for position in positions:
+            key = (commit, position)
+            if key not in self._after:
+                self._after[key] = self._add(self._patches[position], commit)
+            after = self._after[key]
+            if after is None:
+                return None
+            commit = after
+        return commit
 
     def first(self, number: int) -> Oid:
         """The commit of the first ``number`` patches. Raises Refused if one does not apply."""
-        commit = self.commit(())
-        for position, patch in enumerate(self._patches[:number]):
-            commit = self.commit(range(position + 1))
-            if commit is None:
-                raise Refused(
-                    f"{patch.slug} does not apply to the base of its own line",
-                    where=str(patch.path or patch.slug),
-                    hint="fixtool lint --drift",
-                )
-        assert commit is not None
-        return commit
+        commit = self.commit(range(number))
+        if commit is not None:
+            return commit
+        failing = next(size for size in range(number) if self.commit(range(size + 1)) is None)
+        patch = self._patches[failing]
+        raise Refused(
+            f"{patch.slug} does not apply to the base of its own line",
+            where=str(patch.path or patch.slug),
+            hint="fixtool lint --drift",
+        )
 
-    def _make(self, positions: tuple[int, ...]) -> Oid | None:
-        parent = self.commit(positions[:-1])
-        if parent is None:
-            return None
-        patch = self._patches[positions[-1]]
-        tree, _ = apply_on(self._repo, patch, parent)
-        return self._repo.write_commit(patch.commit(tree, parent)) if tree else None
+    def _add(self, patch: Patch, parent: Oid) -> Oid | None:
+        tree = apply_patch(self._objects, patch, self._objects.tree_of(parent))
+        return self._objects.add_commit(patch.commit(tree, parent)) if tree else None
 
 
-def on_named_files(repo: Repo, patch: Patch, commit: Oid) -> tuple[Oid, Oid] | None:
+def on_named_files(objects: ObjectDatabase, patch: Patch, commit: Oid) -> tuple[Oid, Oid] | None:
     """A patch as a commit on the very files that its index lines name, as `git am --3way` does it;
-    first that commit's parent. All other files are those of ``commit``. None if ``repo`` does not
-    have the files, or if the patch does not apply to them."""
-    entries = list_tree(repo, commit, *patch.paths)
-    lines = [f"0 {'0' * 40}\t{path}" for path in sorted(patch.paths)]
+    first that commit's parent. All other files are those of ``commit``. None if the repository does
+    not have the files, or if the patch does not apply to them."""
+    tree = objects.tree_of(commit)
+    entries = objects.files(tree, patch.paths)
+    named: dict[str, TreeEntry | None] = dict.fromkeys(patch.paths)
     for file in patch.files:
         if file.old_path is None:
             continue
-        if not is_full_sha(file.old_blob or "") or not repo.has(Oid(file.old_blob or "")):
+        if not is_full_sha(file.old_blob or "") or not objects.repo.has(Oid(file.old_blob or "")):
             return None
         mode = entries[file.old_path].mode if file.old_path in entries else "100644"
-        lines.append(f"{mode} {file.old_blob}\t{file.old_path}")
-    with scratch_index(repo, commit) as index:
-        text = "".join(f"{line}\0" for line in lines).encode("utf-8", "surrogateescape")
-        repo.run("update-index", "-z", "--index-info", stdin=text, index=index)
-        parent = repo.write_commit(patch.commit(write_tree(repo, index), commit))
-    tree, _ = apply_on(repo, patch, parent)
-    return (parent, repo.write_commit(patch.commit(tree, parent))) if tree else None
+        named[file.old_path] = TreeEntry(mode, Oid(file.old_blob or ""))
+    parent = objects.add_commit(patch.commit(objects.with_files(tree, named), commit))
+    after = apply_patch(objects, patch, objects.tree_of(parent))
+    return (parent, objects.add_commit(patch.commit(after, parent))) if after else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.replay._on_base import PatchesOnBase
@@ -34,14 +35,16 @@ class Needs:
 def dependencies(repo: Repo, line: Line, base: Oid) -> tuple[Needs, ...]:
     """The needs of every patch of ``line`` on its own ``base``. Raises Refused if the series does
     not apply there."""
-    on_base = PatchesOnBase(repo, line.patches, lambda: base)
     order = [patch.slug for patch in line.patches]
     derived: dict[str, set[str]] = {}
     declared: dict[str, set[str]] = {}
     closures: dict[str, set[str]] = {}
+    with ObjectDatabase(repo) as objects:
+        on_base = PatchesOnBase(objects, line.patches, lambda: base)
+        needed = [_smallest_set(on_base, position) for position in range(len(order))]
     for position, patch in enumerate(line.patches):
         slug = patch.slug
-        derived[slug] = {order[needed] for needed in _smallest_set(on_base, position)}
+        derived[slug] = {order[earlier] for earlier in needed[position]}
         declared[slug] = set(patch.depends_on).intersection(order[:position])
         near = derived[slug] | declared[slug]
         closures[slug] = near.union(*(closures[needed] for needed in near))

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.git.trees import list_folders, list_tree, scratch_index, write_tree
-from fixtool.replay._hunks import Lines, lines_of, place
+from fixtool.replay._hunks import place
 from fixtool.replay.verdict import Verdict
 from fixtool.series.diff import FilePatch, Hunk
+from fixtool.series.lines import Lines, lines_of
 from fixtool.series.patch import Patch
 
 _LEAST = 3  # lines that a hunk must hold, and characters that its longest line must have
@@ -53,7 +54,7 @@ def apply_to_moved_lines(
                 return None  # upstream moved the folder: a person says where the new file goes
             whole.append(file)
             continue
-        placed = place(file, list_tree(repo, commit, file.path), repo)
+        placed = place(file, list_tree(repo, commit, file.path), repo.read_blob)
         for hunk, result in zip(file.hunks, placed.hunks, strict=True):
             hunks.append((file.path, hunk, result.verdict))
             if result.verdict is Verdict.ABSORBED:
@@ -158,4 +159,4 @@ def _edited_tree(
 
 def _lines(repo: Repo, commit: str, path: str) -> list[str]:
     blob = list_tree(repo, commit, path)[path][1]
-    return lines_of(next(iter(repo.read_blobs([blob]))).decode("utf-8", "surrogateescape"))
+    return lines_of(repo.read_blob(blob).decode("utf-8", "surrogateescape"))

@@ -14,18 +14,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Merge, Oid, TreeEntry
 from fixtool.git.repo import Repo
-from fixtool.git.trees import (
-    apply_to_index,
-    changed_files,
-    changed_paths,
-    list_folders,
-    list_tree,
-    merge_three_way,
-    scratch_index,
-    write_tree,
-)
 from fixtool.replay._cache import PrefixCache
 from fixtool.replay._hunks import (
     after_conflict,
@@ -38,7 +29,8 @@ from fixtool.replay._hunks import (
 from fixtool.replay._on_base import PatchesOnBase, on_named_files
 from fixtool.replay.verdict import FAILED, FileResult, PatchResult, PatchState, Verdict
 from fixtool.series.line import Line
-from fixtool.series.patch import Patch, require_named
+from fixtool.series.patch import Patch
+from fixtool.series.strict import apply_patch
 
 
 @dataclass(frozen=True)
@@ -92,49 +84,39 @@ def replay(
     reused = len(results)
     commits = [result.commit for result in results if result.commit]
     commit = commits[-1] if commits else onto
-    tree = repo.tree_id(commit)
-    if reused < len(patches):
-        with scratch_index(repo, tree) as index:
-            on_base = PatchesOnBase(repo, patches, base or (lambda: line.upstream.base))
-            run = _Run(repo, patches, on_base, decisions, index, commit, tree)
+    with ObjectDatabase(repo) as objects:
+        tree = objects.tree_of(commit)
+        if reused < len(patches):
+            on_base = PatchesOnBase(objects, patches, base or (lambda: line.upstream.base))
+            run = _Run(objects, patches, on_base, decisions, commit, tree)
             for position in range(reused, len(patches)):
                 results.append(run.add(position, results))
             commit, tree = run.commit, run.tree
-    _require_named(repo, patches, results)
-    if reused < len(patches):
-        prefix.store(results)
+            objects.flush()
+            prefix.store(results)
     return Replay(line.name, line.upstream.base, onto, commit, tree, tuple(results), reused)
-
-
-def _require_named(repo: Repo, patches: Sequence[Patch], results: Sequence[PatchResult]) -> None:
-    """Raise Refused if a patch that was applied as it is changed a path that it does not name. A
-    three-way merge may follow upstream's renames; what it merges was checked when it was made."""
-    applied = [(patch, result.commit) for patch, result in zip(patches, results, strict=True)
-               if result.commit and result.verdict in (Verdict.CLEAN, Verdict.OFFSET)]  # fmt: skip
-    changed = changed_paths(repo, [commit for _, commit in applied])
-    for (patch, _), paths in zip(applied, changed, strict=True):
-        require_named(patch, paths)
 
 
 def on_own_base(repo: Repo, line: Line, slug: str, base: Oid) -> tuple[Oid, Oid]:
     """A patch as a commit of its series on the line's own base, and that commit's parent. Raises
     Refused if the series does not apply there."""
-    on_base = PatchesOnBase(repo, line.patches, lambda: base)
     position = [entry.slug for entry in line.entries].index(slug)
-    parent = on_base.first(position)
-    return on_base.first(position + 1), parent
+    with ObjectDatabase(repo) as objects:
+        on_base = PatchesOnBase(objects, line.patches, lambda: base)
+        commit, parent = on_base.first(position + 1), on_base.first(position)
+        objects.flush()
+    return commit, parent
 
 
 @dataclass
 class _Run:
     """A replay under way: ``commit`` and ``tree`` are the target with the patches that were added
-    so far, and the index file ``index`` holds them."""
+    so far."""
 
-    repo: Repo
+    objects: ObjectDatabase
     patches: Sequence[Patch]
     on_base: PatchesOnBase
     decisions: Decisions
-    index: Path
     commit: Oid
     tree: Oid
 
@@ -145,18 +127,16 @@ class _Run:
             return PatchResult(patch.slug, patch.subject, state.verdict, None, (), state.evidence)
         if resolution := self.decisions.resolved.get(patch.slug):
             return self._add_resolved(patch, resolution)
-        targets = list_tree(self.repo, self.tree, *sorted(patch.paths))
-        strict = self._apply_strictly(patch)
+        targets = self.objects.files(self.tree, patch.paths)
+        strict = apply_patch(self.objects, patch, self.tree)
         merge: Merge | None
         if strict is not None and self._is_as_written_for(patch, targets):
             files = tuple(untouched(file) for file in patch.files)
             merge = Merge(strict, ())
         else:
-            files = tuple(place(file, targets, self.repo) for file in patch.files)
+            files = tuple(place(file, targets, self.objects.blob) for file in patch.files)
             merge = self._merge_three_way(position)
         result, tree = self._judge(patch, files, strict, merge, targets)
-        if (tree or self.tree) != (strict or self.tree):  # the index holds another tree
-            self.repo.run("read-tree", tree or self.tree, index=self.index)
         if result.verdict is Verdict.CONFLICT and (cause := self._blocked_by(position, before)):
             reason = f"does not apply to its own base without {cause}"
             return replace(result, verdict=Verdict.BLOCKED, evidence=(*result.evidence, reason))
@@ -165,18 +145,17 @@ class _Run:
         return replace(result, commit=self._commit(patch, tree))
 
     def _commit(self, patch: Patch, tree: Oid) -> Oid:
-        self.commit = self.repo.write_commit(patch.commit(tree, self.commit))
+        self.commit = self.objects.add_commit(patch.commit(tree, self.commit))
         self.tree = tree
         return self.commit
 
     def _add_resolved(self, patch: Patch, tree: Oid) -> PatchResult:
         """Take the tree of a resolution. If it changes nothing, upstream has the whole patch."""
-        self.repo.run("read-tree", tree, index=self.index)
         if tree == self.tree:
             reason = "resolved by hand to what upstream has"
             return PatchResult(patch.slug, patch.subject, Verdict.ABSORBED, None, (), (reason,))
-        changes = changed_files(self.repo, self.tree, tree)
-        files = tuple(FileResult(change.path, Verdict.MERGED, ()) for change in changes)
+        paths = self.objects.changed_paths(self.tree, tree)
+        files = tuple(FileResult(path, Verdict.MERGED, ()) for path in sorted(paths))
         commit = self._commit(patch, tree)
         return PatchResult(
             patch.slug, patch.subject, Verdict.MERGED, commit, files, ("resolved by hand",)
@@ -212,8 +191,7 @@ class _Run:
             return result(Verdict.ABSORBED, "the three-way merge changes nothing"), merge.tree
         if strict == merge.tree:
             return result(_by_place(files)), merge.tree
-        changed = {change.path for change in changed_files(self.repo, self.tree, merge.tree)}
-        unchanged = frozenset(present) - changed
+        unchanged = frozenset(present) - self.objects.changed_paths(self.tree, merge.tree)
         files = tuple(after_merge(file, unchanged) for file in files)
         verdicts = {hunk.verdict for file in files for hunk in file.hunks}
         verdicts |= {file.verdict for file in files}
@@ -230,23 +208,17 @@ class _Run:
         new = (file.path for file in patch.files if file.old_path is None)
         folders = {posixpath.dirname(path) for path in new} - {""}
         return all(same_blob(file, targets) for file in patch.files) and (
-            not folders or folders <= list_folders(self.repo, self.tree, *folders)
+            not folders or folders <= self.objects.folders(self.tree, folders)
         )
-
-    def _apply_strictly(self, patch: Patch) -> Oid | None:
-        """The tree after `git apply --cached`; None, with the index unchanged, if it fails."""
-        if apply_to_index(self.repo, self.index, patch.diff).status != 0:
-            return None
-        return write_tree(self.repo, self.index)
 
     def _merge_three_way(self, position: int) -> Merge | None:
         """The merge of a patch on its own base into the target. If it does not apply there, the
         files that it names are its base. None if these are not here either."""
         commit = self.on_base.commit(range(position + 1))
         if commit is not None:
-            return merge_three_way(self.repo, self.on_base.first(position), self.commit, commit)
-        named = on_named_files(self.repo, self.patches[position], self.commit)
-        return merge_three_way(self.repo, named[0], self.commit, named[1]) if named else None
+            return self.objects.merge_three_way(self.on_base.first(position), self.tree, commit)
+        named = on_named_files(self.objects, self.patches[position], self.commit)
+        return self.objects.merge_three_way(named[0], self.tree, named[1]) if named else None
 
     def _blocked_by(self, position: int, before: Sequence[PatchResult]) -> str | None:
         """The patches that failed, or that a person left out, without which this one does not

@@ -38,13 +38,15 @@ _ESCAPES = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f
 
 @dataclass(frozen=True)
 class Hunk:
-    """A hunk: the lines of its old and new side, with line ends, and where they start (from 1)."""
+    """A hunk: the lines of its old and new side, with line ends, and where they start (from 1).
+    ``to_end`` says that no context follows its last change: it fits at the end of a file only."""
 
     number: int
     old_start: int
     new_start: int
     before: tuple[str, ...]
     after: tuple[str, ...]
+    to_end: bool
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ class _Reader:
         before: list[str] = []
         after: list[str] = []
         changes = 0
+        to_end = False
         lines, at = self.lines, self.at + 1
         last = len(lines) - 1
         while old_left or new_left:
@@ -217,7 +220,10 @@ class _Reader:
                 new_left -= 1
             if kind in "-+":
                 changes += 1
-            elif kind not in " \\":
+                to_end = True
+            elif kind == " ":
+                to_end = False
+            elif kind != "\\":
                 raise _Damaged(f"{line[:40]!r} is no line of a hunk, which has more of them", at)
             if old_left < 0 or new_left < 0:
                 raise _Damaged("the hunk has another number of lines than its head says", at)
@@ -232,7 +238,7 @@ class _Reader:
         if at <= last and lines[at][:1] in ("+", "-", " ") and not _ends_hunk(lines[at]):
             raise _Damaged("the hunk has more lines than its head says", at)
         self.at = at
-        return Hunk(number, int(match[1]), int(match[3]), tuple(before), tuple(after))
+        return Hunk(number, int(match[1]), int(match[3]), tuple(before), tuple(after), to_end)
 
     def _binary(self) -> None:
         self.at += 1

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fixtool.replay import _hunks
-from fixtool.replay._hunks import Lines
+from fixtool.series import lines as lines_module
+from fixtool.series.lines import Lines
 
 LINES = st.lists(st.sampled_from(["a\n", "b\n"]), max_size=25)
 
@@ -25,12 +25,12 @@ def test_places_are_those_of_a_plain_comparison(
     ]
     expected = plain if wanted else []
     for many in (0, 1_000_000):
-        before, _hunks._MANY = _hunks._MANY, many
+        before, lines_module._MANY = lines_module._MANY, many
         try:
             assert Lines(lines).places(wanted) == expected
             found = Lines(lines).find(wanted, near)
         finally:
-            _hunks._MANY = before
+            lines_module._MANY = before
         nearest = min((abs(index - near) for index in expected), default=None)
         assert (None if found is None else abs(found - near)) == nearest
 

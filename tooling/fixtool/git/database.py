@@ -1,0 +1,331 @@
+"""The object database of a repository: objects are read through one process, and new ones are kept
+in memory until they are written together.
+
+A series of a thousand patches makes some six thousand objects. To start git for each of them takes
+longer than all the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import select
+import struct
+import subprocess
+import zlib
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
+
+from gitdb import IStream
+from gitdb.db.loose import LooseObjectDB
+
+from fixtool.errors import CannotRun
+from fixtool.git.objects import MACHINE, Commit, Merge, Oid, TreeEntry
+from fixtool.git.repo import Repo
+
+Tree = Mapping[str, TreeEntry]
+"""What one folder holds, by name. Subfolders have the mode of ``FOLDER``."""
+
+FOLDER = "040000"
+
+_KINDS = {"commit": 1, "tree": 2, "blob": 3}  # the numbers of the kinds in a pack
+_LOOSE = 100  # objects: git too makes a pack of what it receives from this number on
+_MOST_NEW = 16 << 20  # bytes of new objects that are kept in memory
+_MOST_BLOBS = 16 << 20  # bytes of blobs that are kept after reading
+_MOST_ENTRIES = 60_000  # of trees that are kept after reading, some 15 MB
+
+
+class ObjectDatabase:
+    """Reads and writes the objects of ``repo``. New objects are in the repository after ``flush``:
+    those that nobody needs later are never written. It is used in a ``with`` statement."""
+
+    def __init__(self, repo: Repo) -> None:
+        self.repo = repo
+        self._new: dict[Oid, tuple[str, bytes]] = {}
+        self._new_size = 0
+        self._written: set[Oid] = set()
+        self._trees: OrderedDict[Oid, Tree] = OrderedDict()
+        self._entries = 0
+        self._blobs: OrderedDict[Oid, bytes] = OrderedDict()
+        self._blob_size = 0
+        self._reader: _Reader | None = None
+
+    def __enter__(self) -> ObjectDatabase:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def read(self, oid: Oid) -> tuple[str, bytes]:
+        """The kind and the content of an object. Raises CannotRun if it is not there."""
+        if oid in self._new:
+            return self._new[oid]
+        if self._reader is None:
+            self._reader = _Reader(self.repo)
+        return self._reader.read(oid)
+
+    def blob(self, oid: Oid) -> bytes:
+        if oid in self._blobs:
+            self._blobs.move_to_end(oid)
+            return self._blobs[oid]
+        data = self._expect(oid, "blob")
+        self._blobs[oid] = data
+        self._blob_size += len(data)
+        while self._blob_size > _MOST_BLOBS and len(self._blobs) > 1:
+            _, oldest = self._blobs.popitem(last=False)
+            self._blob_size -= len(oldest)
+        return data
+
+    def tree(self, oid: Oid) -> Tree:
+        if oid in self._trees:
+            self._trees.move_to_end(oid)
+            return self._trees[oid]
+        return self._keep_tree(oid, _parse_tree(self._expect(oid, "tree")))
+
+    def tree_of(self, commit: Oid) -> Oid:
+        """The tree of a commit."""
+        return Oid(self._expect(commit, "commit")[5:45].decode())
+
+    def entry(self, tree: Oid, path: str) -> TreeEntry | None:
+        """What stands at ``path`` in a tree, a folder too; None if nothing does."""
+        *folders, name = path.split("/")
+        for folder in folders:
+            entry = self.tree(tree).get(folder)
+            if entry is None or entry.mode != FOLDER:
+                return None
+            tree = entry.blob
+        return self.tree(tree).get(name)
+
+    def files(self, tree: Oid, paths: Iterable[str]) -> dict[str, TreeEntry]:
+        """Those of ``paths`` that are files of a tree."""
+        found = ((path, self.entry(tree, path)) for path in paths)
+        return {path: entry for path, entry in found if entry and entry.mode != FOLDER}
+
+    def folders(self, tree: Oid, paths: Iterable[str]) -> set[str]:
+        """Those of ``paths`` that are folders of a tree."""
+        found = ((path, self.entry(tree, path)) for path in paths)
+        return {path for path, entry in found if entry and entry.mode == FOLDER}
+
+    def changed_paths(self, old: Oid, new: Oid) -> set[str]:
+        """The paths of the files that differ between two trees. Renames are not followed."""
+        paths: set[str] = set()
+        waiting = [("", old, new)]
+        while waiting:
+            folder, before, after = waiting.pop()
+            sides = tuple(self.tree(oid) if oid else {} for oid in (before, after))
+            for name in sides[0].keys() | sides[1].keys():
+                entries = [side.get(name) for side in sides]
+                if entries[0] == entries[1]:
+                    continue
+                inner = [entry.blob if entry and entry.mode == FOLDER else Oid("")
+                         for entry in entries]  # fmt: skip
+                if any(inner):
+                    waiting.append((f"{folder}{name}/", inner[0], inner[1]))
+                if any(entry and entry.mode != FOLDER for entry in entries):
+                    paths.add(folder + name)
+        return paths
+
+    def _expect(self, oid: Oid, kind: str) -> bytes:
+        found, data = self.read(oid)
+        if found != kind:
+            raise CannotRun(
+                f"object {oid} is a {found}, not a {kind}", where=str(self.repo.git_dir)
+            )
+        return data
+
+    def _keep_tree(self, oid: Oid, tree: Tree) -> Tree:
+        self._trees[oid] = tree
+        self._entries += len(tree)
+        while self._entries > _MOST_ENTRIES and len(self._trees) > 1:
+            _, oldest = self._trees.popitem(last=False)
+            self._entries -= len(oldest)
+        return tree
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def add(self, kind: str, data: bytes) -> Oid:
+        """Keep a new object. Returns its id."""
+        head = f"{kind} {len(data)}\0".encode()
+        oid = Oid(hashlib.sha1(head + data, usedforsecurity=False).hexdigest())
+        if oid not in self._new and oid not in self._written:
+            self._new[oid] = (kind, data)
+            self._new_size += len(data)
+            if self._new_size > _MOST_NEW:
+                self.flush()
+        return oid
+
+    def add_commit(self, commit: Commit) -> Oid:
+        return self.add("commit", commit.raw)
+
+    def with_files(self, tree: Oid, changes: Mapping[str, TreeEntry | None]) -> Oid:
+        """The tree with other files at the paths of ``changes``; None takes a file away. A folder
+        that is empty then goes too."""
+        inner: dict[str, dict[str, TreeEntry | None]] = {}
+        entries = dict(self.tree(tree)) if tree else {}
+        for path, change in changes.items():
+            name, slash, rest = path.partition("/")
+            if slash:
+                inner.setdefault(name, {})[rest] = change
+            elif change is None:
+                entries.pop(name, None)
+            else:
+                entries[name] = change
+        for name, below in inner.items():
+            before = entries.get(name)
+            subtree = before.blob if before and before.mode == FOLDER else Oid("")
+            after = self.with_files(subtree, below)
+            if self.tree(after):
+                entries[name] = TreeEntry(FOLDER, after)
+            else:
+                entries.pop(name, None)
+        oid = self.add("tree", _tree_bytes(entries))
+        if oid not in self._trees:
+            self._keep_tree(oid, entries)
+        return oid
+
+    def flush(self) -> None:
+        """Write the new objects. An object that is there already is not written again."""
+        if not self._new:
+            return
+        objects = list(self._new.values())
+        if len(objects) < _LOOSE:
+            folder = LooseObjectDB(str(self.repo.objects_folder))
+            for kind, data in objects:
+                folder.store(IStream(kind.encode(), len(data), io.BytesIO(data)))
+        else:
+            self.repo.run("index-pack", "--stdin", stdin=_pack(objects))
+        self._written.update(self._new)
+        self._new.clear()
+        self._new_size = 0
+
+    # -- merging ---------------------------------------------------------------------------
+
+    def merge_three_way(self, base: Oid, ours: Oid, theirs: Oid) -> Merge:
+        """Merge commit ``theirs`` (a child of ``base``) into the tree ``ours``.
+
+        git 2.39 has no ``merge-tree --merge-base``, so the merge is given a stand-in: the tree
+        ``ours``, as a child of ``base``, which makes ``base`` the only merge base.
+        """
+        message = "stand-in for a three-way merge\n"
+        stand_in = self.add_commit(Commit(ours, (base,), MACHINE, MACHINE, message))
+        self.flush()
+        out = self.repo.run(
+            "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", stand_in, theirs,
+            accept=(0, 1),
+        )  # fmt: skip
+        tree, *conflicts = out.stdout.decode("utf-8", "surrogateescape").split("\0")
+        return Merge(Oid(tree), tuple(path for path in conflicts if path))
+
+
+class _Reader:
+    """One ``git cat-file --batch`` that answers all questions."""
+
+    def __init__(self, repo: Repo) -> None:
+        self._repo = repo
+        self._running = repo.start("cat-file", "--batch")
+        assert self._running.proc is not None
+        self._process = self._running.proc
+        self._rest = bytearray()
+
+    def read(self, oid: Oid) -> tuple[str, bytes]:
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            stdin.write(f"{oid}\n".encode())
+            stdin.flush()
+        except BrokenPipeError as error:
+            raise self._ended() from error
+        header = self._line().split(b" ")
+        if len(header) != 3:
+            raise CannotRun(f"object {oid} is missing", where=str(self._repo.git_dir))
+        size = int(header[2])
+        self._fill(size + 1)
+        data = bytes(self._rest[:size])
+        del self._rest[: size + 1]
+        return header[1].decode(), data
+
+    def _line(self) -> bytes:
+        while (end := self._rest.find(b"\n")) < 0:
+            self._fill(len(self._rest) + 1)
+        line = bytes(self._rest[:end])
+        del self._rest[: end + 1]
+        return line
+
+    def _fill(self, size: int) -> None:
+        """Read until ``size`` bytes wait."""
+        stdout = self._process.stdout
+        assert stdout is not None
+        while len(self._rest) < size:
+            if not select.select([stdout], [], [], self._repo.time_limit)[0]:
+                raise self._ended("did not answer in time")
+            data = os.read(stdout.fileno(), 1 << 20)
+            if not data:
+                raise self._ended()
+            self._rest += data
+
+    def _ended(self, what: str = "ended before its answer") -> CannotRun:
+        return CannotRun(f"git cat-file {what}", where=str(self._repo.git_dir),
+                         hint="run the same command again")  # fmt: skip
+
+    def close(self) -> None:
+        process = self._process
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _parse_tree(data: bytes) -> dict[str, TreeEntry]:
+    entries = {}
+    at = 0
+    while at < len(data):
+        end = data.index(b"\0", at)
+        mode, _, name = data[at:end].partition(b" ")
+        blob = data[end + 1 : end + 21].hex()
+        text = name.decode("utf-8", "surrogateescape")
+        entries[text] = TreeEntry(_MODES.get(mode) or mode.decode(), Oid(blob))
+        at = end + 21
+    return entries
+
+
+_MODES = {b"40000": FOLDER, b"100644": "100644", b"100755": "100755", b"120000": "120000"}
+
+
+def _tree_bytes(entries: Tree) -> bytes:
+    """The bytes that git stores: sorted by name, where a folder's name counts as if it ended with
+    a slash."""
+    rows = []
+    for text, (mode, blob) in entries.items():
+        name = text.encode("utf-8", "surrogateescape")
+        rows.append((name + b"/" if mode == FOLDER else name, name, mode, blob))
+    rows.sort()
+    return b"".join(
+        mode.removeprefix("0").encode() + b" " + name + b"\0" + bytes.fromhex(blob)
+        for _, name, mode, blob in rows
+    )
+
+
+def _pack(objects: Collection[tuple[str, bytes]]) -> bytes:
+    """The objects as a pack of version 2, each by itself (gitformat-pack(5))."""
+    parts = [b"PACK" + struct.pack(">II", 2, len(objects))]
+    for kind, data in objects:
+        size = len(data)
+        head = [_KINDS[kind] << 4 | size & 15]
+        size >>= 4
+        while size:
+            head[-1] |= 0x80
+            head.append(size & 0x7F)
+            size >>= 7
+        parts += [bytes(head), zlib.compress(data, 1)]
+    pack = b"".join(parts)
+    return pack + hashlib.sha1(pack, usedforsecurity=False).digest()

@@ -1,0 +1,151 @@
+"""Applies a patch strictly: each hunk fits as it is, or the patch does not apply.
+
+`git apply --cached` defines what that means. The usual changes of a text are made here, in memory,
+in the same way as git makes them (``apply_fragments`` and ``find_pos`` in git's ``apply.c``), since
+a process and an index file for each patch take longer than all the rest. Whatever is not usual is
+left to git: binary data, renames, copies, submodules, and a last line without a newline that is not
+where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fixtool.git.database import FOLDER, ObjectDatabase
+from fixtool.git.objects import Oid, TreeEntry
+from fixtool.git.trees import apply_to_index, changed_files, scratch_index, write_tree
+from fixtool.series.diff import FilePatch, Hunk
+from fixtool.series.lines import Lines, lines_of
+from fixtool.series.patch import Patch, require_named
+
+_FILES = ("100644", "100755")
+
+
+class _LeftToGit(Exception):
+    """The change is not one that is made in memory."""
+
+
+class _DoesNotFit(Exception):
+    """The change does not fit."""
+
+
+def apply_patch(objects: ObjectDatabase, patch: Patch, tree: Oid) -> Oid | None:
+    """The tree with ``patch`` applied; None if it does not apply. Raises Refused if git changed
+    another path than the patch names."""
+    try:
+        return objects.with_files(tree, _changes(objects, patch.files, tree))
+    except _DoesNotFit:
+        return None
+    except _LeftToGit:
+        return apply_by_git(objects, patch, tree)[0]
+
+
+def apply_by_git(objects: ObjectDatabase, patch: Patch, tree: Oid) -> tuple[Oid | None, str]:
+    """The same by `git apply`, with its message if the patch does not apply."""
+    objects.flush()
+    with scratch_index(objects.repo, tree) as index:
+        out = apply_to_index(objects.repo, index, patch.diff)
+        if out.status != 0:
+            return None, out.complaint
+        after = write_tree(objects.repo, index)
+    require_named(patch, (change.path for change in changed_files(objects.repo, tree, after)))
+    return after, ""
+
+
+def _changes(
+    objects: ObjectDatabase, files: Sequence[FilePatch], tree: Oid
+) -> dict[str, TreeEntry | None]:
+    """The new entry of each path that ``files`` change; None if the file goes."""
+    changes: dict[str, TreeEntry | None] = {}
+    for file in files:
+        if file.path in changes or file.binary or not (file.hunks or file.mode):
+            raise _LeftToGit
+        if file.old_path is None:
+            changes[file.path] = _new_file(objects, file, tree)
+        elif file.new_path is not None and file.old_path != file.new_path:
+            raise _LeftToGit
+        else:
+            changes[file.path] = _changed_file(objects, file, tree)
+    return changes
+
+
+def _new_file(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> TreeEntry:
+    if file.mode not in _FILES or len(file.hunks) > 1 or any(hunk.before for hunk in file.hunks):
+        raise _LeftToGit
+    *folders, name = file.path.split("/")
+    for folder in folders:
+        entry = objects.tree(tree).get(folder)
+        if entry is None:
+            break
+        if entry.mode != FOLDER:  # a file, or a symlink, stands where a folder should
+            raise _LeftToGit
+        tree = entry.blob
+    else:
+        if name in objects.tree(tree):
+            raise _LeftToGit
+    text = "".join(line for hunk in file.hunks for line in hunk.after)
+    return TreeEntry(file.mode, objects.add("blob", text.encode("utf-8", "surrogateescape")))
+
+
+def _changed_file(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> TreeEntry | None:
+    entry = objects.entry(tree, file.path)
+    if entry is None or entry.mode not in _FILES or file.mode not in (None, *_FILES):
+        raise _LeftToGit
+    if not file.hunks:
+        if file.new_path is None:
+            raise _LeftToGit
+        return TreeEntry(file.mode or entry.mode, entry.blob)
+    text = _Text(objects.blob(entry.blob))
+    for hunk in file.hunks:
+        text.apply(hunk)
+    if file.new_path is None:
+        if text.lines:
+            raise _DoesNotFit  # the patch removes the file, and something would be left of it
+        return None
+    data = "".join(text.lines).encode("utf-8", "surrogateescape")
+    return TreeEntry(file.mode or entry.mode, objects.add("blob", data))
+
+
+class _Text:
+    """The lines of a file. ``_written`` marks those that a hunk has put there: git lets no later
+    hunk of the same file match them."""
+
+    def __init__(self, data: bytes) -> None:
+        self.lines = lines_of(data.decode("utf-8", "surrogateescape"))
+        self._written = bytearray(len(self.lines))
+
+    def apply(self, hunk: Hunk) -> None:
+        at = self._place(hunk)
+        end = at + len(hunk.before)
+        if hunk.after and not hunk.after[-1].endswith("\n") and end != len(self.lines):
+            raise _LeftToGit
+        self.lines[at:end] = hunk.after
+        self._written[at:end] = b"\1" * len(hunk.after)
+
+    def _place(self, hunk: Hunk) -> int:
+        """The index of the line at which the hunk fits: the nearest to its own, and of two that are
+        as near the later."""
+        last = len(self.lines) - len(hunk.before)
+        near = max(hunk.new_start - 1, 0)
+        from_start = hunk.old_start <= 1
+        if from_start or hunk.to_end:
+            near = 0 if from_start else last
+        if self._fits(hunk, near) and not (hunk.to_end and near != last):
+            return near
+        if hunk.before and not hunk.before[-1].endswith("\n"):
+            raise _LeftToGit  # git compares its last line with the beginning of a line
+        if from_start or hunk.to_end or not hunk.before:
+            raise _DoesNotFit
+        near = min(near, len(self.lines))
+        places = [at for at in Lines(self.lines).places(hunk.before) if self._fits(hunk, at)]
+        if not places:
+            raise _DoesNotFit
+        return min(places, key=lambda at: (abs(at - near), at < near))
+
+    def _fits(self, hunk: Hunk, at: int) -> bool:
+        end = at + len(hunk.before)
+        return (
+            0 <= at <= end <= len(self.lines)
+            and tuple(self.lines[at:end]) == hunk.before
+            and not any(self._written[at:end])
+        )
