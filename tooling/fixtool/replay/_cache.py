@@ -85,14 +85,15 @@ class PrefixCache:
             parent = result.commit
         return len(results)
 
-    def store(self, results: Sequence[PatchResult]) -> None:
-        """Keep the results before the first failure. If the cache cannot be written (a disk that is
-        full or read-only), the next replay takes longer; its result is the same."""
+    def store(self, results: Sequence[PatchResult], reused: int) -> None:
+        """Keep the results before the first failure. The first ``reused`` of them were loaded. If
+        the cache cannot be written (a disk that is full or read-only), the next replay takes
+        longer; its result is the same."""
         if self.folder is None:
             return
         try:
             private_folder(self.folder)
-            for key, result in zip(self.keys, results, strict=True):
+            for key, result in zip(self.keys[reused:], results[reused:], strict=True):
                 if result.verdict in FAILED:
                     break
                 write_atomically(self.folder / f"{key}.json", json.dumps(asdict(result)))

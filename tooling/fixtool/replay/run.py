@@ -93,7 +93,7 @@ def replay(
                 results.append(run.add(position, results))
             commit, tree = run.commit, run.tree
             objects.flush()
-            prefix.store(results)
+            prefix.store(results, reused)
     return Replay(line.name, line.upstream.base, onto, commit, tree, tuple(results), reused)
 
 
@@ -130,7 +130,7 @@ class _Run:
         targets = self.objects.files(self.tree, patch.paths)
         strict = apply_patch(self.objects, patch, self.tree)
         merge: Merge | None
-        if strict is not None and self._is_as_written_for(patch, targets):
+        if strict is not None and self._is_as_written_for(position, targets):
             files = tuple(untouched(file) for file in patch.files)
             merge = Merge(strict, ())
         else:
@@ -202,14 +202,25 @@ class _Run:
         verdict = Verdict.PARTLY_ABSORBED if absorbed else Verdict.MERGED
         return result(verdict, *evidence), merge.tree
 
-    def _is_as_written_for(self, patch: Patch, targets: Mapping[str, TreeEntry]) -> bool:
-        """Whether each file is the very one that the patch was written against, and each folder
-        that gets a new file is there: upstream may have moved the folder elsewhere."""
-        new = (file.path for file in patch.files if file.old_path is None)
+    def _is_as_written_for(self, position: int, targets: Mapping[str, TreeEntry]) -> bool:
+        """Whether each file is the very one that the patch was written against, and no folder that
+        gets a new file is gone: upstream may have moved it elsewhere."""
+        files = self.patches[position].files
+        if not all(same_blob(file, targets) for file in files):
+            return False
+        new = (file.path for file in files if file.old_path is None)
         folders = {posixpath.dirname(path) for path in new} - {""}
-        return all(same_blob(file, targets) for file in patch.files) and (
-            not folders or folders <= self.objects.folders(self.tree, folders)
-        )
+        missing = folders - self.objects.folders(self.tree, folders)
+        return not missing or not self._had_folders(position, missing)
+
+    def _had_folders(self, position: int, folders: Collection[str]) -> bool:
+        """Whether the series' own base, with the patches before ``position``, has one of the
+        ``folders``."""
+        for patch in self.patches[:position]:
+            if any(path.startswith(f"{folder}/") for path in patch.paths for folder in folders):
+                return True
+        base = self.on_base.commit(())
+        return base is None or bool(self.objects.folders(self.objects.tree_of(base), folders))
 
     def _merge_three_way(self, position: int) -> Merge | None:
         """The merge of a patch on its own base into the target. If it does not apply there, the

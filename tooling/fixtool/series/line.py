@@ -64,6 +64,7 @@ class Line:
     folder: Path
     upstream: Upstream
     entries: tuple[Entry, ...]
+    _parsed: dict[str, Patch] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def patches(self) -> tuple[Patch, ...]:
@@ -76,7 +77,13 @@ class Line:
         return sorted({path for patch in self.patches for path in patch.paths})
 
     def patch(self, entry: Entry) -> Patch:
-        """The patch of one entry. Raises Refused if its file is missing or not well formed."""
+        """The patch of one entry, whose file is read once. Raises Refused if the file is missing or
+        not well formed."""
+        if entry.file_name not in self._parsed:
+            self._parsed[entry.file_name] = self._read(entry)
+        return self._parsed[entry.file_name]
+
+    def _read(self, entry: Entry) -> Patch:
         path = self.folder / entry.file_name
         try:
             raw = read_plain(self.folder, entry.file_name, LARGEST)

@@ -86,7 +86,7 @@ class Patch:
         where = str(self.path or self.slug)
         return read_diff(self.diff, where=where, first_line=self.head.count(b"\n") + 1)
 
-    @property
+    @cached_property
     def paths(self) -> frozenset[str]:
         """Every path that it reads or writes."""
         return frozenset(path for file in self.files for path in file.paths)
