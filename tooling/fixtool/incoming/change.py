@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fixtool.errors import UsageError
-from fixtool.git.objects import Oid, Signature
+from fixtool.git.objects import MACHINE, Oid, Signature
 from fixtool.series.mail import fits_commit, split_address
+from fixtool.series.message import mailable
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,27 @@ class Incoming:
     reverse: bool = False
 
 
+def make_change(
+    subject: str,
+    body: str,
+    author: Signature,
+    diff: bytes,
+    where: str,
+    *,
+    commit: Oid | None = None,
+    notes: tuple[str, ...] = (),
+) -> Incoming:
+    """A change whose message is in a form that lint takes and git gives back unchanged."""
+    title, text, changed = mailable(subject, body)
+    return Incoming(title, text, author, diff, where, commit, (*notes, *changed))
+
+
 def author_from(text: str | None, date: str) -> Signature:
     """``Name <mail>`` as a signature of ``date``; fixtool's own if ``text`` is None. Raises
     UsageError if it is not of that form."""
-    name, address = split_address(text or "fixtool <fixtool@localhost>")
+    if text is None:
+        return replace(MACHINE, date=date)
+    name, address = split_address(text)
     if "@" not in address or not fits_commit(name):
         raise UsageError(f"--author {text!r} is not of the form 'Name <mail@host>'")
     return Signature(name or address, address, date)

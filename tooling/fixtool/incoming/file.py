@@ -1,29 +1,49 @@
-"""Reads the changes in a file: a mail, an mbox or a plain diff."""
+"""Reads the changes in a file: a mail, a mailbox, or a diff with or without a text before it."""
 
 from __future__ import annotations
 
 import re
-import tempfile
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePath
 
 from fixtool.errors import CannotRun, Refused
 from fixtool.files import read_at_most
 from fixtool.git.objects import Signature
 from fixtool.git.repo import Repo
-from fixtool.incoming.change import Incoming
-from fixtool.series.mail import fits_commit, read_date
-from fixtool.text import split_lines
+from fixtool.incoming._heads import (
+    Head,
+    has_fields,
+    mail_of,
+    person,
+    read_fields,
+    read_prose,
+    with_trailers,
+)
+from fixtool.incoming._mail import Mail, guess, read_mail, sign
+from fixtool.incoming._mailbox import is_maildir, maildir_as_mbox, split_mbox
+from fixtool.incoming.change import Incoming, make_change
+from fixtool.series.message import split_message
+from fixtool.text import printable
 
 _LARGEST_FILE = 64 << 20  # bytes; an mbox holds many patches
-_MBOX = re.compile(rb"^From [0-9a-f]{40} ", re.MULTILINE)
-_MAIL = re.compile(rb"\A(From [^\n]*\n)?([A-Za-z-]+:[^\n]*\n([ \t][^\n]*\n)*)+", re.MULTILINE)
+_DIFF = re.compile(
+    rb"^(?:diff --git |diff -|diff [^ \n]+ [^ \n]+$|Index: |--- [^\n]*\n\+\+\+ )", re.MULTILINE
+)
+_CONTEXT_DIFF = re.compile(rb"^\*\*\* [^\n]*\n--- [^\n]*\n\*{15}", re.MULTILINE)
+_BINARY = re.compile(rb"^Binary files (.*) differ\r?$", re.MULTILINE)
+_CHANGESET = re.compile(rb"^# HG changeset patch\r?$", re.MULTILINE)
+_COMMIT = re.compile(rb"^commit [0-9a-f]{40}\r?\n(?:Merge: .*\n)?Author: ", re.MULTILINE)
+_ENVELOPE = re.compile(rb"\s*From [^\n]*[0-9]:[0-9]{2}[^\n]*\n")
+_BOM = b"\xef\xbb\xbf"
 
 
 def read_file(repo: Repo, path: Path, author: Signature, subject: str | None) -> list[Incoming]:
-    """The changes in a file, as ``read_input`` reads them. Raises CannotRun if the file cannot be
-    read, Refused if it is too large."""
+    """The changes in a file or Maildir, as ``read_input`` reads them. Raises CannotRun if it cannot
+    be read, Refused if it is too large."""
     try:
-        raw = read_at_most(path, _LARGEST_FILE)
+        folder = is_maildir(path)
+        raw = maildir_as_mbox(repo, path) if folder else read_at_most(path, _LARGEST_FILE)
     except OSError as error:
         raise CannotRun(f"cannot read {path}: {error.strerror}", where=str(path)) from error
     return read_input(repo, str(path), raw, author, subject)
@@ -33,61 +53,178 @@ def read_input(
     repo: Repo, name: str, raw: bytes, author: Signature, subject: str | None
 ) -> list[Incoming]:
     """The changes in ``raw``, the bytes of one file or of one member of an archive, which messages
-    call ``name``. ``author`` and ``subject`` are for a plain diff, which names neither.
+    call ``name``. ``author``, its date and ``subject`` are for a patch that does not say them.
 
-    Raises Refused if it holds no git diff.
+    Raises Refused if it holds no diff.
     """
-    path = Path(name)
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise Refused(
+            "this file is UTF-16, as PowerShell writes it",
+            where=name,
+            hint=f"write it as UTF-8: iconv -f UTF-16 -t UTF-8 {name} > utf-8.patch",
+        )
     if b"\0" in raw:
-        raise Refused("this is binary data, not a patch", where=str(path))
-    headers = _MAIL.match(raw)
-    if headers and re.search(rb"^From: ", headers[0], re.MULTILINE):
-        return _read_mails(repo, raw, path)
-    start = re.search(rb"^(diff --git |--- )", raw, re.MULTILINE)
-    if not start:
-        raise Refused("no diff in this file", where=str(path))
-    diff = raw[start.start() :].replace(b"\r\n", b"\n") if _damaged(raw) else raw[start.start() :]
-    return [Incoming(subject or f"import {path.stem}", "", author, diff, str(path))]
+        raise Refused("this is binary data, not a patch", where=name)
+    reader = _Reader(repo, name, author, subject)
+    mails = _mails_in(repo, raw.removeprefix(_BOM), name)
+    return reader.mails(mails) if mails else [reader.plain(raw.removeprefix(_BOM))]
 
 
-def _read_mails(repo: Repo, raw: bytes, path: Path) -> list[Incoming]:
-    """The changes of a mail or mbox, decoded as ``git am`` does it: ``git mailinfo`` knows every
-    mailer's habits."""
-    starts = [match.start() for match in _MBOX.finditer(raw)] or [0]
-    changes = []
-    line_number = 1
-    for begin, end in zip(starts, [*starts[1:], len(raw)], strict=True):
-        changes.append(_read_mail(repo, raw[begin:end], f"{path}:{line_number}"))
-        line_number += raw.count(b"\n", begin, end)
-    return changes
+def _mails_in(repo: Repo, raw: bytes, name: str) -> list[tuple[bytes, int]]:
+    """The mails of a file, and the line at which each begins; none if the file is no mail. As for
+    ``git am``, patches by Mercurial and StGit are mails once their heads are rewritten."""
+    starts = [match.start() for match in _CHANGESET.finditer(raw)]
+    if starts and not raw[: starts[0]].strip():
+        ends = [*starts[1:], len(raw)]
+        parts = [(raw[a:b], raw.count(b"\n", 0, a) + 1) for a, b in zip(starts, ends, strict=True)]
+        return [(mail_of(part) or part, number) for part, number in parts]
+    if _is_mailbox(raw):
+        return split_mbox(repo, raw, name)
+    mail = mail_of(raw)
+    return [] if mail is None else [(mail, 1)]
 
 
-def _read_mail(repo: Repo, mail: bytes, where: str) -> Incoming:
-    with tempfile.TemporaryDirectory(prefix="fixtool-mail-") as folder:
-        message, diff = Path(folder) / "message", Path(folder) / "diff"
-        text = mail.split(b"\n", 1)[1] if mail.startswith(b"From ") else mail
-        text = text.replace(b"\r\n", b"\n") if _damaged(text) else text
-        out = repo.run("mailinfo", "-b", "--encoding=UTF-8", str(message), str(diff), stdin=text)
-        headers = out.stdout.decode("utf-8", "surrogateescape")
-        body = message.read_bytes().decode("utf-8", "surrogateescape").strip("\n")
-        change = diff.read_bytes()
-    head = dict(line.split(": ", 1) for line in split_lines(headers) if ": " in line)
-    start = re.search(rb"^diff --git ", change, re.MULTILINE)
-    if not start or not head.get("Email") or not head.get("Subject"):
-        raise Refused("this mail holds no git diff, author or subject", where=where)
-    name, date = head.get("Author", head["Email"]), read_date(head.get("Date", ""))
-    if date is None:
-        raise Refused(f"the Date: header is not a date: {head.get('Date')!r:.60}", where=where)
-    if not fits_commit(name) or not fits_commit(head["Email"]):
-        raise Refused("the author's name is none that a commit can hold", where=where)
-    author = Signature(name, head["Email"], date)
-    return Incoming(head["Subject"], body, author, change[start.start() :], where)
+def _is_mailbox(raw: bytes) -> bool:
+    """Whether a file begins as a mail or an mbox does: with its ``From `` line, or with headers."""
+    if _ENVELOPE.match(raw):
+        return True
+    return has_fields(_head_lines(raw.lstrip(b"\r\n")))
 
 
-def _damaged(raw: bytes) -> bool:
+def _head_lines(text: bytes) -> list[str]:
+    """The lines of a text up to the first blank one."""
+    head = re.split(rb"\r?\n[ \t]*\r?\n", text, maxsplit=1)[0]
+    return [
+        line.removesuffix("\r") for line in (head.decode("utf-8", "surrogateescape")).split("\n")
+    ]
+
+
+def _decode(text: bytes, where: str) -> tuple[str, tuple[str, ...]]:
+    """``text``, which is in UTF-8, and a note if it is in ISO 8859-1. Raises Refused if it is in
+    neither."""
+    try:
+        return text.decode("utf-8"), ()
+    except UnicodeDecodeError:
+        guessed = guess(text)
+    if guessed is None:
+        raise Refused(
+            "the text before the diff is not in UTF-8",
+            where=where,
+            hint="convert the file: iconv -f CHARSET -t UTF-8",
+        )
+    return guessed, ("its text is not UTF-8 and was read as ISO 8859-1",)
+
+
+class _Reader:
+    """Reads the file ``name``. ``author``, its date and ``subject`` are for what does not say them
+    itself."""
+
+    def __init__(self, repo: Repo, name: str, author: Signature, subject: str | None) -> None:
+        self.repo, self.name, self.author, self.subject = repo, name, author, subject
+
+    def mails(self, mails: Sequence[tuple[bytes, int]]) -> list[Incoming]:
+        """The changes of mails, each with its first line. A mail without a diff is a cover letter
+        or an answer, and no change: the notes of the first change tell of it."""
+        changes: list[Incoming] = []
+        left_out: list[str] = []
+        for text, line in mails:
+            mail = read_mail(self.repo, text, self.name, line)
+            if _DIFF.search(mail.patch):
+                changes.append(self._mail(text, mail))
+            else:
+                left_out.append(f"{mail.where} has no diff and is no patch: {mail.subject:.60}")
+        if not changes:
+            raise self._no_diff(b"".join(text for text, _ in mails))
+        changes[0] = replace(changes[0], notes=(*changes[0].notes, *left_out))
+        return changes
+
+    def plain(self, raw: bytes) -> Incoming:
+        """The change of a diff with or without a text before it."""
+        start = _DIFF.search(raw)
+        if not start:
+            raise self._no_diff(raw)
+        text, notes = _decode(raw[: start.start()].replace(b"\r\n", b"\n"), self.name)
+        if len(_COMMIT.findall(raw)) > 1:
+            raise Refused(
+                "this is a log of several commits, the newest first",
+                where=self.name,
+                hint="write the commits as mails: git format-patch --stdout A..B > FILE",
+            )
+        head = read_prose(text)
+        name, address = person(head.author) if head.author else ("", "")
+        mail = Mail(name, address, "", head.date, "", b"", self.name, {}, "", notes)
+        return self._change(head, mail, raw)
+
+    def _mail(self, text: bytes, mail: Mail) -> Incoming:
+        """The change in a mail: what ``git am`` reads, and the fields of DEP-3 in its headers."""
+        fields = read_fields(_head_lines(text))
+        if not mail.author and not mail.address and fields.author:
+            name, address = person(fields.author)
+            mail = replace(mail, author=name, address=address)
+        mail = replace(mail, date=mail.date or fields.date)
+        parts = (mail.subject or fields.subject, fields.body, mail.body)
+        subject, body = split_message("\n\n".join(filter(None, parts)))
+        head = replace(fields, subject=subject, body=body)
+        return self._change(head, mail, mail.patch)
+
+    def _change(self, head: Head, mail: Mail, text: bytes) -> Incoming:
+        """The change with the message of ``head``, the author of ``mail`` and the diff in
+        ``text``."""
+        diff, notes = _diff_in(text, mail.where)
+        author, made_up = sign(self.repo, mail, self.author)
+        subject = head.subject or self.subject
+        if not subject:
+            subject = _subject_from(self.name)
+            made_up = (f"it has no subject: {subject!r} is from the file's name", *made_up)
+        body = with_trailers(head.body, head.trailers)
+        if re.search("[\udc80-\udcff]", subject + body):
+            raise Refused(
+                "the text before the diff is not in UTF-8",
+                where=mail.where,
+                hint="convert the file: iconv -f CHARSET -t UTF-8",
+            )
+        all_notes = (*mail.notes, *made_up, *notes)
+        return make_change(subject, body, author, diff, mail.where, notes=all_notes)
+
+    def _no_diff(self, raw: bytes) -> Refused:
+        if _CONTEXT_DIFF.search(raw):
+            return Refused(
+                "this is a context diff, which git does not read",
+                where=self.name,
+                hint="make it again as a unified diff: diff -u, svn diff or cvs diff -u",
+            )
+        return Refused("no diff in this file", where=self.name)
+
+
+def _diff_in(text: bytes, where: str) -> tuple[bytes, tuple[str, ...]]:
+    """All from the first line of a diff on, and notes. Raises Refused if a part of it has no
+    content that could be applied."""
+    start = _DIFF.search(text)
+    diff = text[start.start() :] if start else b""
+    if (binary := _BINARY.search(diff)) and not re.search(
+        rb"^index [0-9a-f]{40}\.\.[0-9a-f]{40}", diff, re.MULTILINE
+    ):
+        named = printable(binary[0].decode("utf-8", "replace"))
+        raise Refused(
+            f"the content of a binary file is not in this diff: {named}",
+            where=where,
+            hint="make the diff again with: git diff --binary",
+        )
+    if _damaged(diff):
+        return diff.replace(b"\r\n", b"\n"), ("its line ends were CRLF and are LF now",)
+    return diff, ()
+
+
+def _damaged(diff: bytes) -> bool:
     """Whether a mailer or editor has turned every line end into CRLF, those of the diff's headers
     too."""
     marks = [
-        line for line in raw.split(b"\n") if line.startswith((b"+++ ", b"--- ", b"diff --git "))
+        line for line in diff.split(b"\n") if line.startswith((b"+++ ", b"--- ", b"diff --git "))
     ]
     return bool(marks) and all(line.endswith(b"\r") for line in marks)
+
+
+def _subject_from(file_name: str) -> str:
+    """A subject from the name of a file, without its number and ending."""
+    name = re.sub(r"\.(patch|diff|dpatch|eml|mbox|mbx|txt)$", "", PurePath(file_name).name)
+    return name.lstrip("0123456789-") or name

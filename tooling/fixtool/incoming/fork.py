@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import replace
 
 from fixtool.errors import Refused, UsageError
-from fixtool.git.objects import Oid
+from fixtool.git.objects import MACHINE, Commit, Oid, Signature
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
-from fixtool.incoming.change import Incoming
+from fixtool.incoming.change import Incoming, make_change
+from fixtool.series.message import split_message
 from fixtool.series.patch import export, parse
 from fixtool.sources.resolve import resolve_local
 from fixtool.text import split_lines
@@ -45,22 +45,36 @@ def read_range(repo: Store, fork: Repo, text: str, *, first_parent: bool = False
                 hint="make each merge one patch of all that it brought: fixtool import "
                 f"{shlex.quote(text)} --from {shlex.quote(where)} --first-parent",
             )
-        changes.append(_read_commit(repo, fork, oid))
+        changes.append(_read_commit(repo, oid))
     return changes
 
 
-def _read_commit(repo: Store, fork: Repo, oid: Oid) -> Incoming:
-    """The change of a commit against its first parent. Its diff is empty if it changes no file."""
-    commit = fork.read_commit(oid)
+def _read_commit(repo: Store, oid: Oid) -> Incoming:
+    """The change of a commit against its first parent. Its diff is empty if it changes no file. git
+    gives its texts in UTF-8, whatever they are stored in."""
+    form = "--format=%an%x00%ae%x00%ad%x00%B"
+    words = ("log", "-1", "--encoding=UTF-8", "--no-mailmap", "--no-notes", "--date=raw", form)
+    out = repo.run(*words, oid).stdout.decode("utf-8", "surrogateescape")
+    name, address, date, message = out.split("\0", 3)
+    subject, body = split_message(message)
+    notes = () if address else (f"its author {name} has no mail address",)
+    if not subject:
+        subject = f"commit {oid[:12]}"
+        notes = (f"it has no message: {subject!r} was written", *notes)
+    commit = repo.read_commit(oid)
     parent = commit.parents[0]
-    if len(commit.parents) > 1:
-        oid = repo.write_commit(replace(commit, parents=(parent,)))
-    where = oid[:12]
-    if repo.tree_id(parent) == commit.tree:
-        subject, _, body = commit.message.partition("\n")
-        return Incoming(subject, body.strip("\n"), commit.author, b"", where, oid)
-    patch = parse(export(repo, oid), where)
-    return Incoming(patch.subject, patch.body, commit.author, patch.diff, where, oid)
+    # As a commit with another message, which cannot be taken for a part of the diff.
+    plain = repo.write_commit(Commit(commit.tree, (parent,), MACHINE, MACHINE, "commit\n"))
+    empty = repo.tree_id(parent) == commit.tree
+    return make_change(
+        subject,
+        body,
+        Signature(name, address, date),
+        b"" if empty else parse(export(repo, plain), oid[:12]).diff,
+        oid[:12],
+        commit=plain,
+        notes=notes,
+    )
 
 
 def _endpoint(fork: Repo, name: str, where: str) -> Oid:

@@ -14,14 +14,13 @@ from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series.facts import FactKind, FactTrailer, RecordedFact, fact_trailers
 from fixtool.series.line import Line
+from fixtool.series.message import ends_message, has_controls, is_header
 from fixtool.series.patch import Patch, apply_on, export
 from fixtool.series.paths import rules_touched, unsafe_paths
 
 _WANTED = ("Origin", "Forwarded", "Drop-When", "Signed-off-by")
 _LONGEST_LINE = 10_000  # bytes
 _COMPARED = 20  # facts of a patch that every later one is compared with
-_ENDS_MESSAGE = re.compile(r"---$|Index: |diff -|--- a/|From [0-9a-f]{40}\b|-- *>8")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 _FACT_FORM = "write it as COMMIT, #PULL-REQUEST, FIRST-RELEASE or none; the commit alone is enough"
 
 
@@ -157,18 +156,18 @@ def _message(patch: Patch) -> Iterator[Finding]:
     if len(patch.subject) > 100:
         message = f"the subject is {len(patch.subject)} characters long"
         yield _finding("subject-length", where, message)
-    if _CONTROLS.search(patch.subject):
+    if has_controls(patch.subject):
         yield _finding("control-characters", where, "control characters in the subject")
     body_start = patch.head.split(b"\n\n", 1)[0].count(b"\n") + 3
     for number, text in enumerate(patch.body.split("\n"), body_start):
         where = f"{patch.path}:{number}"
-        if number == body_start and re.match(r"(From|Subject|Date): ", text):
+        if number == body_start and is_header(text):
             yield _finding(
                 "in-body-header", where, "git am takes this line for a header of the mail"
             )
-        if _ENDS_MESSAGE.match(text):
+        if ends_message(text):
             yield _finding("ends-message", where, f"git am ends the message at {text[:20]!r}")
-        if _CONTROLS.search(text):
+        if has_controls(text):
             message = "control or direction-changing characters in the message"
             yield _finding("control-characters", where, message)
 

@@ -23,6 +23,7 @@ _HEADER = re.compile(rb"([!-9;-~]+):(.*)", re.DOTALL)
 _ONCE = ("from", "date", "subject", "content-type", "content-transfer-encoding")
 _LONGEST = 10_000  # bytes of a header that is read
 _WORD = re.compile(r"=\?([!->@-~]{1,60})\?([QqBb])\?([!->@-~]*)\?=")
+_IN_BRACKETS = re.compile(r"([^<>]*)<([^<>\x00-\x1f\x7f]*)>")
 _ADDRESS = re.compile(r"[^\s<>()\x00-\x1f\x7f]+")
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})?")
 _CHARSET = re.compile(r';\s*charset\s*=\s*(?:"([^"]*)"|([^\s;"]+))', re.IGNORECASE)
@@ -131,12 +132,18 @@ def _charset(headers: dict[str, _Header]) -> str:
     return _known_charset(match[1] or match[2] or "" if match else "utf-8", kind.where)
 
 
-def _known_charset(name: str, where: str) -> str:
+def known_charset(name: str) -> str | None:
+    """Python's name for a charset of mails; None if it knows none of this name."""
     try:
         known = codecs.lookup(name).name
     except (LookupError, ValueError):
-        known = ""
-    if not _CHARSETS.fullmatch(known):
+        return None
+    return known if _CHARSETS.fullmatch(known) else None
+
+
+def _known_charset(name: str, where: str) -> str:
+    known = known_charset(name)
+    if known is None:
         raise Refused(f"the charset {name[:40]!r} is not known", where=where, hint=_HINT)
     return known
 
@@ -236,10 +243,15 @@ def read_date(text: str) -> str | None:
 def _author(header: _Header, charset: str) -> tuple[str, str]:
     """The name and the address. They are told apart before the name is decoded, since it may decode
     to characters with a meaning in mail."""
-    name, address = split_address(header.text(charset))
+    text = header.text(charset)
+    name, address = split_address(text)
+    # What git has written may hold anything between the brackets, and nothing: bots have no mail.
+    bare = None if address else _IN_BRACKETS.fullmatch(text.strip())
     encoded = name.encode("utf-8", "surrogateescape")
     name = _decoded(_Header(header.name, encoded, header.where), "utf-8")
-    if not address:
+    if bare and name:
+        address = bare[2].strip()
+    elif not address:
         raise header.refuse("the From: header names no mail address")
     if not fits_commit(name):
         raise header.refuse("the author's name holds <, > or a line break, which no commit can")
