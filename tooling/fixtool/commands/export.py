@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
-from fixtool.errors import ExitCode
+from fixtool.errors import CannotRun, ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from fixtool.edit.export import Exported
+    from fixtool.edit.export import Exported, Output
+    from fixtool.edit.outputs import PatchSet
 
 
-Output = Annotated[
+ToFolder = Annotated[
     Path | None, Option("--output", metavar="DIR", help="Write here instead of into the line.")
 ]
 RemoveMissing = Annotated[
     bool, Option("--remove-missing", help="Take patches that have no commit out of the series.")
+]
+Mbox = Annotated[
+    Path | None, Option("--mbox", metavar="FILE", help="Write one mbox instead, for git am.")
+]
+Combined = Annotated[
+    Path | None,
+    Option("--combined", metavar="FILE", help="Write one diff of all patches instead."),
+]
+Series = Annotated[
+    Path | None, Option("--series", metavar="DIR", help="Write a folder for quilt instead.")
+]
+LineName = Annotated[
+    str | None,
+    Option("--line", metavar="NAME", help="Write this line in such a form, without a work tree."),
 ]
 Check = Annotated[bool, Option("--check", help="Write nothing; exit 1 if anything would change.")]
 
@@ -28,7 +43,12 @@ Check = Annotated[bool, Option("--check", help="Write nothing; exit 1 if anythin
 def export(
     ctx: typer.Context,
     worktree: options.Worktree = None,
-    output: Output = None,
+    output: ToFolder = None,
+    mbox: Mbox = None,
+    combined: Combined = None,
+    series: Series = None,
+    line: LineName = None,
+    source: options.Source = None,
     remove_missing: RemoveMissing = False,
     check: Check = False,
     dry_run: options.DryRun = False,
@@ -37,19 +57,93 @@ def export(
 ) -> None:
     """Turn a work tree's commits back into patch files.
 
-    Only files that changed are written, and all of them or none.
+    Only files that changed are written, and all of them or none. Instead, the patches of the work
+    tree, or of a line, can go into one mbox, one diff, or a folder for quilt.
+
+    One diff for a Dockerfile: fixtool export --line v0.5.23 --combined sglang.patch
 
     Example: fixtool export --worktree ~/sglang-patched
     """
     from fixtool.apply.worktree import open_worktree
     from fixtool.edit.export import export as run
 
+    forms = _outputs(mbox, combined, series)
+    if forms:
+        if output or remove_missing:
+            raise UsageError("--output and --remove-missing do not go with another form")
+        _export_forms(
+            ctx, forms, worktree, line, source, directory, json=json, check=check, dry_run=dry_run
+        )
+    if line is not None or source is not None:
+        raise UsageError(
+            "--line and --source are for --mbox, --combined and --series",
+            hint="fixtool export --worktree DIR writes into the line that the work tree is of",
+        )
     tree, record = open_worktree(worktree or Path.cwd())
     repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
     exported = run(
         repository, tree, record,
         output=output, remove_missing=remove_missing, dry_run=dry_run or check,
     )  # fmt: skip
+    _finish(exported, json=json, check=check, dry_run=dry_run)
+
+
+def _outputs(mbox: Path | None, combined: Path | None, series: Path | None) -> list[Output]:
+    from fixtool.edit.export import Form, Output
+
+    named = ((Form.MBOX, mbox), (Form.COMBINED, combined), (Form.SERIES, series))
+    return [Output(form, path) for form, path in named if path is not None]
+
+
+def _export_forms(
+    ctx: typer.Context,
+    outputs: list[Output],
+    worktree: Path | None,
+    line: str | None,
+    source: str | None,
+    directory: Path | None,
+    *,
+    json: bool,
+    check: bool,
+    dry_run: bool,
+) -> NoReturn:
+    """Write the patches of a work tree or of a line in other forms."""
+    from fixtool.edit.outputs import write
+
+    patches = _patches(ctx, worktree, line, source, directory)
+    exported = write(patches, outputs, dry_run=dry_run or check)
+    _finish(exported, json=json, check=check, dry_run=dry_run)
+
+
+def _patches(
+    ctx: typer.Context,
+    worktree: Path | None,
+    line: str | None,
+    source: str | None,
+    directory: Path | None,
+) -> PatchSet:
+    """The patches of the work tree that is named or in which we are, or else of a line."""
+    from fixtool.apply.worktree import open_worktree
+    from fixtool.edit.outputs import of_line, of_worktree
+
+    named = worktree or (None if line or source or directory or ctx.obj else Path.cwd())
+    if named is not None:
+        try:
+            tree, record = open_worktree(named)
+        except CannotRun:
+            if worktree is not None:
+                raise
+        else:
+            start = options.start(ctx, directory or ctx.obj or Path(record.patches))
+            return of_worktree(start.repository, tree, record)
+    context = options.start(ctx, directory)
+    chosen = options.pick_line(context, line)
+    opened = options.open_base(context, chosen, source)
+    return of_line(opened.repo, opened.base, chosen)
+
+
+def _finish(exported: Exported, *, json: bool, check: bool, dry_run: bool) -> NoReturn:
+    """Show what was written, or would be, and exit."""
     exit_code = ExitCode.REFUSED if check and exported.changed else ExitCode.OK
     if json:
         terminal.print_document("export", exit_code, body(exported))
@@ -60,7 +154,7 @@ def export(
 
 def body(exported: Exported) -> dict[str, Any]:
     """The JSON document without its head; `refresh` has the same."""
-    names = ("line", "folder", "patches", "series_changed", "changed")
+    names = ("line", "folder", "patches", "series_changed", "written", "notes", "changed")
     return terminal.fields(exported, *names)
 
 
@@ -68,6 +162,14 @@ def _show(exported: Exported, *, dry_run: bool) -> None:
     files = exported.patches
     rows = [(file.slug, file.change.value, (file.commit or "")[:12]) for file in files]
     terminal.table(("patch", "change", "commit"), rows)
+    if exported.written:
+        state = "would write" if dry_run else "wrote"
+        for output in exported.written:
+            verb = state if exported.written_anew else "up to date:"
+            terminal.say(f"{verb} {output.path} ({output.form.value})")
+        for note in exported.notes:
+            terminal.warn(note)
+        return
     changed = sum(file.change.value != "unchanged" for file in files)
     verb = "would change" if dry_run else "changed"
     terminal.say(f"{changed} of {len(files)} files {verb} in {exported.folder}")

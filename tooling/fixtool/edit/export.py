@@ -43,19 +43,42 @@ class WrittenFile:
     commit: Oid | None
 
 
+class Form(StrEnum):
+    """The forms, beside the line itself, in which patches are written."""
+
+    MBOX = "mbox"
+    COMBINED = "combined"
+    SERIES = "series"
+
+
+@dataclass(frozen=True)
+class Output:
+    """A form, and the file or folder that it goes to."""
+
+    form: Form
+    path: Path
+
+
 @dataclass(frozen=True)
 class Exported:
-    """``folder`` is where the files went, or would go on a dry run."""
+    """``folder`` is where the files went, or would go on a dry run. ``written`` are the files and
+    folders in other forms that were written instead, ``written_anew`` says whether their bytes
+    changed, and the notes are about them."""
 
     line: str
     folder: Path
     patches: tuple[WrittenFile, ...]
     series_changed: bool
+    written: tuple[Output, ...] = ()
+    written_anew: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
-        return self.series_changed or any(
-            file.change is not Change.UNCHANGED for file in self.patches
+        return (
+            self.series_changed
+            or self.written_anew
+            or any(file.change is not Change.UNCHANGED for file in self.patches)
         )
 
 
@@ -96,7 +119,7 @@ def export(
                 where=str(tree.work_tree),
                 hint="write the patches elsewhere: fixtool export --output DIR",
             )
-        commits = _commits_by_slug(tree, record, line)
+        commits = commits_by_slug(tree, record, line)
         slug = line.find(only).slug if only else None
         applied = {*record.commits, slug} - commits.keys()
         missing = [entry.slug for entry in line.entries if entry.slug in applied]
@@ -228,7 +251,7 @@ def _commits_after_base(tree: Repo, onto: str) -> list[Oid]:
     return commits
 
 
-def _commits_by_slug(tree: Repo, record: Record, line: Line) -> dict[str, Oid]:
+def commits_by_slug(tree: Repo, record: Record, line: Line) -> dict[str, Oid]:
     """The commits of the work tree in order, each under the slug of its patch.
 
     A commit belongs to the patch that ``apply`` recorded for it, else to the next patch with its

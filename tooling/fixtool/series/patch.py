@@ -37,15 +37,17 @@ _TAG = "[PATCH] "
 _DIFF_START = re.compile(rb"^diff --git ", re.MULTILINE)
 _TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")
 
-# What a patch file is like. Neither a setting nor an attribute can say otherwise: `format_patch`
-# reads none.
+# What a diff and a patch file are like. Neither a setting nor an attribute can say otherwise: git
+# reads none of them here.
+_DIFF_FORM = (
+    "--full-index", "-p", "--no-renames", "--diff-algorithm=myers", "--unified=3",
+    "--inter-hunk-context=0", "--src-prefix=a/", "--dst-prefix=b/", "--no-color", "--no-ext-diff",
+    "--no-textconv", "--binary", "--no-indent-heuristic",
+)  # fmt: skip
 _FORM = (
-    "--stdout", "--zero-commit", "--full-index", "--no-signature", "--no-stat", "-p",
-    "--no-renames", "--subject-prefix=PATCH", "--no-numbered", "--no-thread", "--no-attach",
-    "--diff-algorithm=myers", "--unified=3", "--inter-hunk-context=0", "--src-prefix=a/",
-    "--dst-prefix=b/", "--no-color", "--no-ext-diff", "--no-textconv", "--binary",
+    "--stdout", "--zero-commit", "--no-signature", "--no-stat", *_DIFF_FORM,
+    "--subject-prefix=PATCH", "--no-numbered", "--no-thread", "--no-attach",
     "--encode-email-headers", "--no-to", "--no-cc", "--no-notes", "--no-base",
-    "--no-indent-heuristic",
 )  # fmt: skip
 
 
@@ -202,6 +204,15 @@ def export(repo: Repo, commit: str) -> bytes:
     """The patch file of a commit in normal form. No configuration and no attribute changes a byte
     of it: not those of the user, of the repository or of the tree."""
     return format_patch(repo, _FORM, "-1", commit).stdout
+
+
+def diff_between(repo: Repo, old: str, new: str) -> bytes:
+    """The diff between two commits, in the form that it has in a patch file."""
+    out = repo.run_on_objects("diff-tree", *_DIFF_FORM, old, new, accept=None)
+    if out.status != 0:  # a partial clone lacks files, which this fetches
+        repo.run("diff-tree", *_DIFF_FORM, old, new)
+        out = repo.run_on_objects("diff-tree", *_DIFF_FORM, old, new)
+    return out.stdout
 
 
 def format_patch(

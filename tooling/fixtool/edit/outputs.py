@@ -1,0 +1,140 @@
+"""Writes patches in the forms that other tools take: an mbox, one diff, or a folder for quilt."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fixtool.apply.worktree import Record, require_clean
+from fixtool.edit.export import Change, Exported, Form, Output, WrittenFile, commits_by_slug
+from fixtool.errors import CannotRun, Refused
+from fixtool.files import write_atomically
+from fixtool.git.objects import Oid
+from fixtool.git.repo import Repo
+from fixtool.series.line import Line, PatchRepository, read_series
+from fixtool.series.patch import apply_on, diff_between, export, parse
+from fixtool.series.write import rewrite
+from fixtool.text import count
+
+_MARK = "# `fixtool export --series` wrote this folder, and replaces what is in it."
+
+
+@dataclass(frozen=True)
+class PatchSet:
+    """Patches as commits, by their slugs and in order, on ``base``. ``folder`` is that of their
+    line."""
+
+    repo: Repo
+    line: str
+    folder: Path
+    base: Oid
+    commits: Mapping[str, Oid]
+
+    @property
+    def tip(self) -> Oid:
+        return [self.base, *self.commits.values()][-1]
+
+
+def of_worktree(repository: PatchRepository, tree: Repo, record: Record) -> PatchSet:
+    """The commits of a work tree. Raises Refused if it is not clean, or its history is not one
+    straight line."""
+    require_clean(tree)
+    line = repository.line(record.line)
+    commits = commits_by_slug(tree, record, line)
+    return PatchSet(tree, line.name, line.folder, record.onto, commits)
+
+
+def of_line(repo: Repo, base: Oid, line: Line) -> PatchSet:
+    """The patches of a line on its base, which ``repo`` holds. Raises Refused if one does not
+    apply."""
+    commits: dict[str, Oid] = {}
+    tip = base
+    for patch in line.patches:
+        tree, complaint = apply_on(repo, patch, tip)
+        if tree is None:
+            raise Refused(
+                f"{patch.slug} does not apply on the line's own base: {complaint}",
+                where=str(patch.path),
+                hint=f"fixtool lint --line {line.name} --drift",
+            )
+        commits[patch.slug] = tip = repo.write_commit(patch.commit(tree, tip))
+    return PatchSet(repo, line.name, line.folder, base, commits)
+
+
+def write(patches: PatchSet, outputs: Sequence[Output], *, dry_run: bool = False) -> Exported:
+    """Write ``patches`` to ``outputs``. The same patches give the same bytes each time.
+
+    Raises Refused if there is no patch, or a folder holds something that fixtool did not write;
+    CannotRun if a file cannot be written.
+    """
+    if not patches.commits:
+        raise Refused("there is no patch to write", where=str(patches.folder))
+    mails = {slug: export(patches.repo, commit) for slug, commit in patches.commits.items()}
+    files = {slug: parse(mail, slug).files for slug, mail in mails.items()}
+    changed = False
+    for output in outputs:
+        if output.form is Form.SERIES:
+            changed |= _write_folder(output.path, mails, dry_run=dry_run)
+        elif output.form is Form.MBOX:
+            changed |= _write_file(output.path, b"".join(mails.values()), dry_run=dry_run)
+        else:
+            diff = diff_between(patches.repo, patches.base, patches.tip)
+            changed |= _write_file(output.path, diff, dry_run=dry_run)
+    only_git = [file.path for parts in files.values() for file in parts if file.binary]
+    notes = []
+    if only_git and any(output.form is not Form.MBOX for output in outputs):
+        notes.append(
+            f"{count(len(only_git), 'file')} with binary data: git apply takes them, quilt and "
+            f"patch do not: {', '.join(only_git[:3])}"
+        )
+    return Exported(
+        patches.line, patches.folder,
+        tuple(WrittenFile(slug, Change.UNCHANGED, commit)
+              for slug, commit in patches.commits.items()),
+        False, tuple(outputs), changed, tuple(notes),
+    )  # fmt: skip
+
+
+def _write_file(path: Path, data: bytes, *, dry_run: bool) -> bool:
+    """Write a file, and return whether that changes it."""
+    try:
+        if path.is_file() and path.read_bytes() == data:
+            return False
+        if not dry_run:
+            write_atomically(path, data)
+    except OSError as error:
+        raise CannotRun(f"cannot write {path}: {error.strerror}", where=str(path)) from error
+    return True
+
+
+def _write_folder(folder: Path, mails: Mapping[str, bytes], *, dry_run: bool) -> bool:
+    """Write a folder that quilt takes, and return whether that changes it."""
+    old = _patches_of(folder)
+    files = {f"{slug}.patch": mail for slug, mail in mails.items()}
+    files["series"] = "".join(f"{line}\n" for line in (_MARK, *files)).encode()
+    gone = frozenset(old - files.keys())
+    if dry_run:
+        before = {name: (folder / name).read_bytes() for name in old}
+        return before != files
+    return bool(rewrite(folder.absolute(), files, gone))
+
+
+def _patches_of(folder: Path) -> set[str]:
+    """The names in a folder that fixtool wrote; none if there is no folder, or nothing in it.
+    Raises Refused if it is any other folder."""
+    if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+        return set()
+    series = folder / "series"
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if series.is_file() and not series.is_symlink():
+        raw = series.read_bytes()
+        listed = {f"{entry.slug}.patch" for entry in read_series(raw, str(series))}
+        if raw.startswith(f"{_MARK}\n".encode()) and names <= {"series", *listed}:
+            return names
+    raise Refused(
+        f"{folder} is there already, and fixtool did not write all that is in it",
+        where=str(folder),
+        hint="name a new folder: fixtool export --series DIR",
+    )
