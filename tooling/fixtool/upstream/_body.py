@@ -10,6 +10,7 @@ from fixtool.markdown import code, prose
 from fixtool.replay.run import on_own_base, replay
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding
+from fixtool.text import visible
 from fixtool.upstream import _figures as figures
 from fixtool.upstream import _template as template
 from fixtool.upstream._checks import CheckResults, fork_names, formatted, search_line
@@ -28,7 +29,9 @@ _STATUSES = {"A": "new", "D": "deleted", "M": "", "T": "another type"}
 
 @dataclass(frozen=True)
 class PullRequestText:
-    """``template`` is the path of upstream's template, None if it has none; ``findings`` are the
+    """What people and hosts get, so ``title`` and ``body`` hold no bytes that are not UTF-8.
+
+    ``template`` is the path of upstream's template, None if it has none; ``findings`` are the
     lines that must not be sent."""
 
     title: str
@@ -72,7 +75,7 @@ def write_text(
         if line.strip() not in upstreams
         for finding in search_line(line, f"the pull request, line {number}", names)
     )
-    return PullRequestText(branch.title, body, checklist, path, measured, findings)
+    return PullRequestText(visible(branch.title), body, checklist, path, measured, findings)
 
 
 def _content(repository: PatchRepository, branch: ProposedBranch) -> ProposedContent:

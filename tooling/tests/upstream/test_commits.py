@@ -161,7 +161,6 @@ def test_a_conflict_over_a_bug_that_is_gone_is_superseded(real: Repositories) ->
     assert "a is superseded: it does not apply to" in error.message
 
 
-@pytest.mark.xfail(reason="odd bytes in a message end in exit code 70: a known fault")
 def test_odd_bytes_and_controls_in_a_message(repos: Repositories, tmp_path: Path) -> None:
     raw = repos.file("b").read_bytes()
     repos.file("b").write_bytes(
