@@ -28,7 +28,7 @@ LARGEST_TEXT = 1 << 20
 """The most bytes of a file that a person writes by hand: a series, an upstream.toml."""
 
 _MOST_PARTS = 100  # of a dotted key: tomllib takes quadratic time for them
-_STRING = re.compile(r'"(?:\\.|[^"\\])*"|\'[^\']*\'')
+_STRING = re.compile(r'"(?:\\.|[^"\\])*+("?)|\'[^\']*+(\'?)')  # its end may be missing
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=StrEnum)
@@ -211,11 +211,16 @@ def parse_toml(raw: bytes, where: str) -> dict[str, Any]:
     try:
         text = raw.decode("utf-8")
         for number, line in enumerate(text.split("\n"), 1):
-            if line.count(".") > _MOST_PARTS and _STRING.sub("", line).count(".") > _MOST_PARTS:
+            if line.count(".") > _MOST_PARTS and _dots_outside_strings(line) > _MOST_PARTS:
                 raise Refused("not valid TOML: a key has too many parts", where=f"{where}:{number}")
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # invalid, not UTF-8, or a number too long
         raise Refused(f"not valid TOML: {error}", where=where) from error
+
+
+def _dots_outside_strings(line: str) -> int:
+    """How many dots of a line of TOML are in no string that ends in this line."""
+    return _STRING.sub(lambda found: "" if found[1] or found[2] else found[0], line).count(".")
 
 
 def parse(document: Any, where: str, command: str, read: Callable[[Field], _T]) -> _T | Failure:

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from packaging import tags as wheel_tags
 
+from fixtool.documents import Field
 from fixtool.errors import CannotRun, UsageError
 from fixtool.isolation import without_credentials
 from fixtool.text import split_lines
 
+_LARGEST_VERSION = 999
 _FACTS = """
 import json, platform, sys, sysconfig
 print(json.dumps({"name": sys.implementation.name, "version": sys.version_info[:2],
@@ -33,18 +35,20 @@ def interpreter_tags(python: str) -> tuple[str, ...]:
     path = absolute(python)
     process = run([path, "-I", "-c", _FACTS])
     try:
-        facts = json.loads(process.stdout)
-        version, name = tuple(facts["version"]), str(facts["platform"])
-    except (ValueError, KeyError, TypeError) as error:
+        facts = Field(json.loads(process.stdout))
+        major, minor = facts["version"].each(_small)
+        name, libc = facts["platform"].text(), facts["libc"].texts()
+    except (ValueError, RecursionError) as error:
         raise CannotRun(
             f"{python} does not work as an interpreter: {last_line(process)}", where=path
         ) from error
-    platforms = _platforms(name, facts["libc"])
-    if facts["name"] != "cpython":
+    version, platforms = (major, minor), _platforms(name, libc)
+    if facts["name"].value != "cpython":
         return tuple(map(str, wheel_tags.compatible_tags(version, None, platforms)))
-    abi = f"cp{version[0]}{version[1]}{'t' * bool(facts['threads'])}{'d' * bool(facts['debug'])}"
+    free, debug = bool(facts["threads"].value), bool(facts["debug"].value)
+    abi = f"cp{major}{minor}{'t' * free}{'d' * debug}"
     own = wheel_tags.cpython_tags(version, [abi], platforms)
-    any_python = wheel_tags.compatible_tags(version, f"cp{version[0]}{version[1]}", platforms)
+    any_python = wheel_tags.compatible_tags(version, f"cp{major}{minor}", platforms)
     return tuple(dict.fromkeys(map(str, (*own, *any_python))))
 
 
@@ -100,12 +104,20 @@ def last_line(process: subprocess.CompletedProcess[str]) -> str:
     return (errors or [line for line in lines if line] or [f"exit {process.returncode}"])[-1]
 
 
+def _small(field: Field) -> int:
+    """A part of an interpreter's version; there is a tag for each number below it."""
+    if field.count() > _LARGEST_VERSION:
+        raise field.wrong("a part of a version")
+    return field.count()
+
+
 def _platforms(name: str, libc: Sequence[str]) -> list[str]:
     """The platform tags of an interpreter with this platform ``name`` and ``libc``."""
     if name == sysconfig.get_platform() and tuple(libc) == platform.libc_ver():
         return list(wheel_tags.platform_tags())
     plain = re.sub(r"[-.]", "_", name)
-    if not plain.startswith("linux_") or not (match := re.match(r"(\d+)\.(\d+)", libc[1])):
+    match = re.match(r"(\d{1,3})\.(\d{1,3})", "".join(libc[1:2]))
+    if not plain.startswith("linux_") or not match:
         return [plain]
     arch = plain.removeprefix("linux_")
     newest = int(match[2])

@@ -7,6 +7,7 @@ announcement, so announcing the same document again, even after a lost connectio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -284,7 +285,7 @@ def _close_issue(announcer: Announcer, issue: Issue, marker: Marker) -> ThreadCh
 def _comment(announcer: Announcer, issue: Issue, marker: Marker, text: str) -> Marker:
     """Comment once on this change. Returns the issue's next marker, whose turn number tells
     whether the comment exists already."""
-    turn = int(marker["turn"]) + 1 if marker["turn"].isdigit() else 1
+    turn = int(marker["turn"]) + 1 if re.fullmatch(r"[0-9]{1,6}", marker["turn"]) else 1
     new_marker = _issue_marker(announcer.outcome, turn)
     comment_marker = Marker(_COMMENT, {"turn": str(turn), "state": announcer.outcome.state})
     announcer.github.comment(issue.number, text, str(comment_marker))

@@ -75,5 +75,5 @@ def public_url(url: str) -> str:
 def redact(text: str, token: str | None = None) -> str:
     """``text`` without ``token``, and with every address in it as in ``public_url``."""
     text = re.sub(r"(https?://)[^/\s]*@", r"\1", text, flags=re.IGNORECASE)
-    text = re.sub(r"(\w+://[^/\s:@]*):[^/\s]*@", r"\1@", text)
+    text = re.sub(r"(?<!\w)(\w+://[^/\s:@]*):[^/\s]*@", r"\1@", text)
     return text.replace(token, "***") if token else text

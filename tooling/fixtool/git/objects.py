@@ -18,6 +18,10 @@ ZERO = Oid("0" * 40)
 """The id that stands for "no object"."""
 
 
+_DATE = re.compile(r"\d{1,19} [+-]\d{4}")
+_LAST_SECOND = 253402300799  # of the year 9999
+
+
 @dataclass(frozen=True)
 class Signature:
     """A person and a time. ``date`` has git's raw form, ``<unix seconds> <+hhmm>``."""
@@ -29,7 +33,7 @@ class Signature:
     @property
     def day(self) -> datetime.date:
         """The day in UTC."""
-        seconds = int(self.date.split()[0])
+        seconds = min(int(self.date.split()[0]), _LAST_SECOND)
         return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date()
 
     def __str__(self) -> str:
@@ -91,10 +95,11 @@ MACHINE = Signature("fixtool", "fixtool@localhost", "946684800 +0000")
 def parse_signature(text: str) -> Signature:
     """The signature ``Name <mail> <seconds> <zone>`` of a commit. Raises CannotRun if it is not of
     that form."""
-    match = re.fullmatch(r"(.*?) ?<(.*)> (\d+ [+-]\d{4})", text)
-    if not match:
-        raise CannotRun(f"a commit has an unreadable signature: {text!r}")
-    return Signature(*match.groups())
+    person, bracket, date = text.rpartition("> ")
+    name, other, email = person.partition("<")
+    if not (bracket and other and _DATE.fullmatch(date)):
+        raise CannotRun(f"a commit has an unreadable signature: {text[:200]!r}")
+    return Signature(name.removesuffix(" "), email, date)
 
 
 def parse_oid(text: str, what: str) -> Oid:

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,7 @@ from git.exc import GitCommandNotFound
 
 from fixtool.errors import SYSTEM_HINTS, CannotRun
 from fixtool.git.names import is_full_sha
-from fixtool.git.objects import ZERO, Commit, Oid, parse_signature
+from fixtool.git.objects import ZERO, Commit, Oid, parse_oid, parse_signature
 from fixtool.git.process import ENVIRONMENT, TimeLimit, command, command_of_user, communicate
 from fixtool.text import count, split_lines
 
@@ -58,6 +59,19 @@ class Output:
         lines = [line for line in split_lines(self.stderr) if line.strip()]
         reasons = [line for line in lines if any(reason in line for reason in _HINTS)]
         return (reasons or lines or [f"git exited with {self.status}"])[-1]
+
+
+@contextmanager
+def reading_answer(command: str) -> Iterator[None]:
+    """Raise CannotRun if the block, or the function that this decorates, meets an answer of git's
+    ``command`` that is not of the form that git writes: the repository or git itself is damaged."""
+    try:
+        yield
+    except (ValueError, LookupError) as error:
+        raise CannotRun(
+            f"git {command} gave an answer that cannot be read",
+            hint="look whether the repository is whole (git fsck), and which git runs (which git)",
+        ) from error
 
 
 class Repo:
@@ -231,9 +245,8 @@ class Repo:
 
     def tree_id(self, treeish: str) -> Oid:
         """The id of the tree of a commit. Raises CannotRun if it is not here."""
-        return Oid(
-            self.run("rev-parse", "--verify", "--end-of-options", f"{treeish}^{{tree}}").text
-        )
+        out = self.run("rev-parse", "--verify", "--end-of-options", f"{treeish}^{{tree}}")
+        return parse_oid(out.text, "git rev-parse")
 
     def candidates(self, prefix: str) -> list[Oid]:
         """Every commit whose id begins with ``prefix`` (7 to 40 hex digits), tags peeled."""
@@ -277,6 +290,7 @@ class Repo:
                 accept=accept,
             )
 
+    @reading_answer("cat-file")
     def sizes(self, blobs: Sequence[Oid]) -> dict[Oid, int]:
         """The size of each blob in bytes, from one process."""
         if not blobs:
@@ -292,11 +306,12 @@ class Repo:
         data = self.run("cat-file", "--batch", stdin=_lines(ids)).stdout
         at = 0
         for blob in ids:
-            end = data.index(b"\n", at)
-            header = data[at:end].split(b" ")
-            if len(header) != 3:
+            with reading_answer("cat-file"):
+                end = data.index(b"\n", at)
+                header = data[at:end].split(b" ")
+                size = int(header[2]) if len(header) == 3 else None
+            if size is None:
                 raise CannotRun(f"object {blob} is missing", where=str(self.git_dir))
-            size = int(header[2])
             yield data[end + 1 : end + 1 + size]
             at = end + 1 + size + 1
 
@@ -304,6 +319,7 @@ class Repo:
         """The content of a blob. Raises CannotRun if it is missing."""
         return next(iter(self.read_blobs([blob])))
 
+    @reading_answer("cat-file")
     def commits_here(self, ids: Sequence[Oid]) -> dict[Oid, bytes]:
         """The stored bytes of those commits of ``ids`` that are here, without fetching any."""
         if not ids:
@@ -322,6 +338,7 @@ class Repo:
                 at += size + 1
         return commits
 
+    @reading_answer("cat-file")
     def read_commit(self, commit: Oid) -> Commit:
         """The content of a commit. Raises CannotRun if it is not here."""
         raw = self.run("cat-file", "commit", commit).stdout.decode("utf-8", "surrogateescape")
@@ -341,7 +358,7 @@ class Repo:
     def write_commit(self, commit: Commit) -> Oid:
         """Store a commit byte for byte as given: no cleanup, no signature, no user identity."""
         args = ("hash-object", "-t", "commit", "-w", "--stdin")
-        return Oid(self.run(*args, stdin=commit.raw).text)
+        return parse_oid(self.run(*args, stdin=commit.raw).text, "git hash-object")
 
     def ahead_by(self, ancestor: Oid, commit: Oid) -> int | None:
         """How many commits ``commit`` is ahead of ``ancestor``; None if it does not descend from
@@ -351,7 +368,8 @@ class Repo:
         ancestry = self.run("merge-base", "--is-ancestor", ancestor, commit, accept=(0, 1, 128))
         if ancestry.status != 0:
             return None
-        return int(self.run("rev-list", "--count", f"{ancestor}..{commit}").text)
+        with reading_answer("rev-list"):
+            return int(self.run("rev-list", "--count", f"{ancestor}..{commit}").text)
 
     @property
     def shallow(self) -> frozenset[Oid]:
@@ -394,7 +412,7 @@ class Repo:
     def ref(self, name: str) -> Oid | None:
         """The id of the object that a ref points to; None if there is no such ref."""
         out = self.run("rev-parse", "--verify", "--quiet", name, accept=None)
-        return Oid(out.text) if out.status == 0 else None
+        return parse_oid(out.text, "git rev-parse") if out.status == 0 else None
 
     def current_branch(self) -> str:
         """The full name of the branch that is checked out, or ``HEAD`` if none is."""

@@ -7,14 +7,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fixtool.git.objects import MACHINE, Commit, FileChange, Merge, Oid, TreeEntry
-from fixtool.git.repo import Output, Repo
+from fixtool.git.objects import MACHINE, Commit, FileChange, Merge, Oid, TreeEntry, parse_oid
+from fixtool.git.repo import Output, Repo, reading_answer
 from fixtool.text import split_lines
 
 _MOST_PATHS = 500
 _LONGEST_PATHS = 64_000  # characters; a command line takes two million bytes
 
 
+@reading_answer("ls-tree")
 def list_tree(repo: Repo, treeish: str, *paths: str) -> dict[str, TreeEntry]:
     """The files of a tree by path: all of them, or those at or below ``paths``."""
     out = repo.run("ls-tree", "-r", "-z", "--full-tree", treeish, "--", *_arguments(paths)).stdout
@@ -64,6 +65,7 @@ def missing_files(repo: Repo, commit: str, *paths: str) -> set[Oid]:
     return missing & {blob for _, blob in entries}
 
 
+@reading_answer("diff-tree")
 def changed_files(repo: Repo, old: str, new: str) -> list[FileChange]:
     """The files that differ between two trees or commits. Renames are not followed."""
     out = repo.run("diff-tree", "-r", "-z", "--no-renames", "--raw", old, new).stdout
@@ -77,6 +79,7 @@ def changed_files(repo: Repo, old: str, new: str) -> list[FileChange]:
     return changes
 
 
+@reading_answer("diff-tree")
 def similar_blobs(repo: Repo, pairs: Sequence[tuple[Oid, Oid]]) -> set[tuple[Oid, Oid]]:
     """Those of ``pairs`` of blobs that are so similar that git may take the second as the new place
     of the first: at least 50%. All pairs are compared in one process."""
@@ -101,6 +104,7 @@ def similar_blobs(repo: Repo, pairs: Sequence[tuple[Oid, Oid]]) -> set[tuple[Oid
     return similar
 
 
+@reading_answer("diff-tree")
 def changed_paths(repo: Repo, commits: Sequence[Oid]) -> list[set[str]]:
     """The paths that each of ``commits`` changes against its parent, from one process."""
     if not commits:
@@ -153,9 +157,10 @@ def stage(repo: Repo, folders: Sequence[str], index: Path | None = None) -> None
 def write_tree(repo: Repo, index: Path) -> Oid:
     """Store the tree that an index file holds."""
     # Without --missing-ok, git looks every blob up, and a partial clone fetches the whole tree.
-    return Oid(repo.run("write-tree", "--missing-ok", index=index).text)
+    return parse_oid(repo.run("write-tree", "--missing-ok", index=index).text, "git write-tree")
 
 
+@reading_answer("mktree")
 def write_trees(repo: Repo, contents: Sequence[Mapping[str, TreeEntry]]) -> list[Oid]:
     """Store one tree for each mapping ``path -> (mode, blob id)``, with one process for each depth
     of folders however many trees there are. The blobs need not be in the repository."""
@@ -197,7 +202,7 @@ def merge_three_way(repo: Repo, base: Oid, ours: Oid, theirs: Oid) -> Merge:
         accept=(0, 1),
     )  # fmt: skip
     tree, *conflicts = out.stdout.decode("utf-8", "surrogateescape").split("\0")
-    return Merge(Oid(tree), tuple(path for path in conflicts if path))
+    return Merge(parse_oid(tree, "git merge-tree"), tuple(path for path in conflicts if path))
 
 
 def _depth(folder: str) -> int:

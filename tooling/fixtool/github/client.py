@@ -38,6 +38,7 @@ Answer = TypeVar("Answer")
 
 _LONGEST_WAIT = 60.0  # seconds for a rate limit; a longer limit is reported, not waited for
 _PAUSES: Sequence[float] = (1.0, 4.0, 10.0)  # seconds after a lost connection or a 5xx
+_SECONDS = re.compile(r"[0-9]{1,12}")
 _UNEXPECTED = (  # what PyGithub raises for redirects to other hosts and for malformed answers
     BadAttributeException, RuntimeError, AssertionError, AttributeError, LookupError, TypeError,
     ValueError,
@@ -348,10 +349,10 @@ def _rate_limit(error: GithubException) -> float | None:
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
     if error.status not in (403, 429):
         return None
-    if headers.get("retry-after", "").isdigit():
-        return float(headers["retry-after"])
+    if _SECONDS.fullmatch(after := headers.get("retry-after", "")):
+        return float(after)
     reset = headers.get("x-ratelimit-reset", "")
-    if headers.get("x-ratelimit-remaining") == "0" and reset.isdigit():
+    if headers.get("x-ratelimit-remaining") == "0" and _SECONDS.fullmatch(reset):
         return max(0.0, float(reset) - time.time()) + 1
     limited = error.status == 429 or "rate limit" in _reply(error).lower()
     return 60.0 if limited else None  # GitHub advises one minute if it names no time
@@ -361,7 +362,8 @@ def _reply(error: GithubException) -> str:
     """GitHub's explanation in one short line. The HTML page of a proxy is left out."""
     data = error.data if isinstance(error.data, dict) else {}
     words = [str(data.get("message") or "")]
-    for item in data.get("errors") or ():
+    errors = data.get("errors")
+    for item in errors if isinstance(errors, list) else ():
         item = item if isinstance(item, dict) else {"message": item}
         words.append(str(item.get("message") or f"{item.get('field')}: {item.get('code')}"))
     text = "; ".join(word for word in words if word)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fixtool.errors import UsageError
 from fixtool.git.names import public_url
@@ -36,7 +36,11 @@ class GitHubRepository:
 
     def is_at(self, url: str) -> bool:
         """Whether a git ``url`` is on this server. The token must not be sent to any other."""
-        ours, theirs = urlsplit(self.server), urlsplit(url)
+        ours = urlsplit(self.server)
+        try:
+            theirs = urlsplit(url)
+        except ValueError:  # such as a bracket without its end
+            return False
         return (ours.scheme, ours.netloc) == (theirs.scheme, theirs.netloc.rpartition("@")[2])
 
 
@@ -95,20 +99,13 @@ def find_repository(environment: Mapping[str, str], remote: str | None = None) -
     send it unencrypted.
     """
     api = environment.get("GITHUB_API_URL", "https://api.github.com").rstrip("/")
-    parts = urlsplit(api)
+    parts = _safe_parts("GITHUB_API_URL", api)
     server = environment.get("GITHUB_SERVER_URL", "").rstrip("/")
     if not server and parts.hostname == "api.github.com":
         server = "https://github.com"
     elif not server:
         server = f"{parts.scheme}://{parts.netloc}"
-    for name, url in (("GITHUB_API_URL", api), ("GITHUB_SERVER_URL", server)):
-        parts = urlsplit(url)
-        safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
-        if not safe or parts.username is not None:
-            raise UsageError(
-                f"{name} is {public_url(url)!r}: a token goes only over https://",
-                hint=f"{name}=https://…, and the same command again",
-            )
+    _safe_parts("GITHUB_SERVER_URL", server)
     token = (environment.get("GITHUB_TOKEN") or environment.get("GH_TOKEN") or "").strip()
     if token and not re.fullmatch(r"[\x21-\x7e]+", token):
         raise UsageError("the token in GITHUB_TOKEN has spaces or other characters no token has")
@@ -119,6 +116,22 @@ def find_repository(environment: Mapping[str, str], remote: str | None = None) -
             hint="GITHUB_REPOSITORY=owner/name, and the same command again",
         )
     return GitHubRepository(api, server, full_name, token or None)
+
+
+def _safe_parts(name: str, url: str) -> SplitResult:
+    """The parts of the ``url`` of a server, which the variable ``name`` gives. Raises UsageError if
+    it is none, or would send a token unencrypted."""
+    try:
+        parts = urlsplit(url)
+        safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    except ValueError:  # such as a bracket without its end
+        safe = False
+    if not safe or parts.username is not None:
+        raise UsageError(
+            f"{name} is {public_url(url)!r}: a token goes only over https://",
+            hint=f"{name}=https://…, and the same command again",
+        )
+    return parts
 
 
 def _name_in_url(url: str, server: str) -> str:

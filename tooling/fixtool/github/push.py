@@ -17,7 +17,7 @@ from pathlib import Path
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.names import check_ref, check_url, is_full_sha, public_url, redact
 from fixtool.git.objects import Oid
-from fixtool.git.repo import Output, Repo
+from fixtool.git.repo import Output, Repo, reading_answer
 from fixtool.git.store import Store
 from fixtool.git.trees import changed_files, list_tree
 from fixtool.github.model import GitHubRepository
@@ -82,7 +82,8 @@ class PushRemote(Store):
                                self._ref)  # fmt: skip
         default = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", out.text, re.MULTILINE)
         rows = (line.split("\t") for line in split_lines(out.text) if "ref:" not in line)
-        tips = {ref: Oid(tip) for tip, ref in rows}
+        with reading_answer("ls-remote"):
+            tips = {ref: Oid(tip) for tip, ref in rows}
         if default is None or not is_full_sha(tips.get("HEAD", "")):
             raise CannotRun(f"{self.shown} has no default branch yet", where=self.shown)
         if self.branch == default[1]:

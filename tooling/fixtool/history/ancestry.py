@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from fixtool.errors import CannotRun, UsageError
 from fixtool.git.names import is_full_sha
 from fixtool.git.objects import Oid
-from fixtool.git.repo import Repo
+from fixtool.git.repo import Repo, reading_answer
 from fixtool.history.log import (
     LogEntry,
     Reference,
@@ -133,7 +133,8 @@ class _Log:
         ).stdout  # fmt: skip
         fields = out.decode("utf-8", "surrogateescape").split("\0")[:-1]
         # SGLang has 14,000 commits: their rows stay texts.
-        self._rows = {Oid(row[0]): row for row in zip(*[iter(fields)] * _SIZE, strict=True)}
+        with reading_answer("log"):
+            self._rows = {Oid(row[0]): row for row in zip(*[iter(fields)] * _SIZE, strict=True)}
         self.positions = {oid: position for position, oid in enumerate(self._rows)}
         self.references: dict[Oid, tuple[Reference | None, Reference | None]] = {}
         self.by_pull: dict[int, list[Oid]] = {}

@@ -8,26 +8,29 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fixtool.documents import Field
-from fixtool.errors import UsageError
+from fixtool.errors import CannotRun, UsageError
 from fixtool.git.objects import Oid, TreeEntry, read_oid
 from fixtool.git.repo import Repo
 from fixtool.git.trees import changed_files, list_tree
 
 _FORMAT = "%x01%H%x00%P%x00%an%x00%aI%x00%s%x00%b%x00"
-_PULL_REQUEST = re.compile(r"\(#(\d+)\)\s*$")
+_LONGEST = 1_000  # characters of a subject that are searched, some of them from each start
+_RAW = re.compile(r":\d{6} (\d{6}) [0-9a-f]{40} ([0-9a-f]{40}) ([A-Z])\d*")
+_DISTANT_PAST = "1970-01-01T00:00:00+00:00"  # for a date that git printed and nobody can read
+_PULL_REQUEST = re.compile(r"\(#(\d{1,9})\)\s*$")
 
 # How a message says that the commit takes another one back, or puts it in again. git's own words
 # are `Revert "<subject>"`, `Reapply "<subject>"` and `This reverts commit <id>`. GitHub adds the
 # pull request to each subject, drops git's sentence when it squashes, and cuts long subjects off
 # with an ellipsis. People write `[Fix] revert #12` and `Re-land #12: <subject>`.
 _REVERTED_IDS = re.compile(r"^This reverts commit ([0-9a-f]{7,40})", re.MULTILINE)
-_REVERTED_PULLS = re.compile(r"^Reverts (?:[\w.-]+/[\w.-]+)?#(\d+)\b", re.MULTILINE)
+_REVERTED_PULLS = re.compile(r"^Reverts (?:[\w.-]+/[\w.-]+)?#(\d{1,9})\b", re.MULTILINE)
 _TAGS = r"(?:\[[^\]]*\]\s*|\w+(?:\([^)]*\))?:\s*)*?"
 _REVERT = re.compile(_TAGS + r"\[?revert\b[\]:\s-]*(.*)", re.IGNORECASE)
 _RESTORE = re.compile(_TAGS + r"\[?re-?(?:land|apply)\b[\]:\s-]*(.*)", re.IGNORECASE)
 _CUT_OFF = re.compile(r'"(.*?)\s*(?:…|\.\.\.)\s*(?:\(#\d+\))?\s*$')
 _QUOTED = re.compile(r'"(.*)"(?:\s*\(#\d+\))*\s*$|"([^"]*)"')
-_MENTION = re.compile(r"#(\d+)\b|\bPR (\d+)\b")
+_MENTION = re.compile(r"#(\d{1,9})\b|\bPR (\d{1,9})\b")
 _NUMBERS_AT_END = re.compile(r"(?:\s*\(?#\d+\)?)+\s*$")
 
 
@@ -45,7 +48,7 @@ class UpstreamCommit:
     @property
     def day(self) -> str:
         """The author's date in UTC, as ``YYYY-MM-DD``."""
-        return _utc_day(self.date)
+        return _utc_day(_date(self.date))
 
 
 @dataclass(frozen=True)
@@ -108,16 +111,32 @@ def first_parent_changes(repo: Repo, start: Oid, end: Oid) -> tuple[UpstreamChan
         "--no-abbrev", "-z", f"--format={_FORMAT}", f"{start}..{end}",
     ).stdout  # fmt: skip
     changes = []
-    for number, record in enumerate(out.decode("utf-8", "surrogateescape").split("\x01")[1:]):
-        sha, parents, author, date, subject, body, raw = record.split("\0", 6)
+    for number, fields in enumerate(_records(out)):
+        sha, parents, author, date, subject, body, *raw = fields
         files = _changed_files(raw)
         if number == 0 and (parent := parents.split(" ")[0]) != start:
             files = _changed_between(repo, start, parent) | files  # start is on a side branch
-        commit = UpstreamCommit(Oid(sha), author, date, subject, upstream_pull(subject))
+        commit = UpstreamCommit(Oid(sha), author, _date(date), subject, upstream_pull(subject))
         changes.append(
             UpstreamChange(commit, reverted(subject, body), restored(subject), True, files)
         )
     return tuple(changes)
+
+
+def _records(out: bytes) -> list[list[str]]:
+    """The fields of each commit in a log of ``_FORMAT``. Only a NUL ends a field, since a message
+    may hold any other character. Raises CannotRun if the log is not of this form."""
+    records: list[list[str]] = []
+    fields = iter(out.decode("utf-8", "surrogateescape").split("\0"))
+    for field in fields:
+        first = field.lstrip("\n")
+        if first.startswith("\x01"):
+            records.append([first[1:], *(next(fields, "") for _ in range(5))])
+        elif first.startswith(":") and records:
+            records[-1] += [first, next(fields, "")]
+        elif first:
+            raise CannotRun(f"upstream's log cannot be read at {first[:60]!r}")
+    return records
 
 
 def upstream_commit(repo: Repo, name: str) -> UpstreamCommit:
@@ -125,9 +144,8 @@ def upstream_commit(repo: Repo, name: str) -> UpstreamCommit:
     has no such commit."""
     # `git show` reads the commit's tree, even if it shows nothing of it.
     out = repo.run("log", "-1", f"--format={_FORMAT}", "--end-of-options", name).stdout
-    fields = out.decode("utf-8", "surrogateescape").split("\x01")[1].split("\0")
-    sha, _, author, date, subject, *_ = fields
-    return UpstreamCommit(Oid(sha), author, date, subject, upstream_pull(subject))
+    sha, _, author, date, subject, *_ = _records(out)[0]
+    return UpstreamCommit(Oid(sha), author, _date(date), subject, upstream_pull(subject))
 
 
 def read_upstream_commit(field: Field) -> UpstreamCommit:
@@ -148,9 +166,19 @@ def _utc_day(date: str) -> str:
     return (when.astimezone(UTC) if when.tzinfo else when).date().isoformat()
 
 
+def _date(text: str) -> str:
+    """The date of a commit as git prints it; a date long ago if it is none, since git stores what
+    it is given."""
+    try:
+        _utc_day(text)
+    except (ValueError, OverflowError):
+        return _DISTANT_PAST
+    return text
+
+
 def upstream_pull(subject: str) -> int | None:
     """The pull request that the subject of a squash merge names at its end."""
-    match = _PULL_REQUEST.search(subject)
+    match = _PULL_REQUEST.search(subject[-_LONGEST:])
     return int(match[1]) if match else None
 
 
@@ -211,7 +239,7 @@ def reverted(subject: str, body: str) -> Reference | None:
         return None
     ids = tuple(_REVERTED_IDS.findall(body))
     pulls = tuple(map(int, _REVERTED_PULLS.findall(body)))
-    match = _REVERT.match(subject)
+    match = _REVERT.match(subject[:_LONGEST])
     named = _reference(match[1]) if match else Reference()
     if not (match or ids or pulls):
         return None
@@ -221,7 +249,8 @@ def reverted(subject: str, body: str) -> Reference | None:
 def restored(subject: str) -> Reference | None:
     """What a commit with this subject puts in again; None if it puts nothing in again."""
     lowered = subject.lower()
-    match = _RESTORE.match(subject) if "land" in lowered or "apply" in lowered else None
+    wanted = "land" in lowered or "apply" in lowered
+    match = _RESTORE.match(subject[:_LONGEST]) if wanted else None
     return _reference(match[1]) if match else None
 
 
@@ -244,15 +273,19 @@ def _mentions(text: str) -> tuple[int, ...]:
 
 def _plain(subject: str) -> str:
     """A subject without the pull requests at its end, as it stands in the subject of a revert."""
-    return _NUMBERS_AT_END.sub("", subject).strip(" .")
+    start, end = subject[:-_LONGEST], subject[-_LONGEST:]
+    return (start + _NUMBERS_AT_END.sub("", end)).strip(" .")
 
 
-def _changed_files(raw: str) -> dict[str, TreeEntry | None]:
-    """What `git log --raw -z` says of the files of a commit."""
-    fields = raw.lstrip("\0\n").split("\0")
+def _changed_files(raw: Sequence[str]) -> dict[str, TreeEntry | None]:
+    """What `git log --raw -z` says of the files of a commit, in pairs of fields. Raises CannotRun
+    if a field is not of this form."""
     files: dict[str, TreeEntry | None] = {}
-    for meta, path in zip(fields[::2], fields[1::2], strict=False):
-        _, mode, _, blob, status = meta.split(" ")
+    for meta, path in zip(raw[::2], raw[1::2], strict=True):
+        match = _RAW.fullmatch(meta)
+        if not match:
+            raise CannotRun(f"upstream's log cannot be read at {meta[:60]!r}")
+        mode, blob, status = match.groups()
         files[path] = None if status == "D" else TreeEntry(mode, Oid(blob))
     return files
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
@@ -67,6 +67,6 @@ def _release(name: str) -> Version | None:
         return None
     try:
         version = Version(name)
-    except InvalidVersion:
+    except ValueError:  # no version, or a number of thousands of digits
         return None
     return None if version.is_prerelease or version.local else version

@@ -25,6 +25,8 @@ from fixtool.text import count
 
 _LARGEST = 64 << 20  # bytes of all inputs together
 _DEEPEST = 1000  # folders
+_MOST_DIGITS = 18  # of a number in a name
+_LAST_SECOND = 253402300799  # of the year 9999
 _MOST_MEMBERS = 20_000  # of an archive or a folder
 _LISTS = ("series", ".patches")  # of quilt and of Electron: names in order
 _SUFFIXES = {".patch", ".diff", ".eml", ".mbox", ".mbx", ".mail", ".dpatch"}
@@ -105,7 +107,7 @@ def _read(path: Path) -> bytes:
 
 
 def _time(seconds: float) -> str:
-    return f"{max(0, int(seconds))} +0000"
+    return f"{min(max(0, int(seconds)), _LAST_SECOND)} +0000"
 
 
 def _from_files(where: str, files: _Files) -> Iterator[Input]:
@@ -315,4 +317,4 @@ def _depth(name: str) -> tuple[int, str]:
 def _natural(name: str) -> list[tuple[str, int, str]]:
     """A key by which ``2-b`` comes before ``10-a``."""
     parts = re.findall(r"(\D*)(\d*)", name)
-    return [(text, int(digits or 0), digits) for text, digits in parts]
+    return [(text, int(digits[-_MOST_DIGITS:] or 0), digits) for text, digits in parts]

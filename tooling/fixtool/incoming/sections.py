@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-_HUNK = re.compile(rb"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
-_TIME = re.compile(r"\s+\d{4}-\d\d-\d\d \d\d:\d\d.*$|\s+\([^()]*\)$")
+_HUNK = re.compile(rb"@@ -\d{1,18}(?:,(\d{1,18}))? \+\d{1,18}(?:,(\d{1,18}))? @@")
+_TIME = re.compile(r"(?<!\s)\s+(?:\d{4}-\d\d-\d\d \d\d:\d\d.*|\([^()]*\))$")
 _EPOCH = re.compile(r"\t(1970-01-01 0|1969-12-31 )")  # what `diff -N` writes for a file that is new
 _ESCAPE = re.compile(rb"\\([0-3][0-7]{2}|.)", re.DOTALL)
 _ESCAPES = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f": b"\f",
@@ -169,7 +169,9 @@ def _header_names(text: str) -> tuple[str, str]:
     if text.startswith('"'):
         end = re.match(r'"(?:[^"\\]|\\.)*"', text)
         if end:
-            return _unquoted(end[0]), _name(text[end.end() :].strip().encode())
+            return _unquoted(end[0]), _name(
+                text[end.end() :].strip().encode("utf-8", "surrogateescape")
+            )
     if text.endswith('"') and ' "' in text:
         first, _, second = text.partition(' "')
         return first, _unquoted(f'"{second}')

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from fixtool.documents import Field
 from fixtool.git.objects import Oid, read_oid
-from fixtool.git.repo import Repo
+from fixtool.git.repo import Repo, reading_answer
 from fixtool.history.log import UpstreamCommit, read_upstream_commit
 from fixtool.replay.verdict import PatchResult, Verdict
 from fixtool.series.line import Line
@@ -170,6 +170,7 @@ class _Committed(NamedTuple):
     subject: str
 
 
+@reading_answer("log")
 def _read_log(repo: Repo, *revisions: str) -> list[_Committed]:
     log = repo.run("log", "--date=raw", "--format=%H%x00%an <%ae> %ad%x00%s", *revisions).text
     fields = (entry.split("\0") for entry in split_lines(log))

@@ -295,7 +295,11 @@ def read_resolution(session: Session) -> tuple[Oid, dict[str, bytes]]:
     for path in sorted({*session.conflicts, *_unmerged(tree)}):
         _require_no_markers(folder, path)
     entries = tree.run("status", "--porcelain", "-z", "--untracked-files=all").stdout
-    new = [entry[3:].decode() for entry in entries.split(b"\0") if entry.startswith(b"??")]
+    new = [
+        entry[3:].decode("utf-8", "surrogateescape")
+        for entry in entries.split(b"\0")
+        if entry.startswith(b"??")
+    ]
     if new:
         raise Refused(
             f"{new[0]} is new, and not added",

@@ -23,12 +23,12 @@ from packaging.version import Version
 from fixtool.series.patch import Patch
 
 _SUBJECT = re.compile(r'\("(.*?)("\)|$)')  # the subject of a commit, as the Linux kernel quotes it
-_SUBJECTS_PULL = re.compile(r"\(#([0-9]{1,9})\)$")
+_SUBJECTS_PULL = re.compile(r"\(#([1-9][0-9]{0,8})\)$")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 _PREFIX = re.compile(r"commit:(.*)", re.IGNORECASE)
 _COMMIT_URL = re.compile(r"https?://\S+/commit/(?:\?(?:\S*&)?id=)?([^/?#.&]*)")
-_PULL = re.compile(r"#([0-9]{1,9})")
-_PULL_URL = re.compile(r"https?://\S+/(?:pull|merge_requests)/([0-9]{1,9})(?![^/?#])")
+_PULL = re.compile(r"#([1-9][0-9]{0,8})")
+_PULL_URL = re.compile(r"https?://\S+/(?:pull|merge_requests)/([1-9][0-9]{0,8})(?![^/?#])")
 _RELEASE = re.compile(r"v?[0-9]+(\.[0-9]+)+\S*")
 _MEANT_AS_RELEASE = re.compile(r"v?[0-9]+\.[0-9]+\.\S*|v[0-9]+\.\S*")
 _LONGEST_RELEASE = 60  # characters
@@ -64,9 +64,12 @@ class RecordedFact:
         """The value of the trailer."""
         pull = f"#{self.pull}" if self.pull else None
         release = _NO_RELEASE if self.in_no_release else self.release
-        if self.kind is FactKind.FIXES and self.commit and pull:
-            return ", ".join(filter(None, (f"{self.commit} ({pull})", release)))
-        return ", ".join(filter(None, (self.commit, pull, release)))
+        commit = self.commit
+        if commit and not re.search("[0-9]", commit):
+            commit = f"commit:{commit}"  # without the prefix, it would be read as a word
+        if self.kind is FactKind.FIXES and commit and pull:
+            return ", ".join(filter(None, (f"{commit} ({pull})", release)))
+        return ", ".join(filter(None, (commit, pull, release)))
 
     @property
     def usable(self) -> bool:

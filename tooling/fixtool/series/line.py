@@ -24,6 +24,7 @@ from fixtool.text import split_lines
 
 _SUFFIX = ".patch"
 _LINES = "[!.]*/series"  # a folder with a dot is a line that is being written
+_FIRST_DAY = date(1970, 1, 1)  # commits are dated in seconds since then
 _KNOWN = {"url", "base", "tree", "release", "version", "date", "why"}
 
 
@@ -230,7 +231,8 @@ def read_upstream(raw: bytes, where: str) -> Upstream:
 
 def _is_date(text: str) -> bool:
     try:
-        return date.fromisoformat(text).isoformat() == text
+        day = date.fromisoformat(text)
+        return day.isoformat() == text and day >= _FIRST_DAY
     except ValueError:
         return False
 

@@ -36,7 +36,7 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 from fixtool.errors import CannotRun, UsageError
-from fixtool.files import lock
+from fixtool.files import lock, read_at_most
 from fixtool.git.names import redact
 from fixtool.progress import Progress, Silence, Task
 from fixtool.text import split_lines
@@ -113,7 +113,7 @@ def _pip_config(environment: tuple[tuple[str, str], ...]) -> PipConfig:
         for line in split_lines(process.stdout):
             match = re.fullmatch(r"(.+?)\.([a-z-]+)=('.*'|\".*\")", line)
             if match and match[1] in sections:
-                sections[match[1]][match[2]] = str(ast.literal_eval(match[3]))
+                sections[match[1]][match[2]] = _literal(match[3])
     else:
         for name, value in environment:
             if name.startswith("PIP_"):
@@ -138,6 +138,18 @@ def _pip_config(environment: tuple[tuple[str, str], ...]) -> PipConfig:
         timeout=timeout,
         trusted=tuple(options.get("trusted-host", "").split()),
     )
+
+
+def _literal(text: str) -> str:
+    """The value of an option as `pip config list` prints it. Raises CannotRun if it is no text: to
+    pass it over could mean to ask another index than the user's."""
+    try:
+        return str(ast.literal_eval(text))
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise CannotRun(
+            f"`pip config list` prints a value that cannot be read: {text[:60]}",
+            hint=f"see what pip says: {sys.executable} -m pip config debug",
+        ) from error
 
 
 def _default_index() -> str:
@@ -190,9 +202,9 @@ def parse_version(text: str) -> Version:
     """A PEP 440 version. Raises UsageError if ``text`` is none."""
     try:
         return Version(text)
-    except InvalidVersion as error:
+    except ValueError as error:  # no version, or a number of thousands of digits
         raise UsageError(
-            f"{text!r} is not a release", hint="give a version such as 0.5.23"
+            f"{text[:60]!r} is not a release", hint="give a version such as 0.5.23"
         ) from error
 
 
@@ -337,13 +349,15 @@ def _page(response: requests.Response, name: str, timeout: float) -> ProjectPage
             raise ValueError(f"its page has more than {_PAGE} bytes")
     kind, _, parameters = response.headers.get("content-type", "text/html").partition(";")
     if kind.strip().lower() == "application/vnd.pypi.simple.v1+json":
-        return ProjectPage.from_json_data(json.loads(data), response.url)
+        with _reading():
+            return ProjectPage.from_json_data(json.loads(data), response.url)
     if kind.strip().lower() not in ("application/vnd.pypi.simple.v1+html", "text/html"):
         raise ValueError(f"its page is {kind!r}, which is no page of an index")
     charset = re.search(r"charset=\"?([\w.:-]+)", parameters, re.IGNORECASE)
-    return ProjectPage.from_html(
-        name, bytes(data), response.url, from_encoding=charset and charset[1]
-    )
+    with _reading():
+        return ProjectPage.from_html(
+            name, bytes(data), response.url, from_encoding=charset and charset[1]
+        )
 
 
 def _body(response: requests.Response, timeout: float) -> Iterator[bytes]:
@@ -368,6 +382,17 @@ def _body(response: requests.Response, timeout: float) -> Iterator[bytes]:
         raise requests.ConnectionError(error) from error
 
 
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turn whatever a parser meets in a page of others into a ValueError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(f"the page cannot be read: {error}"[:200]) from error
+
+
 def _as_url(place: str) -> str:
     return place if "://" in place else Path(place).expanduser().absolute().as_uri()
 
@@ -379,7 +404,9 @@ def _list_folder(listing: _Listing, name: str, place: str) -> None:
     path = Path(url2pathname(urlsplit(place).path))
     page = path / "index.html" if path.is_dir() else path
     if page.is_file():
-        _list_page(listing, name, ProjectPage.from_html(name, page.read_bytes(), base_url=place))
+        with _reading():
+            read = ProjectPage.from_html(name, read_at_most(page, _PAGE), base_url=place)
+        _list_page(listing, name, read)
     elif path.is_dir():
         for file in sorted(path.iterdir()):
             _add(listing, name, file.name, file.as_uri(), None, file.stat().st_size)
@@ -424,7 +451,11 @@ def _with_hash(wheel: WheelFile) -> WheelFile:
     """``wheel`` with a hash. If it is a file on this machine without one, compute the hash."""
     if wheel.sha256 is not None or urlsplit(wheel.url).scheme != "file":
         return wheel
-    return replace(wheel, sha256=sha256_of(Path(url2pathname(urlsplit(wheel.url).path))))
+    path = Path(url2pathname(urlsplit(wheel.url).path))
+    try:
+        return replace(wheel, sha256=sha256_of(path))
+    except (OSError, ValueError) as error:
+        raise CannotRun(f"cannot read {wheel.filename}: {error}", where=str(path)) from error
 
 
 def _unreachable(listing: _Listing) -> CannotRun:

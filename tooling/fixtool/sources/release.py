@@ -12,8 +12,10 @@ CPython and platform) gives the same tree. Two facts of real releases shape the 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import lzma
 import re
 import stat
 import struct
@@ -45,6 +47,8 @@ MAX_FILES = 100_000
 MAX_FILE = 256 << 20  # bytes; the largest file of 0.5.23 has 24 MB
 MAX_TOTAL = 1 << 30  # bytes; 0.5.23 unpacks to 123 MB
 
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,
+            NotImplementedError, UnicodeDecodeError, OverflowError)  # fmt: skip
 _GPU_MACHINES = {190, 224}  # EM_CUDA, EM_AMDGPU
 _MACH_O = {0xFEEDFACE, 0xFEEDFACF, 0xCEFAEDFE, 0xCFFAEDFE}
 _FAT = {0xCAFEBABE, 0xCAFEBABF}
@@ -167,15 +171,19 @@ def open_wheel(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise Refused(f"not a readable wheel: {error}", where=str(path)) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # what a seek to before the beginning gives
+            raise
+        raise Refused(f"not a readable wheel: {error.strerror}", where=str(path)) from error
 
 
 def safe_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """The files of a wheel, by name. Raises Refused if one must not be unpacked: it leaves the
     tree, is in git's folder, is a link, is there twice, or is absurdly large."""
     where = str(archive.filename)
-    members = [member for member in archive.infolist() if not member.is_dir()]
+    members = [member for member in archive.infolist() if not member.filename.endswith("/")]
     sizes = [member.file_size for member in members]
     total = sum(sizes)
     if len(members) > MAX_FILES or total > MAX_TOTAL or max(sizes, default=0) > MAX_FILE:
@@ -184,9 +192,12 @@ def safe_members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
             "release but a zip bomb",
             where=where,
         )
+    packed = Path(where).stat().st_size
     names = set[str]()
     for member in members:
         name = member.filename
+        if member.compress_size > packed:  # reading it would ask for that much memory
+            raise Refused(f"{name!r} in the wheel is larger than the wheel itself", where=where)
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
             raise Refused(f"{name!r} in the wheel is a link or a device", where=where)

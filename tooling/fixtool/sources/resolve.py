@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from fixtool.errors import CannotRun, UsageError
 from fixtool.git.names import check_ref, is_full_sha, is_short_sha
@@ -45,7 +45,7 @@ def version_of(ref: str) -> str | None:
     """The release that a ref names: ``v0.5.23`` and ``0.5.23`` are both 0.5.23."""
     try:
         return str(Version(ref.removeprefix("v"))) if re.match(r"v?\d+\.\d", ref) else None
-    except InvalidVersion:
+    except ValueError:  # no version, or a number of thousands of digits
         return None
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from fixtool.errors import ExitCode, FixtoolError, Refused, UsageError
 from fixtool.git.objects import Commit, Oid, Signature
-from fixtool.git.repo import Repo
+from fixtool.git.repo import Repo, reading_answer
 from fixtool.git.trees import changed_files
 from fixtool.history.log import UpstreamCommit
 from fixtool.judgement.run import Judgement, JudgeRequest, judge
@@ -287,6 +287,7 @@ def _diff(repo: Repo, before: str, commit: str) -> bytes:
     ).stdout  # fmt: skip
 
 
+@reading_answer("diff-tree")
 def _files(repo: Repo, before: str, commit: str, diff: bytes) -> tuple[ChangedFile, ...]:
     counts: dict[str, tuple[int | None, int | None]] = {}
     out = repo.run("diff-tree", "-r", "--no-renames", "--numstat", "-z", before, commit).stdout

@@ -31,6 +31,7 @@ from fixtool.verify.suite import Suite
 TOP = "fixtool-verify"
 """The one folder that a bundle unpacks to."""
 
+_LONGEST = 250  # characters of a path
 _NEWEST_GLIBC = 39  # pip matches a manylinux_2_N tag exactly, so every N is named
 
 
@@ -71,6 +72,8 @@ def read_host_packages(suite: Suite) -> HostPackages | None:
     if table.value is None:
         return None
     try:
+        if len(table["requirements"].text()) > _LONGEST or "\0" in table["requirements"].text():
+            raise table["requirements"].wrong("a path below verify/")
         packages = HostPackages(
             table["python"].text(), table["arch"].optional(Field.text) or "x86_64",
             suite.folder / table["requirements"].text(), table["drop"].optional(Field.texts) or (),

@@ -21,6 +21,7 @@ from fixtool.series.line import Line, PatchRepository
 
 BASE, SERIES = "base", "series"
 PROBE_TIMEOUT = 300
+_LONGEST = 250  # characters of a script's path
 
 
 def alone(slug: str) -> str:
@@ -179,6 +180,8 @@ def _probe(trailer: str | None, slug: str, line: Line) -> Probe:
 
 def _require_script(folder: Path, script: str, where: str) -> None:
     path = PurePosixPath(script)
+    if len(script) > _LONGEST or "\0" in script:
+        raise Refused(f"{script[:60]!r}… is no path below verify/", where=where)
     if path.is_absolute() or ".." in path.parts:
         raise Refused(f"{script!r} leads out of verify/", where=where)
     if not (folder / path).is_file():

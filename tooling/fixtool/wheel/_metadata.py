@@ -26,6 +26,8 @@ from fixtool.wheel._archive import (
     wheel_text,
 )
 
+_LONGEST_PATTERN = 200  # characters; fnmatch takes quadratic time for some patterns
+
 
 def plan_from_tree(repo: Repo, commit: str, version: str) -> WheelPlan:
     """The plan of a wheel of ``commit``, as its python/pyproject.toml describes it.
@@ -111,6 +113,8 @@ def _package_rule(setuptools: Field, where: str) -> Callable[[str], bool]:
         )
     include = find["include"].optional(Field.texts) or ("*",)
     exclude = find["exclude"].optional(Field.texts) or ()
+    if max(map(len, (*include, *exclude)), default=0) > _LONGEST_PATTERN:
+        raise find.wrong(f"patterns of at most {_LONGEST_PATTERN} characters")
 
     def is_package(folder: str) -> bool:
         name = folder.replace("/", ".")
