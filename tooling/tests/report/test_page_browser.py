@@ -76,16 +76,28 @@ def colours(png: bytes) -> set[bytes]:
     raw, stride = zlib.decompress(data), width * size
     colours, before = set(), bytearray(stride)
     for y in range(height):
-        filter_, row = raw[y * (stride + 1)], bytearray(raw[y * (stride + 1) + 1 :][:stride])
-        for x in range(stride):
-            left = row[x - size] if x >= size else 0
-            up, corner = before[x], before[x - size] if x >= size else 0
-            guess = left + up - corner
-            near = min((left, up, corner), key=lambda value: abs(guess - value))
-            row[x] = (row[x] + (0, left, up, (left + up) // 2, near)[filter_]) & 255
-        colours |= {bytes(row[x : x + 3]) for x in range(0, stride, size)}
-        before = row
+        start = y * (stride + 1)
+        before = unfiltered(raw[start], raw[start + 1 : start + 1 + stride], before, size)
+        colours |= {bytes(before[x : x + 3]) for x in range(0, stride, size)}
     return colours
+
+
+def unfiltered(kind: int, line: bytes, before: bytes, size: int) -> bytearray:
+    """One row of an image, from its bytes and the row above."""
+    row = bytearray(line)
+    if kind == 2:
+        return bytearray((value + up) & 255 for value, up in zip(row, before, strict=True))
+    for x in range(len(row) if kind else 0):
+        left, corner = (row[x - size], before[x - size]) if x >= size else (0, 0)
+        if kind == 1:
+            row[x] = (row[x] + left) & 255
+        elif kind == 3:
+            row[x] = (row[x] + (left + before[x]) // 2) & 255
+        else:
+            guess = left + before[x] - corner
+            nearest = min((left, before[x], corner), key=lambda value: abs(guess - value))
+            row[x] = (row[x] + nearest) & 255
+    return row
 
 
 @pytest.mark.parametrize("width", [360, 1280])
