@@ -133,3 +133,18 @@ def test_a_patch_without_a_commit_that_it_was_written_for(team: Team) -> None:
     git, line = team.upstream, team.repository.line("main")
     tip = Oid(git.commit("later", python__model_py=TAIL, python__head_py=HEAD))
     assert apply_to_moved_lines(git.repo, line.patches[0], tip, lambda: None) is None
+
+
+def test_a_file_that_is_binary_and_one_that_is_renamed_go_in_too(team: Team) -> None:
+    base = base_of(team, picture_bin=b"\0old\0", old_txt="kept\n" * 9)
+    team.patch(
+        "fix", "fix five", base=base, python__model_py=FIVE, picture_bin=b"\0new\0",
+        old_txt=None, new_txt="kept\n" * 8 + "changed\n",
+    )  # fmt: skip
+    hunks = follow(team, python__model_py=TAIL, python__head_py=HEAD)
+    assert hunks is not None
+    assert "line 5 fixed" in file_in(team, hunks, "python/head.py")
+    git = team.upstream
+    assert git("show", f"{hunks.tree}:picture_bin") == "\0new\0"
+    assert git("show", f"{hunks.tree}:new.txt").endswith("changed")
+    assert "old.txt" not in git("ls-tree", "--name-only", hunks.tree).split()
