@@ -163,6 +163,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
     )  # fmt: skip
     assert shell.stdout.endswith("&& .venv/bin/pytest -n 2")
     assert f"$ {shell.stdout}\n" in read("README.md")
+    assert 'eval "$install"' in script
     assert 'eval "$tests"' in script
 
 
