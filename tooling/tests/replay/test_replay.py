@@ -251,14 +251,17 @@ def test_blocked_is_told_apart_from_conflict(team: Team) -> None:
 def test_two_conflicts_that_have_nothing_to_do_with_each_other(team: Team) -> None:
     team.patch("fix", "fix twenty", python__model_py=FIX)
     team.patch("other", "fix beta", python__other_py=OTHER)
+    again = edited("line 20 fixed\n", "line 20 fixed twice\n", FIX)
+    team.patch("again", "fix twenty again", base="patch/fix", python__model_py=again)
     theirs = {"python__model_py": edited("line 20\n", "line 20 theirs\n")}
     team.upstream.commit("both places", python__other_py="alpha\nb\ngamma\n", **theirs)
     verdicts = [patch.verdict for patch in run(team).patches]
-    assert verdicts == [Verdict.CONFLICT, Verdict.CONFLICT]
+    assert verdicts == [Verdict.CONFLICT, Verdict.CONFLICT, Verdict.BLOCKED]
     path = team.root / "patches/main/other.patch"
     path.write_bytes(with_trailer(path.read_bytes(), "Depends-On", "fix"))
     result = run(team)
-    assert [patch.verdict for patch in result.patches] == [Verdict.CONFLICT, Verdict.BLOCKED]
+    verdicts = [patch.verdict for patch in result.patches]
+    assert verdicts == [Verdict.CONFLICT, Verdict.BLOCKED, Verdict.BLOCKED]
     assert result.patches[1].evidence[-1] == "does not apply to its own base without fix"
 
 
