@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fixtool.edit.importing import Imported
     from fixtool.git.store import Store
     from fixtool.incoming.change import Incoming
+    from fixtool.incoming.read import Given
 
 
 What = Annotated[
@@ -32,9 +33,14 @@ FirstParent = Annotated[
     bool, Option("--first-parent", help="Make each merge of the range one patch.")
 ]
 Replace = Annotated[bool, Option("--replace", help="Replace patches that have the same subject.")]
-Subject = Annotated[str | None, Option("--subject", help="The subject of a plain diff.")]
+Subject = Annotated[str | None, Option("--subject", help="The subject of a patch without one.")]
 Author = Annotated[
-    str | None, Option("--author", metavar="'NAME <MAIL>'", help="Who wrote a plain diff.")
+    str | None,
+    Option("--author", metavar="'NAME <MAIL>'", help="Who wrote a patch that does not say it."),
+]
+Date = Annotated[
+    str | None,
+    Option("--date", help="When a patch without a date was made (default: its file's date)."),
 ]
 Strip = Annotated[
     int | None,
@@ -71,6 +77,7 @@ def import_patches(
     replace: Replace = False,
     subject: Subject = None,
     author: Author = None,
+    date: Date = None,
     strip: Strip = None,
     folder: Folder = None,
     exclude: Exclude = None,
@@ -94,6 +101,7 @@ def import_patches(
     from fixtool.edit.importing import ImportOptions, import_changes
     from fixtool.incoming.blobs import BlobFinder
     from fixtool.incoming.fit import FitOptions
+    from fixtool.incoming.read import Given
     from fixtool.sources.source import open_source
     from fixtool.sources.target import bring_base
 
@@ -107,7 +115,7 @@ def import_patches(
     imported = import_changes(
         context.repository, chosen, opened.repo,
         lambda: bring_base(opened, chosen.upstream, settings, progress),
-        _read(opened.repo, what, fork, subject, author, first_parent=first_parent),
+        _read(opened.repo, what, fork, Given(author, date, subject), first_parent=first_parent),
         ImportOptions(
             replacing=replace, skip_empty=skip_empty, fit=fit,
             find_blobs=BlobFinder(opened, chosen.upstream.base), dry_run=dry_run,
@@ -135,8 +143,7 @@ def _read(
     store: Store,
     what: list[str],
     fork: Path | None,
-    subject: str | None,
-    author: str | None,
+    given: Given,
     *,
     first_parent: bool,
 ) -> list[Incoming]:
@@ -154,4 +161,4 @@ def _read(
             raise UsageError(
                 f"{name!r} looks like a commit range", hint=f"add --from REPO to {name}"
             )
-    return read_paths(store, [Path(name) for name in what], author, subject)
+    return read_paths(store, [Path(name) for name in what], given)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
 
 from fixtool.errors import UsageError
 from fixtool.git.objects import MACHINE, Oid, Signature
-from fixtool.series.mail import fits_commit, split_address
+from fixtool.series.mail import fits_commit, read_date, split_address
 from fixtool.series.message import mailable
 
 
@@ -42,6 +44,24 @@ def make_change(
     """A change whose message is in a form that lint takes and git gives back unchanged."""
     title, text, changed = mailable(subject, body)
     return Incoming(title, text, author, diff, where, commit, (*notes, *changed))
+
+
+def date_from(text: str) -> str:
+    """A date in git's raw form, of a text as a mail has it or of ISO 8601. A time without a zone is
+    in UTC. Raises UsageError if ``text`` is neither."""
+    raw = read_date(text)
+    if raw is None:
+        try:
+            day = datetime.fromisoformat(text)
+        except ValueError:
+            day = None
+        if day is None or day.year < 1970:
+            raise UsageError(
+                f"--date {text!r} is no date", hint="for example --date 2026-11-26T12:00:00+01:00"
+            )
+        raw = read_date(format_datetime(day if day.tzinfo else day.replace(tzinfo=UTC)))
+    assert raw is not None
+    return raw
 
 
 def author_from(text: str | None, date: str) -> Signature:

@@ -276,8 +276,9 @@ def _in_tar(path: Path, raw: bytes) -> _Files:
     _, raw = _unpacked(path.name, raw, 2 * _LARGEST)
     with tarfile.open(fileobj=io.BytesIO(raw), mode="r:") as archive:
         files: dict[str, _File] = {}
-        size = number = 0
+        size = number = end = 0
         for member in archive:
+            end = member.offset_data + -(-member.size // 512) * 512
             size, number = size + member.size, number + 1
             _require_few(path, number, size)
             if member.isfile():
@@ -288,6 +289,8 @@ def _in_tar(path: Path, raw: bytes) -> _Files:
                 files[name] = _File(member.size, _time(member.mtime), partial(bytes, data))
             elif not member.isdir():
                 raise Refused(f"{member.name!r} is a link or a device", where=str(path))
+    if raw[end : end + 512] != bytes(512):  # tarfile takes a damaged header for the end
+        raise Refused("it cannot be unpacked: it is cut off or damaged", where=str(path))
     return files
 
 

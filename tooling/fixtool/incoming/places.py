@@ -84,13 +84,13 @@ def _strips(sections: Sequence[Section], files: Collection[str]) -> list[int]:
 
 
 def _searched(sections: Sequence[Section], files: Collection[str]) -> Iterator[Place]:
-    """The places at which a file of the diff is found by the end of its name, which is at least its
-    own folder and itself."""
+    """The places at which a file of the diff is found by the end of its name. That is at least its
+    own folder and itself, unless the diff has no folder there."""
     wanted = [section for section in sections if section.old is not None]
     for section in wanted[:_LOOKED_AT]:
         for strip in range(_DEEPEST):
             path = section.source(strip)
-            if not path or "/" not in path:
+            if not path or ("/" not in path and strip > 1):
                 break
             for file in files:
                 if file.endswith(f"/{path}"):

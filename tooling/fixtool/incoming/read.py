@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fixtool.errors import UsageError
 from fixtool.git.repo import Repo
-from fixtool.incoming.change import Incoming, author_from
+from fixtool.incoming._mailbox import is_maildir, maildir_as_mbox
+from fixtool.incoming.change import Incoming, author_from, date_from
 from fixtool.incoming.file import read_input
-from fixtool.incoming.inputs import read_inputs
+from fixtool.incoming.inputs import Input, read_inputs
 
 
-def read_paths(
-    repo: Repo, paths: Sequence[Path], author: str | None, subject: str | None
-) -> list[Incoming]:
-    """The changes in files, folders, `series` files and archives, in order. ``author`` and
-    ``subject`` are for diffs that name neither.
+@dataclass(frozen=True)
+class Given:
+    """What the user says of patches that do not say it themselves. A patch without a date has that
+    of its file if there is no ``date``."""
 
-    Raises UsageError if there are several files and one ``subject``.
+    author: str | None = None
+    date: str | None = None
+    subject: str | None = None
+
+
+def read_paths(repo: Repo, paths: Sequence[Path], given: Given) -> list[Incoming]:
+    """The changes in files, folders, Maildirs, `series` files and archives, in order.
+
+    Raises UsageError if there are several files and one subject, or what is given is not well
+    formed.
     """
-    inputs = read_inputs(paths)
+    subject, date = given.subject, given.date
+    if date is not None:
+        date = date_from(date)
+    inputs: list[Input] = []
+    for path in paths:
+        inputs += _maildir(repo, path) if is_maildir(path) else read_inputs([path])
     if subject is not None and len(inputs) > 1:
         raise UsageError(
             f"--subject is for one patch, and these are {len(inputs)} files",
@@ -29,7 +43,12 @@ def read_paths(
         )
     changes = []
     for item in inputs:
-        signature = author_from(author, item.changed_at)
+        signature = author_from(given.author, date or item.changed_at)
         for change in read_input(repo, item.name, item.raw, signature, subject):
             changes.append(replace(change, strip=item.strip, reverse=item.reverse))
     return changes
+
+
+def _maildir(repo: Repo, path: Path) -> list[Input]:
+    changed_at = f"{int(path.stat().st_mtime)} +0000"
+    return [Input(str(path), maildir_as_mbox(repo, path), changed_at)]
