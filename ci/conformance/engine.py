@@ -54,13 +54,16 @@ class Engine:
         self.store.borrow(Repo.open(lender, bare=True))
         self.scratch = scratch
 
-    def imported(self, tree: str, patch: bytes) -> Answer:
-        """What `fixtool import FILE` and then a replay of the line on its own base make."""
+    def imported(self, tree: str, *patches: bytes) -> Answer:
+        """What `fixtool import FILE` for each patch, and then a replay of the line on its own base,
+        make."""
 
         def make(root: Path, line: Line) -> Answer:
-            file = root / "incoming"
-            file.write_bytes(patch)
-            changes = read_file(self.store, file, AUTHOR, None)
+            changes = []
+            for number, patch in enumerate(patches, 1):
+                file = root / f"incoming-{number}"
+                file.write_bytes(patch)
+                changes += read_file(self.store, file, AUTHOR, None)
             base = line.upstream.base
             import_changes(PatchRepository(root), line, self.store, lambda: base, changes)
             return self._replayed(line.folder)

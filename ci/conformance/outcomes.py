@@ -75,18 +75,20 @@ def git(folder: Path, *words: str, stdin: bytes | None = None, status: bool = Tr
     return done.stdout
 
 
-def bring_source(source: str, target: Path) -> Path:
+def bring_source(source: str, target: Path, tag: str = "HEAD") -> Path:
     """The source text that ``source`` names: a folder as it is, or, in the folder ``target``, the
-    newest commit of a clone or a URL."""
+    commit ``tag`` of a clone or a URL."""
     if Path(source).is_dir() and not (Path(source) / "HEAD").exists():
         return Path(source).resolve()
     if not target.exists():
         if Path(source).is_dir():
             target.mkdir(parents=True)
-            archive = git(Path(source), "archive", "HEAD")
+            archive = git(Path(source), "archive", tag)
             subprocess.run(["tar", "-x", "-C", target], input=archive, check=True)
         else:
-            subprocess.run(["git", "clone", "--quiet", "--depth=1", source, target], check=True)
+            branch = [] if tag == "HEAD" else [f"--branch={tag}"]
+            command = ["git", "clone", "--quiet", "--depth=1", *branch, source, target]
+            subprocess.run(command, check=True)
     return target
 
 

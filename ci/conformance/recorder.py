@@ -1,11 +1,11 @@
-"""Stands in for `git` or `quilt` while another project's tests run, and records what they apply.
+"""Stands in for `git`, `quilt` or `stg` while another project's tests run, and records patches.
 
     recorder.py TOOL REAL FOLDER WORD...
 
-runs ``REAL WORD...`` as it is. If the words apply a patch (`git apply`, `git am`, `quilt push`), it
-appends to ``FOLDER/samples.jsonl`` the tree before and after, the patch, the options and the exit
-status. Trees and patches are objects of the repository ``FOLDER/objects.git``. What cannot be
-recorded is left out: the test itself must never notice.
+runs ``REAL WORD...`` as it is. If the words apply a patch (`git apply`, `git am`, `quilt push`,
+`stg push`), it appends a line to ``FOLDER/samples.jsonl``: the patch, what it was applied to, what
+that made, the options and the exit status. Trees and patches are objects of the repository
+``FOLDER/objects.git``. What cannot be recorded is left out: the test itself must never notice.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 _WITH_WORD = {"-p", "-C", "--exclude", "--include", "--directory", "--whitespace",
               "--build-fake-ancestor", "--patch-format", "--resolvemsg"}  # fmt: skip
 _GLOBAL_WITH_WORD = {"-C", "-c", "--git-dir", "--work-tree", "--namespace", "--exec-path"}
+_STG_MOVES = ("push", "goto", "float", "sink", "rebase", "pull", "pick", "delete", "pop", "undo")
 _QUILT_OWN = ("patches", ".pc")
 
 
@@ -63,15 +65,22 @@ class Recorder:
     def bring(self, words: list[str], name: str) -> str:
         tree = self.ask(words, "rev-parse", "--verify", "--quiet", f"{name}^{{tree}}")
         if tree:
-            command = [self.real, *words]
-            listed = subprocess.run([*command, "rev-list", "--objects", tree],
-                                    capture_output=True, check=False).stdout  # fmt: skip
-            pack = subprocess.run([*command, "pack-objects", "-q", "--stdout"], input=listed,
-                                  capture_output=True, check=False).stdout  # fmt: skip
-            self.git("unpack-objects", "-q", stdin=pack)
+            self.bring_history(tree, words)
         return tree
 
-    def ask(self, words: list[str], *question: str) -> str:
+    def bring_history(self, name: str, words: Sequence[str] = ()) -> None:
+        """Bring an object and everything that it names into the recorder's repository."""
+        command = [self.real, *words]
+        listed = subprocess.run(
+            [*command, "rev-list", "--objects", name], capture_output=True, check=False
+        ).stdout
+        pack = subprocess.run(
+            [*command, "pack-objects", "-q", "--stdout"],
+            input=listed, capture_output=True, check=False,
+        ).stdout  # fmt: skip
+        self.git("unpack-objects", "-q", stdin=pack)
+
+    def ask(self, words: Sequence[str], *question: str) -> str:
         """The answer of git in the test's own repository; empty if it fails."""
         done = subprocess.run([self.real, *words, *question], capture_output=True, check=False)
         return (
@@ -189,9 +198,35 @@ def record_quilt(real: str, folder: Path, words: list[str]) -> int:
     return status
 
 
+def record_stg(real: str, folder: Path, words: list[str]) -> int:
+    """Record each patch that a command of StGit moved to another parent: its old and new commit."""
+    if not words or words[0] not in _STG_MOVES:
+        return _run(real, words, None)
+    recorder = Recorder("git", folder)
+
+    def patches() -> dict[str, str]:
+        listed = recorder.ask(
+            [], "for-each-ref", "--format=%(refname) %(objectname)", "refs/patches"
+        )
+        return dict(line.split(" ") for line in listed.split("\n") if line)
+
+    before = patches()
+    status = _run(real, words, None)
+    for name, commit in patches().items():
+        old, new = (recorder.ask([], "rev-parse", f"{each}^", f"{each}^{{tree}}").split()
+                    for each in (before.get(name, commit), commit))  # fmt: skip
+        if len(old) == len(new) == 2 and old[0] != new[0]:
+            for each in (before[name], commit):
+                recorder.bring_history(each)
+            recorder.add({"command": words[0], "status": status, "patch": before[name],
+                          "base": old[0], "onto": new[0], "after": new[1],
+                          "name": name.rpartition("/")[2]})  # fmt: skip
+    return status
+
+
 def main() -> int:
     tool, real, folder, *words = sys.argv[1:]
-    recorders = {"git": record_git, "quilt": record_quilt}
+    recorders = {"git": record_git, "quilt": record_quilt, "stg": record_stg}
     return recorders[tool](real, Path(folder), words)
 
 
