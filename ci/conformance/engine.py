@@ -6,22 +6,21 @@ import re
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fixtool.edit.importing import import_changes
+from fixtool.edit.importing import ImportOptions, import_changes
 from fixtool.errors import FixtoolError
-from fixtool.git.objects import MACHINE, Commit, Oid, Signature
+from fixtool.git.objects import MACHINE, Commit, Oid
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
-from fixtool.incoming.file import read_file
+from fixtool.incoming.read import read_paths
 from fixtool.replay.run import replay
 from fixtool.series.line import Line, PatchRepository, Upstream, read_line
 from fixtool.series.lint import require_well_formed
 from fixtool.series.write import upstream_toml
 
-AUTHOR = Signature("A Maintainer", "a@example.org", "1700000000 +0000")
 MAIL = (
     b"From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001\n"
     b"From: A Maintainer <a@example.org>\nDate: Tue, 14 Nov 2023 22:13:20 +0000\n"
@@ -54,18 +53,21 @@ class Engine:
         self.store.borrow(Repo.open(lender, bare=True))
         self.scratch = scratch
 
-    def imported(self, tree: str, *patches: bytes) -> Answer:
-        """What `fixtool import FILE` for each patch, and then a replay of the line on its own base,
-        make."""
+    def imported(self, tree: str, patch: bytes) -> Answer:
+        """What `fixtool import FILE` and then a replay of the line on its own base make."""
+        return self.imported_files(tree, {"incoming.patch": patch}, "incoming.patch")
+
+    def imported_files(self, tree: str, files: Mapping[str, bytes], name: str) -> Answer:
+        """The same for the file ``name`` among ``files``, which may be a series of the others."""
 
         def make(root: Path, line: Line) -> Answer:
-            changes = []
-            for number, patch in enumerate(patches, 1):
-                file = root / f"incoming-{number}"
-                file.write_bytes(patch)
-                changes += read_file(self.store, file, AUTHOR, None)
+            for each, content in files.items():
+                (root / each).parent.mkdir(parents=True, exist_ok=True)
+                (root / each).write_bytes(content)
+            changes = read_paths(self.store, [root / name], None, None)
             base = line.upstream.base
-            import_changes(PatchRepository(root), line, self.store, lambda: base, changes)
+            repository, options = PatchRepository(root), ImportOptions()
+            import_changes(repository, line, self.store, lambda: base, changes, options)
             return self._replayed(line.folder)
 
         return self._answer(tree, make)

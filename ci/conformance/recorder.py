@@ -174,6 +174,8 @@ def record_quilt(real: str, folder: Path, words: list[str]) -> int:
     top = Path.cwd()
     while not (top / "patches").is_dir() and top != top.parent:
         top = top.parent
+    if top == top.parent:  # quilt finds no series either
+        return _run(real, words, None)
 
     def applied() -> list[str]:
         path = top / ".pc/applied-patches"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from engine import Answer
 from outcomes import Outcome
+
+Trees = tuple[str, ...]
 
 
 @dataclass
@@ -40,6 +44,13 @@ class Reference:
             made = self._run(folder, place, "write-tree").stdout.decode().split()
         return tuple(made) if done.returncode == 0 else ()
 
+    def other_ways(self, tree: str, patch: bytes) -> list[Callable[[], Trees]]:
+        """`git apply` with the options that `fixtool import` finds out by itself: how many folders
+        the names lose, a three-way merge, and the line ends of a diff in which all are CRLF."""
+        options = [("--3way",), *((f"-p{strip}",) for strip in range(6))]
+        ways = [partial(self.applied, tree, patch, *words) for words in options]
+        return [*ways, partial(self.applied, tree, patch.replace(b"\r\n", b"\n"))]
+
     def paths(self, patch: bytes) -> frozenset[str]:
         """The files that `git apply` says the patch touches."""
         return frozenset(self.ordered_paths(patch))
@@ -65,14 +76,15 @@ class Reference:
         return tuple(made.decode().split()) if done.returncode == 0 else ()
 
 
-def judge(theirs: tuple[str, ...], answer: Answer) -> tuple[Outcome, str]:
-    """Compare the trees that git made, none if it refused, with fixtool's answer."""
+def judge(theirs: Trees, answer: Answer, *others: Callable[[], Trees]) -> tuple[Outcome, str]:
+    """Compare the trees that git made, none if it refused, with fixtool's answer. ``others`` give
+    what else git can make of the patch, with an option that fixtool may find out itself."""
     if answer.crash:
         return Outcome.CRASH, answer.crash
-    if not theirs:
-        return (Outcome.WRONG, "git refuses") if answer.trees else (Outcome.BOTH_REFUSE, "")
+    if answer.trees == theirs:
+        return (Outcome.EQUAL if theirs else Outcome.BOTH_REFUSE), ""
     if not answer.trees:
         return Outcome.STRICTER, answer.reason
-    if answer.trees != theirs:
-        return Outcome.WRONG, f"git made {theirs}, and fixtool {answer.trees}"
-    return Outcome.EQUAL, ""
+    if any(answer.trees == other() for other in others):
+        return Outcome.EQUAL, ""
+    return Outcome.WRONG, f"git made {theirs or 'nothing'}, and fixtool {answer.trees}"
