@@ -32,6 +32,7 @@ _OF_MAIL = re.compile(
     r"|newsgroups|nntp-.*|accept-language|content",
     re.IGNORECASE,
 )
+_SENT = {"message-id", "received", "to", "mime-version", "newsgroups", "return-path"}
 _LONGEST_SUBJECT = 100
 _HG_DATE = re.compile(r"(\d{1,12}) (-?\d{1,6})")
 _DPATCH = re.compile(r"#+ *\S+ by +(.+)")
@@ -109,10 +110,12 @@ def has_fields(lines: Sequence[str]) -> bool:
 
 def read_fields(lines: Sequence[str]) -> Head:
     """What the headers at the beginning of a mail say that ``git mailinfo`` does not read: fields
-    of DEP-3, and others that speak of the patch."""
+    of DEP-3, and, unless the mail was sent, others that speak of the patch."""
+    fields = _fields(lines)
+    sent = not _SENT.isdisjoint(name.lower() for name, _ in fields)
     subject, body, author, date = "", "", "", ""
     trailers: list[tuple[str, str]] = []
-    for name, values in _fields(lines):
+    for name, values in fields:
         key, value = name.lower(), " ".join(part for part in values if part != ".").strip()
         if key == "description":
             subject = values[0]
@@ -123,7 +126,7 @@ def read_fields(lines: Sequence[str]) -> Head:
             author = author or value
         elif key == "date":
             date = value
-        elif value and not _OF_MAIL.fullmatch(key):
+        elif value and not _OF_MAIL.fullmatch(key) and (not sent or _DEP3.fullmatch(key)):
             trailers.append((name, value))
             date = value if key == "last-update" and not date else date
     return Head(subject, clean(body).strip("\n"), author, date, tuple(trailers))
@@ -175,7 +178,8 @@ def read_commented(lines: Sequence[str]) -> Head:
 def _read_message(text: str) -> Head:
     text = clean(text).strip("\n")
     first, _, rest = text.partition("\n\n")
-    if "\n" not in first and len(first) <= _LONGEST_SUBJECT:
+    if "\n" not in first and len(first) <= _SENT = {"message-id", "received", "to", "mime-version", "newsgroups", "return-path"}
+_LONGEST_SUBJECT:
         return Head(first, rest)
     return Head("", text)
 

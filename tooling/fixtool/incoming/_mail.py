@@ -18,6 +18,8 @@ _CHARSET = re.compile(
     rb'^Content-Type:[^\n]*(?:\n[ \t][^\n]*)*?charset\s*=\s*"?([^\s";]+)',
     re.IGNORECASE | re.MULTILINE,
 )
+_BASE64 = re.compile(rb"^Content-Transfer-Encoding:\s*base64", re.IGNORECASE | re.MULTILINE)
+_PLAIN = re.compile(rb"^(---\r?$|diff --git |--- )", re.MULTILINE)
 _DAY = re.compile(r"(?:[A-Za-z]{3},? )?(\d{1,2} [A-Za-z]{3,9} \d{4}|\d{4}-\d{2}-\d{2})")
 
 
@@ -49,10 +51,11 @@ def read_mail(repo: Repo, mail: bytes, path: str, first_line: int) -> Mail:
     line of the header, if git cannot decode it or what it says is not text in UTF-8."""
     where = f"{path}:{first_line}"
     lines = _header_lines(mail, path, first_line)
+    coded, plain = _split_coded(mail)
     with tempfile.TemporaryDirectory(prefix="fixtool-mail-") as folder:
         message, patch = Path(folder) / "message", Path(folder) / "patch"
         command = (*_GIT, "mailinfo", "-b", "-u", str(message), str(patch))
-        out = repo.run(*command, stdin=mail, accept=None)
+        out = repo.run(*command, stdin=coded, accept=None)
         if out.status != 0:
             raise Refused(
                 f"git cannot decode this mail: {out.complaint}",
@@ -60,7 +63,7 @@ def read_mail(repo: Repo, mail: bytes, path: str, first_line: int) -> Mail:
                 hint="save the mail again as plain text in UTF-8",
             )
         fields = _fields(out.stdout)
-        read = Mail("", "", "", "", "", patch.read_bytes(), where, lines, _charset(mail))
+        read = Mail("", "", "", "", "", patch.read_bytes() + plain, where, lines, _charset(mail))
         body = message.read_bytes()
     notes: list[str] = []
     read = replace(
@@ -159,6 +162,16 @@ def _decoded(raw: bytes, charset: str) -> str | None:
         return raw.decode(known_charset(charset) or "ascii")
     except ValueError:
         return None
+
+
+def _split_coded(mail: bytes) -> tuple[bytes, bytes]:
+    """A mail, and the plain text after it: Debian has patches whose message alone is in base64,
+    which no line with a blank or ``-`` can be."""
+    head = re.split(rb"\r?\n\r?\n", mail, maxsplit=1)[0]
+    if not _BASE64.search(head):
+        return mail, b""
+    match = _PLAIN.search(mail, len(head))
+    return (mail[: match.start()], mail[match.start() :]) if match else (mail, b"")
 
 
 def _charset(mail: bytes) -> str:

@@ -35,6 +35,7 @@ _BINARY = re.compile(rb"^Binary files (.*) differ\r?$", re.MULTILINE)
 _CHANGESET = re.compile(rb"^# HG changeset patch\r?$", re.MULTILINE)
 _COMMIT = re.compile(rb"^commit [0-9a-f]{40}\r?\n(?:Merge: .*\n)?Author: ", re.MULTILINE)
 _ENVELOPE = re.compile(rb"\s*From [^\n]*[0-9]:[0-9]{2}[^\n]*\n")
+_BLANK = re.compile(rb"(?:[ \t\r]*\n)+")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -88,11 +89,12 @@ def _is_mailbox(raw: bytes) -> bool:
     """Whether a file begins as a mail or an mbox does: with its ``From `` line, or with headers."""
     if _ENVELOPE.match(raw):
         return True
-    return has_fields(_head_lines(raw.lstrip(b"\r\n")))
+    return has_fields(_head_lines(raw))
 
 
 def _head_lines(text: bytes) -> list[str]:
     """The lines of a text up to the first blank one."""
+    text = text[match.end() :] if (match := _BLANK.match(text)) else text
     head = re.split(rb"\r?\n[ \t]*\r?\n", text, maxsplit=1)[0]
     return [
         line.removesuffix("\r") for line in (head.decode("utf-8", "surrogateescape")).split("\n")
