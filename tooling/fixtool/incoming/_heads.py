@@ -178,8 +178,7 @@ def read_commented(lines: Sequence[str]) -> Head:
 def _read_message(text: str) -> Head:
     text = clean(text).strip("\n")
     first, _, rest = text.partition("\n\n")
-    if "\n" not in first and len(first) <= _SENT = {"message-id", "received", "to", "mime-version", "newsgroups", "return-path"}
-_LONGEST_SUBJECT:
+    if "\n" not in first and len(first) <= _LONGEST_SUBJECT:
         return Head(first, rest)
     return Head("", text)
 
