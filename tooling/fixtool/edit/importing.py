@@ -15,7 +15,7 @@ from fixtool.incoming.change import Incoming
 from fixtool.incoming.fit import Base, FindBlobs, FitOptions, Fitted, Fitter
 from fixtool.series.diff import FilePatch, read_diff
 from fixtool.series.line import Line, PatchRepository
-from fixtool.series.patch import LARGEST, Patch, apply_diff, export, parse, read_trailers
+from fixtool.series.patch import LARGEST, Patch, apply_diff, export_all, parse, read_trailers
 from fixtool.series.paths import rules_touched, unsafe_paths
 from fixtool.series.write import rewrite, series_text, writing
 
@@ -87,6 +87,7 @@ def import_changes(
         committed = _Commits(repo, fitter, base, skip_empty=options.skip_empty)
         for place in queue:
             committed.add(place)
+        committed.export()
         slugs = [place.patch.slug for place in queue if place.patch.slug not in committed.empty]
         committed.files["series"] = series_text(line, slugs)
         rewritten = [] if options.dry_run else rewrite(line.folder, committed.files)
@@ -185,7 +186,8 @@ class _Commits:
 
     def __init__(self, repo: Repo, fitter: Fitter, base: Oid, *, skip_empty: bool) -> None:
         self._repo, self._fitter, self._skip_empty = repo, fitter, skip_empty
-        self._tip = base
+        self._tip, self._tree = base, repo.tree_id(base)
+        self._came_in: list[tuple[Oid, Patch, Incoming, Fitted]] = []
         self.files: dict[str, bytes] = {}
         self.notes: dict[str, list[str]] = {}
         self.empty: set[str] = set()
@@ -196,22 +198,29 @@ class _Commits:
         and may not be skipped."""
         patch, incoming = place.patch, place.incoming
         where = incoming.where if incoming else str(patch.path)
-        # What git did is exported, and then read and judged: an incoming diff may have any form.
         fitted = self._fitter.fit(incoming, self._tip) if incoming else self._own(patch)
-        if fitted.tree == self._repo.tree_id(self._tip):
+        if fitted.tree == self._tree:
             self._skip(patch, where, own=incoming is None)
             return
         patch = replace(patch, body=_with_excluded(patch.body, fitted.excluded))
         self._tip = self._repo.write_commit(patch.commit(fitted.tree, self._tip))
-        if incoming is None:
-            return
-        self.files[f"{patch.slug}.patch"] = data = export(self._repo, self._tip)
-        exported = parse(data, patch.slug)
-        _require_safe(exported.files, where)
-        notes = [*incoming.notes, *fitted.notes, *filter(None, map(rules_touched, exported.files))]
-        if replace(exported, raw=b"", path=None, diff=b"") != replace(patch, diff=b""):
-            notes.append("the message was normalised")
-        self.notes[patch.slug] = notes
+        self._tree = fitted.tree
+        if incoming is not None:
+            self._came_in.append((self._tip, patch, incoming, fitted))
+
+    def export(self) -> None:
+        """Make the files of the patches that came in. What git did is read and judged: an incoming
+        diff may have any form. Raises Refused if it is not safe."""
+        raw = export_all(self._repo, [commit for commit, *_ in self._came_in])
+        for (_, patch, incoming, fitted), data in zip(self._came_in, raw, strict=True):
+            exported = parse(data, patch.slug)
+            _require_safe(exported.files, incoming.where)
+            touched = filter(None, map(rules_touched, exported.files))
+            notes = [*incoming.notes, *fitted.notes, *touched]
+            if replace(exported, raw=b"", path=None, diff=b"") != replace(patch, diff=b""):
+                notes.append("the message was normalised")
+            self.files[f"{patch.slug}.patch"] = data
+            self.notes[patch.slug] = notes
 
     def _own(self, patch: Patch) -> Fitted:
         """A patch that the line has, which may need one that is replaced."""

@@ -14,7 +14,7 @@ from fixtool.files import write_atomically
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series.line import Line, PatchRepository, read_series
-from fixtool.series.patch import apply_on, diff_between, export, parse
+from fixtool.series.patch import apply_on, diff_between, export_all, parse
 from fixtool.series.write import rewrite
 from fixtool.text import count
 
@@ -71,7 +71,8 @@ def write(patches: PatchSet, outputs: Sequence[Output], *, dry_run: bool = False
     """
     if not patches.commits:
         raise Refused("there is no patch to write", where=str(patches.folder))
-    mails = {slug: export(patches.repo, commit) for slug, commit in patches.commits.items()}
+    raw = export_all(patches.repo, list(patches.commits.values()))
+    mails = dict(zip(patches.commits, raw, strict=True))
     files = {slug: parse(mail, slug).files for slug, mail in mails.items()}
     changed = False
     for output in outputs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 
 from fixtool.errors import Refused, UsageError
 from fixtool.git.objects import MACHINE, Commit, Oid, Signature
@@ -11,7 +12,7 @@ from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.incoming.change import Incoming, make_change
 from fixtool.series.message import split_message
-from fixtool.series.patch import export, parse
+from fixtool.series.patch import export_all, parse
 from fixtool.sources.resolve import resolve_local
 from fixtool.text import split_lines
 
@@ -34,7 +35,7 @@ def read_range(repo: Store, fork: Repo, text: str, *, first_parent: bool = False
     listed = split_lines(fork.run("rev-list", "--reverse", "--parents", *way, f"{old}..{new}").text)
     if not listed:
         raise UsageError(f"no commits in {text}", where=where)
-    changes = []
+    commits = []
     for oid, *parents in (map(Oid, entry.split()) for entry in listed):
         if not parents:
             raise Refused(f"{oid[:12]} has no parent to differ from", where=where)
@@ -45,13 +46,35 @@ def read_range(repo: Store, fork: Repo, text: str, *, first_parent: bool = False
                 hint="make each merge one patch of all that it brought: fixtool import "
                 f"{shlex.quote(text)} --from {shlex.quote(where)} --first-parent",
             )
-        changes.append(_read_commit(repo, oid))
-    return changes
+        commits.append(oid)
+    return _read_commits(repo, commits)
 
 
-def _read_commit(repo: Store, oid: Oid) -> Incoming:
-    """The change of a commit against its first parent. Its diff is empty if it changes no file. git
-    gives its texts in UTF-8, whatever they are stored in."""
+def _read_commits(repo: Store, ids: Sequence[Oid]) -> list[Incoming]:
+    """The changes of commits against their first parents. A diff is empty if the commit changes no
+    file."""
+    commits = {oid: repo.read_commit(oid) for oid in ids}
+    trees = {oid: commit.tree for oid, commit in commits.items()}
+    # As commits with another message, which cannot be taken for a part of the diff.
+    plain = {
+        oid: repo.write_commit(
+            Commit(commit.tree, commit.parents[:1], MACHINE, MACHINE, "commit\n")
+        )
+        for oid, commit in commits.items()
+    }
+    full = [
+        oid
+        for oid, commit in commits.items()
+        if commit.tree != (trees.get(commit.parents[0]) or repo.tree_id(commit.parents[0]))
+    ]
+    raw = export_all(repo, [plain[oid] for oid in full])
+    diffs = {oid: parse(mail, oid[:12]).diff for oid, mail in zip(full, raw, strict=True)}
+    return [_read_commit(repo, oid, diffs.get(oid, b""), plain[oid]) for oid in ids]
+
+
+def _read_commit(repo: Store, oid: Oid, diff: bytes, plain: Oid) -> Incoming:
+    """The change of a commit, whose diff is that of the commit ``plain``. git gives its texts in
+    UTF-8, whatever they are stored in."""
     form = "--format=%an%x00%ae%x00%ad%x00%B"
     words = ("log", "-1", "--encoding=UTF-8", "--no-mailmap", "--no-notes", "--date=raw", form)
     out = repo.run(*words, oid).stdout.decode("utf-8", "surrogateescape")
@@ -61,20 +84,8 @@ def _read_commit(repo: Store, oid: Oid) -> Incoming:
     if not subject:
         subject = f"commit {oid[:12]}"
         notes = (f"it has no message: {subject!r} was written", *notes)
-    commit = repo.read_commit(oid)
-    parent = commit.parents[0]
-    # As a commit with another message, which cannot be taken for a part of the diff.
-    plain = repo.write_commit(Commit(commit.tree, (parent,), MACHINE, MACHINE, "commit\n"))
-    empty = repo.tree_id(parent) == commit.tree
-    return make_change(
-        subject,
-        body,
-        Signature(name, address, date),
-        b"" if empty else parse(export(repo, plain), oid[:12]).diff,
-        oid[:12],
-        commit=plain,
-        notes=notes,
-    )
+    author = Signature(name, address, date)
+    return make_change(subject, body, author, diff, oid[:12], commit=plain, notes=notes)
 
 
 def _endpoint(fork: Repo, name: str, where: str) -> Oid:

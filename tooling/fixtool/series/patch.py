@@ -33,6 +33,8 @@ from fixtool.series.mail import read_mail
 LARGEST = 8 << 20
 """The most bytes of a patch file: large data does not belong in a series."""
 
+_TOGETHER = 100  # commits that one process exports
+_DAY = b"Mon Sep 17 00:00:00 2001"  # in the first line of every patch file
 _TAG = "[PATCH] "
 _DIFF_START = re.compile(rb"^diff --git ", re.MULTILINE)
 _TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")
@@ -45,7 +47,7 @@ _DIFF_FORM = (
     "--no-textconv", "--binary", "--no-indent-heuristic",
 )  # fmt: skip
 _FORM = (
-    "--stdout", "--zero-commit", "--no-signature", "--no-stat", *_DIFF_FORM,
+    "--stdout", "--no-signature", "--no-stat", *_DIFF_FORM,
     "--subject-prefix=PATCH", "--no-numbered", "--no-thread", "--no-attach",
     "--encode-email-headers", "--no-to", "--no-cc", "--no-notes", "--no-base",
 )  # fmt: skip
@@ -203,7 +205,34 @@ def patch_id(repo: Repo, diff: bytes) -> str:
 def export(repo: Repo, commit: str) -> bytes:
     """The patch file of a commit in normal form. No configuration and no attribute changes a byte
     of it: not those of the user, of the repository or of the tree."""
-    return format_patch(repo, _FORM, "-1", commit).stdout
+    return format_patch(repo, ("--zero-commit", *_FORM), "-1", commit).stdout
+
+
+def export_all(repo: Repo, commits: Sequence[str]) -> list[bytes]:
+    """The patch files of ``commits``, full ids in the order of their history, as ``export`` gives
+    each of them; from few processes."""
+    mails: list[bytes] = []
+    for at in range(0, len(commits), _TOGETHER):
+        batch = commits[at : at + _TOGETHER]
+        mails += _export_together(repo, batch) or [export(repo, commit) for commit in batch]
+    return mails
+
+
+def _export_together(repo: Repo, commits: Sequence[str]) -> list[bytes]:
+    """The patch files of full ids, from one process; none if git does not give one for each. The
+    ids in their first lines tell them apart: no message can hold the id of a later commit."""
+    if len(commits) < 2:
+        return []
+    ids = "".join(f"{commit}\n" for commit in reversed(commits)).encode()  # git reverses them
+    words = ("format-patch", *_FORM, "--no-walk=unsorted", "--stdin")
+    text = repo.run_on_objects(*words, stdin=ids, accept=None).stdout
+    starts = [text.find(b"From %s %s\n" % (commit.encode(), _DAY)) for commit in commits]
+    separated = all(text[start - 2 : start] == b"\n\n" for start in starts[1:])
+    if starts[0] != 0 or starts != sorted(set(starts)) or not separated:
+        return []
+    ends = [*(start - 1 for start in starts[1:]), len(text)]
+    zeros = b"From " + b"0" * 40
+    return [zeros + text[start + 45 : end] for start, end in zip(starts, ends, strict=True)]
 
 
 def diff_between(repo: Repo, old: str, new: str) -> bytes:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from fixtool.series.patch import export
+from fixtool.series.patch import export, export_all
 from support.export_settings import ALL, ForeignSettings, odd_commits
 from support.repositories import Git
 
@@ -45,3 +45,19 @@ def test_a_setting_changes_what_git_writes(make_git: Callable[[str], Git], tmp_p
         settings.make(name)
         assert git("format-patch", "--stdout", f"{commits[0]}^..HEAD") != plain, name
         settings.take_back()
+
+
+def test_many_patch_files_are_those_of_each_alone(make_git: Callable[[str], Git]) -> None:
+    """Also if a message looks like the beginning of a mail, and if git writes none for a commit."""
+    git = make_git("checkout")
+    commits = odd_commits(git)
+    fake = (
+        f"From {commits[-1]} Mon Sep 17 00:00:00 2001\nFrom: A <a@example.org>\nSubject: [PATCH] x"
+    )
+    commits.append(git.commit(f"a: mimic\n\n{fake}\n\n{fake}", a_py="a\n"))
+    commits.append(git.commit("a: again", a_py="b\n"))
+    repo = git.repo
+    assert export_all(repo, commits) == [export(repo, commit) for commit in commits]
+    empty = git.commit("nothing")
+    for other in ([empty], [*commits[:2], empty], [commits[0], commits[0]], []):
+        assert export_all(repo, other) == [export(repo, commit) for commit in other]
