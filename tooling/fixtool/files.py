@@ -229,10 +229,16 @@ def lock(path: Path, what: str, patience: float = 0) -> Iterator[None]:
     in use and by which process, if another run still holds it after ``patience`` seconds.
 
     The kernel releases the lock when a run dies, so nobody has to clean up after a killed run. The
-    text of the file is only for the message.
+    text of the file is only for the message. Raises Refused if ``path`` is a link: the text would
+    take the place of any file of the user's.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno in _LINK_OR_DEVICE:
+            raise _not_plain(path) from error
+        raise
     try:
         deadline = time.monotonic() + patience
         while not _locked(descriptor):

@@ -127,6 +127,15 @@ def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
         assert str(os.getpid()) in path.read_text()
 
 
+def test_a_lock_is_not_written_through_a_link(tmp_path: Path) -> None:
+    """The lock of a patch repository lies in patches/, which somebody else may have made."""
+    (tmp_path / "key").write_text("private\n")
+    (tmp_path / ".lock").symlink_to("key")
+    with pytest.raises(Refused, match="is a link"), lock(tmp_path / ".lock", "it"):
+        pass
+    assert (tmp_path / "key").read_text() == "private\n"
+
+
 def test_a_patient_run_waits_for_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     waiting, order = threading.Event(), []

@@ -25,6 +25,8 @@ from fixtool.text import split_lines
 _SUFFIX = ".patch"
 _LINES = "[!.]*/series"  # a folder with a dot is a line that is being written
 _FIRST_DAY = date(1970, 1, 1)  # commits are dated in seconds since then
+# The name of a line stands in commands that a person is told to type, in branches, and in Markdown.
+_NAME = re.compile(r"\w[\w.+-]{0,99}")
 _KNOWN = {"url", "base", "tree", "release", "version", "date", "why"}
 
 
@@ -130,7 +132,17 @@ class PatchRepository:
 
     @cached_property
     def line_names(self) -> tuple[str, ...]:
-        return tuple(sorted(path.parent.name for path in self.folder.glob(_LINES)))
+        """The names of all lines. Raises Refused if one is not made of letters, digits and a few
+        signs that mean nothing to a shell."""
+        names = sorted(path.parent.name for path in self.folder.glob(_LINES))
+        for name in names:
+            if not _NAME.fullmatch(name) or ".." in name:
+                raise Refused(
+                    f"{name!r} cannot be the name of a line",
+                    where=str(self.folder),
+                    hint="give the folder a name of letters, digits, '.', '_', '-' and '+'",
+                )
+        return tuple(names)
 
     def line(self, name: str) -> Line:
         """The line of this name. Raises UsageError if there is none."""

@@ -19,9 +19,14 @@ _LONGEST_NAME = 255  # bytes of a file's name, on every file system
 _DEEPEST = 100  # folders: removing a tree takes one call of a function for each
 _IGNORED_BY_HFS = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 _GIT = re.compile(r"\.git|git~\d+")
-_GIT_RULES = re.compile(r"\.git(attributes|modules)|(gitatt|gitmod|gi7d29|gi7eba)~\d+")
+_GIT_RULES = re.compile(
+    r"\.git(attributes|modules)|(gitatt|gitmod|gi7d29|gi7eba)~\d+|\.lfsconfig"
+    r"|\.pre-commit-config\.yaml"
+)
+# The name of a folder too: a file or symlink of its name stands in its place.
 _CI_RULES = re.compile(
-    r"\.github/(workflows|actions)/|\.circleci/|(\.gitlab-ci\.yml|\.travis\.yml|jenkinsfile)$"
+    r"\.github((/(workflows|actions)(/.*)?)?$)|\.(circleci|buildkite)(/.*)?$"
+    r"|(\.gitlab-ci|\.travis|azure-pipelines|bitbucket-pipelines)\.ya?ml$|jenkinsfile$"
 )
 
 
@@ -34,7 +39,7 @@ def unsafe_paths(files: Iterable[FilePatch]) -> list[tuple[FilePatch, str, str]]
             if why := _unsafe(path, links):
                 unsafe.append((file, path, why))
         if file.mode == "120000" and file.new_path:
-            links.add(file.new_path)
+            links.add(_folded_path(file.new_path))
     return unsafe
 
 
@@ -43,9 +48,10 @@ def rules_touched(file: FilePatch) -> str | None:
     other file."""
     if file.mode == "160000":
         return f"{file.path} is a submodule: git takes its files from another repository"
-    folded = [_folded(part) for part in file.path.split("/")]
-    if _GIT_RULES.fullmatch(folded[-1]) or _CI_RULES.match("/".join(folded)):
-        return f"{file.path} changes how git or CI treats the tree"
+    for path in file.paths:
+        folded = _folded_path(path)
+        if _GIT_RULES.fullmatch(folded.rpartition("/")[2]) or _CI_RULES.match(folded):
+            return f"{path} changes how git or CI treats the tree"
     return None
 
 
@@ -65,13 +71,18 @@ def _unsafe(path: str, links: set[str]) -> str | None:
         return "a path inside git's own folder"
     if "\\" in path or re.search(r"[\x00-\x1f\x7f]", path):
         return "a backslash or control character"
-    if any("/".join(parts[:depth]) in links for depth in range(1, len(parts))):
+    folded = _folded_path(path).split("/")
+    if links and any("/".join(folded[:depth]) in links for depth in range(1, len(parts))):
         return "behind a symlink that this patch makes (CVE-2023-23946)"
     return None
 
 
 def _size(text: str) -> int:
     return len(text.encode("utf-8", "surrogateescape"))
+
+
+def _folded_path(path: str) -> str:
+    return "/".join(map(_folded, path.split("/")))
 
 
 def _folded(part: str) -> str:

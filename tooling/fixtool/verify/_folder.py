@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from fixtool.files import require_plain
 from fixtool.git.objects import TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.git.trees import list_tree
@@ -25,7 +26,9 @@ _OLD = 315532800  # 1980: an archive's bytes depend on its files alone
 
 
 def write_folder(planned: Planned, folder: Path, progress: Progress, *, xz: bool) -> None:
-    """Write what the runner needs to ``folder``. ``xz`` compresses it, for another host."""
+    """Write what the runner needs to ``folder``. ``xz`` compresses it, for another host. Raises
+    Refused if verify/ holds a link or a device, which could lead to any file of the user's."""
+    require_plain(planned.suite.folder)
     plan, repo = planned.plan, planned.repo
     files = list_tree(repo, plan.about["onto"], "python")
     document = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
+import re
 import shutil
 import sys
 import tarfile
@@ -17,6 +18,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
 
 from fixtool.documents import LARGEST_TEXT, Field, FieldError, parse_toml
 from fixtool.errors import CannotRun, Refused
@@ -32,6 +35,7 @@ TOP = "fixtool-verify"
 """The one folder that a bundle unpacks to."""
 
 _LONGEST = 250  # characters of a path
+_HASH = re.compile(r"(?:^|(?<=\s))--hash=sha256:[0-9a-f]{64}(?=\s|$)")
 _NEWEST_GLIBC = 39  # pip matches a manylinux_2_N tag exactly, so every N is named
 
 
@@ -113,9 +117,34 @@ def write_bundle(context: Context, planned: Planned, path: Path) -> Bundle:
     )  # fmt: skip
 
 
+def read_requirements(wanted: str, where: str) -> list[str]:
+    """The releases that a requirements file names, as pip is then given them. Raises Refused if it
+    holds anything else: pip would build a folder, a repository or an archive, which runs its
+    setup.py here, and its options can put a variable of the environment into an address."""
+    releases: list[str] = []
+    for number, line in enumerate(wanted.splitlines(), 1):
+        text = re.sub(r"(^|\s)#.*", "", line).strip().removesuffix("\\")
+        name = _HASH.sub("", text).strip()
+        try:
+            if name:
+                if (requirement := Requirement(name)).url:
+                    raise InvalidRequirement(name)
+                releases.append(str(requirement))
+            if hashes := _HASH.findall(text):
+                releases[-1] = " ".join([releases[-1], *hashes])
+        except (InvalidRequirement, IndexError) as error:
+            raise Refused(
+                f"{name[:80]!r} is not the name of a package with a version",
+                where=f"{where}:{number}",
+                hint="name another index with PIP_INDEX_URL or PIP_EXTRA_INDEX_URL",
+            ) from error
+    return releases
+
+
 def _site(context: Context, packages: HostPackages) -> Path:
     """The packages as one archive, cached by what they are made from."""
     wanted = read_at_most(packages.requirements, LARGEST_TEXT).decode("utf-8", "surrogateescape")
+    releases = read_requirements(wanted, str(packages.requirements))
     key = "\n".join([packages.python, packages.arch, *packages.drop, wanted])
     folder = private_folder(context.settings.cache / "sites")
     path = (
@@ -128,7 +157,9 @@ def _site(context: Context, packages: HostPackages) -> Path:
         with tempfile.TemporaryDirectory(prefix=".site-", dir=folder) as scratch:
             site, staged = Path(scratch) / "site", Path(scratch) / path.name
             with context.progress.task(f"fetching packages for Python {packages.python}"):
-                _install(packages, site)
+                checked = Path(scratch) / "requirements.txt"
+                checked.write_text("".join(f"{release}\n" for release in releases), "utf-8")
+                _install(packages, checked, site)
             with (
                 context.progress.task("packing them") as task,
                 tarfile.open(staged, "w:xz", preset=6) as tar,
@@ -144,7 +175,7 @@ def _site(context: Context, packages: HostPackages) -> Path:
     return path
 
 
-def _install(packages: HostPackages, site: Path) -> None:
+def _install(packages: HostPackages, checked: Path, site: Path) -> None:
     arch, requirements = packages.arch, packages.requirements
     platforms = [f"manylinux_2_{minor}_{arch}" for minor in range(_NEWEST_GLIBC, 4, -1)]
     platforms += [f"manylinux2014_{arch}", f"linux_{arch}"]
@@ -153,7 +184,7 @@ def _install(packages: HostPackages, site: Path) -> None:
          "--disable-pip-version-check", "--no-compile", "--only-binary=:all:",
          "--python-version", packages.python, "--implementation", "cp",
          *(word for platform in platforms for word in ("--platform", platform)),
-         "--target", str(site), "--requirement", str(requirements)],
+         "--target", str(site), "--requirement", str(checked)],
         credentials=True,
     )  # fmt: skip
     if process.returncode != 0:

@@ -146,14 +146,35 @@ def test_a_path_that_some_file_system_reads_as_another_is_unsafe(path: str) -> N
         (".github/workflows/x.yml", "100644", True),
         (".GitHub/workflows/x.yml", "100644", True),
         (".gitlab-ci.yml", "100644", True),
+        (".github/workflows", "120000", True),
+        (".github", "120000", True),
+        (".buildkite", "120000", True),
+        ("azure-pipelines.yml", "100644", True),
+        (".lfsconfig", "100644", True),
+        (".pre-commit-config.yaml", "100644", True),
         ("vendor/x", "160000", True),
         (".gitignore", "100644", False),
         ("docs/.github/workflows.md", "100644", False),
+        (".github/workflows.md", "100644", False),
     ],
 )
 def test_files_that_rule_git_or_ci_are_told(path: str, mode: str, told: bool) -> None:
     (file,) = read(f"diff --git a/{path} b/{path}\nnew file mode {mode}\n")
     assert bool(rules_touched(file)) == told
+
+
+def test_a_file_that_rules_git_or_ci_is_told_when_it_gets_another_name() -> None:
+    (file,) = read(
+        "diff --git a/.gitattributes b/x\nsimilarity index 100%\nrename from .gitattributes\nrename to x\n"
+    )
+    assert "gitattributes changes" in str(rules_touched(file))
+
+
+def test_a_file_behind_a_link_that_differs_in_case_is_unsafe() -> None:
+    """macOS and Windows take the two names for one."""
+    link = "diff --git a/Data b/Data\nnew file mode 120000\n"
+    files = read(f"{link}diff --git a/data/key b/data/key\nnew file mode 100644\n")
+    assert [unsafe for _, unsafe, _ in unsafe_paths(files)] == ["data/key"]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,30 @@ from fixtool.series.write import repair, rewrite
 from support.repositories import Team
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "$(id)",
+        "a;b",
+        "a b",
+        "`id`",
+        "-x",
+        "a|b",
+        "a'b",
+        "a\nb",
+        "a\x1b[31m",
+        "a\u202e",
+        "~",
+        "a..b",
+    ],
+)
+def test_a_line_has_a_name_that_can_be_typed(team: Team, name: str) -> None:
+    """The name stands in the commands that fixtool tells a person to type next."""
+    (team.root / "patches/main").rename(team.root / "patches" / name)
+    with pytest.raises(Refused, match="cannot be the name of a line"):
+        team.repository.line(name)
+
+
 def test_comments_and_blank_lines_are_no_entries(team: Team) -> None:
     (team.root / "patches/main/series").write_text(
         "# x\n\na.patch # why\n  b.patch -p1\n#c.patch\n"

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fixtool.errors import Refused
 from fixtool.isolation import can_isolate
+from fixtool.verify.bundle import read_requirements
 from fixtool.verify.proof import exit_code
 from fixtool.verify.result import Result, StepKind, StepOutcome, StepResult
 from support.repositories import Team
@@ -17,6 +19,42 @@ from support.spy import finds, run_with_token, spy
 from support.verifying import Run, answers, on_host, prove, read_back
 
 pytestmark = pytest.mark.slow(1)  # each packs or runs a bundle
+SHA = "--hash=sha256:" + "a" * 64
+
+
+def test_a_requirements_file_names_releases() -> None:
+    text = f"# why\nx==1.0 # here\ny[z]>=2 ; python_version > '3' \\\n    {SHA} \\\n    {SHA}\n\n"
+    assert read_requirements(text, "r.txt") == [
+        "x==1.0",
+        f'y[z]>=2; python_version > "3" {SHA} {SHA}',
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [".", "./x", "/x/y", "-e .", "-r other.txt", "-c other.txt", "git+https://i.example/x", "x @ file:///x",
+     "x @ https://i.example/x.tar.gz", "--no-binary :all:", "--index-url https://i.example/${TOKEN}",
+     "${TOKEN}", "# x\x0c--no-binary :all:", "# \u2028.", SHA, "x==1 --global-option=y", "x.whl y"],
+)  # fmt: skip
+def test_a_requirements_file_names_nothing_that_pip_would_build(line: str) -> None:
+    """pip ran the setup.py of a patch repository on the machine that packs a bundle, with the
+    credentials of its environment, and put variables into the addresses of an index."""
+    with pytest.raises(Refused, match="is not the name of a package"):
+        read_requirements(line, "r.txt")
+
+
+@pytest.mark.parametrize("place", ["data", "probes/more"])
+def test_a_bundle_takes_no_file_from_outside_of_verify(
+    fixtool: Run, checked: Team, tmp_path: Path, place: str
+) -> None:
+    """A link to a private file was followed, and its text went to the GPU host."""
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "key").write_text("a private key\n")
+    (checked.root / "verify" / place).symlink_to(tmp_path / "private")
+    ran = fixtool("verify", "--prove", "--source", checked.upstream.path, "--sglang-ref", "v1.0",
+                  "--bundle", tmp_path / "out.tar", "-C", checked.root)  # fmt: skip
+    assert (ran.status, "is a link" in ran.err) == (1, True), ran.err
+    assert not (tmp_path / "out.tar").exists()
 
 
 def test_a_bundle_gives_the_same_matrix_without_fixtool(
