@@ -1,0 +1,1 @@
+"""The attacks that ``ci/conformance/attacks`` tries: one module for each kind."""
