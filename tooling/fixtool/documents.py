@@ -17,7 +17,7 @@ from types import NoneType, UnionType
 from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from fixtool.errors import Refused, UsageError
-from fixtool.files import TooLarge, read_at_most
+from fixtool.files import TooLarge, read_at_most, read_plain
 
 SCHEMA = 1
 """The version of the form that all documents have; `schemas/output.json` describes it."""
@@ -130,10 +130,11 @@ class Field:
 
 def read_own(path: Path, read: Callable[[Field], _T], limit: int = _LARGEST) -> _T | None:
     """What ``read`` makes of a JSON file that fixtool wrote into its own folders; None if there is
-    no such file, or if it is damaged."""
+    no such file, or if it is damaged, or no regular file: it would lead elsewhere, or have no
+    end."""
     try:
-        return read(Field(json.loads(read_at_most(path, limit))))
-    except (OSError, ValueError, RecursionError, TooLarge):
+        return read(Field(json.loads(read_plain(path.parent, path.name, limit))))
+    except (OSError, ValueError, RecursionError, Refused):
         return None
 
 

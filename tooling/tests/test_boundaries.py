@@ -82,7 +82,8 @@ DOORS = {
     "transformers": {"verify.test_file"},
     "typer": {"cli", *(module for module in MODULES if module.startswith("commands."))},
 }
-PACKAGING = {"apply", "history", "interpreter", "judgement", "series", "sources", "wheel"}
+PACKAGING = {"apply", "history", "interpreter", "judgement", "series", "sources", "verify",
+             "wheel"}  # fmt: skip
 
 
 # What runs as a program of its own, in the target's Python.

@@ -253,7 +253,11 @@ def attacks() -> Iterator[Attack]:
         ):
             if "another" in how and os.geteuid():
                 continue
-            yield Attack(who, "apply", f"a {kind.lower()} folder that {how}", folder_of(kind, how))
+            # Only the folder itself and the one around it are looked at.
+            must = "held" if "around" in how else "refused"
+            yield Attack(
+                who, "apply", f"a {kind.lower()} folder that {how}", folder_of(kind, how), must
+            )
     for change in (
         "bytes",
         "another file",

@@ -188,13 +188,13 @@ SESSION: dict[str, tuple[object, ...]] = {
     "slug": ("../x", "-x", "/x", ""), "line": ("other", "../main", "-x"), "conflicts": (["../x"], ["/etc/passwd"], "x", [5]),
     "memory": (["../../x"], ["/x"]), "resolved": ({"fix": "--x"}, {"../x": "a" * 40}, []), "skipped": ({"../x": "why"}, 1),
     "learned": ({"../x": ""}, {"a": "%%%"}), "new_line": ("../x", "-x", "a b"), "position": ("1", -1, 1 << 70, True),
-    "probe": ("yes", 1), "store": ("/", "{private}", "-x"), "of": (None, 1), "worktree": ("{private}", "/", "-x", "{team}"),
+    "probe": ("yes", 1), "store": ("/", "{private}", "-x"), "of": (None,), "worktree": ("{private}", "/", "-x", "{team}"),
     "source": ("ext::{root}/program", "-x", "--upload-pack={root}/program"), "python": ("{root}/program",),
 }  # fmt: skip
 RECORD: dict[str, tuple[object, ...]] = {
     "onto": ("--output=x", "HEAD", None), "base": ("HEAD", "-x"), "commit": (5, "-x"), "moving_to": ("--hard", 1),
     "commits": (["fix"], {"../x": "a" * 40}, {"fix": "-x"}), "branch": ("x\nupdate refs/heads/main " + "a" * 40, "-x", "a b", ""),
-    "line": (None, "../x"), "release": (1, "../x"), "proposal": ("../x", "-x"), "version": (1, "$(x)"),
+    "line": (None, "../x"), "release": (1,), "proposal": ("../x", "-x"), "version": (1,),
 }  # fmt: skip
 
 
@@ -373,19 +373,17 @@ def attacks() -> Iterator[Attack]:
                  "--pre", "x @ git+ssh://-oProxyCommand=x/y", "hg+file://{project}#egg=x", "x==1 --global-option=y"):  # fmt: skip
         yield Attack(who, "verify --bundle", f"a requirement {text!r}", requirements(text))
     for key, wrong in SESSION.items():
-        for value in wrong:
+        for number, value in enumerate(wrong):
             free = key in ("worktree", "source", "python", "store")
-            for verb in ("continue", "abort"):
-                yield Attack("cache", f"rebase --{verb}", f"a session with {key} = {value!r:.40}",
-                             session(key, value, verb), "held" if free else "refused")  # fmt: skip
+            verb = ("continue", "abort")[number % 2]
+            must = "held" if free else "refused"
+            yield Attack("cache", f"rebase --{verb}", f"a session with {key} = {value!r:.40}",
+                         session(key, value, verb), must)  # fmt: skip
     for key, wrong in RECORD.items():
-        for value in wrong:
-            for words in (("export",), ("build",)):
-                yield Attack(
-                    "cache",
-                    words[0],
-                    f"a record with {key} = {value!r:.40}",
-                    record(key, value, words),
-                )
+        for number, value in enumerate(wrong):
+            verb = ("export", "build")[number % 2]
+            yield Attack(
+                "cache", verb, f"a record with {key} = {value!r:.40}", record(key, value, (verb,))
+            )
     for what, content in NOTES.items():
         yield Attack("cache", "drop", f"a pending note: {what}", note(content), "held")

@@ -20,10 +20,11 @@ from fixtool.errors import CannotRun
 from fixtool.files import private_folder, require_private, write_atomically
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
-from fixtool.replay.verdict import FAILED, PatchResult, PatchState, read_patch_result
+from fixtool.replay.verdict import FAILED, PatchResult, PatchState, Verdict, read_patch_result
 from fixtool.series.patch import Patch
 
 _FORMAT = 6
+_MAKES_NO_COMMIT = {Verdict.ABSORBED, Verdict.SUPERSEDED, Verdict.NOT_NEEDED, Verdict.LEFT_OUT}
 _DAYS = 90
 
 
@@ -72,10 +73,13 @@ class PrefixCache:
 
     def _right(self, repo: Repo, results: Sequence[PatchResult]) -> int:
         """How many of the first ``results`` have the commit that their patch makes on the one
-        before it: by parent, author, committer and message."""
+        before it: by parent, author, committer and message. A result without a commit must be one
+        that makes none."""
         stored = repo.commits_here([result.commit for result in results if result.commit])
         parent = self.onto
         for number, (result, patch) in enumerate(zip(results, self.patches, strict=False)):
+            if (result.commit is None) is not (result.verdict in _MAKES_NO_COMMIT):
+                return number
             if result.commit is None:
                 continue
             raw = stored.get(result.commit, b"")

@@ -386,6 +386,33 @@ def test_a_cached_commit_is_believed_only_if_its_patch_makes_it(
     assert again.reused == 0
 
 
+@pytest.mark.parametrize("part", ["no commit", "another verdict", "a pipe", "a link"])
+def test_a_cached_result_that_cannot_be_one_is_not_believed(
+    team: Team, tmp_path: Path, part: str
+) -> None:
+    """Without its commit, the result of a patch left it out of the tree and said that it is in."""
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    cache = tmp_path / "verdicts"
+    first = run(team, cache=cache)
+    (file,) = cache.iterdir()
+    text = file.read_text()
+    file.unlink()
+    if part == "a pipe":
+        os.mkfifo(file)
+    elif part == "a link":
+        (tmp_path / "elsewhere").write_text(text)
+        file.symlink_to(tmp_path / "elsewhere")
+    else:
+        old, new = {
+            "no commit": (f'"{first.commit}"', "null"),
+            "another verdict": ('"verdict": "clean", "commit"', '"verdict": "absorbed", "commit"'),
+        }[part]
+        assert old in text
+        file.write_text(text.replace(old, new))
+    again = run(team, cache=cache)
+    assert (again.commit, again.patches, again.reused) == (first.commit, first.patches, 0)
+
+
 def test_a_cache_that_others_may_write_to_is_refused(team: Team, tmp_path: Path) -> None:
     team.patch("fix", "fix twenty", python__model_py=FIX)
     cache = tmp_path / "verdicts"
