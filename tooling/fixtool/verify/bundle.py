@@ -27,6 +27,7 @@ from fixtool.files import lock, private_folder, read_at_most, write_atomically
 from fixtool.interpreter import last_line, run
 from fixtool.series.context import Context
 from fixtool.sources.index import sha256_of
+from fixtool.text import split_lines
 from fixtool.verify._folder import add_file, write_folder
 from fixtool.verify._plan import Planned
 from fixtool.verify.suite import Suite
@@ -122,7 +123,7 @@ def read_requirements(wanted: str, where: str) -> list[str]:
     holds anything else: pip would build a folder, a repository or an archive, which runs its
     setup.py here, and its options can put a variable of the environment into an address."""
     releases: list[str] = []
-    for number, line in enumerate(wanted.splitlines(), 1):
+    for number, line in enumerate(split_lines(wanted), 1):
         text = re.sub(r"(^|\s)#.*", "", line).strip().removesuffix("\\")
         name = _HASH.sub("", text).strip()
         try:

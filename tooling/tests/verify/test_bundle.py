@@ -30,11 +30,16 @@ def test_a_requirements_file_names_releases() -> None:
     ]
 
 
+def test_what_pip_would_take_for_a_second_line_stays_a_comment() -> None:
+    text = "# x\x0c--no-binary :all:\n# \u2028.\nx==1\n"
+    assert read_requirements(text, "r.txt") == ["x==1"]
+
+
 @pytest.mark.parametrize(
     "line",
     [".", "./x", "/x/y", "-e .", "-r other.txt", "-c other.txt", "git+https://i.example/x", "x @ file:///x",
      "x @ https://i.example/x.tar.gz", "--no-binary :all:", "--index-url https://i.example/${TOKEN}",
-     "${TOKEN}", "# x\x0c--no-binary :all:", "# \u2028.", SHA, "x==1 --global-option=y", "x.whl y"],
+     "${TOKEN}", SHA, "x==1 --global-option=y", "x.whl y"],
 )  # fmt: skip
 def test_a_requirements_file_names_nothing_that_pip_would_build(line: str) -> None:
     """pip ran the setup.py of a patch repository on the machine that packs a bundle, with the
