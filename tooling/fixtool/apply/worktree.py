@@ -23,10 +23,12 @@ from fixtool.git.names import check_ref
 from fixtool.git.objects import MACHINE, ZERO, FileChange, Oid, read_oid
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
+from fixtool.git.store import restore_settings_behind
 from fixtool.git.trees import changed_files
 from fixtool.judgement.manifest import Manifest, read_manifest
 from fixtool.progress import Progress
 from fixtool.series.patch import is_slug
+from fixtool.settings import state_folder
 
 _PATIENCE = 60.0  # seconds
 _RECORD = "fixtool.json"
@@ -108,6 +110,7 @@ def place_into(store: Repo, checkout: Repo, record: Record, patience: float = _P
 def open_worktree(path: Path) -> tuple[Repo, Record]:
     """The work tree at ``path`` and its record. Raises CannotRun if fixtool did not make it."""
     tree = Repo.open(path)
+    restore_settings_behind(tree, state_folder(os.environ) / "repos")
     record = read_record(tree)
     if tree.work_tree is None or record is None:
         raise CannotRun(

@@ -27,7 +27,7 @@ _NO_FILTER = "filtering not recognized by server"  # git's warning before it fet
 # trees of it. No value of these is run as a program.
 _STORED_KEYS = re.compile(
     r"core\.(repositoryformatversion|filemode|bare|logallrefupdates|ignorecase|precomposeunicode"
-    r"|symlinks|commentchar|abbrev)"
+    r"|symlinks|commentchar|abbrev|sparsecheckout|sparsecheckoutcone)"
     r"|extensions\.(objectformat|worktreeconfig|relativeworktrees)"
     r"|remote\..*\.(url|pushurl|fetch|promisor|partialclonefilter|tagopt|prune)"
     r"|branch\..*\.(remote|merge|pushremote|rebase|description)"
@@ -36,6 +36,15 @@ _STORED_KEYS = re.compile(
     r"|merge\.(conflictstyle|renames|directoryrenames|ff|log|stat)"
     r"|diff\.(algorithm|renames|context|colormoved|mnemonicprefix|noprefix)"
 )
+
+
+def restore_settings_behind(tree: Repo, stores: Path) -> None:
+    """Like ``Store.restore_settings``, for the store that the work tree ``tree`` belongs to, if it
+    is one of fixtool's ``stores``. A checkout of the user's keeps its settings."""
+    common = tree.objects_folder.parent
+    if common.parent == stores.resolve():
+        Store(common).restore_settings()
+
 
 _IGNORED = "__pycache__/\n*.py[cod]\n*.so\n*.egg-info/\n_version.py\n"  # what a build leaves
 
@@ -98,13 +107,14 @@ class Store(Repo):
     def restore_settings(self) -> None:
         """Remove what is in the store's configuration beside the settings that a store may have.
         Code of others that ran in a work tree of this store may have named programs there, which
-        the next fetch or push would run."""
-        config = str(self.git_dir / "config")
-        listed = self.run("config", "--file", config, "--no-includes", "--null", "--list").stdout
-        entries = listed.decode("utf-8", "surrogateescape").split("\0")
-        for key in dict.fromkeys(entry.partition("\n")[0] for entry in entries if entry):
-            if not _STORED_KEYS.fullmatch(key):
-                self.run("config", "--file", config, "--unset-all", key, accept=(0, 5))
+        the next fetch or push would run, and so the next look at the files of a work tree."""
+        for file in (self.git_dir / "config", *self.git_dir.glob("worktrees/*/config.worktree")):
+            config = ("config", "--file", str(file))
+            listed = self.run(*config, "--no-includes", "--null", "--list").stdout
+            entries = listed.decode("utf-8", "surrogateescape").split("\0")
+            for key in dict.fromkeys(entry.partition("\n")[0] for entry in entries if entry):
+                if not _STORED_KEYS.fullmatch(key):
+                    self.run(*config, "--unset-all", key, accept=(0, 5))
 
     def borrow(self, lender: Repo) -> None:
         """Make the objects of ``lender`` readable here without copying them."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -28,11 +29,12 @@ from fixtool.git import worktrees
 from fixtool.git.objects import Oid, TreeEntry, read_oid
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
-from fixtool.git.store import Store
+from fixtool.git.store import Store, restore_settings_behind
 from fixtool.git.trees import apply_to_index, list_tree, scratch_index, write_tree, write_trees
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.patch import LARGEST, is_slug
+from fixtool.settings import state_folder
 
 RESOLUTIONS = "resolutions"
 _LARGEST = 256 << 20  # bytes of a session, which holds resolutions
@@ -288,6 +290,7 @@ def read_resolution(session: Session) -> tuple[Oid, dict[str, bytes]]:
             hint=f"fixtool rebase --abort --line {session.line}, then rebase again",
         )
     tree = Repo.open(folder).durably()
+    restore_settings_behind(tree, state_folder(os.environ) / "repos")
     remove_stale_locks(tree.git_dir, tree.work_tree, "index", "MERGE_RR", "HEAD")
     head = tree.head()
     if head != session.parent:

@@ -166,6 +166,29 @@ def test_a_store_in_whose_work_tree_others_ran(
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("file", ["config", "config.worktree"])
+@pytest.mark.parametrize("verb", ["export", "refresh", "build"])
+def test_a_work_tree_in_which_others_ran(
+    fixtool: Callable[..., Ran], series: Team, mark: Path, home: Path, verb: str, file: str
+) -> None:
+    """The filter that they named ran with the next look at the files, beside every credential."""
+    words = ("apply", "--sglang-ref", "v1.0", "--source", series.upstream.path, "--no-build")
+    tree = Git(Path(document(fixtool(*words, "--json", cwd=series.root))["worktree"]))
+    (store,) = (home / "state" / "repos").iterdir()
+    git_dir = Path(tree("rev-parse", "--absolute-git-dir"))
+    arm(store, mark)
+    if file == "config.worktree":
+        (store / "config").rename(git_dir / file)
+        settings = "[core]\n\tbare = true\n[extensions]\n\tworktreeConfig = true\n"
+        (store / "config").write_text(settings)
+        tree("config", "--file", str(git_dir / file), "core.bare", "false")
+    (tree.path / "python/model.py").touch()
+    slug = ("fix",) if verb == "refresh" else ()
+    ran = fixtool(verb, *slug, "--worktree", tree.path, cwd=series.root)
+    assert ran.status in (0, 1, 4), ran.err
+    assert not mark.exists()
+
+
 def test_a_bare_repository_must_be_named(series: Team, tmp_path: Path) -> None:
     bare = tmp_path / "bare.git"
     series.upstream("clone", "--quiet", "--bare", ".", str(bare))

@@ -210,7 +210,7 @@ def half(_, place):
     shutil.rmtree(place / 'python')
     (place / '.git').unlink()
     die()
-session.remove = half""",
+session.worktrees.remove = half""",
 }
 
 
