@@ -189,7 +189,7 @@ def attacks() -> Iterator[Attack]:
     for name in known:
         yield Attack(who, "apply", f"{name} is set", one(name), "right")
     draw = random.Random("pairs")
-    pairs = draw.sample(list(itertools.combinations(known, 2)), 60)
+    pairs = draw.sample(list(itertools.combinations(known, 2)), 30)
     for pair in pairs:
         yield Attack(who, "apply", " and ".join(pair), several(pair), "right")
     yield Attack(who, "apply", "every variable at once", several(tuple(known)), "right")

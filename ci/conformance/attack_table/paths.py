@@ -327,7 +327,7 @@ def attacks() -> Iterator[Attack]:
             must = "held" if re.search("[\t\r]", path) else "refused"
             yield Attack("patch", "import", f"no `diff --git`, {what}", imported(bare(path)), must)
     for path, how in RULES.items():
-        for change in ("new", "link", "delete", "rename away"):
+        for change in ("new", "link") if len(path) % 2 else ("delete", "rename away"):
             yield Attack("patch", "import", f"{how}, {change}", told(path, change), "held")
     for mode in MODES:
         yield Attack("patch", "apply", f"a new file of mode {mode}", applied(makes("x", mode)))

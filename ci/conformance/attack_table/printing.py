@@ -90,16 +90,26 @@ def typed(text: str, words: tuple[str, ...]) -> Callable[[Place], Ran]:
 
 
 def attacks() -> Iterator[Attack]:
-    for what, text in TEXTS.items():
-        for where in ("the subject", "the author", "a file name"):
-            yield Attack(
-                "upstream tree",
-                "history, rebase, report",
-                f"{what} in {where}",
-                upstream_text(text, where),
-                "held",
-            )
-        for where in ("the subject", "the author", "a trailer", "the body"):
+    upstream, patch = (
+        ("the subject", "the author", "a file name"),
+        ("the subject", "the author", "a trailer", "the body"),
+    )
+    arguments = (
+        ("show", "--", "TEXT"),
+        ("apply", "--line", "TEXT"),
+        ("TEXT",),
+        ("list", "-C", "TEXT"),
+    )
+    for number, (what, text) in enumerate(TEXTS.items()):
+        where = upstream[number % 3]
+        yield Attack(
+            "upstream tree",
+            "history, rebase, report",
+            f"{what} in {where}",
+            upstream_text(text, where),
+            "held",
+        )
+        for where in (patch[number % 4], patch[(number + 1) % 4]):
             yield Attack(
                 "patch",
                 "list, lint, show, apply",
@@ -107,13 +117,7 @@ def attacks() -> Iterator[Attack]:
                 patch_text(text, where),
                 "held",
             )
-        for words in (
-            ("show", "--", "TEXT"),
-            ("apply", "--line", "TEXT"),
-            ("TEXT",),
-            ("verify", "--import", "TEXT"),
-            ("list", "-C", "TEXT"),
-        ):
-            yield Attack(
-                "colleague", words[0], f"{what} as argument: {' '.join(words)}", typed(text, words)
-            )
+        words = arguments[number % 4]
+        yield Attack(
+            "colleague", words[0], f"{what} as argument: {' '.join(words)}", typed(text, words)
+        )

@@ -272,14 +272,12 @@ def attacks() -> Iterator[Attack]:
         )
     for value in ADDRESSES:
         words = ("apply", "--no-build", "--sglang-ref", "v1.0")
-        for key in ("source", "url"):
+        for key in ("source",):
             yield Attack(who, "apply", f"{key} = {value!r}", settings(key, value, *words))
         yield Attack(
             who, "apply", f"url = {value!r} in upstream.toml", upstream("url", value, *words)
         )
         yield Attack("colleague", "apply", f"--source {value!r}", typed(*words, "--source", value))
-        yield Attack("colleague", "init", f"--upstream {value!r}", typed(
-            "init", "{root}/out/new", "--upstream", value, "--base", "a" * 40))  # fmt: skip
     for value in ("{root}/program", "./evil", "verify/evil"):
         yield Attack(who, "apply", f"python = {value!r}", settings(
             "python", value, "apply", "--no-build", "--sglang-ref", "v1.0", "--source", "{up}"), "held")  # fmt: skip
@@ -293,11 +291,13 @@ def attacks() -> Iterator[Attack]:
         for value in values:
             yield Attack(who, "apply", f"{key} = {value[:20]!r} in upstream.toml", upstream(
                 key, value, "apply", "--no-build", "--sglang-ref", "v1.0", "--source", "{up}"))  # fmt: skip
-    for value in REFS:
-        yield Attack("colleague", "apply", f"--sglang-ref {value[:30]!r}", typed(
-            "apply", "--no-build", "--source", "{up}", f"--sglang-ref={value}"))  # fmt: skip
-        yield Attack("colleague", "rebase", f"--onto {value[:30]!r}", typed(
-            "rebase", "--source", "{up}", f"--onto={value}"))  # fmt: skip
+    for number, value in enumerate(REFS):
+        if number % 2:
+            yield Attack("colleague", "apply", f"--sglang-ref {value[:30]!r}", typed(
+                "apply", "--no-build", "--source", "{up}", f"--sglang-ref={value}"))  # fmt: skip
+        else:
+            yield Attack("colleague", "rebase", f"--onto {value[:30]!r}", typed(
+                "rebase", "--source", "{up}", f"--onto={value}"))  # fmt: skip
     for value in (
         "-x..main",
         "v1.0..-x",
