@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -16,14 +17,15 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 
 from fixtool.documents import LARGEST_TEXT, parse_toml
-from fixtool.errors import Refused, UsageError
-from fixtool.files import read_plain
+from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.files import lock, read_plain
 from fixtool.git.objects import Oid
 from fixtool.series.patch import LARGEST, Patch, is_slug, parse
 from fixtool.text import split_lines
 
 _SUFFIX = ".patch"
 _LINES = "[!.]*/series"  # a folder with a dot is a line that is being written
+_OLD = ".*.old/series"  # what `files.swap` calls a line while the new one takes its place
 _FIRST_DAY = date(1970, 1, 1)  # commits are dated in seconds since then
 # The name of a line stands in commands that a person is told to type, in branches, and in Markdown.
 _NAME = re.compile(r"\w[\w.+-]{0,99}")
@@ -123,6 +125,7 @@ class PatchRepository:
         """The nearest folder at or above ``start`` that holds ``patches/<line>/series``. Raises
         UsageError if there is none."""
         for folder in (start, *start.parents):
+            put_back(folder / "patches")
             if any((folder / "patches").glob(_LINES)):
                 return cls(folder)
         raise UsageError(
@@ -179,6 +182,22 @@ class PatchRepository:
     @property
     def lines(self) -> tuple[Line, ...]:
         return tuple(self.line(name) for name in self.line_names)
+
+
+def put_back(patches: Path) -> None:
+    """Give the lines in ``patches`` back their names. A rewrite that was killed between its two
+    renames has left one without: not even its repository would be found. While another run
+    rewrites a line, this one leaves it alone."""
+
+    def nameless() -> list[tuple[Path, Path]]:
+        old = [path.parent for path in patches.glob(_OLD)]
+        named = ((path, path.with_name(path.name[1 : -len(".old")])) for path in old)
+        return [(path, line) for path, line in named if not line.exists()]
+
+    if not patches.is_symlink() and nameless():
+        with suppress(CannotRun, OSError), lock(patches / ".lock", f"{patches}", patience=1):
+            for path, line in nameless():
+                path.rename(line)
 
 
 def read_line(folder: Path) -> Line:

@@ -161,6 +161,7 @@ def test_a_record_of_an_older_fixtool_is_readable(series: Team, settings: Settin
         lambda data: data.update(manifest="all of them"),
         lambda data: data.update(commits=[]),
         lambda data: data.update(commit="not an id"),
+        lambda data: data["commits"].update({"../fix": data["commit"]}),
         lambda data: data.pop("line"),
         lambda data: data.update(unknown=1),
     ],

@@ -10,7 +10,8 @@ from fixtool.apply.run import ApplyRequest, apply
 from fixtool.apply.worktree import open_worktree
 from fixtool.edit.export import Change, Exported, export
 from fixtool.edit.importing import Imported, ImportOptions, import_changes
-from fixtool.errors import Refused, UsageError
+from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.files import lock
 from fixtool.git.store import Store
 from fixtool.incoming.change import author_from
 from fixtool.incoming.file import read_file
@@ -64,6 +65,17 @@ def test_an_amended_commit_rewrites_its_file_only(team: Team, tree: Git) -> None
     assert after["fix.patch"] == before["fix.patch"]
     assert after["series"] == before["series"]
     assert b"+BETA!" in after["beta.patch"][0]
+
+
+def test_one_run_exports_at_a_time_and_a_dry_run_whenever_it_likes(team: Team, tree: Git) -> None:
+    tree.write("python/other.py", "alpha\nBETA!\ngamma\n")
+    tree("commit", "--all", "--amend", "--no-edit", "--quiet")
+    before = folder_state(team)
+    with lock(team.root / "patches" / ".lock", "the patches"):
+        assert changes(out(team, tree, dry_run=True))["beta"] is Change.REWRITTEN
+        with pytest.raises(CannotRun, match="is in use by process"):
+            out(team, tree)
+    assert folder_state(team) == before
 
 
 def test_what_was_exported_may_be_applied_over(team: Team, tree: Git, settings: Settings) -> None:

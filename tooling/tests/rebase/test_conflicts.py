@@ -94,6 +94,14 @@ def test_continue_with_a_commit_of_ones_own(stopped: Stopped) -> None:
     tree = Git(stopped.tree)
     tree("add", "--all")
     tree("-c", "user.name=x", "-c", "user.email=x@y", "cherry-pick", "--continue")
+    identity = ("-c", "user.name=x", "-c", "user.email=x@y")
+    tree.write("python/other.py", "more\n")
+    message = "python/other.py is not committed"
+    expect_refusal(stopped.maintainer, "--continue", status=1, message=message)
+    tree(*identity, "commit", "--quiet", "--all", "--message", "a second one")
+    message = f"not at {tree('rev-parse', 'HEAD~2')[:12]}, nor one commit after it"
+    expect_refusal(stopped.maintainer, "--continue", status=1, message=message)
+    tree("reset", "--quiet", "--hard", "HEAD~1")
     assert stopped.maintainer.resume("--continue")["committed"]
     assert "+line V fixed" in stopped.maintainer.files()["five.patch"].decode()
 
@@ -136,6 +144,19 @@ def test_what_needs_a_skipped_patch_is_set_aside_with_it(maintainer: Maintainer)
     assert outcomes(rebased) == {"five": ("conflict", "asked"), "more": ("blocked", "asked")}
     rebased = maintainer.resume("--skip")
     assert outcomes(rebased) == {"five": ("blocked", "shelved"), "more": ("blocked", "shelved")}
+
+
+def test_of_two_that_wait_one_must_be_named(stopped: Stopped) -> None:
+    maintainer = stopped.maintainer
+    shutil.copytree(maintainer.folder, maintainer.folder.with_name("other"))
+    maintainer.save()
+    for line in ("other", "main"):
+        maintainer.rebase("--line", line)
+    ran = maintainer.run("rebase", "--abort")
+    assert ran.status == 2
+    assert "rebases of main, other are parked: which one?" in ran.err
+    assert maintainer.run("rebase", "--abort", "--line", "other").status == 0
+    assert maintainer.run("rebase", "--abort").status == 0
 
 
 def test_abort(stopped: Stopped) -> None:

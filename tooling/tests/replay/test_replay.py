@@ -15,7 +15,7 @@ from fixtool.replay.run import Decisions, Replay, replay
 from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.line import PatchRepository
 from fixtool.series.trailers import with_trailer
-from support.repositories import NUMBERS, Git, Team
+from support.repositories import NUMBERS, Git, Team, format_patch
 
 
 def edited(old: str, new: str, text: str = NUMBERS) -> str:
@@ -353,9 +353,14 @@ def test_cache_answers_and_is_checked(team: Team, tmp_path: Path) -> None:
     second = run(team, cache=cache)
     assert (first.reused, second.reused) == (0, 1)
     assert second.patches == first.patches
+    old = cache / "old.json"
+    old.touch()
+    os.utime(old, (0, 0))
     for file in cache.iterdir():
-        file.write_text("{")
+        if file != old:
+            file.write_text("{")
     assert run(team, cache=cache).commit == first.commit
+    assert not old.exists()  # nobody has asked for it in a month
     for file in cache.iterdir():
         file.write_text(file.read_text().replace(first.commit, "f" * 40))
     assert run(team, cache=cache).commit == first.commit
@@ -518,3 +523,14 @@ def test_a_text_that_fits_is_not_enough(team: Team) -> None:
     assert [patch.verdict for patch in result.patches] == [Verdict.CONFLICT]
     assert result.patches[0].evidence == ("does not apply to its own base",)
     assert result.tree == team.upstream("rev-parse", "main^{tree}")
+
+
+def test_a_patch_that_changes_a_mode_which_upstream_changed_too(team: Team) -> None:
+    git = team.upstream
+    git("update-index", "--chmod=+x", "python/model.py")
+    git("commit", "--quiet", "--message", "make it executable")
+    team.add("fix", format_patch(git))
+    result = run(team)
+    assert result.patches[0].verdict is Verdict.ABSORBED
+    assert result.patches[0].evidence == ("applying it changes nothing",)
+    assert result.tree == git("rev-parse", "main^{tree}")
