@@ -174,7 +174,7 @@ def _changes_nothing(subject: str, where: str, reason: str) -> Refused:
 
 def _require_safe(files: Sequence[FilePatch], where: str) -> None:
     for _, path, why in unsafe_paths(files):
-        raise Refused(f"{path!r}: {why}", where=where)
+        raise Refused(f"{path!r:.200}: {why}", where=where)
 
 
 class _Commits:

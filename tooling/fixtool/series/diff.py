@@ -11,7 +11,7 @@ It takes one pass, in time and memory that grow with the size of the diff.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from array import array
 from dataclasses import dataclass, field
 
 from fixtool.errors import Refused
@@ -82,9 +82,9 @@ def read_diff(diff: bytes, *, where: str, first_line: int = 1) -> tuple[FilePatc
 
     Raises Refused, naming the line, if the diff is damaged or is not read by git as it looks.
     """
-    lines = diff.decode("utf-8", "surrogateescape").split("\n")
+    text = diff.decode("utf-8", "surrogateescape")
     try:
-        return tuple(_Reader(lines, first_line).files())
+        return tuple(_Reader(text, first_line).files())
     except _Damaged as error:
         raise Refused(
             f"the diff is not well formed: {error.what}",
@@ -92,13 +92,31 @@ def read_diff(diff: bytes, *, where: str, first_line: int = 1) -> tuple[FilePatc
         ) from error
 
 
-class _Reader:
-    """Reads the ``lines`` of a diff from the first to the last; ``at`` is the index of the next."""
+class _Lines:
+    """The lines of a text without their ends. Each is cut out when it is asked for: a list of a
+    million short ones would take many times the memory of the text."""
 
-    def __init__(self, lines: Sequence[str], first_line: int) -> None:
-        # The last element is what follows the last line end: nothing, if the diff is whole.
-        self.cut = bool(lines[-1])
-        self.lines = lines if self.cut else lines[:-1]
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._starts = array("Q", [0])
+        self._starts.extend(end.end() for end in re.finditer("\n", text))
+        self.cut = self._starts[-1] < len(text)  # the last one has no end
+        self._count = len(self._starts) if self.cut else len(self._starts) - 1
+        self._starts.append(len(text) + 1)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> str:
+        return self._text[self._starts[index] : self._starts[index + 1] - 1]
+
+
+class _Reader:
+    """Reads the lines of a diff from the first to the last; ``at`` is the index of the next."""
+
+    def __init__(self, text: str, first_line: int) -> None:
+        self.lines = _Lines(text)
+        self.cut = self.lines.cut
         self.at = 0
         self.first_line = first_line
 

@@ -19,7 +19,7 @@ from fixtool.series.patch import Patch, apply_on, export
 from fixtool.series.paths import rules_touched, unsafe_paths
 
 _WANTED = ("Origin", "Forwarded", "Drop-When", "Signed-off-by")
-_LONGEST_LINE = 10_000  # bytes
+_LONG_LINE = re.compile(rb"^[^\n]{10001,}", re.MULTILINE)
 _COMPARED = 20  # facts of a patch that every later one is compared with
 _FACT_FORM = "write it as COMMIT, #PULL-REQUEST, FIRST-RELEASE or none; the commit alone is enough"
 
@@ -182,10 +182,12 @@ def _diff(patch: Patch) -> Iterator[Finding]:
     if not patch.files:
         yield _finding("empty", f"{patch.path}:{start}", "the patch changes nothing")
     for file, path, why in unsafe_paths(patch.files):
-        yield _finding("unsafe-path", f"{patch.path}:{file.line_number}", f"{path!r}: {why}")
-    for number, text in enumerate(patch.diff.split(b"\n"), start):
-        if len(text) > _LONGEST_LINE:
-            yield _finding("long-line", f"{patch.path}:{number}", f"a line of {len(text)} bytes")
+        yield _finding("unsafe-path", f"{patch.path}:{file.line_number}", f"{path!r:.200}: {why}")
+    number, at = start, 0
+    for line in _LONG_LINE.finditer(patch.diff):
+        number += patch.diff.count(b"\n", at, line.start())
+        at = line.start()
+        yield _finding("long-line", f"{patch.path}:{number}", f"a line of {len(line[0])} bytes")
     for file in patch.files:
         if touched := rules_touched(file):
             yield _finding("touches-rules", f"{patch.path}:{file.line_number}", touched)
