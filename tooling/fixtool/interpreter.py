@@ -20,7 +20,7 @@ from fixtool.errors import CannotRun, UsageError
 from fixtool.isolation import without_credentials
 from fixtool.text import split_lines
 
-_LARGEST_VERSION = 999
+_LARGEST_VERSION = 99
 _FACTS = """
 import json, platform, sys, sysconfig
 print(json.dumps({"name": sys.implementation.name, "version": sys.version_info[:2],
@@ -116,7 +116,7 @@ def _platforms(name: str, libc: Sequence[str]) -> list[str]:
     if name == sysconfig.get_platform() and tuple(libc) == platform.libc_ver():
         return list(wheel_tags.platform_tags())
     plain = re.sub(r"[-.]", "_", name)
-    match = re.match(r"(\d{1,3})\.(\d{1,3})", "".join(libc[1:2]))
+    match = re.match(r"(\d{1,2})\.(\d{1,2})", "".join(libc[1:2]))
     if not plain.startswith("linux_") or not match:
         return [plain]
     arch = plain.removeprefix("linux_")
