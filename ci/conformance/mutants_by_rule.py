@@ -21,6 +21,9 @@ COMPARISONS: dict[type[ast.cmpop], tuple[str, str]] = {
 }  # fmt: skip
 
 
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
 @dataclass(frozen=True)
 class Mutant:
     """``key`` names it for good: file, function, rule, the old text and the new. It holds no line
@@ -101,13 +104,13 @@ class _Maker:
             return  # before Python 3.12 the places in it are not known
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             return
-        named = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        if named:
-            self.scope.append(node.name)
+        name = getattr(node, "name", None) if isinstance(node, _SCOPES) else None
+        if name:
+            self.scope.append(name)
         self._apply_rules(node)
         for child in _children(node):
             self._walk(child)
-        if named:
+        if name:
             self.scope.pop()
 
     def _apply_rules(self, node: ast.AST) -> None:

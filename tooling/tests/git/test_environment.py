@@ -148,6 +148,7 @@ def test_all_variables_of_the_caller_change_no_replay(
 
 
 @pytest.mark.slow(8)
+@pytest.mark.release(sample_of="variables of the caller")
 def test_one_variable_of_the_caller_changes_no_replay(
     series: Team, decoy: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,14 +163,15 @@ def test_one_variable_of_the_caller_changes_no_replay(
 
 
 @pytest.mark.slow(8)
+@pytest.mark.release(sample_of="variables of the caller")
 def test_variables_of_the_caller_change_no_replay_together(
     series: Team, decoy: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In sixteen random halves of the variables, every two of them meet, with and without any third.
+    """In forty random halves of the variables, every two of them meet, with and without any third.
     FIXTOOL_PAIRS=all tries every two of them alone, which takes minutes."""
     sets = harmful(decoy, tmp_path)
     draw = random.Random("pairs")
-    groups: Iterable[Sequence[str]] = (draw.sample(sorted(sets), len(sets) // 2) for _ in range(16))
+    groups: Iterable[Sequence[str]] = (draw.sample(sorted(sets), len(sets) // 2) for _ in range(40))
     if os.environ.get("FIXTOOL_PAIRS") == "all":
         groups = itertools.combinations(sorted(sets), 2)
     wanted, before = replayed(series), decoy.snapshot()

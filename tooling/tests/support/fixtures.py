@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -13,6 +14,12 @@ import pytest
 from fixtool.settings import Settings
 from support.command import run_here, run_process
 from support.repositories import NUMBERS, Git, Ran, Team
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What collecting has made stays to the end. A search for garbage need not look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:
