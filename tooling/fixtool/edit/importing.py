@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fixtool.edit.export import Change, free_slug
-from fixtool.errors import Refused
+from fixtool.errors import Refused, UsageError
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.incoming.change import Incoming
@@ -88,6 +88,7 @@ def import_changes(
         for place in queue:
             committed.add(place)
         committed.export()
+        committed.require_used(options.fit.exclude)
         slugs = [place.patch.slug for place in queue if place.patch.slug not in committed.empty]
         committed.files["series"] = series_text(line, slugs)
         rewritten = [] if options.dry_run else rewrite(line.folder, committed.files)
@@ -221,6 +222,16 @@ class _Commits:
                 notes.append("the message was normalised")
             self.files[f"{patch.slug}.patch"] = data
             self.notes[patch.slug] = notes
+
+    def require_used(self, patterns: Sequence[str]) -> None:
+        """Raise UsageError if one of the patterns has left nothing out: it may be misspelled."""
+        used = {pattern for *_, fitted in self._came_in for pattern in fitted.excluded}
+        for pattern in patterns:
+            if pattern not in used and self._came_in:
+                raise UsageError(
+                    f"--exclude {pattern!r} leaves nothing out: no patch changes such a path",
+                    hint="the same command without it, or with the path as it is in the tree",
+                )
 
     def _own(self, patch: Patch) -> Fitted:
         """A patch that the line has, which may need one that is replaced."""

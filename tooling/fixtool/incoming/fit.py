@@ -202,7 +202,8 @@ class _Attempt:
     def _reader(self, place: Place) -> Callable[[Section], bytes | None]:
         def read(section: Section) -> bytes | None:
             entry = self.files.get(place.source(section) or "")
-            return next(self.repo.read_blobs([entry.blob])) if entry else None
+            is_file = entry is not None and entry.mode.startswith("100")
+            return next(self.repo.read_blobs([entry.blob])) if entry and is_file else None
 
         return read
 

@@ -58,18 +58,33 @@ def find_places(
     sections: Sequence[Section], files: Collection[str], strip: int | None, folder: str | None
 ) -> list[Place]:
     """The places at which the most files of the diff are there, the likeliest first. ``files`` are
-    the paths of the tree; ``strip`` and ``folder`` are what the user has said."""
-    strips = [strip] if strip is not None else _strips(sections, files)
-    places = [Place(number, folder or "") for number in strips]
-    if folder is None:
-        places += [place for place in _searched(sections, files) if strip in (None, place.strip)]
-    places = list(dict.fromkeys(places))[:_MOST]
+    the paths of the tree; ``strip`` and ``folder`` are what the user has said.
+
+    A place that has to be searched counts only if more files are there than where the names say:
+    otherwise a patch that does not fit could go to a copy of its files.
+    """
     wanted = [section for section in sections if section.old is not None]
+
+    def there(place: Place) -> int:
+        return sum(place.source(section) in files for section in wanted)
+
+    strips = [strip] if strip is not None else _strips(sections, files)
+    named = [Place(number, folder or "") for number in strips]
     if not wanted:
-        return places[:1]
-    there = [sum(place.source(section) in files for section in wanted) for place in places]
-    most = max(there)
-    return [place for place, number in zip(places, there, strict=True) if number == most]
+        return named[:1]
+    if there(named[0]) == len(wanted):
+        return named[:1]
+    most = max(map(there, named))
+    places = [place for place in named if there(place) == most]
+    if most < len(wanted) and folder is None:
+        searched = [
+            place
+            for place in dict.fromkeys(_searched(sections, files))
+            if strip in (None, place.strip) and there(place) > most
+        ]
+        best = max(map(there, searched), default=0)
+        places = [place for place in searched if there(place) == best] or places
+    return places[:_MOST]
 
 
 def _strips(sections: Sequence[Section], files: Collection[str]) -> list[int]:

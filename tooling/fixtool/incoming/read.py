@@ -25,7 +25,8 @@ class Given:
 
 
 def read_paths(repo: Repo, paths: Sequence[Path], given: Given) -> list[Incoming]:
-    """The changes in files, folders, Maildirs, `series` files and archives, in order.
+    """The changes in files, folders, Maildirs, `series` files and archives, in order. ``-`` is the
+    standard input.
 
     Raises UsageError if there are several files and one subject, or what is given is not well
     formed.
@@ -34,7 +35,7 @@ def read_paths(repo: Repo, paths: Sequence[Path], given: Given) -> list[Incoming
     if date is not None:
         date = date_from(date)
     inputs: list[Input] = []
-    for path in paths:
+    for path in (Path("/dev/stdin") if str(path) == "-" else path for path in paths):
         inputs += _maildir(repo, path) if is_maildir(path) else read_inputs([path])
     if subject is not None and len(inputs) > 1:
         raise UsageError(

@@ -246,6 +246,28 @@ def test_a_series_with_options_comes_in_at_once(
     assert sorted((world.root / "patches/main").iterdir()) == before
 
 
+def test_a_patch_does_not_go_to_a_copy_of_its_files(
+    bring: Any, world: Team, tmp_path: Path
+) -> None:
+    """A patch that does not fit its own file fitted a copy of it in another folder."""
+    up = world.upstream
+    up.commit("a copy", vendored__pkg__deep_py=DEEP)
+    (world.root / "patches/main/upstream.toml").unlink()
+    world.line(base=up("rev-parse", "HEAD"))
+    oid = side(up, base="HEAD", vendored__pkg__deep_py=DEEP.replace("line 5\n", "line five\n"))
+    (tmp_path / "a.patch").write_text(diff(up, oid).replace("/vendored/", "/python/"))
+    ran = bring(tmp_path / "a.patch", "--no-3way")
+    assert (ran.status, "python/pkg/deep.py is not as the patch expects" in ran.err) == (1, True)
+
+
+def test_an_exclude_that_fits_nothing_is_told(bring: Any, world: Team, tmp_path: Path) -> None:
+    oid = side(world.upstream, python__pkg__deep_py=DEEP)
+    (tmp_path / "a.patch").write_text(diff(world.upstream, oid))
+    ran = bring(tmp_path / "a.patch", "--exclude", "test/*")
+    assert (ran.status, "leaves nothing out" in ran.err) == (2, True)
+    assert world.repository.line("main").entries == ()
+
+
 # -- ranges --------------------------------------------------------------------------------------
 
 
