@@ -6,15 +6,18 @@ the import takes most of the time.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # the part of `signal` that is loaded at once
 import gc
 import io
 import sys
-from typing import NoReturn
 
 _INTERRUPTED = 130
 
 
 def main() -> None:
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        # Until ``signals`` is loaded, Ctrl-C just ends fixtool: Python would print a traceback.
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     if sys.argv[1:] == ["--version"]:
         from fixtool import __version__
 
@@ -32,9 +35,9 @@ def main() -> None:
     except SystemExit as ended:
         if not signals.interrupted() or ended.code == _INTERRUPTED:
             raise
-        _leave()  # the interrupted code took it for something else
+        raise _leave() from None  # the interrupted code took it for something else
     except KeyboardInterrupt:  # outside of a verb, such as while modules are imported
-        _leave()
+        raise _leave() from None
     finally:
         signals.ignore()
 
@@ -50,9 +53,9 @@ def _run() -> None:
         sys.exit(report_fault(error, "fixtool", as_json="--json" in sys.argv))
 
 
-def _leave() -> NoReturn:
+def _leave() -> SystemExit:
     print("error: interrupted\n  try: run the same command again", file=sys.stderr)
-    sys.exit(_INTERRUPTED)
+    return SystemExit(_INTERRUPTED)
 
 
 if __name__ == "__main__":

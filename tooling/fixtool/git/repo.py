@@ -29,7 +29,6 @@ from git.cmd import Git
 from git.exc import GitCommandNotFound
 
 from fixtool.errors import SYSTEM_HINTS, CannotRun
-from fixtool.git.names import is_full_sha
 from fixtool.git.objects import ZERO, Commit, Oid, parse_oid, parse_signature
 from fixtool.git.process import ENVIRONMENT, TimeLimit, command, command_of_user, communicate
 from fixtool.text import count, split_lines
@@ -120,9 +119,12 @@ class Repo:
                 if "ownership" in why
                 else None,
             )
-        git_dir, is_bare, *cdup = out.text.split("\n")
-        top = None if is_bare == "true" else (path / (cdup[0] if cdup else "")).resolve()
-        return cls(Path(git_dir), top)
+        with reading_answer("rev-parse"):
+            git_dir, is_bare, *cdup = out.text.split("\n")
+            if not Path(git_dir).is_dir() or is_bare not in ("true", "false") or cdup[1:]:
+                raise ValueError(out.text)
+            top = None if is_bare == "true" else (path / (cdup[0] if cdup else "")).resolve()
+            return cls(Path(git_dir), top)
 
     def with_work_tree(self, folder: Path) -> Repo:
         """The same repository with its files in ``folder``."""
@@ -222,7 +224,8 @@ class Repo:
                 where=str(self.work_tree or self.git_dir),
                 hint="see whether the disk or the network hangs, then run the same command again",
             ) from error
-        if accept is None or output.status in accept:
+        # A git that a signal has ended has not answered, whatever its caller takes for an answer.
+        if output.status >= 0 and (accept is None or output.status in accept):
             return output
         hint = next((hint for reason, hint in _HINTS.items() if reason in output.stderr), None)
         if hint is None and shutil.disk_usage(self.git_dir).free < _NO_ROOM:
@@ -241,7 +244,7 @@ class Repo:
             "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}",
             accept=None,
         )  # fmt: skip
-        return Oid(out.text) if out.status == 0 and is_full_sha(out.text) else None
+        return parse_oid(out.text, "git rev-parse") if out.status == 0 else None
 
     def tree_id(self, treeish: str) -> Oid:
         """The id of the tree of a commit. Raises CannotRun if it is not here."""
@@ -264,8 +267,11 @@ class Repo:
         if not wanted:
             return set()
         out = self._ask_without_remote(wanted, "--batch-check=%(objectname)")
-        replies = (line.split(" ") for line in split_lines(out.text))
-        return {Oid(name) for name, *state in replies if state == ["missing"]}
+        replies = [line.split(" ") for line in split_lines(out.text)]
+        with reading_answer("cat-file"):
+            if len(replies) != len(wanted):
+                raise ValueError(out.text)
+            return {Oid(name) for name, *state in replies if state == ["missing"]}
 
     def _ask_without_remote(self, objects: Sequence[Oid], form: str) -> Output:
         """What ``git cat-file`` says of ``objects``, without fetching any. No switch does this: a
@@ -309,6 +315,8 @@ class Repo:
             with reading_answer("cat-file"):
                 end = data.index(b"\n", at)
                 header = data[at:end].split(b" ")
+                if header[0] != blob.encode():
+                    raise ValueError(header)
                 size = int(header[2]) if len(header) == 3 else None
             if size is None:
                 raise CannotRun(f"object {blob} is missing", where=str(self.git_dir))

@@ -119,6 +119,8 @@ def changed_paths(repo: Repo, commits: Sequence[Oid]) -> list[set[str]]:
             paths.append(set())
         else:
             paths[-1].add(name)
+    if len(paths) != len(commits):
+        raise ValueError(out)
     return paths
 
 

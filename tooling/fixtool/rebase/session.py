@@ -26,7 +26,7 @@ from fixtool.files import (
     write_atomically,
 )
 from fixtool.git import worktrees
-from fixtool.git.objects import Oid, TreeEntry, read_oid
+from fixtool.git.objects import Oid, TreeEntry, parse_oid, read_oid
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store, restore_settings_behind
@@ -311,7 +311,7 @@ def read_resolution(session: Session) -> tuple[Oid, dict[str, bytes]]:
         )
     tree.run("add", "--update", "--", ".")
     tree.run(*_RERERE, "rerere")
-    return Oid(tree.run("write-tree").text), _learned(tree, session)
+    return parse_oid(tree.run("write-tree").text, "git write-tree"), _learned(tree, session)
 
 
 def _tree_of_commit(tree: Repo, session: Session, head: Oid | None) -> Oid:
@@ -363,7 +363,8 @@ def _learned(tree: Repo, session: Session) -> dict[str, bytes]:
 
 def _stored(tree: Repo, image: Path) -> TreeEntry:
     """Store a file of git's rerere as a blob, and return its tree entry."""
-    return TreeEntry("100644", Oid(tree.run("hash-object", "-w", str(image)).text))
+    blob = tree.run("hash-object", "-w", str(image)).text
+    return TreeEntry("100644", parse_oid(blob, "git hash-object"))
 
 
 def _remembered(tree: Repo, line: Line, conflict: str) -> bytes | None:

@@ -25,7 +25,7 @@ from fixtool.files import TooLarge, lock, read_at_most, require_plain, write_ato
 from fixtool.git.objects import Commit, Oid, Signature, parse_signature
 from fixtool.git.process import remove_stale_locks, wait_for_lock
 from fixtool.git.repo import Repo
-from fixtool.git.trees import stage, write_tree
+from fixtool.git.trees import list_tree, stage, write_tree
 from fixtool.series.patch import is_slug
 from fixtool.series.write import rewrite
 
@@ -35,10 +35,13 @@ _LARGEST_NOTE = 256 << 20  # bytes; it holds every patch file that changes
 
 def open_git(root: Path) -> Repo | None:
     """The git repository that tracks the patch repository at ``root``; None if there is none. What
-    a killed run had still to commit is committed first."""
+    a killed run had still to commit is committed first. Raises CannotRun if there is one and git
+    cannot open it: a change would be written that nobody commits."""
     try:
         git = Repo.open(root)
     except FixtoolError:
+        if any((folder / ".git").exists() for folder in (root.resolve(), *root.resolve().parents)):
+            raise
         return None
     if git.work_tree is None:
         return None
@@ -118,7 +121,7 @@ def rewrite_and_commit(
     try:
         for change in changes:
             change.carry_out()
-        commit = _commit(git, [change.folder for change in changes], message)
+        commit = _commit(git, changes, message)
     except BaseException:
         # Interrupted, or git failed: the same command must find what it found before. If not even
         # this succeeds, or the commit is made already, the next run finishes it by the note.
@@ -174,8 +177,8 @@ def _finish(git: Repo, root: Path) -> None:
                 with lock(change.folder.parent / ".lock", f"the line {change.folder.name}"):
                     change.carry_out()
         remove_stale_locks(git.git_dir, git.work_tree, "index", "HEAD", git.current_branch())
-        if folders := [change.folder for change in changes if change.folder.is_dir()]:
-            _commit(git, folders, message)
+        if there := [change for change in changes if change.folder.is_dir()]:
+            _commit(git, there, message)
     note.unlink()
 
 
@@ -217,9 +220,10 @@ def _digest(files: Mapping[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def _commit(git: Repo, folders: Sequence[Path], message: str) -> Oid | None:
-    """Commit ``folders``, and nothing else, as they lie on disk; None if nothing changed."""
-    git, paths = git.durably(), [str(folder) for folder in folders]
+def _commit(git: Repo, changes: Sequence[Rewrite], message: str) -> Oid | None:
+    """Commit the folders of ``changes``, and nothing else, as they lie on disk; None if nothing
+    changed."""
+    git, paths = git.durably(), [str(change.folder) for change in changes]
     head = git.head()
     author = committer(git)
     with tempfile.TemporaryDirectory(prefix="fixtool-index-") as scratch:
@@ -228,10 +232,41 @@ def _commit(git: Repo, folders: Sequence[Path], message: str) -> Oid | None:
             git.run("read-tree", head, index=index)
         stage(git, paths, index)
         tree = write_tree(git, index)
+    _require_recorded(git, tree, changes)
     commit = None
     if not head or tree != git.tree_id(head):
         commit = git.write_commit(Commit(tree, (head,) if head else (), author, author, message))
         git.update_refs([(git.current_branch(), commit, head)], message.split("\n")[0])
     wait_for_lock(git.git_dir, git.work_tree, "index")
     stage(git, paths)  # the user's index then agrees with the commit
+    if now := commit or head:
+        question = ("diff-index", "--cached", "--quiet", now, "--", *paths)
+        if git.run(*question, accept=(0, 1)).status:
+            raise _not_recorded(git, paths[-1])
     return commit
+
+
+def _require_recorded(git: Repo, tree: Oid, changes: Sequence[Rewrite]) -> None:
+    """Raise CannotRun if ``tree`` lacks a file that ``changes`` wrote, or has one that they took
+    away: git has then said that all is well, and was wrong. A file that is ignored may be missing.
+    """
+    assert git.work_tree is not None
+    for change in changes:
+        place = change.folder.resolve().relative_to(git.work_tree)
+        listed = list_tree(git, tree, str(place)).keys()
+        lost = [path for name in change.files if (path := f"{place}/{name}") not in listed]
+        kept = [path for name in change.remove if (path := f"{place}/{name}") in listed]
+        if lost:
+            names = "".join(f"{path}\0" for path in lost).encode()
+            out = git.run("check-ignore", "-z", "--stdin", stdin=names, accept=(0, 1)).stdout
+            lost = sorted(set(lost) - set(out.decode("utf-8", "surrogateescape").split("\0")))
+        if lost or kept:
+            raise _not_recorded(git, (lost or kept)[0])
+
+
+def _not_recorded(git: Repo, path: str) -> CannotRun:
+    return CannotRun(
+        f"git did not record the change of {path}",
+        where=str(git.work_tree),
+        hint="see whether the git on PATH works: git fsck, then run the same command again",
+    )

@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fixtool.documents import LARGEST_TEXT, parse_toml
@@ -163,6 +163,9 @@ def rewrite(
                     shutil.copytree(old, staging / old.name, copy_function=link_or_copy)
         for name in gone:
             (staging / name).unlink(missing_ok=True)
+            if "/" in name:
+                with suppress(OSError):  # other files are in it
+                    (staging / name).parent.rmdir()
         for name in changed:
             (staging / name).parent.mkdir(exist_ok=True, parents=True)
             (staging / name).unlink(missing_ok=True)  # it may be a link to the old file

@@ -102,6 +102,13 @@ import fixtool.cli
 from fixtool.series.line import PatchRepository
 PatchRepository.find = find
 """
+BEFORE_FIXTOOL_LISTENS = """\
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "fixtool.signals":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+"""
 WHILE_IMPORTING = """\
 class Finder:
     def find_spec(self, name, path=None, target=None):
@@ -149,6 +156,13 @@ def test_in_an_odd_place(
     assert process.returncode == INTERRUPTED, err
     assert err.startswith("error: interrupted\n")
     assert "Traceback" not in err
+
+
+def test_before_fixtool_listens(script: Callable[[str], subprocess.Popen[str]]) -> None:
+    """Python would print a traceback; a shell says 130 for a death by SIGINT, too."""
+    process = script(BEFORE_FIXTOOL_LISTENS)
+    _, err = process.communicate(timeout=GENEROUS)
+    assert (process.returncode, err) == (-signal.SIGINT, "")
 
 
 # -- a change of a line -------------------------------------------------------------------------

@@ -1,0 +1,108 @@
+"""A git that is killed has not answered, and an answer of another form is no answer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fixtool.errors import CannotRun, FixtoolError
+from fixtool.git import trees
+from fixtool.git.objects import MACHINE, Commit, Oid
+from fixtool.git.repo import Repo
+from fixtool.series.commit import open_git
+from support.repositories import Git, Ran, Team
+
+GIT = shutil.which("git")
+Ask = Callable[[Repo, Oid], object]
+
+QUESTIONS: dict[str, Ask] = {
+    "open": lambda repo, _: Repo.open(repo.git_dir.parent),
+    "commit_id": lambda repo, _: repo.commit_id("HEAD"),
+    "tree_id": lambda repo, commit: repo.tree_id(commit),
+    "ref": lambda repo, _: repo.ref("refs/heads/main"),
+    "lacks": lambda repo, commit: repo.lacks([commit]),
+    "sizes": lambda repo, commit: repo.sizes([commit]),
+    "read_blobs": lambda repo, commit: list(repo.read_blobs([commit])),
+    "read_commit": lambda repo, commit: repo.read_commit(commit),
+    "write_commit": lambda repo, commit: repo.write_commit(
+        Commit(commit, (), MACHINE, MACHINE, "text\n")
+    ),
+    "ahead_by": lambda repo, commit: repo.ahead_by(commit, commit),
+    "list_tree": lambda repo, commit: trees.list_tree(repo, commit),
+    "changed_files": lambda repo, commit: trees.changed_files(repo, commit, commit),
+    "changed_paths": lambda repo, commit: trees.changed_paths(repo, [commit]),
+    "write_trees": lambda repo, _: trees.write_trees(repo, [{}]),
+    "merge": lambda repo, commit: trees.merge_three_way(repo, commit, commit, commit),
+}
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    """Put a git on PATH that runs ``script`` instead of git."""
+    program = folder / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(Repo, "_version_checked", True)
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["kill -KILL $$", "printf 'x\\0y \\377\\n\\n0000 z\\0'"],
+    ids=["killed", "garbage"],
+)
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_no_answer(
+    upstream: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: str, script: str
+) -> None:
+    repo, commit = Repo(upstream.path / ".git"), Oid(upstream.head())
+    spoil(monkeypatch, tmp_path, script)
+    with pytest.raises(CannotRun):
+        QUESTIONS[question](repo, commit)
+
+
+def test_a_repository_that_git_cannot_open_is_no_folder_without_git(
+    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change was written, and not committed, and the exit code was 0."""
+    team.line()
+    assert open_git(team.root) is None
+    Git(team.root)("init", "--quiet", "--template=")
+    spoil(monkeypatch, tmp_path, "exit 128")
+    with pytest.raises(FixtoolError):
+        open_git(team.root)
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3, 4])
+def test_a_git_that_lists_nothing_does_not_tear_a_commit(
+    fixtool: Callable[..., Ran], team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    turn: int,
+) -> None:  # fmt: skip
+    """`ls-files` says what is recorded, first in the commit and then in the user's index."""
+    team.line()
+    team.patch("fix", "fix twenty", readme_txt="text\n")
+    git = Git(team.root)
+    git("init", "--quiet", "--template=", "--initial-branch=main")
+    git("config", "user.name", "A Maintainer")
+    git("config", "user.email", "m@example.org")
+    git.write(".gitignore", "patches/.lock\n")
+    git.commit("first")
+    words = ("drop", "fix", "--reason", "why", "--source", team.upstream.path)
+    with monkeypatch.context() as patched:
+        count = tmp_path / "count"
+        spoil(
+            patched,
+            tmp_path,
+            f"""case " $* " in *" ls-files "*) echo >> {count}
+            [ "$(wc -l < {count})" = {turn} ] && exit 0;; esac; exec {GIT} "$@\"""",
+        )
+        ran = fixtool(*words, cwd=team.root)
+    assert ran.status == 4, ran.out
+    assert "git did not record the change of" in ran.err
+    assert fixtool(*words, cwd=team.root).status == 0
+    assert git("log", "--format=%s") == "main: drop fix\nfirst"
+    assert git("status", "--porcelain") == ""
