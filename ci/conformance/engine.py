@@ -15,7 +15,7 @@ from fixtool.errors import FixtoolError
 from fixtool.git.objects import MACHINE, Commit, Oid
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
-from fixtool.incoming.read import read_paths
+from fixtool.incoming.read import Given, read_paths
 from fixtool.replay.run import replay
 from fixtool.series.line import Line, PatchRepository, Upstream, read_line
 from fixtool.series.lint import require_well_formed
@@ -64,7 +64,7 @@ class Engine:
             for each, content in files.items():
                 (root / each).parent.mkdir(parents=True, exist_ok=True)
                 (root / each).write_bytes(content)
-            changes = read_paths(self.store, [root / name], None, None)
+            changes = read_paths(self.store, [root / name], Given())
             base = line.upstream.base
             repository, options = PatchRepository(root), ImportOptions()
             import_changes(repository, line, self.store, lambda: base, changes, options)

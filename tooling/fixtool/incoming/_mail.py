@@ -18,6 +18,8 @@ _CHARSET = re.compile(
     rb'^Content-Type:[^\n]*(?:\n[ \t][^\n]*)*?charset\s*=\s*"?([^\s";]+)',
     re.IGNORECASE | re.MULTILINE,
 )
+_BLANKS = re.compile(r"[ \t\n\r]+")
+_PREFIX = re.compile(r" +|[Rr][Ee]:|\[[^\]]*PATCH[^\]]*\]:?")
 _BASE64 = re.compile(rb"^Content-Transfer-Encoding:\s*base64", re.IGNORECASE | re.MULTILINE)
 _PLAIN = re.compile(rb"^(---\r?$|diff --git |--- )", re.MULTILINE)
 _DAY = re.compile(r"(?:[A-Za-z]{3},? )?(\d{1,2} [A-Za-z]{3,9} \d{4}|\d{4}-\d{2}-\d{2})")
@@ -54,7 +56,7 @@ def read_mail(repo: Repo, mail: bytes, path: str, first_line: int) -> Mail:
     coded, plain = _split_coded(mail)
     with tempfile.TemporaryDirectory(prefix="fixtool-mail-") as folder:
         message, patch = Path(folder) / "message", Path(folder) / "patch"
-        command = (*_GIT, "mailinfo", "-b", "-u", str(message), str(patch))
+        command = (*_GIT, "mailinfo", "-k", "-u", str(message), str(patch))
         out = repo.run(*command, stdin=coded, accept=None)
         if out.status != 0:
             raise Refused(
@@ -70,7 +72,7 @@ def read_mail(repo: Repo, mail: bytes, path: str, first_line: int) -> Mail:
         read,
         author=_text(fields["Author"], read, "from", notes),
         address=_text(fields["Email"], read, "from", notes),
-        subject=_text(fields["Subject"], read, "subject", notes),
+        subject=_bare(_text(fields["Subject"], read, "subject", notes)),
         date=_text(fields["Date"], read, "date", notes),
         body=_text(body, read, "content-type", notes),
     )
@@ -162,6 +164,15 @@ def _decoded(raw: bytes, charset: str) -> str | None:
         return raw.decode(known_charset(charset) or "ascii")
     except ValueError:
         return None
+
+
+def _bare(subject: str) -> str:
+    """A subject without what mailers put in front of it. As for ``git am --keep-non-patch``, other
+    brackets stay; unlike there, so does a colon that follows them."""
+    subject = _BLANKS.sub(" ", subject)
+    while match := _PREFIX.match(subject):
+        subject = subject[match.end() :]
+    return subject
 
 
 def _split_coded(mail: bytes) -> tuple[bytes, bytes]:
