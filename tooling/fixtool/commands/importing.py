@@ -42,6 +42,9 @@ Date = Annotated[
     str | None,
     Option("--date", help="When a patch without a date was made (default: its file's date)."),
 ]
+Trailers = Annotated[
+    bool, Option("--trailers", help="Take the trailers of the answers in a mailbox, as b4 does.")
+]
 Strip = Annotated[
     int | None,
     Option(
@@ -78,6 +81,7 @@ def import_patches(
     subject: Subject = None,
     author: Author = None,
     date: Date = None,
+    trailers: Trailers = False,
     strip: Strip = None,
     folder: Folder = None,
     exclude: Exclude = None,
@@ -93,6 +97,8 @@ def import_patches(
     without a series, archives, or a range of a fork's commits. All of them go in, or none.
 
     A quilt series: fixtool import debian/patches/series
+
+    A thread of a mailing list, with its reviews: fixtool import thread.mbox --trailers
 
     A patch with tests, for a release without: fixtool import a.patch --exclude 'test/*'
 
@@ -115,7 +121,7 @@ def import_patches(
     imported = import_changes(
         context.repository, chosen, opened.repo,
         lambda: bring_base(opened, chosen.upstream, settings, progress),
-        _read(opened.repo, what, fork, Given(author, date, subject), first_parent=first_parent),
+        _read(opened.repo, what, fork, Given(author, date, subject, trailers), first_parent=first_parent),
         ImportOptions(
             replacing=replace, skip_empty=skip_empty, fit=fit,
             find_blobs=BlobFinder(opened, chosen.upstream.base), dry_run=dry_run,

@@ -30,7 +30,8 @@ class Mail:
     """What ``git mailinfo`` reads in a mail. ``author``, ``address``, ``subject`` and ``date`` are
     empty where the mail does not say them. ``patch`` is all from the first line of a diff or of a
     diffstat on. ``where`` is its file and first line, and ``lines`` are the lines of its headers by
-    their names in lower case. ``charset`` is what its Content-Type names."""
+    their names in lower case. ``charset`` is what its Content-Type names, ``title`` the subject
+    with all that is before it, and ``head`` are the bytes of the headers."""
 
     author: str
     address: str
@@ -41,7 +42,15 @@ class Mail:
     where: str
     lines: dict[str, str]
     charset: str
+    title: str = ""
+    head: bytes = b""
     notes: tuple[str, ...] = ()
+
+    def header(self, name: str) -> str:
+        """The value of the first header of this name, its lines joined; empty if there is none."""
+        pattern = rb"^%s:([^\n]*(?:\n[ \t][^\n]*)*)" % name.encode("ascii")
+        match = re.search(pattern, self.head, re.IGNORECASE | re.MULTILINE)
+        return " ".join(match[1].decode("ascii", "replace").split()) if match else ""
 
     def place(self, *headers: str) -> str:
         """The file and line of the first of ``headers`` that the mail has; else of the mail."""
@@ -72,11 +81,12 @@ def read_mail(repo: Repo, mail: bytes, path: str, first_line: int) -> Mail:
         read,
         author=_text(fields["Author"], read, "from", notes),
         address=_text(fields["Email"], read, "from", notes),
-        subject=_bare(_text(fields["Subject"], read, "subject", notes)),
+        title=_text(fields["Subject"], read, "subject", notes),
         date=_text(fields["Date"], read, "date", notes),
         body=_text(body, read, "content-type", notes),
     )
-    return replace(read, notes=tuple(notes))
+    head = re.split(rb"\r?\n\r?\n", mail, maxsplit=1)[0]
+    return replace(read, subject=_bare(read.title), head=head, notes=tuple(notes))
 
 
 def sign(repo: Repo, mail: Mail, author: Signature) -> tuple[Signature, tuple[str, ...]]:

@@ -10,7 +10,7 @@ from fixtool.errors import Refused
 from fixtool.git.repo import Repo
 
 _SEPARATOR = b"From mboxrd@z Thu Jan  1 00:00:00 1970\n"
-_ARCHIVE = b"From mboxrd@z "  # public-inbox writes it: `>From` stands for `From`
+_ARCHIVE = b"From mboxrd@"  # public-inbox and b4 write it: `>From` stands for `From`
 
 
 def is_maildir(path: Path) -> bool:

@@ -22,6 +22,7 @@ from fixtool.incoming._heads import (
 )
 from fixtool.incoming._mail import Mail, guess, read_mail, sign
 from fixtool.incoming._mailbox import is_maildir, maildir_as_mbox, split_mbox
+from fixtool.incoming._thread import Chosen, find_series, read_letter
 from fixtool.incoming.change import Incoming, make_change
 from fixtool.series.message import split_message
 from fixtool.text import printable
@@ -51,10 +52,17 @@ def read_file(repo: Repo, path: Path, author: Signature, subject: str | None) ->
 
 
 def read_input(
-    repo: Repo, name: str, raw: bytes, author: Signature, subject: str | None
+    repo: Repo,
+    name: str,
+    raw: bytes,
+    author: Signature,
+    subject: str | None,
+    *,
+    trailers: bool = False,
 ) -> list[Incoming]:
     """The changes in ``raw``, the bytes of one file or of one member of an archive, which messages
     call ``name``. ``author``, its date and ``subject`` are for a patch that does not say them.
+    ``trailers`` takes those that answers in the mailbox give.
 
     Raises Refused if it holds no diff.
     """
@@ -66,7 +74,7 @@ def read_input(
         )
     if b"\0" in raw:
         raise Refused("this is binary data, not a patch", where=name)
-    reader = _Reader(repo, name, author, subject)
+    reader = _Reader(repo, name, author, subject, trailers=trailers)
     mails = _mails_in(repo, raw.removeprefix(_BOM), name)
     return reader.mails(mails) if mails else [reader.plain(raw.removeprefix(_BOM))]
 
@@ -121,23 +129,27 @@ class _Reader:
     """Reads the file ``name``. ``author``, its date and ``subject`` are for what does not say them
     itself."""
 
-    def __init__(self, repo: Repo, name: str, author: Signature, subject: str | None) -> None:
+    def __init__(
+        self, repo: Repo, name: str, author: Signature, subject: str | None, *, trailers: bool
+    ) -> None:
         self.repo, self.name, self.author, self.subject = repo, name, author, subject
+        self.trailers = trailers
 
     def mails(self, mails: Sequence[tuple[bytes, int]]) -> list[Incoming]:
-        """The changes of mails, each with its first line. A mail without a diff is a cover letter
-        or an answer, and no change: the notes of the first change tell of it."""
-        changes: list[Incoming] = []
-        left_out: list[str] = []
+        """The changes of mails, each with its first line, in the order of a series. A mail without
+        a diff is a cover letter or an answer, of which notes tell."""
+        letters, texts = [], {}
         for text, line in mails:
             mail = read_mail(self.repo, text, self.name, line)
-            if _DIFF.search(mail.patch):
-                changes.append(self._mail(text, mail))
-            else:
-                left_out.append(f"{mail.where} has no diff and is no patch: {mail.subject:.60}")
+            letters.append(read_letter(mail, bool(_DIFF.search(mail.patch))))
+            texts[mail.where] = text
+        changes = []
+        for chosen in find_series(letters):
+            mail = chosen.letter.mail
+            change = self._mail(texts[mail.where], mail)
+            changes.append(_with_answers(change, chosen, take=self.trailers))
         if not changes:
             raise self._no_diff(b"".join(text for text, _ in mails))
-        changes[0] = replace(changes[0], notes=(*changes[0].notes, *left_out))
         return changes
 
     def plain(self, raw: bytes) -> Incoming:
@@ -154,7 +166,7 @@ class _Reader:
             )
         head = read_prose(text)
         name, address = person(head.author) if head.author else ("", "")
-        mail = Mail(name, address, "", head.date, "", b"", self.name, {}, "", notes)
+        mail = Mail(name, address, "", head.date, "", b"", self.name, {}, "", notes=notes)
         return self._change(head, mail, raw)
 
     def _mail(self, text: bytes, mail: Mail) -> Incoming:
@@ -196,6 +208,18 @@ class _Reader:
                 hint="make it again as a unified diff: diff -u, svn diff or cvs diff -u",
             )
         return Refused("no diff in this file", where=self.name)
+
+
+def _with_answers(change: Incoming, chosen: Chosen, *, take: bool) -> Incoming:
+    """``change`` with the trailers that answers give it, or a note that they could be taken."""
+    body = with_trailers(change.body, chosen.trailers) if chosen.trailers else change.body
+    notes = [*change.notes, *chosen.notes]
+    if body != change.body:
+        given = ", ".join(f"{key}: {value}" for key, value in chosen.trailers)
+        notes.append(
+            f"answers gave it {given}" if take else f"answers give it {given}: take --trailers"
+        )
+    return replace(change, body=body if take else change.body, notes=tuple(notes))
 
 
 def _diff_in(text: bytes, where: str) -> tuple[bytes, tuple[str, ...]]:

@@ -17,11 +17,12 @@ from fixtool.incoming.inputs import Input, read_inputs
 @dataclass(frozen=True)
 class Given:
     """What the user says of patches that do not say it themselves. A patch without a date has that
-    of its file if there is no ``date``."""
+    of its file if there is no ``date``. ``trailers`` takes those of the answers in a mailbox."""
 
     author: str | None = None
     date: str | None = None
     subject: str | None = None
+    trailers: bool = False
 
 
 def read_paths(repo: Repo, paths: Sequence[Path], given: Given) -> list[Incoming]:
@@ -45,8 +46,8 @@ def read_paths(repo: Repo, paths: Sequence[Path], given: Given) -> list[Incoming
     changes = []
     for item in inputs:
         signature = author_from(given.author, date or item.changed_at)
-        for change in read_input(repo, item.name, item.raw, signature, subject):
-            changes.append(replace(change, strip=item.strip, reverse=item.reverse))
+        found = read_input(repo, item.name, item.raw, signature, subject, trailers=given.trailers)
+        changes += [replace(change, strip=item.strip, reverse=item.reverse) for change in found]
     return changes
 
 
