@@ -118,10 +118,11 @@ def import_patches(
     name = source or (str(fork) if fork else own)
     opened = open_source(name, settings, settings.url or chosen.upstream.url, progress)
     fit = FitOptions(strip, folder.strip("/") if folder else None, tuple(exclude or ()), three_way)
+    given = Given(author, date, subject, trailers)
     imported = import_changes(
         context.repository, chosen, opened.repo,
         lambda: bring_base(opened, chosen.upstream, settings, progress),
-        _read(opened.repo, what, fork, Given(author, date, subject, trailers), first_parent=first_parent),
+        _read(opened.repo, what, fork, given, first_parent=first_parent),
         ImportOptions(
             replacing=replace, skip_empty=skip_empty, fit=fit,
             find_blobs=BlobFinder(opened, chosen.upstream.base), dry_run=dry_run,
