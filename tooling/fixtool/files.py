@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fixtool.errors import CannotRun, Refused
+from fixtool.text import argument
 
 _LINK_OR_DEVICE = {errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR}
 _NOT_FOLLOWED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -83,7 +84,7 @@ def _not_plain(path: Path) -> Refused:
     return Refused(
         f"{path.name} is a link, or no regular file: fixtool reads and writes only those here",
         where=str(path),
-        hint=f"put the file itself in its place: cp --remove-destination FILE {path}",
+        hint=f"put the file itself in its place: cp --remove-destination FILE {argument(path)}",
     )
 
 
@@ -148,7 +149,7 @@ def require_private(folder: Path) -> None:
                 where=str(path),
                 hint="choose other places with FIXTOOL_STATE_DIR and FIXTOOL_CACHE_DIR"
                 if foreign
-                else f"delete what others may have put there, then: chmod o-w {path}",
+                else f"delete what others may have put there, then: chmod o-w {argument(path)}",
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 
 
@@ -17,6 +18,12 @@ def split_lines(text: str) -> list[str]:
     str.splitlines would also cut at a form feed or U+2028, which a line may hold."""
     parts = text.split("\n")
     return parts if parts[-1] else parts[:-1]
+
+
+def argument(value: object) -> str:
+    """``value`` as one word of a command that a person is told to type. An address, a ref or the
+    name of a file may hold what a shell would run."""
+    return shlex.quote(str(value))
 
 
 def printable(text: str) -> str:

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from pathlib import Path
+
 import pytest
 
-from fixtool.text import count, printable, visible
+import fixtool
+from fixtool.text import argument, count, printable, visible
+
+PLACE = re.compile(
+    r"(?:git -C|git ls-remote|git clone --bare|\brm|\brm -r|--worktree|safe\.directory|chmod o-w"
+    r"|--remove-destination FILE) \{(?!argument\()[^}]*\}"
+)
+
+
+@pytest.mark.parametrize(
+    "text", ["a b", "$(id)", "`id`", "a;b", "a'b", "https://x/$(id)", "-x\ny", ""]
+)
+def test_a_value_is_one_word_of_a_command(text: str) -> None:
+    assert shlex.split(f"git {argument(text)}") == ["git", text]
+
+
+def test_every_place_in_a_command_to_type_is_one_word() -> None:
+    """A file, a folder or an address of a stranger's would run what its name holds."""
+    modules = sorted(Path(fixtool.__file__).parent.rglob("*.py"))
+    found = {path.name: PLACE.findall(path.read_text("utf-8")) for path in modules}
+    assert {name: places for name, places in found.items() if places} == {}
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from fixtool.judgement.manifest import Manifest, read_manifest
 from fixtool.progress import Progress
 from fixtool.series.patch import is_slug
 from fixtool.settings import state_folder
+from fixtool.text import argument
 
 _PATIENCE = 60.0  # seconds
 _RECORD = "fixtool.json"
@@ -176,7 +177,7 @@ def require_clean(tree: Repo) -> None:
         raise Refused(
             f"the work tree is not clean: {', '.join(dirty[:3])}{more}",
             where=where,
-            hint=f"commit or stash: git -C {where} stash --include-untracked",
+            hint=f"commit or stash: git -C {argument(where)} stash --include-untracked",
         )
 
 
@@ -251,7 +252,7 @@ def _move_on(tree: Repo, record: Record) -> Placed:
         raise Refused(
             f"the branch {record.branch} exists and holds commits that fixtool did not make",
             where=str(tree.work_tree),
-            hint=f"keep them: git -C {tree.work_tree} branch -m {record.branch} NEW-NAME",
+            hint=f"keep them: git -C {argument(tree.work_tree)} branch -m {record.branch} NEW-NAME",
         )
     head = tree.head()
     changed = head != record.commit
@@ -320,7 +321,7 @@ def _own_worktree(store: Repo, folder: Path) -> Repo:
         raise Refused(
             f"{folder} has commits of its own on top of the series",
             where=str(folder),
-            hint=f"save them: fixtool export --worktree {folder}; or {other}",
+            hint=f"save them: fixtool export --worktree {argument(folder)}; or {other}",
         )
     return tree
 
@@ -377,8 +378,8 @@ def _own_branch(store: Repo, record: Record) -> Oid | None:
         raise Refused(
             f"the branch {record.branch} still holds commits from a work tree that was deleted",
             where=str(store.git_dir),
-            hint=f"keep them: git -C {store.git_dir} branch -m {record.branch} NEW-NAME; or drop "
-            f"them: git -C {store.git_dir} branch -D {record.branch}",
+            hint=f"keep them: git -C {argument(store.git_dir)} branch -m {record.branch} NEW-NAME; "
+            f"or drop them: git -C {argument(store.git_dir)} branch -D {record.branch}",
         )
     return tip
 

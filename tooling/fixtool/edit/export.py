@@ -24,7 +24,7 @@ from fixtool.series.line import Line, PatchRepository
 from fixtool.series.patch import export as export_patch
 from fixtool.series.patch import slugify
 from fixtool.series.write import rewrite, series_text, writing
-from fixtool.text import split_lines
+from fixtool.text import argument, split_lines
 
 
 class Change(StrEnum):
@@ -245,7 +245,7 @@ def _commits_after_base(tree: Repo, onto: str) -> list[Oid]:
             raise Refused(
                 f"{commit[:12]} does not follow {expected[:12]}: a series is one straight line",
                 where=str(tree.work_tree),
-                hint=f"git -C {tree.work_tree} rebase {onto[:12]}",
+                hint=f"git -C {argument(tree.work_tree)} rebase {onto[:12]}",
             )
         commits.append(Oid(commit))
     return commits
@@ -289,7 +289,7 @@ def commits_by_slug(tree: Repo, record: Record, line: Line) -> dict[str, Oid]:
                 f"two commits have the subject {commit.subject!r}, and one patch: export cannot "
                 "tell whose it is",
                 where=str(tree.work_tree),
-                hint=f"git -C {tree.work_tree} rebase --interactive {record.onto[:12]}",
+                hint=f"git -C {argument(tree.work_tree)} rebase --interactive {record.onto[:12]}",
             )
         slugs[slug] = oid
     return slugs

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fixtool.errors import CannotRun
+from fixtool.text import argument
 
 PINNED = {
     "core.hooksPath": "/dev/null",
@@ -306,7 +307,8 @@ def _held(lock: Path, holder: str) -> CannotRun:
     return CannotRun(
         f"{holder} is at work in this repository: it holds {lock.name}",
         where=str(lock),
-        hint=f"wait for it to end; if none runs any more: rm {lock}; then the same command again",
+        hint=f"wait for it to end; if none runs any more: rm {argument(lock)}; "
+        "then the same command again",
     )
 
 

@@ -31,7 +31,7 @@ from git.exc import GitCommandNotFound
 from fixtool.errors import SYSTEM_HINTS, CannotRun
 from fixtool.git.objects import ZERO, Commit, Oid, parse_oid, parse_signature
 from fixtool.git.process import ENVIRONMENT, TimeLimit, command, command_of_user, communicate
-from fixtool.text import count, split_lines
+from fixtool.text import argument, count, split_lines
 
 OLDEST_GIT = (2, 38)  # the first with `merge-tree --write-tree`
 
@@ -115,7 +115,8 @@ class Repo:
             raise CannotRun(
                 f"{path} is not a git repository that this user may read ({why})",
                 where=str(path),
-                hint=f"if you trust it: git config --global --add safe.directory {path.resolve()}"
+                hint="if you trust it: git config --global --add safe.directory "
+                f"{argument(path.resolve())}"
                 if "ownership" in why
                 else None,
             )

@@ -26,7 +26,7 @@ from fixtool.series.line import Line
 from fixtool.series.lint import Finding, Level
 from fixtool.series.patch import Patch
 from fixtool.sources.source import Local, Source, open_source
-from fixtool.text import count, visible
+from fixtool.text import argument, count, visible
 
 _REFUSED = "not our ref"  # what a server answers that was asked for a commit which it does not have
 
@@ -103,7 +103,9 @@ class _Upstream:
         if not isinstance(self.source, Local):
             return None
         unshallow = " --unshallow" if self.source.clone.shallow else ""
-        return f"git -C {self.source.name} fetch --tags{unshallow} {self.line.upstream.url}"
+        return (
+            f"git -C {argument(self.source.name)} fetch --tags{unshallow} {self.line.upstream.url}"
+        )
 
     def notes(self) -> Iterator[Finding]:
         """A note for each reason why recorded facts were not checked."""

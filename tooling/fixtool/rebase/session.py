@@ -35,6 +35,7 @@ from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.patch import LARGEST, is_slug
 from fixtool.settings import state_folder
+from fixtool.text import argument
 
 RESOLUTIONS = "resolutions"
 _LARGEST = 256 << 20  # bytes of a session, which holds resolutions
@@ -117,7 +118,7 @@ def load_session(context: Context, line: str) -> Session | None:
         raise CannotRun(
             f"the session of this rebase is not readable: {error}",
             where=str(path),
-            hint=f"start again: rm {path}",
+            hint=f"start again: rm {argument(path)}",
         ) from error
 
 
@@ -307,7 +308,7 @@ def read_resolution(session: Session) -> tuple[Oid, dict[str, bytes]]:
         raise Refused(
             f"{new[0]} is new, and not added",
             where=str(folder / new[0]),
-            hint=f"git -C {folder} add {new[0]}, or remove it",
+            hint=f"git -C {argument(folder)} add {argument(new[0])}, or remove it",
         )
     tree.run("add", "--update", "--", ".")
     tree.run(*_RERERE, "rerere")
@@ -321,13 +322,13 @@ def _tree_of_commit(tree: Repo, session: Session, head: Oid | None) -> Oid:
         raise Refused(
             f"the work tree is not at {session.parent[:12]}, nor one commit after it",
             where=session.worktree,
-            hint=f"git -C {session.worktree} reset --soft {session.parent[:12]}",
+            hint=f"git -C {argument(session.worktree)} reset --soft {session.parent[:12]}",
         )
     if dirty := tree.status():
         raise Refused(
             f"{dirty[0]} is not committed",
             where=session.worktree,
-            hint=f"git -C {session.worktree} commit --amend --all --no-edit",
+            hint=f"git -C {argument(session.worktree)} commit --amend --all --no-edit",
         )
     return commit.tree
 

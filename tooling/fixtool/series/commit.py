@@ -28,6 +28,7 @@ from fixtool.git.repo import Repo
 from fixtool.git.trees import list_tree, stage, write_tree
 from fixtool.series.patch import is_slug
 from fixtool.series.write import rewrite
+from fixtool.text import argument
 
 _NOTE = "fixtool.pending.json"
 _LARGEST_NOTE = 256 << 20  # bytes; it holds every patch file that changes
@@ -69,7 +70,7 @@ def require_committed(git: Repo, folder: Path) -> None:
         raise Refused(
             f"{changed[0]} is not committed",
             where=str(folder),
-            hint=f"git -C {git.work_tree} commit {folder}, or git stash",
+            hint=f"git -C {argument(git.work_tree)} commit {argument(folder)}, or git stash",
         )
 
 

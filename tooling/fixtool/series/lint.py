@@ -17,6 +17,7 @@ from fixtool.series.line import Line
 from fixtool.series.message import ends_message, has_controls, is_header
 from fixtool.series.patch import Patch, apply_on, export
 from fixtool.series.paths import rules_touched, unsafe_paths
+from fixtool.text import argument
 
 _WANTED = ("Origin", "Forwarded", "Drop-When", "Signed-off-by")
 _LONG_LINE = re.compile(rb"^[^\n]{10001,}", re.MULTILINE)
@@ -104,7 +105,7 @@ def drift(repo: Repo, line: Line, base: Oid) -> tuple[Finding, ...]:
         normal = export(repo, tip)
         if normal != patch.raw:
             where = f"{patch.path}:{_first_difference(patch.raw, normal)}"
-            fix = _RULES["drift"][1].format(file=patch.path, line=line.name)
+            fix = _RULES["drift"][1].format(file=argument(patch.path), line=line.name)
             findings.append(_finding("drift", where, "the bytes are not in normal form", fix))
     return tuple(findings)
 

@@ -13,6 +13,7 @@ from fixtool.errors import CannotRun, UsageError
 from fixtool.git.names import check_ref, is_full_sha, is_short_sha
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
+from fixtool.text import argument
 
 if TYPE_CHECKING:
     from fixtool.sources.release import Release
@@ -72,7 +73,7 @@ def resolve_local(repo: Repo, ref: str, where: str) -> Oid:
     raise CannotRun(
         f"{where} has no commit, tag, branch or release {ref!r}",
         where=where,
-        hint=f"git -C {where} for-each-ref --count=20 --sort=-committerdate",
+        hint=f"git -C {argument(where)} for-each-ref --count=20 --sort=-committerdate",
     )
 
 

@@ -25,6 +25,7 @@ from fixtool.git.trees import missing_files
 from fixtool.progress import Progress, Silence, Task
 from fixtool.settings import Settings
 from fixtool.sources.resolve import Target, named_commit, only_commit, resolve_local, version_of
+from fixtool.text import argument
 
 if TYPE_CHECKING:
     from fixtool.sources.release import Release
@@ -125,7 +126,7 @@ class Local:
                 f"{self.name} does not hold the base commit {commit[:12]}, which a three-way merge "
                 "needs",
                 where=self.name,
-                hint=f"git -C {self.name} fetch <upstream> {commit}, or use --source git",
+                hint=f"git -C {argument(self.name)} fetch <upstream> {commit}, or use --source git",
             )
         return commit
 
@@ -136,8 +137,8 @@ class Local:
             raise CannotRun(
                 f"{self.name} is a partial clone and lacks files of {commit[:12]}",
                 where=self.name,
-                hint=f"fill it: git -C {self.name} fetch --refetch --no-filter origin {commit}; "
-                "or use --source git",
+                hint=f"fill it: git -C {argument(self.name)} fetch --refetch --no-filter origin "
+                f"{commit}; or use --source git",
             )
 
     def bring_history(self, start: Oid, end: Oid, since: str) -> None:
@@ -169,7 +170,9 @@ class Local:
             except FixtoolError as error:
                 reason = f"; and {error.message}"
         remote = _remote_of(self.clone, self._url)
-        unshallow = f"git -C {self.name} fetch --unshallow --filter=blob:none {remote}"
+        unshallow = (
+            f"git -C {argument(self.name)} fetch --unshallow --filter=blob:none {argument(remote)}"
+        )
         raise CannotRun(
             f"{self.name} is a shallow clone, so fixtool cannot tell which upstream commits "
             f"{commit[:12]} holds{reason}",
@@ -271,7 +274,7 @@ class Remote:
                 try:
                     out = store.fetch_commit(self.url, commit, lambda _: task.advance(1))
                 except CannotRun as error:
-                    clone = f"git clone --bare {self.url} CLONE"
+                    clone = f"git clone --bare {argument(self.url)} CLONE"
                     hint = f"{clone}, then the same command with --source CLONE"
                     raise CannotRun(error.message, where=self.url, hint=hint) from error
                 if out.status != 0 or not store.has(commit):
@@ -313,7 +316,7 @@ class Remote:
         raise CannotRun(
             f"{self.url} has no tag or branch {ref!r}",
             where=self.url,
-            hint=f"git ls-remote {self.url} '*{ref}*'",
+            hint=f"git ls-remote {argument(self.url)} {argument(f'*{ref}*')}",
         )
 
 
@@ -333,7 +336,7 @@ class Releases:
         if version is None:
             raise UsageError(
                 f"{ref!r} is not a release, and --source pypi has nothing else",
-                hint=f"fixtool apply --sglang-ref {ref} --source git",
+                hint=f"fixtool apply --sglang-ref {argument(ref)} --source git",
             )
         release = self.release(version)
         return Target(ref, release.commit, release.tree, self.name, version, release)

@@ -14,6 +14,7 @@ from fixtool.files import write_atomically
 from fixtool.git import worktrees
 from fixtool.series.context import Context
 from fixtool.series.patch import format_patch
+from fixtool.text import argument
 from fixtool.upstream._body import PullRequestText
 from fixtool.upstream._commits import ProposedBranch
 
@@ -31,7 +32,7 @@ def write_worktree(context: Context, branch: ProposedBranch, folder: Path) -> Pa
             raise Refused(
                 f"the branch {name} is checked out in {holder}",
                 where=str(holder),
-                hint=f"--worktree {holder}, or take it away: rm -r {holder}",
+                hint=f"--worktree {argument(holder)}, or take it away: rm -r {argument(holder)}",
             )
     record = Record(
         line=branch.line.name,
