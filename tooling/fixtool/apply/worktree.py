@@ -327,9 +327,11 @@ def _own_worktree(store: Repo, folder: Path) -> Repo:
 
 
 def _send_objects(store: Repo, checkout: Repo, record: Record) -> None:
-    """Copy the objects that the series added into the checkout's object database, as one pack."""
-    if checkout.has(record.commit):
-        return
+    """Copy the objects that the series added into the checkout's object database, as one pack.
+
+    They are sent also if the commit is there already: a git that was interrupted may have written
+    the commit and not its tree, and each later run failed at that.
+    """
     wanted = f"{record.commit}\n^{record.onto}\n".encode()
     pack = store.run("pack-objects", "--revs", "--thin", "--stdout", "--quiet", stdin=wanted).stdout
     checkout.durably().run("unpack-objects", "-q", stdin=pack)
