@@ -1,14 +1,14 @@
 """The command line: the verbs, and how every failure becomes one message and an exit code.
 
-The modules of commands import little at the top, so that fixtool starts fast. Each verb imports
-what it needs when it runs.
+Only the module of the verb at hand is imported, and its options are read from its function, so that
+fixtool starts fast. The modules of commands import little at the top for the same reason.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -16,31 +16,34 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from fixtool import __version__, signals, terminal
-from fixtool.commands import (
-    announce,
-    apply,
-    build,
-    coverage,
-    deps,
-    drop,
-    export,
-    history,
-    importing,
-    init,
-    lint,
-    listing,
-    rebase,
-    refresh,
-    report,
-    show,
-    upstream,
-    verify,
-)
 from fixtool.commands.fault import report_fault
 from fixtool.errors import SYSTEM_HINTS, CannotRun, ExitCode, FixtoolError, UsageError
 
 # What typer raises for a wrong command line is click's UsageError; typer exports only subclasses.
 _Misused = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+
+
+_VERBS = {
+    "apply": "apply.apply",
+    "build": "build.build",
+    "verify": "verify.verify",
+    "rebase": "rebase.rebase",
+    "history": "history.history",
+    "coverage": "coverage.coverage",
+    "deps": "deps.deps",
+    "drop": "drop.drop",
+    "refresh": "refresh.refresh",
+    "upstream": "upstream.upstream",
+    "report": "report.report",
+    "announce": "announce.announce",
+    "list": "listing.list_lines",
+    "show": "show.show",
+    "lint": "lint.lint",
+    "export": "export.export",
+    "import": "importing.import_patches",
+    "init": "init.init",
+}
+"""The module of ``fixtool.commands`` and the function of each verb, in the order of the help."""
 
 
 class Command(TyperCommand):
@@ -64,6 +67,15 @@ class Commands(TyperGroup):
     """Turns every exception into one message and an exit code. (typer itself would exit 1 for every
     exception of ours and for Ctrl-C.)"""
 
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = cast("Any", dict.fromkeys(_VERBS))  # a verb is made when it is asked for
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        if cmd_name in _VERBS and self.commands[cmd_name] is None:
+            self.commands[cmd_name] = _make_command(cmd_name)
+        return self.commands.get(cmd_name)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         _refuse_empty_values(self, ctx, args)
         return super().parse_args(ctx, args)
@@ -81,6 +93,14 @@ class Commands(TyperGroup):
             verb = str(ctx.invoked_subcommand or "fixtool")
             as_json = ctx.meta.get("json", "--json" in words)  # before --json is parsed
             raise typer.Exit(int(_report(error, verb, as_json=as_json))) from error
+
+
+def _make_command(verb: str) -> Any:
+    module, _, function = _VERBS[verb].partition(".")
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    imported = importlib.import_module(f"fixtool.commands.{module}")
+    single.command(verb, cls=Command)(getattr(imported, function))
+    return typer.main.get_command(single)
 
 
 class _Interrupted(FixtoolError):
@@ -142,27 +162,3 @@ def fixtool(
     itself, 130 interrupted.
     """
     ctx.obj = directory
-
-
-_VERBS: dict[str, Callable[..., None]] = {
-    "apply": apply.apply,
-    "build": build.build,
-    "verify": verify.verify,
-    "rebase": rebase.rebase,
-    "history": history.history,
-    "coverage": coverage.coverage,
-    "deps": deps.deps,
-    "drop": drop.drop,
-    "refresh": refresh.refresh,
-    "upstream": upstream.upstream,
-    "report": report.report,
-    "announce": announce.announce,
-    "list": listing.list_lines,
-    "show": show.show,
-    "lint": lint.lint,
-    "export": export.export,
-    "import": importing.import_patches,
-    "init": init.init,
-}
-for _name, _verb in _VERBS.items():
-    app.command(_name, cls=Command)(_verb)

@@ -10,6 +10,7 @@ import sys
 import tomllib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -55,8 +56,8 @@ def anchors(path: Path) -> frozenset[str]:
 @cache
 def verbs() -> dict[str, frozenset[str]]:
     """The options of each verb, by the verb's name; the program's own under the empty name."""
-    command = typer.main.get_command(app)
-    found = {"": command, **command.commands}  # type: ignore[attr-defined]
+    group: Any = typer.main.get_command(app)
+    found = {"": group, **{verb: group.get_command(None, verb) for verb in group.commands}}
     return {
         verb: frozenset(
             name

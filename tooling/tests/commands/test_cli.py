@@ -20,7 +20,7 @@ from support.json_documents import SCHEMA, document
 from support.repositories import NUMBERS, Git, Ran, Team
 
 FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
-VERBS = sorted(str(command.name) for command in app.registered_commands)
+VERBS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_the_schema_is_one_and_knows_every_verb() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_an_empty_value_is_a_usage_error(fixtool: Any, series: Team, verb: str) -> None:
     """An empty value comes from a variable that is not set: it is never the default."""
-    command = typer.main.get_command(app).commands[verb]
+    command = typer.main.get_command(app).get_command(None, verb)
     valued = [option for option in command.params if not getattr(option, "is_flag", False)]
     words = [[option.opts[-1], ""] for option in valued if option.opts[0].startswith("-")]
     words += [[f"{word}=", "a"] for word, _ in words if word.startswith("--")]
