@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 import traceback
@@ -73,12 +72,10 @@ class Engine:
         return self._answer(tree, make)
 
     def read(self, tree: str, diff: bytes) -> Answer:
-        """What a replay makes if ``diff``, from its first `diff --git` on, is a line's patch."""
+        """What a replay makes if ``diff``, which begins with `diff --git`, is a line's patch."""
 
         def make(_: Path, line: Line) -> Answer:
-            start = re.search(rb"^diff --git ", diff, re.MULTILINE)
-            assert start, "the caller has looked for it"
-            (line.folder / "sample.patch").write_bytes(MAIL + diff[start.start() :])
+            (line.folder / "sample.patch").write_bytes(MAIL + diff)
             (line.folder / "series").write_text("sample.patch\n")
             return self._replayed(line.folder)
 

@@ -47,10 +47,15 @@ USUAL = Place()
 
 def is_usual(sections: Sequence[Section]) -> bool:
     """Whether every name has a folder before it that is not part of the path (``a/`` and ``b/``),
-    so that nothing has to be searched."""
-    return bool(sections) and all(
-        section.git and not section.same_names and None not in (section.old, section.new)
-        for section in sections
+    so that nothing has to be searched. The files that are changed show it, and a file that is new
+    or deleted must have the same folder."""
+    changed = [section for section in sections if None not in (section.old, section.new)]
+    return (
+        bool(changed)
+        and all(section.git for section in sections)
+        and not any(section.same_names for section in changed)
+        and len({section.old.partition("/")[0] for section in sections if section.old}) == 1
+        and len({section.new.partition("/")[0] for section in sections if section.new}) == 1
     )
 
 
@@ -76,7 +81,8 @@ def find_places(
         return named[:1]
     most = max(map(there, named))
     places = [place for place in named if there(place) == most]
-    if most < len(wanted) and folder is None:
+    from_root = _from_the_root(sections, files, strips[0])
+    if most < len(wanted) and folder is None and not from_root:
         searched = [
             place
             for place in dict.fromkeys(_searched(sections, files))
@@ -85,6 +91,14 @@ def find_places(
         best = max(map(there, searched), default=0)
         places = [place for place in searched if there(place) == best] or places
     return places[:_MOST]
+
+
+def _from_the_root(sections: Sequence[Section], files: Collection[str], strip: int) -> bool:
+    """Whether the names begin with a folder that the tree has at its root. Then a file that is not
+    there is missing: one in another folder, with the same end of its name, is another file."""
+    names = [section.source(strip) or "" for section in sections]
+    tops = {name.partition("/")[0] for name in names if "/" in name}
+    return bool(tops) and any(file.partition("/")[0] in tops for file in files if "/" in file)
 
 
 def _strips(sections: Sequence[Section], files: Collection[str]) -> list[int]:

@@ -108,6 +108,23 @@ def test_new_files_go_where_their_names_say(
     assert tree_of(fixtool, world) == want
 
 
+def test_a_file_of_another_folder_is_another_file(
+    bring: Any, fixtool: Any, world: Team, tmp_path: Path
+) -> None:
+    """Found by git's own tests and by commits of SGLang: with a new file beside it, a change went
+    to five places, and a change of a missing file went to one with the same end of its name."""
+    up = world.upstream
+    oid = side(up, python__pkg__deep_py=DEEP, new__added_py="n\n")
+    (tmp_path / "a.patch").write_text(diff(up, oid))
+    ran = bring(tmp_path / "a.patch", "--json")
+    assert ran.status == 0, ran.err
+    assert not [note for note in document(ran)["patches"][0]["notes"] if "applied" in note]
+    assert tree_of(fixtool, world) == up("rev-parse", f"{oid}^{{tree}}")
+    text = diff(up, side(up, python__pkg__deep_py=DEEP))
+    (tmp_path / "b.patch").write_text(text.replace("/python/pkg/", "/python/other/pkg/"))
+    assert bring(tmp_path / "b.patch", "--subject", "elsewhere").status == 1
+
+
 def test_a_place_that_is_not_the_only_one(bring: Any, world: Team, tmp_path: Path) -> None:
     up = world.upstream
     up.commit("twins", one__x__same_py=NUMBERS, two__x__same_py=NUMBERS)
