@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fixtool.edit.importing import ImportOptions, import_changes
@@ -31,12 +31,14 @@ MAIL = (
 @dataclass(frozen=True)
 class Answer:
     """What fixtool made of a patch: the tree after each patch of it, or the reason why there is
-    none. ``paths`` are the files that its reader of diffs found. ``crash`` is a traceback."""
+    none. ``paths`` are the files that its reader of diffs found, ``notes`` are those of import, and
+    ``crash`` is a traceback."""
 
     trees: tuple[str, ...] = ()
     reason: str = ""
     crash: str = ""
     paths: frozenset[str] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def tree(self) -> str | None:
@@ -66,8 +68,9 @@ class Engine:
             changes = read_paths(self.store, [root / name], Given())
             base = line.upstream.base
             repository, options = PatchRepository(root), ImportOptions()
-            import_changes(repository, line, self.store, lambda: base, changes, options)
-            return self._replayed(line.folder)
+            made = import_changes(repository, line, self.store, lambda: base, changes, options)
+            notes = tuple(note for patch in made.patches for note in patch.notes)
+            return replace(self._replayed(line.folder), notes=notes)
 
         return self._answer(tree, make)
 

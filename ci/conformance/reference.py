@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -45,11 +46,28 @@ class Reference:
         return tuple(made) if done.returncode == 0 else ()
 
     def other_ways(self, tree: str, patch: bytes) -> list[Callable[[], Trees]]:
-        """`git apply` with the options that `fixtool import` finds out by itself: how many folders
-        the names lose, a three-way merge, and the line ends of a diff in which all are CRLF."""
+        """`git apply` with what `fixtool import` finds out by itself and notes: a three-way merge,
+        how many folders the names lose, and the line ends of the files or of a whole diff."""
         options = [("--3way",), *((f"-p{strip}",) for strip in range(6))]
         ways = [partial(self.applied, tree, patch, *words) for words in options]
-        return [*ways, partial(self.applied, tree, patch.replace(b"\r\n", b"\n"))]
+        with_return = re.sub(rb"(?m)^((?!--- |\+\+\+ )[ +-].*[^\r\n])$", rb"\1\r", patch)
+        contents = (patch.replace(b"\r\n", b"\n"), with_return)
+        return [*ways, *(partial(self.applied, tree, content) for content in contents)]
+
+    def at_noted_place(self, tree: str, patch: bytes, answer: Answer) -> Trees:
+        """`git apply` at the place that a note of import names, `applied with -p 2 --directory x`;
+        nothing if it names none."""
+        for note in answer.notes:
+            if match := re.match(r"applied with( -p (\d+))?( --directory (\S+))?$", note):
+                words = [f"-p{match[2]}"] if match[2] else []
+                words += [f"--directory={match[4]}"] if match[4] else []
+                return self.applied(tree, patch, *words)
+        return ()
+
+    def other_mails(self, tree: str, mail: bytes) -> list[Callable[[], Trees]]:
+        """`git am` with what `fixtool import` finds out by itself."""
+        options = ("--3way", "--keep-cr", "--quoted-cr=strip")
+        return [partial(self.mailed, tree, mail, option) for option in options]
 
     def paths(self, patch: bytes) -> frozenset[str]:
         """The files that `git apply` says the patch touches."""
@@ -61,7 +79,7 @@ class Reference:
         records = out.decode("utf-8", "surrogateescape").split("\0")[:-1]
         return [record.split("\t", 2)[2] for record in records if record.count("\t") > 1]
 
-    def mailed(self, tree: str, mail: bytes) -> tuple[str, ...]:
+    def mailed(self, tree: str, mail: bytes, *options: str) -> tuple[str, ...]:
         """The tree after each commit that `git am` makes of ``mail``; none if it stops."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -71,7 +89,7 @@ class Reference:
             base = self._run(work, "commit-tree", tree, "-m", "base").stdout.decode().strip()
             self._run(work, "reset", "--quiet", "--hard", base)
             (folder / "mail").write_bytes(mail)
-            done = self._run(work, "am", "--quiet", str(folder / "mail"))
+            done = self._run(work, "am", "--quiet", *options, str(folder / "mail"))
             made = self._run(work, "log", "--reverse", "--format=%T", f"{base}..HEAD").stdout
         return tuple(made.decode().split()) if done.returncode == 0 else ()
 

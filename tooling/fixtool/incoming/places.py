@@ -109,7 +109,16 @@ def _strips(sections: Sequence[Section], files: Collection[str]) -> list[int]:
         tops = {path.partition("/")[0] for path in files}
         names = [section.new or section.old or "" for section in sections]
         bare = bool(names) and all(name.partition("/")[0] in tops for name in names)
+    if any(map(_has_two_roots, both)):  # `a/x` and `b/x`: no file of the tree has such a name
+        return list(range(1, _DEEPEST))
     return [0, 1, *range(2, _DEEPEST)] if bare else [1, 0, *range(2, _DEEPEST)]
+
+
+def _has_two_roots(section: Section) -> bool:
+    """Whether the two names of a file that is changed differ in their first folder alone, or in
+    that too if the file is renamed."""
+    old, new = ((name or "").partition("/") for name in (section.old, section.new))
+    return old[0] != new[0] and (old[2] == new[2] != "" or section.moved is not None)
 
 
 def _searched(sections: Sequence[Section], files: Collection[str]) -> Iterator[Place]:
