@@ -19,7 +19,7 @@ _CHARSET = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _BLANKS = re.compile(r"[ \t\n\r]+")
-_PREFIX = re.compile(r" +|[Rr][Ee]:|\[[^\]]*PATCH[^\]]*\]:?")
+_PREFIX = re.compile(r"[Rr][Ee]: ?|(\[[^\]]*\]):? ?")
 _BASE64 = re.compile(rb"^Content-Transfer-Encoding:\s*base64", re.IGNORECASE | re.MULTILINE)
 _PLAIN = re.compile(rb"^(---\r?$|diff --git |--- )", re.MULTILINE)
 _DAY = re.compile(r"(?:[A-Za-z]{3},? )?(\d{1,2} [A-Za-z]{3,9} \d{4}|\d{4}-\d{2}-\d{2})")
@@ -179,10 +179,14 @@ def _decoded(raw: bytes, charset: str) -> str | None:
 def _bare(subject: str) -> str:
     """A subject without what mailers put in front of it. As for ``git am --keep-non-patch``, other
     brackets stay; unlike there, so does a colon that follows them."""
-    subject = _BLANKS.sub(" ", subject)
-    while match := _PREFIX.match(subject):
-        subject = subject[match.end() :]
-    return subject
+    rest, kept = _BLANKS.sub(" ", subject).strip(" "), ""
+    while match := _PREFIX.match(rest):
+        if match[1] is not None and "PATCH" not in match[1]:
+            kept += match[0]
+        elif match[1] is None and kept:
+            break  # `[area] Re: ...` is the subject
+        rest = rest[match.end() :]
+    return kept + rest
 
 
 def _split_coded(mail: bytes) -> tuple[bytes, bytes]:

@@ -73,6 +73,8 @@ SUBJECTS = {
     "[RFC/PATCH 1/2] [foo] area: one": "[foo] area: one",
     "[PATCH] [pd]: one": "[pd]: one",
     "[PATCH] [pd]one": "[pd]one",
+    "[list] [PATCH v2] one": "[list] one",
+    "Re: [list] Re: one": "[list] Re: one",
     "[PATCH] :memo: one": ":memo: one",
     "=?utf-8?q?=5BPATCH=5D_na=C3=AFve?=": "naïve",
 }
