@@ -28,7 +28,7 @@ from fixtool.apply.worktree import read_record
 from fixtool.documents import Field
 from fixtool.errors import FixtoolError
 from fixtool.git.objects import Oid, parse_signature
-from fixtool.git.repo import Output
+from fixtool.git.repo import Output, Repo
 from fixtool.git.store import Store
 from fixtool.history import log
 from fixtool.history.result import HistoryDocument
@@ -346,6 +346,7 @@ class Readers:
         )  # fmt: skip
         return [
             Reader("diff", self.diff, (_DIFF.encode(),)),
+            Reader("diff-as-git", self.diff_as_git, (_DIFF.encode(),), slow=True),
             Reader("mail", self.mail, (_MAIL.encode(),)),
             Reader("patch", self.patch, (whole,)),
             Reader("lint", self.lint, (whole,)),
@@ -395,6 +396,19 @@ class Readers:
             assert file.paths
             rules_touched(file)
         return unsafe_paths(files)
+
+    def diff_as_git(self, raw: bytes) -> object:
+        """git finds no path in a diff that the reader does not find."""
+        paths = [file.new_path or file.old_path for file in read_diff(raw, where="x")]
+        repo = Repo(self._place)
+        out = repo._execute(
+            ["-C", str(self._place), "apply", "--numstat", "-z", "-"], stdin=raw, accept=None
+        )
+        if out.status == 0:
+            rows = text_of(out.stdout).split("\0")[:-1]
+            # git passes over a `diff --git` line with nothing below it.
+            assert {row.split("\t", 2)[2] for row in rows} <= set(paths)
+        return paths
 
     def mail(self, raw: bytes) -> object:
         read = mail.read_mail(raw, "x")
