@@ -29,6 +29,8 @@ def tagged(upstream: Git) -> Git:
         "v0.5.10.dev1",
         "gateway-v0.3.1",
         "nightly",
+        "20260102",
+        "v7",
         "v0.5.10+cu130",
         "v0.5-x",
     ):

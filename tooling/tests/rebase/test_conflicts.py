@@ -73,9 +73,13 @@ def test_a_conflict_waits_for_a_person(stopped: Stopped) -> None:
 
 
 def test_continue(stopped: Stopped) -> None:
+    """It goes on to the commit that it began with, although upstream has gone on too."""
     maintainer = stopped.maintainer
     stopped.resolve()
+    begun = maintainer.upstream.head()
+    maintainer.upstream.commit("meanwhile", README_txt="meanwhile\n")
     rebased = maintainer.resume("--continue")
+    assert rebased["onto"] == begun
     assert outcomes(rebased)["five"] == ("merged", "rewritten")
     assert rebased["committed"]
     lost = "five: line of your patch missing after the rebase: line 5 fixed"
@@ -146,6 +150,13 @@ def test_what_needs_a_skipped_patch_is_set_aside_with_it(maintainer: Maintainer)
     assert outcomes(rebased) == {"five": ("conflict", "asked"), "more": ("blocked", "asked")}
     rebased = maintainer.resume("--skip")
     assert outcomes(rebased) == {"five": ("blocked", "shelved"), "more": ("blocked", "shelved")}
+
+
+def test_a_session_that_others_may_write_is_not_believed(stopped: Stopped, home: Path) -> None:
+    (home / "state" / "rebase").chmod(0o777)
+    message = "can be written to by every user"
+    expect_refusal(stopped.maintainer, "--continue", status=4, message=message)
+    assert stopped.tree.exists()
 
 
 def test_of_two_that_wait_one_must_be_named(stopped: Stopped) -> None:

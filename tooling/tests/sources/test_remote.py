@@ -394,6 +394,8 @@ def test_public_urls(url: str, shown: str) -> None:
 def test_logins_in_what_git_says() -> None:
     message = "could not read Password for 'https://token@host': no terminal"
     assert redact(message) == "could not read Password for 'https://host': no terminal"
+    assert redact("fatal: ssh://me:pa-ss@host/x is down") == "fatal: ssh://me@host/x is down"
+    assert redact("the token is abc, abc!", "abc") == "the token is ***, ***!"
 
 
 @pytest.mark.parametrize(
