@@ -86,24 +86,24 @@ def read_inputs(paths: Sequence[Path]) -> list[Input]:
 
 
 def _inputs(path: Path) -> Iterator[Input]:
+    try:
+        yield from _opened(path)
+    except OSError as error:
+        raise CannotRun(f"cannot read {path}: {error.strerror}", where=str(path)) from error
+
+
+def _opened(path: Path) -> Iterator[Input]:
     if path.is_dir():
         yield from _from_files(str(path), _in_folder(path))
     elif path.name in _LISTS:
         yield from _listed(str(path.parent), _in_folder(path.parent), path.name)
     else:
-        raw = _read(path)
+        raw = read_at_most(path, _LARGEST)
         if _ARCHIVES.search(path.name):
             yield from _from_files(str(path), _in_archive(path, raw))
         else:
             name, raw = _unpacked(str(path), raw, _LARGEST)
             yield Input(name, raw, _time(path.stat().st_mtime))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_at_most(path, _LARGEST)
-    except OSError as error:
-        raise CannotRun(f"cannot read {path}: {error.strerror}", where=str(path)) from error
 
 
 def _time(seconds: float) -> str:

@@ -15,27 +15,46 @@ def with_line_ends_of(
     changed. ``read`` gives the content of a section's file.
 
     A section changes only if all its lines end in one way, and all lines of its file in the other.
+    If every section of a file that is there had carriage returns too many, those of new files lose
+    theirs as well.
     """
     result = list(lines)
-    changed = []
+    changed: list[Section] = []
+    new_files: list[Section] = []
+    others = False
     for section in sections:
-        places = [at for first, end in section.hunks for at in range(first, end)]
-        # What comes before `\ No newline at end of file` has no line end.
-        places = [at for at in places
-                  if not b"".join(lines[at : at + 1]).startswith(b"\\")
-                  and not b"".join(lines[at + 1 : at + 2]).startswith(b"\\")]  # fmt: skip
-        ends = {lines[at].endswith(b"\r") for at in places}
+        ends = {lines[at].endswith(b"\r") for at in _ended(lines, section)}
         content = read(section) if len(ends) == 1 else None
-        if not content:
+        if content is None and ends == {True}:
+            new_files.append(section)
             continue
-        breaks, with_return = content.count(b"\n"), content.count(b"\r\n")
-        if ends == {False} and breaks == with_return > 0:
-            for at in places:
+        breaks, returns = (content or b"").count(b"\n"), (content or b"").count(b"\r\n")
+        if ends == {False} and breaks == returns > 0:
+            for at in _ended(lines, section):
                 result[at] = (lines[at] or b" ") + b"\r"
-        elif ends == {True} and with_return == 0 and breaks:
-            for at in places:
-                result[at] = lines[at][:-1]
+            others = True
+        elif ends == {True} and breaks > returns == 0:
+            _take_returns(result, section)
         else:
+            others = True
             continue
         changed.append(section)
+    if changed and not others:
+        for section in new_files:
+            _take_returns(result, section)
+        changed += new_files
     return result, changed
+
+
+def _ended(lines: Sequence[bytes], section: Section) -> list[int]:
+    """The lines of the hunks of ``section`` that have a line end in their file. The one before
+    ``\\ No newline at end of file`` has none."""
+    places = [at for first, end in section.hunks for at in range(first, end)]
+    without = {at for at in places if lines[at].startswith(b"\\")}
+    return [at for at in places if at not in without and at + 1 not in without]
+
+
+def _take_returns(lines: list[bytes], section: Section) -> None:
+    for first, end in section.hunks:
+        for at in range(first, end):
+            lines[at] = lines[at].removesuffix(b"\r")

@@ -47,16 +47,8 @@ USUAL = Place()
 
 def is_usual(sections: Sequence[Section]) -> bool:
     """Whether every name has a folder before it that is not part of the path (``a/`` and ``b/``),
-    so that nothing has to be searched. The files that are changed show it, and a file that is new
-    or deleted must have the same folder."""
-    changed = [section for section in sections if None not in (section.old, section.new)]
-    return (
-        bool(changed)
-        and all(section.git for section in sections)
-        and not any(section.same_names for section in changed)
-        and len({section.old.partition("/")[0] for section in sections if section.old}) == 1
-        and len({section.new.partition("/")[0] for section in sections if section.new}) == 1
-    )
+    so that nothing has to be searched."""
+    return bool(sections) and all(section.git and not section.bare for section in sections)
 
 
 def find_places(
@@ -103,22 +95,31 @@ def _from_the_root(sections: Sequence[Section], files: Collection[str], strip: i
 
 def _strips(sections: Sequence[Section], files: Collection[str]) -> list[int]:
     """How many leading folders the names may lose, the likeliest first."""
-    both = [section for section in sections if None not in (section.old, section.new)]
-    bare = bool(both) and all(section.same_names for section in both)
-    if not both:  # only new files: is the first folder one of the tree?
+    known = [section for section in sections if section.bare is not None]
+    bare = bool(known) and all(section.bare for section in known)
+    if not known:  # only new files: their first folder is one that the tree has
         tops = {path.partition("/")[0] for path in files}
-        names = [section.new or section.old or "" for section in sections]
-        bare = bool(names) and all(name.partition("/")[0] in tops for name in names)
-    if any(map(_has_two_roots, both)):  # `a/x` and `b/x`: no file of the tree has such a name
+        names = [(section.new or section.old or "").split("/") for section in sections]
+        marked = all(name[0] in ("a", "b") for name in names)
+        depths = range(_DEEPEST) if not marked else ()
+        fits = [
+            depth for depth in depths
+            if all(len(name) > depth + 1 and name[depth] in tops for name in names)
+        ]  # fmt: skip
+        if fits:
+            return [fits[0]]
+    if any(map(_has_two_roots, known)):  # `a/x` and `b/x`: no file of the tree has such a name
         return list(range(1, _DEEPEST))
     return [0, 1, *range(2, _DEEPEST)] if bare else [1, 0, *range(2, _DEEPEST)]
 
 
 def _has_two_roots(section: Section) -> bool:
-    """Whether the two names of a file that is changed differ in their first folder alone, or in
-    that too if the file is renamed."""
+    """Whether the two names differ in their first folder, and in nothing else if the file is not
+    renamed."""
+    if section.git:
+        return not section.bare
     old, new = ((name or "").partition("/") for name in (section.old, section.new))
-    return old[0] != new[0] and (old[2] == new[2] != "" or section.moved is not None)
+    return old[0] != new[0] and old[2] == new[2] != ""
 
 
 def _searched(sections: Sequence[Section], files: Collection[str]) -> Iterator[Place]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 _HUNK = re.compile(rb"@@ -\d{1,18}(?:,(\d{1,18}))? \+\d{1,18}(?:,(\d{1,18}))? @@")
+_LONGEST_NAME = 5000  # characters; the search for a time in a longer line would take long
 _TIME = re.compile(r"(?<!\s)\s+(?:\d{4}-\d\d-\d\d \d\d:\d\d.*|\([^()]*\))$")
 _EPOCH = re.compile(r"\t(1970-01-01 0|1969-12-31 )")  # what `diff -N` writes for a file that is new
 _ESCAPE = re.compile(rb"\\([0-3][0-7]{2}|.)", re.DOTALL)
@@ -26,7 +27,8 @@ class Section:
     ``old`` and ``new`` are the names as they are written, with their leading folders; None where
     there is no such file. ``moved`` has the names of a rename or copy, which have no ``a/``.
     ``blob`` is the id of the old content, as far as the diff gives it. ``hunks`` are the lines
-    below each ``@@``, from the first up to the one after the last.
+    below each ``@@``, from the first up to the one after the last. ``bare`` says whether both names
+    are written alike, so that there is no ``a/`` and ``b/`` to take off; None if there is one name.
     """
 
     first: int
@@ -36,12 +38,8 @@ class Section:
     moved: tuple[str, str] | None = None
     blob: str | None = None
     git: bool = False
+    bare: bool | None = None
     hunks: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def same_names(self) -> bool:
-        """Whether both names are written alike: then there is no ``a/`` and ``b/`` to take off."""
-        return self.old is not None and self.old == self.new
 
     def reversed(self) -> Section:
         """The section of the diff that undoes this one."""
@@ -112,8 +110,9 @@ def _git_section(lines: Sequence[bytes], first: int) -> Section:
             old = None
         elif line.startswith(b"deleted file mode "):
             new = None
-        elif match := _INDEX.match(line):
-            blob = match[1].decode()
+        elif line.startswith(b"index "):
+            match = _INDEX.match(line)
+            blob = match[1].decode() if match else None
         elif not line.startswith((b"old mode ", b"new mode ", b"similarity ", b"dissimilarity ")):
             break
         at += 1
@@ -128,13 +127,15 @@ def _git_section(lines: Sequence[bytes], first: int) -> Section:
     moved = (moved_from, moved_to) if moved_from and moved_to else None
     if blob and not blob.strip("0"):
         blob = None
-    return Section(first, at, old, new, moved, blob, True, hunks)
+    bare = names in (moved, (names[0], names[0]))
+    return Section(first, at, old, new, moved, blob, True, bare, hunks)
 
 
 def _plain_section(lines: Sequence[bytes], first: int) -> Section:
     old, new = _marked(lines[first]), _marked(lines[first + 1])
     hunks, end = _hunks(lines, first + 2)
-    return Section(first, end, old, new, hunks=hunks)
+    bare = old == new if old and new else None
+    return Section(first, end, old, new, bare=bare, hunks=hunks)
 
 
 def _marked(line: bytes) -> str | None:
@@ -142,7 +143,11 @@ def _marked(line: bytes) -> str | None:
     text = _text(line)[4:]
     if _EPOCH.search(text):
         return None
-    name = _unquoted(text) if text.startswith('"') else _TIME.sub("", text.partition("\t")[0])
+    name = text.partition("\t")[0]
+    if text.startswith('"'):
+        name = _unquoted(text)
+    elif len(name) < _LONGEST_NAME:
+        name = _TIME.sub("", name)
     return None if name == "/dev/null" else name
 
 

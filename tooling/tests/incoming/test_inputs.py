@@ -200,3 +200,9 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         read_inputs([tmp_path / "none.patch"])
     with pytest.raises(CannotRun, match="no such file"):
         read_inputs([tmp_path / "series"])
+
+
+def test_long_numbers_in_names(tmp_path: Path) -> None:
+    many = "9" * 5000
+    raw = {f"{many}.patch": b"b", "2.patch": b"a"}
+    assert [item.raw for item in read_inputs([zipped(tmp_path / "a.zip", raw)])] == [b"a", b"b"]
