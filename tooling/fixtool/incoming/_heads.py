@@ -55,12 +55,9 @@ def mail_of(text: bytes) -> bytes | None:
     lines = text.lstrip(b"\n").split(b"\n")
     if lines[0].rstrip() == b"# HG changeset patch":
         return _mail_of_mercurial(lines[1:])
-    after = lines[2][:7] if len(lines) > 2 else b""
-    if (
-        lines[0].strip()
-        and not lines[1].strip()
-        and after.startswith((b"From:", b"Author:", b"Date:"))
-    ):
+    if len(lines) < 3 or not lines[0].strip() or lines[1].strip():
+        return None
+    if lines[2].startswith((b"From:", b"Author:", b"Date:")):
         return _mail_of_stgit(lines)
     return None
 
@@ -70,17 +67,23 @@ def _mail_of_mercurial(lines: Sequence[bytes]) -> bytes:
     for number, line in enumerate(lines):
         if line.startswith(b"# User "):
             mail.append(b"From: " + line[7:])
-        elif (
-            match := _HG_DATE.match(line[7:].decode("ascii", "replace"))
-            if line.startswith(b"# Date ")
-            else None
-        ):
-            west = int(match[2])  # seconds west of UTC
-            when = datetime.fromtimestamp(int(match[1]), timezone(timedelta(seconds=-west)))
-            mail.append(f"Date: {when:%a, %d %b %Y %H:%M:%S %z}".encode())
+        elif line.startswith(b"# Date "):
+            mail.append(b"Date: " + _date_of_mercurial(line[7:]))
         elif not line.startswith(b"# "):
             return b"\n".join([*mail, b"", *lines[number:]])
     return b"\n".join([*mail, b"", b""])
+
+
+def _date_of_mercurial(text: bytes) -> bytes:
+    """A date, given as seconds since 1970 and seconds west of UTC, as a mail has it. What is none
+    is left as it is, and refused as the date of a mail."""
+    match = _HG_DATE.match(text.decode("ascii", "replace"))
+    try:
+        zone = timezone(timedelta(seconds=-int(match[2]))) if match else None
+        when = datetime.fromtimestamp(int(match[1]), zone) if match else None
+    except (ValueError, OverflowError, OSError):
+        when = None
+    return f"{when:%a, %d %b %Y %H:%M:%S %z}".encode() if when else text
 
 
 def _mail_of_stgit(lines: Sequence[bytes]) -> bytes:

@@ -106,7 +106,9 @@ def sign(repo: Repo, mail: Mail, author: Signature) -> tuple[Signature, tuple[st
         signed, complaint = _ask_git(repo, name, address, f"{day[1]} 00:00:00 +0000")
         notes.append("its date has no time of day: midnight in UTC was written")
     if signed is not None:
-        return signed, tuple(notes)
+        # git takes a dot off the end of a name, also off one that a commit has: `Zoe F.`
+        kept = replace(signed, name=name) if name == f"{signed.name}." else signed
+        return kept, tuple(notes)
     header = "date" if "date" in complaint else "from"
     example = "Date: Wed, 11 Feb 2026 12:00:00 +0000" if header == "date" else "From: A <a@b.c>"
     raise Refused(

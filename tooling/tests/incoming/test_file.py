@@ -53,6 +53,7 @@ NAMES = {
     "brackets": ('"dependabot[bot]" <zoe@example.com>', "dependabot[bot]"),
     "comment": ("zoe@example.com (Zoe Fixer)", "Zoe Fixer"),
     "address": ("zoe@example.com", "zoe@example.com"),
+    "dot": ("Zoe F. <zoe@example.com>", "Zoe F."),
     "separator": ("Zoe\u2028Fixer <zoe@example.com>", "Zoe\u2028Fixer"),
 }
 
@@ -213,8 +214,10 @@ def test_every_mbox_that_git_splits(repo: Repo, tmp_path: Path) -> None:
 
 
 REFUSED = {
+    "invalid date": (f"# HG changeset patch\n# User a <a@b.c>\n# Date 1 999999\nx\n\n{DIFF}", "utf-8", "Date: "),
     "utf-16": ("\ufeffx" + DIFF, "utf-16", "iconv"),
     "binary data": ("a\0b", "utf-8", None),
+    "No diff in this file": ("one line", "utf-8", None),
     "no diff": (mail().partition("---")[0], "utf-8", None),
     "content of a binary file": (
         "diff --git a/x b/x\nindex 123..456 100644\nBinary files a/x and b/x differ\n", "utf-8",
