@@ -629,7 +629,7 @@ class Readers:
 
     def imported(self, raw: bytes) -> object:
         store = Store.create(self._place / "x.git")
-        author = author_from(None, "1 +0000")
+        author = author_from(None, "946684800 +0000")
         return read_file(store, self._file(raw), author, None)
 
     def require_harmless(
