@@ -20,6 +20,7 @@ _NUMBER = re.compile(r"\b(\d{1,4})/(\d{1,4})\b")
 _VERSION = re.compile(r"\bv(\d{1,4})\b", re.IGNORECASE)
 _ID = re.compile(r"<([^<>\s]+)>")
 _TRAILER = re.compile(r"([A-Z][A-Za-z-]*-[Bb]y):\s*(\S.*<\S+@\S+>)\s*$")
+_LINK = re.compile(r"<mailto:[^<>]*>")  # what mailers make of an address in HTML
 _HOPS = 100  # answers to answers
 
 
@@ -195,8 +196,8 @@ def _about(letter: Letter, letters: Sequence[Letter], series: Sequence[Chosen]) 
         if above.has_diff:
             return []  # a version that is left out
         if above.tagged and not above.reply:
-            newest = max(chosen.letter.version for chosen in series)
-            return list(series) if above.version == newest else []
+            versions = {chosen.letter.version for chosen in series}
+            return list(series) if above.version in versions else []
         waiting[:0] = [each for each in above.ids if each not in waiting]
     return []
 
@@ -207,6 +208,7 @@ def _trailers(letter: Letter) -> tuple[list[tuple[str, str]], list[str]]:
     strange: list[str] = []
     mail = letter.mail
     for line in mail.body.split("\n"):
+        line = _LINK.sub("", line)
         if match := _TRAILER.fullmatch(line.strip()):
             name, address = split_address(match[2])
             same = address.lower() == mail.address.lower() or (name and name == mail.author)

@@ -84,6 +84,10 @@ def test_the_newest_version_counts(repo: Repo) -> None:
 
 def test_a_patch_that_was_not_sent_again_is_the_old_one(repo: Repo) -> None:
     again = letter("[PATCH v2 2/3] area: two", "q2", "p2", body="Better.")
+    html = f"Acked-by: {ANN[:-1]}<mailto:ann@example.com>>"
+    whole = letter("Re: [PATCH 0/3] all", "r", "c", diff=False, sender=ANN, body=html)
+    changes = read(repo, COVER, ONE, TWO, THREE, again, whole, trailers=True)
+    assert {change.body.split("\n")[-1] for change in changes} == {f"Acked-by: {ANN}"}
     changes = read(repo, COVER, ONE, TWO, THREE, again)
     assert subjects(changes) == ["area: 1", "area: two", "area: 3"]
     assert changes[2].notes == ("v2 lacks it, so that of v1",)
