@@ -194,7 +194,7 @@ class ValueReaders:
         return [
             Reader("github-answer", self.github, (b"200\n\n" + pull, b"200\n\n[" + pull + b"]", b"403\nretry-after: 3\n" + pull,
                    b"422\n\n{}", b"429\nx-ratelimit-remaining: 0|x-ratelimit-reset: 17\n{}"), slow=True),
-            Reader("pip-config", self.pip_config, (_PIP.encode(),)),
+            Reader("pip-config", self.pip_config, (_PIP.encode(), b"install.no-index='false'\n")),
             Reader("interpreter", self.interpreter, (json.dumps(_FACTS).encode(),)),
             Reader("wheel-metadata", self.wheel_metadata, (_METADATA.encode(), b"Name: x\r\nDescription: a\r\n  b\r\n\r\n")),
             Reader("wheel-plan", self.wheel_plan, (_PROJECT.encode(),), slow=True),
