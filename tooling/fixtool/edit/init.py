@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from fixtool.errors import Refused, UsageError
+from fixtool.files import temporary_folder, write_atomically
 from fixtool.progress import Progress
 from fixtool.series.line import Line, Upstream, read_line
 from fixtool.series.patch import is_slug
@@ -60,12 +61,22 @@ def init(
         date=day_of(target, source.repo),
     )
     why = why or f"patches on SGLang {version or target.commit[:12]}"
+    _write_files_around(folder)
+    # The line comes last: once it is there, the same command is refused.
     rewrite(line, {"series": _SERIES.encode(), "upstream.toml": upstream_toml(about, why).encode()})
+    return read_line(line)
+
+
+def _write_files_around(folder: Path) -> None:
+    """Write the files of a new patch repository that are not there yet, each whole or not at all:
+    those that a run wrote which then failed are kept by the next one."""
+    folder.mkdir(parents=True, exist_ok=True)
     for file, text in _FILES.items():
         if not (folder / file).exists():
-            (folder / file).write_text(text, "utf-8")
+            write_atomically(folder / file, text)
     if not (folder / "verify").exists():
-        (folder / "verify/probes").mkdir(parents=True)
-        for file, template in _PROBES.items():
-            shutil.copyfile(_TEMPLATES / template, folder / "verify/probes" / file)
-    return read_line(line)
+        with temporary_folder(".verify.new-", folder) as scratch:
+            (scratch / "verify/probes").mkdir(parents=True)
+            for file, template in _PROBES.items():
+                shutil.copyfile(_TEMPLATES / template, scratch / "verify/probes" / file)
+            (scratch / "verify").rename(folder / "verify")

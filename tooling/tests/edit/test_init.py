@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -45,6 +47,31 @@ def test_the_example_probe_proves_a_patch(
     assert [step["said"] for step in verified["steps"]][::2] == [
         "python/model.py does not hold 'line 5 fixed'", "python/model.py holds 'line 5 fixed'",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [".gitattributes", ".gitignore", "pyproject.toml", "series"])
+def test_after_a_write_that_failed_the_same_command_works(
+    fixtool: Run, upstream: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / "own"
+    words = ["init", folder, "--upstream", upstream.path, "--base", "v1.0", "--line", "main"]
+    replace = Path.replace
+
+    def fail(path: Path, target: Path) -> Path:
+        if target.name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        return replace(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", fail)
+        patched.setattr("fixtool.series.write.write_durably", lambda path, _: fail(path, path))
+        ran = fixtool(*words)
+    assert (ran.status, "No space left" in ran.err) == (4, True)
+    assert not list(folder.glob("patches/*"))
+    assert fixtool(*words).status == 0
+    assert (folder / ".gitignore").read_text() == "patches/.lock\n"
+    assert (folder / "patches/main/series").exists()
+    assert fixtool(*words).status == 1
 
 
 def test_a_verify_folder_of_ones_own_is_kept(fixtool: Run, own: Path, upstream: Git) -> None:
