@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,21 @@ def test_into_makes_a_branch(series: Team, settings: Settings, checkout: Git) ->
     assert checkout("symbolic-ref", "--short", "HEAD") == applied.placed.branch
     assert checkout("status", "--porcelain") == ""
     assert (checkout.path / "new.py").exists()
+    checkout("fsck", "--strict")
+
+
+def test_objects_that_an_interrupted_git_did_not_write(
+    series: Team, settings: Settings, checkout: Git
+) -> None:
+    """git had written the commit, but not yet its tree, when it was ended."""
+    applied = run(series, settings)
+    assert applied.placed
+    raw = Git(applied.placed.path)("cat-file", "commit", applied.replay.commit)
+    words = ["git", "-C", checkout.path, "hash-object", "-w", "-t", "commit", "--stdin"]
+    written = subprocess.run(words, input=f"{raw}\n", capture_output=True, text=True, check=True)
+    assert written.stdout.strip() == applied.replay.commit
+    assert into(series, settings, checkout).placed
+    assert checkout("rev-parse", "HEAD") == applied.replay.commit
     checkout("fsck", "--strict")
 
 
