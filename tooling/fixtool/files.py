@@ -3,6 +3,7 @@ a killed run leaves is whole."""
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import errno
 import fcntl
@@ -10,10 +11,11 @@ import os
 import shutil
 import socket
 import stat
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fixtool.errors import CannotRun, Refused
@@ -151,6 +153,45 @@ def require_private(folder: Path) -> None:
                 if foreign
                 else f"delete what others may have put there, then: chmod o-w {argument(path)}",
             )
+
+
+_temporary: set[Path] = set()  # the temporary folders that may be on the disk now
+
+
+@contextmanager
+def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
+    """A new folder, which only this user may read, in ``parent`` or in the system's folder for
+    temporary files. It is removed at the end of the block, unless the block has renamed it.
+
+    An interrupt may come at any moment: also before the block has begun, and while the folder is
+    removed. The name is noted before the folder is made, and what then is left is removed when
+    Python ends. ``tempfile`` tells nobody the name of a folder that it has just made.
+    """
+    path = Path(parent or tempfile.gettempdir()).absolute() / f"{prefix}{os.urandom(8).hex()}"
+    _temporary.add(path)
+    try:
+        path.mkdir(mode=0o700)
+        yield path
+    finally:
+        _remove_temporary(path)
+
+
+def _remove_temporary(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):  # code of others may have made folders that cannot be written to
+        for folder, _, _ in os.walk(path):
+            with suppress(OSError):
+                os.chmod(folder, 0o700)  # noqa: PTH101 - os.walk gives strings
+        shutil.rmtree(path, ignore_errors=True)
+    if not os.path.lexists(path):
+        _temporary.discard(path)
+
+
+@atexit.register
+def remove_temporary_folders() -> None:
+    """Remove what interrupted blocks have left. Python calls this when it ends."""
+    for path in list(_temporary):
+        _remove_temporary(path)
 
 
 def write_atomically(path: Path, data: str | bytes, *, durable: bool = False) -> None:

@@ -21,6 +21,7 @@ from fixtool.files import (
     read_plain,
     require_plain,
     require_private,
+    temporary_folder,
     write_atomically,
 )
 from fixtool.series.write import rewrite
@@ -44,6 +45,59 @@ def test_a_failed_write_leaves_the_old_file(
     assert path.read_bytes() == "é".encode()
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+INTERRUPTED_AT_EACH_STEP = """\
+import itertools, sys
+from fixtool import files
+
+def interrupted(at):
+    steps = 0
+    def step(frame, event, value):
+        nonlocal steps
+        if frame.f_code.co_filename != files.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        steps += 1
+        if steps == at:
+            raise KeyboardInterrupt
+        return step
+    sys.settrace(step)
+    try:
+        with files.temporary_folder("fixtool-") as folder:
+            (folder / "file").touch()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return steps >= at
+
+print(next(at for at in itertools.count(1) if not interrupted(at)))
+"""
+
+
+def test_a_temporary_folder_is_removed_wherever_an_interrupt_comes(tmp_path: Path) -> None:
+    """At each of Python's instructions that make the folder or remove it."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    words = [sys.executable, "-c", INTERRUPTED_AT_EACH_STEP]
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    ran = subprocess.run(
+        words, env=environment, capture_output=True, text=True, timeout=GENEROUS, check=True
+    )
+    assert int(ran.stdout) > 50
+    assert ran.stderr == ""
+    assert list(folder.iterdir()) == []
+
+
+def test_a_temporary_folder_that_cannot_be_written_to_is_removed(tmp_path: Path) -> None:
+    around = tmp_path / "temporary"
+    around.mkdir()
+    with temporary_folder("x-", around) as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        (folder / "a/b").mkdir(parents=True)
+        (folder / "a").chmod(0o500)
+    assert list(around.iterdir()) == []
 
 
 def test_a_private_folder(tmp_path: Path) -> None:

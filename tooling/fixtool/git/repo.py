@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from git.cmd import Git
 from git.exc import GitCommandNotFound
 
 from fixtool.errors import SYSTEM_HINTS, CannotRun
+from fixtool.files import temporary_folder
 from fixtool.git.objects import ZERO, Commit, Oid, parse_oid, parse_signature
 from fixtool.git.process import ENVIRONMENT, TimeLimit, command, command_of_user, communicate
 from fixtool.text import argument, count, split_lines
@@ -285,13 +285,13 @@ class Repo:
         """Run a git command on the objects of this repository and nothing else of it: a bare
         repository without refs, whose configuration is empty, lends them. So neither a setting nor
         an attribute counts, no work tree is looked into, and nothing is fetched."""
-        with tempfile.TemporaryDirectory(prefix="fixtool-objects-") as folder:
-            (Path(folder) / "refs").mkdir()
-            (Path(folder) / "HEAD").write_text("ref: refs/heads/none\n")
-            (Path(folder) / "config").write_text("[core]\n\tbare = true\n")
+        with temporary_folder("fixtool-objects-") as folder:
+            (folder / "refs").mkdir()
+            (folder / "HEAD").write_text("ref: refs/heads/none\n")
+            (folder / "config").write_text("[core]\n\tbare = true\n")
             return self._execute(
                 # git looks for attributes in the current folder, even if the repository is bare.
-                ["-C", folder, f"--git-dir={folder}", *args],
+                ["-C", str(folder), f"--git-dir={folder}", *args],
                 stdin=stdin,
                 env={"GIT_OBJECT_DIRECTORY": str(self.objects_folder)},
                 accept=accept,
@@ -488,7 +488,7 @@ def _duration(seconds: float) -> str:
 
 
 def _lines(texts: Iterable[str]) -> bytes:
-    return "".join(f"{text}\n" for text in texts).encode()
+    return "".join(f"{text}\n" for text in texts).encode("utf-8", "surrogateescape")
 
 
 def _check_version() -> None:

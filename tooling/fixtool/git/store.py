@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
 from fixtool.errors import CannotRun
-from fixtool.files import write_atomically
+from fixtool.files import temporary_folder, write_atomically
 from fixtool.git.names import public_url, redact
 from fixtool.git.objects import Oid, parse_oid
 from fixtool.git.process import ALLOWED_PROTOCOLS
@@ -86,10 +85,8 @@ class Store(Repo):
         store = cls(git_dir, online=online, timeout=timeout)
         if not (git_dir / "HEAD").exists():
             git_dir.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.TemporaryDirectory(
-                prefix=f".{git_dir.name}.", dir=git_dir.parent
-            ) as staging:
-                fresh = Path(staging) / "repo.git"
+            with temporary_folder(f".{git_dir.name}.", git_dir.parent) as staging:
+                fresh = staging / "repo.git"
                 fresh.mkdir()
                 cls(fresh)._execute(
                     ["init", "--quiet", "--bare", "--template=", str(fresh)], bare_call=True

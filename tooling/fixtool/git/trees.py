@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from fixtool.files import temporary_folder
 from fixtool.git.objects import MACHINE, Commit, FileChange, Merge, Oid, TreeEntry, parse_oid
 from fixtool.git.repo import Output, Repo, reading_answer
 from fixtool.text import split_lines
@@ -127,8 +127,8 @@ def changed_paths(repo: Repo, commits: Sequence[Oid]) -> list[set[str]]:
 @contextmanager
 def scratch_index(repo: Repo, treeish: str) -> Iterator[Path]:
     """A private index file that holds ``treeish``, removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="fixtool-index-") as folder:
-        index = Path(folder) / "index"
+    with temporary_folder("fixtool-index-") as folder:
+        index = folder / "index"
         repo.run("read-tree", treeish, index=index)
         yield index
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from fixtool.errors import Refused
+from fixtool.files import temporary_folder
 from fixtool.git.objects import Signature, parse_signature
 from fixtool.git.repo import Repo
 from fixtool.series.mail import known_charset
@@ -63,8 +62,8 @@ def read_mail(repo: Repo, mail: bytes, path: str, first_line: int) -> Mail:
     where = f"{path}:{first_line}"
     lines = _header_lines(mail, path, first_line)
     coded, plain = _split_coded(mail)
-    with tempfile.TemporaryDirectory(prefix="fixtool-mail-") as folder:
-        message, patch = Path(folder) / "message", Path(folder) / "patch"
+    with temporary_folder("fixtool-mail-") as folder:
+        message, patch = folder / "message", folder / "patch"
         command = (*_GIT, "mailinfo", "-k", "-u", str(message), str(patch))
         out = repo.run(*command, stdin=coded, accept=None)
         if out.status != 0:

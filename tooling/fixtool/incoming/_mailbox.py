@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 
 from fixtool.errors import Refused
+from fixtool.files import temporary_folder
 from fixtool.git.repo import Repo
 
 _SEPARATOR = b"From mboxrd@z Thu Jan  1 00:00:00 1970\n"
@@ -38,10 +38,10 @@ def maildir_as_mbox(repo: Repo, folder: Path) -> bytes:
 
 
 def _split(repo: Repo, words: list[str], raw: bytes | None, where: str) -> list[bytes]:
-    with tempfile.TemporaryDirectory(prefix="fixtool-mails-") as folder:
+    with temporary_folder("fixtool-mails-") as folder:
         out = repo.run(
             "mailsplit", "--keep-cr", "-b", "-d8", f"-o{folder}", *words, stdin=raw, accept=None
         )
         if out.status != 0:
             raise Refused(f"git cannot split this mailbox: {out.complaint}", where=where)
-        return [file.read_bytes() for file in sorted(Path(folder).iterdir())]
+        return [file.read_bytes() for file in sorted(folder.iterdir())]

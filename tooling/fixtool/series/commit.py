@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
 from base64 import b64decode, b64encode
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +20,14 @@ from typing import Any
 
 from fixtool.documents import Field
 from fixtool.errors import CannotRun, FixtoolError, Refused
-from fixtool.files import TooLarge, lock, read_at_most, require_plain, write_atomically
+from fixtool.files import (
+    TooLarge,
+    lock,
+    read_at_most,
+    require_plain,
+    temporary_folder,
+    write_atomically,
+)
 from fixtool.git.objects import Commit, Oid, Signature, parse_signature
 from fixtool.git.process import remove_stale_locks, wait_for_lock
 from fixtool.git.repo import Repo
@@ -227,8 +233,8 @@ def _commit(git: Repo, changes: Sequence[Rewrite], message: str) -> Oid | None:
     git, paths = git.durably(), [str(change.folder) for change in changes]
     head = git.head()
     author = committer(git)
-    with tempfile.TemporaryDirectory(prefix="fixtool-index-") as scratch:
-        index = Path(scratch) / "index"
+    with temporary_folder("fixtool-index-") as scratch:
+        index = scratch / "index"
         if head:
             git.run("read-tree", head, index=index)
         stage(git, paths, index)

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from fixtool.errors import Refused
 from fixtool.git.objects import Commit, Oid, Signature
-from fixtool.git.repo import Output, Repo
+from fixtool.git.repo import Output, Repo, reading_answer
 from fixtool.git.trees import apply_to_index, changed_files, scratch_index, write_tree
 from fixtool.series.diff import FilePatch, read_diff
 from fixtool.series.mail import read_mail
@@ -46,6 +46,7 @@ _DIFF_FORM = (
     "--inter-hunk-context=0", "--src-prefix=a/", "--dst-prefix=b/", "--no-color", "--no-ext-diff",
     "--no-textconv", "--binary", "--no-indent-heuristic",
 )  # fmt: skip
+_FIRST_LINE = b"From " + b"0" * 40 + b" " + _DAY + b"\n"
 _FORM = (
     "--stdout", "--no-signature", "--no-stat", *_DIFF_FORM,
     "--subject-prefix=PATCH", "--no-numbered", "--no-thread", "--no-attach",
@@ -204,8 +205,14 @@ def patch_id(repo: Repo, diff: bytes) -> str:
 
 def export(repo: Repo, commit: str) -> bytes:
     """The patch file of a commit in normal form. No configuration and no attribute changes a byte
-    of it: not those of the user, of the repository or of the tree."""
-    return format_patch(repo, ("--zero-commit", *_FORM), "-1", commit).stdout
+    of it: not those of the user, of the repository or of the tree. Empty if the commit changes
+    nothing."""
+    mail = format_patch(repo, ("--zero-commit", *_FORM), "-1", commit).stdout
+    if not mail.startswith(_FIRST_LINE):
+        with reading_answer("format-patch"):
+            if mail or repo.tree_id(commit) != repo.tree_id(f"{commit}^"):
+                raise ValueError(mail[:100])
+    return mail
 
 
 def export_all(repo: Repo, commits: Sequence[str]) -> list[bytes]:
@@ -231,8 +238,10 @@ def _export_together(repo: Repo, commits: Sequence[str]) -> list[bytes]:
     if starts[0] != 0 or starts != sorted(set(starts)) or not separated:
         return []
     ends = [*(start - 1 for start in starts[1:]), len(text)]
-    zeros = b"From " + b"0" * 40
-    return [zeros + text[start + 45 : end] for start, end in zip(starts, ends, strict=True)]
+    return [
+        _FIRST_LINE + text[start + len(_FIRST_LINE) : end]
+        for start, end in zip(starts, ends, strict=True)
+    ]
 
 
 def diff_between(repo: Repo, old: str, new: str) -> bytes:

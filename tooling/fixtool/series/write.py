@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from fixtool.files import (
     require_plain,
     swap,
     sync_folder,
+    temporary_folder,
     write_durably,
 )
 from fixtool.series.line import Line, PatchRepository, Upstream, read_series, read_upstream
@@ -152,8 +152,7 @@ def rewrite(
     if not changed and not gone:
         return []
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
-    try:
+    with temporary_folder(f".{folder.name}.new-", folder.parent) as staging:
         staging.chmod(0o755)
         for old in sorted(folder.iterdir()) if folder.exists() else []:
             if old.name not in changed and old.name not in gone:
@@ -177,8 +176,6 @@ def rewrite(
         else:
             staging.rename(folder)
         sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return sorted([*changed, *gone])
 
 

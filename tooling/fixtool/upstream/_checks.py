@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fixtool import documents, isolation
-from fixtool.files import private_folder, write_atomically
+from fixtool.files import private_folder, temporary_folder, write_atomically
 from fixtool.git import worktrees
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
@@ -141,8 +140,8 @@ def _checkout(repo: Repo, commit: Oid, settings: Settings) -> Iterator[Path]:
         if time.time() - stale.stat().st_mtime > _DAY:
             shutil.rmtree(stale, ignore_errors=True)
     worktrees.prune(repo)
-    with tempfile.TemporaryDirectory(prefix="tree-", dir=home) as scratch:
-        folder = Path(scratch) / "sglang"
+    with temporary_folder("tree-", home) as scratch:
+        folder = scratch / "sglang"
         try:
             worktrees.add(repo, folder, commit)
             yield folder

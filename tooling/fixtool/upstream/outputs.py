@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from email.header import Header
 from pathlib import Path
 
 from fixtool.apply.worktree import Record, place
 from fixtool.errors import Refused
-from fixtool.files import write_atomically
+from fixtool.files import temporary_folder, write_atomically
 from fixtool.git import worktrees
+from fixtool.git.repo import reading_answer
 from fixtool.series.context import Context
 from fixtool.series.patch import format_patch
 from fixtool.text import argument
@@ -58,8 +58,8 @@ def write_mail(branch: ProposedBranch, text: PullRequestText, folder: Path) -> P
         raise Refused(f"{folder} is there already", where=str(folder), hint="--mail another folder")
     author = branch.repo.read_commit(branch.tip).author
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        series = Path(scratch) / "mail"
+    with temporary_folder(f".{folder.name}.", folder.parent) as scratch:
+        series = scratch / "mail"
         options = (
             "--quiet", "--cover-letter", "--cover-from-description=none", "--zero-commit",
             "--no-signature", "--no-renames", "--no-ext-diff", "--no-textconv", "--binary",
@@ -68,7 +68,8 @@ def write_mail(branch: ProposedBranch, text: PullRequestText, folder: Path) -> P
         sender = ("-c", f"user.name={author.name}", "-c", f"user.email={author.email}")
         revisions = f"{branch.target.commit}..{branch.tip}"
         format_patch(branch.repo, options, revisions, settings=sender)
-        letter = next(series.glob("0000-*"))
+        with reading_answer("format-patch"):
+            letter, *_ = series.glob("0000-*")
         head, _, body = letter.read_text("utf-8", "surrogateescape").partition("\n\n")
         title = text.title if text.title.isascii() else Header(text.title, "utf-8").encode()
         head = head.replace("*** SUBJECT HERE ***", title)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fixtool.errors import CannotRun, UsageError
-from fixtool.files import lock, private_folder
+from fixtool.files import lock, private_folder, temporary_folder
 from fixtool.isolation import hidden, without_credentials
 from fixtool.progress import Progress
 from fixtool.verify._folder import write_folder
@@ -53,8 +53,8 @@ def execute(
 def _scratch(folder: Path) -> Iterator[Path]:
     for stale in folder.glob("plan-*"):  # of a killed run: whoever holds the lock is the only one
         shutil.rmtree(stale, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix="plan-", dir=folder, ignore_cleanup_errors=True) as at:
-        yield Path(at)
+    with temporary_folder("plan-", folder) as scratch:
+        yield scratch
 
 
 def _run(

@@ -14,7 +14,6 @@ import re
 import shutil
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from fixtool.documents import LARGEST_TEXT, Field, FieldError, parse_toml
 from fixtool.errors import CannotRun, Refused
-from fixtool.files import lock, private_folder, read_at_most, write_atomically
+from fixtool.files import (
+    lock,
+    private_folder,
+    read_at_most,
+    temporary_folder,
+    write_atomically,
+)
 from fixtool.interpreter import last_line, run
 from fixtool.series.context import Context
 from fixtool.sources.index import sha256_of
@@ -102,8 +107,8 @@ def write_bundle(context: Context, planned: Planned, path: Path) -> Bundle:
     path = path.absolute()
     if not path.parent.is_dir():
         raise CannotRun(f"there is no folder {path.parent}", where=str(path.parent))
-    with tempfile.TemporaryDirectory(prefix=".fixtool-bundle-", dir=path.parent) as scratch:
-        folder, staged = Path(scratch) / TOP, Path(scratch) / path.name
+    with temporary_folder(".fixtool-bundle-", path.parent) as scratch:
+        folder, staged = scratch / TOP, scratch / path.name
         folder.mkdir()
         write_folder(planned, folder, context.progress, xz=True)
         if site is not None:
@@ -155,10 +160,10 @@ def _site(context: Context, packages: HostPackages) -> Path:
     with lock(folder / "lock", f"the folder of host packages {folder}"):
         if path.is_file() and note.is_file() and note.read_bytes() == sha256_of(path).encode():
             return path
-        with tempfile.TemporaryDirectory(prefix=".site-", dir=folder) as scratch:
-            site, staged = Path(scratch) / "site", Path(scratch) / path.name
+        with temporary_folder(".site-", folder) as scratch:
+            site, staged = scratch / "site", scratch / path.name
             with context.progress.task(f"fetching packages for Python {packages.python}"):
-                checked = Path(scratch) / "requirements.txt"
+                checked = scratch / "requirements.txt"
                 checked.write_text("".join(f"{release}\n" for release in releases), "utf-8")
                 _install(packages, checked, site)
             with (

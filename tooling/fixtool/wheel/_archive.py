@@ -13,7 +13,6 @@ import posixpath
 import re
 import shutil
 import stat
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from fixtool.errors import CannotRun, Refused
+from fixtool.files import temporary_folder
 from fixtool.git.objects import Oid, TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.progress import Progress
@@ -102,23 +102,19 @@ class WheelPlan:
 def staging_folder(wheels: Path) -> Iterator[Path]:
     """A folder beside the finished wheels, removed at the end unless it was renamed to one. Raises
     CannotRun if the block meets an error of the operating system."""
-    folder = None
     try:
         wheels.mkdir(parents=True, exist_ok=True, mode=0o700)
         for old in wheels.glob(".new-*"):  # of a run that was killed a day ago or more
             if old.stat().st_mtime < time.time() - 86400:
                 shutil.rmtree(old, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=".new-", dir=wheels))
-        yield folder
+        with temporary_folder(".new-", wheels) as folder:
+            yield folder
     except OSError as error:
         raise CannotRun(
             f"cannot write the wheel: {error.strerror or error}",
             where=str(wheels),
             hint="make room there, or choose another place with FIXTOOL_CACHE_DIR, and run again",
         ) from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write(path: Path, plan: WheelPlan, repo: Repo, progress: Progress) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,6 +11,7 @@ from typing import Any
 
 from fixtool.documents import Field, FieldError, parse_toml
 from fixtool.errors import CannotRun, Refused
+from fixtool.files import temporary_folder
 from fixtool.git.objects import TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.git.trees import list_tree
@@ -150,8 +150,7 @@ def _dist_info(
             where=f"{ROOT}pyproject.toml",
             hint="build with --native: the project's own build decides then",
         )
-    with tempfile.TemporaryDirectory(prefix="fixtool-metadata-") as name:
-        folder = Path(name)
+    with temporary_folder("fixtool-metadata-") as folder:
         info = _named_files(repo, entries, project, folder, notes)
         for path in entries:  # what license-files patterns may match
             if path.startswith(ROOT) and path.count("/") == 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from fixtool import isolation
 from fixtool.errors import CannotRun
+from fixtool.files import temporary_folder
 from fixtool.git.repo import Repo
 from fixtool.git.trees import scratch_index
 from fixtool.interpreter import absolute, last_line
@@ -46,9 +46,9 @@ def compiled_plan(
                 "compiler",
             )
     plan = plan_from_tree(repo, commit, version)
-    with tempfile.TemporaryDirectory(prefix="fixtool-native-") as folder:
+    with temporary_folder("fixtool-native-") as folder:
         with progress.task(f"compile {plan.name} {version}"):
-            path = _compile(repo, commit, version, python, Path(folder))
+            path = _compile(repo, commit, version, python, folder)
         with open_wheel(path) as archive:
             info, content = split_members(archive)
             plan.tag = path.stem.split("-", 2)[2]

@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,7 +22,7 @@ from packaging.version import Version
 
 from fixtool import documents
 from fixtool.errors import Refused, UsageError
-from fixtool.files import private_folder, require_private
+from fixtool.files import private_folder, require_private, write_atomically
 from fixtool.git.repo import Repo
 from fixtool.git.trees import list_tree
 from fixtool.interpreter import install as install
@@ -290,12 +289,5 @@ def _put_native(worktree: Path, native: File) -> None:
     if not target.parent.resolve().is_relative_to((worktree / ROOT).resolve()):
         raise Refused("the way to a native module leads out of the worktree", where=str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, suffix=".so")
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123
-            file.write(native.source())
-        Path(name).chmod(0o755 if native.executable else 0o644)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(target, native.source())
+    target.chmod(0o755 if native.executable else 0o644)

@@ -20,6 +20,16 @@ def test_an_object_id_has_40_lower_case_digits() -> None:
             parse_oid(text, "the server")
 
 
+def test_a_branch_whose_name_is_not_utf_8(upstream: Git) -> None:
+    head = upstream.head()
+    name = b"refs/heads/caf\xe9".decode("utf-8", "surrogateescape")
+    upstream("symbolic-ref", "HEAD", name)
+    repo = upstream.repo
+    assert repo.current_branch() == name
+    repo.update_refs([(name, Oid(head), None)], "made here")
+    assert repo.ref(name) == head
+
+
 @pytest.mark.parametrize("many", [False, True])
 def test_many_paths_are_listed_as_a_few_are(
     upstream: Git, monkeypatch: pytest.MonkeyPatch, many: bool

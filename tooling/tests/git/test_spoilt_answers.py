@@ -14,6 +14,7 @@ from fixtool.git import trees
 from fixtool.git.objects import MACHINE, Commit, Oid
 from fixtool.git.repo import Repo
 from fixtool.series.commit import open_git
+from fixtool.series.patch import export
 from support.repositories import Git, Ran, Team
 
 GIT = shutil.which("git")
@@ -36,6 +37,7 @@ QUESTIONS: dict[str, Ask] = {
     "changed_files": lambda repo, commit: trees.changed_files(repo, commit, commit),
     "changed_paths": lambda repo, commit: trees.changed_paths(repo, [commit]),
     "write_trees": lambda repo, _: trees.write_trees(repo, [{}]),
+    "export": lambda repo, commit: export(repo, commit),
     "merge": lambda repo, commit: trees.merge_three_way(repo, commit, commit, commit),
 }
 
@@ -75,6 +77,19 @@ def test_a_repository_that_git_cannot_open_is_no_folder_without_git(
     spoil(monkeypatch, tmp_path, "exit 128")
     with pytest.raises(FixtoolError):
         open_git(team.root)
+
+
+def test_no_patch_is_not_the_patch_of_a_commit(
+    upstream: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebase wrote an empty patch file."""
+    repo = upstream.repo
+    assert export(repo, upstream.commit("nothing is changed")) == b""
+    commit = upstream.commit("more", other_txt="more\n")
+    assert b"+more" in export(repo, commit)
+    spoil(monkeypatch, tmp_path, f'case "$*" in *format-patch*) exit 0;; esac; exec {GIT} "$@"')
+    with pytest.raises(CannotRun, match="git format-patch gave an answer"):
+        export(repo, commit)
 
 
 @pytest.mark.parametrize("turn", [1, 2, 3, 4])
