@@ -2,7 +2,7 @@
 
 A world is a folder with an upstream, a checkout of it, a patch repository, work trees and a home.
 Every run begins with a fresh copy of the world of its verb, always in the same place. To save the
-start of Python, a run is a fork of this process, which has imported fixtool.
+start of Python, a run is a fork of this process, which has imported all of fixtool.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import ctypes
 import functools
 import gc
 import hashlib
+import importlib
 import json
 import os
+import pkgutil
 import re
 import shutil
 import signal
@@ -31,15 +33,20 @@ from outcomes import ROOT
 
 sys.path.insert(0, str(ROOT / "tooling" / "tests"))
 
+import fixtool
+from fixtool import files
 from fixtool.__main__ import main
 from fixtool.git.repo import Repo
 from support.repositories import NUMBERS, Git, Team, format_patch
 
 GIT = str(shutil.which("git"))
 LIMIT = 180  # seconds that a run may take before it counts as one that hangs
+LIMIT_OF_GIT = 15  # seconds that fixtool gives one git here: its own limit is ten minutes
 FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
 _SET_PTRACER, _ANY = 0x59616D61, -1
-_COMMIT_TIME = re.compile(rb"20\d\d-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?Z?)?")
+# Times, and how much of a page was known from an earlier run.
+_MASKED = re.compile(rb"20\d\d-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?Z?)?|\d+ states? judged, \d+ known")
+_OF_GIT = re.compile(r"(^|/)\.git(/|$)")
 # What a run may leave nowhere: staging, locks and parts of files.
 _STRAY = re.compile(
     r"(^|/)(\.[^/]*\.(new|old)(-[^/]*)?|\.[^/]*fixtool-[^/]*|[^/]+\.lock|\.[^/]+\.\d+\.\d+"
@@ -55,11 +62,21 @@ class Ended:
     out: str
     err: str
     seconds: float
+    fresh: bool = False  # in a new Python
+
+    @property
+    def before_fixtool(self) -> bool:
+        """Whether Python itself was interrupted, before it came to fixtool. Python's ``site`` then
+        prints a traceback, or a line about a .pth file, and exits with 1 or goes on. None of it can
+        come from a place in fixtool: such a traceback names a file of the package."""
+        if not self.fresh or "/fixtool/" in self.err:
+            return False
+        return self.status == -signal.SIGINT or "KeyboardInterrupt" in self.err
 
     @property
     def crashed(self) -> bool:
-        if self.status == -signal.SIGINT and "/fixtool/" not in self.err:
-            return False  # Python itself was interrupted, before it came to fixtool
+        if self.before_fixtool:
+            return False
         return self.status == 70 or "Traceback" in self.err or "Exception ignored" in self.err
 
 
@@ -114,7 +131,7 @@ class World:
             os.setpgid(pid, pid)
         return pid
 
-    def end(self, pid: int, started: float) -> Ended:
+    def end(self, pid: int, started: float, *, fresh: bool = False) -> Ended:
         """Wait for a run. One that hangs is killed, and so is whatever a run has left running."""
         status: int | None = None
         while time.monotonic() < started + LIMIT:
@@ -129,7 +146,7 @@ class World:
         if status is None:
             os.waitpid(pid, 0)
         texts = [(self.root / name).read_text("utf-8", "replace") for name in ("out", "err")]
-        return Ended(status, *texts, seconds)
+        return Ended(status, *texts, seconds, fresh)
 
     def run(self, command: str, env: Mapping[str, str] | None = None) -> Ended:
         started = time.monotonic()
@@ -176,6 +193,8 @@ def _run(
         traceback.print_exc()
     finally:
         with suppress(BaseException):
+            files.remove_temporary_folders()  # as Python does at its end
+        with suppress(BaseException):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
@@ -199,13 +218,13 @@ def _digest(folder: Path, *, masked: bool = False) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if "/.git" in f"/{name}" or name.endswith(".lock") or _STRAY.search(name):
+        if _OF_GIT.search(name) or name.endswith(".lock") or _STRAY.search(name):
             continue
         data = str(path.readlink()).encode() if path.is_symlink() else b""
         if path.is_file() and not path.is_symlink():
             data = path.read_bytes()
         if masked:
-            data = _COMMIT_TIME.sub(b"TIME", data)
+            data = _MASKED.sub(b"MASKED", data)
         digest.update(f"{name}\0{len(data)}\0".encode())
         digest.update(data)
     return digest.hexdigest()
@@ -268,11 +287,9 @@ def state_of(world: World, known: tuple[Digests, State] | None = None) -> State:
     part("index", ["team"], lambda: world.team("status", "--porcelain", check=False))
     part("checkout", ["checkout"],
          lambda: _git_state(world.checkout) + _digest(world.checkout.path))  # fmt: skip
-    part("page", ["page"], lambda: " ".join(
-        f"{path.name} {path.read_text().rstrip()[-7:] == '</html>' or path.suffix == '.md'}"
-        for path in sorted((root / "page").glob("*"))
-    ))  # fmt: skip
-    part("fresh", ["fresh"], lambda: _digest(root / "fresh", masked=True))
+    part("page", ["page"], lambda: _digest(root / "page", masked=True))
+    part("fresh", ["fresh"], lambda: _digest(root / "fresh/patches", masked=True))
+    part("around", ["fresh"], lambda: _digest(root / "fresh"))
     part("wheels", ["home/cache"], lambda: ",".join(
         path.name + _digest(path.parent) for path in sorted((root / "home/cache").rglob("*.whl"))
     ))  # fmt: skip
@@ -287,14 +304,16 @@ def state_of(world: World, known: tuple[Digests, State] | None = None) -> State:
     return state
 
 
-def strays(world: World) -> list[str]:
-    """Staging, locks, notes and temporary files that a finished run has left."""
+def strays(world: World, *, killed: bool) -> list[str]:
+    """Staging, locks, notes and temporary files that a finished run has left. A killed one may
+    leave part of a wheel in the cache, which a run on another day removes: until then, a run that
+    goes on may still write it."""
     found = []
     for place in ("team", "trees", "checkout", "page", "fresh", "home", "tmp"):
         for path in (world.root / place).rglob("*"):
             name = str(path.relative_to(world.root))
             ours = name.endswith(("patches/.lock", "fixtool.lock")) or "/locks/" in name
-            ours |= "/wheels/.new-" in name  # removed after a day
+            ours |= killed and "/wheels/.new-" in name
             if place == "tmp" or (_STRAY.search(name) and not ours):
                 found.append(name)
     return found
@@ -386,6 +405,14 @@ def build(root: Path) -> World:
     return world
 
 
+def _import_all() -> None:
+    """Import the modules of fixtool, which takes half the time of a run. (Those in ``runner`` are
+    scripts for another Python.)"""
+    for module in pkgutil.walk_packages(fixtool.__path__, "fixtool."):
+        if ".runner" not in module.name:
+            importlib.import_module(module.name)
+
+
 class Stage:
     """Worlds for every verb, in ``folder``, and the place where they are injured."""
 
@@ -394,6 +421,8 @@ class Stage:
         self.world = World(folder / "world")
         # Building the tree of commands takes typer half the time of a short command.
         typer.main.get_command = functools.cache(typer.main.get_command)
+        _import_all()
+        Repo._limit = LIMIT_OF_GIT
         world = build(self.world.root)
         assert world.run("list").status == 0
         self.templates = {name: folder / f"template {name}" for name in VERBS}
