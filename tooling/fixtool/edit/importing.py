@@ -15,6 +15,7 @@ from fixtool.incoming.change import Incoming
 from fixtool.incoming.fit import Base, FindBlobs, FitOptions, Fitted, Fitter
 from fixtool.series.diff import FilePatch, read_diff
 from fixtool.series.line import Line, PatchRepository
+from fixtool.series.lint import errors_in_patch
 from fixtool.series.patch import LARGEST, Patch, apply_diff, export_all, parse, read_trailers
 from fixtool.series.paths import rules_touched, unsafe_paths
 from fixtool.series.write import rewrite, series_text, writing
@@ -216,6 +217,10 @@ class _Commits:
         for (_, patch, incoming, fitted), data in zip(self._came_in, raw, strict=True):
             exported = parse(data, patch.slug)
             _require_safe(exported.files, incoming.where)
+            for error in errors_in_patch(exported):
+                raise Refused(
+                    f"{patch.subject!r}: {error.message}", where=incoming.where, hint=error.fix
+                )
             touched = filter(None, map(rules_touched, exported.files))
             notes = [*incoming.notes, *fitted.notes, *touched]
             if replace(exported, raw=b"", path=None, diff=b"") != replace(patch, diff=b""):

@@ -80,6 +80,13 @@ def errors_in(line: Line) -> tuple[Finding, ...]:
     return tuple(finding for finding in _findings(line) if finding.level is Level.ERROR)
 
 
+def errors_in_patch(patch: Patch) -> tuple[Finding, ...]:
+    """The findings because of which a series with ``patch`` must not be applied, whatever the other
+    patches are. Raises Refused if its diff cannot be read."""
+    found = (*_diff(patch), *_message(patch), *_facts(patch))
+    return tuple(finding for finding in found if finding.level is Level.ERROR)
+
+
 def require_well_formed(line: Line) -> None:
     """Raise Refused with the first error of ``line``, if it has any."""
     for error in errors_in(line):

@@ -276,6 +276,16 @@ def test_a_plain_diff_gets_a_message(team: Team, tmp_path: Path) -> None:
     assert [file.path for file in patch.files] == ["python/model.py", "python/other.py"]
 
 
+def test_what_lint_would_refuse_is_refused_at_once(team: Team, tmp_path: Path) -> None:
+    """It came in, and then the whole line could not be applied."""
+    raw = side(team, "area: one", python__model_py=FIX)
+    fact = b"Why.\n\nApplied-Upstream: 89ff2bc1115c, 77aa2bc1115c"
+    (tmp_path / "in.patch").write_bytes(raw.replace(b"Why.", fact))
+    with pytest.raises(Refused, match="'area: one': .*names two commits"):
+        bring(team, tmp_path / "in.patch")
+    assert team.repository.line("main").entries == ()
+
+
 def test_a_range_of_a_fork_comes_in(team: Team, make_git: object, tmp_path: Path) -> None:
     team.upstream("clone", "--quiet", ".", str(tmp_path / "fork"))
     fork = Git(tmp_path / "fork")
