@@ -65,9 +65,17 @@ class ObjectDatabase:
         """The kind and the content of an object. Raises CannotRun if it is not there."""
         if oid in self._new:
             return self._new[oid]
-        if self._reader is None:
+        found = self._reader.read(oid) if self._reader else None
+        if found is None:
+            # A git that is running does not see the repositories from which this one has borrowed
+            # since, such as the one that brought the base of a line. One that is started now does.
+            if self._reader is not None:
+                self._reader.close()
             self._reader = _Reader(self.repo)
-        return self._reader.read(oid)
+            found = self._reader.read(oid)
+        if found is None:
+            raise CannotRun(f"object {oid} is missing", where=str(self.repo.git_dir))
+        return found
 
     def blob(self, oid: Oid) -> bytes:
         if oid in self._blobs:
@@ -232,7 +240,8 @@ class _Reader:
         self._process = self._running.proc
         self._rest = bytearray()
 
-    def read(self, oid: Oid) -> tuple[str, bytes]:
+    def read(self, oid: Oid) -> tuple[str, bytes] | None:
+        """The kind and the content of an object; None if it is not there."""
         stdin = self._process.stdin
         assert stdin is not None
         try:
@@ -242,7 +251,7 @@ class _Reader:
             raise self._ended() from error
         header = self._line().split(b" ")
         if len(header) != 3:
-            raise CannotRun(f"object {oid} is missing", where=str(self._repo.git_dir))
+            return None
         size = int(header[2])
         self._fill(size + 1)
         data = bytes(self._rest[:size])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fixtool.errors import CannotRun
+from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import ZERO, Oid, TreeEntry, parse_oid
 from fixtool.git.store import Store
 from fixtool.git.trees import changed_files, list_folders, list_tree, similar_blobs, write_trees
@@ -73,6 +75,22 @@ def test_what_a_repository_lacks(upstream: Git, tmp_path: Path) -> None:
         assert repo.has(head)
         assert repo.has()
         assert not repo.has(head, absent)
+
+
+def test_what_is_borrowed_while_objects_are_read(
+    upstream: Git, make_git: Callable[[str], Git], tmp_path: Path
+) -> None:
+    """The base of a line may come from another repository in the middle of a replay."""
+    own, store = make_git("own"), Store.create(tmp_path / "store.git")
+    store.borrow(own.repo)
+    first, base = Oid(own.commit("first", x_txt="x\n")), Oid(upstream.head())
+    with ObjectDatabase(store) as objects:
+        assert objects.tree_of(first) == own("rev-parse", "HEAD^{tree}")
+        with pytest.raises(CannotRun, match=f"object {base} is missing"):
+            objects.tree_of(base)
+        store.borrow(upstream.repo)
+        assert objects.tree_of(base) == upstream("rev-parse", "HEAD^{tree}")
+        assert objects.tree_of(first) == own("rev-parse", "HEAD^{tree}")
 
 
 def test_blobs_are_similar_from_half_of_their_lines_on(upstream: Git) -> None:
