@@ -13,6 +13,7 @@ import pytest
 
 import fixtool as fixtool_package
 from fixtool.edit import init
+from fixtool.progress import Silence
 from support.json_documents import document
 from support.repositories import NUMBERS, ROOT, Git, Ran
 
@@ -79,6 +80,33 @@ def test_a_verify_folder_of_ones_own_is_kept(fixtool: Run, own: Path, upstream: 
     words = ["init", own, "--upstream", upstream.path, "--base", "v1.0", "--line", "second"]
     assert fixtool(*words).status == 0
     assert [path.name for path in (own / "verify/probes").iterdir()] == ["README.md"]
+
+
+def test_the_version_of_a_line(upstream: Git, tmp_path: Path) -> None:
+    """The one that was asked for, else the one that the base is called by, else none at all."""
+    source, wanted = str(upstream.path), {"1.2.3": ("v1.0", "1.2.3"), "1.0": ("v1.0", None)}
+    wanted["0.0.0"] = (upstream.head(), None)
+    for version, (base, wheel_version) in wanted.items():
+        line = init.init(
+            tmp_path / "own",
+            source,
+            base,
+            f"for-{version}",
+            "",
+            Silence(),
+            wheel_version=wheel_version,
+        )
+        assert (line.upstream.version, line.upstream.release) == (version, None)
+
+
+def test_files_of_ones_own_are_kept(upstream: Git, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / ".gitignore").write_text("mine\n")
+    init.init(own, str(upstream.path), "v1.0", None, "", Silence())
+    assert (own / ".gitignore").read_text() == "mine\n"
+    assert (own / ".gitattributes").read_text().endswith("\npatches/** -text\n")
+    assert (own / "pyproject.toml").read_text() == '[tool.fixtool]\nsource = "git"\n'
 
 
 def test_the_wheel_carries_the_templates(own: Path) -> None:

@@ -223,6 +223,16 @@ def test_a_release_alone_is_not_checked_against_commits(clone: Clone) -> None:
     assert clone.found("Applied-Upstream: 1.2") == [("note", "not checked: it names no commit")]
 
 
+def test_without_a_commit_no_history_is_read(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a remote, it would first have to be fetched."""
+    read: list[object] = []
+    monkeypatch.setattr("fixtool.history.fact_check.read_upstream", lambda *_: read.append(_))
+    clone.found("Applied-Upstream: 1.2")
+    assert read == []
+    clone.found(f"Fixes: {clone.bug}")
+    assert len(read) == 1
+
+
 def test_a_shallow_clone_does_not_hold_every_commit(clone: Clone, tmp_path: Path) -> None:
     """What it holds is checked."""
     clone.record(f"Fixes: {clone.bug}, #11", f"Applied-Upstream: {'0' * 39}1")

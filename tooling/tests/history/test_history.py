@@ -13,13 +13,18 @@ from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.history.log import first_parent_changes
-from fixtool.history.recorded import FactsAlong
+from fixtool.history.recorded import FactsAlong, RecordedState
 from fixtool.history.result import History
 from fixtool.history.run import history, weigh
+from fixtool.history.trace import trace
 from fixtool.progress import Silence
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import PatchState, Verdict
+from fixtool.series.context import Context
 from fixtool.series.line import Line, PatchRepository
+from fixtool.settings import Settings
+from fixtool.sources.source import Local, open_source
+from support.progress import Counted
 from support.rebase import FIVE, FIVE_AND_TWENTY, OTHER
 from support.repositories import NUMBERS, Git, Team
 
@@ -90,6 +95,45 @@ def test_intervals_and_culprits(team: Team, tmp_path: Path) -> None:
     assert (five.first, five.last.subject) == (five.culprit, "rewrite")
     assert result.commits == 6
     assert result.judged == 3 + 2
+
+
+def test_every_judged_state_is_reported(team: Team, tmp_path: Path) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    git = team.upstream
+    git.commit("shift", python__model_py="line 0\n" + NUMBERS)
+    git.commit("they took five (#12)", python__model_py="line 0\n" + FIVE)
+    progress = Counted()
+    start, end = git("rev-parse", "v1.0"), git.head()
+    line = team.repository.line("main")
+    assert history(store_of(git, tmp_path), line, start, end, progress).judged == 3
+    assert (progress.tasks["judging"].total, progress.tasks["judging"].done) == (3, 3)
+
+
+def test_the_history_is_brought_from_the_day_of_its_start(
+    team: Team, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    git = team.upstream
+    start, end = git("rev-parse", "v1.0"), git.commit("docs", README_txt="read it\n")
+    brought: list[tuple[Oid, Oid, str]] = []
+    monkeypatch.setattr(Local, "bring_history", lambda _, *words: brought.append(words))
+    source = open_source(str(git.path), settings, "", Silence())
+    found = trace(
+        Context(team.repository, settings), source, team.repository.line("main"), start, end
+    )
+    assert brought == [(start, end, "2026-01-02")]
+    assert found.commits == 2
+
+
+def test_that_another_cure_is_there_does_not_mean_that_a_lost_text_was_taken_back() -> None:
+    """The text was there for a while beside the cure that upstream has instead."""
+    recorded = RecordedState(PatchState(Verdict.SUPERSEDED, ()))
+    texts = [PatchState(verdict, ()) for verdict in (Verdict.ABSORBED, Verdict.CLEAN)]
+    weighed = weigh(texts, [recorded, recorded], ())
+    assert [state.verdict for state in weighed] == [Verdict.SUPERSEDED, Verdict.SUPERSEDED]
+    taken = RecordedState(PatchState(Verdict.ABSORBED, ()))
+    weighed = weigh(texts, [taken, taken], ())
+    assert [state.verdict for state in weighed] == [Verdict.ABSORBED, Verdict.REVERTED]
 
 
 def test_what_was_judged_once_is_known_the_next_time(team: Team, tmp_path: Path) -> None:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import pytest
+
+from fixtool.git.objects import Oid
+from fixtool.history.releases import judge_releases
+from fixtool.progress import Silence
+from fixtool.series.context import Context
+from fixtool.settings import Settings
+from fixtool.sources.source import Source, open_source
 from support.json_documents import document
 from support.package_index import Server, make_wheel
+from support.progress import Counted
 from support.rebase import FIVE, REWRITTEN
 from support.repositories import NUMBERS, Ran, Team
 
@@ -25,3 +34,24 @@ def test_a_line_on_releases(team: Team, server: Server, fixtool: Callable[..., R
     refused = fixtool(*words, "--releases", "3.0..")
     assert (refused.status, "no release with a wheel lies in 3.0.." in refused.out) == (2, True)
     assert fixtool(*words, "--releases", "1.0").status == 2
+
+
+def test_a_base_that_is_no_release_comes_from_the_address_of_the_line(
+    team: Team, server: Server, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    for version, text in {"1.0": NUMBERS, "1.1": FIVE}.items():
+        make_wheel(server.folder, version, files={"model.py": text.encode()})
+    opened: list[tuple[str, str]] = []
+
+    def open_it(name: str, _: Settings, url: str, __: object, ___: Sequence[Oid] = ()) -> Source:
+        opened.append((name, url))
+        return open_source(url, settings, "", Silence())
+
+    monkeypatch.setattr("fixtool.history.releases.open_source", open_it)
+    progress = Counted()
+    line = team.repository.line("main")
+    matrix = judge_releases(Context(team.repository, settings, progress), line, "1.0..1.1", "pypi")
+    assert [cell.verdict for cell in matrix.patches[0].cells] == ["clean", "absorbed"]
+    assert set(opened) == {("git", str(team.upstream.path))}
+    assert (progress.tasks["judging"].total, progress.tasks["judging"].done) == (2, 2)

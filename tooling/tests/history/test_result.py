@@ -49,6 +49,15 @@ def test_what_is_printed_is_read_back(
     assert (FIRST.day, LAST.day) == ("2026-05-24", "2026-05-25")
 
 
+@pytest.mark.parametrize("end", ["start", "end"])
+def test_a_range_with_one_end_is_no_history(end: str) -> None:
+    read = read_history(GOOD | {end: None}, "h.json")
+    assert isinstance(read, HistoryDocument)
+    assert read.history is None
+    assert isinstance(full := read_history(GOOD, "h.json"), HistoryDocument)
+    assert full.history
+
+
 def test_an_error_document_is_a_failure() -> None:
     error = {"message": "no network", "where": None, "hint": "try again"}
     printed = {"schema": 1, "command": "history", "ok": False, "exit_code": 4, "error": error}

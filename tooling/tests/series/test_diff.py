@@ -81,6 +81,9 @@ HIDDEN = {
     ),
     "twice new": (new("x").replace("index", "new file mode 100755\nindex"), 3, "two lines 'new file"),
     "new and renamed": (RENAME + "new file mode 100644\n", 1, "neither a copy nor renamed"),
+    "new, and a new mode": (
+        "diff --git a/x b/x\nnew file mode 100644\nnew mode 100755\n", 1, "only one of these"
+    ),
     "no binary data": (
         "diff --git a/x b/x\nindex 1234567..89abcde\nBinary files a/x and b/x differ\n", 3, "--binary"
     ),
@@ -114,6 +117,14 @@ def test_names_are_read_as_git_writes_them() -> None:
     assert paths("a/x y b/x b/z", moved) == ("x y", "x b/z")
     assert paths('"a/\\t" b/x', 'rename from "\\t"\nrename to x\n') == ("\t", "x")
     assert paths('a/x "b/\\t"', 'rename from x\nrename to "\\t"\n') == ("x", "\t")
+
+
+def test_a_file_is_called_by_its_new_name_or_else_by_its_old_one() -> None:
+    gone = CHANGE.replace("+++ b/c.py", "+++ /dev/null").replace("-1 +1", "-1 +0,0")
+    gone = gone.replace("+y\n", "").replace("index ", "deleted file mode 100644\nindex ")
+    gone = gone.replace("89abcde 100644", "0000000")
+    files = read(new("new.py") + gone + RENAME)
+    assert [file.path for file in files] == ["new.py", "c.py", "d.py"]
 
 
 def test_lines_end_at_newlines_alone() -> None:

@@ -173,6 +173,7 @@ def test_what_a_short_id_names() -> None:
 LINTED = [
     ([f"Fixes: {FULL} (#25284), none", f"Applied-Upstream: {OTHER}, #26026, 0.5.13"], []),
     ([f"Fixes: {FULL}", f"Fixes: {OTHER}"], []),
+    ([f"Fixes: {FULL}", "Applied-Upstream: 0.5.13"], []),
     (["Fixes: #12"], ["fact-unused warning 0"]),
     (["Fixes: #12, #13"], ["fact-unused warning 0"]),
     (["Fixes: none"], ["fact-unused warning 0"]),
@@ -265,6 +266,11 @@ def test_a_fact_is_written_and_no_word_is_lost(before: list[str], after: list[st
     expected = "".join(f"{line}\n" for line in after).replace("{new}", f"{APPLIED}: {new.value}")
     assert raw.decode() == f"{HEAD}Why.\n\n{expected}{DIFF}"
     assert with_fact(parse(raw, "x"), new) == raw
+
+
+def test_a_fact_without_a_pull_request_adds_none() -> None:
+    raw = with_fact(patch_with(f"Applied-Upstream: {FULL[:9]}"), fact(FULL, None, "0.5.13"))
+    assert raw == patch_with(f"Applied-Upstream: {FULL[:9]}, 0.5.13").raw
 
 
 def test_a_message_that_can_take_no_trailer() -> None:

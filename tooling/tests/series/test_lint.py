@@ -54,6 +54,13 @@ def test_each_rule_finds_its_own(
     assert where[rule] == (f"{path}:{line}" if line else str(path))
 
 
+def test_a_tag_in_the_subject_is_told(team: Team) -> None:
+    raw = team.patch("fix", "area: fix twenty", python__model_py=FIX)
+    (team.root / "patches/main/fix.patch").write_bytes(raw.replace(b"[PATCH] ", b"[PATCH] [RFC] "))
+    messages = [finding.message for finding in lint(team.repository.line("main"))]
+    assert messages == ["git am drops a [tag] at the start of a subject"]
+
+
 def test_series_rules(team: Team) -> None:
     raw = team.patch("fix", "area: fix twenty", python__model_py=FIX)
     folder = team.root / "patches/main"

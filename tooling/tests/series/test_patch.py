@@ -140,6 +140,15 @@ def test_damage_is_named(upstream: Git, damage: Callable[[bytes], bytes], messag
         assert parse(raw, "x").files
 
 
+def test_only_a_zero_before_the_diff_makes_it_binary_data() -> None:
+    good = HEAD + DIFF.format(path="x", mode="100644").encode()
+    assert parse(good.replace(b"+x\n", b"+\0\n"), "x").raw.endswith(b"+\0\n")
+    with pytest.raises(Refused, match="this is binary data"):
+        parse(good.replace(b"[PATCH] x\n", b"[PATCH] x\n" + b"X-A: b\n" * 1000 + b"X-C: \0\n"), "x")
+    with pytest.raises(Refused, match="no `diff --git` line"):
+        parse(HEAD, "x")
+
+
 DIFF = """\
 diff --git a/{path} b/{path}
 new file mode {mode}

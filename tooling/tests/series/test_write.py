@@ -9,7 +9,7 @@ from fixtool.files import lock
 from fixtool.series.commit import open_git
 from fixtool.series.line import PatchRepository
 from fixtool.series.shelf import read as read_shelf
-from fixtool.series.write import repair
+from fixtool.series.write import repair, rewrite, toml_string
 from support.repositories import Git, Team
 
 SHELVED = '[[patch]]\nslug = "{slug}"\nwhy = "x"\nbase = "{base}"\n'
@@ -49,6 +49,19 @@ def test_a_shelf_names_no_file_elsewhere(team: Team, slug: str) -> None:
     (folder / "shelf.toml").write_text(SHELVED.format(slug=slug, base="a" * 40))
     with pytest.raises(Refused, match="an entry is not well formed"):
         read_shelf(folder)
+
+
+def test_what_cannot_be_printed_becomes_a_blank() -> None:
+    assert toml_string('a\nb\x1b"\\') == '"a b \\"\\\\"'
+
+
+def test_a_rewrite_keeps_the_folders_of_a_line(team: Team) -> None:
+    folder = team.root / "patches" / "main"
+    (folder / "shelf").mkdir()
+    (folder / "shelf" / "old.patch").write_bytes(b"kept\n")
+    assert rewrite(folder, {"series": b"# new\n"}) == ["series"]
+    assert (folder / "series").read_bytes() == b"# new\n"
+    assert (folder / "shelf" / "old.patch").read_bytes() == b"kept\n"
 
 
 def test_a_base_has_a_day(team: Team) -> None:
