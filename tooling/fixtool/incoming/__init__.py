@@ -1,1 +1,1 @@
-"""Reads the patches of others: files in the forms of many tools, and the commits of a fork."""
+"""Reads the patches of others, in the forms of many tools, and fits them to a tree."""
