@@ -30,7 +30,7 @@ _SECRET_NAMES = re.compile(
 # What is written to these files acts in later steps of the same job, which may have a secret.
 _COMMAND_FILES = {"GITHUB_ENV", "GITHUB_PATH", "GITHUB_OUTPUT", "GITHUB_STATE",
                   "GITHUB_STEP_SUMMARY"}  # fmt: skip
-_LOGIN = re.compile(r"(\w+://)[^/\s@]+@")
+_LOGIN = re.compile(r"(?<=://)[^/\s]*@")
 _LONG = 16  # the number of characters from which on a secret is looked for in other variables
 
 # Linux. The numbers of these system calls are the same on every architecture that Python runs on.
@@ -52,7 +52,7 @@ def without_credentials(environment: Mapping[str, str]) -> dict[str, str]:
     values = {environment[name] for name in secret if len(environment[name]) >= _LONG}
     values = {value for value in values if "/" not in value}  # a path, such as that of a key
     return {
-        name: _LOGIN.sub(r"\1", value)
+        name: _LOGIN.sub("", value)
         for name, value in environment.items()
         if name not in secret | _COMMAND_FILES
         and not name.startswith("GIT_")

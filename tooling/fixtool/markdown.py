@@ -3,7 +3,9 @@
 Subjects, paths and messages come from upstream and from patches. GitHub acts on some words in a
 text: it notifies `@name`, links `#123`, closes an issue for `Closes #1`, and interprets HTML. It
 does none of that inside code spans and code blocks. So ``code`` and ``code_block`` make such spans
-and blocks, ``prose`` puts only those words into spans, and ``inline`` escapes them instead.
+and blocks, ``prose`` puts only those words into spans, and ``inline`` escapes them instead. What
+they make is ``Markdown``; any other text is escaped where a table or a page takes it. ``prose``
+alone leaves an address with a login as its author wrote it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fixtool.text import printable, visible, without_controls
+from fixtool.text import printable, redact, visible, without_controls
 
 LIMIT = 65_536
 """The most characters that GitHub accepts as the body of an issue, pull request or comment."""
@@ -42,22 +44,28 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", "`": "&#96;", "\\": "&#92;"}
 _RESERVE = 2_000  # characters kept free for the note about left-out sections
 
 
-def code(text: str, limit: int = 200) -> str:
+class Markdown(str):
+    """Markdown that is safe to show. Any other text still has to be escaped."""
+
+    __slots__ = ()
+
+
+def code(text: str, limit: int = 200) -> Markdown:
     """``text`` as a code span, at most ``limit`` characters long. Nothing in it can end the span,
     or the table cell around it."""
     long = len(text) > 8 * limit
-    text = visible(text[: 8 * limit])
+    text = visible(redact(text[: 8 * limit]))
     text = text[: limit - 1] + "…" if long or len(text) > limit else text
     text = text.replace("|", "¦")  # a bar ends a table's cell, even escaped and inside code
     fence = _fence(text, 1)
     space = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{fence}{space}{text}{space}{fence}" if text else "` `"
+    return Markdown(f"{fence}{space}{text}{space}{fence}" if text else "` `")
 
 
-def code_block(text: str, language: str = "", limit: int = 20_000) -> str:
+def code_block(text: str, language: str = "", limit: int = 20_000) -> Markdown:
     """``text`` as a code block of at most ``limit`` characters. If lines do not fit, the last line
     of the block says how many."""
-    given = text.rstrip("\n").split("\n")
+    given = redact(text).rstrip("\n").split("\n")
     lines: list[str] = []
     room = limit
     for line in given:
@@ -67,7 +75,7 @@ def code_block(text: str, language: str = "", limit: int = 20_000) -> str:
             break
         lines.append(without_controls(line.expandtabs(4)))
     fence = _fence("\n".join(lines), 3)
-    return "\n".join([f"{fence}{language}", *lines, fence])
+    return Markdown("\n".join([f"{fence}{language}", *lines, fence]))
 
 
 def _fence(text: str, shortest: int) -> str:
@@ -75,17 +83,19 @@ def _fence(text: str, shortest: int) -> str:
     return "`" * max(shortest, longest + 1)
 
 
-def inline(text: str) -> str:
+def inline(text: str) -> Markdown:
     """``text`` on one line, escaped so that it has no effect: no markup, no mention, and none of
     the links that GitHub makes by itself (#1, GH-1, closes #1, an address)."""
-    plain = printable(re.sub(r"\s+", " ", text))
+    plain = printable(redact(re.sub(r"\s+", " ", text)))
     plain = re.sub(r"([\\`*_\[\]|<>~$&])", r"\\\1", plain)
     # A heading, a list or a line under a heading, where the text begins a line.
     plain = re.sub(r"^(\s*)([-+=#])|^(\s*\d+)([.)])", r"\1\3\\\2\4", plain)
-    return re.sub(r"(@|#(?=\w)|GH-(?=\d)|:(?=//)|www(?=\.))", "\\1\u200b", plain, flags=re.I)
+    return Markdown(
+        re.sub(r"(@|#(?=\w)|GH-(?=\d)|:(?=//)|www(?=\.))", "\\1\u200b", plain, flags=re.I)
+    )
 
 
-def prose(text: str) -> str:
+def prose(text: str) -> Markdown:
     """A hard-wrapped text as Markdown without mentions, HTML, headings and words that close issues.
 
     The lines of a paragraph are joined, because GitHub shows each line break. List items keep
@@ -97,7 +107,7 @@ def prose(text: str) -> str:
         parts += _paragraphs(text[at : fenced.start()])
         parts.append(code_block(fenced[2]))
         at = fenced.end()
-    return "\n\n".join([*parts, *_paragraphs(text[at:])])
+    return Markdown("\n\n".join([*parts, *_paragraphs(text[at:])]))
 
 
 def _paragraphs(text: str) -> Iterator[str]:
@@ -146,10 +156,15 @@ def _escaped(text: str) -> str:
     return re.sub(r"[&<`\\]", lambda match: _ENTITIES[match[0]], text)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table. Its cells must be safe Markdown: words of fixtool, or the output of ``code``."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Markdown:
+    """A table. A cell that is not ``Markdown`` is shown as plain text."""
+    rule = [Markdown("---")] * len(columns)
+    lines = [map(_cell, cells) for cells in (columns, rule, *rows)]
+    return Markdown("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
+
+
+def _cell(text: str) -> Markdown:
+    return text if isinstance(text, Markdown) else inline(text)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Output: tables and colours on a terminal, plain text in a pipe, or one JSON document.
 
 Everything that a command prints goes through this module, and each of its functions escapes what a
-terminal would obey. So a caller prints texts of files and hosts as they are.
+terminal, or the log of a job on GitHub, would obey, and leaves out the logins in addresses. So a
+caller prints texts of files and hosts as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from fixtool.documents import SCHEMA
 from fixtool.errors import ExitCode, FixtoolError
 from fixtool.progress import Progress, Silence, Task
-from fixtool.text import printable
+from fixtool.text import printable, redact
 
 _JOB_COMMAND = re.compile(r"^(\s*):(?=:)", re.MULTILINE)
 _COLOURS = {
@@ -34,7 +35,8 @@ _COLOURS = {
 def document(command: str, exit_code: ExitCode, body: Mapping[str, Any]) -> str:
     """The JSON document of a command, as `schemas/output.json` describes it."""
     head = {"schema": SCHEMA, "command": command, "ok": exit_code == ExitCode.OK}
-    return json.dumps({**head, "exit_code": int(exit_code), **body}, default=_plain, indent=2)
+    text = json.dumps({**head, "exit_code": int(exit_code), **body}, default=_plain, indent=2)
+    return text.replace("##[", "#\\u0023[")  # the log of a job would take it for a command
 
 
 def print_document(command: str, exit_code: ExitCode, body: Mapping[str, Any]) -> None:
@@ -53,12 +55,14 @@ def say(text: str = "", *, err: bool = False) -> None:
 
 def command(text: str, *, err: bool = False) -> None:
     """Print a command for GitHub Actions, which is one line and was escaped when it was made."""
-    print(printable(text).replace("\n", " "), file=sys.stderr if err else sys.stdout)
+    shown = printable(redact(text)).replace("\n", " ")
+    print(shown, file=sys.stderr if err else sys.stdout)
 
 
 def escaped(text: str) -> str:
-    """``text`` without what a terminal, or the log of a job on GitHub, would take for a command."""
-    return _JOB_COMMAND.sub(r"\1\\x3a", printable(text)).replace("##[", "## [")
+    """``text`` without what a terminal, or the log of a job on GitHub, would take for a command,
+    and without the logins in its addresses."""
+    return _JOB_COMMAND.sub(r"\1\\x3a", printable(redact(text)))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -101,7 +105,8 @@ def failure(error: FixtoolError, command: str, *, as_json: bool) -> None:
     """Print one message that says what is wrong, where, and what to do about it: on stderr, or as
     the JSON document of ``command``."""
     if as_json:
-        body = {"error": {"message": error.message, "where": error.where, "hint": error.hint}}
+        parts = {"message": error.message, "where": error.where, "hint": error.hint}
+        body = {"error": {name: text and redact(text) for name, text in parts.items()}}
         print_document(command, error.exit_code, body)
         return
     lines = [f"error: {escaped(error.message)}"]
@@ -116,7 +121,7 @@ def failure(error: FixtoolError, command: str, *, as_json: bool) -> None:
 
 def warn(text: str) -> None:
     """Print a warning on stderr."""
-    print(f"warning: {text}", file=sys.stderr)
+    print(f"warning: {escaped(text)}", file=sys.stderr)
 
 
 def progress(*, quiet: bool) -> Progress:
@@ -147,7 +152,7 @@ def _bar(label: str, total: int | None, unit: str) -> Iterator[Task]:
         )
     columns.append(rich_progress.TimeElapsedColumn())
     with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        number = bars.add_task(printable(label), total=total)
+        number = bars.add_task(escaped(label), total=total)
 
         class _Bar:
             def advance(self, amount: int) -> None:

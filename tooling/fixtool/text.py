@@ -1,10 +1,22 @@
-"""Texts: their lines, counts, and foreign texts without terminal controls."""
+"""Texts: their lines, counts, and foreign texts without terminal controls or logins."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import unicodedata
+
+_LOGIN = re.compile(r"(?<=://)[^/\s]*@")
+# A password may hold a slash, which no address can: then no port follows the colon.
+_LOGIN_WITH_SLASH = re.compile(r"(?<=://)[^/\s:@\[\]]+:(?!\d+(?:[^\w@]|$))[^\s@]{0,250}@")
+_LOGIN_BEFORE_HOST = re.compile(r"(?<![\w.+/@:%-])([\w.+-]{1,60}):[^\s/@]{1,250}@(?=[\w.-]+:)")
+_ENCODED_LOGIN = re.compile(r"(?<=%3A%2F%2F)(?:(?!%2F)[^\s/]){1,250}?%40", re.IGNORECASE)
+_PARAMETER = re.compile(r"(?<=[?&;])([\w.%+-]{1,60})=[^&;#\s'\"<>)\]]+")
+_SECRET_PARAMETER = re.compile(
+    r"token(?!izer)|secret|passw|passphrase|credential|auth(?!or)|jwt|signature"
+    r"|(?:^|[_-])(?:key|sig|pat|pw)$|api_?key",
+    re.IGNORECASE,
+)
 
 
 def count(number: int, what: str) -> str:
@@ -26,13 +38,55 @@ def argument(value: object) -> str:
     return shlex.quote(str(value))
 
 
+def public_url(url: str) -> str:
+    """``url`` as it may be shown and stored: without any password, and without the user name, which
+    is often a token, unless a server of ssh needs it."""
+    match = re.match(r"([A-Za-z][\w+.-]*://)?([^/]*@)", url)
+    if match is None:
+        return redact(url)
+    scheme, login = match[1] or "", match[2]
+    return redact(f"{scheme}{_user(scheme or 'ssh://', login)}{url[match.end() :]}")
+
+
+def redact(text: str, token: str | None = None) -> str:
+    """``text`` without ``token``, and with every address in it as in ``public_url``."""
+    if token:
+        text = text.replace(token, "***")
+    if "://" in text:
+        text = _LOGIN.sub(_without_login, text)
+        text = _LOGIN_WITH_SLASH.sub(_without_login, text)
+    if "@" in text:
+        text = _LOGIN_BEFORE_HOST.sub(r"\1@", text)
+    if "%" in text:
+        text = _ENCODED_LOGIN.sub("", text)
+    return _PARAMETER.sub(_without_secret, text) if "=" in text else text
+
+
+def _without_login(match: re.Match[str]) -> str:
+    return _user(match.string[max(0, match.start() - 12) : match.start()], match[0])
+
+
+def _user(scheme: str, login: str) -> str:
+    """What of a login stands in a public address. ``scheme`` ends as that of the address."""
+    if not re.search(r"(?:ssh|ssh\+git)://$", scheme, re.IGNORECASE):
+        return ""
+    user = re.split(r":|%3A|/|@", login, maxsplit=1, flags=re.IGNORECASE)[0]
+    return user and f"{user}@"
+
+
+def _without_secret(match: re.Match[str]) -> str:
+    return f"{match[1]}=***" if _SECRET_PARAMETER.search(match[1]) else match[0]
+
+
 def printable(text: str) -> str:
-    """``text`` with escapes instead of control characters, line breaks excepted: subjects and paths
-    come from patches, which anyone may have written."""
-    return "".join(
+    """``text`` with escapes instead of control characters, line breaks excepted, and without a word
+    that GitHub Actions takes for a command wherever it stands: subjects and paths come from
+    patches, which anyone may have written."""
+    shown = "".join(
         letter if letter.isprintable() or letter == "\n" else f"\\x{ord(letter):02x}"
         for letter in text
     )
+    return shown.replace("##[", "## [")
 
 
 def visible(text: str) -> str:

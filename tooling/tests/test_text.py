@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from pathlib import Path
 
 import pytest
 
 import fixtool
-from fixtool.text import argument, count, printable, visible
+from fixtool.text import argument, count, printable, public_url, redact, visible
 
 PLACE = re.compile(
     r"(?:git -C|git ls-remote|git clone --bare|\brm|\brm -r|--worktree|safe\.directory|chmod o-w"
@@ -55,3 +56,64 @@ def test_controls_are_shown_as_escapes() -> None:
 )
 def test_what_cannot_be_seen_goes(text: str, plain: str) -> None:
     assert visible(text) == plain
+
+
+TOKEN = "s3cr3t-t0ken"
+SCHEMES = (
+    "http",
+    "https",
+    "HTTPS",
+    "ftp",
+    "git",
+    "ssh",
+    "git+ssh",
+    "ssh+git",
+    "svn+https",
+    "x",
+    "rsync",
+)
+ADDRESSES = [
+    *(f"{scheme}://{login}@host.example{rest}"
+      for scheme in SCHEMES
+      for login in (f"me:{TOKEN}", f"me%3A{TOKEN}", f":{TOKEN}", f"me:p@{TOKEN}", f"me:{TOKEN}:x")
+      for rest in ("", ":8080/x.git", "/x@2", "/x?y=z")),
+    *(f"{scheme}://{TOKEN}@host.example/x" for scheme in SCHEMES if "ssh" not in scheme),
+    *(f"{scheme}://me:a/{TOKEN}@host.example/x" for scheme in SCHEMES),
+    f"me:{TOKEN}@host.example:team/x.git", f"me:p:{TOKEN}@host.example:x", f"ext::https://me:{TOKEN}@host.example/x",
+    f"https%3A%2F%2Fme%3A{TOKEN}%40host.example%2Fx", f"https://host.example/?next=ftp%3a%2f%2f{TOKEN}%40host.example",
+    *(f"https://host.example/x?a=b{sign}{name}={TOKEN}&c=d"
+      for sign in "&;"
+      for name in ("token", "private_token", "access_token", "api_key", "apikey", "key", "X-Amz-Signature", "sig",
+                   "password", "client_secret", "auth", "X-Amz-Security-Token", "oauth")),
+]  # fmt: skip
+
+
+def test_no_address_is_shown_with_its_login() -> None:
+    forms = ("{}", "cannot reach '{}': no", "({})", '"{}",', "<{}>", "a\n{}\nb", "see {}/simple/")
+    for address in ADDRESSES:
+        shown = [public_url(address), *(redact(form.format(address)) for form in forms)]
+        assert [text for text in shown if TOKEN in text] == []
+        assert [text for text in shown if "host.example" not in text] == []
+        assert [redact(text) for text in shown] == shown
+        assert public_url(shown[0]) == shown[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://host:8080/x@2", "https://host/@scope/x", "ssh://git@host/x", "git@host:team/x.git", "me@example.org",
+     "https://host/x?author=me&page=2&keyword=a", "http://[::1]:80/x@y", "a: b@c: d", "From: A <a@example.org>",
+     "python/x.py:3: error: y", "see https://host/x, and write to me@example.org", "f(key=1, token=2)"],
+)  # fmt: skip
+def test_what_is_no_login_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_logins_are_looked_for_in_linear_time() -> None:
+    def seconds(text: str) -> float:
+        started = time.process_time()
+        redact(text)
+        return time.process_time() - started
+
+    for piece in ("a://", "a:", "a:b@", "://a:b", "%3A%2F%2F", "&a=", "a@", "x", ":%40"):
+        small, large = (seconds(piece * size) for size in (1_000, 32_000))
+        assert large < 32 * 10 * small + 0.5, piece

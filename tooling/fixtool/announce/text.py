@@ -10,7 +10,7 @@ from fixtool.announce.outcome import NightlyOutcome
 from fixtool.errors import ExitCode
 from fixtool.history.log import UpstreamCommit
 from fixtool.history.result import History
-from fixtool.markdown import LIMIT, Marker, code, code_block, join_sections, table
+from fixtool.markdown import LIMIT, Markdown, Marker, code, code_block, join_sections, table
 from fixtool.rebase.result import Action
 from fixtool.report.todo import ToDo
 from fixtool.text import visible
@@ -26,7 +26,7 @@ _ACTIONS = {
     Action.DROPPED: "on the shelf: upstream has it",
     Action.SHELVED: "put on the shelf by a person",
     Action.RESTORED: "back from the shelf",
-    Action.ASKED: "**needs a person**",
+    Action.ASKED: Markdown("**needs a person**"),
 }
 
 
@@ -127,7 +127,7 @@ class NightlyTexts:
 
     def _patches(self) -> str:
         rows = [
-            (f"`{patch.result.slug}`", code(patch.result.subject, 120),
+            (code(patch.result.slug), code(patch.result.subject, 120),
              patch.result.verdict.value, _ACTIONS[patch.action])
             for patch in self.outcome.patches[:_ROWS]
         ]  # fmt: skip

@@ -11,7 +11,6 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import CannotRun, ExitCode, UsageError
-from fixtool.text import printable
 
 if TYPE_CHECKING:
     from fixtool.apply.worktree import Record
@@ -123,7 +122,7 @@ def _without_manifest(record: Record) -> str:
 def show_left_out(manifest: Manifest) -> None:
     """Name each patch that is left out, and say why."""
     for patch in manifest.left_out:
-        terminal.say(f"left out  {patch.slug}: {printable(patch.why)}")
+        terminal.say(f"left out  {patch.slug}: {patch.why}")
 
 
 def show_built(built: BuiltWheel) -> None:

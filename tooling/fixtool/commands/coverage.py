@@ -11,7 +11,7 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
-from fixtool.text import count, printable
+from fixtool.text import count
 
 if TYPE_CHECKING:
     from fixtool.judgement.covered import Coverage, CoveredPatch, CoveredRef
@@ -103,9 +103,9 @@ def _show(coverage: Coverage, source: str | None, *, verbose: bool) -> None:
         _explain(ref)
     for lost in coverage.missing:
         terminal.say()
-        terminal.say(f"{lost.ref} could not be judged: {printable(lost.reason)}")
+        terminal.say(f"{lost.ref} could not be judged: {lost.reason}")
         if lost.hint:
-            terminal.say(f"next      {printable(lost.hint)}")
+            terminal.say(f"next      {lost.hint}")
     if asking:
         words = ["fixtool", "apply", "--sglang-ref", asking[0].commit if runs else asking[0].ref]
         words += ["--source", source] if source else []
@@ -128,12 +128,12 @@ def _cell(patch: CoveredPatch | None) -> str:
 
 def _explain(ref: CoveredRef) -> None:
     terminal.say()
-    terminal.say(f"{' to '.join(_place(ref)[:2])}: line {ref.line} ({printable(ref.why)})")
+    terminal.say(f"{' to '.join(_place(ref)[:2])}: line {ref.line} ({ref.why})")
     for patch in ref.patches:
         for reason in patch.evidence:
-            terminal.say(f"  {patch.slug}: {printable(reason)}")
+            terminal.say(f"  {patch.slug}: {reason}")
     for note in ref.notes:
-        terminal.say(f"  {printable(note)}")
+        terminal.say(f"  {note}")
 
 
 def _number(coverage: Coverage, asking: list[CoveredRef]) -> str:

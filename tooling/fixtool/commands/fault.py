@@ -14,7 +14,7 @@ from pathlib import Path
 from fixtool import __version__, terminal
 from fixtool.errors import ExitCode, FixtoolError
 from fixtool.files import private_folder
-from fixtool.git.names import redact
+from fixtool.text import redact
 
 
 class Fault(FixtoolError):
@@ -31,7 +31,7 @@ def report_fault(error: Exception, command: str, *, as_json: bool) -> ExitCode:
     except Exception as trouble:  # a second fault must not hide the first
         hint = f"send the traceback on stderr with a report (it could not be kept: {trouble})"
         terminal.failure(Fault(message, hint=hint), command, as_json=as_json)
-        sys.stderr.write(text)
+        terminal.say(text.rstrip("\n"), err=True)
     else:
         hint = "send this file with a report: it holds the command line and the traceback"
         terminal.failure(Fault(message, where=str(path), hint=hint), command, as_json=as_json)

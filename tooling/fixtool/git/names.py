@@ -1,10 +1,11 @@
-"""Checks refs and addresses before git gets them, and removes logins before they are shown."""
+"""Checks refs and addresses before git gets them."""
 
 from __future__ import annotations
 
 import re
 
 from fixtool.errors import UsageError
+from fixtool.text import public_url
 
 _FULL_SHA = re.compile(r"[0-9a-f]{40}")
 _SHORT_SHA = re.compile(r"[0-9a-f]{7,40}")
@@ -54,26 +55,7 @@ def check_url(url: str) -> str:
         or re.match(r"[^/]*://-", url)
     ):
         raise UsageError(
-            f"{url!r} is not a repository address that fixtool will hand to git",
+            f"{public_url(url)!r} is not a repository address that fixtool will hand to git",
             hint="use https://, ssh://, git://, file:// or a local path",
         )
     return url
-
-
-def public_url(url: str) -> str:
-    """``url`` as it may be shown and stored: without any password, and without the user name for a
-    website, which is often a token."""
-    match = re.match(r"(\w+://)?([^/]*)@", url)
-    if match is None:
-        return url
-    scheme, user = match[1] or "", match[2].partition(":")[0]
-    if scheme.lower() in ("http://", "https://"):
-        user = ""
-    return f"{scheme}{user}{user and '@'}{url[match.end() :]}"
-
-
-def redact(text: str, token: str | None = None) -> str:
-    """``text`` without ``token``, and with every address in it as in ``public_url``."""
-    text = re.sub(r"(https?://)[^/\s]*@", r"\1", text, flags=re.IGNORECASE)
-    text = re.sub(r"(?<!\w)(\w+://[^/\s:@]*):[^/\s]*@", r"\1@", text)
-    return text.replace(token, "***") if token else text

@@ -10,12 +10,11 @@ from typing import Self
 
 from fixtool.errors import CannotRun
 from fixtool.files import temporary_folder, write_atomically
-from fixtool.git.names import public_url, redact
 from fixtool.git.objects import Oid, parse_oid
 from fixtool.git.process import ALLOWED_PROTOCOLS
 from fixtool.git.repo import Output, Repo
 from fixtool.git.trees import missing_files
-from fixtool.text import split_lines
+from fixtool.text import public_url, redact, split_lines
 
 # The user's settings that reach the network: proxies, certificates, credentials, mirrors. No other
 # setting of theirs may affect a result.

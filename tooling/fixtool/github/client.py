@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from fixtool.errors import CannotRun
-from fixtool.git.names import redact
 from fixtool.github.model import (
     GitHubRepository,
     Issue,
@@ -21,7 +20,7 @@ from fixtool.github.model import (
     PullRequestStatus,
     RepositoryInfo,
 )
-from fixtool.text import count, visible
+from fixtool.text import count, redact, visible
 
 try:
     from github import Auth, BadAttributeException, Github, GithubException

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 from fixtool.errors import UsageError
-from fixtool.git.names import public_url
+from fixtool.text import public_url
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _LOGIN = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}")

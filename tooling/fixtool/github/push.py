@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.git.names import check_ref, check_url, is_full_sha, public_url, redact
+from fixtool.git.names import check_ref, check_url, is_full_sha
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Output, Repo, reading_answer
 from fixtool.git.store import Store
 from fixtool.git.trees import changed_files, list_tree
 from fixtool.github.model import GitHubRepository
 from fixtool.markdown import ACTIVE_TEXT
-from fixtool.text import split_lines
+from fixtool.text import public_url, redact, split_lines
 
 _MAX_COMMITS = 50
 _PAUSES: Sequence[float] = (1.0, 4.0)  # seconds between the attempts to reach the remote

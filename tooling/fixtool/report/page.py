@@ -19,18 +19,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fixtool.errors import ExitCode
-from fixtool.git.names import public_url
 from fixtool.history.log import UpstreamCommit
 from fixtool.history.result import HistoryDocument
 from fixtool.judgement.covered import Coverage
-from fixtool.markdown import code, inline
+from fixtool.markdown import Markdown, code, inline
 from fixtool.rebase.result import Rebased
 from fixtool.replay.verdict import FAILED
 from fixtool.report._coverage import coverage_bands
 from fixtool.report._inputs import KeptResult, Report
 from fixtool.report._timeline import VERDICTS, letters, timeline
 from fixtool.report.todo import FINE, find_todos, sources
-from fixtool.text import count, printable
+from fixtool.text import count, printable, public_url, redact
 from fixtool.verify.proof import Matrix, answer_text, exit_code, prove
 from fixtool.verify.result import StepResult
 
@@ -60,9 +59,9 @@ def markdown(report: Report) -> str:
     """The same as Markdown, for a pull request, an issue or a job summary."""
     environment = _environment(autoescape=False)
     environment.filters |= {
-        "code": lambda text: _Markdown(code(text, 1000)),
+        "code": lambda text: code(text, 1000),
         "commit": lambda commit: _commit(report, commit),
-        "image": lambda plot: _Markdown(quote(plot.link, errors="surrogateescape")),
+        "image": lambda plot: Markdown(quote(plot.link, errors="surrogateescape")),
     }
     page = environment.get_template("report.md.j2").render(_view(report))
     return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
@@ -136,12 +135,6 @@ def _run(kept: KeptResult) -> VerifyRun:
     )  # fmt: skip
 
 
-class _Markdown(str):
-    """Markdown that a filter made, which ``finalize`` must not escape."""
-
-    __slots__ = ()
-
-
 def web(url: str | None) -> str | None:
     """The web page of the repository at ``url``; None if it is not on GitHub."""
     match = _GITHUB.fullmatch(public_url(url)) if url else None
@@ -154,12 +147,12 @@ def _url(report: Report, kind: str, name: str | int) -> str | None:
     return f"{page}/{kind}/{name}" if page else None
 
 
-def _commit(report: Report, commit: UpstreamCommit) -> _Markdown:
+def _commit(report: Report, commit: UpstreamCommit) -> Markdown:
     """A commit in Markdown: its id, linked if it has a page, its subject and its author."""
     link = _url(report, "commit", commit.sha)
     short = f"`{commit.sha[:9]}`"
     short = f"[{short}]({link})" if link else short
-    return _Markdown(f"{short} {inline(_cut(commit.subject))} ({inline(_cut(commit.author))})")
+    return Markdown(f"{short} {inline(_cut(commit.subject))} ({inline(_cut(commit.author))})")
 
 
 def _cut(text: str, length: int = 200) -> str:
@@ -168,14 +161,16 @@ def _cut(text: str, length: int = 200) -> str:
 
 def _breaks(text: str) -> Markup:
     """``text``, in which a line may break after each slash of a path."""
-    return Markup("/<wbr>").join(printable(text).split("/"))  # join escapes the parts
+    return Markup("/<wbr>").join(_printable(text).split("/"))  # join escapes the parts
 
 
 def _printable(value: Any) -> Any:
-    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    if isinstance(value, str) and not hasattr(value, "__html__"):
+        return printable(redact(value))
+    return value
 
 
 def _inline(value: Any) -> Any:
-    if isinstance(value, _Markdown) or not isinstance(value, str):
+    if isinstance(value, Markdown) or not isinstance(value, str):
         return "" if value is None else value
     return inline(value)

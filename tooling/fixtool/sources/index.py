@@ -37,9 +37,8 @@ from packaging.version import InvalidVersion, Version
 
 from fixtool.errors import CannotRun, UsageError
 from fixtool.files import lock, read_at_most
-from fixtool.git.names import redact
 from fixtool.progress import Progress, Silence, Task
-from fixtool.text import split_lines
+from fixtool.text import public_url, redact, split_lines
 
 if TYPE_CHECKING:
     import requests
@@ -235,7 +234,7 @@ def fetch(wheel: WheelFile, folder: Path, progress: Progress | None = None) -> P
     if wheel.sha256 is None:
         raise CannotRun(
             f"the index gives no sha256 for {wheel.filename}, so it cannot be verified",
-            where=redact(wheel.url),
+            where=public_url(wheel.url),
             hint="download it yourself and name its folder with PIP_FIND_LINKS=DIR",
         )
     target = folder / wheel.sha256 / wheel.filename
@@ -252,7 +251,7 @@ def fetch(wheel: WheelFile, folder: Path, progress: Progress | None = None) -> P
                 raise CannotRun(
                     f"{wheel.filename} is not what the index promised: its sha256 is {actual}, "
                     f"promised was {wheel.sha256}",
-                    where=redact(wheel.url),
+                    where=public_url(wheel.url),
                     hint="run the same command again; if it stays, the mirror is broken or hostile",
                 )
             part.replace(target)
@@ -332,9 +331,9 @@ def _list(project: str) -> _Listing:
                     response.raise_for_status()
                     _list_page(listing, name, _page(response, name, config.timeout))
         except (requests.RequestException, OSError, ValueError) as error:
-            listing.failures.append(f"{redact(place)} ({_reason(error)})")
+            listing.failures.append(f"{public_url(place)} ({_reason(error)})")
         except pypi_simple.UnsupportedRepoVersionError as error:
-            listing.failures.append(f"{redact(place)} ({error})")
+            listing.failures.append(f"{public_url(place)} ({redact(str(error))})")
     return listing
 
 
@@ -465,10 +464,11 @@ def _unreachable(listing: _Listing) -> CannotRun:
 
 
 def _reason(error: Exception) -> str:
-    """The message of the operating system, which requests and urllib3 wrap in theirs."""
+    """The message of the operating system, which requests and urllib3 wrap in theirs. Their own
+    messages hold the address, with its login."""
     text = getattr(error, "strerror", None) or str(error)
     match = re.search(r"\[Errno -?\d+\] ([^)'\"]+)", text)
-    return match[1] if match else text
+    return match[1] if match else redact(text)
 
 
 def _transfer(wheel: WheelFile, part: Path, progress: Progress) -> None:
@@ -513,7 +513,7 @@ def _download(wheel: WheelFile, part: Path, start: int, task: Task) -> None:
         broken = f"ended after {size} of {wheel.size} bytes"
     raise CannotRun(
         f"the download of {wheel.filename} {broken}",
-        where=redact(wheel.url),
+        where=public_url(wheel.url),
         hint="run the same command again: it goes on from where it stopped",
     )
 

@@ -33,7 +33,6 @@ from packaging.tags import sys_tags
 from fixtool import documents
 from fixtool.errors import CannotRun, Refused
 from fixtool.files import private_folder, write_atomically
-from fixtool.git.names import redact
 from fixtool.git.objects import MACHINE, ZERO, Oid
 from fixtool.git.repo import Repo
 from fixtool.progress import Progress, Silence
@@ -42,6 +41,7 @@ from fixtool.series.paths import unsafe_paths
 from fixtool.settings import Settings
 from fixtool.sources import index
 from fixtool.sources.index import WheelFile
+from fixtool.text import redact
 
 MAX_FILES = 100_000
 MAX_FILE = 256 << 20  # bytes; the largest file of 0.5.23 has 24 MB

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fixtool.errors import CannotRun, FixtoolError, UsageError
 from fixtool.files import lock, private_folder
-from fixtool.git.names import check_ref, check_url, is_full_sha, is_short_sha, public_url, redact
+from fixtool.git.names import check_ref, check_url, is_full_sha, is_short_sha
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Output, Repo
 from fixtool.git.store import CommitStore, Store
@@ -25,7 +25,7 @@ from fixtool.git.trees import missing_files
 from fixtool.progress import Progress, Silence, Task
 from fixtool.settings import Settings
 from fixtool.sources.resolve import Target, named_commit, only_commit, resolve_local, version_of
-from fixtool.text import argument
+from fixtool.text import argument, public_url, redact
 
 if TYPE_CHECKING:
     from fixtool.sources.release import Release
@@ -190,12 +190,7 @@ class Remote:
     ) -> None:
         self.name = name
         self.url = public_url(url)
-        self._address = url  # it may hold a login
-        try:
-            check_url(url)
-        except UsageError as error:
-            message = error.message.replace(repr(url), repr(redact(self.url)))
-            raise UsageError(message, hint=error.hint) from None
+        self._address = check_url(url)  # it may hold a login
         self._timeout = settings.timeout
         place = _store(settings, _folder_name(self.url), self.url)
         self.repo = Store.create(place, online=True, timeout=self._timeout)

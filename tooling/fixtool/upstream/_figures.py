@@ -15,7 +15,7 @@ from typing import Any
 
 from fixtool import documents
 from fixtool.errors import FixtoolError
-from fixtool.markdown import code, inline, table
+from fixtool.markdown import Markdown, code, inline, table
 from fixtool.series.line import PatchRepository
 from fixtool.series.patch import Patch
 from fixtool.verify.result import Result, StepResult, read_kept
@@ -23,6 +23,7 @@ from fixtool.verify.suite import BASE, alone
 
 _LARGEST = 8 << 20  # bytes
 _DTYPES = ("bf16", "fp16", "fp32")
+_THIS_CHANGE = Markdown("**this change**")
 _CONTENDERS = {"copy": "copying the logits", "empty": "an empty kernel"}
 
 
@@ -186,7 +187,7 @@ def _kernel_figures(name: str, raw: Mapping[str, Any], content: ProposedContent)
         kernels = [kernel for kernel in ("torch ops", *peers, mine, "copy", "empty")
                    if kernel and kernel in points[0]["us"]]  # fmt: skip
         rows = [
-            ("**this change**" if kernel == mine else _CONTENDERS.get(kernel, inline(str(kernel))),
+            (_THIS_CHANGE if kernel == mine else _CONTENDERS.get(kernel, str(kernel)),
              *(f"{point['us'][kernel][0]:.2f}" for point in points))
             for kernel in kernels
         ]  # fmt: skip
@@ -215,7 +216,7 @@ def _server_figures(name: str, raw: Mapping[str, Any], content: ProposedContent)
     rows = []
     for batch, rates in raw["summary"]["decode"].items():
         share = raw["summary"]["routing"].get(batch, {})
-        row = [f"batch {inline(batch)}"]
+        row = [f"batch {batch}"]
         for server in ("fixes", "series"):
             routing = f", {share[server]['share_percent']:.2f}%" if server in share else ""
             row.append(f"{rates[server]['median']:.0f}{routing}")

@@ -17,7 +17,7 @@ from typing import Any
 from fixtool import documents
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.files import lock, private_folder, write_atomically
-from fixtool.git.names import check_ref, public_url
+from fixtool.git.names import check_ref
 from fixtool.git.objects import Oid, read_oid
 from fixtool.github.client import GitHub, NotFound
 from fixtool.github.model import (
@@ -31,6 +31,7 @@ from fixtool.markdown import Marker, code_block, read_marker, same_text
 from fixtool.series import trailers
 from fixtool.series.context import Context
 from fixtool.series.line import Line
+from fixtool.text import public_url
 from fixtool.upstream._body import PullRequestText
 from fixtool.upstream._commits import ProposedBranch
 

@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 
 from fixtool.markdown import code, inline, table
+from fixtool.text import printable, redact
 from fixtool.verify.proof import BAD, Matrix, Proof, answer_text
 from fixtool.verify.result import Result, StepKind, StepOutcome
 
@@ -21,34 +22,36 @@ _TAGS = {
 
 def junit(result: Result, matrix: Matrix | None) -> str:
     """JUnit XML, as GitHub and Jenkins read it: one test case for each step and each proof."""
-    suite = ET.Element("testsuite", name=_xml(f"fixtool verify {result.about['line']}"))
+    suite = ET.Element("testsuite", name=f"fixtool verify {result.about['line']}")
     failures = 0
     for step in result.steps:
         case = ET.SubElement(
-            suite, "testcase", classname=f"verify.{step.kind}", name=_xml(step.name),
+            suite, "testcase", classname=f"verify.{step.kind}", name=step.name,
             time=f"{step.seconds:.1f}",
         )  # fmt: skip
         if tag := _TAGS.get(step.outcome):
-            ET.SubElement(case, tag, message=_xml(step.said))
+            ET.SubElement(case, tag, message=step.said)
             failures += tag != "skipped"
-        ET.SubElement(case, "system-out").text = _xml(step.said)
+        ET.SubElement(case, "system-out").text = step.said
     for patch in matrix.proofs if matrix else ():
-        case = ET.SubElement(
-            suite, "testcase", classname="verify.proof", name=_xml(patch.slug), time="0"
-        )
+        case = ET.SubElement(suite, "testcase", classname="verify.proof", name=patch.slug, time="0")
         if patch.proof in BAD or patch.proof is Proof.CONFLICT:
-            ET.SubElement(case, "failure", message=_xml(f"{patch.proof}: {patch.why}"))
+            ET.SubElement(case, "failure", message=f"{patch.proof}: {patch.why}")
             failures += 1
     suite.set("tests", str(len(suite)))
     suite.set("failures", str(failures))
     suite.set("skipped", str(result.count(StepOutcome.SKIPPED)))
     suite.set("time", f"{sum(step.seconds for step in result.steps):.1f}")
+    for element in suite.iter():
+        element.text = _xml(element.text or "")
+        element.attrib.update({name: _xml(text) for name, text in element.attrib.items()})
     ET.indent(suite)
     return f"{_XML}\n{ET.tostring(suite, 'unicode')}\n"
 
 
 def _xml(text: str) -> str:
-    return _NOT_XML.sub("?", text)
+    """``text`` as every reader of the file may show it. It comes from patches and from hosts."""
+    return _NOT_XML.sub("?", printable(redact(text)))
 
 
 def markdown(result: Result, matrix: Matrix | None) -> str:
@@ -63,12 +66,11 @@ def markdown(result: Result, matrix: Matrix | None) -> str:
             (code(tree), *(answer_text(answer) for answer in answers))
             for tree, answers in matrix.rows
         ]
-        proofs = [(code(patch.slug), patch.proof, inline(patch.why)) for patch in matrix.proofs]
+        proofs = [(code(patch.slug), patch.proof, patch.why) for patch in matrix.proofs]
         sections.append(table(("tree", *map(code, matrix.columns)), rows))
         sections.append(table(("patch", "proof", ""), proofs))
     steps = [
-        (inline(step.name), step.outcome, f"{step.seconds:.1f}", step.mebibytes,
-         inline(step.said[:300]))
+        (step.name, step.outcome, f"{step.seconds:.1f}", step.mebibytes, step.said[:300])
         for step in result.steps if step.kind is not StepKind.PROBE or step.want is not None
     ]  # fmt: skip
     if steps:

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from fixtool.errors import CannotRun, ExitCode, FixtoolError, UsageError
-from fixtool.git.names import public_url, redact
 from fixtool.progress import Silence
 from fixtool.settings import Settings
 from fixtool.sources.source import Remote, open_source
+from fixtool.text import public_url, redact
 from support import git_http as githttp
 from support.repositories import NUMBERS, Git, Ran, Team
 

@@ -21,7 +21,7 @@ from fixtool import documents, interpreter, markdown, settings, text
 from fixtool.documents import Field
 from fixtool.errors import FixtoolError, Refused
 from fixtool.git import trees
-from fixtool.git.names import check_ref, check_url, public_url, redact
+from fixtool.git.names import check_ref, check_url
 from fixtool.git.objects import Oid, Signature, parse_signature
 from fixtool.git.repo import Output, Repo
 from fixtool.github import client
@@ -47,6 +47,7 @@ from fixtool.series.patch import is_slug, read_trailers, slugify
 from fixtool.sources import index, source
 from fixtool.sources.release import is_native
 from fixtool.sources.resolve import version_of
+from fixtool.text import public_url, redact
 from fixtool.upstream import _checks, _commits, _hooks
 from fixtool.verify import test_file
 from fixtool.wheel import _manifest, _metadata
