@@ -88,10 +88,10 @@ def place(
             with progress.task(f"writing {folder}"):
                 tree = worktrees.add(store, staging, record.commit)
             write_record(tree, record)
+            _set_branch(tree, record, tip)
             if folder.exists():
                 folder.rmdir()
             worktrees.move(store, staging, folder)
-        _set_branch(tree.with_work_tree(folder), record, tip)
         return Placed(folder, record.branch, True)
 
 

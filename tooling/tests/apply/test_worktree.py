@@ -15,6 +15,7 @@ import pytest
 from fixtool.apply.run import Applied, ApplyRequest, apply
 from fixtool.apply.worktree import read_record, recover
 from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.git import worktrees
 from fixtool.git.repo import Repo
 from fixtool.series.context import Context
 from fixtool.settings import Settings
@@ -44,6 +45,28 @@ def test_a_work_tree_with_one_commit_a_patch(series: Team, settings: Settings) -
     assert (tree.path / "python/model.py").read_text() == FIX
     assert tree("rev-list", "--count", f"{applied.target.commit}..HEAD") == "1"
     assert "fixtool apply: line main" in tree("reflog", "show", applied.placed.branch)
+
+
+def test_a_work_tree_is_on_its_branch_as_soon_as_it_is_there(
+    series: Team, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was interrupted after the move left a tree on no branch."""
+    move = worktrees.move
+
+    def move_and_end(store: Repo, old: Path, new: Path) -> None:
+        move(store, old, new)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(worktrees, "move", move_and_end)
+    with pytest.raises(KeyboardInterrupt):
+        run(series, settings, worktree=tmp_path / "tree")
+    tree = Git(tmp_path / "tree")
+    again = run(series, settings, worktree=tree.path)
+    assert again.placed
+    assert not again.placed.changed
+    assert tree("symbolic-ref", "--short", "HEAD") == again.placed.branch
+    assert tree("rev-parse", "HEAD") == again.replay.commit
+    assert tree("status", "--porcelain") == ""
 
 
 def test_the_source_is_not_written_to(series: Team, settings: Settings) -> None:
