@@ -60,4 +60,4 @@ def record_history(
         for slug, fact in facts.items()
     ]
     why = "\n".join(["Upstream's history tells which commits took them:", "", *reasons])
-    return record_facts(context.repository, line, facts, why) if facts else {}
+    return record_facts(context.repository, line, facts, why)

@@ -74,8 +74,8 @@ def record_facts(
 ) -> dict[str, str]:
     """Write a recorded fact into each of the patches ``facts``, by slug, and commit that alone.
     Returns the path of each file that changed, by slug: a patch that states its fact already does
-    not change. Raises Refused if the line has uncommitted changes, or a message cannot take a
-    trailer."""
+    not change. Also without facts, what a killed run had still to commit is committed. Raises
+    Refused if the line has uncommitted changes, or a message cannot take a trailer."""
     edits = {slug: partial(with_fact, fact=fact) for slug, fact in facts.items()}
     slugs = list(facts)
     which = slugs[0] if len(slugs) == 1 else f"{len(slugs)} patches"

@@ -382,6 +382,25 @@ def test_history_records_what_it_found(taken: Maintainer) -> None:
     assert taken.git("rev-list", "--count", f"{head}..") == "1"
 
 
+def test_history_again_finishes_what_an_interrupted_run_left(
+    taken: Maintainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run finds nothing to record."""
+    note = taken.team.root / ".git/fixtool.pending.json"
+    commit = journal._commit
+
+    def commit_and_end(*arguments: object) -> None:
+        commit(*arguments)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "_commit", commit_and_end)
+        assert taken.on_source("history", "--to", "main", "--record").status == 130
+    assert note.exists()
+    assert taken.on_source("history", "--to", "main", "--record").status == 0
+    assert not note.exists()
+
+
 def test_history_says_where_it_wrote(taken: Maintainer) -> None:
     ran = taken.on_source("history", "--to", "main", "--record")
     path = taken.folder / "five.patch"
