@@ -162,7 +162,7 @@ class _Sets(ctypes.Structure):
 
 def _drop_capabilities() -> None:
     """Give up what root could read other processes with. Without them nothing changes."""
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.CDLL(None)
     header, sets = _Header(_CAPABILITY_VERSION, 0), (_Sets * 2)()
     if libc.capget(ctypes.byref(header), sets) != 0:
         return
@@ -176,7 +176,7 @@ def _drop_capabilities() -> None:
 
 
 def _syscall(number: int, *arguments: object) -> int:
-    call = ctypes.CDLL(None, use_errno=True).syscall
+    call = ctypes.CDLL(None).syscall
     call.restype = ctypes.c_long
     words = (ctypes.c_long(word) if isinstance(word, int) else word for word in arguments)
     return int(call(ctypes.c_long(number), *words))
@@ -185,7 +185,7 @@ def _syscall(number: int, *arguments: object) -> int:
 def _prctl(option: int, value: int) -> int:
     none = ctypes.c_ulong(0)
     words = (ctypes.c_ulong(value), none, none, none)
-    return int(ctypes.CDLL(None, use_errno=True).prctl(option, *words))
+    return int(ctypes.CDLL(None).prctl(option, *words))
 
 
 if __name__ == "__main__":

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
+from fixtool.apply.run import Applied
+from fixtool.git.objects import Oid
+from fixtool.judgement.line import Choice
 from fixtool.series.trailers import with_trailer
+from fixtool.sources.resolve import Target
 from support.json_documents import document
 from support.rebase import FIVE, FIVE_AND_TWENTY, OTHER, REWRITTEN
 from support.repositories import NUMBERS, Git, Ran, Team
 
 Run = Callable[..., Ran]
 OTHERWISE = NUMBERS.replace("line 5\n", "line 5 cured otherwise\n")
+
+
+@pytest.mark.parametrize(
+    ("ref", "name"),
+    [("v1.1", "v1.1"), ("a1" * 20, "a1a1a1a1a"), ("feature/x", "a1a1a1a1a"), ("-x", "a1a1a1a1a")],
+)
+def test_the_name_of_a_new_line_for_a_target(team: Team, ref: str, name: str) -> None:
+    target = Target(ref, Oid("a1" * 20), Oid("b2" * 20), "git")
+    choice = Choice(team.repository.line("main"), "the only line", None)  # type: ignore[arg-type]
+    assert Applied(target, choice, None).new_line == name
 
 
 def test_a_patch_that_upstream_has_is_left_out_and_told(team: Team, fixtool: Run) -> None:

@@ -103,6 +103,15 @@ def test_a_change_waits_for_another_git_and_changes_nothing(
     assert tracked("log", "--format=%s") == "main: drop fix\nsaid\nfirst"
 
 
+def test_a_lock_is_waited_for(tracked: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    git_dir = tracked.path / ".git"
+    lock = git_dir / "index.lock"
+    lock.touch()
+    monkeypatch.setattr(process.time, "sleep", lambda _: lock.unlink())
+    process.wait_for_lock(git_dir, tracked.path, "index")
+    assert not lock.exists()
+
+
 def test_a_lock_that_is_held_for_a_moment(
     fixtool: Callable[..., Ran], team: Team, tracked: Git
 ) -> None:

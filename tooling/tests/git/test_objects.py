@@ -93,6 +93,18 @@ def test_what_is_borrowed_while_objects_are_read(
         assert objects.tree_of(first) == own("rev-parse", "HEAD^{tree}")
 
 
+def test_a_call_has_variables_of_its_own(upstream: Git, tmp_path: Path) -> None:
+    person = {
+        "GIT_AUTHOR_NAME": "M",
+        "GIT_AUTHOR_EMAIL": "m@x.org",
+        "GIT_AUTHOR_DATE": "1700000000 +0000",
+    }
+    repo, index = upstream.repo, tmp_path / "index"
+    for place in (None, index):
+        out = repo.run("var", "GIT_AUTHOR_IDENT", env=person, index=place)
+        assert out.text == "M <m@x.org> 1700000000 +0000"
+
+
 def test_blobs_are_similar_from_half_of_their_lines_on(upstream: Git) -> None:
     def blob(text: str) -> Oid:
         return Oid(upstream("hash-object", "-w", "--stdin", stdin=text.encode()))

@@ -49,6 +49,16 @@ def test_the_exit_code(verdict: Verdict, missing: bool, exit_code: ExitCode) -> 
     assert Coverage((ref,), 1, 1, lost).exit_code is exit_code
 
 
+def test_a_document_may_hold_so_many_refs_and_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = make.coverage()
+    size = len(good["refs"]) + sum(len(ref["patches"]) for ref in good["refs"])
+    monkeypatch.setattr("fixtool.judgement.covered._MOST", size)
+    assert isinstance(read_coverage(good, "c.json"), Coverage)
+    monkeypatch.setattr("fixtool.judgement.covered._MOST", size - 1)
+    with pytest.raises(Refused, match=f"at most {size - 1} refs and patches"):
+        read_coverage(good, "c.json")
+
+
 def changed(**change: Any) -> dict[str, Any]:
     """A document whose first ref has other values."""
     good = make.coverage()

@@ -328,6 +328,17 @@ def test_the_release_of_a_line_may_be_another_commit(
     assert verdict(judged()) == "clean"
 
 
+def test_a_commit_with_the_files_of_the_base_is_another_commit(
+    team: Team, judged: Callable[..., Judgement]
+) -> None:
+    """Only a release is its files."""
+    team.patch("five", "fix five", python__model_py=FIVE)
+    took = team.upstream.commit("five, in another repository (#12)")
+    record(team, "five", "Applied-Upstream", f"{took}, #12")
+    assert verdict(judged("v1.0")) == "clean"
+    assert verdict(judged()) == "absorbed"
+
+
 # -- what a fact cannot say -------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.judgement.line import Choice, choose_line
+from fixtool.judgement.run import Judgement, judge
 from fixtool.progress import Silence
 from fixtool.replay.verdict import Verdict
 from fixtool.series.context import Context
@@ -255,6 +256,22 @@ def test_upstreams_history_is_fetched_for_a_conflict(team: Team, settings: Setti
     choice = choose_line(context, source, source.resolve(tip), None)
     (five,) = choice.judgement.patches
     assert (five.result.verdict, choice.judgement.history_read) == (Verdict.ABSORBED, True)
+
+
+def test_a_history_that_was_read_is_not_read_again(
+    team: Team, choose: Choose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team.patch("five", "fix five", python__model_py=FIVE)
+    team.upstream.commit("rewrite", python__model_py=REWRITTEN)
+    judged: list[object] = []
+
+    def counted(*words: object) -> Judgement:
+        judged.append(words)
+        return judge(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("fixtool.judgement.line.judge", counted)
+    choice = choose()
+    assert (choice.ok, choice.judgement.history_read, len(judged)) == (False, True, 1)
 
 
 def test_the_nearest_base_of_a_remote_is_by_commits(team: Team, settings: Settings) -> None:

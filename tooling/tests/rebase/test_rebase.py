@@ -5,14 +5,24 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fixtool.errors import CannotRun
+from fixtool.git.objects import Oid
 from fixtool.history import trace
+from fixtool.progress import Silence
+from fixtool.rebase._facts import Restored, gather
+from fixtool.rebase.run import RebaseRequest, rebase
+from fixtool.rebase.session import HandDecisions, load_session
+from fixtool.series import shelf
+from fixtool.series.context import Context
 from fixtool.series.line import PatchRepository
+from fixtool.settings import Settings
+from fixtool.sources.source import open_source
 from support.json_documents import document
 from support.package_index import ARM, X86, Server, make_wheel
 from support.rebase import (
@@ -354,6 +364,47 @@ def test_a_line_that_moves_back_gets_its_patch_back(maintainer: Maintainer, reas
     assert maintainer.files()["five.patch"] == raw  # it still says where upstream has it
     git("checkout", "--quiet", "main")
     assert outcomes(maintainer.rebase())["five"] == (reason, "dropped")
+
+
+def test_a_line_that_moves_from_a_release_to_a_commit(
+    maintainer: Maintainer, settings: Settings
+) -> None:
+    """A patch of its shelf was written for a commit, and upstream took it and took it back since:
+    the history between commits says so, whatever the line is for now."""
+    raw, git = maintainer.patch_five(), maintainer.upstream
+    base = git("rev-parse", "v1.0")
+    took = git.commit("take it (#9)", python__model_py=FIVE)
+    git("revert", "--no-edit", "HEAD")
+    folder = maintainer.folder
+    toml = folder / "upstream.toml"
+    toml.write_text(toml.read_text() + 'release = "1.0"\n')
+    (folder / "series").write_text("# none\n")
+    (folder / "five.patch").rename(folder / "here")
+    (folder / "shelf").mkdir()
+    (folder / "here").rename(folder / "shelf/five.patch")
+    shelved = shelf.Shelved("five", "upstream has it", Oid(base), shelf.Reason.ABSORBED, took)
+    (folder / shelf.FILE).write_bytes(shelf.text([shelved]))
+    context = Context(maintainer.team.repository, settings)
+    source = open_source(str(git.path), settings, "", Silence())
+    line, target = context.repository.line("main"), source.resolve("main")
+    facts = gather(context, line, source, target, HandDecisions(), None)
+    assert facts.restored == {"five": Restored.TAKEN_BACK}
+    assert facts.patch("five").raw == raw
+
+
+def test_what_a_rebase_asks_for_by_default(maintainer: Maintainer, settings: Settings) -> None:
+    """The line is the one of the settings, and no probe is run, now or when the rebase goes on."""
+    maintainer.patch_five()
+    maintainer.team.line("other")
+    maintainer.save()
+    rewrite(maintainer.upstream)
+    source = str(maintainer.upstream.path)
+    context = Context(maintainer.team.repository, replace(settings, source=source, line="main"))
+    rebased = rebase(context, RebaseRequest("main"))
+    assert (rebased.line, rebased.parked and rebased.parked.slug) == ("main", "five")
+    session = load_session(context, "main")
+    assert session is not None
+    assert not session.probe
 
 
 @pytest.mark.parametrize("fact", ["#9, 1.2", "#9"])

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from fixtool.git.objects import Oid
+from fixtool.history.log import UpstreamCommit
 from fixtool.history.result import read_history
+from fixtool.rebase._record import recorded_files
+from fixtool.rebase.result import Action, PatchOutcome
+from fixtool.replay.verdict import PatchResult, Verdict
 from fixtool.series import commit as journal
 from fixtool.series.commit import Rewrite, open_git, rewrite_and_commit
 from support.json_documents import document
@@ -197,6 +203,30 @@ def test_a_recorded_cure_is_completed_without_a_probe(maintainer: Maintainer) ->
     assert outcomes(maintainer.rebase()) == {"five": ("superseded", "dropped")}
     shelved = maintainer.files()["shelf/five.patch"]
     assert f"\nSuperseded-By: {cure[:9]}, #12, 1.1\n".encode() in shelved
+
+
+@pytest.mark.parametrize(
+    ("trailer", "recorded"),
+    [
+        ("Superseded-By: 1.2", False),  # a cure, but perhaps not this one
+        ("Applied-Upstream: {cure}", False),  # this commit, but not as another cure
+        ("Superseded-By: {cure}", True),
+    ],
+)
+def test_only_a_patch_that_names_the_cure_needs_no_probe(
+    maintainer: Maintainer, monkeypatch: pytest.MonkeyPatch, trailer: str, recorded: bool
+) -> None:
+    maintainer.patch_five()
+    cure = UpstreamCommit(Oid("a1" * 20), "A Person", "2026-05-23", "rewrite five (#12)", 12)
+    named = trailer.format(cure=cure.sha)
+    maintainer.edit("five", SIGN_OFF, named.encode() + b"\n" + SIGN_OFF)
+    (patch,) = maintainer.team.repository.line("main").patches
+    monkeypatch.setattr("fixtool.rebase._record.release_tags", lambda _: None)
+    facts = SimpleNamespace(source=None, patch=lambda _: patch)
+    result = PatchResult("five", "fix five", Verdict.SUPERSEDED, None, ())
+    files = recorded_files(facts, [PatchOutcome(result, Action.DROPPED, cure)], None)  # type: ignore[arg-type]
+    assert list(files) == (["five"] if recorded else [])
+    assert all(f"\n{named}, #12\n".encode() in file for file in files.values())
 
 
 def test_a_revert_is_not_recorded_as_the_commit_that_took_a_patch(maintainer: Maintainer) -> None:

@@ -291,6 +291,7 @@ PE = b"MZ" + bytes(58) + (64).to_bytes(4, "little") + b"PE\0\0"
         (bytes.fromhex("cafebabe00000002"), True),  # Mach-O, two architectures
         (bytes.fromhex("cafebabe00000034"), False),  # a Java class
         (PE, True),
+        (b"MZ" + bytes(54) + b"PE\0\0" + (56).to_bytes(4, "little"), True),  # 64 bytes, no more
         (b"MZ is how this text begins, and it goes on for more than sixty-four bytes", False),
         (b"\x7fELF", False),
         (b"#!/bin/sh\n", False),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,10 +12,12 @@ from fixtool.errors import CannotRun, UsageError
 from fixtool.git.names import check_ref, check_url
 from fixtool.git.repo import Repo
 from fixtool.progress import Silence
+from fixtool.series.context import Context
 from fixtool.settings import Settings, load
 from fixtool.sources.resolve import resolve_local, version_of
 from fixtool.sources.source import Local, open_source
-from support.repositories import Git
+from fixtool.sources.target import TargetRequest, find_target
+from support.repositories import Git, Team
 
 
 @pytest.mark.parametrize(
@@ -115,6 +119,27 @@ def test_unknown_sources(settings: Settings) -> None:
 def test_not_a_repository(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(CannotRun, match="not a git repository"):
         Local(tmp_path, settings)
+
+
+def test_the_settings_name_the_source(team: Team, settings: Settings) -> None:
+    context = Context(team.repository, replace(settings, source=str(team.upstream.path)))
+    source, target = find_target(context, TargetRequest("v1.0"))
+    assert source.name == str(team.upstream.path)
+    assert (target.commit, target.version) == (team.upstream("rev-parse", "v1.0"), "1.0")
+
+
+def test_without_a_ref_the_target_is_the_base_of_the_only_line(
+    team: Team, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the package index, which has no commits, it is the release that is the base."""
+    toml = team.root / "patches/main/upstream.toml"
+    toml.write_text(toml.read_text() + 'release = "1.1"\n')
+    asked: list[str] = []
+    source = SimpleNamespace(resolve=asked.append)
+    monkeypatch.setattr("fixtool.sources.target.open_source", lambda *_: source)
+    for name in ("pypi", "git"):
+        find_target(Context(team.repository, settings), TargetRequest(source=name))
+    assert asked == ["1.1", team.repository.line("main").upstream.base]
 
 
 def test_settings_in_order(tmp_path: Path) -> None:
