@@ -8,6 +8,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import shutil
 import socket
 import stat
@@ -155,6 +156,7 @@ def require_private(folder: Path) -> None:
             )
 
 
+_STALE = 24 * 3600  # seconds after which the temporary folder of another run is one of a killed run
 _temporary: set[Path] = set()  # the temporary folders that may be on the disk now
 
 
@@ -165,8 +167,11 @@ def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
 
     An interrupt may come at any moment: also before the block has begun, and while the folder is
     removed. The name is noted before the folder is made, and what then is left is removed when
-    Python ends. ``tempfile`` tells nobody the name of a folder that it has just made.
+    Python ends. ``tempfile`` tells nobody the name of a folder that it has just made. What a killed
+    run has left in ``parent`` is removed by the next one that makes such a folder a day later.
     """
+    if parent:
+        _remove_stale(parent, prefix)
     path = Path(parent or tempfile.gettempdir()).absolute() / f"{prefix}{os.urandom(8).hex()}"
     _temporary.add(path)
     try:
@@ -174,6 +179,14 @@ def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
         yield path
     finally:
         _remove_temporary(path)
+
+
+def _remove_stale(parent: Path, prefix: str) -> None:
+    own = re.compile(rf"{re.escape(prefix)}[0-9a-f]{{16}}")
+    with suppress(OSError):
+        for path in [path for path in parent.iterdir() if own.fullmatch(path.name)]:
+            if path.lstat().st_mtime < time.time() - _STALE:
+                _remove_temporary(path)
 
 
 def _remove_temporary(path: Path) -> None:

@@ -100,6 +100,17 @@ def test_a_temporary_folder_that_cannot_be_written_to_is_removed(tmp_path: Path)
     assert list(around.iterdir()) == []
 
 
+def test_a_temporary_folder_of_a_killed_run_is_removed_a_day_later(tmp_path: Path) -> None:
+    names = ("x-" + "a" * 16, "x-" + "b" * 16, "x-others", "y-" + "a" * 16)
+    for name in names:
+        (tmp_path / name / "in").mkdir(parents=True)
+        if name != names[1]:
+            os.utime(tmp_path / name, (1, 1))
+    with temporary_folder("x-", tmp_path):
+        assert not (tmp_path / names[0]).exists()
+    assert all((tmp_path / name).exists() for name in names[1:])
+
+
 def test_a_private_folder(tmp_path: Path) -> None:
     folder = private_folder(tmp_path / "a" / "b")
     assert folder.stat().st_mode & 0o777 == 0o700

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fixtool.git.objects import Oid
-from fixtool.git.repo import Repo
+from fixtool.git.repo import Repo, reading_answer
 from fixtool.git.trees import list_folders, list_tree, scratch_index, write_tree
 from fixtool.replay._hunks import place
 from fixtool.replay.verdict import Verdict
@@ -158,5 +158,6 @@ def _edited_tree(
 
 
 def _lines(repo: Repo, commit: str, path: str) -> list[str]:
-    blob = list_tree(repo, commit, path)[path][1]
+    with reading_answer("ls-tree"):
+        blob = list_tree(repo, commit, path)[path][1]
     return lines_of(repo.read_blob(blob).decode("utf-8", "surrogateescape"))

@@ -12,9 +12,7 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -41,7 +39,6 @@ from fixtool.upstream._hooks import CheckOutcome, HookResult
 from fixtool.verify.kit import lay_kit
 
 _FORMAT = 2
-_DAY = 86_400
 _LONGEST_TITLE = 100
 _PATIENCE = 1800  # seconds for one test file; Triton's interpreter is slow
 _OUTCOMES = {0: CheckOutcome.PASSED, 1: CheckOutcome.FAILED, 77: CheckOutcome.NOTHING_SHOWN}
@@ -136,11 +133,8 @@ def _cache_key(branch: ProposedBranch, python: str | None) -> str:
 def _checkout(repo: Repo, commit: Oid, settings: Settings) -> Iterator[Path]:
     """A temporary work tree of ``commit``, because hooks rewrite files."""
     home = private_folder(settings.state / "upstream")
-    for stale in home.glob("tree-*"):  # left by a killed run
-        if time.time() - stale.stat().st_mtime > _DAY:
-            shutil.rmtree(stale, ignore_errors=True)
-    worktrees.prune(repo)
     with temporary_folder("tree-", home) as scratch:
+        worktrees.prune(repo)  # those in folders of killed runs, which are gone now
         folder = scratch / "sglang"
         try:
             worktrees.add(repo, folder, commit)

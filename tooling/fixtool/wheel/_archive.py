@@ -11,9 +11,7 @@ import hashlib
 import io
 import posixpath
 import re
-import shutil
 import stat
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -104,9 +102,6 @@ def staging_folder(wheels: Path) -> Iterator[Path]:
     CannotRun if the block meets an error of the operating system."""
     try:
         wheels.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for old in wheels.glob(".new-*"):  # of a run that was killed a day ago or more
-            if old.stat().st_mtime < time.time() - 86400:
-                shutil.rmtree(old, ignore_errors=True)
         with temporary_folder(".new-", wheels) as folder:
             yield folder
     except OSError as error:

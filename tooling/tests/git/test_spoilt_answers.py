@@ -13,6 +13,7 @@ from fixtool.errors import CannotRun, FixtoolError
 from fixtool.git import trees
 from fixtool.git.objects import MACHINE, Commit, Oid
 from fixtool.git.repo import Repo
+from fixtool.replay import moved_hunks
 from fixtool.series.commit import open_git
 from fixtool.series.patch import export
 from support.repositories import Git, Ran, Team
@@ -77,6 +78,16 @@ def test_a_repository_that_git_cannot_open_is_no_folder_without_git(
     spoil(monkeypatch, tmp_path, "exit 128")
     with pytest.raises(FixtoolError):
         open_git(team.root)
+
+
+def test_a_file_that_git_does_not_list(
+    upstream: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo, commit = upstream.repo, upstream.head()
+    assert len(moved_hunks._lines(repo, commit, "python/model.py")) == 40
+    spoil(monkeypatch, tmp_path, "exit 0")
+    with pytest.raises(CannotRun, match="git ls-tree gave an answer"):
+        moved_hunks._lines(repo, commit, "python/model.py")
 
 
 def test_no_patch_is_not_the_patch_of_a_commit(

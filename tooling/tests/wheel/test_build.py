@@ -235,7 +235,7 @@ def test_a_version_that_is_none(repo: Repo, settings: Settings, imported: Releas
 def test_litter_of_a_killed_run_goes_after_a_day(
     repo: Repo, settings: Settings, imported: Release
 ) -> None:
-    old, young = (settings.cache / "wheels" / f".new-{age}" for age in ("old", "young"))
+    old, young = (settings.cache / "wheels" / f".new-{digit * 16}" for digit in "ab")
     for folder in (old, young):
         folder.mkdir(parents=True)
     os.utime(old, (1, 1))
