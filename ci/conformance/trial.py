@@ -41,12 +41,13 @@ from support.repositories import NUMBERS, Git, Team, format_patch
 
 GIT = str(shutil.which("git"))
 LIMIT = 180  # seconds that a run may take before it counts as one that hangs
-LIMIT_OF_GIT = 15  # seconds that fixtool gives one git here: its own limit is ten minutes
+LIMIT_OF_GIT = 8  # seconds that fixtool gives one git here: its own limit is ten minutes
 FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
 _SET_PTRACER, _ANY = 0x59616D61, -1
 # Times, and how much of a page was known from an earlier run.
 _MASKED = re.compile(rb"20\d\d-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?Z?)?|\d+ states? judged, \d+ known")
 _OF_GIT = re.compile(r"(^|/)\.git(/|$)")
+_SWEPT = re.compile(r"/\.[^/]*[0-9a-f]{16}(/|$)")  # what files.temporary_folder makes and removes
 # What a run may leave nowhere: staging, locks and parts of files.
 _STRAY = re.compile(
     r"(^|/)(\.[^/]*\.(new|old)(-[^/]*)?|\.[^/]*fixtool-[^/]*|[^/]+\.lock|\.[^/]+\.\d+\.\d+"
@@ -306,14 +307,14 @@ def state_of(world: World, known: tuple[Digests, State] | None = None) -> State:
 
 def strays(world: World, *, killed: bool) -> list[str]:
     """Staging, locks, notes and temporary files that a finished run has left. A killed one may
-    leave part of a wheel in the cache, which a run on another day removes: until then, a run that
-    goes on may still write it."""
+    leave a temporary folder among fixtool's own, which a run on another day removes: until then,
+    nobody can tell that its run has ended."""
     found = []
     for place in ("team", "trees", "checkout", "page", "fresh", "home", "tmp"):
         for path in (world.root / place).rglob("*"):
             name = str(path.relative_to(world.root))
             ours = name.endswith(("patches/.lock", "fixtool.lock")) or "/locks/" in name
-            ours |= killed and "/wheels/.new-" in name
+            ours |= killed and place == "home" and bool(_SWEPT.search(name))
             if place == "tmp" or (_STRAY.search(name) and not ours):
                 found.append(name)
     return found
