@@ -15,7 +15,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fixtool.text import printable, redact, visible, without_controls
+from fixtool.text import escaped, redact, shortened, visible, without_controls
 
 LIMIT = 65_536
 """The most characters that GitHub accepts as the body of an issue, pull request or comment."""
@@ -54,7 +54,7 @@ def code(text: str, limit: int = 200) -> Markdown:
     """``text`` as a code span, at most ``limit`` characters long. Nothing in it can end the span,
     or the table cell around it."""
     long = len(text) > 8 * limit
-    text = visible(redact(text[: 8 * limit]))
+    text = visible(shortened(text, 8 * limit))
     text = text[: limit - 1] + "…" if long or len(text) > limit else text
     text = text.replace("|", "¦")  # a bar ends a table's cell, even escaped and inside code
     fence = _fence(text, 1)
@@ -86,7 +86,7 @@ def _fence(text: str, shortest: int) -> str:
 def inline(text: str) -> Markdown:
     """``text`` on one line, escaped so that it has no effect: no markup, no mention, and none of
     the links that GitHub makes by itself (#1, GH-1, closes #1, an address)."""
-    plain = printable(redact(re.sub(r"\s+", " ", text)))
+    plain = escaped(re.sub(r"\s+", " ", text))
     plain = re.sub(r"([\\`*_\[\]|<>~$&])", r"\\\1", plain)
     # A heading, a list or a line under a heading, where the text begins a line.
     plain = re.sub(r"^(\s*)([-+=#])|^(\s*\d+)([.)])", r"\1\3\\\2\4", plain)

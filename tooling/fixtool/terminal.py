@@ -20,9 +20,9 @@ from typing import Any
 from fixtool.documents import SCHEMA
 from fixtool.errors import ExitCode, FixtoolError
 from fixtool.progress import Progress, Silence, Task
-from fixtool.text import printable, redact
+from fixtool.text import escaped, printable, redact
 
-_JOB_COMMAND = re.compile(r"^(\s*):(?=:)", re.MULTILINE)
+_JSON_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
 _COLOURS = {
     "clean": "green", "offset": "green", "merged": "cyan", "absorbed": "blue",
     "partly-absorbed": "blue", "superseded": "blue", "not-needed": "blue", "reverted": "yellow",
@@ -36,7 +36,14 @@ def document(command: str, exit_code: ExitCode, body: Mapping[str, Any]) -> str:
     """The JSON document of a command, as `schemas/output.json` describes it."""
     head = {"schema": SCHEMA, "command": command, "ok": exit_code == ExitCode.OK}
     text = json.dumps({**head, "exit_code": int(exit_code), **body}, default=_plain, indent=2)
+    if command != "show":  # it gives the patch as it is
+        text = _JSON_TEXT.sub(_without_logins, text)
     return text.replace("##[", "#\\u0023[")  # the log of a job would take it for a command
+
+
+def _without_logins(match: re.Match[str]) -> str:
+    text = match[0]
+    return json.dumps(redact(json.loads(text))) if re.search(r"@|%40|=", text) else text
 
 
 def print_document(command: str, exit_code: ExitCode, body: Mapping[str, Any]) -> None:
@@ -55,14 +62,8 @@ def say(text: str = "", *, err: bool = False) -> None:
 
 def command(text: str, *, err: bool = False) -> None:
     """Print a command for GitHub Actions, which is one line and was escaped when it was made."""
-    shown = printable(redact(text)).replace("\n", " ")
+    shown = printable(redact(text)).replace("\n", " ").replace("##[", "## [")
     print(shown, file=sys.stderr if err else sys.stdout)
-
-
-def escaped(text: str) -> str:
-    """``text`` without what a terminal, or the log of a job on GitHub, would take for a command,
-    and without the logins in its addresses."""
-    return _JOB_COMMAND.sub(r"\1\\x3a", printable(redact(text)))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -93,7 +94,7 @@ def _colour(cell: str) -> str:
 
 
 def patch_text(text: str) -> None:
-    """Print a patch in colours, with its control characters made visible."""
+    """Print a patch in colours and as it is, but with its control characters made visible."""
     from rich.console import Console
     from rich.syntax import Syntax
 
@@ -105,8 +106,7 @@ def failure(error: FixtoolError, command: str, *, as_json: bool) -> None:
     """Print one message that says what is wrong, where, and what to do about it: on stderr, or as
     the JSON document of ``command``."""
     if as_json:
-        parts = {"message": error.message, "where": error.where, "hint": error.hint}
-        body = {"error": {name: text and redact(text) for name, text in parts.items()}}
+        body = {"error": {"message": error.message, "where": error.where, "hint": error.hint}}
         print_document(command, error.exit_code, body)
         return
     lines = [f"error: {escaped(error.message)}"]

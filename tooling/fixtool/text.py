@@ -6,7 +6,12 @@ import re
 import shlex
 import unicodedata
 
-_LOGIN = re.compile(r"(?<=://)[^/\s]*@")
+_LONGEST_LOGIN = 1000  # characters
+_JOB_COMMAND = re.compile(r"^(\s*):(?=:)", re.MULTILINE)
+# A path that was an address has one slash.
+_LOGIN = re.compile(
+    r"(?:(?<=://)|(?<=https:/)|(?<=http:/)|(?<=ftp:/)|(?<=ssh:/)|(?<=git:/))[^/\s]*@", re.IGNORECASE
+)
 # A password may hold a slash, which no address can: then no port follows the colon.
 _LOGIN_WITH_SLASH = re.compile(r"(?<=://)[^/\s:@\[\]]+:(?!\d+(?:[^\w@]|$))[^\s@]{0,250}@")
 _LOGIN_BEFORE_HOST = re.compile(r"(?<![\w.+/@:%-])([\w.+-]{1,60}):[^\s/@]{1,250}@(?=[\w.-]+:)")
@@ -52,7 +57,7 @@ def redact(text: str, token: str | None = None) -> str:
     """``text`` without ``token``, and with every address in it as in ``public_url``."""
     if token:
         text = text.replace(token, "***")
-    if "://" in text:
+    if ":/" in text:
         text = _LOGIN.sub(_without_login, text)
         text = _LOGIN_WITH_SLASH.sub(_without_login, text)
     if "@" in text:
@@ -62,13 +67,20 @@ def redact(text: str, token: str | None = None) -> str:
     return _PARAMETER.sub(_without_secret, text) if "=" in text else text
 
 
+def shortened(text: str, length: int) -> str:
+    """``text`` in at most ``length`` characters. Its addresses lose their logins first: what is cut
+    off could be the sign by which a login is known."""
+    text = redact(text[: length + _LONGEST_LOGIN])
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def _without_login(match: re.Match[str]) -> str:
     return _user(match.string[max(0, match.start() - 12) : match.start()], match[0])
 
 
 def _user(scheme: str, login: str) -> str:
     """What of a login stands in a public address. ``scheme`` ends as that of the address."""
-    if not re.search(r"(?:ssh|ssh\+git)://$", scheme, re.IGNORECASE):
+    if not re.search(r"(?:ssh|ssh\+git):/{1,2}$", scheme, re.IGNORECASE):
         return ""
     user = re.split(r":|%3A|/|@", login, maxsplit=1, flags=re.IGNORECASE)[0]
     return user and f"{user}@"
@@ -79,14 +91,22 @@ def _without_secret(match: re.Match[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` with escapes instead of control characters, line breaks excepted, and without a word
-    that GitHub Actions takes for a command wherever it stands: subjects and paths come from
-    patches, which anyone may have written."""
-    shown = "".join(
+    """``text`` with escapes instead of control characters, line breaks excepted: subjects and paths
+    come from patches, which anyone may have written."""
+    return "".join(
         letter if letter.isprintable() or letter == "\n" else f"\\x{ord(letter):02x}"
         for letter in text
     )
-    return shown.replace("##[", "## [")
+
+
+def escaped(text: str) -> str:
+    """``text`` without what a terminal, or the log of a job on GitHub, would take for a command,
+    and without the logins in its addresses."""
+    return _without_job_commands(printable(redact(text)))
+
+
+def _without_job_commands(text: str) -> str:
+    return _JOB_COMMAND.sub(r"\1\\x3a", text).replace("##[", "## [")
 
 
 def visible(text: str) -> str:
@@ -105,4 +125,4 @@ def without_controls(text: str) -> str:
         for letter, category in categories
         if category not in ("Cf", "Cs", "Co", "Cn")
     )
-    return "".join(visible).replace("##[", "## [")
+    return _without_job_commands("".join(visible))

@@ -13,7 +13,7 @@ from fixtool.history.result import History
 from fixtool.markdown import LIMIT, Markdown, Marker, code, code_block, join_sections, table
 from fixtool.rebase.result import Action
 from fixtool.report.todo import ToDo
-from fixtool.text import visible
+from fixtool.text import redact, shortened, visible
 
 _ROWS = 100
 _SUMMARY_LIMIT = 200_000  # characters; the summary of a step may have one MiB
@@ -45,24 +45,24 @@ class NightlyTexts:
 
     @property
     def pull_title(self) -> str:
-        return f"Rebase line {self.outcome.line} onto {self._onto[:12]}"
+        return visible(f"Rebase line {self.outcome.line} onto {self._onto[:12]}")
 
     @property
     def issue_title(self) -> str:
-        return f"Nightly rebase: line {self.outcome.line} needs a person"
+        return visible(f"Nightly rebase: line {self.outcome.line} needs a person")
 
     @property
     def headline(self) -> str:
-        line, rebase = self.outcome.line, self.outcome.rebase
+        line, rebase = code(self.outcome.line), self.outcome.rebase
         if rebase is None:
             what = "could not run" if self.outcome.exit_code in _COULD_NOT_RUN else "was refused"
-            return f"The nightly rebase of line `{line}` {what}."
-        onto = f"{code(rebase.ref, 80)} (`{rebase.onto[:12]}`)"
+            return f"The nightly rebase of line {line} {what}."
+        onto = f"{code(rebase.ref, 80)} ({code(rebase.onto[:12])})"
         if self.outcome.exit_code:
-            return f"The nightly rebase of line `{line}` onto {onto} stopped: it needs a person."
+            return f"The nightly rebase of line {line} onto {onto} stopped: it needs a person."
         moved = "moved to" if rebase.moved else "is at"
         look = ", and a person should look" if self.outcome.needs_person else ""
-        return f"Line `{line}` {moved} {onto}{look}."
+        return f"Line {line} {moved} {onto}{look}."
 
     @property
     def _onto(self) -> str:
@@ -71,7 +71,7 @@ class NightlyTexts:
     # -- bodies ----------------------------------------------------------------------------
 
     def pull_request(self, marker: Marker) -> str:
-        folders = " and ".join(f"`{folder}/`" for folder in self.outcome.folders)
+        folders = " and ".join(code(f"{folder}/") for folder in self.outcome.folders)
         ending = (
             f"Nothing but {folders} changes. "
             "The nightly job makes this branch anew, unless somebody else has pushed to it: then "
@@ -161,10 +161,10 @@ class NightlyTexts:
         """A commit and its pull request. Links go through redirect.github.com: a direct link would
         add a reference to upstream's own pages, every night."""
         form = r"https://github\.com/([A-Za-z0-9._-]+/[A-Za-z0-9._-]+?)(\.git)?/?"
-        sha, number = f"`{commit.sha[:12]}`", f"PR {commit.pr}" if commit.pr else ""
+        sha, number = code(commit.sha[:12]), f"PR {commit.pr}" if commit.pr else ""
         if match := re.fullmatch(form, self.upstream):
             home = f"https://redirect.github.com/{match[1]}"
-            sha = f"[{sha}]({home}/commit/{commit.sha})"
+            sha = Markdown(f"[{sha}]({home}/commit/{commit.sha})")
             number = f"[{number}]({home}/pull/{commit.pr})" if number else ""
         about = ", ".join(part for part in (number, commit.day) if part)
         return f"{sha} {code(commit.subject, 120)} ({about})"
@@ -189,10 +189,10 @@ def notice(text: str) -> str:
 def _command(level: str, message: str, path: str | None) -> str:
     properties = {"title": "nightly rebase", **({"file": path} if path else {})}
     shown = ",".join(
-        f"{name}={_escape(visible(value)).replace(':', '%3A').replace(',', '%2C')}"
+        f"{name}={_escape(visible(redact(value))).replace(':', '%3A').replace(',', '%2C')}"
         for name, value in properties.items()
     )
-    return f"::{level} {shown}::{_escape(visible(message)[:1000])}"
+    return f"::{level} {shown}::{_escape(visible(shortened(message, 1000)))}"
 
 
 def _escape(text: str) -> str:

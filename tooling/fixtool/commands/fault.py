@@ -14,7 +14,7 @@ from pathlib import Path
 from fixtool import __version__, terminal
 from fixtool.errors import ExitCode, FixtoolError
 from fixtool.files import private_folder
-from fixtool.text import redact
+from fixtool.text import redact, shortened
 
 
 class Fault(FixtoolError):
@@ -24,7 +24,7 @@ class Fault(FixtoolError):
 def report_fault(error: Exception, command: str, *, as_json: bool) -> ExitCode:
     """Say that ``error`` ended the verb ``command``, and keep its traceback in the state folder; if
     that is impossible, print it on stderr after the message. Return the exit code."""
-    message = redact(f"fixtool has a fault of its own: {_summary(error)}")
+    message = shortened(f"fixtool has a fault of its own: {_summary(error)}", 540)
     text = _traceback(error)
     try:
         path = _keep(text, command)
@@ -41,7 +41,7 @@ def report_fault(error: Exception, command: str, *, as_json: bool) -> ExitCode:
 def _summary(error: Exception) -> str:
     """The exception's name and message, in one line."""
     lines = traceback.format_exception_only(error)  # a SyntaxError begins with indented lines
-    return " ".join(next(line for line in lines if not line.startswith(" ")).split())[:500]
+    return " ".join(next(line for line in lines if not line.startswith(" ")).split())
 
 
 def _traceback(error: Exception) -> str:

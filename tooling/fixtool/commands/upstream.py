@@ -15,6 +15,7 @@ from fixtool import terminal
 from fixtool.commands import options
 from fixtool.commands.status import show_status
 from fixtool.errors import ExitCode, Refused, UsageError
+from fixtool.text import escaped
 
 if TYPE_CHECKING:
     from fixtool.series.context import Context
@@ -161,7 +162,7 @@ def _send(
             raise UsageError(
                 f"nothing was sent: {plan.describe()}", hint="the same command with --yes"
             )
-        if not typer.confirm(terminal.escaped(f"{plan.describe()}. Send it?")):
+        if not typer.confirm(escaped(f"{plan.describe()}. Send it?")):
             raise Refused("nothing was sent")
     sent = send(plan)
     if not json:

@@ -20,7 +20,7 @@ from fixtool.github.model import (
     PullRequestStatus,
     RepositoryInfo,
 )
-from fixtool.text import count, redact, visible
+from fixtool.text import count, redact, shortened, visible
 
 try:
     from github import Auth, BadAttributeException, Github, GithubException
@@ -291,7 +291,7 @@ def _ask(
         except _UNEXPECTED as error:
             raise CannotRun(
                 f"cannot {what}: {repository.api} does not answer as GitHub does "
-                f"({redact(str(error), repository.token)[:200]})",
+                f"({shortened(redact(str(error), repository.token), 200)})",
                 where=repository.full_name,
                 hint="check GITHUB_API_URL",
             ) from error

@@ -29,7 +29,7 @@ from fixtool.report._coverage import coverage_bands
 from fixtool.report._inputs import KeptResult, Report
 from fixtool.report._timeline import VERDICTS, letters, timeline
 from fixtool.report.todo import FINE, find_todos, sources
-from fixtool.text import count, printable, public_url, redact
+from fixtool.text import count, escaped, public_url, shortened
 from fixtool.verify.proof import Matrix, answer_text, exit_code, prove
 from fixtool.verify.result import StepResult
 
@@ -156,7 +156,7 @@ def _commit(report: Report, commit: UpstreamCommit) -> Markdown:
 
 
 def _cut(text: str, length: int = 200) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return shortened(text, length)
 
 
 def _breaks(text: str) -> Markup:
@@ -166,7 +166,7 @@ def _breaks(text: str) -> Markup:
 
 def _printable(value: Any) -> Any:
     if isinstance(value, str) and not hasattr(value, "__html__"):
-        return printable(redact(value))
+        return escaped(value)
     return value
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from fixtool.git.trees import list_tree
-from fixtool.markdown import code, prose
+from fixtool.markdown import code, inline, prose
 from fixtool.replay.run import on_own_base, replay
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding
@@ -156,7 +156,7 @@ def _within(text: str, section: str) -> str:
 
 def _file(file: ChangedFile) -> str:
     size = "binary" if file.added is None else f"+{file.added} -{file.removed}"
-    words = [word for word in (_STATUSES.get(file.status, file.status), size) if word]
+    words = [word for word in (_STATUSES.get(file.status, inline(file.status)), size) if word]
     text = f"{code(file.path)} ({', '.join(words)})"
     if file.places and file.status != "A":
         text += f", in {', '.join(code(place) for place in file.places[:_PLACES])}"

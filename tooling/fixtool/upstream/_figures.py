@@ -150,7 +150,7 @@ def _check_figures(kept: Result, content: ProposedContent) -> FileFigures:
         return None
     others = len(about) - len(content.patches)
     beside = f" with {others} more patches that are not part of this" if others else ""
-    heading = f"{inline(kept.host)}, on {kept.about['onto'][:12]}{beside}:"
+    heading = f"{inline(kept.host)}, on {code(kept.about['onto'][:12])}{beside}:"
     return [
         CheckFigure(f"{step.name} on {kept.place}", heading, (*_row(step), kept.started[:10]))
         for step in (*probes, *checks)

@@ -6,7 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 
 from fixtool.markdown import code, inline, table
-from fixtool.text import printable, redact
+from fixtool.text import escaped, shortened
 from fixtool.verify.proof import BAD, Matrix, Proof, answer_text
 from fixtool.verify.result import Result, StepKind, StepOutcome
 
@@ -51,7 +51,7 @@ def junit(result: Result, matrix: Matrix | None) -> str:
 
 def _xml(text: str) -> str:
     """``text`` as every reader of the file may show it. It comes from patches and from hosts."""
-    return _NOT_XML.sub("?", printable(redact(text)))
+    return _NOT_XML.sub("?", escaped(text))
 
 
 def markdown(result: Result, matrix: Matrix | None) -> str:
@@ -70,7 +70,7 @@ def markdown(result: Result, matrix: Matrix | None) -> str:
         sections.append(table(("tree", *map(code, matrix.columns)), rows))
         sections.append(table(("patch", "proof", ""), proofs))
     steps = [
-        (step.name, step.outcome, f"{step.seconds:.1f}", step.mebibytes, step.said[:300])
+        (step.name, step.outcome, f"{step.seconds:.1f}", step.mebibytes, shortened(step.said, 300))
         for step in result.steps if step.kind is not StepKind.PROBE or step.want is not None
     ]  # fmt: skip
     if steps:
