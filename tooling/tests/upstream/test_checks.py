@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given, settings
@@ -14,13 +15,15 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from fixtool import markdown
-from fixtool.errors import CannotRun
+from fixtool.errors import CannotRun, Refused
 from fixtool.isolation import can_isolate
 from fixtool.markdown import ACTIVE_TEXT, LIMIT, prose
 from fixtool.settings import Settings
 from fixtool.upstream import _checks as checks
 from fixtool.upstream import _hooks as hooks
+from fixtool.upstream._body import PullRequestText
 from fixtool.upstream._hooks import CheckOutcome, HookResult
+from fixtool.upstream.prepare import PreparedPullRequest
 from support.github_api import visible_to_github
 from support.json_documents import document
 from support.spy import finds, run_with_token, spy
@@ -387,6 +390,51 @@ def test_formatters_are_ticked_where_they_ran(
         monkeypatch.setattr(hooks, "run", lambda *words, ran=ran: tuple(ran))
         box = repos.prepare("a", fresh=True).text.checklist[0]
         assert (box.item, box.ticked) == ("Format your code with pre-commit.", ticked), outcomes
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "clean"),
+    [
+        ("passed", True),
+        ("passed skipped", True),
+        ("skipped", False),
+        ("passed failed", False),
+        ("", False),
+    ],
+)
+def test_formatters_that_only_skipped_show_nothing(outcomes: str, clean: bool) -> None:
+    ids = sorted(hooks.FORMATTERS)
+    ran = [
+        HookResult(name, None, CheckOutcome(text))
+        for name, text in zip(ids, outcomes.split(), strict=False)
+    ]
+    assert checks.formatted(ran) is clean
+
+
+def prepared(failed: int, no_python: CannotRun | None) -> PreparedPullRequest:
+    """A pull request with so many failed tests."""
+    tests = [checks.TestResult(f"t{n}.py", CheckOutcome.FAILED, "no") for n in range(failed)]
+    branch = SimpleNamespace(slug="five", target=SimpleNamespace(commit="a1" * 20))
+    ran = checks.CheckResults((), (), tuple(tests), reused=False)
+    text = PullRequestText("title", "body", (), None, ())
+    return PreparedPullRequest(branch, None, ran, text, no_python)  # type: ignore[arg-type]
+
+
+def test_four_failed_checks_are_named_and_the_others_counted() -> None:
+    four, five = (prepared(failed, None).refusal for failed in (4, 5))
+    assert four is not None
+    assert four.message.endswith("; t3.py")
+    assert five is not None
+    assert five.message.endswith("; t3.py and 1 more")
+
+
+def test_a_failed_check_comes_before_an_open_one() -> None:
+    no_python = CannotRun("no Python here has torch")
+    first, second = (prepared(failed, no_python).refusal for failed in (1, 0))
+    assert isinstance(first, Refused)
+    assert isinstance(second, CannotRun)
+    assert "no Python here has torch" in second.message
+    assert prepared(0, None).refusal is None
 
 
 # -- words that do nothing -------------------------------------------------------------------

@@ -18,7 +18,9 @@ import pytest
 from fixtool.git.trees import changed_files
 from fixtool.settings import Settings
 from fixtool.upstream import _template as template
+from fixtool.upstream._body import PullRequestText
 from fixtool.upstream._commits import format_title
+from fixtool.upstream.outputs import write_mail
 from support.json_documents import document, validate
 from support.repositories import NUMBERS, Git, Ran
 from support.upstream import FIVE, MORE, TEMPLATE, Repositories, call, check_result, copy, needed
@@ -53,6 +55,7 @@ def rewritten(repos: Repositories, text: str = "") -> str:
 def test_a_patch_goes_with_what_it_needs_and_nothing_else(repos: Repositories) -> None:
     result = repos.propose("c")
     assert [commit.slug for commit in result.commits] == ["a", "c"]
+    assert result.notes == ()
     log = result.repo.run("log", "--format=%s", f"{result.target.commit}..{result.tip}").text
     assert log.split("\n") == ["[GEMMA4] Change five more", "[GEMMA4] Change five"]
     assert result.repo.read_commit(result.commits[0].commit).parents == (result.target.commit,)
@@ -323,6 +326,7 @@ def test_upstreams_template_is_filled_in_its_order(repos: Repositories) -> None:
     assert "<!-- if any -->" in result.body  # an unknown section stays
     assert re.findall(r"- \[(.)\]", result.body) == [" ", "x", " ", " "]
     ticks = {box.item: (box.ticked, box.why) for box in result.checklist}
+    assert ticks["Update the documentation."] == (False, "no documentation is changed")
     assert ticks["Add unit tests."] == (True, "test/test_c.py: passed, 1 test, 0 skipped, on CPU")
     assert ticks["Format your code with pre-commit."] == (
         False, "upstream's formatters were not run here",
@@ -351,6 +355,7 @@ def test_without_a_template_of_its_own(repos: Repositories) -> None:
         ("## Checklist\r\n- [ ] add tests\r\n", "## Motivation\n\nW\n\n## Modifications\n\nM\n\n## Accuracy\n\nA\n\n## Checklist\n\n- [ ] add tests\n"),
         ("### Speed\n\n### Changes\n\n### Why\n", "### Speed\n\nNot measured on this version.\n\n### Changes\n\nM\n\n### Why\n\nW\n\n## Accuracy\n\nA\n"),
         ("# Why\nold\n# Notes\nkeep\n# Accuracy\n# What\n* [ ] lint it", "# Why\n\nW\n\n# Notes\n\nkeep\n\n# Accuracy\n\nA\n\n## Modifications\n\nM\n\n# What\n\n* [x] lint it\n"),
+        ("# Why\n# Notes\n- [ ] lint it\n# Checklist\n- [ ] add tests\n", "# Why\n\nW\n\n## Modifications\n\nM\n\n## Accuracy\n\nA\n\n# Notes\n\n- [x] lint it\n\n# Checklist\n\n- [ ] add tests\n"),
         ("<!--\n# Why\n-->\n# What\n\n# Benchmark\n", "# What\n\nM\n\n# Benchmark\n\nNot measured on this version.\n\n## Motivation\n\nW\n\n## Accuracy\n\nA\n"),
     ],
 )  # fmt: skip
@@ -484,6 +489,19 @@ def test_a_mail_series(repos: Repositories, tmp_path: Path) -> None:
     assert full.status == 1
     (tmp_path / "empty").mkdir()
     assert call(*words, "--mail", tmp_path / "empty").status == 0
+
+
+@pytest.mark.parametrize(("body", "charset"), [("Plain.", None), ("Because of é.", "utf-8")])
+def test_a_cover_letter_names_its_charset_once(
+    repos: Repositories, tmp_path: Path, body: str, charset: str | None
+) -> None:
+    text = PullRequestText("Change it", body, (), None, ())
+    mails = write_mail(repos.propose("c"), text, tmp_path / "mail")
+    (letter,) = mails.glob("0000-*")
+    cover = email.message_from_bytes(letter.read_bytes(), policy=email.policy.default)
+    assert cover.get_content().startswith(f"{body}\n")
+    assert len(cover.get_all("Content-Type") or ()) == (1 if charset else 0)
+    assert cover.get_content_charset() == charset
 
 
 def test_a_body_file(repos: Repositories, tmp_path: Path) -> None:

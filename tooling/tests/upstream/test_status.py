@@ -6,16 +6,20 @@ import datetime
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fixtool.errors import FixtoolError
+from fixtool.errors import CannotRun, FixtoolError
+from fixtool.github.model import PullRequestStatus
 from fixtool.series import trailers
+from fixtool.series.context import Context
 from fixtool.series.patch import parse
-from fixtool.upstream.status import _days
+from fixtool.settings import Settings
+from fixtool.upstream.status import PatchStatus, _days, read_statuses, record_merges
 from support.json_documents import document
-from support.repositories import Ran
+from support.repositories import Ran, Team
 from support.upstream import FIVE, MORE, Hosting, call, line
 
 PULL = "https://github.com/sgl/sglang/pull/1"
@@ -65,6 +69,45 @@ def test_without_git_the_trailer_is_written_and_nothing_committed(hosting: Hosti
     assert recorded == str(repos.file("b"))
     assert f"\nForwarded: {PULL}\n" in repos.file("b").read_text()
     assert trailers.record(repos.repository, repos.repository.line("main"), "b", {"Forwarded": PULL}, "x") is None  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("state", "commit"),
+    [(None, None), ("open", None), ("open", "a1" * 20), ("closed", "a1" * 20), ("merged", None)],
+)
+def test_only_the_commit_of_a_merge_is_recorded(
+    team: Team, settings: Settings, state: str | None, commit: str | None
+) -> None:
+    """GitHub gives an open pull request a commit too: the merge that it would be."""
+    pull = PullRequestStatus(9, PULL, state, "", None, None, commit) if state else None
+    status = PatchStatus("main", "five", None, pull, None, None, None, None, ())
+    lines = [team.repository.line("main")]
+    context = Context(team.repository, settings)
+    assert record_merges(context, lines, [status], str(team.upstream.path)) == (status,)
+
+
+@pytest.mark.parametrize("release", [None, "1.0"])
+def test_the_tip_is_a_commit_whatever_the_line_is_for(
+    team: Team, settings: Settings, monkeypatch: pytest.MonkeyPatch, release: str | None
+) -> None:
+    """The package index has no tip. A short id may mean the base of the line, unless that is what
+    a release became."""
+    team.patch("five", "fix five", python__model_py=FIVE)
+    toml = team.root / "patches/main/upstream.toml"
+    toml.write_text(toml.read_text() + (f'release = "{release}"\n' if release else ""))
+    opened: list[object] = []
+
+    def refuse(*words: object) -> None:
+        opened.append((words[0], words[4]))
+        raise CannotRun("no network")
+
+    monkeypatch.setattr("fixtool.upstream.status.open_source", refuse)
+    line_ = team.repository.line("main")
+    context = Context(team.repository, replace(settings, source="pypi"))
+    now = datetime.datetime.now(datetime.UTC)
+    (status,) = read_statuses(context, [line_], None, "main", lambda *_: None, now)  # type: ignore[arg-type]
+    assert opened == [("git", [] if release else [line_.upstream.base])]
+    assert status.unknown == ("upstream's tip could not be read: no network",)
 
 
 # -- where each stands -----------------------------------------------------------------------

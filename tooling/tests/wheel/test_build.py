@@ -12,10 +12,12 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.tags import sys_tags
 
+from fixtool import interpreter
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
@@ -175,6 +177,31 @@ def test_a_wheel_is_built_once_and_a_damaged_one_again(
     assert leftovers(settings) == []
 
 
+def test_a_wheel_that_another_run_built_first(
+    repo: Repo, settings: Settings, imported: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = BuildRequest("1.0", (X86,), imported)
+    theirs = build.build(repo, imported.commit, request, settings)
+    look, asked = build._reusable, []
+
+    def not_at_first(*words: Any) -> BuiltWheel | None:
+        asked.append(words)
+        return look(*words) if len(asked) > 1 else None
+
+    monkeypatch.setattr(build, "_reusable", not_at_first)
+    assert build.build(repo, imported.commit, request, settings) == replace(theirs, reused=True)
+
+
+def test_a_wheel_in_a_folder_that_others_may_write_is_not_believed(
+    repo: Repo, settings: Settings, imported: Release
+) -> None:
+    request = BuildRequest("1.0", (X86,), imported)
+    wheel = build.build(repo, imported.commit, request, settings).path
+    wheel.parent.parent.chmod(0o777)
+    with pytest.raises(CannotRun, match="wheels can be written to by every user"):
+        build.build(repo, imported.commit, request, settings)
+
+
 def test_an_interpreter_without_a_wheel_gets_a_pure_one_and_is_told(
     repo: Repo, settings: Settings, imported: Release
 ) -> None:
@@ -325,6 +352,19 @@ def test_a_tree_without_readme_or_license(project: Git, settings: Settings) -> N
     assert not [name for name in read(built.path) if "licenses" in name]
 
 
+def test_license_files_by_pattern(project: Git, settings: Settings) -> None:
+    spdx = 'license = "Apache-2.0"\nlicense-files = ["LIC*", "NOTICE"]'
+    table = PYPROJECT.replace('license = { file = "LICENSE" }', spdx)
+    project.write("python/pyproject.toml", table)
+    project.write("python/LICENSE.txt", "Do it.\n")
+    project.write("python/NOTICE", "Done.\n")
+    head = project.commit("license by pattern")
+    built = build.build(project.repo, head, BuildRequest("1.0", (X86,)), settings)
+    licenses = {name.partition("/licenses/")[2]: data for name, data in read(built.path).items()
+                if "/licenses/" in name}  # fmt: skip
+    assert licenses == {"LICENSE.txt": b"Do it.\n", "NOTICE": b"Done.\n"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "error", "message"),
     [
@@ -458,6 +498,14 @@ def test_tags_of_another_machine(tmp_path: Path) -> None:
     assert "cp313-cp313t-linux_riscv64" in tags
     assert "py3-none-any" in tags
     assert not [tag for tag in tags if "x86_64" in tag or "2_36" in tag or "-cp313-" in tag]
+
+
+def test_only_linux_has_tags_of_its_libc() -> None:
+    assert interpreter._platforms("macosx-14.0-arm64", ("glibc", "2.35")) == ["macosx_14_0_arm64"]
+    assert interpreter._platforms("linux-riscv64", ("", "")) == ["linux_riscv64"]
+    assert interpreter._platforms("linux-riscv64", ("glibc", "2.5")) == [
+        "manylinux_2_5_riscv64", "linux_riscv64",
+    ]  # fmt: skip
 
 
 def test_an_interpreter_that_is_missing_or_broken(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -26,7 +27,7 @@ from fixtool.settings import Settings
 from fixtool.sources import release
 from fixtool.sources.release import Release
 from fixtool.wheel import build
-from fixtool.wheel._manifest import FILE, describe
+from fixtool.wheel._manifest import FILE, add_manifest, describe
 from fixtool.wheel.build import BuildRequest, BuiltWheel
 from support.json_documents import SCHEMA
 from support.package_index import REAL_CACHE, X86, Server, online, server
@@ -94,6 +95,14 @@ def test_the_wheel_holds_the_manifest(
     assert (data.pop("schema"), data.pop("tree")) == (1, imported.tree)
     Draft202012Validator({**SCHEMA["$defs"]["manifest"], "$defs": SCHEMA["$defs"]}).validate(data)
     assert read_manifest(Field(data)) == MANIFESTS[name] == built.manifest
+
+
+def test_the_words_and_the_file_are_put_into_a_wheel(imported: Release) -> None:
+    metadata = b"Name: sglang\n\nwords\n"
+    plan = SimpleNamespace(info={"METADATA": metadata})
+    add_manifest(plan, FULL, imported.tree)  # type: ignore[arg-type]
+    assert plan.info["METADATA"] == describe(metadata, FULL) != metadata
+    assert json.loads(plan.info[FILE])["tree"] == imported.tree
 
 
 def test_without_a_manifest_the_wheel_is_named_after_the_tree_alone(
