@@ -153,7 +153,9 @@ class _Reader:
         return changes
 
     def plain(self, raw: bytes) -> Incoming:
-        """The change of a diff with or without a text before it."""
+        """The change of a diff with or without a text before it, or of an empty file."""
+        if not raw.strip():  # so `git format-patch` writes a commit that changes nothing
+            return make_change(_subject_from(self.name), "", self.author, b"", self.name)
         start = _DIFF.search(raw)
         if not start:
             raise self._no_diff(raw)

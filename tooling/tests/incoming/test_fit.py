@@ -351,3 +351,17 @@ def test_what_the_line_has_is_skipped_or_refused(
     told = document(bring("work~2..work", "--from", fork.path, "--skip-empty", "--json"))
     assert [skipped["subject"] for skipped in told["skipped"]] == ["work: nothing"]
     assert [patch["slug"] for patch in told["patches"]] == ["work-last"]
+
+
+def test_git_writes_a_commit_that_changes_nothing_as_an_empty_file(
+    bring: Any, world: Team, fork: Git, tmp_path: Path
+) -> None:
+    """One of a thousand real commits was such one, and its file was no diff."""
+    fork.commit("work: nothing")
+    fork.commit("work: last", README_txt="r\n")
+    fork("format-patch", "--quiet", f"--output-directory={tmp_path / 'mails'}", "work~2..work")
+    ran = bring(str(tmp_path / "mails"))
+    assert (ran.status, "changes no file" in ran.err, "--skip-empty" in ran.err) == (1, True, True)
+    told = document(bring(str(tmp_path / "mails"), "--skip-empty", "--json"))
+    assert [skipped["subject"] for skipped in told["skipped"]] == ["work-nothing"]
+    assert [patch["slug"] for patch in told["patches"]] == ["work-last"]
