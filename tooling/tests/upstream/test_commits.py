@@ -20,6 +20,7 @@ from fixtool.settings import Settings
 from fixtool.upstream import _template as template
 from fixtool.upstream._body import PullRequestText
 from fixtool.upstream._commits import format_title
+from fixtool.upstream._figures import ProposedContent, gather
 from fixtool.upstream.outputs import write_mail
 from support.json_documents import document, validate
 from support.repositories import NUMBERS, Git, Ran
@@ -419,6 +420,31 @@ def test_figures_are_of_these_very_changes(repos: Repositories) -> None:
     repos.patch("b", "numbers: change beta", {"python/other.py": "alpha\nbeta !\ngamma\n"})
     result = document(call(*repos.words("b", "--json")))
     assert (result["figures"], result["stale"]) == ([], ["2026-11-24-x.json"])
+
+
+def test_figures_are_of_a_probe_on_the_base_and_on_the_patch_alone(repos: Repositories) -> None:
+    """What a probe says beside all other patches of a line says nothing of a pull request."""
+    patch = repos.repository.line("main").find("b")
+    kept = check_result(patch, "1,427 cases")
+    (check,) = kept["steps"]
+    for tree, slug, answer in (
+        ("base", "b", 1),
+        ("+b", "b", 0),
+        ("series", "b", 0),
+        ("base", "a", 1),
+    ):
+        step = {**check, "kind": "probe", "name": f"probe {slug} on {tree}", "tree": tree}
+        kept["steps"].append({**step, "slug": slug, "answer": answer})
+    repos.keep_result("2026-11-24-x", kept)
+    content = ProposedContent([patch], frozenset(), frozenset(), frozenset())
+    (figure,) = gather(repos.repository, content).tables
+    rows = [row.split(" | ")[:2] for row in figure.text.split("\n")]
+    assert rows[-3:] == [
+        ["| the bug without this change", "there"],
+        ["| the bug with it", "not there"],
+        ["| `routing`", "passed"],
+    ]
+    assert len(rows) == 2 + 2 + 3
 
 
 # -- forms -----------------------------------------------------------------------------------
