@@ -41,7 +41,6 @@ from support.repositories import NUMBERS, Git, Team, format_patch
 
 GIT = str(shutil.which("git"))
 LIMIT = 180  # seconds that a run may take before it counts as one that hangs
-LIMIT_OF_GIT = 8  # seconds that fixtool gives one git here: its own limit is ten minutes
 FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
 _SET_PTRACER, _ANY = 0x59616D61, -1
 # Times, and how much of a page was known from an earlier run.
@@ -423,7 +422,6 @@ class Stage:
         # Building the tree of commands takes typer half the time of a short command.
         typer.main.get_command = functools.cache(typer.main.get_command)
         _import_all()
-        Repo._limit = LIMIT_OF_GIT
         world = build(self.world.root)
         assert world.run("list").status == 0
         self.templates = {name: folder / f"template {name}" for name in VERBS}
