@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -86,13 +88,23 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
-        except BrokenPipeError as error:  # `fixtool show x | head`: the reader stopped reading
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(int(ExitCode.OK)) from error
         except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, BrokenPipeError) and _nobody_reads():  # `fixtool show x | head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise typer.Exit(int(ExitCode.OK)) from error
             verb = str(ctx.invoked_subcommand or "fixtool")
             as_json = ctx.meta.get("json", "--json" in words)  # before --json is parsed
             raise typer.Exit(int(_report(error, verb, as_json=as_json))) from error
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of what fixtool prints has gone. A pipe to a process that fixtool started
+    can break too, and then the command has failed."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # a stream that is no file
+            poll.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _make_command(verb: str) -> Any:

@@ -16,13 +16,14 @@ import subprocess
 import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 
 from gitdb import IStream
 from gitdb.db.loose import LooseObjectDB
 
 from fixtool.errors import CannotRun
 from fixtool.git.objects import MACHINE, Commit, Merge, Oid, TreeEntry
-from fixtool.git.repo import Repo
+from fixtool.git.repo import Repo, reading_answer
 
 Tree = Mapping[str, TreeEntry]
 """What one folder holds, by name. Subfolders have the mode of ``FOLDER``."""
@@ -252,7 +253,8 @@ class _Reader:
         header = self._line().split(b" ")
         if len(header) != 3:
             return None
-        size = int(header[2])
+        with reading_answer("cat-file"):
+            size = int(header[2])
         self._fill(size + 1)
         data = bytes(self._rest[:size])
         del self._rest[: size + 1]
@@ -285,7 +287,8 @@ class _Reader:
         process = self._process
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
-                pipe.close()
+                with suppress(BrokenPipeError):  # git has ended, and a question is left unwritten
+                    pipe.close()
         process.terminate()
         try:
             process.wait(10)

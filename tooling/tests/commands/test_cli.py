@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import re
@@ -16,6 +17,7 @@ import typer.main
 from jsonschema import Draft202012Validator
 
 from fixtool.cli import app
+from fixtool.series.line import PatchRepository
 from support.json_documents import SCHEMA, document
 from support.repositories import NUMBERS, Git, Ran, Team
 
@@ -197,6 +199,19 @@ def test_a_closed_pipe_is_no_error(series: Team) -> None:
         ["bash", "-c", script], cwd=series.root, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_pipe_to_another_process_that_breaks_is_an_error(
+    run: Any, series: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An apply whose git had ended printed nothing, made nothing, and exited with 0."""
+
+    def end(_: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr(PatchRepository, "find", end)
+    ran = run("list")
+    assert (ran.status, ran.err) == (4, "error: Broken pipe\n")
 
 
 def test_patch_text_cannot_drive_the_terminal(run: Any, series: Team) -> None:

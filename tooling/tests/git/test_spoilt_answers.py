@@ -11,6 +11,7 @@ import pytest
 
 from fixtool.errors import CannotRun, FixtoolError
 from fixtool.git import trees
+from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import MACHINE, Commit, Oid
 from fixtool.git.repo import Repo
 from fixtool.replay import moved_hunks
@@ -78,6 +79,24 @@ def test_a_repository_that_git_cannot_open_is_no_folder_without_git(
     spoil(monkeypatch, tmp_path, "exit 128")
     with pytest.raises(FixtoolError):
         open_git(team.root)
+
+
+def test_a_git_that_ends_before_it_is_asked(
+    upstream: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo, commit = upstream.repo, Oid(upstream.head())
+    spoil(monkeypatch, tmp_path, "exit 128")
+    start = Repo.start
+
+    def start_and_wait(repo: Repo, *words: str) -> object:
+        running = start(repo, *words)
+        assert running.proc is not None
+        running.proc.wait()
+        return running
+
+    monkeypatch.setattr(Repo, "start", start_and_wait)
+    with pytest.raises(CannotRun, match="cat-file ended"), ObjectDatabase(repo) as database:
+        database.read(commit)
 
 
 def test_a_file_that_git_does_not_list(
