@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fixtool.errors import Refused
 from fixtool.files import temporary_folder
 from fixtool.git.objects import Signature, parse_signature
-from fixtool.git.repo import Repo
+from fixtool.git.repo import Repo, reading_answer
 from fixtool.series.mail import known_charset
 
 _GIT = ("-c", "i18n.commitEncoding=UTF-8", "-c", "mailinfo.scissors=false",
@@ -72,6 +72,9 @@ def read_mail(repo: Repo, mail: bytes, path: str, first_line: int) -> Mail:
                 where=lines.get("content-type", where),
                 hint="save the mail again as plain text in UTF-8",
             )
+        with reading_answer("mailinfo"):
+            if not out.stdout.endswith(b"\n"):  # it writes an empty line also without a header
+                raise ValueError(out.stdout)
         fields = _fields(out.stdout)
         read = Mail("", "", "", "", "", patch.read_bytes() + plain, where, lines, _charset(mail))
         body = message.read_bytes()

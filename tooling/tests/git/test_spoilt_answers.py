@@ -14,6 +14,7 @@ from fixtool.git import trees
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import MACHINE, Commit, Oid
 from fixtool.git.repo import Repo
+from fixtool.incoming._mail import read_mail
 from fixtool.replay import moved_hunks
 from fixtool.series.commit import open_git
 from fixtool.series.patch import export
@@ -97,6 +98,18 @@ def test_a_git_that_ends_before_it_is_asked(
     monkeypatch.setattr(Repo, "start", start_and_wait)
     with pytest.raises(CannotRun, match="cat-file ended"), ObjectDatabase(repo) as database:
         database.read(commit)
+
+
+def test_a_mail_of_which_git_says_nothing(
+    upstream: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An import wrote a patch without an author and a subject."""
+    repo = upstream.repo
+    mail = b"From: A <a@example.org>\nDate: Tue, 14 Nov 2023 22:13:20 +0000\nSubject: x\n\nWhy.\n"
+    assert read_mail(repo, mail, "x.patch", 1).title == "x"
+    spoil(monkeypatch, tmp_path, f'exec {GIT} "$@" > {os.devnull}')
+    with pytest.raises(CannotRun, match="git mailinfo gave an answer"):
+        read_mail(repo, mail, "x.patch", 1)
 
 
 def test_a_file_that_git_does_not_list(
