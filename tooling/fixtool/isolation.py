@@ -31,6 +31,7 @@ _SECRET_NAMES = re.compile(
 _COMMAND_FILES = {"GITHUB_ENV", "GITHUB_PATH", "GITHUB_OUTPUT", "GITHUB_STATE",
                   "GITHUB_STEP_SUMMARY"}  # fmt: skip
 _LOGIN = re.compile(r"(?<=://)[^/\s]*@")
+_PLACE = re.compile(r"[/~.]|\w+://[^@]*$")  # of a key, or of a server: no secret itself
 _LONG = 16  # the number of characters from which on a secret is looked for in other variables
 
 # Linux. The numbers of these system calls are the same on every architecture that Python runs on.
@@ -50,7 +51,7 @@ def without_credentials(environment: Mapping[str, str]) -> dict[str, str]:
     the caller's git, or to later steps of a CI job, is left out too."""
     secret = {name for name in environment if _SECRET_NAMES.search(name)}
     values = {environment[name] for name in secret if len(environment[name]) >= _LONG}
-    values = {value for value in values if "/" not in value}  # a path, such as that of a key
+    values = {value for value in values if not _PLACE.match(value)}
     return {
         name: _LOGIN.sub("", value)
         for name, value in environment.items()

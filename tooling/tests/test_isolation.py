@@ -41,12 +41,15 @@ def test_variables_that_stay() -> None:
 def test_a_copy_and_a_login_are_left_out() -> None:
     environment = {
         "CI_JOB_TOKEN": TOKEN, "COPY": f"Bearer {TOKEN}", "MY_KEY": "/etc", "PATH": "/etc:/bin",
-        "SHORT_TOKEN": "1", "COUNT": "1", "PIP_INDEX_URL": "https://me:pw@i.example/simple",
+        "AWS_SECRET_KEY": "wJalrXUtn/K7MDENG/bPxRfi", "SAME": "x=wJalrXUtn/K7MDENG/bPxRfi",
+        "KEY_FILE_KEY": "/home/me/.ssh/id_ed25519", "FILES": "/home/me/.ssh/id_ed25519",
+        "SHORT_TOKEN": "1", "COUNT": "1", "PIP_INDEX_URL": "https://me:p@w@i.example/simple",
         "HTTPS_PROXY": "http://u@p.example:3128", "MAIL": "me@i.example",
     }  # fmt: skip
     assert isolation.without_credentials(environment) == {
         "PATH": "/etc:/bin", "COUNT": "1", "PIP_INDEX_URL": "https://i.example/simple",
         "HTTPS_PROXY": "http://p.example:3128", "MAIL": "me@i.example",
+        "FILES": "/home/me/.ssh/id_ed25519",
     }  # fmt: skip
 
 

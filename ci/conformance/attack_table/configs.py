@@ -251,7 +251,7 @@ def attacks() -> Iterator[Attack]:
                  "post-checkout", "fsmonitor-watchman", "pre-auto-gc", "post-rewrite"):  # fmt: skip
         yield Attack("patch repository", "drop", f"the hook {name}", hooks_of_line(name), "held")
     for text in ("* filter=evil\n", "* diff=evil merge=evil\n", "* text eol=crlf\n", "* ident\n",
-                 "* working-tree-encoding=UTF-16\n", "* -text\n", "* binary\n", "* export-subst export-ignore\n", "[attr]x text\n* x\n"):  # fmt: skip
+                 "*.py working-tree-encoding=UTF-16\n", "* -text\n", "* binary\n", "* export-subst export-ignore\n", "[attr]x text\n* x\n"):  # fmt: skip
         yield Attack(
             "upstream tree", "apply", f"attributes {text!r}", upstream_attributes(text), "held"
         )

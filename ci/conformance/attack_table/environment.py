@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import random
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -147,8 +148,9 @@ def without(name: str) -> Callable[[Place], Ran]:
     return attempt
 
 
-def hook(name: str, *words: str) -> Callable[[Place], Ran]:
-    """fixtool in a hook of the patch repository, which git runs with variables of its own."""
+def hook(name: str, *words: str, typed: str = "") -> Callable[[Place], Ran]:
+    """fixtool in a hook of the patch repository, which git runs with variables of its own. git
+    reads ``typed`` as what a person answers."""
 
     def attempt(place: Place) -> Ran:
         ask = command_line("apply", "--no-build", "--dry-run", "--source", place.up.path, "--sglang-ref", "v1.1",
@@ -174,7 +176,8 @@ def hook(name: str, *words: str) -> Callable[[Place], Ran]:
         place.git("add", "--intent-to-add", "python/model.py")
         wanted = answer(place, {}, "cache-0")
         given = [str(script) if word == "SCRIPT" else word for word in words]
-        place.git(*given)
+        subprocess.run(["git", *given], cwd=place.git.path, input=typed, text=True, check=True,
+                       capture_output=True, timeout=60)  # fmt: skip
         said = [json.loads(line) for line in log.read_text().split("\n") if line]
         if not said or any(tuple(line) != wanted for line in said):
             raise Wrong(f"in the hook: {said}, not {wanted}")
@@ -212,3 +215,7 @@ def attacks() -> Iterator[Attack]:
             hook(name, *words),
             "right",
         )
+    for name in ("pre-commit", "commit-msg"):
+        words = ("commit", "--patch", "--quiet", "--message", "x", "a.txt")
+        ask = hook(name, *words, typed="y\ny\nn\n")
+        yield Attack(who, "apply", f"in the hook {name} of git commit --patch", ask, "right")

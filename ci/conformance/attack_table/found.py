@@ -13,4 +13,9 @@ FOUND = (
     "A patch that renamed .gitattributes away was not told by lint.",
     "The rules of Azure, Buildkite and Bitbucket, .lfsconfig and .pre-commit-config.yaml were not told by import and lint.",
     "A link and a file behind it whose names differ only in case were taken for two names.",
+    "The login in an index address of ssh:// or ftp:// was printed when the index could not be reached, as were tokens in a parameter, percent-encoded, or in a password with a slash.",
+    "A login that was cut in the middle was no longer known as one, so that its beginning was printed.",
+    "A warning took control characters to the terminal.",
+    "JUnit XML held characters that turn the direction of writing, and commands for the log of a job.",
+    "A command for the log of a job stood in JSON documents and in Markdown.",
 )

@@ -1,4 +1,5 @@
-"""Code of others that looks for a token wherever a process of the same user can look."""
+"""Code of others that looks for a token wherever a process of the same user can look: environments,
+command lines, open files, memory, git's configuration and its credential helpers."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from support.repositories import Ran
 TOKEN = "ghp_" + "5ecret" * 6
 
 _SPY = """\
-import json, os
+import json, os, stat, subprocess
 token = b"".join([b"ghp_", b"5ecret" * 6])
 found = [name for name, value in os.environ.items() if token.decode() in value]
 def read(path):
@@ -49,7 +50,28 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
     for name in ("environ", "cmdline"):
         if token in read(f"/proc/{pid}/{name}"):
             found.append(f"/proc/{pid}/{name}")
+def opened(pid):
+    try:
+        return [f"/proc/{pid}/fd/{number}" for number in os.listdir(f"/proc/{pid}/fd")]
+    except OSError:
+        return []
+def is_file(path):
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    found += [path for path in opened(pid) if is_file(path) and token in read(path)]
 found += [f"memory of {pid}" for pid in parents() if token in memory(pid)]
+for words, typed in ((("credential", "fill"), b"protocol=https\\nhost=github.com\\n\\n"),
+                     (("config", "--list", "--show-origin"), b"")):
+    try:
+        said = subprocess.run(["git", *words], input=typed, capture_output=True, timeout=20,
+                              env={**os.environ, "GIT_TERMINAL_PROMPT": "0"}).stdout
+    except (OSError, subprocess.SubprocessError):
+        said = b""
+    if token in said:
+        found.append("git " + words[0])
 with open(%r, "a") as file:
     print(json.dumps(found), file=file)
 """
