@@ -26,7 +26,7 @@ PROBE = (
     'text = pathlib.Path(os.environ["FIXTOOL_TREE"], "python/model.py").read_text()\n'
     'print("saw")\nsys.exit(0 if "line 20 fixed" in text else 1)\n'
 )
-SECONDS = 60
+SECONDS = 180  # a busy machine takes a minute for what takes two seconds alone
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _JOB_COMMAND = re.compile(r"^\s*::|##\[", re.MULTILINE)
 
