@@ -198,7 +198,7 @@ ROWS: dict[str, Row] = {
     ),
     **{
         f"full disk, state, {left} KiB left": Row(
-            FRESH, 4, "No space left|git worktree failed", SPACE, full("home/state", left),
+            FRESH, 4, "No space left|git (worktree|read-tree) failed", SPACE, full("home/state", left),
             again(FRESH, "home/state/filler"),
         )
         for left in (0, 16, 44)

@@ -190,7 +190,8 @@ def test_every_variable_that_fixtool_knows_is_tried(decoy: Git, tmp_path: Path) 
     texts = (path.read_text("utf-8") for path in Path(package.__file__).parent.rglob("*.py"))
     known = {name for text in texts for name in re.findall(r"\b(?:GIT|LC)_[A-Z_]+\b", text)}
     kept = {name for name in known if "SSL" in name or name.startswith("GIT_TRACE_CURL")}
-    kept |= {"GIT_EXEC_PATH", "GIT_HTTP_USER_AGENT", "GIT_SSH_VARIANT", "GIT_COMMITTER_IDENT"}
+    kept |= {"GIT_EXEC_PATH", "GIT_HTTP_USER_AGENT", "GIT_SSH_VARIANT"}
+    kept |= {"GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"}  # `git var` is asked for them
     implied = {name for name in known if name.endswith("_")}  # the beginning of a name
     inner = {"GIT_IMPLICIT_WORK_TREE", "GIT_INTERNAL_SUPER_PREFIX"}  # only git sets these
     assert known - tried - kept - implied - inner == set()
