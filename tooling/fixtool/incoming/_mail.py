@@ -73,7 +73,7 @@ def read_mail(repo: Repo, mail: bytes, path: str, first_line: int) -> Mail:
                 hint="save the mail again as plain text in UTF-8",
             )
         with reading_answer("mailinfo"):
-            if not out.stdout.endswith(b"\n"):  # it writes an empty line also without a header
+            if not (b"\n" + out.stdout).endswith(b"\n\n"):  # an empty line ends what it writes
                 raise ValueError(out.stdout)
         fields = _fields(out.stdout)
         read = Mail("", "", "", "", "", patch.read_bytes() + plain, where, lines, _charset(mail))
