@@ -21,6 +21,11 @@ _BLANKS = re.compile(r"[ \t\n\r]+")
 _PREFIX = re.compile(r"[Rr][Ee]: ?|(\[[^\]]*\]):? ?")
 _BASE64 = re.compile(rb"^Content-Transfer-Encoding:\s*base64", re.IGNORECASE | re.MULTILINE)
 _PLAIN = re.compile(rb"^(---\r?$|diff --git |--- )", re.MULTILINE)
+# git makes one blank of several in a subject. Where a header is folded, they say nothing.
+_SEVERAL_BLANKS = re.compile(
+    rb"^Subject:(?:[^\n]*\n[ \t])*?[^\n]*(?:\S[ \t]{2,}\S|=\?[^?\n]+\?q\?[^?\n]*(?:_|=20){2})",
+    re.IGNORECASE | re.MULTILINE,
+)
 _DAY = re.compile(r"(?:[A-Za-z]{3},? )?(\d{1,2} [A-Za-z]{3,9} \d{4}|\d{4}-\d{2}-\d{2})")
 
 
@@ -88,6 +93,8 @@ def read_mail(repo: Repo, mail: bytes, path: str, first_line: int) -> Mail:
         body=_text(body, read, "content-type", notes),
     )
     head = re.split(rb"\r?\n\r?\n", mail, maxsplit=1)[0]
+    if _SEVERAL_BLANKS.search(head):
+        notes.append("blanks were taken out of the subject, as git am does it")
     return replace(read, subject=_bare(read.title), head=head, notes=tuple(notes))
 
 

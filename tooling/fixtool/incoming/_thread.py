@@ -78,8 +78,9 @@ def _found(mail: Mail, header: str) -> list[str]:
     return _ID.findall(mail.header(header))
 
 
-def find_series(letters: Sequence[Letter]) -> list[Chosen]:
-    """The patches of a mailbox in the order in which they apply; empty if it has none."""
+def find_series(letters: Sequence[Letter], *, whole: bool = True) -> list[Chosen]:
+    """The patches of a mailbox in the order in which they apply; empty if it has none. If it should
+    hold a ``whole`` series, notes tell which of its numbers are missing."""
     known = {letter.id for letter in letters if letter.id}
     left_out: list[str] = []
     patches: list[Letter] = []
@@ -97,7 +98,7 @@ def find_series(letters: Sequence[Letter]) -> list[Chosen]:
     series = [Chosen(letter) for letter in _ordered(newest)]
     if not series:
         return []
-    _tell_missing(series)
+    _tell_missing(series, whole=whole)
     if [chosen.letter for chosen in series] != newest:
         left_out.append("the mails were put into the order of their numbers")
     for letter in letters:
@@ -153,7 +154,7 @@ def _ordered(patches: Sequence[Letter]) -> list[Letter]:
     return sorted(patches, key=lambda patch: patch.number)
 
 
-def _tell_missing(series: Sequence[Chosen]) -> None:
+def _tell_missing(series: Sequence[Chosen], *, whole: bool) -> None:
     numbers = [chosen.letter.number for chosen in series]
     totals = {chosen.letter.total for chosen in series}
     if len(totals) != 1 or len(set(numbers)) != len(numbers):
@@ -163,10 +164,29 @@ def _tell_missing(series: Sequence[Chosen]) -> None:
     for chosen in series:
         if chosen.letter.version < max(versions):
             chosen.notes.append(f"v{max(versions)} lacks it, so that of v{chosen.letter.version}")
-    for number in range(1, min(total, 10_000) + 1):
-        if number not in numbers:
-            after = next((each for each in series if each.letter.number > number), series[-1])
-            after.notes.append(f"patch {number}/{total} of the series is not in the mailbox")
+    present = set(numbers)
+    missing = (
+        [number for number in range(1, min(total, 10_000) + 1) if number not in present]
+        if whole
+        else []
+    )
+    for first, last in _ranges(missing):
+        after = next((each for each in series if each.letter.number > last), series[-1])
+        what = f"patch {first}/{total} of the series is"
+        if first != last:
+            what = f"patches {first} to {last} of {total} of the series are"
+        after.notes.append(f"{what} not in the mailbox")
+
+
+def _ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """The first and last of each run of numbers without a gap."""
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return ranges
 
 
 def _answer(letter: Letter, letters: Sequence[Letter], series: Sequence[Chosen]) -> list[str]:

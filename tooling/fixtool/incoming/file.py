@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from fixtool.errors import CannotRun, Refused
@@ -22,7 +22,7 @@ from fixtool.incoming._heads import (
 )
 from fixtool.incoming._mail import Mail, guess, read_mail, sign
 from fixtool.incoming._mailbox import is_maildir, maildir_as_mbox, split_mbox
-from fixtool.incoming._thread import Chosen, find_series, read_letter
+from fixtool.incoming._thread import Chosen, Letter, find_series, read_letter
 from fixtool.incoming.change import Incoming, make_change
 from fixtool.series.message import split_message
 from fixtool.text import printable
@@ -51,6 +51,16 @@ def read_file(repo: Repo, path: Path, author: Signature, subject: str | None) ->
     return read_input(repo, str(path), raw, author, subject)
 
 
+@dataclass(frozen=True)
+class Named:
+    """The bytes of one file or of one member of an archive, which messages call ``name``.
+    ``author`` and its date are for a patch that does not say them."""
+
+    name: str
+    raw: bytes
+    author: Signature
+
+
 def read_input(
     repo: Repo,
     name: str,
@@ -60,23 +70,56 @@ def read_input(
     *,
     trailers: bool = False,
 ) -> list[Incoming]:
-    """The changes in ``raw``, the bytes of one file or of one member of an archive, which messages
-    call ``name``. ``author``, its date and ``subject`` are for a patch that does not say them.
-    ``trailers`` takes those that answers in the mailbox give.
+    """The changes in one input, as ``read_together`` reads several."""
+    found = read_together(repo, [Named(name, raw, author)], subject, trailers=trailers)
+    return [change for _, change in found]
 
-    Raises Refused if it holds no diff.
+
+def read_together(
+    repo: Repo,
+    inputs: Sequence[Named],
+    subject: str | None,
+    *,
+    trailers: bool = False,
+    ordered: bool = False,
+) -> list[tuple[int, Incoming]]:
+    """The changes in ``inputs``, each with the index of its input. ``subject`` is for a patch that
+    does not say it, and ``trailers`` takes those that answers give. If all inputs are mails, they
+    are one mailbox, so that a series is put into the order of its numbers; unless the inputs are
+    ``ordered`` already.
+
+    Raises Refused if one holds no diff, and is no cover letter or answer.
     """
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise Refused(
-            "this file is UTF-16, as PowerShell writes it",
-            where=name,
-            hint=f"write it as UTF-8: iconv -f UTF-16 -t UTF-8 {name} > utf-8.patch",
+    readers = [_Reader(repo, item, subject, trailers=trailers) for item in inputs]
+    letters = [reader.letters() for reader in readers]
+    if len(inputs) > 1 and not ordered and all(letters):
+        changes = _changes(readers, letters)
+        if changes:
+            return changes
+    return [
+        (index, change)
+        for index, reader in enumerate(readers)
+        for change in (
+            [each for _, each in _changes([reader], [letters[index]], alone=len(inputs) == 1)]
+            if letters[index]
+            else [reader.plain()]
         )
-    if b"\0" in raw:
-        raise Refused("this is binary data, not a patch", where=name)
-    reader = _Reader(repo, name, author, subject, trailers=trailers)
-    mails = _mails_in(repo, raw.removeprefix(_BOM), name)
-    return reader.mails(mails) if mails else [reader.plain(raw.removeprefix(_BOM))]
+    ]
+
+
+def _changes(
+    readers: Sequence[_Reader], letters: Sequence[Sequence[Letter]], *, alone: bool = True
+) -> list[tuple[int, Incoming]]:
+    """The changes in the mails of ``readers``, in the order of a series, each with the index of its
+    reader. ``alone`` says that a number that is missing is missing."""
+    origin = {id(letter): index for index, found in enumerate(letters) for letter in found}
+    for reader, found in zip(readers, letters, strict=True):
+        reader.require_diff(found, alone=len(readers) == 1)
+    changes = []
+    for chosen in find_series([letter for found in letters for letter in found], whole=alone):
+        index = origin[id(chosen.letter)]
+        changes.append((index, readers[index].change(chosen)))
+    return changes
 
 
 def _mails_in(repo: Repo, raw: bytes, name: str) -> list[tuple[bytes, int]]:
@@ -126,34 +169,48 @@ def _decode(text: bytes, where: str) -> tuple[str, tuple[str, ...]]:
 
 
 class _Reader:
-    """Reads the file ``name``. ``author``, its date and ``subject`` are for what does not say them
-    itself."""
+    """Reads one input. ``subject`` is for what does not say it itself."""
 
-    def __init__(
-        self, repo: Repo, name: str, author: Signature, subject: str | None, *, trailers: bool
-    ) -> None:
-        self.repo, self.name, self.author, self.subject = repo, name, author, subject
+    def __init__(self, repo: Repo, item: Named, subject: str | None, *, trailers: bool) -> None:
+        if item.raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise Refused(
+                "this file is UTF-16, as PowerShell writes it",
+                where=item.name,
+                hint=f"write it as UTF-8: iconv -f UTF-16 -t UTF-8 {item.name} > utf-8.patch",
+            )
+        if b"\0" in item.raw:
+            raise Refused("this is binary data, not a patch", where=item.name)
+        self.repo, self.name, self.author, self.subject = repo, item.name, item.author, subject
+        self.raw = item.raw.removeprefix(_BOM)
         self.trailers = trailers
+        self._texts: dict[str, bytes] = {}
 
-    def mails(self, mails: Sequence[tuple[bytes, int]]) -> list[Incoming]:
-        """The changes of mails, each with its first line, in the order of a series. A mail without
-        a diff is a cover letter or an answer, of which notes tell."""
-        letters, texts = [], {}
-        for text, line in mails:
+    def letters(self) -> list[Letter]:
+        """The mails of the input; none if it is a diff."""
+        letters = []
+        for text, line in _mails_in(self.repo, self.raw, self.name):
             mail = read_mail(self.repo, text, self.name, line)
             letters.append(read_letter(mail, bool(_DIFF.search(mail.patch))))
-            texts[mail.where] = text
-        changes = []
-        for chosen in find_series(letters):
-            mail = chosen.letter.mail
-            change = self._mail(texts[mail.where], mail)
-            changes.append(_with_answers(change, chosen, take=self.trailers))
-        if not changes:
-            raise self._no_diff(b"".join(text for text, _ in mails))
-        return changes
+            self._texts[mail.where] = text
+        return letters
 
-    def plain(self, raw: bytes) -> Incoming:
+    def require_diff(self, letters: Sequence[Letter], *, alone: bool) -> None:
+        """Raise Refused if no mail has a diff. Among others, the input may be a cover letter or an
+        answer, of which notes tell."""
+        if any(letter.has_diff for letter in letters):
+            return
+        if alone or not all(letter.number == 0 or letter.reply for letter in letters):
+            raise self._no_diff(self.raw)
+
+    def change(self, chosen: Chosen) -> Incoming:
+        """The change of a patch of a series, with what is known of it."""
+        mail = chosen.letter.mail
+        change = self._mail(self._texts[mail.where], mail)
+        return _with_answers(change, chosen, take=self.trailers)
+
+    def plain(self) -> Incoming:
         """The change of a diff with or without a text before it, or of an empty file."""
+        raw = self.raw
         if not raw.strip():  # so `git format-patch` writes a commit that changes nothing
             return make_change(_subject_from(self.name), "", self.author, b"", self.name)
         start = _DIFF.search(raw)

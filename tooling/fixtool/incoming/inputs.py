@@ -45,14 +45,15 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class Input:
-    """The bytes of one file, as messages call it. ``changed_at`` has git's raw form. ``strip`` and
-    ``reverse`` are the options that a series gives it."""
+    """The bytes of one file, as messages call it. ``changed_at`` has git's raw form. ``listed``
+    says that a series names it, which gives the order, and perhaps ``strip`` and ``reverse``."""
 
     name: str
     raw: bytes
     changed_at: str
     strip: int | None = None
     reverse: bool = False
+    listed: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _listed(where: str, files: _Files, series: str) -> Iterator[Input]:
             raise Refused(f"the series names {words[0]}, and there is no such file", where=place)
         strip, reverse = _series_options(words[1:], place)
         found = _input(where, files, name)
-        yield Input(found.name, found.raw, found.changed_at, strip, reverse)
+        yield Input(found.name, found.raw, found.changed_at, strip, reverse, listed=True)
 
 
 def _series_options(words: Sequence[str], place: str) -> tuple[int | None, bool]:

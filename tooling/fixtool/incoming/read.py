@@ -10,7 +10,7 @@ from fixtool.errors import UsageError
 from fixtool.git.repo import Repo
 from fixtool.incoming._mailbox import is_maildir, maildir_as_mbox
 from fixtool.incoming.change import Incoming, author_from, date_from
-from fixtool.incoming.file import read_input
+from fixtool.incoming.file import Named, read_together
 from fixtool.incoming.inputs import Input, read_inputs
 
 
@@ -43,12 +43,16 @@ def read_paths(repo: Repo, paths: Sequence[Path], given: Given) -> list[Incoming
             f"--subject is for one patch, and these are {len(inputs)} files",
             hint="import the patch that needs it alone",
         )
-    changes = []
-    for item in inputs:
-        signature = author_from(given.author, date or item.changed_at)
-        found = read_input(repo, item.name, item.raw, signature, subject, trailers=given.trailers)
-        changes += [replace(change, strip=item.strip, reverse=item.reverse) for change in found]
-    return changes
+    named = [
+        Named(item.name, item.raw, author_from(given.author, date or item.changed_at))
+        for item in inputs
+    ]
+    ordered = any(item.listed for item in inputs)
+    found = read_together(repo, named, subject, trailers=given.trailers, ordered=ordered)
+    return [
+        replace(change, strip=inputs[index].strip, reverse=inputs[index].reverse)
+        for index, change in found
+    ]
 
 
 def _maildir(repo: Repo, path: Path) -> list[Input]:

@@ -365,3 +365,38 @@ def test_git_writes_a_commit_that_changes_nothing_as_an_empty_file(
     told = document(bring(str(tmp_path / "mails"), "--skip-empty", "--json"))
     assert [skipped["subject"] for skipped in told["skipped"]] == ["work-nothing"]
     assert [patch["slug"] for patch in told["patches"]] == ["work-last"]
+
+
+def test_a_folder_of_mails_is_one_series(world: Team, fixtool: Any, tmp_path: Path) -> None:
+    """Each of a thousand files was taken for a mailbox that lacks the other 999."""
+    git = world.upstream
+    git("checkout", "--quiet", "--detach", "v1.0")
+    for number in range(3):
+        git.commit(f"area: number  {number}", **{f"new{number}_txt": "x\n"})
+    words = ["--cover-letter", "--quiet", f"--output-directory={tmp_path / 'mails'}"]
+    git("format-patch", *words, "v1.0..HEAD")
+    files = sorted((tmp_path / "mails").iterdir())
+
+    def bring(*paths: Path) -> list[tuple[str, list[str]]]:
+        ran = fixtool(
+            "import", *paths, "--source", git.path, "--dry-run", "--json", "-C", world.root
+        )
+        assert ran.status == 0, ran.err
+        return [(patch["subject"], patch["notes"]) for patch in document(ran)["patches"]]
+
+    blanks = "blanks were taken out of the subject, as git am does it"
+    whole = bring(tmp_path / "mails")
+    assert [subject for subject, _ in whole] == [f"area: number {number}" for number in range(3)]
+    cover = f"{files[0]}:1 ([PATCH 0/3] *** SUBJECT HERE ***) has no diff and is no patch"
+    assert [notes for _, notes in whole] == [[blanks, cover], [blanks], [blanks]]
+    order = "the mails were put into the order of their numbers"
+    missing = "patch 2/3 of the series is not in the mailbox"
+    assert bring(files[3], files[1]) == [
+        ("area: number 0", [blanks, order]),
+        ("area: number 2", [blanks, missing]),
+    ]
+    (tmp_path / "series").write_text(f"mails/{files[3].name}\nmails/{files[1].name}\n")
+    assert bring(tmp_path / "series") == [
+        ("area: number 2", [blanks]),
+        ("area: number 0", [blanks]),
+    ]
