@@ -392,7 +392,7 @@ def test_figures_are_of_these_very_changes(repos: Repositories) -> None:
     repos.edit("b", "Why.", "Because.")
     result = document(call(*repos.words("b", "--json")))
     assert result["figures"] == [{"kind": "accuracy", "sources": ["2026-11-24-x.json"]}]
-    assert f"NVIDIA H100, Python 3.12, torch 2.9.0, on {'b' * 12}:\n" in result["body"]
+    assert f"NVIDIA H100, Python 3.12, torch 2.9.0, on `{'b' * 12}`:\n" in result["body"]
     assert "| `routing` | passed | `1,427 cases ¦ @you` | 2026-11-24 |" in result["body"]
     assert result["stale"] == []
 
