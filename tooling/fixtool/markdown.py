@@ -39,7 +39,7 @@ _FENCED = re.compile(
 )
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
 _BLOCK_MARKUP = re.compile(r"^((?:\s|[-*+>]\s|>|\d+[.)]\s)*)(#+(\s|$)|=+$|-+$|~~~)")
-_ENTITIES = {"&": "&amp;", "<": "&lt;", "`": "&#96;", "\\": "&#92;"}
+_ENTITIES = {"&": "&amp;", "<": "&lt;", "`": "&#96;", "\\": "&#92;", "!": "&#33;"}
 
 _RESERVE = 2_000  # characters kept free for the note about left-out sections
 
@@ -153,7 +153,7 @@ def _inert(text: str) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"[&<`\\]", lambda match: _ENTITIES[match[0]], text)
+    return re.sub(r"[&<`\\]|!(?=\[)", lambda match: _ENTITIES[match[0]], text)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Markdown:

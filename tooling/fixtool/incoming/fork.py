@@ -90,8 +90,11 @@ def _read_commit(repo: Store, oid: Oid, diff: bytes, plain: Oid) -> Incoming:
 
 def _endpoint(fork: Repo, name: str, where: str) -> Oid:
     """The commit that a ref of the fork means, which may end in ``^`` or ``~2``."""
-    ref, steps = re.split(r"(?=[~^][\d~^]*$)", name + "~0", maxsplit=1)
+    shown, name = name, f"{name}~0"
+    tail = name[len(name.rstrip("~^0123456789")) :]
+    steps = re.sub(r"^\d+", "", tail)  # digits before the first `~` or `^` are the ref's
+    ref = name.removesuffix(steps)
     commit = fork.commit_id(resolve_local(fork, ref, where) + steps)
     if commit is None:
-        raise UsageError(f"{name!r} goes back beyond the history that {where} has", where=where)
+        raise UsageError(f"{shown!r} goes back beyond the history that {where} has", where=where)
     return commit

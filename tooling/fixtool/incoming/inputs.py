@@ -248,6 +248,8 @@ def _in_zip(path: Path, raw: bytes) -> _Files:
     _require_few(path, len(entries), sum(entry.file_size for entry in entries))
     files = {}
     for entry in entries:
+        if not entry.filename:
+            raise Refused("it has a member without a name", where=str(path))
         if (entry.external_attr >> 16) & 0o170000 not in (0, 0o100000, 0o040000):
             raise Refused(f"{entry.filename!r} is a link or a device", where=str(path))
         if not entry.is_dir():

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16  # bytes that are read at once
 _PAGE = 1 << 26  # bytes that the page of a project may have
+_OPEN = 10  # `<` without a `>`: Python's parser of HTML looks through them again and again
 _FLOOR = 1024  # bytes a second; what comes slower would take days
 _WINDOW = 4  # of pip's timeouts: a minute, over which the speed is measured
 _SECTIONS = ("global", "install", "download", ":env:")  # in pip's order: the later one wins
@@ -355,8 +356,15 @@ def _page(response: requests.Response, name: str, timeout: float) -> ProjectPage
     charset = re.search(r"charset=\"?([\w.:-]+)", parameters, re.IGNORECASE)
     with _reading():
         return ProjectPage.from_html(
-            name, bytes(data), response.url, from_encoding=charset and charset[1]
+            name, _html(bytes(data)), response.url, from_encoding=charset and charset[1]
         )
+
+
+def _html(page: bytes) -> bytes:
+    """``page`` if it can be read in time linear in its size. Raises ValueError if not."""
+    if any(part.count(b"<") > _OPEN for part in page.split(b">")):
+        raise ValueError("its page is no HTML: its tags do not end")
+    return page
 
 
 def _body(response: requests.Response, timeout: float) -> Iterator[bytes]:
@@ -404,7 +412,7 @@ def _list_folder(listing: _Listing, name: str, place: str) -> None:
     page = path / "index.html" if path.is_dir() else path
     if page.is_file():
         with _reading():
-            read = ProjectPage.from_html(name, read_at_most(page, _PAGE), base_url=place)
+            read = ProjectPage.from_html(name, _html(read_at_most(page, _PAGE)), base_url=place)
         _list_page(listing, name, read)
     elif path.is_dir():
         for file in sorted(path.iterdir()):
