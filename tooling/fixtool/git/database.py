@@ -16,13 +16,14 @@ import subprocess
 import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from gitdb import IStream
 from gitdb.db.loose import LooseObjectDB
 
 from fixtool.errors import CannotRun
 from fixtool.git.objects import MACHINE, Commit, Merge, Oid, TreeEntry
+from fixtool.git.process import end, known_to_its_pool
 from fixtool.git.repo import Repo, reading_answer
 
 Tree = Mapping[str, TreeEntry]
@@ -32,6 +33,7 @@ FOLDER = "040000"
 
 _KINDS = {"commit": 1, "tree": 2, "blob": 3}  # the numbers of the kinds in a pack
 _LOOSE = 100  # objects: git too makes a pack of what it receives from this number on
+_FAREWELL = 1.0  # seconds
 _MOST_NEW = 16 << 20  # bytes of new objects that are kept in memory
 _MOST_BLOBS = 16 << 20  # bytes of blobs that are kept after reading
 _MOST_ENTRIES = 60_000  # of trees that are kept after reading, some 15 MB
@@ -240,6 +242,8 @@ class _Reader:
         assert self._running.proc is not None
         self._process = self._running.proc
         self._rest = bytearray()
+        self._known = ExitStack()
+        self._known.enter_context(known_to_its_pool(self._process))
 
     def read(self, oid: Oid) -> tuple[str, bytes] | None:
         """The kind and the content of an object; None if it is not there."""
@@ -284,17 +288,15 @@ class _Reader:
                          hint="run the same command again")  # fmt: skip
 
     def close(self) -> None:
-        process = self._process
-        for pipe in (process.stdin, process.stdout, process.stderr):
+        self._known.close()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 with suppress(BrokenPipeError):  # git has ended, and a question is left unwritten
                     pipe.close()
-        process.terminate()
         try:
-            process.wait(10)
+            self._process.wait(_FAREWELL)  # without questions, git ends by itself
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            end(self._process)
 
 
 def _parse_tree(data: bytes) -> dict[str, TreeEntry]:

@@ -119,16 +119,16 @@ def communicate(
 
     def stop() -> None:
         late.set()
-        _end(process)
+        end(process)
 
     timer = threading.Timer(limit, stop)
     timer.daemon = True
     timer.start()
     try:
-        with _known_to_its_pool(process):
+        with known_to_its_pool(process):
             stdout, stderr = _read(process, stdin, hear)
     except BaseException:
-        _end(process)  # an interrupted fixtool leaves no git running
+        end(process)  # an interrupted fixtool leaves no git running
         raise
     finally:
         timer.cancel()
@@ -159,7 +159,7 @@ class _Pool:
         for process in processes:
             process.terminate()
         for process in processes:
-            _end(process)
+            end(process)
 
 
 _thread = threading.local()
@@ -185,7 +185,9 @@ def pool() -> Iterator[Executor]:
 
 
 @contextmanager
-def _known_to_its_pool(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def known_to_its_pool(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Let the pool of this thread, if it is one of a pool's, end ``process`` at an interrupt: the
+    thread may wait for it."""
     running: _Pool | None = getattr(_thread, "pool", None)
     if running is None:
         yield
@@ -217,7 +219,7 @@ def _read(
     return stdout, b"".join(lines)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """End a process, which has some seconds to remove its locks, and what it has started."""
     started = _descendants(process.pid)
     process.terminate()

@@ -324,14 +324,14 @@ def test_two_at_once(name: str, world: World, record_property: Props) -> None:
 ALL = tuple(KILLED)
 CUT = {  # command, what makes it have work, and where it is cut by which signals
     "new work tree": (f"{FRESH} --worktree {{trees}}/new --json", bad.nothing, {
-        "merge-tree": ["SIGTERM"], "worktree add": ["SIGKILL"],
+        "cat-file --batch": ["SIGINT"], "merge-tree": ["SIGTERM"], "worktree add": ["SIGKILL"],
         "smudge": ALL, "worktree move": ["SIGTERM"], "after worktree move": ["SIGINT", "SIGKILL"], "update-ref": ["SIGKILL"],
         "after update-ref": ["SIGINT"], "symbolic-ref": ["SIGKILL"]}),
     "work tree moves on": (f"{WARM} --json", adds(makes("third"), "third"), {
         "read-tree -m": ["SIGTERM"], "after read-tree -m": ["SIGINT", "SIGKILL"],
         "after update-ref": ["SIGTERM", "SIGKILL"]}),
     "into": (f"{INTO} --json", bad.nothing, {
-        "unpack-objects": ["SIGKILL"], "read-tree -m": ["SIGINT"],
+        "cat-file --batch": ["SIGTERM"], "unpack-objects": ["SIGKILL"], "read-tree -m": ["SIGINT"],
         "smudge": ALL, "after read-tree -m": ["SIGKILL"], "after update-ref": ["SIGINT", "SIGKILL"],
         "after symbolic-ref": ["SIGKILL"]}),
     "export": (f"{EXPORT} --json", mine, {"format-patch": ["SIGINT"], "fsync": ALL}),

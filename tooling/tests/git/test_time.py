@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from fixtool.errors import CannotRun, Refused
+from fixtool.git.database import ObjectDatabase
+from fixtool.git.objects import Oid
 from fixtool.git.process import TimeLimit, pool
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
@@ -167,3 +169,27 @@ def test_an_interrupt_ends_the_gits_of_all_threads(
     assert gone(ids)
     assert len(ids.read_text().split()) == 2
     assert [future.cancelled() for future in running] == [False, False, True]
+
+
+def test_an_interrupt_ends_the_git_that_a_thread_asks_for_objects(
+    upstream: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run waited ten minutes after TERM: its thread waited for the answer of such a git."""
+    ids = tmp_path / "ids"
+    put_git_on_path(monkeypatch, tmp_path, f"echo $$ >> {ids}; exec sleep 3600")
+    monkeypatch.setattr(Repo, "_version_checked", True)
+    repo = Repo(upstream.path / ".git")
+
+    def ask() -> None:
+        with ObjectDatabase(repo) as objects:
+            objects.read(Oid("1" * 40))
+
+    def run() -> None:
+        with pool() as threads:
+            threads.submit(ask)
+            wait_until(lambda: ids.exists() and bool(ids.read_text()))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert gone(ids)
