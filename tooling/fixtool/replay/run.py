@@ -17,6 +17,7 @@ from pathlib import Path
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Merge, Oid, TreeEntry
 from fixtool.git.repo import Repo
+from fixtool.git.trees import changed_paths
 from fixtool.replay._cache import PrefixCache
 from fixtool.replay._hunks import (
     after_conflict,
@@ -27,9 +28,16 @@ from fixtool.replay._hunks import (
     with_verdict,
 )
 from fixtool.replay._on_base import PatchesOnBase, on_named_files
-from fixtool.replay.verdict import FAILED, FileResult, PatchResult, PatchState, Verdict
+from fixtool.replay.verdict import (
+    APPLIES_AS_WRITTEN,
+    FAILED,
+    FileResult,
+    PatchResult,
+    PatchState,
+    Verdict,
+)
 from fixtool.series.line import Line
-from fixtool.series.patch import Patch
+from fixtool.series.patch import Patch, require_named
 from fixtool.series.strict import apply_patch
 
 
@@ -81,6 +89,7 @@ def replay(
     patches = line.patches
     prefix = PrefixCache.of(cache, onto, line.upstream.base, patches, decisions.left_out)
     results = prefix.load(repo)
+    _require_named(repo, patches, results)
     reused = len(results)
     commits = [result.commit for result in results if result.commit]
     commit = commits[-1] if commits else onto
@@ -95,6 +104,17 @@ def replay(
             objects.flush()
             prefix.store(results, reused)
     return Replay(line.name, line.upstream.base, onto, commit, tree, tuple(results), reused)
+
+
+def _require_named(repo: Repo, patches: Sequence[Patch], cached: Sequence[PatchResult]) -> None:
+    """Raise Refused if the cached commit of a patch that was applied as it is changes a path that
+    the patch does not name. A three-way merge may follow upstream's renames; what it merges was
+    checked when it was made."""
+    applied = [(patch, result.commit) for patch, result in zip(patches, cached, strict=False)
+               if result.commit and result.verdict in APPLIES_AS_WRITTEN]  # fmt: skip
+    changed = changed_paths(repo, [commit for _, commit in applied])
+    for (patch, _), paths in zip(applied, changed, strict=True):
+        require_named(patch, paths)
 
 
 def on_own_base(repo: Repo, line: Line, slug: str, base: Oid) -> tuple[Oid, Oid]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtool.errors import CannotRun
+from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import Oid
 from fixtool.replay.run import Decisions, Replay, replay
 from fixtool.replay.verdict import PatchState, Verdict
@@ -389,6 +389,24 @@ def test_a_cached_commit_is_believed_only_if_its_patch_makes_it(
     again = run(team, cache=cache)
     assert (again.commit, again.patches) == (first.commit, first.patches)
     assert again.reused == 0
+
+
+def test_a_cached_tree_with_a_file_that_no_patch_names_is_refused(
+    team: Team, tmp_path: Path
+) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    cache = tmp_path / "verdicts"
+    first = run(team, cache=cache)
+    git = team.upstream
+    entries = git("ls-tree", first.tree)
+    blob = git("hash-object", "-w", "--stdin", stdin=b"x\n")
+    tree = git("mktree", stdin=f"{entries}\n100644 blob {blob}\textra\n".encode())
+    wrong = git("cat-file", "commit", first.commit).replace(first.tree, tree) + "\n"
+    stored = git("hash-object", "-t", "commit", "-w", "--stdin", stdin=wrong.encode())
+    (file,) = cache.iterdir()
+    file.write_text(file.read_text().replace(first.commit, stored))
+    with pytest.raises(Refused, match="changes extra, which its diff does not name"):
+        run(team, cache=cache)
 
 
 @pytest.mark.parametrize("part", ["no commit", "another verdict", "a pipe", "a link"])
