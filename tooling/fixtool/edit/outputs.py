@@ -11,10 +11,12 @@ from fixtool.apply.worktree import Record, require_clean
 from fixtool.edit.export import Change, Exported, Form, Output, WrittenFile, commits_by_slug
 from fixtool.errors import CannotRun, Refused
 from fixtool.files import write_atomically
+from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series.line import Line, PatchRepository, read_series
-from fixtool.series.patch import apply_on, diff_between, export_all, parse
+from fixtool.series.patch import diff_between, export_all, parse
+from fixtool.series.strict import commits_on
 from fixtool.series.write import rewrite
 from fixtool.text import count
 
@@ -49,18 +51,18 @@ def of_worktree(repository: PatchRepository, tree: Repo, record: Record) -> Patc
 def of_line(repo: Repo, base: Oid, line: Line) -> PatchSet:
     """The patches of a line on its base, which ``repo`` holds. Raises Refused if one does not
     apply."""
-    commits: dict[str, Oid] = {}
-    tip = base
-    for patch in line.patches:
-        tree, complaint = apply_on(repo, patch, tip)
-        if tree is None:
-            raise Refused(
-                f"{patch.slug} does not apply on the line's own base: {complaint}",
-                where=str(patch.path),
-                hint=f"fixtool lint --line {line.name} --drift",
-            )
-        commits[patch.slug] = tip = repo.write_commit(patch.commit(tree, tip))
-    return PatchSet(repo, line.name, line.folder, base, commits)
+    with ObjectDatabase(repo) as objects:
+        commits, complaint = commits_on(objects, line.patches, base)
+        objects.flush()
+    if complaint:
+        patch = line.patches[len(commits)]
+        raise Refused(
+            f"{patch.slug} does not apply on the line's own base: {complaint}",
+            where=str(patch.path),
+            hint=f"fixtool lint --line {line.name} --drift",
+        )
+    slugs = (patch.slug for patch in line.patches)
+    return PatchSet(repo, line.name, line.folder, base, dict(zip(slugs, commits, strict=True)))
 
 
 def write(patches: PatchSet, outputs: Sequence[Output], *, dry_run: bool = False) -> Exported:

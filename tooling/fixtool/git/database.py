@@ -22,7 +22,7 @@ from gitdb import IStream
 from gitdb.db.loose import LooseObjectDB
 
 from fixtool.errors import CannotRun
-from fixtool.git.objects import MACHINE, Commit, Merge, Oid, TreeEntry
+from fixtool.git.objects import MACHINE, Commit, Merge, Oid, TreeEntry, parse_oid
 from fixtool.git.process import end, known_to_its_pool
 from fixtool.git.repo import Repo, reading_answer
 
@@ -230,7 +230,7 @@ class ObjectDatabase:
             accept=(0, 1),
         )  # fmt: skip
         tree, *conflicts = out.stdout.decode("utf-8", "surrogateescape").split("\0")
-        return Merge(Oid(tree), tuple(path for path in conflicts if path))
+        return Merge(parse_oid(tree, "git merge-tree"), tuple(path for path in conflicts if path))
 
 
 class _Reader:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fixtool.files import temporary_folder
-from fixtool.git.objects import MACHINE, Commit, FileChange, Merge, Oid, TreeEntry, parse_oid
+from fixtool.git.database import ObjectDatabase
+from fixtool.git.objects import FileChange, Merge, Oid, TreeEntry, parse_oid
 from fixtool.git.repo import Output, Repo, reading_answer
 from fixtool.text import split_lines
 
@@ -192,19 +193,9 @@ def write_trees(repo: Repo, contents: Sequence[Mapping[str, TreeEntry]]) -> list
 
 
 def merge_three_way(repo: Repo, base: Oid, ours: Oid, theirs: Oid) -> Merge:
-    """Merge commit ``theirs`` (a child of ``base``) into the tree of commit ``ours``.
-
-    git 2.39 has no ``merge-tree --merge-base``, so the merge is given a stand-in for ``ours``: its
-    tree, as a child of ``base``, which makes ``base`` the only merge base.
-    """
-    message = "stand-in for a three-way merge\n"
-    stand_in = repo.write_commit(Commit(repo.tree_id(ours), (base,), MACHINE, MACHINE, message))
-    out = repo.run(
-        "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", stand_in, theirs,
-        accept=(0, 1),
-    )  # fmt: skip
-    tree, *conflicts = out.stdout.decode("utf-8", "surrogateescape").split("\0")
-    return Merge(parse_oid(tree, "git merge-tree"), tuple(path for path in conflicts if path))
+    """Merge commit ``theirs`` (a child of ``base``) into the tree of commit ``ours``."""
+    with ObjectDatabase(repo) as objects:
+        return objects.merge_three_way(base, objects.tree_of(ours), theirs)
 
 
 def _depth(folder: str) -> int:

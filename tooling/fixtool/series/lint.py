@@ -10,13 +10,15 @@ from enum import StrEnum
 
 from fixtool.errors import FixtoolError, Refused
 from fixtool.files import TooLarge
+from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series.facts import FactKind, FactTrailer, RecordedFact, fact_trailers
 from fixtool.series.line import Line
 from fixtool.series.message import ends_message, has_controls, is_header
-from fixtool.series.patch import Patch, apply_on, export
+from fixtool.series.patch import Patch, export_all
 from fixtool.series.paths import rules_touched, unsafe_paths
+from fixtool.series.strict import commits_on
 from fixtool.text import argument
 
 _WANTED = ("Origin", "Forwarded", "Drop-When", "Signed-off-by")
@@ -100,20 +102,19 @@ def require_well_formed(line: Line) -> None:
 def drift(repo: Repo, line: Line, base: Oid) -> tuple[Finding, ...]:
     """Find patches whose bytes are not what ``export`` writes, or that do not apply in order on the
     line's own base. ``repo`` holds that base."""
+    with ObjectDatabase(repo) as objects:
+        commits, complaint = commits_on(objects, line.patches, base)
+        objects.flush()
     findings = []
-    tip = base
-    for patch in line.patches:
-        tree, complaint = apply_on(repo, patch, tip)
-        if tree is None:
-            message = f"does not apply on the line's own base: {complaint}"
-            findings.append(_finding("applies", f"{patch.path}:1", message))
-            break
-        tip = repo.write_commit(patch.commit(tree, tip))
-        normal = export(repo, tip)
+    for patch, normal in zip(line.patches, export_all(repo, commits), strict=False):
         if normal != patch.raw:
             where = f"{patch.path}:{_first_difference(patch.raw, normal)}"
             fix = _RULES["drift"][1].format(file=argument(patch.path), line=line.name)
             findings.append(_finding("drift", where, "the bytes are not in normal form", fix))
+    if complaint:
+        message = f"does not apply on the line's own base: {complaint}"
+        where = f"{line.patches[len(commits)].path}:1"
+        findings.append(_finding("applies", where, message))
     return tuple(findings)
 
 

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 
 from fixtool.git.database import FOLDER, ObjectDatabase
 from fixtool.git.objects import Oid, TreeEntry
-from fixtool.git.trees import apply_to_index, changed_files, scratch_index, write_tree
 from fixtool.series.diff import FilePatch, Hunk
 from fixtool.series.lines import Lines, lines_of
-from fixtool.series.patch import Patch, require_named
+from fixtool.series.patch import Patch, apply_on
 
 _FILES = ("100644", "100755")
 
@@ -43,13 +42,26 @@ def apply_patch(objects: ObjectDatabase, patch: Patch, tree: Oid) -> Oid | None:
 def apply_by_git(objects: ObjectDatabase, patch: Patch, tree: Oid) -> tuple[Oid | None, str]:
     """The same by `git apply`, with its message if the patch does not apply."""
     objects.flush()
-    with scratch_index(objects.repo, tree) as index:
-        out = apply_to_index(objects.repo, index, patch.diff)
-        if out.status != 0:
-            return None, out.complaint
-        after = write_tree(objects.repo, index)
-    require_named(patch, (change.path for change in changed_files(objects.repo, tree, after)))
-    return after, ""
+    return apply_on(objects.repo, patch, tree)
+
+
+def commits_on(
+    objects: ObjectDatabase, patches: Sequence[Patch], base: Oid
+) -> tuple[list[Oid], str]:
+    """The commits that ``patches`` make in order on commit ``base``, up to the first patch that
+    does not apply; and git's message about that one, empty if all apply."""
+    commits: list[Oid] = []
+    tip = base
+    for patch in patches:
+        before = objects.tree_of(tip)
+        tree, complaint = apply_patch(objects, patch, before), ""
+        if tree is None:
+            tree, complaint = apply_by_git(objects, patch, before)
+        if tree is None:
+            return commits, complaint
+        tip = objects.add_commit(patch.commit(tree, tip))
+        commits.append(tip)
+    return commits, ""
 
 
 def _changes(

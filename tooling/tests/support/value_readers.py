@@ -21,6 +21,7 @@ from fixtool import documents, interpreter, markdown, settings, text
 from fixtool.documents import Field
 from fixtool.errors import FixtoolError, Refused
 from fixtool.git import trees
+from fixtool.git.database import ObjectDatabase
 from fixtool.git.names import check_ref, check_url
 from fixtool.git.objects import Oid, Signature, parse_signature
 from fixtool.git.repo import Output, Repo
@@ -362,8 +363,8 @@ class ValueReaders:
 
     @staticmethod
     def _merge(repo: Repo) -> object:
-        with replaced.object(repo, "write_commit", lambda _: Oid(_SHA)):
-            return trees.merge_three_way(repo, Oid(_SHA), Oid(_SHA), Oid(_SHA))
+        with replaced.object(ObjectDatabase, "flush", lambda _: None):
+            return ObjectDatabase(repo).merge_three_way(Oid(_SHA), Oid(_SHA), Oid(_SHA))
 
     @staticmethod
     def _blobs(repo: Repo) -> object:
