@@ -203,7 +203,7 @@ class _Attempt:
         def read(section: Section) -> bytes | None:
             entry = self.files.get(place.source(section) or "")
             is_file = entry is not None and entry.mode.startswith("100")
-            return next(self.repo.read_blobs([entry.blob])) if entry and is_file else None
+            return self.repo.read_blob(entry.blob) if entry and is_file else None
 
         return read
 

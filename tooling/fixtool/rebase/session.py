@@ -386,7 +386,7 @@ def _remembered(tree: Repo, line: Line, conflict: str) -> bytes | None:
             return None
         after = write_tree(tree, index)
     entry = list_tree(tree, after).get(_IMAGE)
-    return next(iter(tree.read_blobs([entry.blob]))) if entry else None
+    return tree.read_blob(entry.blob) if entry else None
 
 
 def _file_name(conflict: str) -> str:

@@ -69,7 +69,7 @@ def read(repo: Repo, commit: Oid) -> tuple[str, str | None]:
     is too long to leave room for the text."""
     for path in _PLACES:
         if entry := list_tree(repo, commit, path).get(path):
-            raw = next(iter(repo.read_blobs([entry.blob])))
+            raw = repo.read_blob(entry.blob)
             text = raw.decode("utf-8", "replace").replace("\r\n", "\n")
             return (text, path) if len(text) <= _LARGEST else (_DEFAULT, None)
     return _DEFAULT, None

@@ -206,7 +206,7 @@ class Trees:
         return self.repo.write_commit(commit)
 
     def _text(self, tree: Tree, blob: Oid) -> str:
-        data = tree.new_blobs.get(blob) or next(iter(self.repo.read_blobs([blob])))
+        data = tree.new_blobs.get(blob) or self.repo.read_blob(blob)
         return data.decode("utf-8", "surrogateescape")
 
 

@@ -160,7 +160,7 @@ def read_file(repo: Repo, entries: Mapping[str, TreeEntry], *paths: str) -> byte
     """The content of the first of ``paths`` that the tree has. Raises KeyError if it has none."""
     for path in paths:
         if entry := _resolve(repo, entries, path):
-            return next(repo.read_blobs([entry.blob]))
+            return repo.read_blob(entry.blob)
     raise KeyError(paths[0])
 
 
@@ -235,7 +235,7 @@ def _resolve(repo: Repo, entries: Mapping[str, TreeEntry], path: str) -> TreeEnt
         entry = entries.get(path)
         if entry is None or entry.mode != "120000":
             return entry if entry and entry.mode.startswith("100") else None
-        target = next(repo.read_blobs([entry.blob])).decode("utf-8", "surrogateescape")
+        target = repo.read_blob(entry.blob).decode("utf-8", "surrogateescape")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
     return None
 
