@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
-from fixtool.errors import CannotRun, Refused
-from fixtool.files import read_at_most
+from fixtool.errors import Refused
 from fixtool.git.objects import Signature
 from fixtool.git.repo import Repo
 from fixtool.incoming._heads import (
@@ -21,7 +20,7 @@ from fixtool.incoming._heads import (
     with_trailers,
 )
 from fixtool.incoming._mail import Mail, guess, read_mail, sign
-from fixtool.incoming._mailbox import is_maildir, maildir_as_mbox, split_mbox
+from fixtool.incoming._mailbox import split_mbox
 from fixtool.incoming._thread import Chosen, Letter, find_series, read_letter
 from fixtool.incoming.change import Incoming, make_change
 from fixtool.series.message import split_message
@@ -38,17 +37,6 @@ _COMMIT = re.compile(rb"^commit [0-9a-f]{40}\r?\n(?:Merge: .*\n)?Author: ", re.M
 _ENVELOPE = re.compile(rb"\s*From [^\n]*[0-9]:[0-9]{2}[^\n]*\n")
 _BLANK = re.compile(rb"(?:[ \t\r]*\n)+")
 _BOM = b"\xef\xbb\xbf"
-
-
-def read_file(repo: Repo, path: Path, author: Signature, subject: str | None) -> list[Incoming]:
-    """The changes in a file or Maildir, as ``read_input`` reads them. Raises CannotRun if it cannot
-    be read, Refused if it is too large."""
-    try:
-        folder = is_maildir(path)
-        raw = maildir_as_mbox(repo, path) if folder else read_at_most(path, _LARGEST_FILE)
-    except OSError as error:
-        raise CannotRun(f"cannot read {path}: {error.strerror}", where=str(path)) from error
-    return read_input(repo, str(path), raw, author, subject)
 
 
 @dataclass(frozen=True)
@@ -93,30 +81,30 @@ def read_together(
     readers = [_Reader(repo, item, subject, trailers=trailers) for item in inputs]
     letters = [reader.letters() for reader in readers]
     if len(inputs) > 1 and not ordered and all(letters):
-        changes = _changes(readers, letters)
-        if changes:
-            return changes
-    return [
-        (index, change)
-        for index, reader in enumerate(readers)
-        for change in (
-            [each for _, each in _changes([reader], [letters[index]], alone=len(inputs) == 1)]
-            if letters[index]
-            else [reader.plain()]
-        )
-    ]
+        together = _changes(readers, letters, whole=True)
+        if together:
+            return together
+    found: list[tuple[int, Incoming]] = []
+    for index, (reader, mails) in enumerate(zip(readers, letters, strict=True)):
+        if mails:
+            changes = _changes([reader], [mails], whole=len(inputs) == 1)
+            found += [(index, change) for _, change in changes]
+        else:
+            found.append((index, reader.plain()))
+    return found
 
 
 def _changes(
-    readers: Sequence[_Reader], letters: Sequence[Sequence[Letter]], *, alone: bool = True
+    readers: Sequence[_Reader], letters: Sequence[Sequence[Letter]], *, whole: bool
 ) -> list[tuple[int, Incoming]]:
     """The changes in the mails of ``readers``, in the order of a series, each with the index of its
-    reader. ``alone`` says that a number that is missing is missing."""
+    reader. If these mails should be a ``whole`` series, notes tell which of its numbers are
+    missing."""
     origin = {id(letter): index for index, found in enumerate(letters) for letter in found}
     for reader, found in zip(readers, letters, strict=True):
         reader.require_diff(found, alone=len(readers) == 1)
     changes = []
-    for chosen in find_series([letter for found in letters for letter in found], whole=alone):
+    for chosen in find_series([letter for found in letters for letter in found], whole=whole):
         index = origin[id(chosen.letter)]
         changes.append((index, readers[index].change(chosen)))
     return changes

@@ -13,9 +13,8 @@ from fixtool.edit.importing import Imported, ImportOptions, import_changes
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.files import lock
 from fixtool.git.store import Store
-from fixtool.incoming.change import author_from
-from fixtool.incoming.file import read_file
 from fixtool.incoming.fork import read_range
+from fixtool.incoming.read import Given, read_paths
 from fixtool.series.context import Context
 from fixtool.settings import Settings
 from support.repositories import NUMBERS, Git, Team, format_patch
@@ -195,8 +194,8 @@ def test_another_commit_with_the_same_files_is_the_base_too(team: Team, settings
 def bring(team: Team, path: Path, **options: object) -> Imported:
     subject = options.pop("subject", None)
     repo = team.upstream.repo
-    author = author_from("B Person <b@example.org>", "1700000000 +0000")
-    incoming = read_file(repo, path, author, subject)  # type: ignore[arg-type]
+    given = Given("B Person <b@example.org>", "2023-11-14 22:13:20 +0000", subject)  # type: ignore[arg-type]
+    incoming = read_paths(repo, [path], given)
     base = team.repository.line("main").upstream.base
     return import_changes(
         team.repository, team.repository.line("main"), repo, lambda: base, incoming,
@@ -259,8 +258,7 @@ def test_a_writer_sees_what_another_wrote_meanwhile(team: Team, tmp_path: Path) 
     (team.root / "patches/main/series").write_text("# in order\nfix.patch\n")
     (team.root / "patches/main/beta.patch").unlink()
     repo = team.upstream.repo
-    author = author_from(None, "1700000000 +0000")
-    incoming = read_file(repo, tmp_path / "two.patch", author, None)
+    incoming = read_paths(repo, [tmp_path / "two.patch"], Given(date="2023-11-14 22:13:20 +0000"))
     import_changes(early, line, repo, lambda: line.upstream.base, incoming, ImportOptions())
     series = (team.root / "patches/main/series").read_text()
     assert series == "# in order\nfix.patch\ntwo.patch\n"

@@ -11,7 +11,8 @@ from fixtool.errors import Refused
 from fixtool.git.objects import MACHINE, Signature
 from fixtool.git.repo import Repo
 from fixtool.incoming.change import Incoming
-from fixtool.incoming.file import read_file, read_input
+from fixtool.incoming.file import read_input
+from fixtool.incoming.read import Given, read_paths
 
 DIFF = "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-one\n+two\n"
 GIT_DIFF = f"diff --git a/x b/x\n{DIFF}"
@@ -208,7 +209,7 @@ def test_every_mbox_that_git_splits(repo: Repo, tmp_path: Path) -> None:
     (tmp_path / "cur").mkdir()
     (tmp_path / "cur" / "1.a:2,S").write_text(one)
     (tmp_path / "new" / "2.a").write_text(two)
-    changes = read_file(repo, tmp_path, UNSAID, None)
+    changes = read_paths(repo, [tmp_path], Given())
     assert [change.subject for change in changes] == ["area: one", "area: two"]
     assert changes[0].body == "Why.\nFrom the start."
 

@@ -32,9 +32,8 @@ from fixtool.git.repo import Output, Repo
 from fixtool.git.store import Store
 from fixtool.history import log
 from fixtool.history.result import HistoryDocument
-from fixtool.incoming.change import author_from
-from fixtool.incoming.file import read_file
 from fixtool.incoming.inputs import read_inputs
+from fixtool.incoming.read import Given, read_paths
 from fixtool.judgement.covered import read_coverage
 from fixtool.rebase.session import load_session
 from fixtool.replay.verdict import read_patch_result
@@ -629,8 +628,7 @@ class Readers:
 
     def imported(self, raw: bytes) -> object:
         store = Store.create(self._place / "x.git")
-        author = author_from(None, "946684800 +0000")
-        return read_file(store, self._file(raw), author, None)
+        return read_paths(store, [self._file(raw)], Given(date="2000-01-01 00:00:00 +0000"))
 
     def require_harmless(
         self, made: str, *, headings: int | None = None, lists: bool = False
