@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 16  # bytes that are read at once
 _PAGE = 1 << 26  # bytes that the page of a project may have
-_OPEN = 10  # `<` without a `>`: Python's parser of HTML looks through them again and again
+_LONGEST_TAG = 4000  # bytes
+_TAG = re.compile(rb"""[^"'>]*(?:(?:"[^"]*"|'[^']*')[^"'>]*)*>""")  # after its `<`
 _FLOOR = 1024  # bytes a second; what comes slower would take days
 _WINDOW = 4  # of pip's timeouts: a minute, over which the speed is measured
 _SECTIONS = ("global", "install", "download", ":env:")  # in pip's order: the later one wins
@@ -361,9 +362,21 @@ def _page(response: requests.Response, name: str, timeout: float) -> ProjectPage
 
 
 def _html(page: bytes) -> bytes:
-    """``page`` if it can be read in time linear in its size. Raises ValueError if not."""
-    if any(part.count(b"<") > _OPEN for part in page.split(b">")):
-        raise ValueError("its page is no HTML: its tags do not end")
+    """``page`` if each of its tags and comments ends: Python's parser of HTML looks through what
+    does not end again and again. Raises ValueError if not."""
+    outside = []
+    at = 0
+    while (start := page.find(b"<!--", at)) >= 0:
+        outside.append(page[at:start])
+        end = page.find(b"-->", start)
+        if end < 0:
+            raise ValueError("its page is no HTML: a comment does not end")
+        at = end
+    outside.append(page[at:])
+    for part in b"".join(outside).split(b"<")[1:]:
+        tag = _TAG.match(part, 0, _LONGEST_TAG)
+        if tag is None:
+            raise ValueError("its page is no HTML: a tag does not end")
     return page
 
 
