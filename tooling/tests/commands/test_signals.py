@@ -19,23 +19,10 @@ import pytest
 
 from support.command import command_line
 from support.processes import GENEROUS, wait_until
-from support.repositories import NUMBERS, Git, Ran, Team
+from support.repositories import Git, Ran, Team
 
 SIGNALS = int(os.environ.get("FIXTOOL_SIGNALS", "3"))
 INTERRUPTED = 130
-
-
-@pytest.fixture
-def tracked(team: Team) -> Git:
-    """A patch repository in git, with one patch."""
-    team.patch("fix", "fix twenty", python__model_py=NUMBERS.replace("line 20\n", "line XX\n"))
-    git = Git(team.root)
-    git("init", "--quiet", "--template=", "--initial-branch=main")
-    git("config", "user.name", "A Maintainer")
-    git("config", "user.email", "m@example.org")
-    git.write(".gitignore", "patches/.lock\n")
-    git.commit("first")
-    return git
 
 
 @pytest.mark.slow(10)

@@ -17,21 +17,9 @@ from fixtool.errors import CannotRun
 from fixtool.git import process
 from fixtool.git.process import remove_stale_locks
 from support.processes import wait_until
-from support.repositories import NUMBERS, Git, Ran, Team
+from support.repositories import Git, Ran, Team
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only /proc says who runs where")
-
-
-@pytest.fixture
-def tracked(team: Team) -> Git:
-    team.patch("fix", "fix twenty", python__model_py=NUMBERS.replace("line 20\n", "line XX\n"))
-    git = Git(team.root)
-    git("init", "--quiet", "--template=", "--initial-branch=main")
-    git("config", "user.name", "A Maintainer")
-    git("config", "user.email", "m@example.org")
-    git.write(".gitignore", "patches/.lock\n")
-    git.commit("first")
-    return git
 
 
 @contextmanager
