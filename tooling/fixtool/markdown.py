@@ -38,8 +38,13 @@ _FENCED = re.compile(
     r"^ {0,3}(`{3,}|~{3,})[^`\n]*\n(.*?)\n {0,3}\1[`~]*[ \t]*$", re.MULTILINE | re.DOTALL
 )
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
-_BLOCK_MARKUP = re.compile(r"^((?:\s|[-*+>]\s|>|\d+[.)]\s)*)(#+(\s|$)|=+$|-+$|~~~)")
-_ENTITIES = {"&": "&amp;", "<": "&lt;", "`": "&#96;", "\\": "&#92;", "!": "&#33;"}
+_BLOCK_MARKUP = re.compile(  # of quotations, headings, rules and fenced blocks
+    r"^((?:\s|[-*+]\s|\d+[.)]\s)*)(>|#+(\s|$)|=+$|-+$|~~~|([-*_])(\s*\4){2,}\s*$)"
+)
+_NO_TEXT = re.compile(  # also what could hide in a link that goes on into a code span
+    r"""[&<`\\]|!(?=\[)|\](?=\()(?!\([^\s()"'`<>]*\))"""
+)
+_ENTITIES = {"&": "&amp;", "<": "&lt;", "`": "&#96;", "\\": "&#92;", "!": "&#33;", "]": "&#93;"}
 
 _RESERVE = 2_000  # characters kept free for the note about left-out sections
 
@@ -153,7 +158,7 @@ def _inert(text: str) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"[&<`\\]|!(?=\[)", lambda match: _ENTITIES[match[0]], text)
+    return _NO_TEXT.sub(lambda match: _ENTITIES[match[0]], text)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Markdown:

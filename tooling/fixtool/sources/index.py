@@ -42,11 +42,12 @@ from fixtool.text import public_url, redact, split_lines
 
 if TYPE_CHECKING:
     import requests
-    from pypi_simple import ProjectPage
+    from pypi_simple import DistributionPackage
 
 _CHUNK = 1 << 16  # bytes that are read at once
 _PAGE = 1 << 26  # bytes that the page of a project may have
 _LONGEST_TAG = 4000  # bytes
+_LONGEST_NAME = 255  # characters of the name of a file
 _TAG = re.compile(rb"""[^"'>]*(?:(?:"[^"]*"|'[^']*')[^"'>]*)*>""")  # after its `<`
 _FLOOR = 1024  # bytes a second; what comes slower would take days
 _WINDOW = 4  # of pip's timeouts: a minute, over which the speed is measured
@@ -331,7 +332,7 @@ def _list(project: str) -> _Listing:
             with client.get(place, {"Accept": pypi_simple.ACCEPT_ANY}) as response:
                 if response.status_code != 404:  # the index does not have the project
                     response.raise_for_status()
-                    _list_page(listing, name, _page(response, name, config.timeout))
+                    _list_packages(listing, name, _packages(response, name, config.timeout))
         except (requests.RequestException, OSError, ValueError) as error:
             listing.failures.append(f"{public_url(place)} ({_reason(error)})")
         except pypi_simple.UnsupportedRepoVersionError as error:
@@ -339,8 +340,8 @@ def _list(project: str) -> _Listing:
     return listing
 
 
-def _page(response: requests.Response, name: str, timeout: float) -> ProjectPage:
-    """The page of a project. Raises ValueError if it is none."""
+def _packages(response: requests.Response, name: str, timeout: float) -> list[DistributionPackage]:
+    """What the page of a project offers. Raises ValueError if it is none."""
     from pypi_simple import ProjectPage
 
     data = bytearray()
@@ -351,14 +352,30 @@ def _page(response: requests.Response, name: str, timeout: float) -> ProjectPage
     kind, _, parameters = response.headers.get("content-type", "text/html").partition(";")
     if kind.strip().lower() == "application/vnd.pypi.simple.v1+json":
         with _reading():
-            return ProjectPage.from_json_data(json.loads(data), response.url)
+            read = json.loads(data)
+            read["files"] = [file for file in read["files"] if _is_short(file["filename"])]
+            return ProjectPage.from_json_data(read, response.url).packages
     if kind.strip().lower() not in ("application/vnd.pypi.simple.v1+html", "text/html"):
         raise ValueError(f"its page is {kind!r}, which is no page of an index")
     charset = re.search(r"charset=\"?([\w.:-]+)", parameters, re.IGNORECASE)
+    return _packages_of_html(bytes(data), name, response.url, charset and charset[1])
+
+
+def _packages_of_html(
+    page: bytes, name: str, base_url: str, charset: str | None = None
+) -> list[DistributionPackage]:
+    """The links of a page of HTML."""
+    from pypi_simple import DistributionPackage, RepositoryPage
+
     with _reading():
-        return ProjectPage.from_html(
-            name, _html(bytes(data)), response.url, from_encoding=charset and charset[1]
-        )
+        links = RepositoryPage.from_html(_html(page), base_url, from_encoding=charset).links
+        return [DistributionPackage.from_link(link, name) for link in links if _is_short(link.text)]
+
+
+def _is_short(name: str) -> bool:
+    """Whether ``name`` can be a file's. pypi_simple takes a time that grows with the cube of the
+    length of a name, if it is none of a distribution."""
+    return len(name) <= _LONGEST_NAME
 
 
 def _html(page: bytes) -> bytes:
@@ -419,21 +436,19 @@ def _as_url(place: str) -> str:
 
 def _list_folder(listing: _Listing, name: str, place: str) -> None:
     """Add what is in a folder of wheels, an HTML page, or one project of an index on this disk."""
-    from pypi_simple import ProjectPage
-
     path = Path(url2pathname(urlsplit(place).path))
     page = path / "index.html" if path.is_dir() else path
     if page.is_file():
         with _reading():
-            read = ProjectPage.from_html(name, _html(read_at_most(page, _PAGE)), base_url=place)
-        _list_page(listing, name, read)
+            data = read_at_most(page, _PAGE)
+        _list_packages(listing, name, _packages_of_html(data, name, place))
     elif path.is_dir():
         for file in sorted(path.iterdir()):
             _add(listing, name, file.name, file.as_uri(), None, file.stat().st_size)
 
 
-def _list_page(listing: _Listing, name: str, page: ProjectPage) -> None:
-    for package in page.packages:
+def _list_packages(listing: _Listing, name: str, packages: Sequence[DistributionPackage]) -> None:
+    for package in packages:
         # A find-links page may name a link anything, but its address ends in the file name.
         base = unquote(urlsplit(package.url).path.rpartition("/")[2])
         file_name = base if base.endswith((".whl", ".gz", ".zip")) else package.filename
