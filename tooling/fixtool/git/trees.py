@@ -9,6 +9,7 @@ from pathlib import Path
 from fixtool.files import temporary_folder
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import FileChange, Merge, Oid, TreeEntry, parse_oid
+from fixtool.git.process import pool
 from fixtool.git.repo import Output, Repo, reading_answer
 from fixtool.text import split_lines
 
@@ -80,28 +81,45 @@ def changed_files(repo: Repo, old: str, new: str) -> list[FileChange]:
     return changes
 
 
-@reading_answer("diff-tree")
 def similar_blobs(repo: Repo, pairs: Sequence[tuple[Oid, Oid]]) -> set[tuple[Oid, Oid]]:
     """Those of ``pairs`` of blobs that are so similar that git may take the second as the new place
-    of the first: at least 50%. All pairs are compared in one process."""
-    if not pairs:
+    of the first: at least 50%. One process compares all pairs of the same first blob."""
+    others: dict[Oid, set[Oid]] = {}
+    for blob, other in pairs:
+        others.setdefault(blob, set()).add(other)
+    if not others:
         return set()
-    blobs = sorted({blob for pair in pairs for blob in pair})
-    files = [{name: TreeEntry("100644", blob)} for blob in blobs for name in ("old", "new")]
-    trees = write_trees(repo, files)
-    old, new = (dict(zip(blobs, trees[side::2], strict=True)) for side in (0, 1))
-    questions = "".join(f"{old[before]} {new[after]}\n" for before, after in pairs)
+    old = [{"old": TreeEntry("100644", blob)} for blob in others]
+    new = [
+        files | {other: TreeEntry("100644", other) for other in sorted(others[blob])}
+        for blob, files in zip(others, old, strict=True)
+    ]
+    trees = write_trees(repo, [*old, *new])
+    with pool() as threads:
+        found = threads.map(
+            lambda place: _copies(repo, trees[place], trees[place + len(old)]), range(len(old))
+        )
+        return {
+            (blob, other)
+            for (blob, asked), similar in zip(others.items(), found, strict=True)
+            for other in asked & similar
+        }
+
+
+@reading_answer("diff-tree")
+def _copies(repo: Repo, old: Oid, new: Oid) -> set[Oid]:
+    """The files of the tree ``new``, whose names are ids, that git takes for a copy of the one file
+    of the tree ``old``. A copy and a new place are measured in the same way."""
     out = repo.run(
-        "diff-tree", "--stdin", "-r", "--name-status", "--find-renames=50%", "--diff-filter=R",
-        stdin=questions.encode(),
+        "diff-tree", "-r", "--name-status", "--find-copies-harder", "--find-renames=50%", "-l0",
+        "--diff-filter=C", old, new,
     )  # fmt: skip
     similar = set()
-    position = -1
     for answer in split_lines(out.text):
-        if answer.startswith("R"):
-            similar.add(pairs[position])
-        else:  # a line that names the two trees of the next pair
-            position += 1
+        status, _, name = answer.split("\t")
+        if not status.startswith("C"):
+            raise ValueError(answer)
+        similar.add(parse_oid(name, "git diff-tree"))
     return similar
 
 

@@ -1,68 +1,137 @@
-"""Judges patches on states of files, each state once: from the cache, else by a replay in a tree
-that holds nothing but these files."""
+"""Judges patches on states of files, each state once: from the cache, else file by file, else by a
+replay in a tree that holds nothing but these files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from fixtool import documents
 from fixtool.documents import Field
 from fixtool.errors import CannotRun
 from fixtool.files import private_folder, require_private, write_atomically
+from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import MACHINE, Commit, Oid
 from fixtool.git.process import pool
 from fixtool.git.repo import Repo
+from fixtool.git.scratch import scratch_repo
 from fixtool.git.trees import write_trees
 from fixtool.history.states import Files, FileState, digest
 from fixtool.progress import Progress
+from fixtool.replay.by_file import ByFile, Outcome, Target
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.line import Line
 
-_FORMAT = 4
+_FORMAT = 5
+
+_T = TypeVar("_T")
+Bring = Callable[[Sequence[Oid]], None]
 
 
 def judge_states(
     repo: Repo,
     line: Line,
     states: Sequence[FileState],
-    bring: Callable[[Sequence[Oid]], None],
+    bring: Bring,
     cache: Path | None,
     progress: Progress,
 ) -> tuple[dict[FileState, list[PatchState]], int]:
     """What is true of each patch of ``line`` on each of ``states``, by the patch's text alone; and
     the number of states that were not in the folder ``cache``. ``bring`` makes blobs readable."""
     digests = " ".join(f"{patch.slug} {patch.digest}" for patch in line.patches)
-    name = hashlib.sha256(f"{_FORMAT} {line.upstream.base} {digests}".encode()).hexdigest()
-    file = cache / f"{name}.json" if cache else None
-    known = _load(file) if file else {}
-    keys = {state: state.key for state in dict.fromkeys(states)}
-    verdicts = {state: known[key] for state, key in keys.items() if key in known}
-    new = [state for state in keys if state not in verdicts]
-    if not new:
-        return verdicts, 0
-    used = {entry.blob for state in new for _, entry in (*state.files, *state.base_files)}
-    bring(sorted(used))
-    trees = _write_trees(repo, new)
-    slugs = ", ".join(entry.slug for entry in line.entries)
+    kept = _Kept.at(cache, f"{line.upstream.base} {digests}", _read_states)
+    distinct = list(dict.fromkeys(states))
+    keys = {state: state.key for state in distinct} if kept.known else {}
+    verdicts = {state: kept.known[key] for state, key in keys.items() if key in kept.known}
+    left = [state for state in distinct if state not in verdicts]
+    by_file, new = _judge_by_file(repo, line, left, bring, cache, progress)
+    verdicts |= by_file
+    replayed = _judge_by_replay(
+        repo, line, [state for state in left if state not in by_file], bring, progress
+    )
+    verdicts |= replayed
+    # The verdict on one patch is put together from its files again as fast as it is read.
+    slow = verdicts if len(line.patches) > 1 else replayed
+    if any(state in slow for state in left):
+        kept.store({state.key: slow[state] for state in left if state in slow})
+    return verdicts, new + len(replayed)
+
+
+def _judge_by_file(
+    repo: Repo,
+    line: Line,
+    states: Sequence[FileState],
+    bring: Bring,
+    cache: Path | None,
+    progress: Progress,
+) -> tuple[dict[FileState, list[PatchState]], int]:
+    """The verdicts on those of ``states`` that can be judged file by file; and on how many of them
+    a file had to be judged."""
+    states = [state for state in states if state.commit is None]
+    if not states:
+        return {}, 0
+    _bring(states, bring)
     with (
-        progress.task(f"judging {slugs}", total=len(new)) as task,
+        scratch_repo(repo) as scratch,
+        ObjectDatabase(scratch) as objects,
+        pool() as threads,
+        ExitStack() as shown,
+    ):
+        by_file = ByFile(objects, line.patches, line.upstream.base, threads)
+        if not by_file.possible:
+            return {}, 0
+        single = len(line.patches) == 1
+        kept = _Kept.at(cache if single else None, by_file.identity(0), _read_outcomes)
+        by_file.outcomes[0].update(kept.known)
+
+        def begin(position: int, parts: int) -> Callable[[int], None]:
+            shown.close()
+            if not parts:
+                return lambda _: None
+            slug = line.entries[position].slug
+            return shown.enter_context(progress.task(f"judging {slug}", total=parts)).advance
+
+        targets = [Target(dict(state.files), dict(state.base_files)) for state in states]
+        judged = by_file.judge(targets, begin)
+    new = {key: outcome for key, outcome in by_file.outcomes[0].items() if key not in kept.known}
+    if new:
+        kept.store(new)
+    verdicts = {state: patches for state, patches in zip(states, judged, strict=True) if patches}
+    return verdicts, by_file.judged
+
+
+def _bring(states: Sequence[FileState], bring: Bring) -> None:
+    used = {entry for state in states for _, entry in (*state.files, *state.base_files)}
+    bring(sorted({entry.blob for entry in used}))
+
+
+def _judge_by_replay(
+    repo: Repo, line: Line, states: Sequence[FileState], bring: Bring, progress: Progress
+) -> dict[FileState, list[PatchState]]:
+    if not states:
+        return {}
+    _bring(states, bring)
+    trees = _write_trees(repo, states)
+    slugs = ", ".join(entry.slug for entry in line.entries)
+    verdicts = {}
+    with (
+        progress.task(f"judging {slugs}", total=len(states)) as task,
         pool() as threads,
     ):
-        judged = threads.map(lambda state: _judge(repo, line, state, trees), new)
-        for state, patches in zip(new, judged, strict=True):
+        judged = threads.map(lambda state: _replay(repo, line, state, trees), states)
+        for state, patches in zip(states, judged, strict=True):
             verdicts[state] = patches
             task.advance(1)
-    if file:
-        _store(file, known | {keys[state]: patches for state, patches in verdicts.items()})
-    return verdicts, len(new)
+    return verdicts
 
 
-def _judge(repo: Repo, line: Line, state: FileState, trees: Mapping[str, Oid]) -> list[PatchState]:
+def _replay(repo: Repo, line: Line, state: FileState, trees: Mapping[str, Oid]) -> list[PatchState]:
     if state.commit:
         onto, base = state.commit, line.upstream.base
     else:
@@ -84,34 +153,70 @@ def _write_trees(repo: Repo, states: Sequence[FileState]) -> dict[str, Oid]:
     return dict(zip(sets, trees, strict=True))
 
 
-def _load(file: Path) -> dict[str, list[PatchState]]:
-    require_private(file.parent)
-    return documents.read_own(file, _read_states) or {}
+class _Kept(Generic[_T]):
+    """A file of the cache: what is ``known`` of some patches, by key. Without a file nothing is
+    known and nothing is kept."""
+
+    def __init__(self, file: Path | None, known: Mapping[str, _T]) -> None:
+        self._file = file
+        self.known = known
+
+    @classmethod
+    def at(
+        cls, folder: Path | None, subject: str, read: Callable[[Field], dict[str, _T]]
+    ) -> _Kept[_T]:
+        """The file in ``folder`` about ``subject``; ``read`` reads it."""
+        if folder is None:
+            return cls(None, {})
+        name = hashlib.sha256(f"{_FORMAT} {subject}".encode("utf-8", "surrogateescape")).hexdigest()
+        file = folder / f"{name}.json"
+        require_private(folder)
+        return cls(file, documents.read_own(file, read) or {})
+
+    def store(self, new: Mapping[str, _T]) -> None:
+        """Keep ``new`` besides what is known. If the cache cannot be written, the next history
+        takes longer; its result is the same."""
+        if self._file is None:
+            return
+        data = {key: _plain(value) for key, value in {**self.known, **new}.items()}
+        try:
+            private_folder(self._file.parent)
+            write_atomically(self._file, json.dumps(data))
+        except (OSError, CannotRun):
+            return
 
 
 def _read_states(root: Field) -> dict[str, list[PatchState]]:
-    return {
-        key: [_read_state(patch) for patch in root[key].each(lambda patch: patch)]
-        for key in root.table()
-    }
+    return {key: _read_state(root[key]) for key in root.table()}
 
 
-def _read_state(patch: Field) -> PatchState:
+def _read_outcomes(root: Field) -> dict[str, Outcome]:
+    return {key: _read_outcome(root[key]) for key in root.table()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, list):
+        return [(patch.verdict, patch.evidence) for patch in value]
+    return value
+
+
+def _read_state(patches: Field) -> list[PatchState]:
+    return list(patches.each(_read_patch))
+
+
+def _read_patch(patch: Field) -> PatchState:
     pair = patch.each(lambda part: part)
     if len(pair) != 2:
         raise patch.wrong("a verdict and its evidence")
     return PatchState(pair[0].member(Verdict), pair[1].texts())
 
 
-def _store(file: Path, known: Mapping[str, Sequence[PatchState]]) -> None:
-    """Keep the verdicts. If the cache cannot be written, the next history takes longer; its result
-    is the same."""
-    data = {
-        key: [(patch.verdict, patch.evidence) for patch in patches]
-        for key, patches in known.items()
-    }
-    try:
-        private_folder(file.parent)
-        write_atomically(file, json.dumps(data))
-    except (OSError, CannotRun):
-        return
+def _read_outcome(outcome: Field) -> Outcome:
+    parts = outcome.each(lambda part: part)
+    if len(parts) != len(Outcome._fields):
+        raise outcome.wrong("what became of a file")
+    as_written, strict, conflicts, *rest = parts
+    return Outcome(
+        as_written.flag(), strict.optional(Field.flag), conflicts.texts(),
+        *(part.flag() for part in rest),
+    )  # fmt: skip

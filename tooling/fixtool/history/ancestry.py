@@ -27,6 +27,7 @@ from fixtool.history.log import (
 
 _FIELDS = ("%H", "%P", "%an", "%aI", "%s", "%b")
 _SIZE = len(_FIELDS)
+_MOST_SETS = 4  # of ancestors that are kept, a megabyte each
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class _Log:
         # SGLang has 14,000 commits: their rows stay texts.
         with reading_answer("log"):
             self._rows = {Oid(row[0]): row for row in zip(*[iter(fields)] * _SIZE, strict=True)}
+        self._ancestors: dict[Oid, set[Oid]] = {}
         self.positions = {oid: position for position, oid in enumerate(self._rows)}
         self.references: dict[Oid, tuple[Reference | None, Reference | None]] = {}
         self.by_pull: dict[int, list[Oid]] = {}
@@ -154,11 +156,15 @@ class _Log:
 
     def ancestors(self, oid: Oid) -> set[Oid]:
         """The ancestors of a commit, and the commit itself."""
+        if oid in self._ancestors:
+            return self._ancestors[oid]
         found, ahead = {oid}, [oid]
         while ahead:
             new = [parent for parent in self._parents(ahead.pop()) if parent not in found]
             found.update(new)
             ahead += new
+        if len(self._ancestors) < _MOST_SETS:
+            self._ancestors[oid] = found
         return found
 
     def first_parents(self, oid: Oid) -> set[Oid]:
@@ -201,6 +207,25 @@ def _log_with(repo: Repo, target: Oid) -> _Log:
     if log is None or target not in log or log.shallow != repo.shallow:
         log = _last_read[repo] = _Log(repo, target)
     return log
+
+
+def first_holder(repo: Repo, commit: Oid, ends: Sequence[Oid]) -> int:
+    """The position of the first of ``ends``, each an ancestor of the next, whose history holds
+    ``commit``, which the last one's holds. Raises CannotRun if the history is cut off before the
+    answer is known."""
+    log = _log_with(repo, ends[-1])
+    if commit in log.ancestors(ends[0]):  # by far the most frequent case
+        return 0
+    if log.shallow and repo.is_ancestor(commit, ends[0]):  # which raises if nobody can tell
+        return 0
+    low, high = 1, len(ends) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if commit in log.ancestors(ends[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def _full_id(repo: Repo, name: str, ancestors: Collection[Oid]) -> Oid | None:

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
-from fixtool.history.ancestry import Landing, UpstreamLog, read_upstream
+from fixtool.history.ancestry import Landing, UpstreamLog, first_holder, read_upstream
 from fixtool.history.log import UpstreamChange, UpstreamCommit
 from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.facts import FactKind, RecordedFact, facts_of
@@ -159,10 +160,14 @@ class FactsAlong:
     def states(self, slug: str) -> list[RecordedState]:
         """What the facts of a patch say on the start, and after each change."""
         facts = self.facts[slug]
-        return [
-            state_of((fact, self.presences[fact][position]) for fact in facts)
-            for position in range(self.length)
-        ]
+        states: list[RecordedState] = []
+        before: tuple[Presence, ...] | None = None
+        for position in range(self.length):
+            presences = tuple(self.presences[fact][position] for fact in facts)
+            if presences != before:
+                state, before = state_of(zip(facts, presences, strict=True)), presences
+            states.append(state)
+        return states
 
 
 def read_log(commits: Repo, target: Oid, facts: Sequence[RecordedFact]) -> UpstreamLog:
@@ -201,32 +206,17 @@ def _presences(
     places = {change.commit.sha: place for place, change in enumerate(changes, 1)}
     ends = [start, *(change.commit.sha for change in changes)]
     since = [
-        places[turn.sha] if turn.sha in places else _first_holder(commits, turn.sha, ends)
+        places[turn.sha] if turn.sha in places else first_holder(commits, turn.sha, ends)
         for turn in turns
     ]
-    presences = []
-    for place in range(len(ends)):
+    presences: list[Presence] = []
+    borders = sorted({0, *(place for place in since if place < len(ends))})
+    for begin, end in pairwise([*borders, len(ends)]):
         passed = Landing(
-            tuple(turn for turn, begin in zip(turns, since, strict=True) if begin <= place)
+            tuple(turn for turn, place in zip(turns, since, strict=True) if place <= begin)
         )
-        presences.append(
-            Presence(passed.holds, passed.taken, passed.reverted)
-            if passed.turns
-            else Presence(False)
-        )
+        presence = Presence(False)
+        if passed.turns:
+            presence = Presence(passed.holds, passed.taken, passed.reverted)
+        presences += [presence] * (end - begin)
     return presences
-
-
-def _first_holder(commits: Repo, commit: Oid, ends: Sequence[Oid]) -> int:
-    """The position of the first of ``ends``, each an ancestor of the next, whose history holds
-    ``commit``, which comes from a side branch or from before the first of them."""
-    if commits.is_ancestor(commit, ends[0]):  # by far the most frequent case
-        return 0
-    low, high = 1, len(ends) - 1
-    while low < high:
-        middle = (low + high) // 2
-        if commits.is_ancestor(commit, ends[middle]):
-            high = middle
-        else:
-            low = middle + 1
-    return low

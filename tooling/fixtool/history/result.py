@@ -43,9 +43,9 @@ class PatchHistory:
 
 @dataclass(frozen=True)
 class History:
-    """The history of a line from commit ``start`` to commit ``end``. Of its ``commits``, ``judged``
-    had to be replayed, since they differ in a file that matters, and the verdicts of ``reused``
-    were in the cache."""
+    """The history of a line from commit ``start`` to commit ``end``. Of its ``commits``, some
+    differ in a file that matters: ``judged`` of these states of files had to be judged, and the
+    verdicts of ``reused`` were in the cache."""
 
     line: str
     start: Oid
@@ -76,7 +76,7 @@ def read_history(document: Any, where: str) -> HistoryDocument | Failure:
 def _document(root: Field) -> HistoryDocument:
     releases = root["releases"].optional(read_matrix)
     line = root["line"].text()
-    patches = root["patches"].each(_patch_history)
+    patches = root["patches"].each(read_patch_history)
     start, end = (root[key].optional(read_oid) for key in ("start", "end"))
     commits, judged, reused = (root[key].count() for key in ("commits", "judged", "reused"))
     size = sum(len(patch.intervals) for patch in patches)
@@ -89,7 +89,8 @@ def _document(root: Field) -> HistoryDocument:
     return HistoryDocument(line, history, releases)
 
 
-def _patch_history(patch: Field) -> PatchHistory:
+def read_patch_history(patch: Field) -> PatchHistory:
+    """The history of a patch in a JSON document. Raises FieldError if it is malformed."""
     intervals = patch["intervals"].each(_interval)
     if not intervals:
         raise patch["intervals"].wrong("a list with an interval")

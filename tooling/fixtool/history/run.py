@@ -6,8 +6,8 @@ it, reverts it. What makes that fast is that few commits change a file that matt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fixtool.git.objects import Oid
@@ -47,6 +47,36 @@ def history(
     changes = first_parent_changes(repo, start, end)
     facts = FactsAlong.read(commits_of or repo, line, start, changes)
     commits = [upstream_commit(repo, start), *(change.commit for change in changes)]
+    texts = judge_texts(repo, line, start, changes, progress, bring=bring, cache=cache)
+    patches = []
+    for patch in line.patches:
+        weighed = weigh(texts.states[patch.slug], facts.states(patch.slug), changes)
+        patches.append(PatchHistory(patch.slug, patch.subject, _intervals(commits, weighed)))
+    return History(line.name, start, end, len(commits), texts.judged, texts.reused, tuple(patches))
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is true of each patch by its text alone: on the start, and after each change, by slug.
+    Of the states of files there, ``judged`` were judged now, and ``reused`` were in the cache."""
+
+    states: Mapping[str, Sequence[PatchState]]
+    judged: int
+    reused: int
+
+
+def judge_texts(
+    repo: Repo,
+    line: Line,
+    start: Oid,
+    changes: Sequence[UpstreamChange],
+    progress: Progress,
+    *,
+    bring: Callable[[Sequence[Oid]], None] = lambda _: None,
+    cache: Path | None = None,
+) -> Texts:
+    """Judge the patches of ``line`` on ``start`` and after each of ``changes``, by their texts
+    alone."""
     files = UpstreamFiles(repo, line.upstream.base, start, changes, bring)
     by_text: dict[str, list[PatchState]] = {}
     judged = reused = 0
@@ -57,11 +87,7 @@ def history(
         judged, reused = judged + new, reused + len(verdicts) - new
         for position, entry in enumerate(group.entries):
             by_text[entry.slug] = [verdicts[state][position] for state in states]
-    patches = []
-    for patch in line.patches:
-        weighed = weigh(by_text[patch.slug], facts.states(patch.slug), changes)
-        patches.append(PatchHistory(patch.slug, patch.subject, _intervals(commits, weighed)))
-    return History(line.name, start, end, len(commits), judged, reused, tuple(patches))
+    return Texts(by_text, judged, reused)
 
 
 def weigh(

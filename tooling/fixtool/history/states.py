@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fixtool.git.objects import Oid, TreeEntry
@@ -82,60 +83,56 @@ class UpstreamFiles:
     def states(self, patches: Iterable[Patch]) -> list[FileState]:
         """The state of each commit for ``patches``, the first for the start. Two states are equal
         if no file that matters differs."""
-        paths = {path for patch in patches for path in patch.paths}
-        in_base = {path for path in paths if path in self._base_files}
-        known = self._base_files.keys()
-        folders = {posixpath.dirname(path) for path in paths - in_base} - {""}
-        if self._has_base:
-            folders = {folder for folder in folders if _holds(self._base_files, folder)}
-        files = dict(self._start_files)
-        states = [self._state(self._start, files, paths, folders)]
+        paths = frozenset(path for patch in patches for path in patch.paths)
+        tree = _Tree(self._base_files, self._start_files, paths, has_base=self._has_base)
+        gone = {path for change in self._changes for path in paths & change.files.keys()
+                if change.files[path] is None}  # fmt: skip
+        in_base = tree.in_base
+        self._similar_to(  # all at once: git then compares side by side
+            {in_base[path] for path in {*gone, *tree.missing} if path in in_base}
+        )
+        states = [self._state(self._start, tree)]
         for change in self._changes:
-            unusual = any(path not in files or path not in known for path in change.files)
+            unusual = any(path not in tree.files or path not in self._base_files
+                          for path in change.files)  # fmt: skip
             for path, entry in change.files.items():
-                if entry is None:
-                    files.pop(path, None)
-                else:
-                    files[path] = entry
-            gone = states[-1].commit or any(path not in files for path in in_base)
+                tree.put(path, entry)
             if (
                 None in change.files.values()
                 or not paths.isdisjoint(change.files)
                 # git may take a file that the base lacks as the new place of one that is gone.
-                or (gone and unusual)
+                or ((states[-1].commit or tree.missing) and unusual)
             ):
-                states.append(self._state(change.commit.sha, files, paths, folders))
+                state = self._state(change.commit.sha, tree)
+                states.append(states[-1] if state == states[-1] else state)
             else:
                 states.append(states[-1])
         return states
 
-    def _state(
-        self, commit: Oid, files: Mapping[str, TreeEntry], paths: set[str], folders: set[str]
-    ) -> FileState:
-        """The state of a commit with ``files``. ``folders`` are those of the base that the patches
-        add files to."""
-        if not all(_holds(files, folder) for folder in folders):
-            return FileState(commit=commit)  # git may see that the folder was renamed
-        base_files = {path: self._base_files[path] for path in paths if path in self._base_files}
-        matter = {path: files[path] for path in paths if path in files}
-        if missing := {entry.blob for path, entry in base_files.items() if path not in files}:
-            new = {path: entry for path, entry in files.items() if path not in self._base_files}
-            alike = self._similar_to(missing)
-            similar = {path: entry for path, entry in new.items() if entry.blob in alike}
+    def _state(self, commit: Oid, tree: _Tree) -> FileState:
+        """The state of a commit with the files of ``tree``."""
+        if tree.needs_whole:
+            return FileState(commit=commit)
+        base_files = dict(tree.in_base)
+        matter = {path: tree.files[path] for path in tree.paths if path in tree.files}
+        if tree.missing:
+            alike = self._similar_to(tree.missing.values())
+            similar = tree.new_files_like({other for group in alike.values() for other in group})
+            for path, entry in tree.missing.items():
+                places = sum(other.blob in alike[entry.blob] for other in similar.values())
+                if places > 1 and tree.new_names[posixpath.basename(path)] > 1:
+                    return FileState(commit=commit)  # git may decide by what else has moved there
             matter |= similar
             # If another file of the base went too, and a new file is exactly that one, then git
             # takes it as that file's new place.
-            blobs = {entry.blob for entry in similar.values()}
-            base_files |= {
-                path: entry
-                for path, entry in self._base_files.items()
-                if path not in files and entry.blob in blobs
-            }
+            base_files |= tree.gone_with({entry.blob for entry in similar.values()})
         return FileState(tuple(sorted(matter.items())), tuple(sorted(base_files.items())))
 
-    def _similar_to(self, blobs: set[Oid]) -> set[Oid]:
-        """The blobs of new files that git's rename detection may take as one of ``blobs``: it takes
-        none that is less than half as large, or more than twice, or less than 50% similar."""
+    def _similar_to(self, entries: Iterable[TreeEntry]) -> dict[Oid, set[Oid]]:
+        """For the blob of each of ``entries``, the blobs of new files that git's rename detection
+        may take as that one: it takes none that is less than half as large, or more than twice, or
+        less than 50% similar."""
+        blobs = {entry.blob for entry in entries}
         if unknown := blobs - self._similar.keys():
             trees = [self._start_files, *(change.files for change in self._changes)]
             new = {
@@ -152,10 +149,114 @@ class UpstreamFiles:
                 for other in sorted(new)
                 if sizes[blob] <= 2 * sizes[other] and sizes[other] <= 2 * sizes[blob]
             ]
-            similar = similar_blobs(self._repo, pairs)
             for blob in unknown:
-                self._similar[blob] = {other for before, other in similar if before == blob}
-        return {other for blob in blobs for other in self._similar[blob]}
+                self._similar[blob] = set()
+            for blob, other in similar_blobs(self._repo, pairs):
+                self._similar[blob].add(other)
+        return {blob: self._similar[blob] for blob in blobs}
+
+
+class _Tree:
+    """The files of a commit of upstream, which ``put`` moves on to the next one, and what of them
+    matters to patches that change ``paths``.
+
+    ``in_base`` are the files of the base at these paths, and ``missing`` those of them that are
+    gone. ``new_names`` counts the names of the files that the base lacks.
+    """
+
+    def __init__(
+        self,
+        base: Mapping[str, TreeEntry],
+        start: Mapping[str, TreeEntry],
+        paths: frozenset[str],
+        *,
+        has_base: bool,
+    ) -> None:
+        self.paths, self._base = paths, base
+        self.in_base = {path: base[path] for path in paths if path in base}
+        self.files: dict[str, TreeEntry] = {}
+        self.missing = dict(self.in_base)
+        self.new_names: Counter[str] = Counter()
+        self._new: dict[str, TreeEntry] = {}
+        self._gone = dict(base)
+        self._above = {folder for path in paths for folder in _folders(path)}
+        self._clashes: set[str] = set()
+        self._by_blob: dict[Oid, list[str]] = {}
+        # How many files each folder holds to which the patches add files.
+        self._held = {
+            folder: 0 for path in paths - base.keys()
+            if (folder := _nearest(path, base) if has_base else posixpath.dirname(path))
+        }  # fmt: skip
+        self._like: tuple[set[Oid], dict[str, TreeEntry]] = (set(), {})
+        for path, entry in start.items():
+            self.put(path, entry)
+
+    def put(self, path: str, entry: TreeEntry | None) -> None:
+        """Set the entry at ``path``; None takes the file away."""
+        before = self.files.pop(path, None)
+        if entry is not None:
+            self.files[path] = entry
+        if (before is None) is not (entry is None):
+            self._come_or_go(path, came=entry is not None)
+        if path in self._base:
+            return
+        blobs, like = self._like
+        for kept, wanted in ((self._new, entry), (like, entry if entry and entry.blob in blobs
+                                                  else None)):  # fmt: skip
+            if wanted is None:
+                kept.pop(path, None)
+            else:
+                kept[path] = wanted
+
+    def _come_or_go(self, path: str, *, came: bool) -> None:
+        step = 1 if came else -1
+        for folder in self._held:
+            if path.startswith(f"{folder}/"):
+                self._held[folder] += step
+        if path in self._above or any(folder in self.paths for folder in _folders(path)):
+            (self._clashes.add if came else self._clashes.discard)(path)
+        if path not in self._base:
+            self.new_names[posixpath.basename(path)] += step
+            return
+        for kept, entries in ((self._gone, self._base), (self.missing, self.in_base)):
+            if came:
+                kept.pop(path, None)
+            elif path in entries:
+                kept[path] = entries[path]
+
+    @property
+    def needs_whole(self) -> bool:
+        """Whether any file may matter: a folder that gets a new file is gone, so git may see that
+        it was renamed; or a file stands where a patch has a folder, or the other way round."""
+        return bool(self._clashes) or 0 in self._held.values()
+
+    def new_files_like(self, blobs: set[Oid]) -> Mapping[str, TreeEntry]:
+        """The files that the base lacks and whose content is one of ``blobs``."""
+        if blobs != self._like[0]:
+            like = {path: entry for path, entry in self._new.items() if entry.blob in blobs}
+            self._like = (blobs, like)
+        return self._like[1]
+
+    def gone_with(self, blobs: Collection[Oid]) -> dict[str, TreeEntry]:
+        """The files of the base that are gone and whose content is one of ``blobs``."""
+        if not blobs:
+            return {}
+        if not self._by_blob:
+            for path, entry in self._base.items():
+                self._by_blob.setdefault(entry.blob, []).append(path)
+        return {path: self._gone[path] for blob in blobs for path in self._by_blob.get(blob, ())
+                if path in self._gone}  # fmt: skip
+
+
+def _folders(path: str) -> Iterator[str]:
+    """The folders that ``path`` lies in, the innermost first."""
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
+def _nearest(path: str, files: Iterable[str]) -> str:
+    """The innermost folder around ``path`` that holds one of ``files``; empty for the root."""
+    return next((folder for folder in _folders(path) if _holds(files, folder)), "")
 
 
 def _holds(files: Iterable[str], folder: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fixtool.errors import UsageError
 from fixtool.git.objects import Oid
+from fixtool.history._results import KeptHistory
 from fixtool.history.recorded import claims_of
 from fixtool.history.result import History
 from fixtool.history.run import history
@@ -24,15 +25,21 @@ def trace(context: Context, source: Source, line: Line, start: Oid, end: Oid) ->
             f"line {line.name} is for a release, and releases have no commits between them",
             hint="fixtool history --releases 0.5.12..0.5.23",
         )
+    cache = context.settings.cache / "history"
+    kept = KeptHistory(cache, source.repo, line, start, end)
+    if known := kept.load():
+        return known
     source.ensure(start)
     since = source.repo.read_commit(start).committer.day
     source.bring_history(start, end, since.isoformat())
     bring_base(source, line.upstream, context.settings, context.progress)
-    return history(
+    commits = source.commits(end) if _names_commits(line) else None
+    found = history(
         source.repo, line, start, end, context.progress,
-        bring=source.bring_blobs, cache=context.settings.cache / "history",
-        commits_of=source.commits(end) if _names_commits(line) else None,
+        bring=source.bring_blobs, cache=cache, commits_of=commits,
     )  # fmt: skip
+    kept.store(found, commits)
+    return found
 
 
 def _names_commits(line: Line) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
-_MANY = 1_000_000  # comparisons of lines
+_MANY = 10_000_000  # comparisons of characters
 
 
 def lines_of(text: str) -> list[str]:
@@ -20,9 +21,10 @@ class Lines:
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines = list(lines)
-        self._indexes: dict[str, list[int]] = {}
-        for index, line in enumerate(self.lines):
-            self._indexes.setdefault(line, []).append(index)
+
+    @cached_property
+    def _text(self) -> str:
+        return "".join(self.lines)
 
     def find(self, wanted: Sequence[str], near: int) -> int | None:
         """The index at which all of ``wanted`` stand, the nearest to index ``near``; None if there
@@ -31,16 +33,24 @@ class Lines:
 
     def places(self, wanted: Sequence[str]) -> list[int]:
         """Every index at which all of ``wanted`` stand; none if ``wanted`` is empty."""
-        size, last = len(wanted), len(self.lines) - len(wanted)
-        if not wanted or last < 0:
+        sought = "".join(wanted)
+        if not sought:
             return []
-        rarest = min(range(size), key=lambda offset: len(self._indexes.get(wanted[offset], ())))
-        starts = [index - rarest for index in self._indexes.get(wanted[rarest], ())]
-        if len(starts) * size > _MANY:  # the same few lines again and again
-            return self._places_in_one_pass(wanted)
-        sought = list(wanted)
-        return [start for start in starts
-                if 0 <= start <= last and self.lines[start : start + size] == sought]  # fmt: skip
+        text, whole = self._text, sought.endswith("\n")
+        places = []
+        index = begun = 0  # the number of lines before the character ``begun``
+        work = 0
+        at = text.find(sought)
+        while at >= 0:
+            starts = at == 0 or text[at - 1] == "\n"
+            if starts and (whole or at + len(sought) == len(text)):
+                index, begun = index + text.count("\n", begun, at), at
+                places.append(index)
+            work += len(sought)
+            if work > _MANY:  # the same few lines again and again
+                return self._places_in_one_pass(wanted)
+            at = text.find(sought, at + 1)
+        return places
 
     def _places_in_one_pass(self, wanted: Sequence[str]) -> list[int]:
         """The same with the algorithm of Knuth, Morris and Pratt, which looks at each line once."""

@@ -20,7 +20,7 @@ from fixtool.series.patch import Patch, apply_on
 _FILES = ("100644", "100755")
 
 
-class _LeftToGit(Exception):
+class LeftToGit(Exception):
     """The change is not one that is made in memory."""
 
 
@@ -35,7 +35,7 @@ def apply_patch(objects: ObjectDatabase, patch: Patch, tree: Oid) -> Oid | None:
         return objects.with_files(tree, _changes(objects, patch.files, tree))
     except _DoesNotFit:
         return None
-    except _LeftToGit:
+    except LeftToGit:
         return apply_by_git(objects, patch, tree)[0]
 
 
@@ -71,11 +71,11 @@ def _changes(
     changes: dict[str, TreeEntry | None] = {}
     for file in files:
         if file.path in changes or file.binary or not (file.hunks or file.mode):
-            raise _LeftToGit
+            raise LeftToGit
         if file.old_path is None:
             changes[file.path] = _new_file(objects, file, tree)
         elif file.new_path is not None and file.old_path != file.new_path:
-            raise _LeftToGit
+            raise LeftToGit
         else:
             changes[file.path] = _changed_file(objects, file, tree)
     return changes
@@ -83,18 +83,18 @@ def _changes(
 
 def _new_file(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> TreeEntry:
     if file.mode not in _FILES or len(file.hunks) > 1 or any(hunk.before for hunk in file.hunks):
-        raise _LeftToGit
+        raise LeftToGit
     *folders, name = file.path.split("/")
     for folder in folders:
         entry = objects.tree(tree).get(folder)
         if entry is None:
             break
         if entry.mode != FOLDER:  # a file, or a symlink, stands where a folder should
-            raise _LeftToGit
+            raise LeftToGit
         tree = entry.blob
     else:
         if name in objects.tree(tree):
-            raise _LeftToGit
+            raise LeftToGit
     text = "".join(line for hunk in file.hunks for line in hunk.after)
     return TreeEntry(file.mode, objects.add("blob", text.encode("utf-8", "surrogateescape")))
 
@@ -102,20 +102,33 @@ def _new_file(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> TreeEntry:
 def _changed_file(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> TreeEntry | None:
     entry = objects.entry(tree, file.path)
     if entry is None or entry.mode not in _FILES or file.mode not in (None, *_FILES):
-        raise _LeftToGit
+        raise LeftToGit
     if not file.hunks:
         if file.new_path is None:
-            raise _LeftToGit
+            raise LeftToGit
         return TreeEntry(file.mode or entry.mode, entry.blob)
-    text = _Text(objects.blob(entry.blob))
-    for hunk in file.hunks:
-        text.apply(hunk)
+    data = _with_hunks(objects.blob(entry.blob), file)
     if file.new_path is None:
-        if text.lines:
+        if data:
             raise _DoesNotFit  # the patch removes the file, and something would be left of it
         return None
-    data = "".join(text.lines).encode("utf-8", "surrogateescape")
     return TreeEntry(file.mode or entry.mode, objects.add("blob", data))
+
+
+def with_hunks(data: bytes, file: FilePatch) -> bytes | None:
+    """The content ``data`` of a file with the hunks of ``file``; None if one does not fit. Raises
+    LeftToGit if git alone can tell."""
+    try:
+        return _with_hunks(data, file)
+    except _DoesNotFit:
+        return None
+
+
+def _with_hunks(data: bytes, file: FilePatch) -> bytes:
+    text = _Text(data)
+    for hunk in file.hunks:
+        text.apply(hunk)
+    return "".join(text.lines).encode("utf-8", "surrogateescape")
 
 
 class _Text:
@@ -130,7 +143,7 @@ class _Text:
         at = self._place(hunk)
         end = at + len(hunk.before)
         if hunk.after and not hunk.after[-1].endswith("\n") and end != len(self.lines):
-            raise _LeftToGit
+            raise LeftToGit
         self.lines[at:end] = hunk.after
         self._written[at:end] = b"\1" * len(hunk.after)
 
@@ -145,7 +158,7 @@ class _Text:
         if self._fits(hunk, near) and not (hunk.to_end and near != last):
             return near
         if hunk.before and not hunk.before[-1].endswith("\n"):
-            raise _LeftToGit  # git compares its last line with the beginning of a line
+            raise LeftToGit  # git compares its last line with the beginning of a line
         if from_start or hunk.to_end or not hunk.before:
             raise _DoesNotFit
         near = min(near, len(self.lines))

@@ -40,10 +40,10 @@ from fixtool.incoming.fork import read_range
 from fixtool.incoming.sections import read_sections
 from fixtool.judgement import manifest
 from fixtool.rebase import session
-from fixtool.replay._hunks import Lines
 from fixtool.series import mail
 from fixtool.series.diff import read_diff
 from fixtool.series.facts import FactKind, read_fact
+from fixtool.series.lines import Lines, lines_of
 from fixtool.series.patch import is_slug, read_trailers, slugify
 from fixtool.sources import index, source
 from fixtool.sources.release import is_native
@@ -203,6 +203,8 @@ class ValueReaders:
             Reader("native-file", lambda raw: is_native(raw), (b"\x7fELF\2\1" + bytes(12) + b">\0", b"MZ" + bytes(58) + b"@\0\0\0PE\0\0")),
             Reader("manifest", self.manifest, (json.dumps(_MANIFEST).encode(),)),
             Reader("verdict-cache", self.own(_verdicts._read_states), (b'{"k": [["clean", ["e"]]]}',)),
+            Reader("file-cache", self.own(_verdicts._read_outcomes),
+                   (b'{"k": [true, null, ["e"], false, true, false, true]}',)),
             Reader("check-cache", self.own(documents.written(_checks._Ran)), (b'{"hooks": [], "tests": [], "changed": []}',)),
             Reader("test-output", lambda raw: (test_file.counts(text_of(raw)), _hooks._in_one_line(text_of(raw))), (_PYTEST.encode(),)),
             Reader("commit-text", self.commit_text, (b"area: do it\n\nWhy. /home/me/x token=ghp_abcdefghij0123456789abcdefghij012345",)),
@@ -342,7 +344,7 @@ class ValueReaders:
     def hunk_places(self, raw: bytes) -> object:
         """The lines of a hunk in a file, against the plain way of looking for them."""
         wanted, _, whole = text_of(raw).partition("\0")
-        hunk, lines = wanted.split("\n")[:20], whole.split("\n")
+        hunk, lines = lines_of(wanted)[:20], lines_of(whole)
         found = Lines(lines).places(hunk)
         if len(lines) < 200:
             plain = [at for at in range(len(lines)) if lines[at : at + len(hunk)] == hunk]

@@ -1,0 +1,462 @@
+"""Judges patches on many states of files, each file by itself.
+
+Upstream's commits change few files each, so a patch of many files meets the same contents of most
+of them again and again. What becomes of one file of a patch depends on that file alone: on its
+content in the target, in the patch's own base, and there with the patch. So each content is judged
+once, and the verdict on a patch is made of what became of its files. It is the one that a replay
+gives (`replay.run`), with the same evidence.
+
+Files depend on each other where git looks for the new place of a file that is gone. Then those
+files are judged together. Some patches and states cannot be taken apart: their judgement is left to
+a replay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fixtool.git.database import ObjectDatabase
+from fixtool.git.merges import Question, merge_many
+from fixtool.git.objects import Merge, Oid, TreeEntry
+from fixtool.replay._hunks import after_merge, place, same_blob
+from fixtool.replay._on_base import PatchesOnBase
+from fixtool.replay.verdict import FAILED, FileResult, PatchState, Verdict
+from fixtool.series.diff import FilePatch
+from fixtool.series.patch import Patch
+from fixtool.series.strict import LeftToGit, with_hunks
+
+_FILES = ("100644", "100755")
+_TOGETHER = 48  # merges that one process makes
+
+Files = Mapping[str, TreeEntry]
+
+
+class Outcome(NamedTuple):
+    """What becomes of a file of a patch, or of files that are judged together.
+
+    ``as_written``: each is the very file that the patch was written against. ``strict``: whether
+    `git apply` changes them; None if the patch does not fit. ``conflicts``: the paths at which the
+    three-way merge stops. ``merge``: whether it changes them, and ``same``: whether to what `git
+    apply` makes. ``placed``: each hunk stands at its old line. ``absorbed``: after the merge, the
+    target has a hunk or a file already.
+    """
+
+    as_written: bool
+    strict: bool | None
+    conflicts: tuple[str, ...]
+    merge: bool
+    same: bool
+    placed: bool
+    absorbed: bool
+
+
+class Target(NamedTuple):
+    """The files of a target that can matter to the patches, and those of their base that can: the
+    patches' own, and the new and old places of files that are gone."""
+
+    files: Files
+    base_files: Files
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Files of one patch that are judged together: most often one. ``ours``, ``base`` and
+    ``theirs`` are the entries in the target, in the patch's own base, and there with the patch.
+    ``alone`` is False if git looks for new places among them."""
+
+    key: str
+    files: tuple[FilePatch, ...]
+    ours: Files
+    base: Files
+    theirs: Files
+    alone: bool
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A part whose merge git has to make. ``strict`` is what `git apply` makes of it."""
+
+    part: _Part
+    as_written: bool
+    strict: Files | None
+    placed: tuple[FileResult, ...]
+
+
+class _NeedsReplayError(Exception):
+    """The state cannot be judged file by file."""
+
+
+class ByFile:
+    """Judges ``patches``, a series on the commit ``base``, if that is ``possible``. ``objects`` is
+    a database whose objects need not last, and ``threads`` are those of a pool.
+
+    ``judged`` is the number of targets of which a part was judged. ``outcomes`` are those of the
+    parts of each patch. Those of a single patch may be filled in before, and are then not judged
+    again.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectDatabase,
+        patches: Sequence[Patch],
+        base: Oid,
+        threads: Executor,
+    ) -> None:
+        self._objects, self._patches, self._threads = objects, patches, threads
+        self._on_base = PatchesOnBase(objects, patches, lambda: base)
+        self.outcomes: list[dict[str, Outcome]] = [{} for _ in patches]
+        self.judged = 0
+        self._results: dict[tuple[int, str], Files] = {}
+        self._paths = frozenset(path for patch in patches for path in patch.paths)
+        self.possible = _can_be_taken_apart(patches) and self._fits_its_base()
+        if self.possible:
+            self._sides = [self._sides_of(position) for position in range(len(patches))]
+
+    def _fits_its_base(self) -> bool:
+        return self._on_base.commit(range(len(self._patches))) is not None
+
+    def _sides_of(self, position: int) -> tuple[Files, Files]:
+        """The files of a patch on its own base, and there with the patch."""
+        before, after = (
+            self._objects.tree_of(self._on_base.first(number))
+            for number in (position, position + 1)
+        )
+        paths = self._patches[position].paths
+        return self._objects.files(before, paths), self._objects.files(after, paths)
+
+    def identity(self, position: int) -> str:
+        """A digest of all that the outcomes of a patch depend on besides the target."""
+        patch = self._patches[position]
+        sides = [sorted((path, *entry) for path, entry in side.items())
+                 for side in self._sides[position]]  # fmt: skip
+        text = repr((patch.diff_digest, sides))
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+    def judge(
+        self, targets: Sequence[Target], begin: Callable[[int, int], Callable[[int], None]]
+    ) -> list[list[PatchState] | None]:
+        """What is true of each patch on each of ``targets``; None for a target that only a replay
+        can judge. ``begin`` is told a position and how many parts of that patch will be judged, and
+        returns what is to be told how many are done."""
+        runs = [_Run(target) for target in targets]
+        for position in range(len(self._patches)):
+            for run in runs:
+                if run.possible:
+                    try:
+                        run.parts = self._parts(position, run)
+                    except _NeedsReplayError:
+                        run.possible = False
+            alive = [run for run in runs if run.possible]
+            known = self.outcomes[position]
+            new = {part.key: part for run in alive for part in run.parts
+                   if part.key not in known}  # fmt: skip
+            for run in alive:
+                run.judged |= any(part.key in new for part in run.parts)
+            impossible = self._measure(position, list(new.values()), begin(position, len(new)))
+            for run in alive:
+                if impossible.isdisjoint(part.key for part in run.parts):
+                    self._conclude(position, run)
+                else:
+                    run.possible = False
+        self.judged = sum(run.judged for run in runs if run.possible)
+        return [run.states if run.possible else None for run in runs]
+
+    # -- taking apart ------------------------------------------------------------------------
+
+    def _parts(self, position: int, run: _Run) -> list[_Part]:
+        """The parts of a patch on a target with the patches before it."""
+        patch, (base, theirs) = self._patches[position], self._sides[position]
+        files = run.files
+        missing = [file for file in patch.files if file.old_path and file.path not in files]
+        added = [file for file in patch.files if file.old_path is None]
+        several = len(self._patches) > 1
+        if several and (missing or (added and run.failed)):
+            raise _NeedsReplayError  # git may look for files of the patches before, too
+        others = {
+            path: entry for path, entry in run.target.files.items() if path not in self._paths
+        }
+        together: list[FilePatch] = []
+        if missing and (others or any(file.path in files for file in added)):
+            together = [*missing, *(file for file in added if file.path in files)]
+        parts = [
+            _alone(file, *(side.get(file.path) for side in (files, base, theirs)))
+            for file in patch.files
+            if file not in together
+        ]
+        if together:
+            paths = {file.path for file in together}
+            own, own_base, own_theirs = (
+                {path: entry for path, entry in side.items() if path in paths}
+                for side in (files, base, theirs)
+            )
+            twins = {path: entry for path, entry in run.target.base_files.items()
+                     if path not in self._paths}  # fmt: skip
+            sides = (own | others, own_base | twins, own_theirs | twins)
+            parts.append(_Part(_key(sides), tuple(together), *sides, False))
+        return parts
+
+    # -- judging parts -----------------------------------------------------------------------
+
+    def _measure(
+        self, position: int, parts: Sequence[_Part], advance: Callable[[int], None]
+    ) -> set[str]:
+        """Judge ``parts`` of a patch. Returns the keys of those that cannot be judged."""
+        impossible: set[str] = set()
+        waiting: list[_Waiting] = []
+        asked: list[tuple[Sequence[_Waiting], Future[list[Merge]]]] = []
+        # git reads the contents of one file faster in a row.
+        for part in sorted(parts, key=lambda part: part.key):
+            try:
+                unmerged = self._apply(position, part)
+            except LeftToGit:
+                impossible.add(part.key)
+                unmerged = None
+            if unmerged is None:
+                advance(1)
+                continue
+            waiting.append(unmerged)
+            if len(waiting) == _TOGETHER:
+                asked.append((waiting, self._ask(position, waiting)))
+                waiting = []
+        if waiting:
+            asked.append((waiting, self._ask(position, waiting)))
+        for group, answer in asked:
+            for unmerged, merge in zip(group, answer.result(), strict=True):
+                self._settle(position, unmerged, merge)
+            advance(len(group))
+        return impossible
+
+    def _apply(self, position: int, part: _Part) -> _Waiting | None:
+        """Apply a part as `git apply` does. Returns it if git then has to merge it; what needs no
+        merge is settled."""
+        own = {file.path for file in part.files}
+        targets = {path: entry for path, entry in part.ours.items() if path in own}
+        if any(entry.mode not in _FILES for entry in targets.values()):
+            raise LeftToGit
+        placed = tuple(place(file, targets, self._objects.blob) for file in part.files)
+        strict: dict[str, TreeEntry] | None = dict(part.ours)
+        for file in part.files:
+            entry = self._strict(position, file, part)
+            if entry is None:
+                strict = None
+                break
+            assert strict is not None
+            strict[file.path] = entry
+        as_written = all(same_blob(file, targets) for file in part.files)
+        unmerged = _Waiting(part, as_written, strict, placed)
+        if not part.alone:
+            return unmerged
+        (file,) = part.files
+        ours, base, theirs = (side.get(file.path) for side in (part.ours, part.base, part.theirs))
+        if ours == base:
+            self._keep(position, unmerged, part.theirs, part.theirs)
+        elif ours == theirs:
+            self._keep(position, unmerged, part.ours, part.ours)
+        elif ours is None:  # upstream has removed it, and no new file is like it
+            self._keep(position, unmerged, None, Merge(Oid(""), (file.path,)))
+        else:
+            return unmerged
+        return None
+
+    def _strict(self, position: int, file: FilePatch, part: _Part) -> TreeEntry | None:
+        """What `git apply` makes of one file; None if the patch does not fit."""
+        entry = part.ours.get(file.path)
+        if file.old_path is None:
+            return part.theirs[file.path] if entry is None else None
+        if entry is None:
+            return None
+        data = with_hunks(self._objects.blob(entry.blob), file)
+        if data is None:
+            return None
+        mode = file.mode or entry.mode
+        if self._is_needed_later(position, file.path):
+            return TreeEntry(mode, self._objects.add("blob", data))
+        head = f"blob {len(data)}\0".encode()
+        return TreeEntry(mode, Oid(hashlib.sha1(head + data, usedforsecurity=False).hexdigest()))
+
+    def _is_needed_later(self, position: int, path: str) -> bool:
+        return any(path in patch.paths for patch in self._patches[position + 1 :])
+
+    def _ask(self, position: int, waiting: Sequence[_Waiting]) -> Future[list[Merge]]:
+        """Let git merge parts."""
+        questions = []
+        keep = False
+        for unmerged in waiting:
+            part = unmerged.part
+            sides = (_flat(side) if part.alone else side
+                     for side in (part.base, part.ours, part.theirs))  # fmt: skip
+            trees = [self._objects.with_files(Oid(""), side) for side in sides]
+            questions.append(Question(*trees))
+            keep |= not part.alone
+            keep |= any(self._is_needed_later(position, file.path) for file in part.files)
+        pairs = [question.commits(self._objects) for question in questions]
+        self._objects.flush()
+        repo = self._objects.repo
+        return self._threads.submit(merge_many, repo, pairs, keep=keep)
+
+    def _settle(self, position: int, unmerged: _Waiting, merge: Merge) -> None:
+        """Keep the outcome of a part that git has merged."""
+        part = unmerged.part
+        if merge.conflicts:
+            paths = tuple(file.path for file in part.files) if part.alone else merge.conflicts
+            self._keep(position, unmerged, None, Merge(merge.tree, paths))
+            return
+        flat = _flat if part.alone else dict
+        for known in (part.ours, unmerged.strict):
+            if known is not None and self._objects.with_files(Oid(""), flat(known)) == merge.tree:
+                self._keep(position, unmerged, known, known)
+                return
+        if part.alone and not self._is_needed_later(position, part.files[0].path):
+            result: Files = {part.files[0].path: TreeEntry("", merge.tree)}  # another one than all
+        elif part.alone:
+            (path,), entries = part.ours, self._objects.tree(merge.tree)
+            result = dict.fromkeys([path], next(iter(entries.values())))
+        else:
+            paths_ = (*part.ours, *part.base, *part.theirs)
+            result = self._objects.files(merge.tree, paths_)
+        self._keep(position, unmerged, result, result)
+
+    def _keep(
+        self, position: int, unmerged: _Waiting, result: Files | None, merge: Files | Merge
+    ) -> None:
+        """Keep the outcome of a part, whose files are ``result`` after the merge."""
+        part = unmerged.part
+        strict = None if unmerged.strict is None else dict(unmerged.strict) != dict(part.ours)
+        placed = all(file.verdict is Verdict.CLEAN for file in unmerged.placed)
+        if isinstance(merge, Merge):
+            outcome = Outcome(
+                unmerged.as_written, strict, merge.conflicts, False, False, placed, False
+            )
+        else:
+            unchanged = {path for path, entry in part.ours.items() if merge.get(path) == entry}
+            files = [after_merge(file, unchanged) for file in unmerged.placed]
+            verdicts = {hunk.verdict for file in files for hunk in file.hunks}
+            verdicts |= {file.verdict for file in files}
+            outcome = Outcome(
+                unmerged.as_written, strict, (), dict(merge) != dict(part.ours),
+                unmerged.strict is not None and dict(unmerged.strict) == dict(merge),
+                placed, Verdict.ABSORBED in verdicts,
+            )  # fmt: skip
+        self.outcomes[position][part.key] = outcome
+        if len(self._patches) > 1:
+            strictly = unmerged.strict if unmerged.strict is not None else {}
+            self._results[position, part.key] = result if result is not None else {}
+            self._results[position, f"strict {part.key}"] = strictly
+
+    # -- putting together --------------------------------------------------------------------
+
+    def _conclude(self, position: int, run: _Run) -> None:
+        """Note what is true of a patch on a target, and put it there if it goes in."""
+        outcomes = [self.outcomes[position][part.key] for part in run.parts]
+        state = _together(outcomes)
+        if state.verdict is Verdict.CONFLICT and (cause := self._blocked_by(position, run.failed)):
+            reason = f"does not apply to its own base without {cause}"
+            state = PatchState(Verdict.BLOCKED, (*state.evidence, reason))
+        run.states.append(state)
+        if state.verdict in FAILED:
+            run.failed.append(position)
+        elif len(self._patches) > position + 1:
+            strict = all(outcome.as_written and outcome.strict is not None for outcome in outcomes)
+            for part in run.parts:
+                key = f"strict {part.key}" if strict else part.key
+                run.files.update(self._results[position, key])
+
+    def _blocked_by(self, position: int, failed: Sequence[int]) -> str | None:
+        """The patches without which this one does not apply even to its own base
+        (`replay.run`)."""
+        slugs = [patch.slug for patch in self._patches]
+        named = [slugs[number] for number in failed
+                 if slugs[number] in self._patches[position].depends_on]  # fmt: skip
+        if named or not failed:
+            return ", ".join(named) or None
+        rest = (number for number in range(position + 1) if number not in failed)
+        return None if self._on_base.commit(rest) else ", ".join(slugs[number] for number in failed)
+
+
+class _Run:
+    """One target, to which patches are applied in order. ``failed`` are the positions of those that
+    did not go in, and ``parts`` are those of the patch that is judged now."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.files = dict(target.files)
+        self.states: list[PatchState] = []
+        self.failed: list[int] = []
+        self.parts: list[_Part] = []
+        self.possible = True
+        self.judged = False
+
+
+def _can_be_taken_apart(patches: Iterable[Patch]) -> bool:
+    """Whether each file of ``patches`` can be judged by itself: text that is added or changed, and
+    is neither removed nor renamed."""
+    for patch in patches:
+        paths = [file.path for file in patch.files]
+        if len(paths) != len(set(paths)):
+            return False
+        for file in patch.files:
+            renamed = file.old_path is not None and file.old_path != file.new_path
+            plain = file.mode in (None, *_FILES) and not file.binary
+            if renamed or file.new_path is None or not plain:
+                return False
+            if not file.hunks and file.old_path is not None:
+                return False  # only its mode changes
+    return True
+
+
+def _alone(
+    file: FilePatch, ours: TreeEntry | None, base: TreeEntry | None, theirs: TreeEntry | None
+) -> _Part:
+    mode, blob = ours or ("-", "-")
+    before, own, after = ({file.path: entry} if entry else {} for entry in (base, ours, theirs))
+    return _Part(f"{file.path} {mode} {blob}", (file,), own, before, after, alone=True)
+
+
+def _key(sides: Sequence[Files]) -> str:
+    plain = [sorted((path, *entry) for path, entry in side.items()) for side in sides]
+    return hashlib.sha256(repr(plain).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _flat(files: Files) -> dict[str, TreeEntry]:
+    """The files without their folders, which do not matter to the merge of one."""
+    return {posixpath.basename(path): entry for path, entry in files.items()}
+
+
+def _together(outcomes: Sequence[Outcome]) -> PatchState:
+    """What is true of a patch, from what became of its files: as `replay.run` judges the whole."""
+    strict = all(outcome.strict is not None for outcome in outcomes)
+    if strict and not any(outcome.strict for outcome in outcomes):
+        return PatchState(Verdict.ABSORBED, ("applying it changes nothing",))
+    if strict and all(outcome.as_written for outcome in outcomes):
+        return PatchState(Verdict.CLEAN)
+    if conflicts := sorted(set(_conflicts(outcomes)), key=_in_git):
+        evidence = [f"conflict in {', '.join(conflicts)}"]
+        if strict:
+            evidence.append("`git apply` alone would have put it in a wrong place")
+        return PatchState(Verdict.CONFLICT, tuple(evidence))
+    if not any(outcome.merge for outcome in outcomes):
+        return PatchState(Verdict.ABSORBED, ("the three-way merge changes nothing",))
+    if strict and all(outcome.same for outcome in outcomes):
+        placed = all(outcome.placed for outcome in outcomes)
+        return PatchState(Verdict.CLEAN if placed else Verdict.OFFSET)
+    evidence = ["merged three-way"]
+    if strict:
+        evidence.append("`git apply` alone would have put it elsewhere")
+    absorbed = any(outcome.absorbed for outcome in outcomes)
+    verdict = Verdict.PARTLY_ABSORBED if absorbed else Verdict.MERGED
+    return PatchState(verdict, tuple(evidence))
+
+
+def _conflicts(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    for outcome in outcomes:
+        yield from outcome.conflicts
+
+
+def _in_git(path: str) -> bytes:
+    """What git sorts paths by."""
+    return path.encode("utf-8", "surrogateescape")
