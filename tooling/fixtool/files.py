@@ -4,15 +4,12 @@ a killed run leaves is whole."""
 from __future__ import annotations
 
 import atexit
-import ctypes
 import errno
 import fcntl
 import os
 import re
 import shutil
-import socket
 import stat
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -172,6 +169,8 @@ def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
     """
     if parent:
         _remove_stale(parent, prefix)
+    import tempfile  # few runs need it
+
     path = Path(parent or tempfile.gettempdir()).absolute() / f"{prefix}{os.urandom(8).hex()}"
     _temporary.add(path)
     try:
@@ -260,6 +259,8 @@ def swap(new: Path, old: Path) -> None:
     """Exchange the folders ``new`` and ``old``. If the kernel can (Linux: renameat2 with
     RENAME_EXCHANGE), that is one step. Otherwise a killed run may leave the old folder under a
     hidden name that ends in ``.old``, which ``series.write.repair`` puts back."""
+    import ctypes  # few runs need it
+
     exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     at_cwd, exchange_flag = -100, 2
     if (
@@ -306,7 +307,7 @@ def lock(path: Path, what: str, patience: float = 0) -> Iterator[None]:
                 )
             time.sleep(_LOOK_AGAIN)
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode())
         yield
     finally:
         os.close(descriptor)

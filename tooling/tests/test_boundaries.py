@@ -67,7 +67,7 @@ EXCEPTED = {"report": {"rebase.result"}}
 # Each third-party library has one door. packaging (versions, tags) and typer (declarations) are
 # vocabularies that several modules of one layer use.
 DOORS = {
-    "git": {"git.repo"},
+    "git": {"git.store"},
     "gitdb": {"git.database"},
     "pypi_simple": {"sources.index"},
     "requests": {"sources.index"},

@@ -86,8 +86,6 @@ def _check_build_options(
     source: str | None, python: str | None, *, editable: bool, native: bool
 ) -> None:
     """Refuse what could not be built, before anything is written."""
-    from fixtool.interpreter import interpreter_tags
-
     require_python(python, editable=editable)
     if native and source == "pypi":
         raise UsageError(
@@ -95,6 +93,8 @@ def _check_build_options(
             hint="leave --native out, or use --source git",
         )
     if python is not None:
+        from fixtool.interpreter import interpreter_tags
+
         interpreter_tags(python)
 
 

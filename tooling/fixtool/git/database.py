@@ -17,9 +17,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack, suppress
-
-from gitdb import IStream
-from gitdb.db.loose import LooseObjectDB
+from pathlib import Path
 
 from fixtool.errors import CannotRun
 from fixtool.git.objects import MACHINE, Commit, Merge, Oid, TreeEntry, parse_oid
@@ -205,9 +203,7 @@ class ObjectDatabase:
             return
         objects = list(self._new.values())
         if len(objects) < _LOOSE:
-            folder = LooseObjectDB(str(self.repo.objects_folder))
-            for kind, data in objects:
-                folder.store(IStream(kind.encode(), len(data), io.BytesIO(data)))
+            _store_loose(self.repo.objects_folder, objects)
         else:
             self.repo.run("index-pack", "--stdin", stdin=_pack(objects))
         self._written.update(self._new)
@@ -238,9 +234,7 @@ class _Reader:
 
     def __init__(self, repo: Repo) -> None:
         self._repo = repo
-        self._running = repo.start("cat-file", "--batch")
-        assert self._running.proc is not None
-        self._process = self._running.proc
+        self._process = repo.start("cat-file", "--batch")
         self._rest = bytearray()
         self._known = ExitStack()
         self._known.enter_context(known_to_its_pool(self._process))
@@ -297,6 +291,16 @@ class _Reader:
             self._process.wait(_FAREWELL)  # without questions, git ends by itself
         except subprocess.TimeoutExpired:
             end(self._process)
+
+
+def _store_loose(folder: Path, objects: Iterable[tuple[str, bytes]]) -> None:
+    """Write each object into a file of its own."""
+    from gitdb import IStream  # a run that writes nothing does without it
+    from gitdb.db.loose import LooseObjectDB
+
+    database = LooseObjectDB(str(folder))
+    for kind, data in objects:
+        database.store(IStream(kind.encode(), len(data), io.BytesIO(data)))
 
 
 def _parse_tree(data: bytes) -> dict[str, TreeEntry]:

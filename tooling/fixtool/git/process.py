@@ -7,13 +7,16 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fixtool.errors import CannotRun
 from fixtool.text import argument
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 PINNED = {
     "core.hooksPath": "/dev/null",
@@ -54,6 +57,7 @@ ENVIRONMENT = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_ADVICE": "0",
     "GIT_MERGE_AUTOEDIT": "no",
+    "LANGUAGE": "C",
     "LC_ALL": "C",
     "TZ": "UTC",
 }
@@ -77,30 +81,49 @@ _REPOSITORY_VARIABLES = {
 }  # fmt: skip
 
 
-def command(own: Collection[str], caller: Iterable[str]) -> list[str]:
-    """``git`` with the pinned settings.
+def start(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: int | None
+) -> subprocess.Popen[bytes]:
+    """Start git, with ``words`` after its name, in ``folder``. Raises CannotRun if there is none.
 
-    GitPython hands the environment of fixtool's ``caller`` down and can only add to it, so env(1)
-    takes off what a hook or a shell has set: GIT_DIR, GIT_INDEX_FILE, GIT_EXTERNAL_DIFF. A variable
-    of the call's ``own`` stays, because its value has replaced the caller's. (When it was taken off
-    too, a private index turned into that of the `git commit` whose hook ran fixtool.)
+    GitPython has a call for this too, but to import it takes longer than most commands.
     """
-    foreign = sorted(name for name in caller if _is_foreign(name) and name not in own)
-    settings = [word for key, value in PINNED.items() for word in ("-c", f"{key}={value}")]
-    return [*_without(foreign), "git", *settings]
+    try:
+        return subprocess.Popen(
+            ["git", *words],
+            cwd=folder if os.access(folder, os.X_OK) else None,
+            env=environment,
+            stdin=stdin or subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    except FileNotFoundError as error:
+        raise CannotRun("git is not on PATH", hint="install git 2.38 or newer") from error
 
 
-def command_of_user(caller: Iterable[str]) -> list[str]:
-    """``git`` with the user's own settings, but in no repository that the caller is at work in."""
-    return [*_without(sorted(_REPOSITORY_VARIABLES.intersection(caller))), "git"]
+def pinned() -> list[str]:
+    """The words that give git the pinned settings."""
+    return [word for key, value in PINNED.items() for word in ("-c", f"{key}={value}")]
+
+
+def environment(own: Mapping[str, str], caller: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a call: that of fixtool's ``caller`` without what a hook or a shell has
+    set (GIT_DIR, GIT_INDEX_FILE, GIT_EXTERNAL_DIFF), and then the variables of the call's ``own``.
+    (When an own variable was taken off with the caller's, a private index turned into that of the
+    `git commit` whose hook ran fixtool.)
+    """
+    return {name: value for name, value in caller.items() if not _is_foreign(name)} | dict(own)
+
+
+def environment_of_user(caller: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a call with the user's own settings, but in no repository that the caller
+    is at work in."""
+    kept = {name: value for name, value in caller.items() if name not in _REPOSITORY_VARIABLES}
+    return kept | {"LANGUAGE": "C", "LC_ALL": "C"}
 
 
 def _is_foreign(name: str) -> bool:
     return name.startswith("GIT_") and name not in _NETWORK_VARIABLES and name not in ENVIRONMENT
-
-
-def _without(names: Sequence[str]) -> list[str]:
-    return ["env", *(word for name in names for word in ("-u", name))] if names else []
 
 
 def communicate(
@@ -170,6 +193,8 @@ def pool() -> Iterator[Executor]:
     """Threads that call git side by side. If an exception leaves the block, such as that of an
     interrupt, the gits of all threads are ended and no further one starts: the end of the block
     waits for the threads, and an interrupt reaches only the main one."""
+    from concurrent.futures import ThreadPoolExecutor  # it imports logging, which few runs need
+
     running = _Pool()
 
     def join() -> None:

@@ -1,8 +1,8 @@
 """A git repository: opening one, running git on it, and its commits, blobs and refs.
 
 Every call is hermetic, and results are judged by exit status and objects, never by messages.
-GitPython runs the processes. The environment is scrubbed as pre-commit does it, because each of
-these has changed somebody's result: hooks (``git am`` runs ``applypatch-msg`` from
+The environment is scrubbed as pre-commit does it, because each of these has changed somebody's
+result: hooks (``git am`` runs ``applypatch-msg`` from
 ``core.hooksPath``), ``commit.gpgsign``, ``core.autocrlf``, ``diff.*``, and the ``GIT_DIR`` of a
 hook that called us.
 """
@@ -20,17 +20,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-# GitPython runs `git version` when it is imported. It must take the git on PATH, like every later
-# call, and must not fail if there is none: the first call then says so.
-os.environ.pop("GIT_PYTHON_GIT_EXECUTABLE", None)
-os.environ["GIT_PYTHON_REFRESH"] = "quiet"
-from git.cmd import Git
-from git.exc import GitCommandNotFound
-
 from fixtool.errors import SYSTEM_HINTS, CannotRun
 from fixtool.files import temporary_folder
 from fixtool.git.objects import ZERO, Commit, Oid, parse_oid, parse_signature
-from fixtool.git.process import ENVIRONMENT, TimeLimit, command, command_of_user, communicate
+from fixtool.git.process import (
+    ENVIRONMENT,
+    TimeLimit,
+    communicate,
+    environment,
+    environment_of_user,
+    pinned,
+    start,
+)
 from fixtool.text import argument, count, split_lines
 
 OLDEST_GIT = (2, 38)  # the first with `merge-tree --write-tree`
@@ -82,8 +83,12 @@ class Repo:
     def __init__(self, git_dir: Path, work_tree: Path | None = None) -> None:
         self.git_dir = git_dir
         self.work_tree = work_tree
-        self._git = Git(str(work_tree or git_dir))
         self._environment = dict(ENVIRONMENT)
+
+    @property
+    def _folder(self) -> Path:
+        """Where git runs."""
+        return self.work_tree or self.git_dir
 
     @property
     def time_limit(self) -> float:
@@ -177,21 +182,21 @@ class Repo:
             extra["GIT_INDEX_FILE"] = str(index)
         return self._execute([*options, *args], stdin=stdin, env=extra, accept=accept, hear=hear)
 
-    def start(self, *args: str) -> Git.AutoInterrupt:
+    def start(self, *args: str) -> subprocess.Popen[bytes]:
         """Start a git command that answers questions from its stdin, such as ``cat-file --batch``.
-        It is ended when the returned object is thrown away."""
+        The caller ends it."""
         if not Repo._version_checked:
             _check_version()
-        options = [f"--git-dir={self.git_dir}"]
-        words = [*command(self._environment.keys(), os.environ), *options, *args]
-        return _start(self._git, words, self._environment, subprocess.PIPE)
+        words = [*pinned(), f"--git-dir={self.git_dir}", *args]
+        own = environment(self._environment, os.environ)
+        return start(words, self._folder, own, subprocess.PIPE)
 
     def run_as_user(self, *args: str, here: bool = False) -> str:
         """Stdout of a git command under the user's own configuration; empty if it fails. The
         configuration of this repository counts only if the question is about it (``here``)."""
         git_dir = self.git_dir if here else os.devnull
-        words = [*command_of_user(os.environ), f"--git-dir={git_dir}", *args]
-        out = _run(Git("/"), words, limit=self._limit)
+        words = [f"--git-dir={git_dir}", *args]
+        out = _run(words, Path("/"), environment_of_user(os.environ), limit=self._limit)
         return out.stdout.decode("utf-8", "surrogateescape") if out.status == 0 else ""
 
     def _carry(self, settings: Iterable[tuple[str, str]]) -> None:
@@ -215,10 +220,10 @@ class Repo:
     ) -> Output:
         if not Repo._version_checked and not bare_call:
             _check_version()
-        own = {**self._environment, **(env or {})}
-        words = [*command(own.keys(), os.environ), *args]
+        own = environment({**self._environment, **(env or {})}, os.environ)
+        words = [*pinned(), *args]
         try:
-            output = _run(self._git, words, own, stdin, hear, limit=self._limit)
+            output = _run(words, self._folder, own, stdin, hear, limit=self._limit)
         except TimeLimit as error:
             raise CannotRun(
                 f"git {_verb(args)} did not end within {_duration(self._limit)}",
@@ -446,9 +451,9 @@ class Repo:
 
 
 def _run(
-    git: Git,
     words: Sequence[str],
-    env: Mapping[str, str] | None = None,
+    folder: Path,
+    environment: Mapping[str, str],
     stdin: bytes | None = None,
     hear: Callable[[str], None] | None = None,
     *,
@@ -456,19 +461,9 @@ def _run(
 ) -> Output:
     """The output of one git process. Raises CannotRun if there is no git, and as ``communicate``
     does."""
-    process = _start(git, words, env, None if stdin is None else subprocess.PIPE)
-    assert process.proc is not None
-    stdout, stderr = communicate(process.proc, stdin, hear, limit)
-    return Output(process.proc.returncode, stdout, stderr.decode("utf-8", "replace"))
-
-
-def _start(
-    git: Git, words: Sequence[str], env: Mapping[str, str] | None, stdin: int | None
-) -> Git.AutoInterrupt:
-    try:
-        return git.execute(list(words), istream=stdin, as_process=True, env=dict(env or {}))
-    except GitCommandNotFound as error:
-        raise CannotRun("git is not on PATH", hint="install git 2.38 or newer") from error
+    process = start(words, folder, environment, None if stdin is None else subprocess.PIPE)
+    stdout, stderr = communicate(process, stdin, hear, limit)
+    return Output(process.returncode, stdout, stderr.decode("utf-8", "replace"))
 
 
 def _verb(args: Sequence[str]) -> str:
@@ -494,7 +489,7 @@ def _lines(texts: Iterable[str]) -> bytes:
 def _check_version() -> None:
     hint = "install git 2.38 or newer and put it first on PATH"
     try:
-        out = _run(Git("/"), ["git", "version"], limit=Repo._limit)
+        out = _run(["version"], Path("/"), environment_of_user(os.environ), limit=Repo._limit)
     except TimeLimit as error:
         raise CannotRun("git version does not end", where=shutil.which("git"), hint=hint) from error
     match = re.search(r"(\d+)\.(\d+)", out.text)

@@ -160,12 +160,13 @@ class Store(Repo):
         return refs
 
     def fetch(
-        self, url: str, wants: Sequence[str], *, hear: Callable[[str], None] | None = None
+        self, url: str, wants: Sequence[str], *, advance: Callable[[int], None] | None = None
     ) -> Output:
         """Fetch ``wants`` (full ids or refs) from ``url``, one commit deep and without blobs: a
-        checkout or a merge then fetches the blobs that it needs in one batch. ``hear`` gets git's
-        progress. The caller has to check the status."""
+        checkout or a merge then fetches the blobs that it needs in one batch. ``advance`` gets the
+        number of objects that have come since its last call. The caller has to check the status."""
         self._promise(url)
+        hear = _hearer(advance) if advance else None
         loudness = "--progress" if hear else "--quiet"
         return self._fetch(loudness, "--depth=1", "--end-of-options", "origin", *wants, hear=hear)
 
@@ -276,3 +277,22 @@ class CommitStore(Store):
     @property
     def _packs_folder(self) -> Path:
         return self.git_dir / "objects" / "pack"
+
+
+def _hearer(advance: Callable[[int], None]) -> Callable[[str], None]:
+    """What reads the lines of git's progress, and tells ``advance`` how many more objects came."""
+    # GitPython runs `git version` when it is imported. It must take the git on PATH, like every
+    # call of ours.
+    os.environ.pop("GIT_PYTHON_GIT_EXECUTABLE", None)
+    os.environ["GIT_PYTHON_REFRESH"] = "quiet"
+    from git.util import RemoteProgress  # it takes longer to import than most commands take
+
+    class Received(RemoteProgress):
+        known = 0
+
+        def update(self, op_code: int, cur_count: str | float, *_: object) -> None:
+            if op_code & self.OP_MASK == self.RECEIVING:
+                advance(int(cur_count) - self.known)
+                self.known = int(cur_count)
+
+    return Received().new_message_handler()

@@ -14,7 +14,6 @@ from fixtool.replay.run import replay
 from fixtool.replay.verdict import Verdict
 from fixtool.series.context import Context
 from fixtool.series.line import Line
-from fixtool.sources import index
 from fixtool.sources.source import Releases, open_source
 from fixtool.sources.target import bring_base
 
@@ -51,6 +50,8 @@ def judge_releases(context: Context, line: Line, span: str, source: str | None) 
 
     Raises UsageError if no release lies in ``span``.
     """
+    from fixtool.sources import index  # only releases need it
+
     settings, progress, upstream = context.settings, context.progress, line.upstream
     versions = releases_within(span, index.versions(settings.project))
     releases = Releases(settings, progress)
@@ -103,6 +104,8 @@ def read_matrix(matrix: Field) -> ReleaseMatrix:
 def releases_within(span: str, known: Sequence[str]) -> tuple[str, ...]:
     """The ``known`` versions in ``span``, ``OLDEST..NEWEST``; no pre-release is among them. Raises
     UsageError if ``span`` is no span, or no version lies in it."""
+    from fixtool.sources import index
+
     oldest, dots, newest = span.partition("..")
     if not dots:
         raise UsageError(f"{span!r} is no span of releases", hint="--releases 0.5.12..0.5.23")

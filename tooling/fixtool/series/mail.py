@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import codecs
-import email.utils
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -223,15 +222,39 @@ def fits_commit(name: str) -> bool:
     return not re.search(r"[<>\n\0]", name)
 
 
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_GIT_DATE = re.compile(
+    rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d{{1,2}}) ({'|'.join(_MONTHS)}) ([1-9]\d{{3}})"
+    r" (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)",
+    re.ASCII,
+)
+
+
+def _parts_of_date(text: str) -> tuple[int, int, int, int, int, int, int] | None:
+    """Year, month, day, hour, minute, second, and the seconds that the zone is before UTC; None if
+    ``text`` is no date. A date as git writes it needs no import."""
+    if match := _GIT_DATE.fullmatch(text):
+        day, month, year, hour, minute, second, sign, hours, minutes = match.groups()
+        offset = int(hours) * 3600 + int(minutes) * 60
+        return (
+            int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second),
+            -offset if sign == "-" else offset,
+        )  # fmt: skip
+    import email.utils
+
+    parsed = email.utils.parsedate_tz(text) if len(text) <= 100 else None
+    return (*parsed[:6], parsed[9] or 0) if parsed else None
+
+
 def read_date(text: str) -> str | None:
     """A date of a mail in git's raw form, ``<unix seconds> <+hhmm>``; None if it is none that git
     can store."""
-    parsed = email.utils.parsedate_tz(text) if len(text) <= 100 else None
+    parts = _parts_of_date(text)
     try:
-        if parsed is None:
+        if parts is None:
             return None
-        offset = parsed[9] or 0
-        seconds = int(datetime(*parsed[:6], tzinfo=UTC).timestamp()) - offset
+        offset = parts[6]
+        seconds = int(datetime(*parts[:6], tzinfo=UTC).timestamp()) - offset
     except (ValueError, OverflowError, IndexError, TypeError):
         return None
     if seconds < 0 or abs(offset) >= 100 * 3600:

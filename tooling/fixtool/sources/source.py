@@ -208,7 +208,7 @@ class Remote:
             with self._fetching(f"{commit[:12]} from {self.url}") as task:
                 if self.repo.has(commit):
                     return commit  # another run has fetched it meanwhile
-                out = self.repo.fetch(self.url, [commit], hear=lambda _: task.advance(1))
+                out = self.repo.fetch(self.url, [commit], advance=task.advance)
             if out.status != 0 or not self.repo.has(commit):
                 raise self._fetch_error(commit[:12], out, _other_source(commit))
         return commit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,10 +90,9 @@ def test_a_git_that_ends_before_it_is_asked(
     spoil(monkeypatch, tmp_path, "exit 128")
     start = Repo.start
 
-    def start_and_wait(repo: Repo, *words: str) -> object:
+    def start_and_wait(repo: Repo, *words: str) -> subprocess.Popen[bytes]:
         running = start(repo, *words)
-        assert running.proc is not None
-        running.proc.wait()
+        running.wait()
         return running
 
     monkeypatch.setattr(Repo, "start", start_and_wait)

@@ -118,6 +118,9 @@ def test_carriage_returns_and_the_line_of_an_mbox_are_passed_over() -> None:
 def test_dates_and_addresses_of_a_command_line() -> None:
     assert read_date("Thu, 1 Jan 1970 00:00:00 +0000") == "0 +0000"
     assert read_date("Fri, 31 Dec 9999 23:59:59 -0000") == "253402300799 +0000"
+    assert read_date("Sat, 5 May 2026 10:09:08 -0730") == "1778002748 -0730"
+    assert read_date("Sat, 5 May 2026 10:09:08 -0730 (comment)") == "1778002748 -0730"
+    assert read_date("Sun, 31 Feb 2026 10:09:08 +0000") is None
     assert read_date("") is None
     assert split_address("A <a@b>") == ("A", "a@b")
     assert split_address("(" * 10_000) == ("", "")
