@@ -223,7 +223,7 @@ class _Commits:
                 )
             touched = filter(None, map(rules_touched, exported.files))
             notes = [*incoming.notes, *fitted.notes, *touched]
-            if replace(exported, raw=b"", path=None, diff=b"") != replace(patch, diff=b""):
+            if replace(exported, head=b"", path=None, diff=b"") != replace(patch, diff=b""):
                 notes.append("the message was normalised")
             self.files[f"{patch.slug}.patch"] = data
             self.notes[patch.slug] = notes

@@ -11,7 +11,6 @@ It takes one pass, in time and memory that grow with the size of the diff.
 from __future__ import annotations
 
 import re
-from array import array
 from dataclasses import dataclass, field
 
 from fixtool.errors import Refused
@@ -31,6 +30,7 @@ _PERCENT = re.compile(r"\d{1,3}%")
 _BINARY = re.compile(r"(literal|delta) \d{1,12}")
 _BASE85 = re.compile(r"[A-Za-z][0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]+")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_AT, _BACKSLASH, _BLANK, _MINUS, _NEWLINE, _PLUS = b"@\\ -\n+"  # as numbers
 _ESCAPE = re.compile(rb"\\([0-3][0-7]{2}|.)", re.DOTALL)
 _ESCAPES = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f": b"\f",
             b"r": b"\r", b'"': b'"', b"\\": b"\\"}  # fmt: skip
@@ -38,15 +38,40 @@ _ESCAPES = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f
 
 @dataclass(frozen=True)
 class Hunk:
-    """A hunk: the lines of its old and new side, with line ends, and where they start (from 1).
-    ``to_end`` says that no context follows its last change: it fits at the end of a file only."""
+    """A hunk: where its old and new side start (from 1), and the bytes of ``diff`` that are its
+    lines. ``to_end`` says that no context follows its last change: it fits at the end of a file
+    only. Its sides are made when they are asked for: those of a long series would take several
+    times the memory of its patches."""
 
     number: int
     old_start: int
     new_start: int
-    before: tuple[str, ...]
-    after: tuple[str, ...]
     to_end: bool
+    diff: bytes = field(repr=False)
+    begin: int
+    end: int
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """The lines of the old side, with line ends."""
+        return self._side(" -")
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """The lines of the new side, with line ends."""
+        return self._side(" +")
+
+    def _side(self, kinds: str) -> tuple[str, ...]:
+        text = self.diff[self.begin : self.end].decode("utf-8", "surrogateescape")
+        lines = text.split("\n")[:-1]
+        if "\n\\" not in text:
+            # An empty line is one of context whose blank was lost; it is in ``kinds`` too.
+            return tuple([line[1:] + "\n" for line in lines if line[:1] in kinds])
+        side: list[str] = []
+        for line, next_line in zip(lines, [*lines[1:], ""], strict=True):
+            if line[:1] in kinds:
+                side.append(line[1:] + ("" if next_line.startswith("\\") else "\n"))
+        return tuple(side)
 
 
 @dataclass(frozen=True)
@@ -82,9 +107,8 @@ def read_diff(diff: bytes, *, where: str, first_line: int = 1) -> tuple[FilePatc
 
     Raises Refused, naming the line, if the diff is damaged or is not read by git as it looks.
     """
-    text = diff.decode("utf-8", "surrogateescape")
     try:
-        return tuple(_Reader(text, first_line).files())
+        return tuple(_Reader(diff, first_line).files())
     except _Damaged as error:
         raise Refused(
             f"the diff is not well formed: {error.what}",
@@ -92,53 +116,55 @@ def read_diff(diff: bytes, *, where: str, first_line: int = 1) -> tuple[FilePatc
         ) from error
 
 
-class _Lines:
-    """The lines of a text without their ends. Each is cut out when it is asked for: a list of a
-    million short ones would take many times the memory of the text."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._starts = array("Q", [0])
-        self._starts.extend(end.end() for end in re.finditer("\n", text))
-        self.cut = self._starts[-1] < len(text)  # the last one has no end
-        self._count = len(self._starts) if self.cut else len(self._starts) - 1
-        self._starts.append(len(text) + 1)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> str:
-        return self._text[self._starts[index] : self._starts[index + 1] - 1]
-
-
 class _Reader:
-    """Reads the lines of a diff from the first to the last; ``at`` is the index of the next."""
+    """Reads the lines of a diff from the first to the last. The next one begins at byte ``begin``
+    and is line ``at`` (from 0)."""
 
-    def __init__(self, text: str, first_line: int) -> None:
-        self.lines = _Lines(text)
-        self.cut = self.lines.cut
+    def __init__(self, diff: bytes, first_line: int) -> None:
+        self.diff = diff
+        self.cut = not diff.endswith(b"\n")  # the last line has no end
+        self.begin = 0
         self.at = 0
         self.first_line = first_line
 
+    @property
+    def more(self) -> bool:
+        """Whether a line follows."""
+        return self.begin < len(self.diff)
+
+    def _peek(self) -> str:
+        """The next line, without its end; empty if none follows."""
+        return self.diff[self.begin : self._end()].decode("utf-8", "surrogateescape")
+
+    def _end(self) -> int:
+        """Where the end of the next line stands."""
+        end = self.diff.find(b"\n", self.begin)
+        return len(self.diff) if end < 0 else end
+
+    def _skip(self) -> None:
+        """Go on to the line after the next one."""
+        self.begin = self._end() + 1
+        self.at += 1
+
     def files(self) -> list[FilePatch]:
         files = []
-        while self.at < len(self.lines):
-            line = self.lines[self.at]
+        while self.more:
+            line = self._peek()
             if line.startswith("diff --git "):
                 files.append(self._file())
-                if self.cut and self.at >= len(self.lines):
-                    raise _Damaged("its last line is cut off", len(self.lines) - 1)
+                if self.cut and not self.more:
+                    raise _Damaged("its last line is cut off", self.at - 1)
             elif line.startswith((*_STARTS, *_HEADERS, *_ALIASES)):
                 raise _Damaged(f"{line[:40]!r} belongs to no `diff --git` line", self.at)
             else:
-                self.at += 1  # git skips it too: the signature of a mail, a blank line
+                self._skip()  # git skips it too: the signature of a mail, a blank line
         return files
 
     def _file(self) -> FilePatch:
-        start = self.at
-        self.at += 1
+        start, names = self.at, self._peek()[len("diff --git ") :]
+        self._skip()
         headers = self._headers()
-        old, new = _names(self.lines[start][len("diff --git ") :], headers, start)
+        old, new = _names(names, headers, start)
         mode = _check_modes(headers, start)
         old_path = None if "new file mode " in headers else old
         new_path = None if "deleted file mode " in headers else new
@@ -163,14 +189,11 @@ class _Reader:
             self.first_line + start,
         )  # fmt: skip
 
-    def _peek(self) -> str:
-        return self.lines[self.at] if self.at < len(self.lines) else ""
-
     def _headers(self) -> dict[str, str]:
         """The lines between ``diff --git`` and the changes: key, with its blank -> value."""
         headers: dict[str, str] = {}
-        while self.at < len(self.lines):
-            line = self.lines[self.at]
+        while self.more:
+            line = self._peek()
             if line.startswith(_ALIASES):
                 raise _Damaged(f"{line[:11]!r} is written `rename from` and `rename to`", self.at)
             key = next((key for key in _HEADERS if line.startswith(key)), None)
@@ -187,7 +210,7 @@ class _Reader:
                     f"{value[:20]!r} is no mode of a file, an executable file, a symlink or a "
                     f"submodule: {', '.join(MODES)}", self.at,
                 )  # fmt: skip
-            self.at += 1
+            self._skip()
         return headers
 
     def _check_names(self, old: str | None, new: str | None) -> None:
@@ -202,7 +225,7 @@ class _Reader:
                     f"{line[:80]!r} does not name the file of the `diff --git` line: "
                     f"{path or '/dev/null'!r}", self.at,
                 )  # fmt: skip
-            self.at += 1
+            self._skip()
 
     def _hunks(self) -> tuple[Hunk, ...]:
         hunks: list[Hunk] = []
@@ -213,65 +236,71 @@ class _Reader:
         return tuple(hunks)
 
     def _hunk(self, number: int) -> Hunk:
-        header = self.at
-        match = _HUNK.match(self.lines[header])
+        header, line = self.at, self._peek()
+        match = _HUNK.match(line)
         if not match:
-            raise _Damaged(f"{self.lines[header][:60]!r} is not the head of a hunk", header)
+            raise _Damaged(f"{line[:60]!r} is not the head of a hunk", header)
+        self._skip()
+        begin, changes, to_end = self.begin, 0, False
         old_left = 1 if match[2] is None else int(match[2])
         new_left = 1 if match[4] is None else int(match[4])
-        before: list[str] = []
-        after: list[str] = []
-        changes = 0
-        to_end = False
-        lines, at = self.lines, self.at + 1
-        last = len(lines) - 1
+        diff, at, kind = self.diff, self.begin, _AT
         while old_left or new_left:
-            if at > last or (at == last and self.cut):
-                raise _Damaged("it ends within a hunk", min(at, last))
-            line = lines[at]
-            kind, text = line[:1] or " ", line[1:] + "\n"
-            if kind in " -":
-                before.append(text)
+            end = diff.find(b"\n", at)
+            if end < 0:
+                raise _Damaged("it ends within a hunk", self.at - (at >= len(diff)))
+            before, kind = kind, diff[at]
+            if kind in (_BLANK, _NEWLINE):  # a line of context, perhaps without its blank
                 old_left -= 1
-            if kind in " +":
-                after.append(text)
                 new_left -= 1
-            if kind in "-+":
+                to_end = False
+            elif kind in (_MINUS, _PLUS):
+                old_left -= kind == _MINUS
+                new_left -= kind == _PLUS
                 changes += 1
                 to_end = True
-            elif kind == " ":
-                to_end = False
-            elif kind != "\\":
-                raise _Damaged(f"{line[:40]!r} is no line of a hunk, which has more of them", at)
+            elif kind == _BACKSLASH:
+                self._check_no_newline(before)
+            else:
+                line = diff[at:end].decode("utf-8", "surrogateescape")
+                what = f"{line[:40]!r} is no line of a hunk, which has more of them"
+                raise _Damaged(what, self.at)
             if old_left < 0 or new_left < 0:
-                raise _Damaged("the hunk has another number of lines than its head says", at)
-            if kind == "\\":
-                _end_without_newline(lines[at - 1][:1] or " ", before, after, at)
-            at += 1
-        if at <= last and lines[at].startswith("\\ "):
-            _end_without_newline(lines[at - 1][:1] or " ", before, after, at)
-            at += 1
+                raise _Damaged("the hunk has another number of lines than its head says", self.at)
+            at = end + 1
+            self.at += 1
+        self.begin = at
+        if diff.startswith(b"\\ ", at):
+            self._check_no_newline(kind)
+            self._skip()
         if not changes:
             raise _Damaged("the hunk changes nothing", header)
-        if at <= last and lines[at][:1] in ("+", "-", " ") and not _ends_hunk(lines[at]):
-            raise _Damaged("the hunk has more lines than its head says", at)
-        self.at = at
-        return Hunk(number, int(match[1]), int(match[3]), tuple(before), tuple(after), to_end)
+        line = self._peek()
+        if line[:1] in ("+", "-", " ") and not _ends_hunk(line):
+            raise _Damaged("the hunk has more lines than its head says", self.at)
+        return Hunk(
+            number, int(match[1]), int(match[3]), to_end, diff, begin, min(self.begin, len(diff))
+        )
+
+    def _check_no_newline(self, kind: int) -> None:
+        r"""``\ No newline at end of file`` is about the line above, which is of this ``kind``."""
+        if kind not in (_BLANK, _NEWLINE, _MINUS, _PLUS):
+            raise _Damaged("`\\ No newline` follows no line", self.at)
 
     def _binary(self) -> None:
-        self.at += 1
+        self._skip()
         if not _BINARY.fullmatch(self._peek()):
             raise _Damaged("`GIT binary patch` is not followed by its data", self.at)
         for _ in range(2):  # the new content, and the old one
             if not _BINARY.fullmatch(self._peek()):
                 break
-            self.at += 1
+            self._skip()
             while _BASE85.fullmatch(self._peek()):
-                self.at += 1
-            if self._peek() or self.at >= len(self.lines):
+                self._skip()
+            if self._peek() or not self.more:
                 what = f"{self._peek()[:40]!r} is no line of binary data, nor the blank line after"
                 raise _Damaged(what, self.at)
-            self.at += 1
+            self._skip()
 
 
 _FORMS = {"index ": _INDEX, "similarity index ": _PERCENT, "dissimilarity index ": _PERCENT}
@@ -280,15 +309,6 @@ _FORMS = {"index ": _INDEX, "similarity index ": _PERCENT, "dissimilarity index 
 def _ends_hunk(line: str) -> bool:
     """Whether a line after a hunk is the mail's signature (``-- ``), not a line too many."""
     return line in ("-- ", "--", "---") or not line.strip()
-
-
-def _end_without_newline(kind: str, before: list[str], after: list[str], index: int) -> None:
-    r"""``\ No newline at end of file`` is about the line above it, which is of this ``kind``."""
-    sides = [side for side, kinds in ((before, " -"), (after, " +")) if kind in kinds]
-    if not sides or not all(sides):
-        raise _Damaged("`\\ No newline` follows no line", index)
-    for side in sides:
-        side[-1] = side[-1].removesuffix("\n")
 
 
 def _check_modes(headers: dict[str, str], index: int) -> str | None:

@@ -56,10 +56,11 @@ _FORM = (
 
 @dataclass(frozen=True)
 class Patch:
-    """A patch file: ``slug`` is its name without ``.patch``, ``raw`` are its bytes."""
+    """A patch file: ``slug`` is its name without ``.patch``. ``head`` is the mail before the diff:
+    its headers and the message."""
 
     slug: str
-    raw: bytes = field(repr=False)
+    head: bytes = field(repr=False)
     subject: str
     body: str
     author: Signature
@@ -75,9 +76,9 @@ class Patch:
         return read_trailers(self.body)
 
     @property
-    def head(self) -> bytes:
-        """The mail before the diff: its headers and the message."""
-        return self.raw[: len(self.raw) - len(self.diff)]
+    def raw(self) -> bytes:
+        """The bytes of the file."""
+        return self.head + self.diff
 
     @cached_property
     def trailer_lines(self) -> tuple[int, ...]:
@@ -140,7 +141,7 @@ def parse(raw: bytes, slug: str, path: Path | None = None) -> Patch:
         raise Refused(f"the subject does not begin with {_TAG.strip()}", where=where)
     return Patch(
         slug=slug,
-        raw=raw,
+        head=head,
         subject=mail.subject.removeprefix(_TAG).lstrip(" "),  # it may be folded after the tag
         body=mail.body,
         author=mail.author,

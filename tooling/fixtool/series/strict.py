@@ -140,37 +140,38 @@ class _Text:
         self._written = bytearray(len(self.lines))
 
     def apply(self, hunk: Hunk) -> None:
-        at = self._place(hunk)
-        end = at + len(hunk.before)
-        if hunk.after and not hunk.after[-1].endswith("\n") and end != len(self.lines):
+        before, after = hunk.before, hunk.after
+        at = self._place(hunk, before)
+        end = at + len(before)
+        if after and not after[-1].endswith("\n") and end != len(self.lines):
             raise LeftToGit
-        self.lines[at:end] = hunk.after
-        self._written[at:end] = b"\1" * len(hunk.after)
+        self.lines[at:end] = after
+        self._written[at:end] = b"\1" * len(after)
 
-    def _place(self, hunk: Hunk) -> int:
-        """The index of the line at which the hunk fits: the nearest to its own, and of two that are
-        as near the later."""
-        last = len(self.lines) - len(hunk.before)
+    def _place(self, hunk: Hunk, before: Sequence[str]) -> int:
+        """The index of the line at which the hunk with the lines ``before`` fits: the nearest to
+        its own, and of two that are as near the later."""
+        last = len(self.lines) - len(before)
         near = max(hunk.new_start - 1, 0)
         from_start = hunk.old_start <= 1
         if from_start or hunk.to_end:
             near = 0 if from_start else last
-        if self._fits(hunk, near) and not (hunk.to_end and near != last):
+        if self._fits(before, near) and not (hunk.to_end and near != last):
             return near
-        if hunk.before and not hunk.before[-1].endswith("\n"):
+        if before and not before[-1].endswith("\n"):
             raise LeftToGit  # git compares its last line with the beginning of a line
-        if from_start or hunk.to_end or not hunk.before:
+        if from_start or hunk.to_end or not before:
             raise _DoesNotFit
         near = min(near, len(self.lines))
-        places = [at for at in Lines(self.lines).places(hunk.before) if self._fits(hunk, at)]
+        places = [at for at in Lines(self.lines).places(before) if self._fits(before, at)]
         if not places:
             raise _DoesNotFit
         return min(places, key=lambda at: (abs(at - near), at < near))
 
-    def _fits(self, hunk: Hunk, at: int) -> bool:
-        end = at + len(hunk.before)
+    def _fits(self, before: Sequence[str], at: int) -> bool:
+        end = at + len(before)
         return (
             0 <= at <= end <= len(self.lines)
-            and tuple(self.lines[at:end]) == hunk.before
+            and self.lines[at:end] == list(before)
             and not any(self._written[at:end])
         )
