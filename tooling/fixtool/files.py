@@ -128,6 +128,15 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def remove_old(folder: Path, days: int) -> None:
+    """Remove the files of ``folder`` that were written more than ``days`` days ago."""
+    oldest = time.time() - days * 86400
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.stat(follow_symlinks=False).st_mtime < oldest:
+                Path(entry).unlink(missing_ok=True)
+
+
 def require_private(folder: Path) -> None:
     """Raise CannotRun if others may have put something into ``folder``, which would be believed or
     run: if it belongs to another user, or if every user may write to it or to the folder around it.

@@ -94,7 +94,7 @@ def choose_line(
         return _with_history(
             context, source, target, request, _best(context, source, target, request)
         )
-    require_well_formed(line)
+    require_well_formed(line, context.settings.cache / "patches")
     choice = Choice(line, why, judge(context, source, target, line, request))
     return _with_history(context, source, target, request, choice)
 
@@ -118,7 +118,7 @@ def _best(context: Context, source: Source, target: Target, request: JudgeReques
     recorded: dict[str, Mapping[str, RecordedState]] = {}
     for line in lines:
         try:
-            require_well_formed(line)
+            require_well_formed(line, context.settings.cache / "patches")
             recorded[line.name] = read_recorded(source, target, line)
         except (CannotRun, Refused) as error:
             failures.append(error)

@@ -75,7 +75,7 @@ def rebase(context: Context, request: RebaseRequest, ask: AskProbes | None = Non
         raise UsageError(f"there is a line {request.new_line!r} already")
     if request.new_line and not is_slug(request.new_line):
         raise UsageError(f"{request.new_line!r} is not a safe folder name")
-    require_well_formed(line)
+    require_well_formed(line, context.settings.cache / "patches")
     wanted = TargetRequest(request.onto, request.source, line.name)
     source, target = find_target(context, wanted)
     return _move(context, request, line, source, target, HandDecisions(), ask)

@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fixtool.documents import read_own
 from fixtool.errors import CannotRun
-from fixtool.files import private_folder, require_private, write_atomically
+from fixtool.files import private_folder, remove_old, require_private, write_atomically
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.replay.verdict import FAILED, PatchResult, PatchState, Verdict, read_patch_result
@@ -101,9 +100,6 @@ class PrefixCache:
                 if result.verdict in FAILED:
                     break
                 write_atomically(self.folder / f"{key}.json", json.dumps(asdict(result)))
-            oldest = time.time() - _DAYS * 86400
-            for path in self.folder.iterdir():
-                if path.stat().st_mtime < oldest:
-                    path.unlink(missing_ok=True)
+            remove_old(self.folder, _DAYS)
         except (OSError, CannotRun):
             return

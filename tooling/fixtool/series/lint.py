@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from fixtool.errors import FixtoolError, Refused
 from fixtool.files import TooLarge
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
+from fixtool.series.checked import CheckedPatches
 from fixtool.series.facts import FactKind, FactTrailer, RecordedFact, fact_trailers
 from fixtool.series.line import Line
 from fixtool.series.message import ends_message, has_controls, is_header
@@ -74,12 +76,13 @@ class Finding:
 
 def lint(line: Line) -> tuple[Finding, ...]:
     """Check everything that needs no git: files, mail headers, messages, trailers and paths."""
-    return tuple(_findings(line))
+    return tuple(_findings(line, CheckedPatches(None)))
 
 
-def errors_in(line: Line) -> tuple[Finding, ...]:
+def errors_in(line: Line, cache: Path | None = None) -> tuple[Finding, ...]:
     """The findings because of which a series must not be applied."""
-    return tuple(finding for finding in _findings(line) if finding.level is Level.ERROR)
+    found = _findings(line, CheckedPatches(cache))
+    return tuple(finding for finding in found if finding.level is Level.ERROR)
 
 
 def errors_in_patch(patch: Patch) -> tuple[Finding, ...]:
@@ -89,9 +92,10 @@ def errors_in_patch(patch: Patch) -> tuple[Finding, ...]:
     return tuple(finding for finding in found if finding.level is Level.ERROR)
 
 
-def require_well_formed(line: Line) -> None:
-    """Raise Refused with the first error of ``line``, if it has any."""
-    for error in errors_in(line):
+def require_well_formed(line: Line, cache: Path | None = None) -> None:
+    """Raise Refused with the first error of ``line``, if it has any. ``cache`` is a folder of what
+    was found in order before."""
+    for error in errors_in(line, cache):
         raise Refused(
             error.message,
             where=error.where,
@@ -123,7 +127,9 @@ def _finding(rule: str, where: str, message: str, fix: str | None = None) -> Fin
     return Finding(level, rule, where, message, fix or usual)
 
 
-def _findings(line: Line) -> Iterator[Finding]:
+def _findings(line: Line, checked: CheckedPatches) -> Iterator[Finding]:
+    """What is found in ``line``. The diffs of the patches that are ``checked`` have no errors, and
+    are not read for warnings."""
     series = line.folder / "series"
     listed_at: dict[str, int] = {}
     subjects: dict[str, str] = {}
@@ -135,7 +141,7 @@ def _findings(line: Line) -> Iterator[Finding]:
             continue
         try:
             patch = line.patch(entry)
-            yield from _diff(patch)
+            yield from _unless_checked(patch, checked)
         except FixtoolError as error:
             rule = "size" if isinstance(error, TooLarge) else "form"
             yield _finding(rule, error.where or where, error.message, error.hint)
@@ -179,6 +185,14 @@ def _message(patch: Patch) -> Iterator[Finding]:
         if has_controls(text):
             message = "control or direction-changing characters in the message"
             yield _finding("control-characters", where, message)
+
+
+def _unless_checked(patch: Patch, checked: CheckedPatches) -> Iterator[Finding]:
+    if not checked.holds(patch):
+        found = tuple(_diff(patch))
+        if not any(finding.level is Level.ERROR for finding in found):
+            checked.add(patch)
+        yield from found
 
 
 def _diff(patch: Patch) -> Iterator[Finding]:

@@ -97,6 +97,10 @@ class Patch:
         """Every path that it reads or writes."""
         return frozenset(path for file in self.files for path in file.paths)
 
+    def know_paths(self, paths: frozenset[str]) -> None:
+        """Take ``paths`` as its paths, which its diff gave when it was read before."""
+        self.__dict__["paths"] = paths
+
     @cached_property
     def digest(self) -> str:
         return hashlib.sha256(self.raw).hexdigest()

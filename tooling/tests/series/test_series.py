@@ -83,7 +83,7 @@ def test_rewrite_changes_only_what_differs(tmp_path: Path) -> None:
 
 
 KILLED = """
-    import os, signal, sys
+    import ctypes, os, signal, sys
     from pathlib import Path
     from fixtool import files
     from fixtool.series import write
@@ -95,7 +95,7 @@ KILLED = """
     elif point == "swapping":
         write.swap = die
     elif point == "between renames":
-        files.ctypes.CDLL = lambda *a, **k: object()
+        ctypes.CDLL = lambda *a, **k: object()
         real = Path.rename
         def rename(self, target):
             real(self, target)
