@@ -38,17 +38,30 @@ class FieldError(ValueError):
     """A field of a document is missing, or its value is not what it should be."""
 
 
-@dataclass(frozen=True)
 class Field:
     """A value of a JSON document and the ``key`` that leads to it. Its methods return the value
-    with the type that the reader expects, and raise FieldError if it has another."""
+    with the type that the reader expects, and raise FieldError if it has another.
 
-    value: Any
-    key: str = ""
+    The results of a long series are a hundred thousand of these, so the key is put together when an
+    error names it.
+    """
+
+    __slots__ = ("_above", "_name", "value")
+
+    def __init__(self, value: Any, name: str | int = "", above: Field | None = None) -> None:
+        self.value, self._name, self._above = value, name, above
+
+    @property
+    def key(self) -> str:
+        """The names that lead to the value, such as ``patches[2].slug``."""
+        above = self._above.key if self._above else ""
+        if isinstance(self._name, int):
+            return f"{above}[{self._name}]"
+        return f"{above}.{self._name}".lstrip(".")
 
     def __getitem__(self, name: str) -> Field:
         """The value at ``name`` of an object; None if it has no such key."""
-        return Field(self.table().get(name), f"{self.key}.{name}".lstrip("."))
+        return Field(self.table().get(name), name, self)
 
     def table(self) -> dict[str, Any]:
         """The keys and values of an object."""
@@ -75,8 +88,7 @@ class Field:
         """What ``read`` makes of each element of a list."""
         if not isinstance(self.value, list):
             raise self.wrong("a list")
-        elements = enumerate(self.value)
-        return tuple(read(Field(element, f"{self.key}[{n}]")) for n, element in elements)
+        return tuple([read(Field(element, n, self)) for n, element in enumerate(self.value)])
 
     def text(self) -> str:
         if not isinstance(self.value, str):
@@ -111,9 +123,10 @@ class Field:
 
     def count(self) -> int:
         """A whole number of at least 0."""
-        if self.integer() < 0:
+        number = self.integer()
+        if number < 0:
             raise self.wrong("a count")
-        return self.integer()
+        return number
 
     def flag(self) -> bool:
         if not isinstance(self.value, bool):

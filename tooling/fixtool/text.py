@@ -93,6 +93,8 @@ def _without_secret(match: re.Match[str]) -> str:
 def printable(text: str) -> str:
     """``text`` with escapes instead of control characters, line breaks excepted: subjects and paths
     come from patches, which anyone may have written."""
+    if text.isprintable():
+        return text
     return "".join(
         letter if letter.isprintable() or letter == "\n" else f"\\x{ord(letter):02x}"
         for letter in text
