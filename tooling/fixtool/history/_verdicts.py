@@ -24,7 +24,7 @@ from fixtool.git.trees import write_trees
 from fixtool.history.states import Files, FileState, digest
 from fixtool.progress import Progress
 from fixtool.replay.by_file import ByFile, Outcome, Target
-from fixtool.replay.run import replay
+from fixtool.replay.run import Earlier, replay
 from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.line import Line
 
@@ -120,18 +120,21 @@ def _judge_by_replay(
     trees = _write_trees(repo, states)
     slugs = ", ".join(entry.slug for entry in line.entries)
     verdicts = {}
+    earlier = Earlier()
     with (
         progress.task(f"judging {slugs}", total=len(states)) as task,
         pool() as threads,
     ):
-        judged = threads.map(lambda state: _replay(repo, line, state, trees), states)
+        judged = threads.map(lambda state: _replay(repo, line, state, trees, earlier), states)
         for state, patches in zip(states, judged, strict=True):
             verdicts[state] = patches
             task.advance(1)
     return verdicts
 
 
-def _replay(repo: Repo, line: Line, state: FileState, trees: Mapping[str, Oid]) -> list[PatchState]:
+def _replay(
+    repo: Repo, line: Line, state: FileState, trees: Mapping[str, Oid], earlier: Earlier
+) -> list[PatchState]:
     if state.commit:
         onto, base = state.commit, line.upstream.base
     else:
@@ -140,7 +143,7 @@ def _replay(repo: Repo, line: Line, state: FileState, trees: Mapping[str, Oid]) 
             for files in (state.files, state.base_files)
         )
     line = replace(line, upstream=replace(line.upstream, base=base))
-    patches = replay(repo, line, onto).patches
+    patches = replay(repo, line, onto, earlier=earlier).patches
     return [PatchState(patch.verdict, patch.evidence) for patch in patches]
 
 

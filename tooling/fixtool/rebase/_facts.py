@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from functools import cached_property
 
 from fixtool.errors import CannotRun, UsageError
 from fixtool.git.objects import Oid
@@ -65,7 +66,11 @@ class Facts:
         return self.judgement.line
 
     def patch(self, slug: str) -> Patch:
-        return next(patch for patch in self.extended.patches if patch.slug == slug)
+        return self._patches[slug]
+
+    @cached_property
+    def _patches(self) -> dict[str, Patch]:
+        return {patch.slug: patch for patch in self.extended.patches}
 
 
 def gather(

@@ -83,6 +83,9 @@ def _files(
     files: dict[str, bytes] = {}
     slugs, removed = [], []
     shelved = {entry.slug: entry for entry in shelf.read(line.folder)}
+    written = {outcome.result.commit: b"" for outcome in rebased.outcomes
+               if outcome.result.commit and outcome.action is not Action.KEPT}  # fmt: skip
+    written = dict(zip(written, patch.export_all(repo, list(written)), strict=True))
     for outcome in rebased.outcomes:
         result, slug = outcome.result, outcome.result.slug
         restored = facts.restored.get(slug)
@@ -100,7 +103,7 @@ def _files(
             file = raw[slug]
         else:
             assert result.commit is not None
-            file = patch.export(repo, result.commit)
+            file = written[result.commit]
         taken_back = result.verdict is Verdict.REVERTED or restored is Restored.TAKEN_BACK
         if restored:
             del shelved[slug]

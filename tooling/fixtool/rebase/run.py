@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from fixtool.errors import Refused, UsageError
 from fixtool.judgement.run import commit_before
-from fixtool.rebase._decide import intent_of, outcome_of, range_diff, warnings_of
+from fixtool.rebase._decide import intent_of, outcomes_of, range_diff, warnings_of
 from fixtool.rebase._facts import Facts, gather
 from fixtool.rebase._record import recorded_files
 from fixtool.rebase._write import write_line
@@ -148,7 +148,7 @@ def _move(
     facts = gather(context, line, source, target, decided, ask)
     judgement = facts.judgement
     result = judgement.replay
-    outcomes = tuple(outcome_of(facts, patch, decided.skipped) for patch in judgement.patches)
+    outcomes = outcomes_of(facts, judgement.patches, decided.skipped)
     warnings = tuple(warnings_of(facts, outcomes))
     rebased = replace(rebased, outcomes=outcomes, warnings=warnings)
     if stopped := rebased.stopped_at:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from fixtool.errors import Refused
 from fixtool.git.database import ObjectDatabase
@@ -15,14 +15,19 @@ from fixtool.series.strict import apply_patch
 class PatchesOnBase:
     """The commits that some of ``patches`` make on their base. The base is brought when it is first
     needed, and each patch is applied to each commit once. The commits are in the repository after a
-    flush of ``objects``."""
+    flush of ``objects``. ``after`` are such commits that are there already."""
 
     def __init__(
-        self, objects: ObjectDatabase, patches: Sequence[Patch], bring_base: Callable[[], Oid]
+        self,
+        objects: ObjectDatabase,
+        patches: Sequence[Patch],
+        bring_base: Callable[[], Oid],
+        after: Mapping[tuple[Oid, int], Oid | None] | None = None,
     ) -> None:
         self._objects, self._patches, self._bring_base = objects, patches, bring_base
         self._base: Oid | None = None
-        self._after: dict[tuple[Oid, int], Oid | None] = {}  # (commit, position of the patch on it)
+        # The commit that a patch makes on another: by that one and by the position of the patch.
+        self.after = dict(after or {})
 
     def commit(self, positions: Iterable[int]) -> Oid | None:
         """The commit of the patches at ``positions``, in that order, on the base; None if one of
@@ -30,9 +35,9 @@ class PatchesOnBase:
         self._base = commit = self._base or self._bring_base()
         for position in positions:
             key = (commit, position)
-            if key not in self._after:
-                self._after[key] = self._add(self._patches[position], commit)
-            after = self._after[key]
+            if key not in self.after:
+                self.after[key] = self._add(self._patches[position], commit)
+            after = self.after[key]
             if after is None:
                 return None
             commit = after

@@ -8,49 +8,105 @@ of the pull request (`history.run`).
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from fixtool.git.repo import Repo
+from fixtool.git.database import ObjectDatabase
+from fixtool.git.objects import Oid
+from fixtool.git.repo import Repo, reading_answer
 from fixtool.git.trees import scratch_index
-from fixtool.series.patch import Patch, patch_id
+from fixtool.series.patch import Patch, patch_ids
+from fixtool.series.strict import LeftToGit, applies_reversed
 
 _SHORTEST = 4  # characters: shorter lines, such as `)`, are in any commit
+_TOGETHER = 50  # patches whose diffs are compared at a time
+_PLAIN = re.compile(r"[ !#-\[\]-~]+")  # a path that git does not quote
+_ID = re.compile(rb"^([0-9a-f]{40})\n", re.MULTILINE)
+_DIFF_WORDS = (
+    "diff-tree", "-p", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv",
+    "--diff-merges=first-parent", "--root",
+)  # fmt: skip
 
 
 def compare_with_upstream(
-    repo: Repo, patch: Patch, onto: str, culprit: str | None
-) -> tuple[str, ...]:
-    """What each test found for ``patch`` on commit ``onto``, one sentence each. ``culprit`` is the
-    upstream commit that changed the patch's verdict; its diff is compared with the patch."""
-    evidence = []
-    if culprit:
+    objects: ObjectDatabase, onto: Oid, patches: Sequence[tuple[Patch, str | None]]
+) -> list[tuple[str, ...]]:
+    """What each test found for each of ``patches`` on commit ``onto``, one sentence each. With a
+    patch stands the upstream commit that changed the patch's verdict, if there is one; its diff is
+    compared with the patch."""
+    evidence: list[tuple[str, ...]] = []
+    for at in range(0, len(patches), _TOGETHER):
+        group = patches[at : at + _TOGETHER]
+        compared = _compare(objects.repo, [(patch, sha) for patch, sha in group if sha])
+        for patch, sha in group:
+            found = compared[patch.slug] if sha else ()
+            applies = "applies" if _is_undone_by(objects, patch, onto) else "does not apply"
+            evidence.append((*found, f"its reverse {applies}"))
+    return evidence
+
+
+def _compare(repo: Repo, pairs: Sequence[tuple[Patch, str]]) -> dict[str, tuple[str, ...]]:
+    """What the diffs of patches have in common with those of upstream's commits, by slug."""
+    diffs = _diffs(repo, sorted({sha for _, sha in pairs}))
+    theirs = {sha: Counter(_added_lines(diff)) for sha, diff in diffs.items()}
+    ours = [patch.diff for patch, _ in pairs]
+    ids = patch_ids(repo, [*ours, *(_part(repo, sha, diffs[sha], patch) for patch, sha in pairs)])
+    evidence = {}
+    for number, (patch, sha) in enumerate(pairs):
+        found = []
         added = _added_lines(patch.diff)
-        theirs = _added_lines(_diff(repo, culprit))
-        shared = sum((Counter(added) & Counter(theirs)).values())
+        shared = sum((Counter(added) & theirs[sha]).values())
         if added:
-            evidence.append(f"{shared} of its {len(added)} added lines are in {culprit[:12]}")
-        same = patch_id(repo, patch.diff) == patch_id(repo, _diff(repo, culprit, *patch.paths))
-        evidence.append(f"its patch-id is {'' if same else 'not '}that of {culprit[:12]}")
-    with scratch_index(repo, onto) as index:
-        reverse = repo.run("apply", "--cached", "--check", "-R", "--binary", "-",
-                           stdin=patch.diff, index=index, accept=None)  # fmt: skip
-    evidence.append(f"its reverse {'applies' if reverse.status == 0 else 'does not apply'}")
-    return tuple(evidence)
+            found.append(f"{shared} of its {len(added)} added lines are in {sha[:12]}")
+        same = ids[number] == ids[number + len(pairs)]
+        found.append(f"its patch-id is {'' if same else 'not '}that of {sha[:12]}")
+        evidence[patch.slug] = tuple(found)
+    return evidence
+
+
+@reading_answer("diff-tree")
+def _diffs(repo: Repo, commits: Sequence[str]) -> dict[str, bytes]:
+    """The diffs of commits to their first parents, from one process."""
+    if not commits:
+        return {}
+    ids = "".join(f"{commit}\n" for commit in commits).encode()
+    text = repo.run(*_DIFF_WORDS, "--stdin", "--always", stdin=ids).stdout
+    found = list(_ID.finditer(text))  # no line of a diff is an id alone
+    if [match[1].decode() for match in found] != list(commits):
+        raise ValueError(text[:100])
+    ends = [*(match.start() for match in found[1:]), len(text)]
+    return {match[1].decode(): text[match.end() : end]
+            for match, end in zip(found, ends, strict=True)}  # fmt: skip
+
+
+def _part(repo: Repo, commit: str, diff: bytes, patch: Patch) -> bytes:
+    """The part of a commit's ``diff`` that is about the files of ``patch``."""
+    paths = sorted(patch.paths)
+    starts = [b"diff --git a/%s/" % path.encode("utf-8", "surrogateescape") for path in paths]
+    if not all(map(_PLAIN.fullmatch, paths)) or any(start in diff for start in starts):
+        return repo.run(
+            *_DIFF_WORDS, "--no-commit-id", commit, "--", *(f":(literal){path}" for path in paths)
+        ).stdout
+    heads = {f"diff --git a/{path} b/{path}".encode() for path in paths}
+    sections = re.split(rb"^(?=diff --git )", diff, flags=re.MULTILINE)
+    return b"".join(part for part in sections if part.partition(b"\n")[0] in heads)
+
+
+def _is_undone_by(objects: ObjectDatabase, patch: Patch, onto: Oid) -> bool:
+    """Whether `git apply --reverse` takes the patch out of commit ``onto``."""
+    try:
+        return applies_reversed(objects, patch, objects.tree_of(onto))
+    except LeftToGit:
+        with scratch_index(objects.repo, onto) as index:
+            words = ("apply", "--cached", "--check", "-R", "--binary", "-")
+            return objects.repo.run(*words, stdin=patch.diff, index=index, accept=None).status == 0
 
 
 def missing_lines(patch: Patch, texts: Iterable[str]) -> list[str]:
     """The lines that ``patch`` adds and that none of ``texts`` holds; very short ones aside."""
     present = {line.strip() for text in texts for line in text.split("\n")}
     return [line for line in _added_lines(patch.diff) if line not in present]
-
-
-def _diff(repo: Repo, commit: str, *paths: str) -> bytes:
-    return repo.run(
-        "diff-tree", "-p", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv",
-        "--no-commit-id", "--diff-merges=first-parent", "--root", commit,
-        "--", *(f":(literal){path}" for path in sorted(paths)),
-    ).stdout  # fmt: skip
 
 
 def _added_lines(diff: bytes) -> list[str]:

@@ -10,6 +10,7 @@ upstream put at the old line numbers. No work tree is touched and no ref moves.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from fixtool.replay._hunks import (
     untouched,
     with_verdict,
 )
+from fixtool.replay._merge import Contents, Merges
 from fixtool.replay._on_base import PatchesOnBase, on_named_files
 from fixtool.replay.verdict import (
     APPLIES_AS_WRITTEN,
@@ -68,6 +70,24 @@ class Decisions:
     resolved: Mapping[str, Oid] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Added:
+    """What becomes of a patch, and the entries of the files that it changes then."""
+
+    result: PatchResult
+    changes: Mapping[str, TreeEntry | None]
+
+
+@dataclass
+class Earlier:
+    """What replays of the same series have found so far, in the same repository. One that is given
+    to each of them spares the later ones the patches whose files are as before."""
+
+    after: dict[tuple[Oid, int], Oid | None] = field(default_factory=dict)
+    merged: dict[Contents, Oid | None] = field(default_factory=dict)
+    added: dict[object, _Added] = field(default_factory=dict)
+
+
 def replay(
     repo: Repo,
     line: Line,
@@ -76,6 +96,7 @@ def replay(
     base: Callable[[], Oid] | None = None,
     cache: Path | None = None,
     decisions: Decisions | None = None,
+    earlier: Earlier | None = None,
 ) -> Replay:
     """Apply ``line`` to commit ``onto``.
 
@@ -96,12 +117,15 @@ def replay(
     with ObjectDatabase(repo) as objects:
         tree = objects.tree_of(commit)
         if reused < len(patches):
-            on_base = PatchesOnBase(objects, patches, base or (lambda: line.upstream.base))
-            run = _Run(objects, patches, on_base, decisions, commit, tree)
-            for position in range(reused, len(patches)):
-                results.append(run.add(position, results))
-            commit, tree = run.commit, run.tree
+            earlier = earlier or Earlier()
+            bring = base or (lambda: line.upstream.base)
+            on_base = PatchesOnBase(objects, patches, bring, earlier.after)
+            merges = Merges(objects, earlier.merged)
+            run = _Run(objects, patches, on_base, decisions, merges, earlier.added, commit, tree)
+            results, commit, tree = run.replay(line.upstream.base, results)
             objects.flush()
+            earlier.after.update(on_base.after)
+            earlier.added.update(run.new)
             prefix.store(results, reused)
     return Replay(line.name, line.upstream.base, onto, commit, tree, tuple(results), reused)
 
@@ -137,34 +161,83 @@ class _Run:
     patches: Sequence[Patch]
     on_base: PatchesOnBase
     decisions: Decisions
+    merges: Merges
+    known: Mapping[object, _Added]
     commit: Oid
     tree: Oid
+    new: dict[object, _Added] = field(default_factory=dict)
 
-    def add(self, position: int, before: Sequence[PatchResult]) -> PatchResult:
+    def replay(
+        self, base: Oid, before: Sequence[PatchResult]
+    ) -> tuple[list[PatchResult], Oid, Oid]:
+        """Apply the patches, on whose base the series is, after those with the results ``before``.
+        Returns the results of all, and the last commit and its tree."""
+        start = self.commit, self.tree
+        while True:
+            self.commit, self.tree = start
+            self.new.clear()
+            results = list(before)
+            for position in range(len(before), len(self.patches)):
+                results.append(self._add(base, position, results))
+            if self.merges.check():
+                return results, self.commit, self.tree
+
+    def _add(self, base: Oid, position: int, before: Sequence[PatchResult]) -> PatchResult:
         """Apply the patch at ``position``, after those with the results ``before``."""
-        patch = self.patches[position]
+        patch, tree = self.patches[position], self.tree
         if state := self.decisions.left_out.get(patch.slug):
             return PatchResult(patch.slug, patch.subject, state.verdict, None, (), state.evidence)
         if resolution := self.decisions.resolved.get(patch.slug):
             return self._add_resolved(patch, resolution)
+        there = [(path, self._at(tree, path)) for path in sorted(patch.paths)]
+        key = (base, position, tuple(there))
+        if (added := self.known.get(key)) is not None:
+            if added.result.commit is None:
+                return added.result
+            return replace(added.result, commit=self._commit(patch, added.changes))
+        result, alone = self._apply(position, before)
+        if alone and result.verdict not in FAILED:
+            now = {path: self.objects.entry(self.tree, path) for path in patch.paths}
+            before_ = self.objects.files(tree, patch.paths)
+            changes = {path: entry for path, entry in now.items() if entry != before_.get(path)}
+            self.new[key] = _Added(result, changes)
+        return result
+
+    def _at(self, tree: Oid, path: str) -> tuple[TreeEntry | str | None, ...]:
+        """What is at a path: a file, or if there is none, which folders or files are above."""
+        entry = self.objects.entry(tree, path)
+        if entry is not None:
+            return (entry,)
+        above = [path[: match.start()] for match in re.finditer("/", path)]
+        entries = (self.objects.entry(tree, folder) for folder in above)
+        return tuple(entry and entry.mode for entry in entries)
+
+    def _apply(self, position: int, before: Sequence[PatchResult]) -> tuple[PatchResult, bool]:
+        """Apply a patch that no decision is about. Also tells whether only the files that it names
+        matter to the result, and the folders above them."""
+        patch = self.patches[position]
         targets = self.objects.files(self.tree, patch.paths)
         strict = apply_patch(self.objects, patch, self.tree)
         merge: Merge | None
         if strict is not None and self._is_as_written_for(position, targets):
             files = tuple(untouched(file) for file in patch.files)
-            merge = Merge(strict, ())
+            merge, alone = Merge(strict, ()), True
         else:
             files = tuple(place(file, targets, self.objects.blob) for file in patch.files)
-            merge = self._merge_three_way(position)
+            merge, alone = self._merge_three_way(position, strict)
         result, tree = self._judge(patch, files, strict, merge, targets)
         if result.verdict is Verdict.CONFLICT and (cause := self._blocked_by(position, before)):
             reason = f"does not apply to its own base without {cause}"
-            return replace(result, verdict=Verdict.BLOCKED, evidence=(*result.evidence, reason))
+            evidence = (*result.evidence, reason)
+            return replace(result, verdict=Verdict.BLOCKED, evidence=evidence), alone
         if tree is None or tree == self.tree:
-            return result
-        return replace(result, commit=self._commit(patch, tree))
+            return result, alone
+        return replace(result, commit=self._commit(patch, tree)), alone
 
-    def _commit(self, patch: Patch, tree: Oid) -> Oid:
+    def _commit(self, patch: Patch, tree: Oid | Mapping[str, TreeEntry | None]) -> Oid:
+        """Commit a patch, which makes this tree, or these changes."""
+        if not isinstance(tree, str):
+            tree = self.objects.with_files(self.tree, tree)
         self.commit = self.objects.add_commit(patch.commit(tree, self.commit))
         self.tree = tree
         return self.commit
@@ -242,14 +315,19 @@ class _Run:
         base = self.on_base.commit(())
         return base is None or bool(self.objects.folders(self.objects.tree_of(base), folders))
 
-    def _merge_three_way(self, position: int) -> Merge | None:
+    def _merge_three_way(self, position: int, strict: Oid | None) -> tuple[Merge | None, bool]:
         """The merge of a patch on its own base into the target. If it does not apply there, the
-        files that it names are its base. None if these are not here either."""
+        files that it names are its base. None if these are not here either. ``strict`` is what `git
+        apply` makes of it. Also tells whether only these files matter to it."""
+        patch = self.patches[position]
         commit = self.on_base.commit(range(position + 1))
         if commit is not None:
-            return self.objects.merge_three_way(self.on_base.first(position), self.tree, commit)
-        named = on_named_files(self.objects, self.patches[position], self.commit)
-        return self.objects.merge_three_way(named[0], self.tree, named[1]) if named else None
+            sides = self.on_base.first(position), commit
+        elif (named := on_named_files(self.objects, patch, self.commit)) is not None:
+            sides = named
+        else:
+            return None, False
+        return self.merges.merge(sides[0], self.tree, sides[1], patch.paths, strict)
 
     def _blocked_by(self, position: int, before: Sequence[PatchResult]) -> str | None:
         """The patches that failed, or that a person left out, without which this one does not

@@ -11,7 +11,7 @@ It takes one pass, in time and memory that grow with the size of the diff.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fixtool.errors import Refused
 
@@ -50,16 +50,22 @@ class Hunk:
     diff: bytes = field(repr=False)
     begin: int
     end: int
+    backwards: bool = False  # it undoes what the diff does
 
     @property
     def before(self) -> tuple[str, ...]:
         """The lines of the old side, with line ends."""
-        return self._side(" -")
+        return self._side(" +" if self.backwards else " -")
 
     @property
     def after(self) -> tuple[str, ...]:
         """The lines of the new side, with line ends."""
-        return self._side(" +")
+        return self._side(" -" if self.backwards else " +")
+
+    def undoing(self) -> Hunk:
+        """The hunk that undoes this one."""
+        return replace(self, old_start=self.new_start, new_start=self.old_start,
+                       backwards=not self.backwards)  # fmt: skip
 
     def _side(self, kinds: str) -> tuple[str, ...]:
         text = self.diff[self.begin : self.end].decode("utf-8", "surrogateescape")

@@ -29,6 +29,7 @@ from fixtool.git.repo import Output, Repo, reading_answer
 from fixtool.git.trees import apply_to_index, changed_files, scratch_index, write_tree
 from fixtool.series.diff import FilePatch, read_diff
 from fixtool.series.mail import read_mail
+from fixtool.text import split_lines
 
 LARGEST = 8 << 20
 """The most bytes of a patch file: large data does not belong in a series."""
@@ -203,9 +204,21 @@ def require_named(patch: Patch, changed: Iterable[str]) -> None:
         )
 
 
+@reading_answer("patch-id")
+def patch_ids(repo: Repo, diffs: Sequence[bytes]) -> list[str]:
+    """git's stable ids of diffs, which depend neither on line numbers nor on white space, from one
+    process. That of an empty diff is empty."""
+    mails = (b"From %040d\n%s\n" % pair for pair in enumerate(diffs))
+    ids = [""] * len(diffs)
+    for line in split_lines(repo.run("patch-id", "--stable", stdin=b"".join(mails)).text):
+        stable, number = line.split(" ")
+        ids[int(number)] = stable
+    return ids
+
+
 def patch_id(repo: Repo, diff: bytes) -> str:
-    """git's stable id of a diff, which depends neither on line numbers nor on white space."""
-    return repo.run("patch-id", "--stable", stdin=diff).text.split(" ")[0]
+    """git's stable id of one diff."""
+    return patch_ids(repo, [diff])[0]
 
 
 def export(repo: Repo, commit: str) -> bytes:

@@ -10,6 +10,7 @@ where it was.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fixtool.git.database import FOLDER, ObjectDatabase
 from fixtool.git.objects import Oid, TreeEntry
@@ -129,6 +130,24 @@ def _with_hunks(data: bytes, file: FilePatch) -> bytes:
     for hunk in file.hunks:
         text.apply(hunk)
     return "".join(text.lines).encode("utf-8", "surrogateescape")
+
+
+def applies_reversed(objects: ObjectDatabase, patch: Patch, tree: Oid) -> bool:
+    """Whether ``patch`` can be taken out of a tree. Raises LeftToGit if git alone can tell."""
+    fits = True
+    if len({file.path for file in patch.files}) < len(patch.files):
+        raise LeftToGit
+    for file in patch.files:
+        entry = objects.entry(tree, file.path)
+        changed = file.old_path == file.new_path and file.mode is None
+        if entry is None or entry.mode not in _FILES or file.binary or not file.hunks:
+            raise LeftToGit
+        if not changed and (file.old_path is not None or file.mode not in _FILES):
+            raise LeftToGit
+        hunks = tuple(hunk.undoing() for hunk in file.hunks)
+        data = with_hunks(objects.blob(entry.blob), replace(file, hunks=hunks))
+        fits = fits and data is not None and (changed or not data)
+    return fits
 
 
 class _Text:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from fixtool.git.database import ObjectDatabase
+from fixtool.git.objects import Oid
 from fixtool.replay.absorption import compare_with_upstream, missing_lines
 from fixtool.series.patch import Patch, parse
 from support.repositories import NUMBERS, Git, Team
@@ -18,7 +20,10 @@ def patch(team: Team) -> Patch:
 
 
 def evidence(git: Git, patch: Patch, culprit: str | None) -> tuple[str, ...]:
-    return compare_with_upstream(git.repo, patch, git("rev-parse", "main"), culprit)
+    with ObjectDatabase(git.repo) as objects:
+        onto = Oid(git("rev-parse", "main"))
+        (found,) = compare_with_upstream(objects, onto, [(patch, culprit)])
+    return found
 
 
 def test_the_same_change_in_a_larger_commit(team: Team, patch: Patch) -> None:

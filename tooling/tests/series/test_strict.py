@@ -10,9 +10,10 @@ import pytest
 
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import MACHINE, Oid, TreeEntry
+from fixtool.git.trees import scratch_index
 from fixtool.series import strict
 from fixtool.series.patch import Patch
-from fixtool.series.strict import apply_by_git, apply_patch
+from fixtool.series.strict import LeftToGit, applies_reversed, apply_by_git, apply_patch
 from support.repositories import Git
 
 
@@ -115,3 +116,33 @@ def test_the_usual_changes_need_no_process(
         after = apply_patch(objects, patch_of(diff), tree)
         assert after == tree_of(objects, d__f="a\nc\n", d__h="i\n", x__y="x\n")
         assert apply_patch(objects, patch_of(diff_of("z\n", "y\n", 3)), tree) is None
+
+
+def test_whether_a_patch_can_be_taken_out_again(objects: ObjectDatabase) -> None:
+    """git says the same, also where the lines repeat or are others."""
+    chance = random.Random(5)
+    answers = []
+    for _ in range(60):
+        before = random_text(chance, 9)
+        after = edited(chance, before)
+        diff = diff_of(before, after, chance.randrange(4))
+        if chance.random() < 0.2:
+            before, diff = "", diff_of("", after, 0)
+            diff = diff.replace("\n---", "\nnew file mode 100644\n---").replace(
+                "--- a/d/f", "--- /dev/null"
+            )
+        if before == after or not after:
+            continue
+        now = chance.choice([after, edited(chance, after), before])
+        tree = tree_of(objects, d__f=now)
+        objects.flush()
+        with scratch_index(objects.repo, tree) as index:
+            words = ("apply", "--cached", "--check", "--reverse", "-")
+            out = objects.repo.run(*words, stdin=diff.encode(), index=index, accept=None)
+        try:
+            answers.append(applies_reversed(objects, patch_of(diff), tree))
+        except LeftToGit:
+            continue
+        assert answers[-1] is (out.status == 0), diff
+    assert answers.count(True) > 5
+    assert answers.count(False) > 5
