@@ -39,10 +39,13 @@ _MOST_ENTRIES = 60_000  # of trees that are kept after reading, some 15 MB
 
 class ObjectDatabase:
     """Reads and writes the objects of ``repo``. New objects are in the repository after ``flush``:
-    those that nobody needs later are never written. It is used in a ``with`` statement."""
+    those that nobody needs later are never written. It is used in a ``with`` statement.
 
-    def __init__(self, repo: Repo) -> None:
+    Fewer objects than ``loose`` become files of their own, more become a pack."""
+
+    def __init__(self, repo: Repo, *, loose: int = _LOOSE) -> None:
         self.repo = repo
+        self._loose = loose
         self._new: dict[Oid, tuple[str, bytes]] = {}
         self._new_size = 0
         self._written: set[Oid] = set()
@@ -202,7 +205,7 @@ class ObjectDatabase:
         if not self._new:
             return
         objects = list(self._new.values())
-        if len(objects) < _LOOSE:
+        if len(objects) < self._loose:
             _store_loose(self.repo.objects_folder, objects)
         else:
             self.repo.run("index-pack", "--stdin", stdin=_pack(objects))

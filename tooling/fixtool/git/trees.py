@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from fixtool.git.repo import Output, Repo, reading_answer
 from fixtool.text import split_lines
 
 _MOST_PATHS = 500
+_PROCESSES = os.cpu_count() or 1
 _LONGEST_PATHS = 64_000  # characters; a command line takes two million bytes
 
 
@@ -81,45 +83,42 @@ def changed_files(repo: Repo, old: str, new: str) -> list[FileChange]:
     return changes
 
 
-def similar_blobs(repo: Repo, pairs: Sequence[tuple[Oid, Oid]]) -> set[tuple[Oid, Oid]]:
+def similar_blobs(repo: Repo, pairs: Collection[tuple[Oid, Oid]]) -> set[tuple[Oid, Oid]]:
     """Those of ``pairs`` of blobs that are so similar that git may take the second as the new place
-    of the first: at least 50%. One process compares all pairs of the same first blob."""
-    others: dict[Oid, set[Oid]] = {}
-    for blob, other in pairs:
-        others.setdefault(blob, set()).add(other)
-    if not others:
+    of the first: at least 50%."""
+    blobs = sorted({blob for blob, _ in pairs})
+    others = sorted({other for _, other in pairs})
+    if not pairs:
         return set()
-    old = [{"old": TreeEntry("100644", blob)} for blob in others]
-    new = [
-        files | {other: TreeEntry("100644", other) for other in sorted(others[blob])}
-        for blob, files in zip(others, old, strict=True)
-    ]
-    trees = write_trees(repo, [*old, *new])
     with pool() as threads:
-        found = threads.map(
-            lambda place: _copies(repo, trees[place], trees[place + len(old)]), range(len(old))
-        )
-        return {
-            (blob, other)
-            for (blob, asked), similar in zip(others.items(), found, strict=True)
-            for other in asked & similar
-        }
+        # First, each of the others against all blobs at once: that tells the few that are similar
+        # to any. Then these against each blob by itself, since git names the most similar alone.
+        shares = [others[start::_PROCESSES] for start in range(min(_PROCESSES, len(others)))]
+        found = threads.map(lambda share: _copies(repo, blobs, share), shares)
+        few = sorted(set().union(*found))
+        alike = threads.map(lambda blob: _copies(repo, [blob], few), blobs if few else ())
+        similar = {(blob, other) for blob, names in zip(blobs, alike, strict=False)
+                   for other in names}  # fmt: skip
+    return similar & set(pairs)
 
 
 @reading_answer("diff-tree")
-def _copies(repo: Repo, old: Oid, new: Oid) -> set[Oid]:
-    """The files of the tree ``new``, whose names are ids, that git takes for a copy of the one file
-    of the tree ``old``. A copy and a new place are measured in the same way."""
+def _copies(repo: Repo, blobs: Sequence[Oid], others: Sequence[Oid]) -> set[Oid]:
+    """Those of ``others`` that git takes for a copy of one of ``blobs``. A copy and a new place are
+    measured in the same way."""
+    old = {f"old/{blob}": TreeEntry("100644", blob) for blob in blobs}
+    new = {f"new/{other}": TreeEntry("100644", other) for other in others}
+    before, after = write_trees(repo, [old, old | new])
     out = repo.run(
         "diff-tree", "-r", "--name-status", "--find-copies-harder", "--find-renames=50%", "-l0",
-        "--diff-filter=C", old, new,
+        "--diff-filter=C", before, after,
     )  # fmt: skip
     similar = set()
     for answer in split_lines(out.text):
         status, _, name = answer.split("\t")
         if not status.startswith("C"):
             raise ValueError(answer)
-        similar.add(parse_oid(name, "git diff-tree"))
+        similar.add(parse_oid(name.removeprefix("new/"), "git diff-tree"))
     return similar
 
 

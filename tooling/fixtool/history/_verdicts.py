@@ -29,6 +29,7 @@ from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.line import Line
 
 _FORMAT = 5
+_FEW = 8  # objects that are written faster one by one than as a pack
 
 _T = TypeVar("_T")
 Bring = Callable[[Sequence[Oid]], None]
@@ -79,7 +80,7 @@ def _judge_by_file(
     _bring(states, bring)
     with (
         scratch_repo(repo) as scratch,
-        ObjectDatabase(scratch) as objects,
+        ObjectDatabase(scratch, loose=_FEW) as objects,
         pool() as threads,
         ExitStack() as shown,
     ):

@@ -8,6 +8,7 @@ The commits alone tell: no tree and no file is read, so a repository without the
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -207,6 +208,12 @@ def _log_with(repo: Repo, target: Oid) -> _Log:
     if log is None or target not in log or log.shallow != repo.shallow:
         log = _last_read[repo] = _Log(repo, target)
     return log
+
+
+def remember(repo: Repo, target: Oid) -> None:
+    """Read the history of ``target`` already, so that ``read_upstream`` need not wait for it."""
+    with suppress(CannotRun):  # which ``read_upstream`` then raises
+        _log_with(repo, target)
 
 
 def first_holder(repo: Repo, commit: Oid, ends: Sequence[Oid]) -> int:

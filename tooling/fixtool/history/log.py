@@ -100,7 +100,8 @@ def first_parent_changes(repo: Repo, start: Oid, end: Oid) -> tuple[UpstreamChan
 
     Raises UsageError if ``end`` does not descend from ``start``.
     """
-    if start != end and repo.ahead_by(start, end) is None:
+    ancestry = ("merge-base", "--is-ancestor", start, end)
+    if start != end and repo.run(*ancestry, accept=(0, 1, 128)).status != 0:
         raise UsageError(
             f"{end[:12]} does not descend from {start[:12]}, as far as the history here tells",
             where=str(repo.git_dir),

@@ -11,15 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fixtool.git.objects import Oid
+from fixtool.git.process import pool
 from fixtool.git.repo import Repo
 from fixtool.history._verdicts import judge_states
+from fixtool.history.ancestry import remember
 from fixtool.history.log import (
     UpstreamChange,
     UpstreamCommit,
     first_parent_changes,
     upstream_commit,
 )
-from fixtool.history.recorded import FactsAlong, RecordedState
+from fixtool.history.recorded import FactsAlong, RecordedState, claims_of
 from fixtool.history.result import History, Interval, PatchHistory
 from fixtool.history.states import UpstreamFiles, groups
 from fixtool.progress import Progress
@@ -44,7 +46,10 @@ def history(
     verdicts. ``commits_of`` is a repository in which every ancestor of ``start`` can be walked, if
     that is not ``repo``. Raises UsageError if ``end`` does not descend from ``start``.
     """
-    changes = first_parent_changes(repo, start, end)
+    with pool() as threads:  # two logs are read side by side
+        if any(claims_of(patch) for patch in line.patches):
+            threads.submit(remember, commits_of or repo, end)
+        changes = first_parent_changes(repo, start, end)
     facts = FactsAlong.read(commits_of or repo, line, start, changes)
     commits = [upstream_commit(repo, start), *(change.commit for change in changes)]
     texts = judge_texts(repo, line, start, changes, progress, bring=bring, cache=cache)

@@ -180,6 +180,7 @@ class _Tree:
         self._new: dict[str, TreeEntry] = {}
         self._gone = dict(base)
         self._above = {folder for path in paths for folder in _folders(path)}
+        self._below = tuple(f"{path}/" for path in paths)
         self._clashes: set[str] = set()
         self._by_blob: dict[Oid, list[str]] = {}
         # How many files each folder holds to which the patches add files.
@@ -213,7 +214,7 @@ class _Tree:
         for folder in self._held:
             if path.startswith(f"{folder}/"):
                 self._held[folder] += step
-        if path in self._above or any(folder in self.paths for folder in _folders(path)):
+        if path in self._above or path.startswith(self._below):
             (self._clashes.add if came else self._clashes.discard)(path)
         if path not in self._base:
             self.new_names[posixpath.basename(path)] += step

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fixtool.git.objects import Oid, TreeEntry
 from fixtool.replay.verdict import FileResult, HunkResult, Verdict
 from fixtool.series.diff import FilePatch, Hunk
-from fixtool.series.lines import Lines, lines_of
+from fixtool.series.lines import Lines
 
 
 def same_blob(file: FilePatch, targets: Mapping[str, TreeEntry]) -> bool:
@@ -44,7 +44,7 @@ def place(
         verdict = Verdict.CLEAN if same_blob(file, targets) else Verdict.CONFLICT
         return FileResult(file.path, verdict, ())
     text = read_blob(target.blob).decode("utf-8", "surrogateescape")
-    lines = Lines(lines_of(text))
+    lines = Lines(text)
     shift = 0
     hunks = []
     for hunk in file.hunks:

@@ -115,6 +115,7 @@ class ByFile:
         self._paths = frozenset(path for patch in patches for path in patch.paths)
         self.possible = _can_be_taken_apart(patches) and self._fits_its_base()
         if self.possible:
+            self._base_tree = objects.tree_of(self._on_base.first(0))
             self._sides = [self._sides_of(position) for position in range(len(patches))]
 
     def _fits_its_base(self) -> bool:
@@ -175,7 +176,7 @@ class ByFile:
         missing = [file for file in patch.files if file.old_path and file.path not in files]
         added = [file for file in patch.files if file.old_path is None]
         several = len(self._patches) > 1
-        if several and (missing or (added and run.failed)):
+        if several and (missing or self._may_move(added, run)):
             raise _NeedsReplayError  # git may look for files of the patches before, too
         others = {
             path: entry for path, entry in run.target.files.items() if path not in self._paths
@@ -199,6 +200,16 @@ class ByFile:
             sides = (own | others, own_base | twins, own_theirs | twins)
             parts.append(_Part(_key(sides), tuple(together), *sides, False))
         return parts
+
+    def _may_move(self, added: Sequence[FilePatch], run: _Run) -> bool:
+        """Whether git may take a folder of one of the files ``added`` for renamed: a patch made it
+        on the base, and did not go in here."""
+        failed = [path for position in run.failed for path in self._patches[position].paths]
+        made = {
+            folder for file in added for folder in _folders(file.path)
+            if any(path.startswith(f"{folder}/") for path in failed)
+        }  # fmt: skip
+        return bool(made - self._objects.folders(self._base_tree, made))
 
     # -- judging parts -----------------------------------------------------------------------
 
@@ -420,6 +431,12 @@ def _alone(
 def _key(sides: Sequence[Files]) -> str:
     plain = [sorted((path, *entry) for path, entry in side.items()) for side in sides]
     return hashlib.sha256(repr(plain).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _folders(path: str) -> Iterator[str]:
+    """The folders that ``path`` lies in."""
+    while path := posixpath.dirname(path):
+        yield path
 
 
 def _flat(files: Files) -> dict[str, TreeEntry]:

@@ -125,7 +125,7 @@ def _places(repo: Repo, commit: str, wanted: Sequence[str]) -> list[tuple[str, i
 def _places_in(repo: Repo, commit: str, path: str, wanted: Sequence[str]) -> list[tuple[str, int]]:
     """Every place in one file of a commit where the lines ``wanted`` stand."""
     lines = _lines(repo, commit, path)
-    places = Lines(lines).places(wanted) if wanted else range(len(lines) + 1)
+    places = Lines("".join(lines)).places(wanted) if wanted else range(len(lines) + 1)
     return [(path, index) for index in places]
 
 

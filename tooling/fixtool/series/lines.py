@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 _MANY = 10_000_000  # comparisons of characters
 
@@ -17,14 +16,10 @@ def lines_of(text: str) -> list[str]:
 
 
 class Lines:
-    """The lines of a file, in which other lines are looked for."""
+    """The lines of a text, in which other lines are looked for."""
 
-    def __init__(self, lines: Sequence[str]) -> None:
-        self.lines = list(lines)
-
-    @cached_property
-    def _text(self) -> str:
-        return "".join(self.lines)
+    def __init__(self, text: str) -> None:
+        self._text = text
 
     def find(self, wanted: Sequence[str], near: int) -> int | None:
         """The index at which all of ``wanted`` stand, the nearest to index ``near``; None if there
@@ -63,7 +58,7 @@ class Lines:
             borders.append(matched)
         places = []
         matched = 0
-        for index, line in enumerate(self.lines):
+        for index, line in enumerate(lines_of(self._text)):
             while matched and (matched == len(wanted) or line != wanted[matched]):
                 matched = borders[matched - 1]
             matched += line == wanted[matched]

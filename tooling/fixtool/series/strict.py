@@ -182,7 +182,8 @@ class _Text:
         if from_start or hunk.to_end or not before:
             raise _DoesNotFit
         near = min(near, len(self.lines))
-        places = [at for at in Lines(self.lines).places(before) if self._fits(before, at)]
+        text = Lines("".join(self.lines))
+        places = [at for at in text.places(before) if self._fits(before, at)]
         if not places:
             raise _DoesNotFit
         return min(places, key=lambda at: (abs(at - near), at < near))
