@@ -64,6 +64,23 @@ def judge_states(
     return verdicts, new + len(replayed)
 
 
+def known_on(cache: Path, line: Line, commits: Sequence[Oid]) -> dict[Oid, list[PatchState]]:
+    """What is true of each patch of ``line`` by its text on those of ``commits`` that were judged
+    before."""
+    known = _of_commits(cache, line).known
+    return {commit: known[commit] for commit in commits if commit in known}
+
+
+def keep_on(cache: Path, line: Line, verdicts: Mapping[Oid, list[PatchState]]) -> None:
+    """Keep what ``known_on`` then tells."""
+    _of_commits(cache, line).store({str(commit): known for commit, known in verdicts.items()})
+
+
+def _of_commits(cache: Path, line: Line) -> _Kept[list[PatchState]]:
+    digests = " ".join(f"{patch.slug} {patch.digest}" for patch in line.patches)
+    return _Kept.at(cache, f"commits {line.upstream.base} {digests}", _read_states)
+
+
 def _judge_by_file(
     repo: Repo,
     line: Line,
@@ -98,7 +115,10 @@ def _judge_by_file(
             slug = line.entries[position].slug
             return shown.enter_context(progress.task(f"judging {slug}", total=parts)).advance
 
-        targets = [Target(dict(state.files), dict(state.base_files)) for state in states]
+        targets = [
+            Target(dict(state.files), dict(state.base_files), lost=state.lost is not None)
+            for state in states
+        ]
         judged = by_file.judge(targets, begin)
     new = {key: outcome for key, outcome in by_file.outcomes[0].items() if key not in kept.known}
     if new:
@@ -136,8 +156,8 @@ def _judge_by_replay(
 def _replay(
     repo: Repo, line: Line, state: FileState, trees: Mapping[str, Oid], earlier: Earlier
 ) -> list[PatchState]:
-    if state.commit:
-        onto, base = state.commit, line.upstream.base
+    if commit := state.commit or state.lost:
+        onto, base = commit, line.upstream.base
     else:
         onto, base = (
             repo.write_commit(Commit(trees[digest(files)], (), MACHINE, MACHINE, "files\n"))

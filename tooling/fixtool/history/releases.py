@@ -10,7 +10,6 @@ from packaging.version import Version
 from fixtool.documents import Field
 from fixtool.errors import UsageError
 from fixtool.git.objects import Oid
-from fixtool.replay.run import replay
 from fixtool.replay.verdict import Verdict
 from fixtool.series.context import Context
 from fixtool.series.line import Line
@@ -50,7 +49,9 @@ def judge_releases(context: Context, line: Line, span: str, source: str | None) 
 
     Raises UsageError if no release lies in ``span``.
     """
-    from fixtool.sources import index  # only releases need it
+    # Imported here because who only reads a matrix needs none of it.
+    from fixtool.history._on_releases import judge_on
+    from fixtool.sources import index
 
     settings, progress, upstream = context.settings, context.progress, line.upstream
     versions = releases_within(span, index.versions(settings.project))
@@ -67,19 +68,18 @@ def judge_releases(context: Context, line: Line, span: str, source: str | None) 
         releases.repo.borrow(opened.repo)
         return upstream.base
 
-    replays = []
-    with progress.task(f"judging {len(versions)} releases", len(versions)) as task:
+    commits = []
+    with progress.task(f"reading {len(versions)} releases", len(versions)) as task:
         for version in versions:
-            onto = releases.release(version).commit
-            cache = settings.cache / "replay"
-            replays.append(replay(releases.repo, line, onto, base=bring, cache=cache))
+            commits.append(releases.release(version).commit)
             task.advance(1)
+    verdicts = judge_on(releases.repo, line, commits, bring, settings.cache / "history", progress)
     rows = []
     for position, patch in enumerate(line.patches):
-        results = [result.patches[position] for result in replays]
         cells = (
-            Cell(version, result.verdict, result.evidence)
-            for version, result in zip(versions, results, strict=True)
+            Cell(version, state.verdict, state.evidence)
+            for version, commit in zip(versions, commits, strict=True)
+            for state in (verdicts[commit][position],)
         )
         rows.append(ReleaseRow(patch.slug, patch.subject, tuple(cells)))
     return ReleaseMatrix(versions, tuple(rows))

@@ -28,17 +28,19 @@ Files = tuple[tuple[str, TreeEntry], ...]
 @dataclass(frozen=True)
 class FileState:
     """The files of one commit that can matter to some patches, and those of their base. If every
-    file can matter, both are empty, and ``commit`` is the commit itself."""
+    file can matter, both are empty, and ``commit`` is the commit itself. ``lost`` is the commit if
+    a folder that gets a new file is gone, and git is known not to take it for renamed."""
 
     files: Files = ()
     base_files: Files = ()
     commit: Oid | None = None
+    lost: Oid | None = None
 
     @property
     def key(self) -> str:
         """What tells this state from others in the cache."""
         separator = ("\0", TreeEntry("", Oid("")))
-        return self.commit or digest((*self.files, separator, *self.base_files))
+        return self.commit or self.lost or digest((*self.files, separator, *self.base_files))
 
 
 def digest(files: Sequence[tuple[str, TreeEntry]]) -> str:
@@ -80,9 +82,10 @@ class UpstreamFiles:
         self._start_files = self._base_files if base == start else list_tree(repo, start)
         self._similar: dict[Oid, set[Oid]] = {}  # a blob of the base -> new blobs
 
-    def states(self, patches: Iterable[Patch]) -> list[FileState]:
+    def states(self, patches: Iterable[Patch], kept: Collection[Oid] = ()) -> list[FileState]:
         """The state of each commit for ``patches``, the first for the start. Two states are equal
-        if no file that matters differs."""
+        if no file that matters differs. ``kept`` are commits on which git is known not to take a
+        folder for renamed that gets a new file."""
         paths = frozenset(path for patch in patches for path in patch.paths)
         tree = _Tree(self._base_files, self._start_files, paths, has_base=self._has_base)
         gone = {path for change in self._changes for path in paths & change.files.keys()
@@ -91,7 +94,7 @@ class UpstreamFiles:
         self._similar_to(  # all at once: git then compares side by side
             {in_base[path] for path in {*gone, *tree.missing} if path in in_base}
         )
-        states = [self._state(self._start, tree)]
+        states = [self._state(self._start, tree, kept)]
         for change in self._changes:
             unusual = any(path not in tree.files or path not in self._base_files
                           for path in change.files)  # fmt: skip
@@ -100,24 +103,28 @@ class UpstreamFiles:
             if (
                 None in change.files.values()
                 or not paths.isdisjoint(change.files)
+                or change.commit.sha in kept
                 # git may take a file that the base lacks as the new place of one that is gone.
                 or ((states[-1].commit or tree.missing) and unusual)
             ):
-                state = self._state(change.commit.sha, tree)
+                state = self._state(change.commit.sha, tree, kept)
                 states.append(states[-1] if state == states[-1] else state)
             else:
                 states.append(states[-1])
         return states
 
-    def _state(self, commit: Oid, tree: _Tree) -> FileState:
+    def _state(self, commit: Oid, tree: _Tree, kept: Collection[Oid]) -> FileState:
         """The state of a commit with the files of ``tree``."""
-        if tree.needs_whole:
+        lost = tree.lost_a_folder
+        if tree.has_a_clash or (lost and commit not in kept):
             return FileState(commit=commit)
         base_files = dict(tree.in_base)
         matter = {path: tree.files[path] for path in tree.paths if path in tree.files}
         if tree.missing:
             alike = self._similar_to(tree.missing.values())
             similar = tree.new_files_like({other for group in alike.values() for other in group})
+            if lost and similar:
+                return FileState(commit=commit)  # a file that moves may take its folder along
             for path, entry in tree.missing.items():
                 places = sum(other.blob in alike[entry.blob] for other in similar.values())
                 if places > 1 and tree.new_names[posixpath.basename(path)] > 1:
@@ -126,7 +133,8 @@ class UpstreamFiles:
             # If another file of the base went too, and a new file is exactly that one, then git
             # takes it as that file's new place.
             base_files |= tree.gone_with({entry.blob for entry in similar.values()})
-        return FileState(tuple(sorted(matter.items())), tuple(sorted(base_files.items())))
+        files, base = (tuple(sorted(side.items())) for side in (matter, base_files))
+        return FileState(files, base, lost=commit if lost else None)
 
     def _similar_to(self, entries: Iterable[TreeEntry]) -> dict[Oid, set[Oid]]:
         """For the blob of each of ``entries``, the blobs of new files that git's rename detection
@@ -226,10 +234,14 @@ class _Tree:
                 kept[path] = entries[path]
 
     @property
-    def needs_whole(self) -> bool:
-        """Whether any file may matter: a folder that gets a new file is gone, so git may see that
-        it was renamed; or a file stands where a patch has a folder, or the other way round."""
-        return bool(self._clashes) or 0 in self._held.values()
+    def has_a_clash(self) -> bool:
+        """Whether a file stands where a patch has a folder, or the other way round."""
+        return bool(self._clashes)
+
+    @property
+    def lost_a_folder(self) -> bool:
+        """Whether a folder that gets a new file is gone: git may see that it was renamed."""
+        return 0 in self._held.values()
 
     def new_files_like(self, blobs: set[Oid]) -> Mapping[str, TreeEntry]:
         """The files that the base lacks and whose content is one of ``blobs``."""
@@ -247,6 +259,17 @@ class _Tree:
                 self._by_blob.setdefault(entry.blob, []).append(path)
         return {path: self._gone[path] for blob in blobs for path in self._by_blob.get(blob, ())
                 if path in self._gone}  # fmt: skip
+
+
+def lost_folders(
+    base: Iterable[str], files: Iterable[str], patches: Iterable[Patch]
+) -> frozenset[str]:
+    """The folders of the ``base`` that get a new file of ``patches``, and that hold none of
+    ``files``."""
+    known = frozenset(base)
+    new = {path for patch in patches for path in patch.paths} - known
+    folders = {_nearest(path, known) for path in new} - {""}
+    return frozenset(folder for folder in folders if not _holds(files, folder))
 
 
 def _folders(path: str) -> Iterator[str]:

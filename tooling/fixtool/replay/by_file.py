@@ -57,10 +57,12 @@ class Outcome(NamedTuple):
 
 class Target(NamedTuple):
     """The files of a target that can matter to the patches, and those of their base that can: the
-    patches' own, and the new and old places of files that are gone."""
+    patches' own, and the new and old places of files that are gone. ``lost`` says that a folder
+    which gets a new file is gone, although git does not take it for renamed."""
 
     files: Files
     base_files: Files
+    lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class ByFile:
         self.possible = _can_be_taken_apart(patches) and self._fits_its_base()
         if self.possible:
             self._base_tree = objects.tree_of(self._on_base.first(0))
+            self._original = objects.files(self._base_tree, self._paths)
             self._sides = [self._sides_of(position) for position in range(len(patches))]
 
     def _fits_its_base(self) -> bool:
@@ -175,15 +178,15 @@ class ByFile:
         files = run.files
         missing = [file for file in patch.files if file.old_path and file.path not in files]
         added = [file for file in patch.files if file.old_path is None]
-        several = len(self._patches) > 1
-        if several and (missing or self._may_move(added, run)):
-            raise _NeedsReplayError  # git may look for files of the patches before, too
         others = {
             path: entry for path, entry in run.target.files.items() if path not in self._paths
         }
         together: list[FilePatch] = []
         if missing and (others or any(file.path in files for file in added)):
             together = [*missing, *(file for file in added if file.path in files)]
+        changed = any(base.get(file.path) != self._original.get(file.path) for file in missing)
+        if len(self._patches) > 1 and (together or changed or self._may_move(added, run)):
+            raise _NeedsReplayError  # git may look for what the patches before have made, too
         parts = [
             _alone(file, *(side.get(file.path) for side in (files, base, theirs)))
             for file in patch.files
@@ -364,6 +367,8 @@ class ByFile:
     def _conclude(self, position: int, run: _Run) -> None:
         """Note what is true of a patch on a target, and put it there if it goes in."""
         outcomes = [self.outcomes[position][part.key] for part in run.parts]
+        if run.target.lost and any(file.old_path is None for file in self._patches[position].files):
+            outcomes = [outcome._replace(as_written=False) for outcome in outcomes]
         state = _together(outcomes)
         if state.verdict is Verdict.CONFLICT and (cause := self._blocked_by(position, run.failed)):
             reason = f"does not apply to its own base without {cause}"

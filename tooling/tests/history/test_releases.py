@@ -54,4 +54,4 @@ def test_a_base_that_is_no_release_comes_from_the_address_of_the_line(
     matrix = judge_releases(Context(team.repository, settings, progress), line, "1.0..1.1", "pypi")
     assert [cell.verdict for cell in matrix.patches[0].cells] == ["clean", "absorbed"]
     assert set(opened) == {("git", str(team.upstream.path))}
-    assert (progress.tasks["judging"].total, progress.tasks["judging"].done) == (2, 2)
+    assert (progress.tasks["reading"].total, progress.tasks["reading"].done) == (2, 2)
