@@ -123,7 +123,7 @@ class UpstreamFiles:
         if tree.missing:
             alike = self._similar_to(tree.missing.values())
             similar = tree.new_files_like({other for group in alike.values() for other in group})
-            if lost and similar:
+            if lost and similar and not tree.keeps_folders_of(tree.missing):
                 return FileState(commit=commit)  # a file that moves may take its folder along
             for path, entry in tree.missing.items():
                 places = sum(other.blob in alike[entry.blob] for other in similar.values())
@@ -242,6 +242,10 @@ class _Tree:
     def lost_a_folder(self) -> bool:
         """Whether a folder that gets a new file is gone: git may see that it was renamed."""
         return 0 in self._held.values()
+
+    def keeps_folders_of(self, paths: Iterable[str]) -> bool:
+        """Whether the folders of all these files still hold something."""
+        return all(_holds(self.files, posixpath.dirname(path)) for path in paths)
 
     def new_files_like(self, blobs: set[Oid]) -> Mapping[str, TreeEntry]:
         """The files that the base lacks and whose content is one of ``blobs``."""

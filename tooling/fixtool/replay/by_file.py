@@ -14,6 +14,7 @@ a replay.
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -31,7 +32,8 @@ from fixtool.series.patch import Patch
 from fixtool.series.strict import LeftToGit, with_hunks
 
 _FILES = ("100644", "100755")
-_TOGETHER = 48  # merges that one process makes
+_MOST = 48  # merges that one process makes
+_PROCESSES = 2 * (os.cpu_count() or 1)  # among which the merges are shared, unless they are many
 
 Files = Mapping[str, TreeEntry]
 
@@ -184,9 +186,10 @@ class ByFile:
         together: list[FilePatch] = []
         if missing and (others or any(file.path in files for file in added)):
             together = [*missing, *(file for file in added if file.path in files)]
-        changed = any(base.get(file.path) != self._original.get(file.path) for file in missing)
-        if len(self._patches) > 1 and (together or changed or self._may_move(added, run)):
-            raise _NeedsReplayError  # git may look for what the patches before have made, too
+        if missing and self._depends_on_others(position, missing, run, moves=bool(together)):
+            raise _NeedsReplayError
+        if self._may_move(added, run):
+            raise _NeedsReplayError
         parts = [
             _alone(file, *(side.get(file.path) for side in (files, base, theirs)))
             for file in patch.files
@@ -203,6 +206,28 @@ class ByFile:
             sides = (own | others, own_base | twins, own_theirs | twins)
             parts.append(_Part(_key(sides), tuple(together), *sides, False))
         return parts
+
+    def _depends_on_others(
+        self, position: int, missing: Sequence[FilePatch], run: _Run, *, moves: bool
+    ) -> bool:
+        """Whether other patches matter to where git looks for the new places of files that are
+        ``missing``: they have changed these files on the base, they add a file that is here already
+        and may be such a place, or (if a file ``moves``) they have put something into a new place
+        here, or should have added a file that is here at another place."""
+        base, _ = self._sides[position]
+        if any(base.get(file.path) != self._original.get(file.path) for file in missing):
+            return True
+        others = self._paths - self._patches[position].paths - self._original.keys()
+        if any(path in run.target.files for path in others):
+            return True
+        lacking = {
+            self._sides[number][1][file.path].blob
+            for number in run.failed
+            for file in self._patches[number].files
+            if file.old_path is None
+        }
+        here = {entry.blob for entry in run.target.files.values()}
+        return moves and (run.moved or not lacking.isdisjoint(here))
 
     def _may_move(self, added: Sequence[FilePatch], run: _Run) -> bool:
         """Whether git may take a folder of one of the files ``added`` for renamed: a patch made it
@@ -223,6 +248,7 @@ class ByFile:
         impossible: set[str] = set()
         waiting: list[_Waiting] = []
         asked: list[tuple[Sequence[_Waiting], Future[list[Merge]]]] = []
+        share = min(_MOST, 1 + len(parts) // _PROCESSES)
         # git reads the contents of one file faster in a row.
         for part in sorted(parts, key=lambda part: part.key):
             try:
@@ -234,7 +260,7 @@ class ByFile:
                 advance(1)
                 continue
             waiting.append(unmerged)
-            if len(waiting) == _TOGETHER:
+            if len(waiting) == share:
                 asked.append((waiting, self._ask(position, waiting)))
                 waiting = []
         if waiting:
@@ -378,6 +404,7 @@ class ByFile:
             run.failed.append(position)
         elif len(self._patches) > position + 1:
             strict = all(outcome.as_written and outcome.strict is not None for outcome in outcomes)
+            run.moved |= any(not part.alone for part in run.parts)
             for part in run.parts:
                 key = f"strict {part.key}" if strict else part.key
                 run.files.update(self._results[position, key])
@@ -396,7 +423,8 @@ class ByFile:
 
 class _Run:
     """One target, to which patches are applied in order. ``failed`` are the positions of those that
-    did not go in, and ``parts`` are those of the patch that is judged now."""
+    did not go in, and ``parts`` are those of the patch that is judged now. ``moved`` says that a
+    patch went in with a file that has a new place here."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -406,6 +434,7 @@ class _Run:
         self.parts: list[_Part] = []
         self.possible = True
         self.judged = False
+        self.moved = False
 
 
 def _can_be_taken_apart(patches: Iterable[Patch]) -> bool:
