@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fixtool.edit.export import Change, free_slug
 from fixtool.errors import Refused, UsageError
+from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.incoming.change import Incoming
@@ -18,6 +19,7 @@ from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import errors_in_patch
 from fixtool.series.patch import LARGEST, Patch, apply_diff, export_all, parse, read_trailers
 from fixtool.series.paths import rules_touched, unsafe_paths
+from fixtool.series.strict import LeftToGit, apply_in_memory
 from fixtool.series.write import rewrite, series_text, writing
 
 _EXCLUDED = "Excluded"
@@ -84,11 +86,13 @@ def import_changes(
         line = repository.line(line.name)
         queue, skipped = _queue(line, changes, options)
         about = Base(line.name, base, line.upstream.release)
-        fitter = Fitter(repo, about, options.fit, options.find_blobs)
-        committed = _Commits(repo, fitter, base, skip_empty=options.skip_empty)
-        for place in queue:
-            committed.add(place)
-        committed.export()
+        with passing_objects(repo) as objects:
+            fitter = Fitter(objects, about, options.fit, options.find_blobs)
+            committed = _Commits(objects, fitter, base, skip_empty=options.skip_empty)
+            for place in queue:
+                committed.add(place)
+            objects.flush()
+            committed.export()
         committed.require_used(options.fit.exclude)
         slugs = [place.patch.slug for place in queue if place.patch.slug not in committed.empty]
         committed.files["series"] = series_text(line, slugs)
@@ -186,9 +190,11 @@ class _Commits:
     slug. ``empty`` are the slugs of those that change nothing, which ``skipped`` describes.
     """
 
-    def __init__(self, repo: Repo, fitter: Fitter, base: Oid, *, skip_empty: bool) -> None:
-        self._repo, self._fitter, self._skip_empty = repo, fitter, skip_empty
-        self._tip, self._tree = base, repo.tree_id(base)
+    def __init__(
+        self, objects: ObjectDatabase, fitter: Fitter, base: Oid, *, skip_empty: bool
+    ) -> None:
+        self._objects, self._fitter, self._skip_empty = objects, fitter, skip_empty
+        self._tip, self._tree = base, objects.tree_of(base)
         self._came_in: list[tuple[Oid, Patch, Incoming, Fitted]] = []
         self.files: dict[str, bytes] = {}
         self.notes: dict[str, list[str]] = {}
@@ -205,7 +211,7 @@ class _Commits:
             self._skip(patch, where, own=incoming is None)
             return
         patch = replace(patch, body=_with_excluded(patch.body, fitted.excluded))
-        self._tip = self._repo.write_commit(patch.commit(fitted.tree, self._tip))
+        self._tip = self._objects.add_commit(patch.commit(fitted.tree, self._tip))
         self._tree = fitted.tree
         if incoming is not None:
             self._came_in.append((self._tip, patch, incoming, fitted))
@@ -213,7 +219,7 @@ class _Commits:
     def export(self) -> None:
         """Make the files of the patches that came in. What git did is read and judged: an incoming
         diff may have any form. Raises Refused if it is not safe."""
-        raw = export_all(self._repo, [commit for commit, *_ in self._came_in])
+        raw = export_all(self._objects.repo, [commit for commit, *_ in self._came_in])
         for (_, patch, incoming, fitted), data in zip(self._came_in, raw, strict=True):
             exported = parse(data, patch.slug)
             _require_safe(exported.files, incoming.where)
@@ -240,7 +246,14 @@ class _Commits:
 
     def _own(self, patch: Patch) -> Fitted:
         """A patch that the line has, which may need one that is replaced."""
-        tree, complaint = apply_diff(self._repo, patch.diff, self._tip)
+        try:
+            tree = apply_in_memory(self._objects, patch.files, self._tree)
+        except LeftToGit:
+            tree = None
+        complaint = ""
+        if tree is None:
+            self._objects.flush()
+            tree, complaint = apply_diff(self._objects.repo, patch.diff, self._tip)
         if tree is None:
             raise Refused(
                 f"{patch.subject!r} does not apply on line's series: {complaint}",

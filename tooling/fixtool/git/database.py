@@ -14,13 +14,15 @@ import select
 import struct
 import subprocess
 import zlib
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fixtool.errors import CannotRun
-from fixtool.git.objects import MACHINE, Commit, Merge, Oid, TreeEntry, parse_oid
+from fixtool.files import temporary_folder
+from fixtool.git.objects import MACHINE, Commit, Merge, Oid, TreeEntry, parse_commit, parse_oid
 from fixtool.git.process import end, known_to_its_pool
 from fixtool.git.repo import Repo, reading_answer
 
@@ -33,6 +35,7 @@ _KINDS = {"commit": 1, "tree": 2, "blob": 3}  # the numbers of the kinds in a pa
 _LOOSE = 100  # objects: git too makes a pack of what it receives from this number on
 _FAREWELL = 1.0  # seconds
 _MOST_NEW = 16 << 20  # bytes of new objects that are kept in memory
+_MOST_PASSING = 4 << 20  # of those that are not compressed when they are written
 _MOST_BLOBS = 16 << 20  # bytes of blobs that are kept after reading
 _MOST_ENTRIES = 60_000  # of trees that are kept after reading, some 15 MB
 
@@ -41,10 +44,12 @@ class ObjectDatabase:
     """Reads and writes the objects of ``repo``. New objects are in the repository after ``flush``:
     those that nobody needs later are never written. It is used in a ``with`` statement.
 
-    Fewer objects than ``loose`` become files of their own, more become a pack."""
+    Fewer objects than ``loose`` become files of their own, more become a pack. With a folder
+    ``scratch``, they are written there, and ``repo`` reads that too: see ``passing_objects``."""
 
-    def __init__(self, repo: Repo, *, loose: int = _LOOSE) -> None:
+    def __init__(self, repo: Repo, *, loose: int = _LOOSE, scratch: Path | None = None) -> None:
         self.repo = repo
+        self.scratch = scratch
         self._loose = loose
         self._new: dict[Oid, tuple[str, bytes]] = {}
         self._new_size = 0
@@ -102,6 +107,10 @@ class ObjectDatabase:
     def tree_of(self, commit: Oid) -> Oid:
         """The tree of a commit."""
         return Oid(self._expect(commit, "commit")[5:45].decode())
+
+    def commit(self, oid: Oid) -> Commit:
+        with reading_answer("cat-file"):
+            return parse_commit(self._expect(oid, "commit"))
 
     def entry(self, tree: Oid, path: str) -> TreeEntry | None:
         """What stands at ``path`` in a tree, a folder too; None if nothing does."""
@@ -167,7 +176,7 @@ class ObjectDatabase:
         if oid not in self._new and oid not in self._written:
             self._new[oid] = (kind, data)
             self._new_size += len(data)
-            if self._new_size > _MOST_NEW:
+            if self._new_size > (_MOST_PASSING if self.scratch else _MOST_NEW):
                 self.flush()
         return oid
 
@@ -204,11 +213,13 @@ class ObjectDatabase:
         """Write the new objects. An object that is there already is not written again."""
         if not self._new:
             return
-        objects = list(self._new.values())
-        if len(objects) < self._loose:
+        objects = self._new.values()
+        if self.scratch is not None:
+            _write_pack(self.scratch / "pack", self._new)
+        elif len(objects) < self._loose:
             _store_loose(self.repo.objects_folder, objects)
         else:
-            self.repo.run("index-pack", "--stdin", stdin=_pack(objects))
+            self.repo.run("index-pack", "--stdin", stdin=b"".join(_pack(objects)))
         self._written.update(self._new)
         self._new.clear()
         self._new_size = 0
@@ -336,17 +347,59 @@ def _tree_bytes(entries: Tree) -> bytes:
     )
 
 
-def _pack(objects: Collection[tuple[str, bytes]]) -> bytes:
-    """The objects as a pack of version 2, each by itself (gitformat-pack(5))."""
-    parts = [b"PACK" + struct.pack(">II", 2, len(objects))]
+@contextmanager
+def passing_objects(repo: Repo) -> Iterator[ObjectDatabase]:
+    """An object database whose new objects are removed at the end of the block. Until then, git
+    sees those that were flushed if it is started by the repository that the database holds."""
+    with temporary_folder("fixtool-scratch-") as folder:
+        (folder / "pack").mkdir()
+        with ObjectDatabase(repo.also_reading(folder), scratch=folder) as objects:
+            yield objects
+
+
+def _pack(objects: Collection[tuple[str, bytes]], level: int = 1) -> Iterator[bytes]:
+    """The parts of a pack of version 2: its head, each object by itself, and its checksum
+    (gitformat-pack(5))."""
+    checksum = hashlib.sha1(usedforsecurity=False)
+    head = b"PACK" + struct.pack(">II", 2, len(objects))
+    checksum.update(head)
+    yield head
     for kind, data in objects:
         size = len(data)
-        head = [_KINDS[kind] << 4 | size & 15]
+        sizes = [_KINDS[kind] << 4 | size & 15]
         size >>= 4
         while size:
-            head[-1] |= 0x80
-            head.append(size & 0x7F)
+            sizes[-1] |= 0x80
+            sizes.append(size & 0x7F)
             size >>= 7
-        parts += [bytes(head), zlib.compress(data, 1)]
-    pack = b"".join(parts)
-    return pack + hashlib.sha1(pack, usedforsecurity=False).digest()
+        part = bytes(sizes) + zlib.compress(data, level)
+        checksum.update(part)
+        yield part
+    yield checksum.digest()
+
+
+def _write_pack(folder: Path, objects: Mapping[Oid, tuple[str, bytes]]) -> None:
+    """Write objects that need not last as a pack and its index of version 2. They are not
+    compressed, which would take longer than all that is done with them."""
+    rows = []
+    at = 0
+    name = folder / f"pack-{next(iter(objects))}"
+    with name.with_suffix(".pack").open("wb") as file:
+        parts = _pack(objects.values(), level=0)
+        at += file.write(next(parts))
+        for oid in objects:
+            part = next(parts)
+            rows.append((bytes.fromhex(oid), zlib.crc32(part), at))
+            at += file.write(part)
+        (checksum,) = parts
+        file.write(checksum)
+    rows.sort()
+    firsts = [oid[0] for oid, _, _ in rows]
+    counts = (bisect_right(firsts, byte) for byte in range(256))
+    index = b"".join([
+        b"\377tOc" + struct.pack(">I", 2), struct.pack(">256I", *counts),
+        *(oid for oid, _, _ in rows), *(struct.pack(">I", check) for _, check, _ in rows),
+        *(struct.pack(">I", start) for _, _, start in rows), checksum,
+    ])  # fmt: skip
+    index += hashlib.sha1(index, usedforsecurity=False).digest()
+    name.with_suffix(".idx").write_bytes(index)

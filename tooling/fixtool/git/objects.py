@@ -102,6 +102,22 @@ def parse_signature(text: str) -> Signature:
     return Signature(name.removesuffix(" "), email, date)
 
 
+def parse_commit(raw: bytes) -> Commit:
+    """The commit in the bytes that git stores. Raises KeyError if it has no tree or no people."""
+    head, _, message = raw.decode("utf-8", "surrogateescape").partition("\n\n")
+    fields: dict[str, list[str]] = {}
+    for line in head.split("\n"):
+        key, _, value = line.partition(" ")
+        fields.setdefault(key, []).append(value)
+    return Commit(
+        tree=Oid(fields["tree"][0]),
+        parents=tuple(map(Oid, fields.get("parent", ()))),
+        author=parse_signature(fields["author"][0]),
+        committer=parse_signature(fields["committer"][0]),
+        message=message,
+    )
+
+
 def parse_oid(text: str, what: str) -> Oid:
     """``text`` as an object id. Raises CannotRun, which names ``what`` gave it, if it is none."""
     if not is_full_sha(text):

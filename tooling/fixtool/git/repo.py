@@ -16,13 +16,15 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 from fixtool.errors import SYSTEM_HINTS, CannotRun
 from fixtool.files import temporary_folder
-from fixtool.git.objects import ZERO, Commit, Oid, parse_oid, parse_signature
+from fixtool.git.objects import ZERO, Commit, Oid, parse_commit, parse_oid
 from fixtool.git.process import (
     ENVIRONMENT,
     TimeLimit,
@@ -149,6 +151,14 @@ class Repo:
         other = Repo(self.git_dir, self.work_tree)
         other._environment = dict(self._environment)
         other._carry([("core.fsync", "all")])
+        return other
+
+    def also_reading(self, objects: Path) -> Self:
+        """The same repository, which also reads the objects in the folder ``objects``."""
+        other = copy(self)
+        name = str(objects).replace("\\", "\\\\").replace('"', '\\"')
+        extra = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{name}"'}
+        other._environment = {**self._environment, **extra}
         return other
 
     @cached_property
@@ -355,19 +365,7 @@ class Repo:
     @reading_answer("cat-file")
     def read_commit(self, commit: Oid) -> Commit:
         """The content of a commit. Raises CannotRun if it is not here."""
-        raw = self.run("cat-file", "commit", commit).stdout.decode("utf-8", "surrogateescape")
-        head, _, message = raw.partition("\n\n")
-        fields: dict[str, list[str]] = {}
-        for line in head.split("\n"):
-            key, _, value = line.partition(" ")
-            fields.setdefault(key, []).append(value)
-        return Commit(
-            tree=Oid(fields["tree"][0]),
-            parents=tuple(map(Oid, fields.get("parent", ()))),
-            author=parse_signature(fields["author"][0]),
-            committer=parse_signature(fields["committer"][0]),
-            message=message,
-        )
+        return parse_commit(self.run("cat-file", "commit", commit).stdout)
 
     def write_commit(self, commit: Commit) -> Oid:
         """Store a commit byte for byte as given: no cleanup, no signature, no user identity."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from fixtool.errors import Refused
+from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import MACHINE, Commit, Oid, TreeEntry
-from fixtool.git.repo import Output, Repo
+from fixtool.git.repo import Output
 from fixtool.git.trees import (
     apply_to_index,
     list_tree,
@@ -23,6 +24,8 @@ from fixtool.incoming.change import Incoming
 from fixtool.incoming.line_ends import with_line_ends_of
 from fixtool.incoming.places import USUAL, Place, find_places, is_usual
 from fixtool.incoming.sections import Section, read_sections
+from fixtool.series.diff import read_diff
+from fixtool.series.strict import LeftToGit, apply_in_memory
 from fixtool.text import count
 
 _SHOWN = 3  # files in a message
@@ -67,9 +70,10 @@ class Fitter:
     """Fits changes to trees."""
 
     def __init__(
-        self, repo: Repo, base: Base, options: FitOptions, find_blobs: FindBlobs | None
+        self, objects: ObjectDatabase, base: Base, options: FitOptions, find_blobs: FindBlobs | None
     ) -> None:
-        self.repo, self.base, self.options, self.find_blobs = repo, base, options, find_blobs
+        self.objects, self.repo = objects, objects.repo
+        self.base, self.options, self.find_blobs = base, options, find_blobs
 
     def fit(self, change: Incoming, tip: Oid) -> Fitted:
         """The tree of ``tip`` with ``change``; the tree of ``tip`` itself if it has the change
@@ -80,15 +84,26 @@ class Fitter:
         said = options.exclude or options.folder or change.reverse
         strip = change.strip if options.strip is None else options.strip
         if not said and strip in (None, 1) and is_usual(sections):
-            tree, _ = self.apply(change, tip, USUAL, change.diff)
+            tree = self._apply_as_it_is(change, tip)
             if tree is not None:
                 return Fitted(tree)
+        self.objects.flush()
         files = list_tree(self.repo, tip)
         if change.reverse:
             sections = [section.reversed() for section in sections]
         places = find_places(sections, files, strip, options.folder) or [USUAL]
         asked = Place(1 if strip is None else strip, options.folder or "")
         return _Attempt(self, change, tip, lines, sections, files).at(places, asked)
+
+    def _apply_as_it_is(self, change: Incoming, tip: Oid) -> Oid | None:
+        """The tree of ``tip`` with a change whose names are those of the tree; None if it does not
+        apply."""
+        try:
+            files = read_diff(change.diff, where=change.where)
+            return apply_in_memory(self.objects, files, self.objects.tree_of(tip))
+        except (Refused, LeftToGit):  # git reads more than fixtool does
+            self.objects.flush()
+            return self.apply(change, tip, USUAL, change.diff)[0]
 
     def apply(
         self, change: Incoming, commit: Oid, place: Place, diff: bytes, *more: str

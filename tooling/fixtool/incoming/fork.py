@@ -7,8 +7,9 @@ import shlex
 from collections.abc import Sequence
 
 from fixtool.errors import Refused, UsageError
+from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import MACHINE, Commit, Oid, Signature
-from fixtool.git.repo import Repo
+from fixtool.git.repo import Repo, reading_answer
 from fixtool.git.store import Store
 from fixtool.incoming.change import Incoming, make_change
 from fixtool.series.message import split_message
@@ -53,32 +54,49 @@ def read_range(repo: Store, fork: Repo, text: str, *, first_parent: bool = False
 def _read_commits(repo: Store, ids: Sequence[Oid]) -> list[Incoming]:
     """The changes of commits against their first parents. A diff is empty if the commit changes no
     file."""
-    commits = {oid: repo.read_commit(oid) for oid in ids}
-    trees = {oid: commit.tree for oid, commit in commits.items()}
-    # As commits with another message, which cannot be taken for a part of the diff.
-    plain = {
-        oid: repo.write_commit(
-            Commit(commit.tree, commit.parents[:1], MACHINE, MACHINE, "commit\n")
-        )
-        for oid, commit in commits.items()
-    }
-    full = [
-        oid
-        for oid, commit in commits.items()
-        if commit.tree != (trees.get(commit.parents[0]) or repo.tree_id(commit.parents[0]))
-    ]
+    with ObjectDatabase(repo) as objects:
+        commits = {oid: objects.commit(oid) for oid in ids}
+        # As commits with another message, which cannot be taken for a part of the diff.
+        plain = {
+            oid: objects.add_commit(
+                Commit(commit.tree, commit.parents[:1], MACHINE, MACHINE, "commit\n")
+            )
+            for oid, commit in commits.items()
+        }
+        trees = {oid: commit.tree for oid, commit in commits.items()}
+        full = [
+            oid
+            for oid, commit in commits.items()
+            if commit.tree != (trees.get(commit.parents[0]) or objects.tree_of(commit.parents[0]))
+        ]
+        objects.flush()
     raw = export_all(repo, [plain[oid] for oid in full])
     diffs = {oid: parse(mail, oid[:12]).diff for oid, mail in zip(full, raw, strict=True)}
-    return [_read_commit(repo, oid, diffs.get(oid, b""), plain[oid]) for oid in ids]
+    texts = _texts(repo, ids)
+    return [_read_commit(oid, texts[oid], diffs.get(oid, b""), plain[oid]) for oid in ids]
 
 
-def _read_commit(repo: Store, oid: Oid, diff: bytes, plain: Oid) -> Incoming:
-    """The change of a commit, whose diff is that of the commit ``plain``. git gives its texts in
-    UTF-8, whatever they are stored in."""
-    form = "--format=%an%x00%ae%x00%ad%x00%B"
-    words = ("log", "-1", "--encoding=UTF-8", "--no-mailmap", "--no-notes", "--date=raw", form)
-    out = repo.run(*words, oid).stdout.decode("utf-8", "surrogateescape")
-    name, address, date, message = out.split("\0", 3)
+@reading_answer("log")
+def _texts(repo: Store, ids: Sequence[Oid]) -> dict[Oid, tuple[str, str, str, str]]:
+    """The name, the mail address, the date and the message of each commit, in UTF-8, whatever it is
+    stored in; from one process."""
+    form = "--format=%H%x00%an%x00%ae%x00%ad%x00%B"
+    words = ("log", "--no-walk=unsorted", "--stdin", "-z", "--encoding=UTF-8", "--no-mailmap",
+             "--no-notes", "--date=raw", form)  # fmt: skip
+    out = repo.run(*words, stdin="".join(f"{oid}\n" for oid in ids).encode()).stdout
+    fields = out.decode("utf-8", "surrogateescape").split("\0")
+    texts = {
+        Oid(oid): (name, address, date, message)
+        for oid, name, address, date, message in zip(*[iter(fields[:-1])] * 5, strict=True)
+    }
+    if texts.keys() != set(ids):
+        raise ValueError(fields[:1])
+    return texts
+
+
+def _read_commit(oid: Oid, text: tuple[str, str, str, str], diff: bytes, plain: Oid) -> Incoming:
+    """The change of a commit, whose diff is that of the commit ``plain``."""
+    name, address, date, message = text
     subject, body = split_message(message)
     notes = () if address else (f"its author {name} has no mail address",)
     if not subject:

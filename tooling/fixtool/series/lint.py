@@ -4,14 +4,14 @@ remedy."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from fixtool.errors import FixtoolError, Refused
 from fixtool.files import TooLarge
-from fixtool.git.database import ObjectDatabase
+from fixtool.git.database import passing_objects
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series.checked import CheckedPatches
@@ -25,6 +25,7 @@ from fixtool.text import argument
 
 _WANTED = ("Origin", "Forwarded", "Drop-When", "Signed-off-by")
 _LONG_LINE = re.compile(rb"^[^\n]{10001,}", re.MULTILINE)
+_TOGETHER = 100  # patch files that are made at a time
 _COMPARED = 20  # facts of a patch that every later one is compared with
 _FACT_FORM = "write it as COMMIT, #PULL-REQUEST, FIRST-RELEASE or none; the commit alone is enough"
 
@@ -106,20 +107,32 @@ def require_well_formed(line: Line, cache: Path | None = None) -> None:
 def drift(repo: Repo, line: Line, base: Oid) -> tuple[Finding, ...]:
     """Find patches whose bytes are not what ``export`` writes, or that do not apply in order on the
     line's own base. ``repo`` holds that base."""
-    with ObjectDatabase(repo) as objects:
+    with passing_objects(repo) as objects:
         commits, complaint = commits_on(objects, line.patches, base)
         objects.flush()
-    findings = []
-    for patch, normal in zip(line.patches, export_all(repo, commits), strict=False):
-        if normal != patch.raw:
-            where = f"{patch.path}:{_first_difference(patch.raw, normal)}"
-            fix = _RULES["drift"][1].format(file=argument(patch.path), line=line.name)
-            findings.append(_finding("drift", where, "the bytes are not in normal form", fix))
+        findings = [
+            finding
+            for at in range(0, len(commits), _TOGETHER)
+            for finding in _drift(
+                objects.repo, line, line.patches[at:], commits[at : at + _TOGETHER]
+            )
+        ]
     if complaint:
         message = f"does not apply on the line's own base: {complaint}"
         where = f"{line.patches[len(commits)].path}:1"
         findings.append(_finding("applies", where, message))
     return tuple(findings)
+
+
+def _drift(
+    repo: Repo, line: Line, patches: Sequence[Patch], commits: Sequence[Oid]
+) -> Iterator[Finding]:
+    """Compare patches with the files that their commits are exported to."""
+    for patch, normal in zip(patches, export_all(repo, commits), strict=False):
+        if normal != patch.raw:
+            where = f"{patch.path}:{_first_difference(patch.raw, normal)}"
+            fix = _RULES["drift"][1].format(file=argument(patch.path), line=line.name)
+            yield _finding("drift", where, "the bytes are not in normal form", fix)
 
 
 def _finding(rule: str, where: str, message: str, fix: str | None = None) -> Finding:

@@ -33,11 +33,18 @@ def apply_patch(objects: ObjectDatabase, patch: Patch, tree: Oid) -> Oid | None:
     """The tree with ``patch`` applied; None if it does not apply. Raises Refused if git changed
     another path than the patch names."""
     try:
-        return objects.with_files(tree, _changes(objects, patch.files, tree))
-    except _DoesNotFit:
-        return None
+        return apply_in_memory(objects, patch.files, tree)
     except LeftToGit:
         return apply_by_git(objects, patch, tree)[0]
+
+
+def apply_in_memory(objects: ObjectDatabase, files: Sequence[FilePatch], tree: Oid) -> Oid | None:
+    """The tree with the changes of ``files``; None if they do not fit. Raises LeftToGit if git
+    alone can tell."""
+    try:
+        return objects.with_files(tree, _changes(objects, files, tree))
+    except _DoesNotFit:
+        return None
 
 
 def apply_by_git(objects: ObjectDatabase, patch: Patch, tree: Oid) -> tuple[Oid | None, str]:

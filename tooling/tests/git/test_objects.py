@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fixtool.errors import CannotRun
-from fixtool.git.database import ObjectDatabase
+from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import ZERO, Oid, TreeEntry, parse_oid
 from fixtool.git.store import Store
 from fixtool.git.trees import changed_files, list_folders, list_tree, similar_blobs, write_trees
@@ -116,3 +116,22 @@ def test_blobs_are_similar_from_half_of_their_lines_on(upstream: Git) -> None:
     pairs = [(whole, other), (whole, edited), (other, whole), (whole, whole), (whole, half)]
     assert similar_blobs(upstream.repo, pairs) == {pairs[1], pairs[3], pairs[4]}
     assert similar_blobs(upstream.repo, []) == set()
+
+
+@pytest.mark.parametrize("number", [1, 300])
+def test_objects_that_do_not_last(tmp_path: Path, number: int) -> None:
+    """git reads them, of any size, until the block ends."""
+    store = Store.create(tmp_path / "store.git")
+    with passing_objects(store) as objects:
+        contents = [b"%d " % size * size for size in range(number)]
+        blobs = [objects.add("blob", content) for content in contents]
+        objects.flush()
+        later = objects.add("blob", b"later\n")
+        objects.flush()
+        assert list(objects.repo.read_blobs(blobs)) == contents
+        assert objects.read(blobs[0]) == ("blob", contents[0])
+        assert objects.repo.run_on_objects("cat-file", "-t", later).text == "blob"
+        assert objects.scratch is not None
+        for index in objects.scratch.glob("pack/*.idx"):
+            store.run("verify-pack", str(index))
+    assert store.lacks([*blobs, later]) == {*blobs, later}
