@@ -27,7 +27,7 @@ EVERYWHERE = {"--help", "-h"}
 
 def documents() -> list[Path]:
     """Every Markdown file of the repository that a person reads."""
-    patterns = ("*.md", "docs/*.md", "ci/*.md", "verify/**/*.md")
+    patterns = ("*.md", "docs/*.md", "ci/*.md", "tooling/bench/*.md", "verify/**/*.md")
     return sorted(path for pattern in patterns for path in ROOT.glob(pattern))
 
 
