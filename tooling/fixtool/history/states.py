@@ -197,8 +197,19 @@ class _Tree:
             if (folder := _nearest(path, base) if has_base else posixpath.dirname(path))
         }  # fmt: skip
         self._like: tuple[set[Oid], dict[str, TreeEntry]] = (set(), {})
-        for path, entry in start.items():
-            self.put(path, entry)
+        if start is base:
+            self._begin_at_base()
+        else:
+            for path, entry in start.items():
+                self.put(path, entry)
+
+    def _begin_at_base(self) -> None:
+        """Put all files of the base at once: a series has many groups, and a tree many files."""
+        self.files, self.missing, self._gone = dict(self._base), {}, {}
+        for folder in self._held:
+            self._held[folder] = sum(path.startswith(f"{folder}/") for path in self._base)
+        self._clashes = self._above & self._base.keys()
+        self._clashes.update(path for path in self._base if path.startswith(self._below))
 
     def put(self, path: str, entry: TreeEntry | None) -> None:
         """Set the entry at ``path``; None takes the file away."""
