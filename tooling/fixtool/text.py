@@ -6,6 +6,7 @@ import re
 import shlex
 import unicodedata
 
+_MOST_LOGINS = 8  # of an address; no real one has more than one
 _LONGEST_LOGIN = 1000  # characters
 _JOB_COMMAND = re.compile(r"^(\s*):(?=:)", re.MULTILINE)
 # A path that was an address has one slash.
@@ -46,6 +47,15 @@ def argument(value: object) -> str:
 def public_url(url: str) -> str:
     """``url`` as it may be shown and stored: without any password, and without the user name, which
     is often a token, unless a server of ssh needs it."""
+    for _ in range(_MOST_LOGINS):
+        shown = _without_first_login(url)
+        if shown == url:
+            return url
+        url = shown  # what followed the login may look like one itself
+    return url.rpartition("@")[2]
+
+
+def _without_first_login(url: str) -> str:
     match = re.match(r"([A-Za-z][\w+.-]*://)?([^/]*@)", url)
     if match is None:
         return redact(url)
