@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from fixtool.errors import Refused
+from fixtool.series.lines import lines_of
 
 MODES = ("100644", "100755", "120000", "160000")
 """The modes of what a tree holds: a file, an executable file, a symlink, and a submodule."""
@@ -55,29 +56,52 @@ class Hunk:
     @property
     def before(self) -> tuple[str, ...]:
         """The lines of the old side, with line ends."""
-        return self._side(" +" if self.backwards else " -")
+        return self._lines(self._kinds[0])
 
     @property
     def after(self) -> tuple[str, ...]:
         """The lines of the new side, with line ends."""
-        return self._side(" -" if self.backwards else " +")
+        return self._lines(self._kinds[1])
 
     def undoing(self) -> Hunk:
         """The hunk that undoes this one."""
         return replace(self, old_start=self.new_start, new_start=self.old_start,
                        backwards=not self.backwards)  # fmt: skip
 
-    def _side(self, kinds: str) -> tuple[str, ...]:
-        text = self.diff[self.begin : self.end].decode("utf-8", "surrogateescape")
-        lines = text.split("\n")[:-1]
-        if "\n\\" not in text:
-            # An empty line is one of context whose blank was lost; it is in ``kinds`` too.
-            return tuple([line[1:] + "\n" for line in lines if line[:1] in kinds])
-        side: list[str] = []
-        for line, next_line in zip(lines, [*lines[1:], ""], strict=True):
+    @property
+    def old_text(self) -> bytes:
+        return b"".join(self._side(self._kinds[0]))
+
+    @property
+    def new_text(self) -> bytes:
+        return b"".join(self._side(self._kinds[1]))
+
+    @property
+    def names_no_newline(self) -> bool:
+        """Whether it says of a line that it has no newline."""
+        return self.diff.find(b"\n\\", self.begin, self.end) >= 0
+
+    @property
+    def _kinds(self) -> tuple[bytes, bytes]:
+        """The first bytes of the lines of the old side, and of those of the new one."""
+        return (b" +", b" -") if self.backwards else (b" -", b" +")
+
+    def _lines(self, kinds: bytes) -> tuple[str, ...]:
+        side = self._side(kinds)
+        if self.names_no_newline:
+            return tuple(line.decode("utf-8", "surrogateescape") for line in side)
+        return tuple(lines_of(b"".join(side).decode("utf-8", "surrogateescape")))
+
+    def _side(self, kinds: bytes) -> list[bytes]:
+        lines = self.diff[self.begin : self.end].split(b"\n")[:-1]
+        # An empty line is one of context whose blank was lost; it is in ``kinds`` too.
+        if not self.names_no_newline:
+            return [line[1:] + b"\n" for line in lines if line[:1] in kinds]
+        side: list[bytes] = []
+        for line, next_line in zip(lines, [*lines[1:], b""], strict=True):
             if line[:1] in kinds:
-                side.append(line[1:] + ("" if next_line.startswith("\\") else "\n"))
-        return tuple(side)
+                side.append(line[1:] + (b"" if next_line.startswith(b"\\") else b"\n"))
+        return side
 
 
 @dataclass(frozen=True)

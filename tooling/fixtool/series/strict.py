@@ -19,6 +19,8 @@ from fixtool.series.lines import Lines, lines_of
 from fixtool.series.patch import Patch, apply_on
 
 _FILES = ("100644", "100755")
+_NEWLINE = 10
+_MANY_PLACES = 8
 
 
 class LeftToGit(Exception):
@@ -90,7 +92,7 @@ def _changes(
 
 
 def _new_file(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> TreeEntry:
-    if file.mode not in _FILES or len(file.hunks) > 1 or any(hunk.before for hunk in file.hunks):
+    if file.mode not in _FILES or len(file.hunks) > 1 or any(hunk.old_text for hunk in file.hunks):
         raise LeftToGit
     *folders, name = file.path.split("/")
     for folder in folders:
@@ -103,8 +105,7 @@ def _new_file(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> TreeEntry:
     else:
         if name in objects.tree(tree):
             raise LeftToGit
-    text = "".join(line for hunk in file.hunks for line in hunk.after)
-    return TreeEntry(file.mode, objects.add("blob", text.encode("utf-8", "surrogateescape")))
+    return TreeEntry(file.mode, objects.add("blob", b"".join(hunk.new_text for hunk in file.hunks)))
 
 
 def _changed_file(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> TreeEntry | None:
@@ -133,6 +134,9 @@ def with_hunks(data: bytes, file: FilePatch) -> bytes | None:
 
 
 def _with_hunks(data: bytes, file: FilePatch) -> bytes:
+    in_place = _in_place(data, file.hunks)
+    if in_place is not None:
+        return in_place
     text = _Text(data)
     for hunk in file.hunks:
         text.apply(hunk)
@@ -155,6 +159,44 @@ def applies_reversed(objects: ObjectDatabase, patch: Patch, tree: Oid) -> bool:
         data = with_hunks(objects.blob(entry.blob), replace(file, hunks=hunks))
         fits = fits and data is not None and (changed or not data)
     return fits
+
+
+def _in_place(data: bytes, hunks: Sequence[Hunk]) -> bytes | None:
+    """The content ``data`` of a file with the ``hunks``, if each of them fits at its own line, has
+    old lines, and says of no line that it has no newline; else None. Then there is no other place
+    to look for, and the file need not be cut into lines, which takes longer than the rest."""
+    pieces: list[bytes] = []
+    at, line, shift = 0, 0, 0  # the byte and the line of ``data``, and how many lines more are new
+    for hunk in hunks:
+        old, new = hunk.old_text, hunk.new_text
+        wanted = 0 if hunk.old_start <= 1 else hunk.new_start - 1 - shift
+        usual = old and not hunk.names_no_newline
+        begin = _at_line(data, old, at, wanted - line) if usual else -1
+        if begin < 0:
+            return None
+        end = begin + len(old)
+        if hunk.to_end and end != len(data):
+            return None
+        pieces += [data[at:begin], new]
+        size = old.count(b"\n")
+        at, line, shift = end, wanted + size, shift + new.count(b"\n") - size
+    return b"".join([*pieces, data[at:]])
+
+
+def _at_line(data: bytes, text: bytes, start: int, lines: int) -> int:
+    """The byte of ``data`` where ``text`` stands ``lines`` lines after byte ``start``; -1 if it
+    stands elsewhere before it, again and again, or not there."""
+    begin = start - 1
+    for _ in range(_MANY_PLACES):
+        begin = data.find(text, begin + 1)
+        if begin < 0:
+            return -1
+        before = data.count(b"\n", start, begin)
+        if before > lines:
+            return -1
+        if before == lines and (begin == 0 or data[begin - 1] == _NEWLINE):
+            return begin
+    return -1
 
 
 class _Text:
