@@ -11,18 +11,16 @@ import hashlib
 import io
 import os
 import select
-import struct
 import subprocess
-import zlib
-from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fixtool.errors import CannotRun
 from fixtool.files import temporary_folder
 from fixtool.git.objects import MACHINE, Commit, Merge, Oid, TreeEntry, parse_commit, parse_oid
+from fixtool.git.pack import PackedObject, packed, unpacked, write_pack
 from fixtool.git.process import end, known_to_its_pool
 from fixtool.git.repo import Repo, reading_answer
 
@@ -31,12 +29,11 @@ Tree = Mapping[str, TreeEntry]
 
 FOLDER = "040000"
 
-_KINDS = {"commit": 1, "tree": 2, "blob": 3}  # the numbers of the kinds in a pack
 _LOOSE = 100  # objects: git too makes a pack of what it receives from this number on
 _FAREWELL = 1.0  # seconds
-_MOST_NEW = 16 << 20  # bytes of new objects that are kept in memory
+_MOST_NEW = 24 << 20  # bytes of new objects, compressed, that are kept in memory
 _MOST_PASSING = 4 << 20  # of those that are not compressed when they are written
-_MOST_BLOBS = 16 << 20  # bytes of blobs that are kept after reading
+_MOST_CONTENTS = 16 << 20  # bytes of blobs that were read, and of new objects, that are kept
 _MOST_ENTRIES = 60_000  # of trees that are kept after reading, some 15 MB
 
 
@@ -51,13 +48,13 @@ class ObjectDatabase:
         self.repo = repo
         self.scratch = scratch
         self._loose = loose
-        self._new: dict[Oid, tuple[str, bytes]] = {}
+        self._new: dict[Oid, PackedObject] = {}
         self._new_size = 0
         self._written: set[Oid] = set()
         self._trees: OrderedDict[Oid, Tree] = OrderedDict()
         self._entries = 0
-        self._blobs: OrderedDict[Oid, bytes] = OrderedDict()
-        self._blob_size = 0
+        self._contents: OrderedDict[Oid, bytes] = OrderedDict()
+        self._contents_size = 0
         self._reader: _Reader | None = None
 
     def __enter__(self) -> ObjectDatabase:
@@ -73,7 +70,7 @@ class ObjectDatabase:
     def read(self, oid: Oid) -> tuple[str, bytes]:
         """The kind and the content of an object. Raises CannotRun if it is not there."""
         if oid in self._new:
-            return self._new[oid]
+            return self._new[oid].kind, self._content(oid)
         found = self._reader.read(oid) if self._reader else None
         if found is None:
             # A git that is running does not see the repositories from which this one has borrowed
@@ -87,16 +84,10 @@ class ObjectDatabase:
         return found
 
     def blob(self, oid: Oid) -> bytes:
-        if oid in self._blobs:
-            self._blobs.move_to_end(oid)
-            return self._blobs[oid]
-        data = self._expect(oid, "blob")
-        self._blobs[oid] = data
-        self._blob_size += len(data)
-        while self._blob_size > _MOST_BLOBS and len(self._blobs) > 1:
-            _, oldest = self._blobs.popitem(last=False)
-            self._blob_size -= len(oldest)
-        return data
+        if oid in self._contents:
+            self._contents.move_to_end(oid)
+            return self._contents[oid]
+        return self._keep_content(oid, self._expect(oid, "blob"))
 
     def tree(self, oid: Oid) -> Tree:
         if oid in self._trees:
@@ -159,6 +150,21 @@ class ObjectDatabase:
             )
         return data
 
+    def _content(self, oid: Oid) -> bytes:
+        """The content of a new object."""
+        if oid in self._contents:
+            return self._contents[oid]
+        new = self._new[oid]
+        return self._keep_content(oid, unpacked(new, self._content(new.base) if new.base else b""))
+
+    def _keep_content(self, oid: Oid, data: bytes) -> bytes:
+        self._contents[oid] = data
+        self._contents_size += len(data)
+        while self._contents_size > _MOST_CONTENTS and len(self._contents) > 1:
+            _, oldest = self._contents.popitem(last=False)
+            self._contents_size -= len(oldest)
+        return data
+
     def _keep_tree(self, oid: Oid, tree: Tree) -> Tree:
         self._trees[oid] = tree
         self._entries += len(tree)
@@ -169,13 +175,21 @@ class ObjectDatabase:
 
     # -- writing ---------------------------------------------------------------------------
 
-    def add(self, kind: str, data: bytes) -> Oid:
-        """Keep a new object. Returns its id."""
+    def add(self, kind: str, data: bytes, like: Oid | None = None) -> Oid:
+        """Keep a new object, which may be ``like`` another one. Returns its id."""
         head = f"{kind} {len(data)}\0".encode()
         oid = Oid(hashlib.sha1(head + data, usedforsecurity=False).hexdigest())
         if oid not in self._new and oid not in self._written:
-            self._new[oid] = (kind, data)
-            self._new_size += len(data)
+            if self.scratch:
+                new = packed(kind, data, level=0)
+            elif like in self._new and like in self._contents:
+                depth = self._new[like].depth
+                new = packed(kind, data, like, self._contents[like], depth)
+            else:
+                new = packed(kind, data)
+            self._new[oid] = new
+            self._keep_content(oid, data)
+            self._new_size += len(new.data)
             if self._new_size > (_MOST_PASSING if self.scratch else _MOST_NEW):
                 self.flush()
         return oid
@@ -204,7 +218,7 @@ class ObjectDatabase:
                 entries[name] = TreeEntry(FOLDER, after)
             else:
                 entries.pop(name, None)
-        oid = self.add("tree", _tree_bytes(entries))
+        oid = self.add("tree", _tree_bytes(entries), tree)
         if oid not in self._trees:
             self._keep_tree(oid, entries)
         return oid
@@ -213,13 +227,13 @@ class ObjectDatabase:
         """Write the new objects. An object that is there already is not written again."""
         if not self._new:
             return
-        objects = self._new.values()
+        folder = self.repo.objects_folder
         if self.scratch is not None:
-            _write_pack(self.scratch / "pack", self._new)
-        elif len(objects) < self._loose:
-            _store_loose(self.repo.objects_folder, objects)
+            write_pack(self.scratch, self._new, durable=False)
+        elif len(self._new) < self._loose:
+            _store_loose(folder, [(new.kind, self._content(oid)) for oid, new in self._new.items()])
         else:
-            self.repo.run("index-pack", "--stdin", stdin=b"".join(_pack(objects)))
+            write_pack(folder, self._new)
         self._written.update(self._new)
         self._new.clear()
         self._new_size = 0
@@ -355,51 +369,3 @@ def passing_objects(repo: Repo) -> Iterator[ObjectDatabase]:
         (folder / "pack").mkdir()
         with ObjectDatabase(repo.also_reading(folder), scratch=folder) as objects:
             yield objects
-
-
-def _pack(objects: Collection[tuple[str, bytes]], level: int = 1) -> Iterator[bytes]:
-    """The parts of a pack of version 2: its head, each object by itself, and its checksum
-    (gitformat-pack(5))."""
-    checksum = hashlib.sha1(usedforsecurity=False)
-    head = b"PACK" + struct.pack(">II", 2, len(objects))
-    checksum.update(head)
-    yield head
-    for kind, data in objects:
-        size = len(data)
-        sizes = [_KINDS[kind] << 4 | size & 15]
-        size >>= 4
-        while size:
-            sizes[-1] |= 0x80
-            sizes.append(size & 0x7F)
-            size >>= 7
-        part = bytes(sizes) + zlib.compress(data, level)
-        checksum.update(part)
-        yield part
-    yield checksum.digest()
-
-
-def _write_pack(folder: Path, objects: Mapping[Oid, tuple[str, bytes]]) -> None:
-    """Write objects that need not last as a pack and its index of version 2. They are not
-    compressed, which would take longer than all that is done with them."""
-    rows = []
-    at = 0
-    name = folder / f"pack-{next(iter(objects))}"
-    with name.with_suffix(".pack").open("wb") as file:
-        parts = _pack(objects.values(), level=0)
-        at += file.write(next(parts))
-        for oid in objects:
-            part = next(parts)
-            rows.append((bytes.fromhex(oid), zlib.crc32(part), at))
-            at += file.write(part)
-        (checksum,) = parts
-        file.write(checksum)
-    rows.sort()
-    firsts = [oid[0] for oid, _, _ in rows]
-    counts = (bisect_right(firsts, byte) for byte in range(256))
-    index = b"".join([
-        b"\377tOc" + struct.pack(">I", 2), struct.pack(">256I", *counts),
-        *(oid for oid, _, _ in rows), *(struct.pack(">I", check) for _, check, _ in rows),
-        *(struct.pack(">I", start) for _, _, start in rows), checksum,
-    ])  # fmt: skip
-    index += hashlib.sha1(index, usedforsecurity=False).digest()
-    name.with_suffix(".idx").write_bytes(index)

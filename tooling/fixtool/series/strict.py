@@ -121,7 +121,7 @@ def _changed_file(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> TreeEn
         if data:
             raise _DoesNotFit  # the patch removes the file, and something would be left of it
         return None
-    return TreeEntry(file.mode or entry.mode, objects.add("blob", data))
+    return TreeEntry(file.mode or entry.mode, objects.add("blob", data, entry.blob))
 
 
 def with_hunks(data: bytes, file: FilePatch) -> bytes | None:
