@@ -353,12 +353,10 @@ def _tree_bytes(entries: Tree) -> bytes:
     rows = []
     for text, (mode, blob) in entries.items():
         name = text.encode("utf-8", "surrogateescape")
-        rows.append((name + b"/" if mode == FOLDER else name, name, mode, blob))
+        row = b"%b %b\0%b" % (mode.removeprefix("0").encode(), name, bytes.fromhex(blob))
+        rows.append((name + b"/" if mode == FOLDER else name, row))
     rows.sort()
-    return b"".join(
-        mode.removeprefix("0").encode() + b" " + name + b"\0" + bytes.fromhex(blob)
-        for _, name, mode, blob in rows
-    )
+    return b"".join([row for _, row in rows])
 
 
 @contextmanager

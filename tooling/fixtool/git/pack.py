@@ -179,19 +179,20 @@ def _common_start(old: bytes, new: bytes, most: int) -> int:
     while step:
         if at + step <= most and old[at : at + step] == new[at : at + step]:
             at += step
-        else:
-            step >>= 1
+            continue
+        step >>= 1
     return at
 
 
 def _common_end(old: bytes, new: bytes, most: int) -> int:
     at, step = 0, 1 << 16
     while step:
-        ends = (side[len(side) - at - step : len(side) - at] for side in (old, new))
-        if at + step <= most and next(ends) == next(ends):
-            at += step
-        else:
-            step >>= 1
+        if at + step <= most:
+            end, new_end = len(old) - at, len(new) - at
+            if old[end - step : end] == new[new_end - step : new_end]:
+                at += step
+                continue
+        step >>= 1
     return at
 
 

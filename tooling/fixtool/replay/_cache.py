@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from fixtool.documents import read_own
@@ -99,7 +99,7 @@ class PrefixCache:
             for key, result in zip(self.keys[reused:], results[reused:], strict=True):
                 if result.verdict in FAILED:
                     break
-                write_atomically(self.folder / f"{key}.json", json.dumps(asdict(result)))
+                write_atomically(self.folder / f"{key}.json", json.dumps(result, default=vars))
             remove_old(self.folder, _DAYS)
         except (OSError, CannotRun):
             return

@@ -166,6 +166,8 @@ class _Run:
     commit: Oid
     tree: Oid
     new: dict[object, _Added] = field(default_factory=dict)
+    first_in: dict[str, int] = field(default_factory=dict)  # a folder -> first patch in it
+    read: int = 0  # the patches whose folders are in there
 
     def replay(
         self, base: Oid, before: Sequence[PatchResult]
@@ -309,9 +311,13 @@ class _Run:
     def _had_folders(self, position: int, folders: Collection[str]) -> bool:
         """Whether the series' own base, with the patches before ``position``, has one of the
         ``folders``."""
-        for patch in self.patches[:position]:
-            if any(path.startswith(f"{folder}/") for path in patch.paths for folder in folders):
-                return True
+        for number in range(self.read, position):
+            for path in self.patches[number].paths:
+                while path := posixpath.dirname(path):
+                    self.first_in.setdefault(path, number)
+        self.read = max(self.read, position)
+        if any(self.first_in.get(folder, position) < position for folder in folders):
+            return True
         base = self.on_base.commit(())
         return base is None or bool(self.objects.folders(self.objects.tree_of(base), folders))
 

@@ -16,11 +16,8 @@ from support.repositories import Git
 
 
 @pytest.fixture
-def objects(
-    make_git: Callable[[str], Git], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[ObjectDatabase]:
-    monkeypatch.setattr(database, "_LOOSE", 1)  # all that is new becomes a pack
-    with ObjectDatabase(make_git("repo").repo) as objects:
+def objects(make_git: Callable[[str], Git]) -> Iterator[ObjectDatabase]:
+    with ObjectDatabase(make_git("repo").repo, loose=1) as objects:  # all becomes a pack
         yield objects
 
 
