@@ -68,7 +68,7 @@ EXCEPTED = {"report": {"rebase.result"}}
 # vocabularies that several modules of one layer use.
 DOORS = {
     "git": {"git.store"},
-    "gitdb": {"git.database"},
+    "gitdb": {"git.pack"},
     "pypi_simple": {"sources.index"},
     "requests": {"sources.index"},
     "urllib3": {"sources.index"},

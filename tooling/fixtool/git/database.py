@@ -8,7 +8,6 @@ longer than all the rest.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import select
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 from fixtool.errors import CannotRun
 from fixtool.files import temporary_folder
 from fixtool.git.objects import MACHINE, Commit, Merge, Oid, TreeEntry, parse_commit, parse_oid
-from fixtool.git.pack import PackedObject, packed, unpacked, write_pack
+from fixtool.git.pack import PackedObject, packed, unpacked, write_loose, write_pack
 from fixtool.git.process import end, known_to_its_pool
 from fixtool.git.repo import Repo, reading_answer
 
@@ -231,7 +230,7 @@ class ObjectDatabase:
         if self.scratch is not None:
             write_pack(self.scratch, self._new, durable=False)
         elif len(self._new) < self._loose:
-            _store_loose(folder, [(new.kind, self._content(oid)) for oid, new in self._new.items()])
+            write_loose(folder, [(new.kind, self._content(oid)) for oid, new in self._new.items()])
         else:
             write_pack(folder, self._new)
         self._written.update(self._new)
@@ -319,16 +318,6 @@ class _Reader:
             self._process.wait(_FAREWELL)  # without questions, git ends by itself
         except subprocess.TimeoutExpired:
             end(self._process)
-
-
-def _store_loose(folder: Path, objects: Iterable[tuple[str, bytes]]) -> None:
-    """Write each object into a file of its own."""
-    from gitdb import IStream  # a run that writes nothing does without it
-    from gitdb.db.loose import LooseObjectDB
-
-    database = LooseObjectDB(str(folder))
-    for kind, data in objects:
-        database.store(IStream(kind.encode(), len(data), io.BytesIO(data)))
 
 
 def _parse_tree(data: bytes) -> dict[str, TreeEntry]:

@@ -1,16 +1,18 @@
-"""Packs: the files in which git keeps many objects (gitformat-pack(5)).
+"""Writes new objects: each into a file of its own, or all into a pack, the file in which git keeps
+many objects (gitformat-pack(5)).
 
-A new object that resembles another one of the pack, such as a file before a patch, is kept as the
-difference from it. Nine of ten bytes then need no compression, which takes most of the time.
+In a pack, a new object that resembles another one, as the file before a patch does, is kept as the
+difference from it. Half of the bytes then need no compression, which takes most of the time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +65,16 @@ def unpacked(packed: PackedObject, before: bytes = b"") -> bytes:
     """The content of an object. ``before`` is that of its base, if it has one."""
     data = zlib.decompress(packed.data)
     return _patched(before, data) if packed.base else data
+
+
+def write_loose(folder: Path, objects: Iterable[tuple[str, bytes]]) -> None:
+    """Write each object into a file of its own."""
+    from gitdb import IStream  # a run that writes nothing does without it
+    from gitdb.db.loose import LooseObjectDB
+
+    database = LooseObjectDB(str(folder))
+    for kind, data in objects:
+        database.store(IStream(kind.encode(), len(data), io.BytesIO(data)))
 
 
 def write_pack(folder: Path, objects: Mapping[Oid, PackedObject], *, durable: bool = True) -> None:
