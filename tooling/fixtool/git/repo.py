@@ -375,13 +375,15 @@ class Repo:
     def ahead_by(self, ancestor: Oid, commit: Oid) -> int | None:
         """How many commits ``commit`` is ahead of ``ancestor``; None if it does not descend from
         ``ancestor``, as far as the history in this repository shows."""
-        if not self.has(ancestor):
-            return None
-        ancestry = self.run("merge-base", "--is-ancestor", ancestor, commit, accept=(0, 1, 128))
-        if ancestry.status != 0:
+        if not self.descends(commit, ancestor):
             return None
         with reading_answer("rev-list"):
             return int(self.run("rev-list", "--count", f"{ancestor}..{commit}").text)
+
+    def descends(self, commit: Oid, ancestor: Oid) -> bool:
+        """Whether ``commit`` descends from ``ancestor``, as far as the history here shows."""
+        question = ("merge-base", "--is-ancestor", ancestor, commit)
+        return self.has(ancestor) and self.run(*question, accept=(0, 1, 128)).status == 0
 
     @property
     def shallow(self) -> frozenset[Oid]:

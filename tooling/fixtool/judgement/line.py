@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 from fixtool.git.repo import Repo
+from fixtool.history.ancestry import ahead_by
 from fixtool.history.recorded import RecordedState, claims_of
 from fixtool.judgement._known import is_base, read_recorded
 from fixtool.judgement.run import Judgement, JudgeRequest, judge
@@ -177,7 +178,7 @@ def _by_nearness(lines: Sequence[Line], target: Target, repo: Repo) -> list[tupl
     """The lines, the nearest first, each with words for how near it is. Lines whose base is an
     ancestor of the target come first, by the number of commits between. The others follow by their
     release if the target is a release, else by the date of their base."""
-    distances = {line.name: repo.ahead_by(line.upstream.base, target.commit) for line in lines}
+    distances = {line.name: ahead_by(repo, line.upstream.base, target.commit) for line in lines}
     descending = [(distance, line) for line in lines
                   if (distance := distances[line.name]) is not None]  # fmt: skip
     descending.sort(key=lambda pair: pair[0])

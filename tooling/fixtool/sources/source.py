@@ -156,7 +156,7 @@ class Local:
             )
 
     def has_history(self, start: Oid, end: Oid) -> bool:
-        return self.repo.ahead_by(start, end) is not None
+        return self.repo.descends(end, start)
 
     def commits(self, commit: Oid) -> Store:
         if not self.repo.has(commit):
@@ -220,11 +220,11 @@ class Remote:
             raise self._fetch_error(f"files of {commit[:12]}", out, _other_source(commit))
 
     def bring_history(self, start: Oid, end: Oid, since: str) -> None:
-        if self.repo.ahead_by(start, end) is not None:
+        if self.repo.descends(end, start):
             return
         day = date.fromisoformat(since) - timedelta(days=2)  # time zones, and clocks that were off
         with self._fetching(f"upstream's history since {day}"):
-            if self.repo.ahead_by(start, end) is not None:
+            if self.repo.descends(end, start):
                 return
             out = self.repo.fetch_history(self.url, [start, end], day.isoformat())
         if out.status != 0:
@@ -254,7 +254,7 @@ class Remote:
             yield task
 
     def has_history(self, start: Oid, end: Oid) -> bool:
-        return self.repo.ahead_by(start, end) is not None
+        return self.repo.descends(end, start)
 
     def commits(self, commit: Oid) -> CommitStore:
         store = self._commit_store
