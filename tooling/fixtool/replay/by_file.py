@@ -116,6 +116,7 @@ class ByFile:
         self.outcomes: list[dict[str, Outcome]] = [{} for _ in patches]
         self.judged = 0
         self._results: dict[tuple[int, str], Files] = {}
+        self._single: dict[tuple[int, str, TreeEntry | None], _Part] = {}
         self._paths = frozenset(path for patch in patches for path in patch.paths)
         self.possible = _can_be_taken_apart(patches) and self._fits_its_base()
         if self.possible:
@@ -190,11 +191,16 @@ class ByFile:
             raise _NeedsReplayError
         if self._may_move(added, run):
             raise _NeedsReplayError
-        parts = [
-            _alone(file, *(side.get(file.path) for side in (files, base, theirs)))
-            for file in patch.files
-            if file not in together
-        ]
+        parts = []
+        for file in patch.files:
+            if file in together:
+                continue
+            ours = files.get(file.path)
+            part = self._single.get((position, file.path, ours))
+            if part is None:  # most targets share it
+                part = _alone(file, ours, base.get(file.path), theirs.get(file.path))
+                self._single[position, file.path, ours] = part
+            parts.append(part)
         if together:
             paths = {file.path for file in together}
             own, own_base, own_theirs = (
