@@ -15,12 +15,11 @@ from fixtool import documents
 from fixtool.documents import Field
 from fixtool.errors import CannotRun
 from fixtool.files import private_folder, require_private, write_atomically
-from fixtool.git.database import ObjectDatabase
+from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import MACHINE, Commit, Oid
 from fixtool.git.process import pool
 from fixtool.git.repo import Repo
 from fixtool.git.scratch import scratch_repo
-from fixtool.git.trees import write_trees
 from fixtool.history.states import Files, FileState, digest
 from fixtool.progress import Progress
 from fixtool.replay.by_file import ByFile, Outcome, Target
@@ -138,15 +137,18 @@ def _judge_by_replay(
     if not states:
         return {}
     _bring(states, bring)
-    trees = _write_trees(repo, states)
     slugs = ", ".join(entry.slug for entry in line.entries)
     verdicts = {}
-    earlier = Earlier()
     with (
         progress.task(f"judging {slugs}", total=len(states)) as task,
+        passing_objects(repo) as objects,
         pool() as threads,
     ):
-        judged = threads.map(lambda state: _replay(repo, line, state, trees, earlier), states)
+        commits = _write_commits(objects, states)
+        earlier = Earlier(scratch=objects.scratch)
+        judged = threads.map(
+            lambda state: _replay(objects.repo, line, state, commits, earlier), states
+        )
         for state, patches in zip(states, judged, strict=True):
             verdicts[state] = patches
             task.advance(1)
@@ -154,27 +156,29 @@ def _judge_by_replay(
 
 
 def _replay(
-    repo: Repo, line: Line, state: FileState, trees: Mapping[str, Oid], earlier: Earlier
+    repo: Repo, line: Line, state: FileState, commits: Mapping[str, Oid], earlier: Earlier
 ) -> list[PatchState]:
     if commit := state.commit or state.lost:
         onto, base = commit, line.upstream.base
     else:
-        onto, base = (
-            repo.write_commit(Commit(trees[digest(files)], (), MACHINE, MACHINE, "files\n"))
-            for files in (state.files, state.base_files)
-        )
+        onto, base = (commits[digest(files)] for files in (state.files, state.base_files))
     line = replace(line, upstream=replace(line.upstream, base=base))
     patches = replay(repo, line, onto, earlier=earlier).patches
     return [PatchState(patch.verdict, patch.evidence) for patch in patches]
 
 
-def _write_trees(repo: Repo, states: Sequence[FileState]) -> dict[str, Oid]:
-    """Write a tree for each set of files. Returns digest of the set -> tree."""
+def _write_commits(objects: ObjectDatabase, states: Sequence[FileState]) -> dict[str, Oid]:
+    """Write a commit for each set of files. Returns digest of the set -> commit."""
     sets: dict[str, Files] = {
         digest(files): files for state in states for files in (state.files, state.base_files)
     }
-    trees = write_trees(repo, [dict(files) for files in sets.values()])
-    return dict(zip(sets, trees, strict=True))
+    trees = {name: objects.with_files(Oid(""), dict(files)) for name, files in sets.items()}
+    commits = {
+        name: objects.add_commit(Commit(tree, (), MACHINE, MACHINE, "files\n"))
+        for name, tree in trees.items()
+    }
+    objects.flush()
+    return commits
 
 
 class _Kept(Generic[_T]):

@@ -81,7 +81,10 @@ class _Added:
 @dataclass
 class Earlier:
     """What replays of the same series have found so far, in the same repository. One that is given
-    to each of them spares the later ones the patches whose files are as before."""
+    to each of them spares the later ones the patches whose files are as before. With a folder
+    ``scratch``, the commits that they make are written there (`git.database.passing_objects`)."""
+
+    scratch: Path | None = None
 
     after: dict[tuple[Oid, int], Oid | None] = field(default_factory=dict)
     merged: dict[Contents, Oid | None] = field(default_factory=dict)
@@ -114,10 +117,10 @@ def replay(
     reused = len(results)
     commits = [result.commit for result in results if result.commit]
     commit = commits[-1] if commits else onto
-    with ObjectDatabase(repo) as objects:
+    earlier = earlier or Earlier()
+    with ObjectDatabase(repo, scratch=earlier.scratch) as objects:
         tree = objects.tree_of(commit)
         if reused < len(patches):
-            earlier = earlier or Earlier()
             bring = base or (lambda: line.upstream.base)
             on_base = PatchesOnBase(objects, patches, bring, earlier.after)
             merges = Merges(objects, earlier.merged)
