@@ -32,6 +32,7 @@ from fixtool.settings import state_folder
 from fixtool.text import argument
 
 _PATIENCE = 60.0  # seconds
+_LOOSE = 100  # objects: git makes a pack of what it receives from this number on
 _RECORD = "fixtool.json"
 _NEXT = "fixtool.next.json"  # the record to come, while a work tree moves to another commit
 
@@ -329,12 +330,20 @@ def _own_worktree(store: Repo, folder: Path) -> Repo:
 def _send_objects(store: Repo, checkout: Repo, record: Record) -> None:
     """Copy the objects that the series added into the checkout's object database, as one pack.
 
-    They are sent also if the commit is there already: a git that was interrupted may have written
-    the commit and not its tree, and each later run failed at that.
+    Each is looked for there, also if the commit is there already: a git that was interrupted may
+    have written the commit and not its tree, and each later run failed at that. git seeks no
+    differences of its own, since the store keeps objects as differences where that is worth it.
     """
-    wanted = f"{record.commit}\n^{record.onto}\n".encode()
-    pack = store.run("pack-objects", "--revs", "--thin", "--stdout", "--quiet", stdin=wanted).stdout
-    checkout.durably().run("unpack-objects", "-q", stdin=pack)
+    words = ("rev-list", "--objects", "--no-object-names", record.commit, f"^{record.onto}")
+    missing = checkout.lacks(map(Oid, store.run(*words).text.split()))
+    if not missing:
+        return
+    pack = store.run(
+        "pack-objects", "--stdout", "--quiet", "--window=0", "--delta-base-offset",
+        stdin="".join(f"{oid}\n" for oid in sorted(missing)).encode(),
+    ).stdout  # fmt: skip
+    command = ("unpack-objects", "-q") if len(missing) < _LOOSE else ("index-pack", "--stdin")
+    checkout.durably().run(*command, stdin=pack)
 
 
 def write_record(tree: Repo, record: Record, name: str = _RECORD) -> None:
