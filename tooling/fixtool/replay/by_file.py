@@ -57,6 +57,11 @@ class Outcome(NamedTuple):
     absorbed: bool
 
 
+_AS_WRITTEN = Outcome(
+    as_written=True, strict=True, conflicts=(), merge=True, same=True, placed=True, absorbed=False
+)
+
+
 class Target(NamedTuple):
     """The files of a target that can matter to the patches, and those of their base that can: the
     patches' own, and the new and old places of files that are gone. ``lost`` says that a folder
@@ -118,7 +123,8 @@ class ByFile:
         self._results: dict[tuple[int, str], Files] = {}
         self._single: dict[tuple[int, str, TreeEntry | None], _Part] = {}
         self._paths = frozenset(path for patch in patches for path in patch.paths)
-        self.possible = _can_be_taken_apart(patches) and self._fits_its_base()
+        self._taken_apart = [_can_be_taken_apart(patch) for patch in patches]
+        self.possible = self._fits_its_base()
         if self.possible:
             self._base_tree = objects.tree_of(self._on_base.first(0))
             self._original = objects.files(self._base_tree, self._paths)
@@ -177,6 +183,8 @@ class ByFile:
 
     def _parts(self, position: int, run: _Run) -> list[_Part]:
         """The parts of a patch on a target with the patches before it."""
+        if not self._taken_apart[position]:
+            return [self._as_written(position, run)]
         patch, (base, theirs) = self._patches[position], self._sides[position]
         files = run.files
         missing = [file for file in patch.files if file.old_path and file.path not in files]
@@ -212,6 +220,25 @@ class ByFile:
             sides = (own | others, own_base | twins, own_theirs | twins)
             parts.append(_Part(_key(sides), tuple(together), *sides, False))
         return parts
+
+    def _as_written(self, position: int, run: _Run) -> _Part:
+        """The only part of a patch that cannot be taken apart, where each of its files is the very
+        one that it was written against. Then it does there what it does on its own base."""
+        patch, (base, theirs) = self._patches[position], self._sides[position]
+        ours = {path: run.files[path] for path in patch.paths if path in run.files}
+        added = [file for file in patch.files if file.old_path is None]
+        if (
+            ours != base
+            or not all(same_blob(file, ours) for file in patch.files)
+            or (added and run.target.lost)
+            or self._may_move(added, run)
+        ):
+            raise _NeedsReplayError
+        part = _Part(_key((ours, base, theirs)), patch.files, ours, base, theirs, alone=False)
+        self.outcomes[position][part.key] = _AS_WRITTEN
+        for key in (part.key, f"strict {part.key}"):
+            self._results[position, key] = theirs
+        return part
 
     def _depends_on_others(
         self, position: int, missing: Sequence[FilePatch], run: _Run, *, moves: bool
@@ -410,10 +437,15 @@ class ByFile:
             run.failed.append(position)
         elif len(self._patches) > position + 1:
             strict = all(outcome.as_written and outcome.strict is not None for outcome in outcomes)
-            run.moved |= any(not part.alone for part in run.parts)
+            moved = any(not part.alone for part in run.parts)
+            run.moved |= moved and self._taken_apart[position]
             for part in run.parts:
                 key = f"strict {part.key}" if strict else part.key
-                run.files.update(self._results[position, key])
+                result = self._results[position, key]
+                if not self._taken_apart[position]:
+                    for path in part.ours.keys() - result.keys():
+                        del run.files[path]
+                run.files.update(result)
 
     def _blocked_by(self, position: int, failed: Sequence[int]) -> str | None:
         """The patches without which this one does not apply even to its own base
@@ -443,20 +475,19 @@ class _Run:
         self.moved = False
 
 
-def _can_be_taken_apart(patches: Iterable[Patch]) -> bool:
-    """Whether each file of ``patches`` can be judged by itself: text that is added or changed, and
-    is neither removed nor renamed."""
-    for patch in patches:
-        paths = [file.path for file in patch.files]
-        if len(paths) != len(set(paths)):
+def _can_be_taken_apart(patch: Patch) -> bool:
+    """Whether each file of ``patch`` can be judged by itself: text that is added or changed, and is
+    neither removed nor renamed."""
+    paths = [file.path for file in patch.files]
+    if len(paths) != len(set(paths)):
+        return False
+    for file in patch.files:
+        renamed = file.old_path is not None and file.old_path != file.new_path
+        plain = file.mode in (None, *_FILES) and not file.binary
+        if renamed or file.new_path is None or not plain:
             return False
-        for file in patch.files:
-            renamed = file.old_path is not None and file.old_path != file.new_path
-            plain = file.mode in (None, *_FILES) and not file.binary
-            if renamed or file.new_path is None or not plain:
-                return False
-            if not file.hunks and file.old_path is not None:
-                return False  # only its mode changes
+        if not file.hunks and file.old_path is not None:
+            return False  # only its mode changes
     return True
 
 

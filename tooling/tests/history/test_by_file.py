@@ -150,8 +150,41 @@ def test_patches_that_share_a_file(
 
 @pytest.mark.parametrize("seed", range(2))
 def test_histories_drawn_at_random(monolith: Team, tmp_path: Path, seed: int) -> None:
+    draw_history(monolith.upstream, seed)
+    assert texts_of(monolith, tmp_path).states == replayed(monolith)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_series_that_moves_and_removes_files(monolith: Team, tmp_path: Path, seed: int) -> None:
+    """Where the files are as they were written for, no replay is needed; else a replay judges."""
+    team = monolith
+    team.patch("move", "move even", base="patch/many", src__even_py=None, src__moved_py=EVEN)
+    team.patch(
+        "more", "edit what moved", base="patch/move",
+        src__moved_py=EVEN.replace("even 40\n", "even 40 fixed\n"),
+    )  # fmt: skip
+    team.patch("drop", "remove calm", base="patch/more", src__deep__calm_py=None)
+    team.patch("again", "calm anew", base="patch/drop", src__deep__calm_py="calmer\n")
+    draw_history(team.upstream, seed)
+    states = texts_of(team, tmp_path).states
+    assert {"move", "more", "drop", "again"} <= states.keys()
+    assert without_causes(states) == without_causes(replayed(team))
+
+
+def without_causes(states: dict[str, list[PatchState]]) -> dict[str, list[PatchState]]:
+    """The states without the patches that block others: a replay of the whole series names also
+    those that share no file with the blocked one."""
+    return {
+        slug: [PatchState(state.verdict, tuple(text for text in state.evidence
+                                               if "own base without" not in text))
+               for state in patches]
+        for slug, patches in states.items()
+    }  # fmt: skip
+
+
+def draw_history(git: Git, seed: int) -> None:
+    """Ten commits of upstream that edit, fix, move and remove the files of the series."""
     draw = random.Random(seed)
-    git = monolith.upstream
     paths = ("src/even.py", "src/odd.py", "src/deep/calm.py", "src/fresh.py", "python/model.py")
     for number in range(10):
         here = [path for path in paths if (git.path / path).exists()] or ["README.txt"]
@@ -174,7 +207,6 @@ def test_histories_drawn_at_random(monolith: Team, tmp_path: Path, seed: int) ->
         if (git.path / path).exists():
             git.write(path, "\n".join(lines))
         git.commit(f"step {number}")
-    assert texts_of(monolith, tmp_path).states == replayed(monolith)
 
 
 def test_each_content_of_a_file_is_judged_once(monolith: Team, tmp_path: Path) -> None:
