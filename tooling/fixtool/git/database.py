@@ -30,9 +30,9 @@ FOLDER = "040000"
 
 _LOOSE = 100  # objects: git too makes a pack of what it receives from this number on
 _FAREWELL = 1.0  # seconds
-_MOST_NEW = 24 << 20  # bytes of new objects, compressed, that are kept in memory
+_MOST_NEW = 20 << 20  # bytes of new objects, compressed, that are kept in memory
 _MOST_PASSING = 4 << 20  # of those that are not compressed when they are written
-_MOST_CONTENTS = 16 << 20  # bytes of blobs that were read, and of new objects, that are kept
+_MOST_CONTENTS = 12 << 20  # bytes of blobs that were read, and of new objects, that are kept
 _MOST_ENTRIES = 60_000  # of trees that are kept after reading, some 15 MB
 
 
