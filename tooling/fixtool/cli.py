@@ -28,6 +28,9 @@ _Misused = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 _VERBS = {
     "apply": "apply.apply",
     "build": "build.build",
+    "install": "install.install",
+    "status": "install.status",
+    "uninstall": "install.uninstall",
     "verify": "verify.verify",
     "rebase": "rebase.rebase",
     "history": "history.history",

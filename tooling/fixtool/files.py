@@ -322,6 +322,27 @@ def lock(path: Path, what: str, patience: float = 0) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def lock_folder(folder: Path, what: str, patience: float = 0) -> Iterator[None]:
+    """Like ``lock``, without a file of its own: the folder itself is locked during the block, so
+    nothing is left in a folder that belongs to others. Raises CannotRun if another run still holds
+    it after ``patience`` seconds."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + patience
+        while not _locked(descriptor):
+            if time.monotonic() >= deadline:
+                raise CannotRun(
+                    f"{what} is in use by another run",
+                    where=str(folder),
+                    hint="wait for it to end, then run the same command again",
+                )
+            time.sleep(_LOOK_AGAIN)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _locked(descriptor: int) -> bool:
     """Lock an open file, and return whether that was possible at once."""
     try:

@@ -32,6 +32,7 @@ PACKAGES = [
     "wheel",
     "apply",
     "verify",
+    "install",
     "incoming",
     "edit",
     "rebase",

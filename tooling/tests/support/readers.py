@@ -34,6 +34,7 @@ from fixtool.history import log
 from fixtool.history.result import HistoryDocument
 from fixtool.incoming.inputs import read_inputs
 from fixtool.incoming.read import Given, read_paths
+from fixtool.install import record
 from fixtool.judgement.covered import read_coverage
 from fixtool.rebase.session import load_session
 from fixtool.replay.verdict import read_patch_result
@@ -66,6 +67,7 @@ from support.reader import Reader, text_of
 from support.value_readers import ValueReaders
 
 _SHA = "0123456789abcdef0123456789abcdef01234567"
+_RECORD = b"a.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\r\na/RECORD,,\r\n"
 _UPSTREAM = (
     f'why = "a \\"line\\""\nurl = "https://example.org/x.git"\nbase = "{_SHA}"\ntree = "{_SHA}"\n'
     'version = "0.5.23"\ndate = "2026-05-23"\n'
@@ -355,6 +357,7 @@ class Readers:
             Reader("upstream-toml", self.upstream_toml, (_UPSTREAM.encode(), _PROSE.encode())),
             Reader("shelf", lambda raw: shelf.parse_shelf(raw, "x"), (_SHELF.encode(),)),
             Reader("settings", self.settings, (b'[tool.fixtool]\nsource = "git"\nproject = "sglang"\n',)),
+            Reader("record", lambda raw: record.parse(raw, "x"), (_RECORD,)),
             Reader("checks", self.checks, (_CHECKS.encode(),)),
             Reader("mutants", self.mutants, (_MUTANTS.encode(),)),
             Reader("pyproject", self.pyproject, (_PYPROJECT.encode(),)),

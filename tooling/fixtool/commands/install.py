@@ -1,0 +1,283 @@
+"""fixtool install, status and uninstall"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer import Option
+
+from fixtool import terminal
+from fixtool.commands import options
+from fixtool.errors import ExitCode, FixtoolError
+from fixtool.text import count
+
+if TYPE_CHECKING:
+    from fixtool.install.find import Found
+    from fixtool.install.run import Installed, Uninstalled
+    from fixtool.install.state import Installation
+    from fixtool.install.status import Status
+    from fixtool.settings import Settings
+
+Target = Annotated[
+    str, Option("--python", metavar="PY", help="The interpreter that has the package installed.")
+]
+
+
+def install(
+    ctx: typer.Context,
+    python: Target,
+    line: options.LineName = None,
+    dry_run: options.DryRun = False,
+    directory: options.Directory = None,
+    json: options.Json = False,
+) -> None:
+    """Put the series into the package that an interpreter has installed.
+
+    The line that fits the installed release best is chosen and named. RECORD stays right, what was
+    there is kept, and an older series is taken out first. Nothing changes if a patch needs a
+    person, or if somebody has edited the package. An editable install is changed in its checkout.
+
+    Example: fixtool install --python /opt/venv/bin/python
+    """
+    from fixtool.install.run import install as run
+
+    installed = run(options.start(ctx, directory), python, line, dry_run=dry_run)
+    exit_code = ExitCode.OK if installed.ok else ExitCode.CONFLICT
+    if json:
+        terminal.print_document("install", exit_code, _body_of_install(installed))
+    else:
+        _show_installed(installed, dry_run=dry_run)
+    raise typer.Exit(int(exit_code))
+
+
+def status(
+    ctx: typer.Context,
+    python: Target,
+    directory: options.Directory = None,
+    json: options.Json = False,
+) -> None:
+    """Prove what is installed for an interpreter, or name the files that differ.
+
+    Exit 0 says: exactly this line on this release is there, and an import loads it. Exit 1 names
+    what is not so: an edited file, stale bytecode, a copy that comes earlier on the path, an import
+    that leads elsewhere, a RECORD that does not match.
+
+    Example: fixtool status --python /opt/venv/bin/python
+    """
+    from fixtool.install.status import read_status
+
+    settings = _settings(ctx, directory)
+    found = read_status(settings, python, Path.cwd())
+    exit_code = ExitCode.OK if found.ok else ExitCode.REFUSED
+    if json:
+        terminal.print_document("status", exit_code, _body_of_status(found))
+    else:
+        _show_status(found)
+    raise typer.Exit(int(exit_code))
+
+
+def uninstall(
+    ctx: typer.Context,
+    python: Target,
+    dry_run: options.DryRun = False,
+    directory: options.Directory = None,
+    json: options.Json = False,
+) -> None:
+    """Take the series out of the package again: every byte is as it was, that of RECORD too.
+
+    Nothing changes if somebody has edited a file that the series had put in.
+
+    Example: fixtool uninstall --python /opt/venv/bin/python
+    """
+    from fixtool.install.run import uninstall as run
+
+    settings = _settings(ctx, directory)
+    done = run(settings, python, dry_run=dry_run)
+    if json:
+        terminal.print_document("uninstall", ExitCode.OK, _body_of_uninstall(done))
+    else:
+        _show_uninstalled(done, dry_run=dry_run)
+
+
+def _settings(ctx: typer.Context, directory: Path | None) -> Settings:
+    """The settings of the patch repository. Where there is none, as in an image that holds only
+    the package, those of the environment."""
+    from fixtool.settings import load
+
+    try:
+        return options.start(ctx, directory).settings
+    except FixtoolError:
+        if directory or ctx.obj:
+            raise
+        return load(None)
+
+
+def _body_of_place(found: Found) -> dict[str, Any]:
+    return {
+        "python": found.facts.python,
+        "project": found.project,
+        "version": found.version,
+        "place": found.place.root,
+        "checkout": found.checkout is not None,
+    }
+
+
+def _body_of_line(installation: Installation | None) -> dict[str, Any]:
+    if installation is None:
+        return {"line": None, "package": None, "package_tree": None, "tree": None, "files": [],
+                "left_out_files": [], "manifest": None}  # fmt: skip
+    return {
+        "line": installation.manifest.line,
+        "package": installation.package,
+        "package_tree": installation.package_tree,
+        "tree": installation.tree,
+        "files": [file.path for file in installation.sources],
+        "left_out_files": installation.left_out,
+        "manifest": installation.manifest,
+    }
+
+
+def _body_of_install(installed: Installed) -> dict[str, Any]:
+    judgement = installed.choice.judgement
+    return {
+        **_body_of_place(installed.found),
+        **_body_of_line(installed.installation),
+        "line": judgement.replay.line,
+        "line_reason": installed.choice.why,
+        "patches": [
+            {
+                **terminal.fields(
+                    patch.result, "slug", "subject", "verdict", "commit", "files", "evidence"
+                ),
+                "culprit": patch.culprit,
+            }
+            for patch in judgement.patches
+        ],
+        "changed": installed.changed,
+        "replaced": installed.replaced,
+        "recovered": installed.recovered,
+        "notes": [*installed.choice.notes, *installed.notes],
+    }
+
+
+def _body_of_status(found: Status) -> dict[str, Any]:
+    return {
+        **_body_of_place(found.found),
+        **_body_of_line(found.installation),
+        "tree_now": found.tree,
+        "problems": found.problems,
+        "notes": found.notes,
+    }
+
+
+def _body_of_uninstall(done: Uninstalled) -> dict[str, Any]:
+    return {
+        **_body_of_place(done.found),
+        **_body_of_line(done.installation),
+        "changed": done.installation is not None,
+        "recovered": done.recovered,
+    }
+
+
+def _show_place(found: Found) -> None:
+    terminal.say(f"python    {found.facts.python}")
+    what = f"{found.project} {found.version}"
+    if found.checkout is not None:
+        what = f"{found.project} at {found.version[:12]}, a checkout"
+    terminal.say(f"package   {what} in {found.place.root}")
+
+
+def _show_installed(installed: Installed, *, dry_run: bool) -> None:
+    _show_place(installed.found)
+    if installed.recovered:
+        terminal.say(f"recovered  an earlier run was killed, and was {installed.recovered.value}")
+    judgement = installed.choice.judgement
+    terminal.say(f"line      {judgement.replay.line} ({installed.choice.why})")
+    for note in (*installed.choice.notes, *installed.notes):
+        terminal.say(f"note      {note}")
+    terminal.say()
+    rows = [
+        (patch.slug, patch.result.verdict.value, patch.result.subject)
+        for patch in judgement.patches
+    ]
+    terminal.table(("patch", "verdict", "subject"), rows)
+    terminal.say()
+    for patch in judgement.left_out:
+        terminal.say(f"left out  {patch.slug}: {'; '.join(patch.result.evidence[:1])}")
+    if not installed.ok or installed.installation is None:
+        _show_asking(installed)
+        return
+    _show_files(installed.installation)
+    if installed.replaced:
+        terminal.say(f"replaced  line {installed.replaced}, which was there before")
+    if dry_run and installed.changed:
+        terminal.say("dry run   nothing was written")
+    elif not installed.changed:
+        terminal.say("installed  as it was")
+    else:
+        total = len(installed.installation.sources)
+        terminal.say(f"installed  {count(total, 'file')} changed; fixtool uninstall takes it out")
+
+
+def _show_files(installation: Installation) -> None:
+    """Name the files that the series changes, those that have no place here, and the tree."""
+    for file in installation.sources:
+        what = "removed" if file.new is None else "added" if file.old is None else "changed"
+        terminal.say(f"file      {file.path} ({what})")
+    for path in installation.left_out:
+        terminal.say(f"left out  {path}: the package has no such folder")
+    terminal.say(f"tree      {installation.package_tree} {installation.package}")
+
+
+def _show_asking(installed: Installed) -> None:
+    """Say that a person is needed, and the command with which to go on."""
+    patches = installed.choice.judgement.patches
+    asking = [patch for patch in patches if patch.needs_person]
+    if asking:
+        terminal.say(f"{len(asking)} of {len(patches)} patches do not apply; nothing was changed")
+    for slug in installed.choice.lacks:
+        terminal.say(f"{slug} is needed here, and no line has it; nothing was changed")
+    name, found = installed.choice.judgement.replay.line, installed.found
+    onto, source = found.version, "pypi"
+    if found.checkout is not None:
+        source = shlex.quote(str(found.place.root))
+    terminal.say(
+        f"next      fixtool rebase --line {name} --onto {onto} --source {source} --new-line NAME"
+    )
+
+
+def _show_status(found: Status) -> None:
+    _show_place(found.found)
+    installation = found.installation
+    if installation is not None:
+        manifest = installation.manifest
+        words = f"{count(len(manifest.carried), 'patch')}, {len(manifest.left_out)} left out"
+        terminal.say(f"line      {manifest.line} ({words})")
+        for patch in manifest.carried:
+            terminal.say(f"patch     {patch.slug}: {patch.subject}")
+    terminal.say(f"tree      {found.tree} {found.found.package_in_git}")
+    for note in found.notes:
+        terminal.say(f"note      {note}")
+    for problem in found.problems:
+        terminal.say(f"{problem.fault.value}  {problem.path}: {problem.message}")
+    if not found.problems:
+        terminal.say("status    exactly this line is there, and an import loads it")
+
+
+def _show_uninstalled(done: Uninstalled, *, dry_run: bool) -> None:
+    _show_place(done.found)
+    if done.recovered:
+        terminal.say(f"recovered  an earlier run was killed, and was {done.recovered.value}")
+    if done.installation is None:
+        terminal.say("uninstalled  no series was there, and nothing has changed")
+        return
+    terminal.say(f"line      {done.installation.manifest.line}")
+    for file in done.installation.sources:
+        terminal.say(f"file      {file.path} ({'removed' if file.old is None else 'as it was'})")
+    if dry_run:
+        terminal.say("dry run   nothing was written")
+    else:
+        terminal.say("uninstalled  every file is as it was")

@@ -1,0 +1,1 @@
+"""Puts a series into an installed package or a checkout, proves what is there, and takes it out."""
