@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ import pytest
 import typer
 
 from fixtool.cli import app
-from fixtool.errors import ExitCode
+from fixtool.errors import ExitCode, Refused
 from fixtool.rebase.result import Action
 from fixtool.replay.verdict import Verdict
+from fixtool.series.line import Upstream, read_upstream
+from fixtool.settings import Settings, load
 from fixtool.verify.proof import Proof
 from support.repositories import ROOT
 
 EVERYWHERE = {"--help", "-h"}
+KEYS = [field for field in fields(Settings) if field.name not in ("state", "cache")]
 
 
 def documents() -> list[Path]:
@@ -155,6 +159,25 @@ def test_every_dependency_is_justified() -> None:
     assert [name for name in names if name not in page and not name.startswith("types-")] == []
 
 
+def test_every_extra_that_is_named_belongs_to_our_own_package() -> None:
+    """The package index has a project called fixtool, which is not ours."""
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z", "*.md", "*.py", "*.yml", "*.toml", "ci"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split("\0")  # fmt: skip
+    named = [
+        (package, extra)
+        for name in listed
+        if name and not name.startswith("patches/")
+        for package, extra in re.findall(
+            r"([\w-]*fixtool)\[([a-z]+)\]", (ROOT / name).read_text("utf-8")
+        )
+    ]
+    assert {package for package, _ in named} == {project["name"]} == {"sglang-fixtool"}
+    assert {extra for _, extra in named} <= set(project["optional-dependencies"])
+
+
 def test_ci_runs_the_readmes_test_command() -> None:
     script = read(".ci/run")
     extract = next(line for line in script.splitlines() if line.startswith("tests="))
@@ -199,12 +222,71 @@ def test_the_glossary_has_every_verdict_action_and_proof() -> None:
     assert {proof.value for proof in Proof} <= set(re.findall(r"`([\w-]+)`", read("docs/proof.md")))
 
 
-def test_the_page_of_json_documents_is_made_from_the_schema() -> None:
+@pytest.mark.parametrize("script", ["ci/json-docs", "ci/man"])
+def test_the_pages_that_a_script_makes_are_up_to_date(script: str) -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "ci/json-docs", "--check"], capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+        [sys.executable, ROOT / script, "--check"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def settings_table(heading: str) -> list[list[str]]:
+    """The rows of the table below a heading of docs/settings.md, without marks."""
+    section = read("docs/settings.md").split(f"\n## {heading}\n", 1)[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    return [[cell.strip(" `") for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+
+
+def test_every_setting_is_described_with_its_variable_and_its_default() -> None:
+    rows = settings_table("Keys of `[tool.fixtool]`")
+    shown = {key: (variable, default) for key, variable, default, _ in rows}
+    assert list(shown) == [field.name for field in KEYS]
+    for field in KEYS:
+        variable, default = shown[field.name]
+        assert variable == f"FIXTOOL_{field.name.upper()}"
+        match field.default:
+            case None:
+                assert default in ("none", "the line's")
+            case float(seconds):
+                assert default == f"{seconds:g}"
+            case text:
+                assert default == text
+
+
+def test_the_example_of_the_settings_has_every_key_and_is_accepted(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```toml\n(.*?)^```", read("docs/settings.md"), re.M | re.S)
+    (tmp_path / "pyproject.toml").write_text(block)
+    loaded = load(tmp_path, {"HOME": str(tmp_path)})
+    table = tomllib.loads(block)["tool"]["fixtool"]
+    assert list(table) == [field.name for field in KEYS]
+    assert {key: str(getattr(loaded, key)) for key in table} == {**table, "timeout": "120.0"}
+
+
+def test_every_variable_of_ours_in_the_code_is_described() -> None:
+    """Those that begin with FIXTOOL_: the code builds the names of the settings from their keys."""
+    sources = "\n".join(
+        path.read_text("utf-8") for path in (ROOT / "tooling/fixtool").rglob("*.py")
+    )
+    named = set(re.findall(r"\bFIXTOOL_[A-Z_]*[A-Z]\b", sources))
+    built = {f"FIXTOOL_{field.name.upper()}" for field in KEYS}
+    page = set(re.findall(r"^\|.*?`(FIXTOOL_[A-Z_]+)`", read("docs/settings.md"), re.M))
+    assert page == named | built | {"FIXTOOL_STATE_DIR", "FIXTOOL_CACHE_DIR"}
+
+
+def test_every_key_of_upstream_toml_is_described() -> None:
+    rows = settings_table("`upstream.toml`")
+    example = "".join(f'{key} = "{example}"\n' for key, _, _, example in rows)
+    assert {key for key, *_ in rows} == {field.name for field in fields(Upstream)}
+    read_upstream(example.encode(), "docs/settings.md")
+    for key, required, *_ in rows:
+        without = "".join(
+            line for line in example.splitlines(True) if not line.startswith(f"{key} ")
+        )
+        if required == "yes":
+            with pytest.raises(Refused, match=key):
+                read_upstream(without.encode(), "docs/settings.md")
+        else:
+            read_upstream(without.encode(), "docs/settings.md")
 
 
 def test_the_files_that_pages_describe_are_there() -> None:

@@ -9,18 +9,19 @@ from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.commands import options
-from fixtool.errors import ExitCode
+from fixtool.errors import ExitCode, UsageError
+from fixtool.text import argument, count
 
 
 def init(
     directory: Annotated[Path, Argument(metavar="DIR", help="The folder of the repository.")],
     upstream: Annotated[
-        str,
+        str | None,
         Option("--upstream", metavar="URL|PATH|pypi", help="Where the base comes from."),
-    ],
+    ] = None,
     base: Annotated[
-        str, Option("--base", metavar="SHA|RELEASE", help="What the series is written for.")
-    ],
+        str | None, Option("--base", metavar="SHA|RELEASE", help="What the series is written for.")
+    ] = None,
     line: options.LineName = None,
     wheel_version: Annotated[
         str | None,
@@ -31,6 +32,9 @@ def init(
         ),
     ] = None,
     why: Annotated[str, Option("--why", help="Why this line exists.")] = "",
+    example: Annotated[
+        bool, Option("--example", help="Lay out fixtool's own lines for SGLang, to try it with.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Start a patch repository, or a line in one.
@@ -39,6 +43,16 @@ def init(
     """
     from fixtool.edit.init import init as run
 
+    if example:
+        if given := [name for name in (upstream, base, line, wheel_version, why) if name]:
+            raise UsageError(f"--example makes its own lines: leave {given[0]!r} out")
+        _lay_example(directory, json=json)
+        return
+    for option, value in (("--upstream", upstream), ("--base", base)):
+        if value is None:
+            raise UsageError(f"Missing option '{option}'.", hint="fixtool init --help")
+    assert upstream
+    assert base
     progress = terminal.progress(quiet=json)
     new = run(directory, upstream, base, line, why, progress, wheel_version=wheel_version)
     if json:
@@ -48,3 +62,22 @@ def init(
     terminal.say(f"line      {new.name} in {new.folder}")
     terminal.say(f"base      {new.upstream.base}")
     terminal.say(f"next      fixtool import FILE -C {directory}, then fixtool apply -C {directory}")
+
+
+def _lay_example(directory: Path, *, json: bool) -> None:
+    from fixtool.edit.example import lay_example
+
+    repository = lay_example(directory)
+    if json:
+        body = {"lines": repository.line_names, "folder": repository.root}
+        terminal.print_document("init", ExitCode.OK, body)
+        return
+    names = repository.line_names
+    terminal.say(f"example   {count(len(names), 'line')} in {directory}: {', '.join(names)}")
+    ref = max(
+        (line for line in repository.lines if line.upstream.release),
+        key=lambda line: line.upstream.date,
+    ).name
+    terminal.say(
+        f"next      cd {argument(directory)} && fixtool apply --sglang-ref {ref} --source pypi"
+    )

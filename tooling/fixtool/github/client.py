@@ -30,7 +30,7 @@ try:
 except ImportError as error:
     raise CannotRun(
         "GitHub's API needs PyGithub, which is not installed here",
-        hint="pip install 'fixtool[github]'",
+        hint="pip install 'sglang-fixtool[github]'",
     ) from error
 
 Answer = TypeVar("Answer")

@@ -118,7 +118,7 @@ def run(folder: Path, files: Sequence[str], settings: Settings) -> tuple[HookRes
     if not file.is_file():
         return ()
     if find_spec("pre_commit") is None:
-        why = "pre-commit is not installed here: pip install 'fixtool[upstream]'"
+        why = "pre-commit is not installed here: pip install 'sglang-fixtool[upstream]'"
         return (HookResult("pre-commit", None, CheckOutcome.NOT_RUN, why),)
     config = _read(file)
     results: list[HookResult] = []

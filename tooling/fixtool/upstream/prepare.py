@@ -74,7 +74,7 @@ class PreparedPullRequest:
             return CannotRun(
                 f"not all of the preflight could run: {'; '.join(not_run[:3])}",
                 where=self.branch.slug,
-                hint="pip install 'fixtool[upstream]', and a network for the package index",
+                hint="pip install 'sglang-fixtool[upstream]', and a network for the package index",
             )
         return None
 

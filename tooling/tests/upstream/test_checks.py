@@ -297,7 +297,7 @@ def test_what_could_not_run_is_no_yes(repos: Repositories) -> None:
     ran = call(*repos.words("a"))
     assert ran.status == 4
     assert "not all of the preflight could run: hook y: nobody/x at abc is no package" in ran.err
-    assert "  try: pip install 'fixtool[upstream]'" in ran.err
+    assert "  try: pip install 'sglang-fixtool[upstream]'" in ran.err
     assert not repos.prepare("a").checks.reused  # hooks that could not run are tried again
 
 
@@ -305,7 +305,7 @@ def test_without_pre_commit(repos: Repositories, monkeypatch: pytest.MonkeyPatch
     repos.upstream.commit("[x] hooks", **{hooks.CONFIG: "repos: []\n"})
     monkeypatch.setattr(hooks, "find_spec", lambda name: None)
     assert repos.prepare("a").checks.not_run == (
-        "hook pre-commit: pre-commit is not installed here: pip install 'fixtool[upstream]'",
+        "hook pre-commit: pre-commit is not installed here: pip install 'sglang-fixtool[upstream]'",
     )
 
 
