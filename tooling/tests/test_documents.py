@@ -162,20 +162,11 @@ def test_every_dependency_is_justified() -> None:
 def test_every_extra_that_is_named_belongs_to_our_own_package() -> None:
     """The package index has a project called fixtool, which is not ours."""
     project = tomllib.loads(read("pyproject.toml"))["project"]
-    listed = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "-z", "*.md", "*.py", "*.yml", "*.toml", "ci"],
-        capture_output=True, text=True, check=True,
-    ).stdout.split("\0")  # fmt: skip
-    named = [
-        (package, extra)
-        for name in listed
-        if name and not name.startswith("patches/")
-        for package, extra in re.findall(
-            r"([\w-]*fixtool)\[([a-z]+)\]", (ROOT / name).read_text("utf-8")
-        )
-    ]
-    assert {package for package, _ in named} == {project["name"]} == {"sglang-fixtool"}
-    assert {extra for _, extra in named} <= set(project["optional-dependencies"])
+    command = ["git", "-C", ROOT, "grep", "-hoE", r"[a-z-]*fixtool\[[a-z]+\]", "--", ":!patches"]
+    named = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    packages, extras = zip(*(name.rstrip("]").split("[") for name in named), strict=True)
+    assert set(packages) == {project["name"]} == {"sglang-fixtool"}
+    assert set(extras) <= set(project["optional-dependencies"])
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
@@ -271,6 +262,30 @@ def test_every_variable_of_ours_in_the_code_is_described() -> None:
     built = {f"FIXTOOL_{field.name.upper()}" for field in KEYS}
     page = set(re.findall(r"^\|.*?`(FIXTOOL_[A-Z_]+)`", read("docs/settings.md"), re.M))
     assert page == named | built | {"FIXTOOL_STATE_DIR", "FIXTOOL_CACHE_DIR"}
+
+
+def messages() -> frozenset[str]:
+    """Every text in the code, with … for each value that is put into it."""
+    found = set()
+    for path in (ROOT / "tooling/fixtool").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [
+                    part.value if isinstance(part, ast.Constant) else "…" for part in node.values
+                ]
+                found.add("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+    return frozenset(found)
+
+
+def test_the_messages_of_troubleshooting_are_those_of_the_code() -> None:
+    headings = re.findall(r"^### `(.*)`$", read("docs/troubleshooting.md"), re.M)
+    assert len(headings) == len(set(headings)) > 20
+    known = messages()
+    assert [
+        heading for heading in headings if not any(heading in message for message in known)
+    ] == []
 
 
 def test_every_key_of_upstream_toml_is_described() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fixtool.edit.init import write_files_around
+from fixtool.edit.init import _FILES
 from fixtool.errors import CannotRun, Refused
 from fixtool.files import read_at_most, write_atomically
 from fixtool.series.line import PatchRepository
@@ -53,6 +53,8 @@ def lay_example(folder: Path) -> PatchRepository:
     files = example_files()
     files["pyproject.toml"] = _SETTINGS.read_bytes()
     _require_room(folder, files)
+    for name, text in _FILES.items():  # those of every patch repository, which may be one's own
+        files.setdefault(name, text.encode())
     lines: dict[str, dict[str, bytes]] = {}
     for name, data in files.items():
         if name.startswith("patches/"):
@@ -61,7 +63,6 @@ def lay_example(folder: Path) -> PatchRepository:
         elif not (path := folder / name).exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, data)
-    write_files_around(folder)
     # The lines come last: after a run that was killed, the same command does the rest.
     for line, inside in lines.items():
         rewrite(folder / "patches" / line, inside)

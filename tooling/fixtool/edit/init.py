@@ -61,13 +61,13 @@ def init(
         date=day_of(target, source.repo),
     )
     why = why or f"patches on SGLang {version or target.commit[:12]}"
-    write_files_around(folder)
+    _write_files_around(folder)
     # The line comes last: once it is there, the same command is refused.
     rewrite(line, {"series": _SERIES.encode(), "upstream.toml": upstream_toml(about, why).encode()})
     return read_line(line)
 
 
-def write_files_around(folder: Path) -> None:
+def _write_files_around(folder: Path) -> None:
     """Write the files of a new patch repository that are not there yet, each whole or not at all:
     those that a run wrote which then failed are kept by the next one."""
     folder.mkdir(parents=True, exist_ok=True)
