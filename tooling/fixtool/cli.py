@@ -37,6 +37,7 @@ _VERBS = {
     "coverage": "coverage.coverage",
     "deps": "deps.deps",
     "drop": "drop.drop",
+    "split": "split.split",
     "refresh": "refresh.refresh",
     "upstream": "upstream.upstream",
     "report": "report.report",

@@ -15,10 +15,11 @@ from fixtool.errors import UsageError
 from fixtool.isolation import exposed
 
 if TYPE_CHECKING:
+    from fixtool.edit.parts import By
     from fixtool.git.objects import Oid
     from fixtool.git.store import Store
     from fixtool.series.context import Context
-    from fixtool.series.line import Line
+    from fixtool.series.line import Line, PatchRepository
 
 Directory = Annotated[
     Path | None,
@@ -61,16 +62,46 @@ def start(ctx: typer.Context, directory: Path | None) -> Context:
     """The context of a command: the patch repository that holds ``directory``, its settings, and
     progress bars unless the answer is JSON. The default is the directory that ``fixtool -C`` names,
     or else the current directory."""
-    from fixtool.series.context import Context
     from fixtool.series.line import PatchRepository
-    from fixtool.settings import load
 
+    return _context(ctx, PatchRepository.find(_folder(ctx, directory)))
+
+
+def start_anywhere(ctx: typer.Context, directory: Path | None) -> Context:
+    """The same, also where no patch repository is yet: it then has no lines."""
+    from fixtool.series.line import PatchRepository
+
+    folder = _folder(ctx, directory)
+    try:
+        return _context(ctx, PatchRepository.find(folder))
+    except UsageError:
+        return _context(ctx, PatchRepository(folder))
+
+
+def _folder(ctx: typer.Context, directory: Path | None) -> Path:
     folder = directory or ctx.obj or Path.cwd()
     if not folder.is_dir():
         raise UsageError(f"-C {folder}: no such directory")
-    repository = PatchRepository.find(folder.resolve())
+    return Path(folder).resolve()
+
+
+def _context(ctx: typer.Context, repository: PatchRepository) -> Context:
+    from fixtool.series.context import Context
+    from fixtool.settings import load
+
     progress = terminal.progress(quiet=ctx.meta.get("json", False))
     return Context(repository, load(repository.root), progress)
+
+
+def read_by(text: str | None, option: str) -> By | None:
+    """What `--by` or `--split` says: a part for each file, or for each folder."""
+    from fixtool.edit.parts import By
+
+    if text is None:
+        return None
+    if text not in list(By):
+        raise UsageError(f"{option} {text!r} is neither file nor folder", hint=f"{option} file")
+    return By(text)
 
 
 @dataclass(frozen=True)

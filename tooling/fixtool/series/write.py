@@ -128,12 +128,39 @@ def series_text(line: Line, slugs: Sequence[str]) -> bytes:
     lines += [f"{slug}.patch" for slug in added]
     written = "".join(f"{text}\n" for text in lines).encode("utf-8", "surrogateescape")
     if [entry.slug for entry in read_series(written, where)] != list(slugs):
-        raise Refused(
-            "the series file cannot be edited as text: the result would list other patches",
-            where=where,
-            hint="write each patch as a line of its own, without a comment: NAME.patch",
-        )
+        raise _not_as_text(where)
     return written
+
+
+def series_with(line: Line, slug: str, slugs: Sequence[str]) -> bytes:
+    """The text of the series file in which the entry ``slug`` is replaced by ``slugs``. All other
+    lines stay as they are.
+
+    The result is read back: Refused is raised if it does not list exactly what it should.
+    """
+    where = str(line.folder / "series")
+    raw = read_plain(line.folder, "series", LARGEST_TEXT)
+    wanted: list[str] = []
+    lines = raw.split(b"\n")
+    for entry in reversed(line.entries):
+        wanted[:0] = slugs if entry.slug == slug else [entry.slug]
+        if entry.slug == slug:
+            at = entry.line_number - 1
+            comment = re.search(rb"\s+#.*", lines[at])
+            lines[at : at + 1] = [f"{name}.patch".encode() for name in slugs]
+            lines[at] += comment[0] if comment else b""
+    written = b"\n".join(lines)
+    if [entry.slug for entry in read_series(written, where)] != wanted:
+        raise _not_as_text(where)
+    return written
+
+
+def _not_as_text(where: str) -> Refused:
+    return Refused(
+        "the series file cannot be edited as text: the result would list other patches",
+        where=where,
+        hint="write each patch as a line of its own, without a comment: NAME.patch",
+    )
 
 
 def rewrite(

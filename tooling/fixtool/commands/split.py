@@ -1,0 +1,144 @@
+"""fixtool split"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import Option
+
+from fixtool import terminal
+from fixtool.commands import options
+from fixtool.errors import ExitCode, UsageError
+from fixtool.text import argument, count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fixtool.edit.split import HunkText, PartFile, Split
+
+
+By = Annotated[
+    str | None,
+    Option("--by", metavar="file|folder", help="Make each file, or each folder, one patch."),
+]
+Depth = Annotated[
+    int | None,
+    Option("--depth", metavar="N", min=1, max=99, help="How many folders tell parts apart."),
+]
+Into = Annotated[
+    list[str] | None,
+    Option("--into", metavar="NAME=PATH[,PATH]", help="A part. PATH:N is hunk N of a file."),
+]
+Hunks = Annotated[bool, Option("--hunks", help="Ask for each hunk which part it belongs to.")]
+
+
+def split(
+    ctx: typer.Context,
+    slug: options.Slug,
+    by: By = None,
+    depth: Depth = None,
+    into: Into = None,
+    hunks: Hunks = False,
+    source: options.Source = None,
+    line: options.LineName = None,
+    dry_run: options.DryRun = False,
+    directory: options.Directory = None,
+    json: options.Json = False,
+) -> None:
+    """Split a patch into several, which stand at its place and together do the same.
+
+    By file or folder, or into parts that you name. What you do not name keeps the patch's name.
+    Author, date, message and trailers are those of the patch.
+
+    Hunks too: fixtool split sglang --into logs=python/sglang/srt/server.py:1-2,docs
+
+    Example: fixtool split sglang --by folder
+    """
+    from fixtool.edit.split import SplitRequest
+    from fixtool.edit.split import split as run
+
+    if [by is not None, bool(into), hunks].count(True) != 1:
+        raise UsageError(
+            "give one of --by, --into, --hunks", hint=f"fixtool split {argument(slug)} --by file"
+        )
+    if depth is not None and by != "folder":
+        raise UsageError("--depth is for --by folder")
+    if hunks and (json or not _on_terminal()):
+        raise UsageError(
+            "--hunks asks on a terminal, and this is none",
+            hint=f"fixtool split {argument(slug)} --into NAME=PATH:N[,PATH:N-M]",
+        )
+    request = SplitRequest(options.read_by(by, "--by"), depth, tuple(into or ()), dry_run)
+    context = options.start(ctx, directory)
+    chosen = options.pick_line(context, line)
+    base = options.open_base(context, chosen, source)
+    if hunks:
+        from dataclasses import replace
+
+        from fixtool.edit.split import hunks_of
+
+        parts = _ask(hunks_of(chosen, base.repo, base.base, slug))
+        request = replace(request, into=tuple(parts))
+    done = run(context.repository, chosen, base.repo, base.base, slug, request)
+    if json:
+        body = terminal.fields(
+            done, "line", "slug", "parts", "rewritten", "tree", "notes", "committed"
+        )
+        terminal.print_document("split", ExitCode.OK, {"split": {**body, "dry_run": dry_run}})
+    else:
+        _show(done, dry_run=dry_run)
+
+
+def _on_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _ask(hunks: Sequence[HunkText]) -> list[str]:
+    """Ask for each hunk which part it belongs to. An empty answer is the one before."""
+    last = ""
+    names: list[str] = []
+    for number, hunk in enumerate(hunks, 1):
+        terminal.say(hunk.text.rstrip("\n"))
+        label = f"{number} of {len(hunks)}: into which part ('-': none, it stays)"
+        last = str(typer.prompt(label, default=last or "-"))
+        if last != "-":
+            names.append(f"{last}={hunk.place}")
+        terminal.say()
+    return names
+
+
+def _show(done: Split, *, dry_run: bool) -> None:
+    rows = [
+        (
+            part.slug,
+            ", ".join(map(_file, part.files[:3])) + _more(len(part.files) - 3),
+            f"needs {', '.join(part.depends_on)}" if part.depends_on else "",
+        )
+        for part in done.parts
+    ]
+    terminal.table(("patch", "files", ""), rows)
+    for slug in done.rewritten:
+        terminal.say(f"rewritten {slug}, which depends on the parts now")
+    for note in done.notes:
+        terminal.say(f"note      {note}")
+    verb = "would become" if dry_run else "is"
+    terminal.say(f"split     {done.slug} {verb} {count(len(done.parts), 'patch')}")
+    terminal.say(f"tree      {done.tree}, as before")
+    if dry_run:
+        terminal.say("nothing was written (--dry-run)")
+    elif done.committed:
+        terminal.say(f"committed {done.committed[:12]} in the patch repository")
+        root = argument(done.folder.parent.parent)
+        terminal.say(f"undo      git -C {root} revert --no-edit {done.committed[:12]}")
+    else:
+        terminal.say("written; the patch repository is not in git, so nothing was committed")
+
+
+def _file(file: PartFile) -> str:
+    return f"{file.path}:{','.join(map(str, file.hunks))}" if file.hunks else file.path
+
+
+def _more(number: int) -> str:
+    return f" and {number} more" if number > 0 else ""

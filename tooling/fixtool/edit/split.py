@@ -1,0 +1,395 @@
+"""Splits one patch of a line into several, which stand at its place and do the same together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fixtool.edit.export import free_slug
+from fixtool.edit.parts import (
+    By,
+    Part,
+    Unit,
+    parts_by,
+    parts_into,
+    shown,
+    tree_with,
+    trees_after,
+    units_of,
+)
+from fixtool.errors import Refused, UsageError
+from fixtool.git.database import ObjectDatabase, passing_objects
+from fixtool.git.objects import Oid
+from fixtool.git.repo import Repo
+from fixtool.series.commit import open_for_commit, rewrite_and_commit
+from fixtool.series.diff import FilePatch
+from fixtool.series.line import Line, PatchRepository
+from fixtool.series.lint import errors_in_patch
+from fixtool.series.message import mailable
+from fixtool.series.patch import Patch, export, export_all, parse, read_trailers
+from fixtool.series.strict import apply_patch, commits_on
+from fixtool.series.write import series_with, writing
+from fixtool.text import count, split_lines
+
+
+@dataclass(frozen=True)
+class SplitRequest:
+    """How a patch is split: one part for each file or folder (``by``, where ``depth`` is the number
+    of folders that count), or the parts that ``into`` names, as `edit.parts` reads them."""
+
+    by: By | None = None
+    depth: int | None = None
+    into: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """A file of a part. ``hunks`` are the numbers of its hunks in the patch that was split; empty
+    if the part has the whole change of the file."""
+
+    path: str
+    hunks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class SplitPart:
+    """One of the new patches. ``depends_on`` are the other parts without which it does not
+    apply."""
+
+    slug: str
+    subject: str
+    files: tuple[PartFile, ...]
+    depends_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Split:
+    """``rewritten`` are the patches whose `Depends-On:` now names the parts. ``tree`` is what the
+    series makes, before and after. ``committed`` is the commit in the patch repository, None
+    without git and on a dry run."""
+
+    line: str
+    slug: str
+    folder: Path
+    parts: tuple[SplitPart, ...]
+    rewritten: tuple[str, ...]
+    tree: Oid
+    notes: tuple[str, ...]
+    committed: Oid | None
+
+
+@dataclass(frozen=True)
+class HunkText:
+    """A unit of a patch, as a person is asked about it: its name for `--into`, and its text."""
+
+    place: str
+    text: str
+
+
+def split(
+    repository: PatchRepository,
+    line: Line,
+    repo: Repo,
+    base: Oid,
+    slug: str,
+    request: SplitRequest,
+) -> Split:
+    """Split ``slug`` as ``request`` says. ``repo`` holds the line's ``base``. If the newest commit
+    is that of the same split, which a killed run began, it is the result.
+
+    Raises Refused if there is only one part, the series would make another tree, or the line has
+    uncommitted changes; UsageError if the request names what is not there.
+    """
+    root, folder = repository.root, line.folder
+    git = None if request.dry_run else open_for_commit(root, folder)
+    repository.read_anew()
+    line = repository.line(line.name)
+    if git and (done := _done_before(git, line, repo, base, slug)):
+        return done
+    with passing_objects(repo) as objects:
+        made = _Splitter(objects, line, base, line.find(slug).slug, request).make()
+    committed = None
+    if not request.dry_run:
+        with writing(repository):
+            if series_with(repository.line(line.name), made.slug, made.slugs) != made.series:
+                raise Refused("another run has changed the line meanwhile", where=str(folder),
+                              hint="run the same command again")  # fmt: skip
+            gone = {f"{made.slug}.patch"} - made.files.keys()
+            files = {**made.files, "series": made.series}
+            committed = rewrite_and_commit(git, folder, files, gone, made.message)
+    notes = tuple(_to_mend(root, made))
+    return Split(line.name, made.slug, folder, made.parts, made.rewritten, made.tree, notes,
+                 committed)  # fmt: skip
+
+
+def _to_mend(root: Path, made: _Splitter) -> Iterator[str]:
+    """What names the patch outside of the line, and so has to be mended by a person."""
+    if probe := made.patch.trailer("Probe"):
+        yield (
+            f"{count(len(made.slugs), 'part')} name {probe} now: give each a probe of its own, or "
+            "take the trailer out of those that it does not prove"
+        )
+    for file in sorted((root / "verify" / "mutants").glob("*.toml")):
+        if made.slug not in made.slugs and f'"{made.slug}"' in file.read_text("utf-8", "replace"):
+            yield f"{file.relative_to(root)} names {made.slug}: name the part that it breaks"
+
+
+def hunks_of(line: Line, repo: Repo, base: Oid, slug: str) -> tuple[HunkText, ...]:
+    """What `split` can put into parts, in order: each hunk, and each file that has no hunks to tell
+    apart."""
+    with passing_objects(repo) as objects:
+        files = _own_diff(objects, line, base, slug).files
+    return tuple(_hunk_text(file, unit) for file in files for unit in units_of(file))
+
+
+def _hunk_text(file: FilePatch, unit: Unit) -> HunkText:
+    if not unit.number:
+        kind = "new" if file.old_path is None else "removed" if file.new_path is None else "changed"
+        text = "".join(hunk.diff[hunk.begin : hunk.end].decode("utf-8", "replace")
+                       for hunk in file.hunks)  # fmt: skip
+        return HunkText(unit.path, f"{unit.path} ({kind}, as a whole)\n{text}")
+    hunk = file.hunks[unit.number - 1]
+    text = hunk.diff[hunk.begin : hunk.end].decode("utf-8", "replace")
+    place = f"{unit.path}:{unit.number}"
+    return HunkText(place, f"{place} (line {hunk.old_start})\n{text}")
+
+
+def _own_diff(objects: ObjectDatabase, line: Line, base: Oid, slug: str) -> Patch:
+    """The patch as its commit on the line's base gives it: its line numbers are exact."""
+    number = [entry.slug for entry in line.entries].index(line.find(slug).slug)
+    commits = _commits(objects, line, line.patches[: number + 1], base)
+    objects.flush()
+    return parse(export(objects.repo, commits[-1]), slug)
+
+
+def _commits(objects: ObjectDatabase, line: Line, patches: Sequence[Patch], base: Oid) -> list[Oid]:
+    """The commits of ``patches`` on the line's base. Raises Refused if one does not apply."""
+    commits, complaint = commits_on(objects, patches, base)
+    if complaint:
+        raise Refused(
+            f"{patches[len(commits)].slug} does not apply on the line's own base: {complaint}",
+            where=str(patches[len(commits)].path),
+            hint=f"fixtool lint --line {line.name} --drift",
+        )
+    return commits
+
+
+class _Splitter:
+    """The new files of a line in which one patch is split."""
+
+    def __init__(
+        self, objects: ObjectDatabase, line: Line, base: Oid, slug: str, request: SplitRequest
+    ) -> None:
+        self.objects, self.line, self.base, self.slug = objects, line, base, slug
+        self.request = request
+        self.patch = line.find(slug)
+        self.slugs: list[str] = []
+        self.files: dict[str, bytes] = {}
+
+    def make(self) -> _Splitter:
+        number = [entry.slug for entry in self.line.entries].index(self.slug)
+        commits = _commits(self.objects, self.line, self.line.patches, self.base)
+        self.objects.flush()
+        parent = commits[number - 1] if number else self.base
+        whole = parse(export(self.objects.repo, commits[number]), self.slug)
+        parts = self._parts(whole.files)
+        before, after = self.objects.tree_of(parent), self.objects.tree_of(commits[number])
+        trees = trees_after(self.objects, before, after, whole.files, parts)
+        self._name(parts)
+        made = self._export(parts, trees, parent, {})
+        needs = self._needs(parts, made, before, after, whole.files)
+        if needs:
+            made = self._export(parts, trees, parent, needs)
+        self.files |= {f"{patch.slug}.patch": patch.raw for patch in made}
+        later = self._later(number)
+        self.rewritten = tuple(patch.slug for patch in later if patch.slug + ".patch" in self.files)
+        self.series = series_with(self.line, self.slug, self.slugs)
+        self.tree = self.objects.tree_of(commits[-1])
+        self._require_same([*self.line.patches[:number], *made, *later])
+        self.parts = tuple(
+            SplitPart(patch.slug, patch.subject, tuple(_files(part, whole.files)),
+                      tuple(needs.get(patch.slug, ())))
+            for patch, part in zip(made, parts, strict=True)
+        )  # fmt: skip
+        return self
+
+    @property
+    def message(self) -> str:
+        names = "".join(f"- {slug}\n" for slug in self.slugs)
+        return f"{_subject(self.line, self.slug)}\n\nThe parts, in order:\n\n{names}"
+
+    def _parts(self, files: Sequence[FilePatch]) -> list[Part]:
+        request = self.request
+        parts = (
+            parts_by(files, request.by, request.depth) if request.by
+            else parts_into(files, request.into)
+        )  # fmt: skip
+        if len(parts) < 2:
+            what = f"it has one {request.by}" if request.by else "all of it would be in one part"
+            raise Refused(
+                f"{self.slug} cannot be split so: {what}",
+                where=str(self.patch.path),
+                hint=f"by hunk: fixtool split {self.slug} --line {self.line.name} --hunks",
+            )
+        return parts
+
+    def _name(self, parts: Sequence[Part]) -> None:
+        """Give each part its slug. Raises UsageError if the user gave one that is taken."""
+        taken = {entry.slug for entry in self.line.entries} - {self.slug}
+        named = {part.name for part in parts if part.name}
+        if both := sorted(taken & named):
+            raise UsageError(
+                f"line {self.line.name} has a patch {both[0]!r} already",
+                hint="give the part another name: --into NAME=PATH",
+            )
+        if "" in (part.label for part in parts) and self.slug in named:
+            raise UsageError(
+                f"{self.slug} is the name that the rest keeps",
+                hint="give the part another name, or put everything into parts",
+            )
+        taken |= named | {self.slug}
+        for part in parts:
+            slug = part.name or (free_slug(f"{self.slug} {part.label}", taken) if part.label
+                                 else self.slug)  # fmt: skip
+            taken.add(slug)
+            self.slugs.append(slug)
+
+    def _export(
+        self, parts: Sequence[Part], trees: Sequence[Oid], parent: Oid, needs: dict[str, list[str]]
+    ) -> list[Patch]:
+        """The patches of the parts, in normal form."""
+        commits = []
+        for slug, part, tree in zip(self.slugs, parts, trees, strict=True):
+            label = shown(part.label)
+            subject = f"{self.patch.subject}: {label}" if label else self.patch.subject
+            subject, _, _ = mailable(subject, "")
+            body = _with_trailers(self.patch.body, needs.get(slug, ()))
+            patch = replace(self.patch, slug=slug, subject=subject, body=body)
+            parent = self.objects.add_commit(patch.commit(tree, parent))
+            commits.append(parent)
+        self.objects.flush()
+        exported = export_all(self.objects.repo, commits)
+        made = [parse(raw, slug) for raw, slug in zip(exported, self.slugs, strict=True)]
+        for patch in made:
+            for error in errors_in_patch(patch):
+                raise Refused(f"{patch.slug}: {error.message}", where=str(self.patch.path),
+                              hint=error.fix)  # fmt: skip
+        return made
+
+    def _needs(
+        self,
+        parts: Sequence[Part],
+        made: Sequence[Patch],
+        before: Oid,
+        after: Oid,
+        files: Sequence[FilePatch],
+    ) -> dict[str, list[str]]:
+        """The earlier parts that a part needs: it does not apply without them, or would be put into
+        a wrong place."""
+        needs: dict[str, list[str]] = {}
+        for at, (part, patch) in enumerate(zip(parts, made, strict=True)):
+            shared = [
+                self.slugs[number] for number in range(at) if parts[number].paths & part.paths
+            ]
+            if shared:
+                alone = tree_with(self.objects, before, after, files, part)
+                if apply_patch(self.objects, patch, before) != alone:
+                    needs[patch.slug] = shared
+        return needs
+
+    def _later(self, number: int) -> list[Patch]:
+        """The patches after the one that is split. A `Depends-On:` of it names the parts then."""
+        later = []
+        for patch in self.line.patches[number + 1 :]:
+            if self.slug in patch.depends_on:
+                raw = _renamed_dependency(patch, self.slug, self.slugs)
+                self.files[f"{patch.slug}.patch"] = raw
+                patch = parse(raw, patch.slug, patch.path)
+            later.append(patch)
+        return later
+
+    def _require_same(self, patches: Sequence[Patch]) -> None:
+        """Raise Refused unless ``patches`` make the tree that the series made before."""
+        commits = _commits(self.objects, self.line, patches, self.base)
+        tree = self.objects.tree_of(commits[-1])
+        if tree != self.tree:
+            raise Refused(
+                f"the parts would make tree {tree[:12]}, and the series makes {self.tree[:12]}",
+                where=str(self.patch.path),
+                hint="split it in another way: --by file, --by folder or --into NAME=PATH",
+            )
+
+
+def _files(part: Part, files: Sequence[FilePatch]) -> list[PartFile]:
+    own = set(part.units)
+    found = []
+    for file in files:
+        units = [unit for unit in units_of(file) if unit in own]
+        if units:
+            whole = len(units) == len(units_of(file))
+            found.append(PartFile(file.path, () if whole else tuple(u.number for u in units)))
+    return found
+
+
+def _with_trailers(body: str, needs: Sequence[str]) -> str:
+    """A message that also says what the patch depends on: before the sign-off, if it ends in
+    one."""
+    if not needs:
+        return body
+    text = f"Depends-On: {', '.join(needs)}"
+    if not read_trailers(body):
+        return f"{body}\n\n{text}" if body else text
+    lines = body.split("\n")
+    at = len(lines)
+    while at and lines[at - 1].lower().startswith("signed-off-by:"):
+        at -= 1
+    return "\n".join([*lines[:at], text, *lines[at:]])
+
+
+def _renamed_dependency(patch: Patch, slug: str, slugs: Sequence[str]) -> bytes:
+    """The patch file of ``patch``, which depends on ``slugs`` where it named ``slug``. Raises
+    Refused if its message cannot be edited."""
+    whole = re.compile(rb"(?<![\w.+-])" + re.escape(slug.encode()) + rb"(?![\w.+-])")
+    names = ", ".join(slugs).encode()
+    trailer = re.compile(rb"^depends-on: .*(?:\n[ \t].*)*", re.MULTILINE | re.IGNORECASE)
+    head = trailer.sub(lambda match: whole.sub(lambda _: names, match[0]), patch.head)
+    after = parse(head + patch.diff, patch.slug)
+    expected = [name for old in patch.depends_on for name in (slugs if old == slug else [old])]
+    if list(after.depends_on) != expected or after.diff != patch.diff:
+        raise Refused(
+            f"the Depends-On: trailer of {patch.slug} cannot be rewritten",
+            where=str(patch.path),
+            hint=f"write it as a line of its own: Depends-On: {slug}",
+        )
+    return after.raw
+
+
+# -- a run that was killed -------------------------------------------------------------------
+
+
+def _subject(line: Line, slug: str) -> str:
+    return f"{line.name}: split {slug}"
+
+
+def _done_before(git: Repo, line: Line, repo: Repo, base: Oid, slug: str) -> Split | None:
+    """The result of the split whose commit is the newest one, if that is a split of ``slug``, which
+    is therefore in the line no more."""
+    head = git.head()
+    if head is None or slug in (entry.slug for entry in line.entries):
+        return None
+    message = git.read_commit(head).message
+    if split_lines(message)[:1] != [_subject(line, slug)]:
+        return None
+    names = [text[2:] for text in split_lines(message) if text.startswith("- ")]
+    patches = [patch for patch in line.patches if patch.slug in names]
+    with passing_objects(repo) as objects:
+        commits = _commits(objects, line, line.patches, base)
+        tree = objects.tree_of(commits[-1])
+    parts = [
+        SplitPart(patch.slug, patch.subject, tuple(PartFile(file.path) for file in patch.files))
+        for patch in patches
+    ]
+    return Split(line.name, slug, line.folder, tuple(parts), (), tree, (), head)
