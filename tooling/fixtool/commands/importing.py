@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
+from dataclasses import replace as replace_fields
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from typer import Argument, Option
@@ -11,18 +15,26 @@ from typer import Argument, Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
+from fixtool.text import count
 
 if TYPE_CHECKING:
-    from fixtool.edit.importing import Imported
+    from collections.abc import Sequence
+
+    from fixtool.edit.importing import Imported, ImportOptions
+    from fixtool.edit.parked import Parked
     from fixtool.git.store import Store
+    from fixtool.incoming.advice import Advice
     from fixtool.incoming.change import Incoming
     from fixtool.incoming.read import Given
+    from fixtool.series.context import Context
+    from fixtool.series.line import Line
+    from fixtool.sources.source import Source
 
 
 What = Annotated[
-    list[str],
+    list[str] | None,
     Argument(
-        metavar="FILE|DIR|A..B...",
+        metavar="[FILE|DIR|A..B...]",
         help="Mails, mboxes, diffs, folders, series files, archives, or a commit range.",
     ),
 ]
@@ -68,11 +80,28 @@ SkipEmpty = Annotated[
     bool,
     Option("--skip-empty", "--allow-empty", help="Leave out what changes nothing, and go on."),
 ]
+LeaveOutMissing = Annotated[
+    bool,
+    Option(
+        "--leave-out-missing", help="Leave out what the tree lacks, such as tests in a release."
+    ),
+]
+SplitBy = Annotated[
+    str | None,
+    Option("--split", metavar="file|folder", help="Make each file, or each folder, one patch."),
+]
+FindBase = Annotated[
+    bool, Option("--find-base", help="Only say which release the patches fit best.")
+]
+GoOn = Annotated[bool, Option("--continue", help="Go on after you have resolved the conflict.")]
+Abort = Annotated[
+    bool, Option("--abort", help="End an import that waits. The line stays as it was.")
+]
 
 
 def import_patches(
     ctx: typer.Context,
-    what: What,
+    what: What = None,
     fork: Fork = None,
     first_parent: FirstParent = False,
     line: options.LineName = None,
@@ -87,6 +116,11 @@ def import_patches(
     exclude: Exclude = None,
     three_way: ThreeWay = True,
     skip_empty: SkipEmpty = False,
+    leave_out_missing: LeaveOutMissing = False,
+    split: SplitBy = None,
+    find_base: FindBase = False,
+    go_on: GoOn = False,
+    abort: Abort = False,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
     json: options.Json = False,
@@ -102,37 +136,132 @@ def import_patches(
 
     A patch with tests, for a release without: fixtool import a.patch --exclude 'test/*'
 
+    The release that a patch was made for: fixtool import --find-base sglang.patch --source pypi
+
+    On a conflict, patches/ stays as it is and a work tree waits: --continue or --abort.
+
     Example: fixtool import v0.5.23..my-branch --from ~/sglang --line v0.5.23
     """
-    from fixtool.edit.importing import ImportOptions, import_changes
-    from fixtool.incoming.blobs import BlobFinder
+    from fixtool.edit.importing import ImportOptions
     from fixtool.incoming.fit import FitOptions
     from fixtool.incoming.read import Given
-    from fixtool.sources.source import open_source
-    from fixtool.sources.target import bring_base
 
-    context = options.start(ctx, directory)
-    settings, progress = context.settings, context.progress
-    chosen = options.pick_line(context, line)
-    own = "pypi" if chosen.upstream.release else settings.source
-    name = source or (str(fork) if fork else own)
-    opened = open_source(name, settings, settings.url or chosen.upstream.url, progress)
-    fit = FitOptions(strip, folder.strip("/") if folder else None, tuple(exclude or ()), three_way)
-    given = Given(author, date, subject, trailers)
-    imported = import_changes(
-        context.repository, chosen, opened.repo,
-        lambda: bring_base(opened, chosen.upstream, settings, progress),
-        _read(opened.repo, what, fork, given, first_parent=first_parent),
-        ImportOptions(
-            replacing=replace, skip_empty=skip_empty, fit=fit,
-            find_blobs=BlobFinder(opened, chosen.upstream.base), dry_run=dry_run,
-        ),
+    if [bool(what), go_on, abort].count(True) != 1:
+        raise UsageError("give one of FILE, --continue, --abort", hint="fixtool import FILE")
+    fit = FitOptions(strip, folder.strip("/") if folder else None, tuple(exclude or ()), three_way,
+                     leave_out_missing)  # fmt: skip
+    if replace and split:
+        raise UsageError("--replace and --split exclude each other: one patch becomes several")
+    import_options = ImportOptions(
+        replacing=replace, skip_empty=skip_empty, fit=fit,
+        split=options.read_by(split, "--split"), dry_run=dry_run,
     )  # fmt: skip
+    if find_base:
+        context = options.start_anywhere(ctx, directory)
+        given = Given(author, date, subject, trailers)
+        _find_base(context, what or [], given, line, source, json=json)
+    context = options.start(ctx, directory)
+    if not what:
+        _go_on(context, line, import_options, abort=abort, json=json)
+    chosen = options.pick_line(context, line)
+    own = "pypi" if chosen.upstream.release else context.settings.source
+    place = _open(context, chosen, source or (str(fork) if fork else own))
+    given = Given(author, date, subject, trailers)
+    changes = _read(place.source.repo, what or [], fork, given, first_parent=first_parent)
+    place.run(changes, import_options, json=json)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The line that patches go into, and the source of its base."""
+
+    context: Context
+    line: Line
+    source: Source
+
+    def run(self, changes: Sequence[Incoming], options: ImportOptions, *, json: bool) -> NoReturn:
+        """Import, or park what conflicts, and print the answer."""
+        from fixtool.edit.importing import import_changes
+        from fixtool.edit.parked import import_or_park
+        from fixtool.sources.target import bring_base
+
+        context, line, source = self.context, self.line, self.source
+        bring = partial(bring_base, source, line.upstream, context.settings, context.progress)
+        options = self.with_finders(options)
+        imported: Imported | None
+        if options.dry_run:
+            repository = context.repository
+            imported = import_changes(repository, line, source.repo, bring, changes, options)
+            _answer(line, imported, None, dry_run=True, json=json)
+        imported, parked = import_or_park(
+            context, line, source.repo, source.name, bring, changes, options
+        )
+        _answer(line, imported, parked, dry_run=False, json=json)
+
+    def with_finders(self, options: ImportOptions) -> ImportOptions:
+        """``options`` with what finds older files, and releases, in the source."""
+        from fixtool.incoming.blobs import BlobFinder
+
+        finder = BlobFinder(self.source, self.line.upstream.base)
+        advice = _advice(self.context, self.source, self.line)
+        return replace_fields(options, find_blobs=finder, advice=advice)
+
+
+def _open(context: Context, line: Line, name: str) -> _Place:
+    from fixtool.sources.source import open_source
+
+    settings = context.settings
+    url = settings.url or line.upstream.url
+    return _Place(context, line, open_source(name, settings, url, context.progress))
+
+
+def _advice(context: Context, source: Source, line: Line | None) -> Advice:
+    from fixtool.incoming.advice import Advice
+    from fixtool.sources.source import Releases
+
+    url = "pypi" if isinstance(source, Releases) else source.name
+    if source.name == "git" and line:
+        url = line.upstream.url
+    return Advice(source, context.settings, context.progress, tuple(sys.argv[1:]),
+                  context.repository, url)  # fmt: skip
+
+
+def _go_on(
+    context: Context, line: str | None, given: ImportOptions, *, abort: bool, json: bool
+) -> NoReturn:
+    """Go on with an import that waits, or end it."""
+    from fixtool.edit.parked import end_session, find_session, resume
+
+    session = find_session(context, line or context.settings.line)
+    place = _open(context, context.repository.line(session.line), session.source)
+    if abort:
+        end_session(context, session, place.source.repo)
+        if json:
+            body = {"line": session.line, "aborted": True}
+            terminal.print_document("import", ExitCode.OK, body)
+        else:
+            terminal.say(f"line {session.line} is as it was; the work tree is gone")
+        raise typer.Exit
+    imported, parked = resume(context, session, place.source.repo, place.with_finders(given))
+    _answer(place.line, imported, parked, dry_run=False, json=json)
+
+
+def _answer(
+    line: Line, imported: Imported | None, parked: Parked | None, *, dry_run: bool, json: bool
+) -> NoReturn:
+    exit_code = ExitCode.CONFLICT if parked else ExitCode.OK
     if json:
-        body = terminal.fields(imported, "line", "folder", "patches", "skipped")
-        terminal.print_document("import", ExitCode.OK, body)
-    else:
+        patches, skipped = (imported.patches, imported.skipped) if imported else ((), ())
+        body = {"line": line.name, "folder": line.folder, "patches": patches, "skipped": skipped,
+                "session": parked}  # fmt: skip
+        terminal.print_document("import", exit_code, body)
+    elif parked:
+        _show_parked(parked)
+    elif imported:
         _show(imported, dry_run=dry_run)
+    else:
+        terminal.say("the import was finished before; its work tree is gone now")
+    raise typer.Exit(int(exit_code))
 
 
 def _show(imported: Imported, *, dry_run: bool) -> None:
@@ -144,6 +273,71 @@ def _show(imported: Imported, *, dry_run: bool) -> None:
     for skipped in imported.skipped:
         terminal.say(f"left out {skipped.where}: {skipped.subject} ({skipped.reason})")
     terminal.say(f"{'would go' if dry_run else 'went'} into {imported.folder}")
+
+
+def _show_parked(parked: Parked) -> None:
+    stops = len(parked.conflicts)
+    terminal.say(
+        f"{parked.subject} (change {parked.position} of {parked.of}): {stops} of "
+        f"{count(parked.files, 'file')} {'conflicts' if stops == 1 else 'conflict'}"
+    )
+    for file in parked.conflicts:
+        terminal.say(f"  {file.path}:{file.line}   ({file.where})")
+    terminal.say("nothing in patches/ was changed")
+    terminal.say(f"worktree  {parked.worktree}")
+    terminal.say(f"next      {parked.next}   (or --abort)")
+
+
+def _find_base(
+    context: Context,
+    what: list[str],
+    given: Given,
+    line: str | None,
+    source: str | None,
+    *,
+    json: bool,
+) -> NoReturn:
+    """Say which release the patches fit best."""
+    from fixtool.incoming.advice import as_sentence
+    from fixtool.incoming.bases import find_best, known_releases
+    from fixtool.incoming.files import Fit
+    from fixtool.sources.source import open_source
+    from fixtool.sources.target import upstream_url
+
+    settings, repository = context.settings, context.repository
+    names = [line] if line else repository.line_names
+    releases = [repository.line(name).upstream.release for name in names]
+    name = source or ("pypi" if all(releases) else settings.source)
+    url = upstream_url(context, line)
+    opened = open_source(name, settings, url, context.progress)
+    changes = _read(opened.repo, what, None, given, first_parent=False)
+    found = find_best(opened, known_releases(opened, settings), changes, context.progress)
+    advice = _advice(context, opened, repository.line(names[0]) if names else None)
+    lacking = [file.path for file in found.best.files if file.fit is Fit.MISSING]
+    then = advice.on(found)
+    if json:
+        body = {
+            "best": {
+                **terminal.fields(found.best, "release", "commit", "fits", "of", "files"),
+                "next": then,
+            },
+            "tried": [terminal.fields(fit, "release", "fits", "of") for fit in found.tried],
+            "known": found.known,
+            "lacking": lacking,
+        }
+        terminal.print_document("import", ExitCode.OK, body)
+        raise typer.Exit
+    rows = [(fit.release, f"{fit.fits} of {fit.of}") for fit in found.tried]
+    terminal.table(("release", "files that fit"), rows)
+    terminal.say()
+    terminal.say(as_sentence(found))
+    for file in found.best.files:
+        if file.fit is Fit.FAILS:
+            terminal.say(f"  {file.path}:{file.line} is not as expected ({file.where})")
+    if lacking:
+        terminal.say(f"it lacks  {', '.join(lacking)}")
+    terminal.say(f"next      {then}")
+    raise typer.Exit
 
 
 def _read(

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fixtool.edit.export import Change, free_slug
+from fixtool.edit.parts import By, group_paths, shown
 from fixtool.errors import Refused, UsageError
 from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
+from fixtool.incoming.advice import Advice
 from fixtool.incoming.change import Incoming
-from fixtool.incoming.fit import Base, FindBlobs, FitOptions, Fitted, Fitter
+from fixtool.incoming.fit import Base, Conflict, FindBlobs, FitOptions, Fitted, Fitter
 from fixtool.series.diff import FilePatch, read_diff
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import errors_in_patch
+from fixtool.series.message import mailable
 from fixtool.series.patch import LARGEST, Patch, apply_diff, export_all, parse, read_trailers
 from fixtool.series.paths import rules_touched, unsafe_paths
 from fixtool.series.strict import LeftToGit, apply_in_memory
@@ -29,12 +32,17 @@ _EXCLUDED = "Excluded"
 class ImportOptions:
     """``replacing`` puts a change in the place of the patch with its subject, and ``skip_empty``
     leaves out what changes nothing. ``fit`` says how the changes fit. ``find_blobs`` finds older
-    contents for a three-way merge."""
+    contents for a three-way merge, and ``advice`` the releases that fit. ``split`` makes each file
+    or folder of a change a patch of its own. ``resolved`` are the results that a person has made,
+    by the number of the change."""
 
     replacing: bool = False
     skip_empty: bool = False
     fit: FitOptions = field(default_factory=FitOptions)
     find_blobs: FindBlobs | None = None
+    advice: Advice | None = None
+    split: By | None = None
+    resolved: Mapping[int, Fitted] = field(default_factory=dict)
     dry_run: bool = False
 
 
@@ -79,40 +87,80 @@ def import_changes(
     of the line readable in ``repo`` and returns it.
 
     Raises Refused if a change writes outside the tree, does not apply, changes nothing, or has the
-    subject of a patch of the line while not replacing.
+    subject of a patch of the line while not replacing; Conflict if a person has to merge it.
     """
     base = bring_base()
     with nullcontext() if options.dry_run else writing(repository):
-        line = repository.line(line.name)
-        queue, skipped = _queue(line, changes, options)
-        about = Base(line.name, base, line.upstream.release)
-        with passing_objects(repo) as objects:
-            fitter = Fitter(objects, about, options.fit, options.find_blobs)
-            committed = _Commits(objects, fitter, base, skip_empty=options.skip_empty)
-            for place in queue:
-                committed.add(place)
-            objects.flush()
-            committed.export()
-        committed.require_used(options.fit.exclude)
-        slugs = [place.patch.slug for place in queue if place.patch.slug not in committed.empty]
-        committed.files["series"] = series_text(line, slugs)
-        rewritten = [] if options.dry_run else rewrite(line.folder, committed.files)
-    return Imported(
-        line.name,
-        line.folder,
-        tuple(
-            ImportedPatch(
-                slug,
-                place.patch.subject,
-                place.change if options.dry_run or f"{slug}.patch" in rewritten
-                else Change.UNCHANGED,
-                tuple(committed.notes[slug]),
-            )
-            for place in queue
-            if place.change is not None and (slug := place.patch.slug) in slugs
-        ),
-        (*skipped, *committed.skipped),
+        made = prepare(repository.line(line.name), repo, base, changes, options)
+        if not options.dry_run:
+            made.write()
+    return made.imported
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An import that can be written: the line, and its new files by name."""
+
+    line: Line
+    files: Mapping[str, bytes]
+    patches: tuple[ImportedPatch, ...]
+    skipped: tuple[Skipped, ...]
+
+    def write(self) -> None:
+        rewrite(self.line.folder, self.files)
+
+    @property
+    def imported(self) -> Imported:
+        return Imported(self.line.name, self.line.folder, self.patches, self.skipped)
+
+
+def prepare(
+    line: Line,
+    repo: Repo,
+    base: Oid,
+    changes: Sequence[Incoming],
+    options: ImportOptions,
+    objects: ObjectDatabase | None = None,
+) -> Prepared:
+    """Make the new files of a line, and write nothing; in ``objects``, if they have to last.
+
+    Raises Conflict if a person has to merge a change, and Refused as ``import_changes`` does.
+    """
+    if objects is None:
+        with passing_objects(repo) as passing:
+            return prepare(line, repo, base, changes, options, passing)
+    queue, skipped = _queue(line, changes, options)
+    about = Base(line.name, base, line.upstream.release)
+    fitter = Fitter(objects, about, options.fit, options.find_blobs, options.advice)
+    taken = {place.patch.slug for place in queue}
+    committed = _Commits(objects, fitter, base, options, taken)
+    for place in queue:
+        committed.add(place)
+    objects.flush()
+    committed.export()
+    committed.require_used(options.fit.exclude)
+    slugs = [slug for place in queue for slug in committed.slugs[place.patch.slug]]
+    committed.files["series"] = series_text(line, slugs)
+    came_in = [
+        (place, slug)
+        for place in queue
+        if place.change
+        for slug in committed.slugs[place.patch.slug]
+    ]
+    patches = tuple(
+        ImportedPatch(slug, committed.subjects[slug], _change(line, place, slug, committed.files),
+                      tuple(committed.notes[slug]))
+        for place, slug in came_in
     )  # fmt: skip
+    return Prepared(line, committed.files, patches, (*skipped, *committed.skipped))
+
+
+def _change(line: Line, place: _Place, slug: str, files: Mapping[str, bytes]) -> Change:
+    """What happens to the file of a patch that comes in."""
+    path = line.folder / f"{slug}.patch"
+    assert place.change is not None
+    same = path.is_file() and path.read_bytes() == files[path.name]
+    return Change.UNCHANGED if same else place.change
 
 
 @dataclass(frozen=True)
@@ -123,6 +171,7 @@ class _Place:
     patch: Patch
     incoming: Incoming | None = None
     change: Change | None = None
+    number: int = -1  # of the incoming change
 
 
 def _queue(
@@ -135,7 +184,7 @@ def _queue(
     for number, patch in enumerate(line.patches):
         at_subject.setdefault(patch.subject, []).append(number)
     skipped = []
-    for incoming in changes:
+    for number, incoming in enumerate(changes):
         if not incoming.diff.strip():
             reason = "it changes no file"
             if not options.skip_empty:
@@ -166,7 +215,7 @@ def _queue(
         )
         names.add(slug)
         patch = Patch(slug, b"", incoming.subject, incoming.body, incoming.author, incoming.diff)
-        queue[place : place + 1] = [_Place(patch, incoming, change)]
+        queue[place : place + 1] = [_Place(patch, incoming, change, number)]
     return queue, skipped
 
 
@@ -186,35 +235,81 @@ def _require_safe(files: Sequence[FilePatch], where: str) -> None:
 class _Commits:
     """The new series as commits on the base of its line, made one after the other.
 
-    ``files`` are the files of the patches that came in, by name, and ``notes`` are on them, by
-    slug. ``empty`` are the slugs of those that change nothing, which ``skipped`` describes.
+    ``slugs`` are those of the patches that each place of the queue becomes: none if it changes
+    nothing, which ``skipped`` describes. ``files`` are the files of the patches that came in, by
+    name, and ``subjects`` and ``notes`` are theirs, by slug.
     """
 
     def __init__(
-        self, objects: ObjectDatabase, fitter: Fitter, base: Oid, *, skip_empty: bool
+        self,
+        objects: ObjectDatabase,
+        fitter: Fitter,
+        base: Oid,
+        options: ImportOptions,
+        taken: set[str],
     ) -> None:
-        self._objects, self._fitter, self._skip_empty = objects, fitter, skip_empty
+        self._objects, self._fitter, self._options = objects, fitter, options
         self._tip, self._tree = base, objects.tree_of(base)
+        self._taken = taken
         self._came_in: list[tuple[Oid, Patch, Incoming, Fitted]] = []
+        self.slugs: dict[str, list[str]] = {}
         self.files: dict[str, bytes] = {}
+        self.subjects: dict[str, str] = {}
         self.notes: dict[str, list[str]] = {}
-        self.empty: set[str] = set()
         self.skipped: list[Skipped] = []
 
     def add(self, place: _Place) -> None:
         """Commit one patch of the series. Raises Refused if it does not apply, or changes nothing
-        and may not be skipped."""
+        and may not be skipped, and Conflict, which names the place, if a person has to merge it."""
         patch, incoming = place.patch, place.incoming
         where = incoming.where if incoming else str(patch.path)
-        fitted = self._fitter.fit(incoming, self._tip) if incoming else self._own(patch)
+        fitted = self._fit(place, incoming) if incoming else self._own(patch)
+        self.slugs[patch.slug] = []
         if fitted.tree == self._tree:
-            self._skip(patch, where, own=incoming is None)
+            by_hand = place.number in self._options.resolved
+            self._skip(patch, where, own=incoming is None, allowed=by_hand)
             return
-        patch = replace(patch, body=_with_excluded(patch.body, fitted.excluded))
-        self._tip = self._objects.add_commit(patch.commit(fitted.tree, self._tip))
-        self._tree = fitted.tree
-        if incoming is not None:
-            self._came_in.append((self._tip, patch, incoming, fitted))
+        patch = replace(patch, body=_with_excluded(patch.body, fitted.recorded))
+        for part, tree in self._parts(patch, fitted.tree, split=incoming is not None):
+            self._tip = self._objects.add_commit(part.commit(tree, self._tip))
+            self._tree = tree
+            self.slugs[patch.slug].append(part.slug)
+            self.subjects[part.slug] = part.subject
+            if incoming is not None:
+                self._came_in.append((self._tip, part, incoming, fitted))
+
+    def _fit(self, place: _Place, incoming: Incoming) -> Fitted:
+        if fitted := self._options.resolved.get(place.number):
+            return fitted
+        try:
+            return self._fitter.fit(incoming, self._tip)
+        except Conflict as conflict:
+            conflict.number, conflict.parent = place.number, self._tip
+            raise
+
+    def _parts(self, patch: Patch, tree: Oid, *, split: bool) -> list[tuple[Patch, Oid]]:
+        """The patch, or its parts if it has to be split, each with the tree after it."""
+        if self._options.split is None or not split:
+            return [(patch, tree)]
+        groups = group_paths(self._objects.changed_paths(self._tree, tree), self._options.split)
+        if len(groups) < 2:
+            return [(patch, tree)]
+        parts = []
+        before = self._tree
+        for label, paths in groups.items():
+            entries = {path: self._objects.entry(tree, path) for path in paths}
+            before = self._objects.with_files(before, entries)
+            slug = free_slug(f"{patch.slug} {label}", self._taken)
+            self._taken.add(slug)
+            subject, _, _ = mailable(f"{patch.subject}: {shown(label)}", "")
+            parts.append((replace(patch, slug=slug, subject=subject), before))
+        if before != tree:
+            raise Refused(
+                f"{patch.subject!r} cannot be split: a file and a folder change places",
+                where=patch.slug,
+                hint="import it without --split",
+            )
+        return parts
 
     def export(self) -> None:
         """Make the files of the patches that came in. What git did is read and judged: an incoming
@@ -262,7 +357,7 @@ class _Commits:
             )
         return Fitted(tree)
 
-    def _skip(self, patch: Patch, where: str, *, own: bool) -> None:
+    def _skip(self, patch: Patch, where: str, *, own: bool, allowed: bool) -> None:
         reason = "the line's base or an earlier patch has it"
         if own:
             raise Refused(
@@ -270,9 +365,8 @@ class _Commits:
                 where=where,
                 hint=f"take it out first: fixtool drop {patch.slug} --reason WHY",
             )
-        if not self._skip_empty:
+        if not self._options.skip_empty and not allowed:
             raise _changes_nothing(patch.subject, where, reason)
-        self.empty.add(patch.slug)
         self.skipped.append(Skipped(where, patch.subject, reason))
 
 

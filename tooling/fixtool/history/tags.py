@@ -45,7 +45,7 @@ def release_tags(source: Source) -> ReleaseTags | None:
         return None
     shallow = source.clone.run("rev-parse", "--is-shallow-repository").text == "true"
     out = source.clone.run("for-each-ref", "--format=%(refname:strip=2)", "refs/tags")
-    versions = {name: version for name in split_lines(out.text) if (version := _release(name))}
+    versions = {name: version for name in split_lines(out.text) if (version := tag_version(name))}
     if shallow or not versions:
         return None
     oldest_first = sorted(versions, key=lambda name: versions[name])
@@ -61,7 +61,7 @@ def tags_at(context: Context, line: Line, source: str | None) -> ReleaseTags | N
     return release_tags(open_source(name, context.settings, url, context.progress))
 
 
-def _release(name: str) -> Version | None:
+def tag_version(name: str) -> Version | None:
     """The release that a tag names, as in ``v0.5.13``; None for any other tag."""
     if not re.match(r"v?[0-9]+\.[0-9]", name):
         return None

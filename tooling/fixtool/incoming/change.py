@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -18,7 +19,8 @@ class Incoming:
     if it is a commit of a fork, which allows a three-way merge. ``notes`` tell the user what was
     changed or made up while it was read. ``strip`` is how many leading folders the names in the
     diff lose, as `patch -p` says; None if nobody has said so. ``reverse`` means that the diff is
-    undone."""
+    undone. ``first_line`` is the line of its file at which the diff begins; 0 if that is not
+    known, as in an encoded mail."""
 
     subject: str
     body: str
@@ -29,6 +31,19 @@ class Incoming:
     notes: tuple[str, ...] = ()
     strip: int | None = None
     reverse: bool = False
+    first_line: int = 0
+
+    def line(self, number: int) -> str:
+        """The file and line of the line ``number`` (from 0) of the diff; ``where`` if the lines of
+        the file do not tell."""
+        if not self.first_line:
+            return self.where
+        return f"{self.file}:{self.first_line + number}"
+
+    @property
+    def file(self) -> str:
+        """The file that it came in; for a commit of a fork, what names that."""
+        return re.sub(r":\d+$", "", self.where)
 
 
 def make_change(

@@ -37,6 +37,8 @@ _COMMIT = re.compile(rb"^commit [0-9a-f]{40}\r?\n(?:Merge: .*\n)?Author: ", re.M
 _ENVELOPE = re.compile(rb"\s*From [^\n]*[0-9]:[0-9]{2}[^\n]*\n")
 _BLANK = re.compile(rb"(?:[ \t\r]*\n)+")
 _BOM = b"\xef\xbb\xbf"
+_NEWLINE = 10
+_COMPARED = 400  # bytes of a diff, by which it is found in its file
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,20 @@ class _Reader:
                 hint="convert the file: iconv -f CHARSET -t UTF-8",
             )
         all_notes = (*mail.notes, *made_up, *notes)
-        return make_change(subject, body, author, diff, mail.where, notes=all_notes)
+        change = make_change(subject, body, author, diff, mail.where, notes=all_notes)
+        return replace(change, first_line=self._line_of(change))
+
+    def _line_of(self, change: Incoming) -> int:
+        """The line of the input at which the diff of ``change`` begins; 0 if it is not in it as it
+        is."""
+        begin, start = 0, change.diff[:_COMPARED]
+        if number := re.search(r":(\d+)$", change.where.removeprefix(self.name)):
+            for _ in range(int(number[1]) - 1):
+                begin = self.raw.find(b"\n", begin) + 1
+        at = self.raw.find(start, begin) if start else -1
+        while at > 0 and self.raw[at - 1] != _NEWLINE:
+            at = self.raw.find(start, at + 1)
+        return 0 if at < 0 else self.raw.count(b"\n", 0, at) + 1
 
     def _no_diff(self, raw: bytes) -> Refused:
         if _CONTEXT_DIFF.search(raw):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from fixtool.errors import Refused
+from fixtool.errors import ExitCode, FixtoolError, Refused
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import MACHINE, Commit, Oid, TreeEntry
 from fixtool.git.repo import Output
@@ -20,7 +20,10 @@ from fixtool.git.trees import (
     scratch_index,
     write_tree,
 )  # fmt: skip
+from fixtool.incoming.advice import Advice, as_sentence
+from fixtool.incoming.bases import patterns_of
 from fixtool.incoming.change import Incoming
+from fixtool.incoming.files import Fit, TriedFile, try_files
 from fixtool.incoming.line_ends import with_line_ends_of
 from fixtool.incoming.places import USUAL, Place, find_places, is_usual
 from fixtool.incoming.sections import Section, read_sections
@@ -30,17 +33,24 @@ from fixtool.text import count
 
 _SHOWN = 3  # files in a message
 _MERGED = "merged three-way onto the line's base"
+_REASONS = {
+    Fit.FITS: "fits alone",
+    Fit.FAILS: "is not as the change expects it",
+    Fit.MISSING: "is not there",
+}
 
 
 @dataclass(frozen=True)
 class FitOptions:
     """What the user says about how changes fit. ``strip`` and ``folder`` None are found out;
-    ``exclude`` are the paths, folders or patterns of what is left out."""
+    ``exclude`` are the paths, folders or patterns of what is left out. ``leave_out_missing`` leaves
+    out what the tree lacks, too."""
 
     strip: int | None = None
     folder: str | None = None
     exclude: tuple[str, ...] = ()
     three_way: bool = True
+    leave_out_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,15 +61,47 @@ class Base:
     commit: Oid
     release: str | None
 
+    @property
+    def name(self) -> str:
+        return f"release {self.release}" if self.release else f"the line's base {self.commit[:12]}"
+
 
 @dataclass(frozen=True)
 class Fitted:
-    """``tree`` has the change. ``excluded`` are the patterns that left something out of it, and the
-    notes say what had to be done."""
+    """``tree`` has the change. ``excluded`` are the patterns that left something out of it,
+    ``recorded`` is what the patch says of them, and the notes say what had to be done."""
 
     tree: Oid
     notes: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
+    recorded: tuple[str, ...] = ()
+
+
+class Conflict(FixtoolError):
+    """A three-way merge stops at ``paths``; ``files`` are those of them that the change names, of
+    ``of`` in all. ``theirs`` is a commit with the change, whose parent has the files that it was
+    made on. ``fitted`` says what is known of the result, whose tree a person has to make.
+    ``number`` is that of the change among those that came in, and ``parent`` the commit that it
+    does not fit."""
+
+    exit_code = ExitCode.CONFLICT
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: str,
+        hint: str,
+        theirs: Oid,
+        paths: Sequence[str],
+        files: Sequence[TriedFile],
+        of: int,
+        fitted: Fitted,
+    ) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.theirs, self.paths, self.of = theirs, tuple(paths), of
+        self.files, self.fitted = tuple(files), fitted
+        self.number, self.parent = -1, Oid("")
 
 
 FindBlobs = Callable[[Mapping[str, str], Incoming], Mapping[str, Oid]]
@@ -70,10 +112,20 @@ class Fitter:
     """Fits changes to trees."""
 
     def __init__(
-        self, objects: ObjectDatabase, base: Base, options: FitOptions, find_blobs: FindBlobs | None
+        self,
+        objects: ObjectDatabase,
+        base: Base,
+        options: FitOptions,
+        find_blobs: FindBlobs | None,
+        advice: Advice | None = None,
     ) -> None:
         self.objects, self.repo = objects, objects.repo
         self.base, self.options, self.find_blobs = base, options, find_blobs
+        self.advice = advice
+
+    def again(self, words: str) -> str:
+        """The command at hand with more options."""
+        return self.advice.again(*shlex.split(words)) if self.advice else f"the same with {words}"
 
     def fit(self, change: Incoming, tip: Oid) -> Fitted:
         """The tree of ``tip`` with ``change``; the tree of ``tip`` itself if it has the change
@@ -115,6 +167,16 @@ class Fitter:
         with scratch_index(self.repo, commit) as index:
             out = apply_to_index(self.repo, index, diff, *words)
             return (write_tree(self.repo, index) if out.status == 0 else None), out
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The commits of a three-way merge: the files that a change was made on, and these with the
+    change. The note says where they are from."""
+
+    older: Oid
+    theirs: Oid
+    note: str
 
 
 class _Attempt:
@@ -191,7 +253,8 @@ class _Attempt:
     # -- if it does not apply as it is ------------------------------------------------------
 
     def _otherwise(self, place: Place, out: Output) -> Fitted:
-        self._require_files(place)
+        if missing := self._missing(place):
+            return self._without_missing(place, missing)
         lines, changed = with_line_ends_of(self.lines, self.sections, self._reader(place))
         if changed:
             mended = replace(self.change, diff=b"\n".join(lines))
@@ -205,14 +268,14 @@ class _Attempt:
         if self.fitter.apply(self.change, self.tip, place, diff, "--reverse")[0] is not None:
             return Fitted(self.repo.tree_id(self.tip))
         sides = self._sides(place, diff) if self.options.three_way else None
-        conflicts: tuple[str, ...] = ()
-        if sides is not None:
-            merge = merge_three_way(self.repo, sides[0], self.tip, sides[1])
-            if not merge.conflicts:
-                fitted = _fitted(merge.tree, excluded)
-                return replace(fitted, notes=(_MERGED, *fitted.notes))
-            conflicts = merge.conflicts
-        raise self._does_not_apply(place, diff, out, conflicts)
+        if sides is None:
+            raise self._does_not_apply(place, diff, out)
+        merge = merge_three_way(self.repo, sides.older, self.tip, sides.theirs)
+        fitted = _fitted(merge.tree, excluded)
+        fitted = replace(fitted, notes=(sides.note, *fitted.notes))
+        if merge.conflicts:
+            raise self._conflict(place, sides, merge.conflicts, fitted)
+        return fitted
 
     def _reader(self, place: Place) -> Callable[[Section], bytes | None]:
         def read(section: Section) -> bytes | None:
@@ -222,17 +285,25 @@ class _Attempt:
 
         return read
 
-    def _sides(self, place: Place, diff: bytes) -> tuple[Oid, Oid] | None:
-        """The two commits of a three-way merge: the files that the change was made on, and these
-        with the change. None if those files cannot be had."""
+    def _sides(self, place: Place, diff: bytes) -> _Sides | None:
+        """The two commits of a three-way merge. None if the files that the change was made on
+        cannot be had, and no release that is here has them."""
         if self.change.commit is not None:
-            parent = self.repo.read_commit(self.change.commit).parents[0]
-        elif not (older := self._older_files(place)):
+            parents = self.repo.read_commit(self.change.commit).parents
+            return self._applied(place, diff, parents[0], _MERGED)
+        if older := self._older_files(place):
+            return self._applied(place, diff, self._commit(older, self.tip), _MERGED)
+        advice = self.fitter.advice
+        found = advice.best(self.change) if advice else None
+        if found is None or found.best.commit == self.fitter.base.commit:
             return None
-        else:
-            parent = self._commit(older, self.tip)
-        tree, _ = self.fitter.apply(self.change, parent, place, diff)
-        return (parent, self._commit_of(tree, parent)) if tree is not None else None
+        note = f"{_MERGED}, as made on {found.best.release}"
+        return self._applied(place, diff, found.best.commit, note)
+
+    def _applied(self, place: Place, diff: bytes, older: Oid, note: str) -> _Sides | None:
+        """The sides of a merge of a change that was made on the commit ``older``."""
+        tree, _ = self.fitter.apply(self.change, older, place, diff)
+        return _Sides(older, self._commit_of(tree, older), note) if tree is not None else None
 
     def _older_files(self, place: Place) -> list[tuple[str, str, Oid]]:
         """The mode, path and content of each file that the diff names by the id of its content, if
@@ -267,66 +338,121 @@ class _Attempt:
         message = f"{self.change.subject!r} does not apply to the line's series: {why}"
         return Refused(message, where=self.change.where, hint=hint)
 
-    def _require_files(self, place: Place) -> None:
-        """Raise Refused if a file that the change needs is not in the tree."""
+    def _missing(self, place: Place) -> list[str]:
+        """The files that the change needs and the tree lacks."""
         needed = {place.source(part) or part.old or "" for part in self._kept(place) if part.old}
-        missing = sorted(needed - self.files.keys())
-        if not missing:
-            return
-        release, there = self.fitter.base.release, len(needed) - len(missing)
-        tree = (
-            f"release {release}" if release else f"the line's base {self.fitter.base.commit[:12]}"
-        )
-        what = f"{tree} has none of its files" if not there else f"{tree} lacks some of its files"
-        hint = f"leave that part out: {' '.join(self._exclusions(missing))}"
-        if not there:
+        return sorted(needed - self.files.keys())
+
+    def _without_missing(self, place: Place, missing: Sequence[str]) -> Fitted:
+        """The change without the ``missing`` files, if that is wanted. Raises Refused otherwise,
+        and if none of its files is there."""
+        base = self.fitter.base
+        needed = sum(1 for part in self._kept(place) if part.old)
+        patterns = patterns_of(missing, {path.partition("/")[0] for path in self.files})
+        if len(missing) >= needed:
             hint = "say where its files are: -p N and --directory DIR"
-        elif release:
-            what = f"{tree} lacks {count(len(missing), 'file')} (a wheel has no tests, for example)"
-        raise self._refuse(f"{what}: {_shown(missing)}", hint)
-
-    def _exclusions(self, missing: Sequence[str]) -> list[str]:
-        """The options that leave the ``missing`` files out: whole folders if the tree has nothing
-        of them."""
-        tops = {path.partition("/")[0] for path in self.files}
-        patterns = {
-            path if (top := path.partition("/")[0]) in tops else f"{top}/*" for path in missing
-        }
-        return [f"--exclude {shlex.quote(pattern)}" for pattern in sorted(patterns)]
-
-    def _does_not_apply(
-        self, place: Place, diff: bytes, out: Output, conflicts: Sequence[str]
-    ) -> Refused:
-        by_hand = (
-            f"apply it by hand: fixtool apply --line {self.fitter.base.line} --no-build "
-            "--worktree DIR; git -C DIR apply --reject FILE; git -C DIR commit --all; "
-            "fixtool export --worktree DIR"
+            raise self._refuse(f"{base.name} has none of its files: {_shown(missing)}", hint)
+        if self.options.leave_out_missing:
+            options = replace(self.options, exclude=(*self.options.exclude, *patterns),
+                              leave_out_missing=False)  # fmt: skip
+            fitter = Fitter(self.fitter.objects, base, options, self.fitter.find_blobs,
+                            self.fitter.advice)  # fmt: skip
+            again = _Attempt(fitter, self.change, self.tip, self.lines, self.sections, self.files)
+            reason = {pattern: f"{pattern} ({base.name} lacks it)" for pattern in patterns}
+            return _with_reasons(again.at([place], place), reason)
+        what = f"{base.name} lacks some of its files"
+        if base.release:
+            what = f"{base.name} lacks {count(len(missing), 'file')} (a wheel has no tests)"
+        words = " ".join(f"--exclude {shlex.quote(pattern)}" for pattern in patterns)
+        raise self._refuse(
+            f"{what}: {_shown(missing)}", f"leave that part out: {self.fitter.again(words)}"
         )
-        if conflicts:
-            if self.change.commit is not None:
-                by_hand = f"rebase the branch first: git rebase {self.fitter.base.commit[:12]}"
-            return self._refuse(f"a three-way merge conflicts in {_shown(conflicts)}", by_hand)
+
+    def _tried(self, place: Place) -> list[TriedFile]:
+        """What becomes of each file by itself."""
+        objects = self.fitter.objects
+        tree = self.repo.tree_id(self.tip)
+        return try_files(objects, self.change, self.lines, self._kept(place), place, tree)[0]
+
+    def _conflict(
+        self, place: Place, sides: _Sides, conflicts: Sequence[str], fitted: Fitted
+    ) -> Conflict:
+        tried = self._tried(place)
+        stops = [file for file in tried if file.path in conflicts]
+        hint = "see them without --dry-run: the import then waits for you"
+        if self.change.commit is not None:
+            hint = f"{hint}; or rebase the branch: git rebase {self.fitter.base.commit[:12]}"
+        return Conflict(
+            f"{self.change.subject!r} does not apply to the line's series: a three-way merge stops "
+            f"in {len(conflicts)} of {count(len(tried), 'file')}{_listed(stops)}",
+            where=stops[0].where if stops else self.change.where, hint=hint,
+            theirs=sides.theirs, paths=conflicts, files=stops, of=len(tried), fitted=fitted,
+        )  # fmt: skip
+
+    def _does_not_apply(self, place: Place, diff: bytes, out: Output) -> Refused:
         if out.status != 1:
             return self._refuse(f"git cannot read the diff: {out.complaint}", "get it once more")
-        if match := re.search(r"^error: (.*): already exists in", out.stderr, re.MULTILINE):
-            return self._refuse(f"{match[1]} is there already", by_hand)
-        match = re.search(r"^error: patch failed: (.*):(\d+)$", out.stderr, re.MULTILINE)
-        why = out.complaint.removeprefix("error: ")
-        if match:
-            why = f"{match[1]} is not as the patch expects it at line {match[2]}"
+        why, where = self._why(place, out)
         spaced = self.fitter.apply(self.change, self.tip, place, diff, "--ignore-whitespace")[0]
         if spaced is not None:
             return self._refuse(
                 f"{why}; only white space differs (line ends such as CRLF, or tabs), which a "
                 "mailer or an editor has changed", "get it once more, as an attachment",
             )  # fmt: skip
+        why, hint = self._ways_out(place, why)
+        message = f"{self.change.subject!r} does not apply to the line's series: {why}"
+        return Refused(message, where=where, hint=hint)
+
+    def _why(self, place: Place, out: Output) -> tuple[str, str]:
+        """What keeps the change from applying, every file with its line, and the place of the
+        first one."""
+        tried = self._tried(place)
+        failing = [file for file in tried if file.fit is not Fit.FITS]
+        first = failing[0] if failing else None
+        if match := re.search(r"^error: (.*): already exists in", out.stderr, re.MULTILINE):
+            why = f"{match[1]} is there already"
+        elif first is not None and first.fit is Fit.FAILS:
+            why = f"{first.path} is not as the patch expects it at line {first.line}"
+        else:
+            why = out.complaint.removeprefix("error: ")
+        if len(tried) > 1 and failing:
+            number = f"{len(failing)} of {count(len(tried), 'file')}"
+            why = (
+                f"{why}; {number} {'do' if len(failing) > 1 else 'does'} not fit{_listed(failing)}"
+            )
+        return why, first.where if first else self.change.where
+
+    def _ways_out(self, place: Place, why: str) -> tuple[str, str]:
+        """The reason with the release that the change fits best, and what to do."""
+        advice = self.fitter.advice
+        found = advice.best(self.change) if advice else None
+        if advice and found and found.best.commit != self.fitter.base.commit:
+            return f"{why}\n  {as_sentence(found)}", advice.on(found)
+        by_hand = (
+            f"apply it by hand: fixtool apply --line {self.fitter.base.line} --no-build "
+            "--worktree DIR; git -C DIR apply --reject FILE; git -C DIR commit --all; "
+            "fixtool export --worktree DIR"
+        )
         made_on = [part for part in self._kept(place) if part.blob and part.source(place.strip)]
         if self.options.three_way and made_on and self.change.commit is None:
             by_hand = (
                 "it was made on other files, and with these it could be merged: name a clone that "
                 f"has them, --source PATH; or {by_hand}"
             )
-        return self._refuse(why, by_hand)
+        if advice and self.change.commit is None:
+            by_hand = f"find the release that it was made for: {advice.everywhere()}; or {by_hand}"
+        return why, by_hand
+
+
+def _listed(files: Sequence[TriedFile]) -> str:
+    """Every file with its line, and the line of the change, each on a line of its own."""
+    lines = (f"\n  {file.path}:{file.line}: {_REASONS[file.fit]} ({file.where})" for file in files)
+    return "".join(lines)
+
+
+def _with_reasons(fitted: Fitted, reasons: Mapping[str, str]) -> Fitted:
+    recorded = tuple(reasons.get(pattern, pattern) for pattern in fitted.excluded)
+    return replace(fitted, recorded=recorded)
 
 
 def _fitted(tree: Oid, excluded: Mapping[str, Sequence[str]]) -> Fitted:
@@ -334,7 +460,7 @@ def _fitted(tree: Oid, excluded: Mapping[str, Sequence[str]]) -> Fitted:
         f"left out {count(len(paths), 'file')} (--exclude {pattern}): {_shown(paths)}"
         for pattern, paths in excluded.items()
     )
-    return Fitted(tree, notes, tuple(excluded))
+    return Fitted(tree, notes, tuple(excluded), tuple(excluded))
 
 
 def _shown(paths: Sequence[str | None]) -> str:

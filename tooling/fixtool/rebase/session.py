@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 
+from fixtool.apply import resolving
 from fixtool.documents import Field
-from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
+from fixtool.errors import CannotRun, FixtoolError, UsageError
 from fixtool.files import (
     private_folder,
     read_at_most,
@@ -27,22 +27,18 @@ from fixtool.files import (
 )
 from fixtool.git import worktrees
 from fixtool.git.objects import Oid, TreeEntry, parse_oid, read_oid
-from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
-from fixtool.git.store import Store, restore_settings_behind
+from fixtool.git.store import Store
 from fixtool.git.trees import apply_to_index, list_tree, scratch_index, write_tree, write_trees
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.patch import LARGEST, is_slug
-from fixtool.settings import state_folder
 from fixtool.text import argument
 
 RESOLUTIONS = "resolutions"
 _LARGEST = 256 << 20  # bytes of a session, which holds resolutions
 _IMAGE = "image"  # the name of the file in a resolution's diff
 _RERERE = ("-c", "rerere.enabled=true", "-c", "rerere.autoupdate=true")
-_MARKER = re.compile(rb"^(<{7}|>{7})( |$)", re.MULTILINE)
-_COMMITTER = {f"GIT_COMMITTER_{key}": "fixtool" for key in ("NAME", "EMAIL")}
 
 
 @dataclass(frozen=True)
@@ -253,14 +249,14 @@ def park(
     tree = worktrees.add(store, folder, parent)
     for image in (tree.objects_folder.parent / "rr-cache").glob("*/postimage*"):
         image.unlink()  # only the line's resolutions count, which the team shares
-    tree.run(*_RERERE, "cherry-pick", "--allow-empty", commit, env=_COMMITTER, accept=(0, 1))
+    resolving.pick(tree, commit, _RERERE)
     conflicts = _conflicts(tree)
     for conflict, path in conflicts.items():
         text = _remembered(tree, line, conflict)
-        if text is not None and not _MARKER.search(text):
+        if text is not None and not resolving.MARKER.search(text):
             (folder / path).write_bytes(text)
             tree.run("add", "--", f":(literal){path}")
-    return _unmerged(tree), tuple(sorted(conflicts))
+    return resolving.unmerged(tree), tuple(sorted(conflicts))
 
 
 def _conflicts(tree: Repo) -> dict[str, str]:
@@ -271,11 +267,6 @@ def _conflicts(tree: Repo) -> dict[str, str]:
     return {conflict: path for conflict, tab, path in pairs if tab}
 
 
-def _unmerged(tree: Repo) -> tuple[str, ...]:
-    out = tree.run("diff", "--name-only", "--diff-filter=U", "-z").stdout
-    return tuple(out.decode("utf-8", "surrogateescape").split("\0")[:-1])
-
-
 def read_resolution(session: Session) -> tuple[Oid, dict[str, bytes]]:
     """The tree that a person made in the work tree, and the resolutions to keep with the line, by
     file name.
@@ -283,66 +274,16 @@ def read_resolution(session: Session) -> tuple[Oid, dict[str, bytes]]:
     Raises Refused, with file and line, if a conflict marker is left or a new file is not added;
     CannotRun if the work tree is gone.
     """
-    folder = Path(session.worktree)
-    if not folder.is_dir():
-        raise CannotRun(
-            f"the work tree {folder} is gone",
-            where=str(folder),
-            hint=f"fixtool rebase --abort --line {session.line}, then rebase again",
-        )
-    tree = Repo.open(folder).durably()
-    restore_settings_behind(tree, state_folder(os.environ) / "repos")
-    remove_stale_locks(tree.git_dir, tree.work_tree, "index", "MERGE_RR", "HEAD")
-    head = tree.head()
-    if head != session.parent:
-        return _tree_of_commit(tree, session, head), _learned(tree, session)
-    for path in sorted({*session.conflicts, *_unmerged(tree)}):
-        _require_no_markers(folder, path)
-    entries = tree.run("status", "--porcelain", "-z", "--untracked-files=all").stdout
-    new = [
-        entry[3:].decode("utf-8", "surrogateescape")
-        for entry in entries.split(b"\0")
-        if entry.startswith(b"??")
-    ]
-    if new:
-        raise Refused(
-            f"{new[0]} is new, and not added",
-            where=str(folder / new[0]),
-            hint=f"git -C {argument(folder)} add {argument(new[0])}, or remove it",
-        )
-    tree.run("add", "--update", "--", ".")
+    conflict = resolving.Resolving(
+        Path(session.worktree), session.parent, session.conflicts, "rebase", session.line
+    )
+    tree, result = resolving.resolved_tree(conflict, _remember)
+    return result, _learned(tree, session)
+
+
+def _remember(tree: Repo) -> None:
+    """Let git's rerere record the resolutions."""
     tree.run(*_RERERE, "rerere")
-    return parse_oid(tree.run("write-tree").text, "git write-tree"), _learned(tree, session)
-
-
-def _tree_of_commit(tree: Repo, session: Session, head: Oid | None) -> Oid:
-    """The tree of the one commit that the person made on the session's parent."""
-    commit = tree.read_commit(head) if head else None
-    if commit is None or commit.parents != (session.parent,):
-        raise Refused(
-            f"the work tree is not at {session.parent[:12]}, nor one commit after it",
-            where=session.worktree,
-            hint=f"git -C {argument(session.worktree)} reset --soft {session.parent[:12]}",
-        )
-    if dirty := tree.status():
-        raise Refused(
-            f"{dirty[0]} is not committed",
-            where=session.worktree,
-            hint=f"git -C {argument(session.worktree)} commit --amend --all --no-edit",
-        )
-    return commit.tree
-
-
-def _require_no_markers(folder: Path, path: str) -> None:
-    file = folder / path
-    data = file.read_bytes() if file.is_file() and not file.is_symlink() else b""
-    if match := _MARKER.search(data):
-        line = data.count(b"\n", 0, match.start()) + 1
-        raise Refused(
-            "a conflict marker is left",
-            where=f"{file}:{line}",
-            hint="edit the file, then: fixtool rebase --continue",
-        )
 
 
 # -- resolutions -----------------------------------------------------------------------------

@@ -210,15 +210,70 @@ def test_a_patch_for_older_files_is_merged(
 
     clash = side(up, python__model_py=NUMBERS.replace("line 18\n", "line XVIII\n"))
     (tmp_path / "b.patch").write_text(diff(up, clash))
-    ran = bring(tmp_path / "b.patch")
-    assert (ran.status, "a three-way merge conflicts in python/model.py" in ran.err) == (1, True)
-    assert "apply --reject" in ran.err
-    unknown = re.sub(r"^index .*", f"index {'ab' * 20}..{'cd' * 20} 100644", diff(up, clash),
+    ran = bring(tmp_path / "b.patch", "--dry-run")
+    assert (ran.status, "a three-way merge stops in 1 of 1 file\n" in ran.err) == (3, True)
+    assert (
+        f"  python/model.py:15: is not as the change expects it ({tmp_path}/b.patch:5)" in ran.err
+    )
+
+
+def test_a_patch_is_merged_as_made_on_the_release_that_it_fits(
+    bring: Any, world: Team, tmp_path: Path
+) -> None:
+    """Its index lines name contents that nobody has: a downstream made it of a tree of its own."""
+    up = world.upstream
+    change = diff(up, side(up, python__model_py=FIX))
+    up.commit("near", python__model_py=NUMBERS.replace("line 18\n", "line eighteen\n"))
+    (world.root / "patches/main/upstream.toml").unlink()
+    world.line(base=up("rev-parse", "HEAD"))
+    unknown = re.sub(r"^index .*", f"index {'ab' * 20}..{'cd' * 20} 100644", change,
                      flags=re.MULTILINE)  # fmt: skip
-    (tmp_path / "c.patch").write_text(unknown)
-    ran = bring(tmp_path / "c.patch")
-    assert "python/model.py is not as the patch expects it at line 15" in ran.err
-    assert "--source PATH" in ran.err
+    (tmp_path / "a.patch").write_text(unknown)
+    (patch,) = document(bring(tmp_path / "a.patch", "--json"))["patches"]
+    assert patch["notes"][-1] == "merged three-way onto the line's base, as made on v2.0"
+    assert " line eighteen\n" in (world.root / "patches/main/a.patch").read_text()
+
+
+def test_every_file_that_does_not_fit_is_named_with_its_lines(
+    bring: Any, world: Team, tmp_path: Path
+) -> None:
+    up = world.upstream
+    files = {"python__model_py": FIX, "python__pkg__deep_py": DEEP, "python__other_py": "o\n"}
+    text = "Some prose.\n\n" + diff(up, side(up, **files))
+    (tmp_path / "a.patch").write_text(text)
+    changed = {"python__model_py": NUMBERS.replace("line 20\n", "line XX\n"),
+               "python__other_py": "O\n"}  # fmt: skip
+    up.commit("other", **changed)
+    (world.root / "patches/main/upstream.toml").unlink()
+    world.line(base=up("rev-parse", "HEAD"))
+    ran = bring(tmp_path / "a.patch", "--no-3way")
+    assert (ran.status, "2 of 3 files do not fit" in ran.err) == (1, True)
+    lines = text.split("\n")
+    for path, line in (("python/model.py", 17), ("python/other.py", 1)):
+        at = next(n for n, text in enumerate(lines) if text == f"+++ b/{path}") + 2
+        where = f"({tmp_path}/a.patch:{at})"
+        assert f"  {path}:{line}: is not as the change expects it {where}" in ran.err
+    assert "the release it fits best is v2.0: 3 of 3 files fit" in ran.err
+    assert f"fixtool init {world.root} --upstream {up.path} --base v2.0 --line v2.0; " in ran.err
+
+
+def test_what_the_tree_lacks_is_left_out_and_recorded(
+    bring: Any, world: Team, tmp_path: Path
+) -> None:
+    up = world.upstream
+    text = diff(up, side(up, python__model_py=FIX, tests__one_py="T\n"))
+    text += "diff --git a/docs/gone.md b/docs/gone.md\n--- a/docs/gone.md\n+++ b/docs/gone.md\n"
+    (tmp_path / "a.patch").write_text(text + "@@ -1 +1 @@\n-a\n+b\n")
+    ran = bring(tmp_path / "a.patch")
+    assert ran.status == 1
+    assert "try: leave that part out: fixtool import " in ran.err
+    assert "a.patch --source" in ran.err
+    assert "--exclude 'docs/*'" in ran.err
+    (patch,) = document(bring(tmp_path / "a.patch", "--leave-out-missing", "--json"))["patches"]
+    base = up("rev-parse", "v2.0")[:12]
+    assert "left out 1 file (--exclude docs/*): docs/gone.md" in patch["notes"]
+    trailers = world.repository.line("main").find(patch["slug"]).trailers
+    assert trailers == (("Excluded", f"docs/* (the line's base {base} lacks it)"),)
 
 
 @pytest.mark.parametrize(

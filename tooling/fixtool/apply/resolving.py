@@ -1,0 +1,121 @@
+"""A work tree in which a person resolves a conflict: in the middle of a cherry-pick, with markers
+in the files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fixtool.errors import CannotRun, Refused
+from fixtool.git.objects import Oid, parse_oid
+from fixtool.git.process import remove_stale_locks
+from fixtool.git.repo import Repo
+from fixtool.git.store import restore_settings_behind
+from fixtool.settings import state_folder
+from fixtool.text import argument
+
+MARKER = re.compile(rb"^(<{7}|>{7})( |$)", re.MULTILINE)
+_COMMITTER = {f"GIT_COMMITTER_{key}": "fixtool" for key in ("NAME", "EMAIL")}
+
+
+@dataclass(frozen=True)
+class Resolving:
+    """A conflict in the work tree ``folder`` at the commit ``parent``, in the files ``conflicts``.
+    ``command`` is the verb that waits, and ``line`` the line that it is about."""
+
+    folder: Path
+    parent: Oid
+    conflicts: Sequence[str]
+    command: str
+    line: str
+
+
+def pick(tree: Repo, commit: Oid, settings: Sequence[str] = ()) -> None:
+    """Begin a cherry-pick of ``commit`` in a work tree. ``settings`` are git's, each after `-c`."""
+    tree.run(*settings, "cherry-pick", "--allow-empty", commit, env=_COMMITTER, accept=(0, 1))
+
+
+def unmerged(tree: Repo) -> tuple[str, ...]:
+    """The paths in conflict."""
+    out = tree.run("diff", "--name-only", "--diff-filter=U", "-z").stdout
+    return tuple(out.decode("utf-8", "surrogateescape").split("\0")[:-1])
+
+
+def marker_line(file: Path) -> int | None:
+    """The line of the first conflict marker in a file of a work tree; None if it has none."""
+    data = file.read_bytes() if file.is_file() and not file.is_symlink() else b""
+    match = MARKER.search(data)
+    return data.count(b"\n", 0, match.start()) + 1 if match else None
+
+
+def resolved_tree(
+    conflict: Resolving, before_writing: Callable[[Repo], None] = lambda _: None
+) -> tuple[Repo, Oid]:
+    """The work tree, and the tree that a person made in it. ``before_writing`` is called when every
+    change is staged.
+
+    Raises Refused, with file and line, if a conflict marker is left or a new file is not added;
+    CannotRun if the work tree is gone.
+    """
+    folder, verb = conflict.folder, conflict.command
+    if not folder.is_dir():
+        raise CannotRun(
+            f"the work tree {folder} is gone",
+            where=str(folder),
+            hint=f"fixtool {verb} --abort --line {conflict.line}, then {verb} again",
+        )
+    tree = Repo.open(folder).durably()
+    restore_settings_behind(tree, state_folder(os.environ) / "repos")
+    remove_stale_locks(tree.git_dir, tree.work_tree, "index", "MERGE_RR", "HEAD")
+    head = tree.head()
+    if head != conflict.parent:
+        return tree, _tree_of_commit(tree, conflict, head)
+    for path in sorted({*conflict.conflicts, *unmerged(tree)}):
+        if line := marker_line(folder / path):
+            raise Refused(
+                "a conflict marker is left",
+                where=f"{folder / path}:{line}",
+                hint=f"edit the file, then: fixtool {verb} --continue",
+            )
+    _require_added(tree, folder)
+    tree.run("add", "--update", "--", ".")
+    before_writing(tree)
+    return tree, parse_oid(tree.run("write-tree").text, "git write-tree")
+
+
+def _require_added(tree: Repo, folder: Path) -> None:
+    """Raise Refused if there is a new file that is not added."""
+    entries = tree.run("status", "--porcelain", "-z", "--untracked-files=all").stdout
+    new = [
+        entry[3:].decode("utf-8", "surrogateescape")
+        for entry in entries.split(b"\0")
+        if entry.startswith(b"??")
+    ]
+    if new:
+        raise Refused(
+            f"{new[0]} is new, and not added",
+            where=str(folder / new[0]),
+            hint=f"git -C {argument(folder)} add {argument(new[0])}, or remove it",
+        )
+
+
+def _tree_of_commit(tree: Repo, conflict: Resolving, head: Oid | None) -> Oid:
+    """The tree of the one commit that the person made on the parent of the conflict."""
+    commit = tree.read_commit(head) if head else None
+    where, parent = str(conflict.folder), conflict.parent[:12]
+    if commit is None or commit.parents != (conflict.parent,):
+        raise Refused(
+            f"the work tree is not at {parent}, nor one commit after it",
+            where=where,
+            hint=f"git -C {argument(where)} reset --soft {parent}",
+        )
+    if dirty := tree.status():
+        raise Refused(
+            f"{dirty[0]} is not committed",
+            where=where,
+            hint=f"git -C {argument(where)} commit --amend --all --no-edit",
+        )
+    return commit.tree

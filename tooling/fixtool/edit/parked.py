@@ -1,0 +1,361 @@
+"""An import that waits for a person: a work tree with conflict markers, and a session file.
+
+The session file holds the changes themselves, so the import goes on without the files that they
+came in. Nothing in ``patches/`` is touched until all of them fit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from fixtool.apply import resolving
+from fixtool.documents import Field
+from fixtool.edit.importing import Imported, ImportOptions, Prepared, prepare
+from fixtool.edit.parts import By
+from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
+from fixtool.files import (
+    private_folder,
+    read_at_most,
+    require_private,
+    write_atomically,
+)
+from fixtool.git import worktrees
+from fixtool.git.database import ObjectDatabase
+from fixtool.git.objects import Oid, Signature, read_oid
+from fixtool.git.repo import Repo
+from fixtool.incoming.change import Incoming
+from fixtool.incoming.fit import Conflict, FitOptions, Fitted
+from fixtool.series.context import Context
+from fixtool.series.line import Line
+from fixtool.series.write import writing
+from fixtool.text import argument
+
+_LARGEST = 256 << 20  # bytes of a session, which holds the changes
+
+
+@dataclass(frozen=True)
+class ParkedFile:
+    """A file in conflict: the line of its first marker in the work tree, and the file and line of
+    the change."""
+
+    path: str
+    line: int
+    where: str
+
+
+@dataclass(frozen=True)
+class Parked:
+    """The change that waits for a person, number ``position`` (from 1) of ``of``, in a work tree.
+    ``files`` is how many files it changes, and ``conflicts`` are those to be resolved."""
+
+    worktree: str
+    subject: str
+    position: int
+    of: int
+    files: int
+    conflicts: tuple[ParkedFile, ...]
+    next: str = "fixtool import --continue"
+
+
+@dataclass(frozen=True)
+class Session:
+    """An import that waits. ``line`` has the files of digest ``before``, and those of ``after``
+    once the import is written. ``number`` is that of the change in conflict, ``parent`` the commit
+    that it does not fit, and ``fitted`` what is known of its result. ``resolved`` are the results
+    that a person made of earlier changes, by number."""
+
+    line: str
+    source: str
+    base: Oid
+    before: str
+    number: int
+    parent: Oid
+    conflicts: tuple[str, ...]
+    fitted: Fitted
+    changes: tuple[Incoming, ...]
+    replacing: bool
+    skip_empty: bool
+    split: str | None
+    fit: FitOptions
+    resolved: Mapping[str, Fitted] = field(default_factory=dict)
+    after: str = ""
+
+    def options(self, given: ImportOptions, resolved: Mapping[int, Fitted]) -> ImportOptions:
+        """The options of the import that waits; what finds files is that of ``given``."""
+        return replace(
+            given, replacing=self.replacing, skip_empty=self.skip_empty, fit=self.fit,
+            split=By(self.split) if self.split else None, resolved=resolved, dry_run=False,
+        )  # fmt: skip
+
+
+# -- importing -------------------------------------------------------------------------------
+
+
+def import_or_park(
+    context: Context,
+    line: Line,
+    repo: Repo,
+    source: str,
+    bring_base: Callable[[], Oid],
+    changes: Sequence[Incoming],
+    options: ImportOptions,
+) -> tuple[Imported | None, Parked | None]:
+    """Like ``import_changes``, but a change that a person has to merge is parked in a work tree.
+    ``source`` is the name of the source whose store is ``repo``. Raises Refused if an import of the
+    line waits already."""
+    if waiting := load_session(context, line.name):
+        raise Refused(
+            f"an import into line {line.name} waits at {waiting.changes[waiting.number].subject!r}",
+            where=str(worktree_for(context, line.name)),
+            hint="fixtool import --continue or --abort",
+        )
+    base = bring_base()
+    with writing(context.repository):
+        line = context.repository.line(line.name)
+        session = Session(
+            line.name, source, base, _digest(line), -1, Oid(""), (), Fitted(Oid("")),
+            tuple(changes), options.replacing, options.skip_empty,
+            str(options.split) if options.split else None, options.fit,
+        )  # fmt: skip
+        return _go_on(context, line, repo, session, options, {})
+
+
+def resume(
+    context: Context, session: Session, repo: Repo, options: ImportOptions
+) -> tuple[Imported | None, Parked | None]:
+    """Go on with an import that waits, with what its work tree holds. Nothing is returned if a run
+    was killed after it had written the line: then only the work tree goes.
+
+    Raises Refused if the conflict is not resolved, or the line has changed meanwhile.
+    """
+    with writing(context.repository):
+        line = context.repository.line(session.line)
+        now = _digest(line)
+        if session.after and now == session.after:
+            end_session(context, session, repo)
+            return None, None
+        if now != session.before:
+            raise Refused(
+                f"line {line.name} has changed since the import began",
+                where=str(line.folder),
+                hint=f"fixtool import --abort --line {line.name}, then import again",
+            )
+        folder = worktree_for(context, session.line)
+        conflict = resolving.Resolving(
+            folder, session.parent, session.conflicts, "import", session.line
+        )
+        _, tree = resolving.resolved_tree(conflict)
+        resolved = {int(number): fitted for number, fitted in session.resolved.items()}
+        notes = (*session.fitted.notes, "resolved by hand")
+        resolved[session.number] = replace(session.fitted, tree=tree, notes=notes)
+        given = session.options(options, resolved)
+        return _go_on(context, line, repo, session, given, resolved)
+
+
+def _go_on(
+    context: Context,
+    line: Line,
+    repo: Repo,
+    session: Session,
+    options: ImportOptions,
+    resolved: Mapping[int, Fitted],
+) -> tuple[Imported | None, Parked | None]:
+    try:
+        made = prepare(line, repo, session.base, session.changes, options)
+    except Conflict:
+        return None, _park(context, line, repo, session, options, resolved)
+    if session.number >= 0:  # a killed run leaves what tells the next one that it was done
+        save_session(context, replace(session, after=_digest(line, made)))
+    made.write()
+    if session.number >= 0:
+        end_session(context, session, repo)
+    return made.imported, None
+
+
+def _park(
+    context: Context,
+    line: Line,
+    repo: Repo,
+    session: Session,
+    options: ImportOptions,
+    resolved: Mapping[int, Fitted],
+) -> Parked:
+    """Make the work tree. The series is made once more, with objects that last."""
+    folder = worktree_for(context, line.name)
+    with ObjectDatabase(repo) as objects:
+        try:
+            prepare(line, repo, session.base, session.changes, options, objects)
+        except Conflict as found:
+            conflict = found
+            objects.flush()
+        else:
+            raise CannotRun("the import stopped, and did not stop when it was made again",
+                            where=str(line.folder), hint="run the same command again")  # fmt: skip
+    worktrees.remove(repo, folder)
+    private_folder(folder.parent)
+    tree = worktrees.add(repo, folder, conflict.parent)
+    resolving.pick(tree, conflict.theirs)
+    paths = resolving.unmerged(tree) or conflict.paths
+    save_session(context, replace(
+        session, number=conflict.number, parent=conflict.parent, conflicts=paths,
+        fitted=conflict.fitted,
+        resolved={str(number): fitted for number, fitted in resolved.items()},
+    ))  # fmt: skip
+    return _shown(folder, session.changes, conflict, paths)
+
+
+def _shown(
+    folder: Path, changes: Sequence[Incoming], conflict: Conflict, paths: Sequence[str]
+) -> Parked:
+    change = changes[conflict.number]
+    where = {file.path: file.where for file in conflict.files}
+    files = tuple(
+        ParkedFile(path, resolving.marker_line(folder / path) or 1, where.get(path, change.where))
+        for path in paths
+    )
+    return Parked(str(folder), change.subject, conflict.number + 1, len(changes),
+                  conflict.of, files)  # fmt: skip
+
+
+def _digest(line: Line, made: Prepared | None = None) -> str:
+    """A digest of all files of the line, as they are or as the import leaves them."""
+    files = {path.name: path.read_bytes() for path in line.folder.iterdir() if path.is_file()}
+    files |= made.files if made else {}
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{name}\0{len(files[name])}\0".encode("utf-8", "surrogateescape"))
+        digest.update(files[name])
+    return digest.hexdigest()
+
+
+# -- the session's file ----------------------------------------------------------------------
+
+
+def find_session(context: Context, line: str | None) -> Session:
+    """The import that waits for ``--continue`` or ``--abort``: into ``line``, or into any line.
+    Raises UsageError if there is none, or more than one."""
+    names = [line] if line else context.repository.line_names
+    sessions = [session for name in names if (session := load_session(context, name))]
+    if len(sessions) == 1:
+        return sessions[0]
+    if sessions:
+        raise UsageError(
+            f"imports into {', '.join(waiting.line for waiting in sessions)} wait: which one?",
+            hint="add --line NAME",
+        )
+    raise UsageError("no import is parked here", hint="start one: fixtool import FILE")
+
+
+def end_session(context: Context, session: Session, repo: Repo) -> None:
+    """Remove a session file, and its work tree with everything in it."""
+    worktrees.remove(repo, worktree_for(context, session.line))
+    _file(context, session.line).unlink(missing_ok=True)
+
+
+def worktree_for(context: Context, line: str) -> Path:
+    """The folder of the work tree in which conflicts of an import into ``line`` are resolved."""
+    repository = context.repository
+    name = f"{repository.root.name}-{repository.digest[:6]}"
+    return context.settings.worktrees / name / f"import-{line}"
+
+
+def save_session(context: Context, session: Session) -> None:
+    path = _file(context, session.line)
+    private_folder(path.parent)
+    text = json.dumps(asdict(session), indent=1, default=_plain)
+    write_atomically(path, text, durable=True)
+
+
+def _plain(value: object) -> str:
+    assert isinstance(value, bytes)
+    return b64encode(value).decode()
+
+
+def _file(context: Context, line: str) -> Path:
+    folder = context.settings.state / "import"
+    require_private(folder)
+    return folder / f"{context.repository.digest[:10]}-{line}.json"
+
+
+def load_session(context: Context, line: str) -> Session | None:
+    """Read the session of the import into ``line`` that waits; None if none waits. Raises CannotRun
+    if the session file is damaged."""
+    path = _file(context, line)
+    try:
+        return _session(Field(json.loads(read_at_most(path, _LARGEST))), line)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError, FixtoolError) as error:
+        raise CannotRun(
+            f"the session of this import is not readable: {error}",
+            where=str(path),
+            hint=f"import again: rm {argument(path)}",
+        ) from error
+
+
+def _session(session: Field, line: str) -> Session:
+    """The session in a JSON document. Raises FieldError or FixtoolError if a value is malformed."""
+    if session.only(Session)["line"].text() != line:
+        raise session["line"].wrong(f"the line {line}")
+    changes = session["changes"].each(_change)
+    number = session["number"].count()
+    if number >= len(changes):
+        raise session["number"].wrong("the number of a change")
+    split = session["split"].optional(lambda kind: kind.member(By))
+    return Session(
+        line=line,
+        source=session["source"].text(),
+        base=read_oid(session["base"]),
+        before=session["before"].text(),
+        number=number,
+        parent=read_oid(session["parent"]),
+        conflicts=session["conflicts"].each(_path_in_tree),
+        fitted=_fitted(session["fitted"]),
+        changes=changes,
+        replacing=session["replacing"].flag(),
+        skip_empty=session["skip_empty"].flag(),
+        split=str(split) if split else None,
+        fit=_fit_options(session["fit"]),
+        resolved={
+            str(int(number)): _fitted(session["resolved"][number])
+            for number in session["resolved"].table()
+        },
+        after=session["after"].text(),
+    )
+
+
+def _change(change: Field) -> Incoming:
+    author = change.only(Incoming)["author"].only(Signature)
+    signature = Signature(*(author[key].text() for key in ("name", "email", "date")))
+    return Incoming(
+        change["subject"].text(), change["body"].text(), signature,
+        b64decode(change["diff"].text(), validate=True), change["where"].text(),
+        change["commit"].optional(read_oid), change["notes"].texts(),
+        change["strip"].optional(Field.count), change["reverse"].flag(),
+        change["first_line"].count(),
+    )  # fmt: skip
+
+
+def _fitted(fitted: Field) -> Fitted:
+    lists = (fitted.only(Fitted)[key].texts() for key in ("notes", "excluded", "recorded"))
+    return Fitted(read_oid(fitted["tree"]), *lists)
+
+
+def _fit_options(options: Field) -> FitOptions:
+    return FitOptions(
+        options.only(FitOptions)["strip"].optional(Field.count),
+        options["folder"].optional(Field.text), options["exclude"].texts(),
+        options["three_way"].flag(), options["leave_out_missing"].flag(),
+    )  # fmt: skip
+
+
+def _path_in_tree(place: Field) -> str:
+    path = PurePosixPath(place.text())
+    if path.is_absolute() or ".." in path.parts or "\0" in place.text():
+        raise place.wrong("a path in the work tree")
+    return place.text()
