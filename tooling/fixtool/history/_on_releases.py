@@ -22,7 +22,7 @@ from fixtool.git.process import pool
 from fixtool.git.repo import Repo
 from fixtool.git.scratch import scratch_repo
 from fixtool.git.trees import list_tree
-from fixtool.history._verdicts import judge_states, keep_on, known_on
+from fixtool.history._verdicts import Group, judge_groups, keep_on, known_on
 from fixtool.history.log import UpstreamChange, UpstreamCommit
 from fixtool.history.states import UpstreamFiles, groups, lost_folders
 from fixtool.progress import Progress
@@ -77,12 +77,14 @@ def _judge(
             if (folders := lost_folders(in_base, tree, line.patches))}  # fmt: skip
     kept = _not_renamed(repo, base, lost, progress)
     by_slug: dict[str, list[PatchState]] = {}
+    together: list[Group] = []
     for slugs in groups(line.patches):
-        group = replace(line, entries=tuple(e for e in line.entries if e.slug in slugs))
-        states = files.states(group.patches, kept)
-        verdicts, _ = judge_states(repo, group, states, lambda _: None, cache, progress)
-        for position, entry in enumerate(group.entries):
-            by_slug[entry.slug] = [verdicts[state][position] for state in states]
+        part = replace(line, entries=tuple(e for e in line.entries if e.slug in slugs))
+        together.append(Group(part, files.states(part.patches, kept)))
+    results = judge_groups(repo, together, lambda _: None, cache, progress)
+    for group, (verdicts, _) in zip(together, results, strict=True):
+        for position, entry in enumerate(group.line.entries):
+            by_slug[entry.slug] = [verdicts[state][position] for state in group.states]
     return {
         commit: [by_slug[patch.slug][place] for patch in line.patches]
         for place, commit in enumerate(commits)

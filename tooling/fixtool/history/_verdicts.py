@@ -7,9 +7,10 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fixtool import documents
 from fixtool.documents import Field
@@ -27,33 +28,66 @@ from fixtool.replay.run import Earlier, replay
 from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.line import Line
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
 _FORMAT = 5
-_FEW = 8  # objects that are written faster one by one than as a pack
 
 _T = TypeVar("_T")
 Bring = Callable[[Sequence[Oid]], None]
 
 
-def judge_states(
-    repo: Repo,
+@dataclass(frozen=True)
+class Group:
+    """Patches that are judged together, and the states of files on which they are."""
+
+    line: Line
+    states: Sequence[FileState]
+
+
+def judge_groups(
+    repo: Repo, groups: Sequence[Group], bring: Bring, cache: Path | None, progress: Progress
+) -> list[tuple[dict[FileState, list[PatchState]], int]]:
+    """For each of ``groups``: what is true of each of its patches on each of its states, by the
+    patch's text alone; and the number of states that were not in the folder ``cache``. ``bring``
+    makes blobs readable."""
+    waiting = [_known_states(group, cache) for group in groups]
+    left = [state for _, _, states in waiting for state in states]
+    if left:
+        _bring(left, bring)
+    with _Room(repo) as room:
+        return [
+            _judge_group(room, group.line, *known, cache, progress)
+            for group, known in zip(groups, waiting, strict=True)
+        ]
+
+
+def _known_states(
+    group: Group, cache: Path | None
+) -> tuple[_Kept[list[PatchState]], dict[FileState, list[PatchState]], list[FileState]]:
+    """What the cache has of a group, and the states that it does not have."""
+    line = group.line
+    digests = " ".join(f"{patch.slug} {patch.digest}" for patch in line.patches)
+    kept = _Kept.at(cache, f"{line.upstream.base} {digests}", _read_states)
+    distinct = list(dict.fromkeys(group.states))
+    keys = {state: state.key for state in distinct} if kept.known else {}
+    verdicts = {state: kept.known[key] for state, key in keys.items() if key in kept.known}
+    return kept, verdicts, [state for state in distinct if state not in verdicts]
+
+
+def _judge_group(
+    room: _Room,
     line: Line,
-    states: Sequence[FileState],
-    bring: Bring,
+    kept: _Kept[list[PatchState]],
+    verdicts: dict[FileState, list[PatchState]],
+    left: Sequence[FileState],
     cache: Path | None,
     progress: Progress,
 ) -> tuple[dict[FileState, list[PatchState]], int]:
-    """What is true of each patch of ``line`` on each of ``states``, by the patch's text alone; and
-    the number of states that were not in the folder ``cache``. ``bring`` makes blobs readable."""
-    digests = " ".join(f"{patch.slug} {patch.digest}" for patch in line.patches)
-    kept = _Kept.at(cache, f"{line.upstream.base} {digests}", _read_states)
-    distinct = list(dict.fromkeys(states))
-    keys = {state: state.key for state in distinct} if kept.known else {}
-    verdicts = {state: kept.known[key] for state, key in keys.items() if key in kept.known}
-    left = [state for state in distinct if state not in verdicts]
-    by_file, new = _judge_by_file(repo, line, left, bring, cache, progress)
+    by_file, new = _judge_by_file(room, line, left, cache, progress)
     verdicts |= by_file
     replayed = _judge_by_replay(
-        repo, line, [state for state in left if state not in by_file], bring, progress
+        room.repo, line, [state for state in left if state not in by_file], progress
     )
     verdicts |= replayed
     # The verdict on one patch is put together from its files again as fast as it is read.
@@ -61,6 +95,32 @@ def judge_states(
     if any(state in slow for state in left):
         kept.store({state.key: slow[state] for state in left if state in slow})
     return verdicts, new + len(replayed)
+
+
+class _Room:
+    """Where groups are judged: a place for objects that nobody needs later, and threads. Both are
+    made when the first group needs them, and shared by all: to make them takes longer than to judge
+    a patch of one file."""
+
+    def __init__(self, repo: Repo) -> None:
+        self.repo = repo
+        self._open = ExitStack()
+
+    @cached_property
+    def objects(self) -> ObjectDatabase:
+        scratch = self._open.enter_context(scratch_repo(self.repo))
+        objects = ObjectDatabase(scratch, scratch=scratch.objects_folder)
+        return self._open.enter_context(objects)
+
+    @cached_property
+    def threads(self) -> Executor:
+        return self._open.enter_context(pool())
+
+    def __enter__(self) -> _Room:
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._open.__exit__(*error)
 
 
 def known_on(cache: Path, line: Line, commits: Sequence[Oid]) -> dict[Oid, list[PatchState]]:
@@ -81,10 +141,9 @@ def _of_commits(cache: Path, line: Line) -> _Kept[list[PatchState]]:
 
 
 def _judge_by_file(
-    repo: Repo,
+    room: _Room,
     line: Line,
     states: Sequence[FileState],
-    bring: Bring,
     cache: Path | None,
     progress: Progress,
 ) -> tuple[dict[FileState, list[PatchState]], int]:
@@ -93,14 +152,8 @@ def _judge_by_file(
     states = [state for state in states if state.commit is None]
     if not states:
         return {}, 0
-    _bring(states, bring)
-    with (
-        scratch_repo(repo) as scratch,
-        ObjectDatabase(scratch, loose=_FEW) as objects,
-        pool() as threads,
-        ExitStack() as shown,
-    ):
-        by_file = ByFile(objects, line.patches, line.upstream.base, threads)
+    with ExitStack() as shown:
+        by_file = ByFile(room.objects, line.patches, line.upstream.base, room.threads)
         if not by_file.possible:
             return {}, 0
         single = len(line.patches) == 1
@@ -132,11 +185,10 @@ def _bring(states: Sequence[FileState], bring: Bring) -> None:
 
 
 def _judge_by_replay(
-    repo: Repo, line: Line, states: Sequence[FileState], bring: Bring, progress: Progress
+    repo: Repo, line: Line, states: Sequence[FileState], progress: Progress
 ) -> dict[FileState, list[PatchState]]:
     if not states:
         return {}
-    _bring(states, bring)
     slugs = ", ".join(entry.slug for entry in line.entries)
     verdicts = {}
     with (

@@ -13,7 +13,7 @@ from pathlib import Path
 from fixtool.git.objects import Oid
 from fixtool.git.process import pool
 from fixtool.git.repo import Repo
-from fixtool.history._verdicts import judge_states
+from fixtool.history._verdicts import Group, judge_groups
 from fixtool.history.ancestry import remember
 from fixtool.history.log import (
     UpstreamChange,
@@ -85,13 +85,15 @@ def judge_texts(
     files = UpstreamFiles(repo, line.upstream.base, start, changes, bring)
     by_text: dict[str, list[PatchState]] = {}
     judged = reused = 0
+    together: list[Group] = []
     for slugs in groups(line.patches):
-        group = replace(line, entries=tuple(e for e in line.entries if e.slug in slugs))
-        states = files.states(group.patches)
-        verdicts, new = judge_states(repo, group, states, bring, cache, progress)
+        part = replace(line, entries=tuple(e for e in line.entries if e.slug in slugs))
+        together.append(Group(part, files.states(part.patches)))
+    results = judge_groups(repo, together, bring, cache, progress)
+    for group, (verdicts, new) in zip(together, results, strict=True):
         judged, reused = judged + new, reused + len(verdicts) - new
-        for position, entry in enumerate(group.entries):
-            by_text[entry.slug] = [verdicts[state][position] for state in states]
+        for position, entry in enumerate(group.line.entries):
+            by_text[entry.slug] = [verdicts[state][position] for state in group.states]
     return Texts(by_text, judged, reused)
 
 
