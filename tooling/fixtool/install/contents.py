@@ -144,6 +144,8 @@ def wrong_rows(found: Found) -> Iterator[tuple[str, str]]:
     """The paths of RECORD whose file is missing or another one, each with what is wrong."""
     place = found.place
     for row in rows(found):
+        if row.path == place.record:
+            continue  # it cannot hold its own hash, and its size is not to be there
         digest = digest_of(place.root / row.path)
         if digest is None:
             if not row.path.endswith(".pyc"):

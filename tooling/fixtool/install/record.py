@@ -64,7 +64,7 @@ def changed(raw: bytes, where: str, files: Mapping[str, bytes | None], own: str)
             lines.append(row.raw)
         elif (data := files[row.path]) is not None:
             ending = row.raw[len(row.raw.rstrip(b"\r\n")) :] or end
-            bare = row.digest is None
+            bare = row.digest is None and row.size is None  # bytecode, as pip lists it
             lines.append(row.raw if bare else line_of(row.path, data, ending))
     return b"".join([*lines, *added])
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from fixtool.install import _transaction, run
+from fixtool.errors import Refused
+from fixtool.install import _transaction, record, run
 from fixtool.settings import Settings
 from support.installed import (
     ADDED,
@@ -99,6 +100,25 @@ def test_another_series_takes_the_place_of_the_old_one(environment: Environment)
     assert environment.run("status").status == 0
     environment.run("uninstall")
     assert environment.snapshot() == before
+
+
+def test_lines_of_record_in_the_forms_of_installers() -> None:
+    """uv writes sizes alone where a wheel has no hashes, and even one for RECORD itself; pip lists
+    bytecode without either. A name with a comma is quoted."""
+    raw = b'a.py,,3\n"b,c.py",md5=x,1\nd.pyc,,\nx/RECORD,,0\n'
+    rows = record.parse(raw, "RECORD")
+    assert [(row.path, row.size) for row in rows] == [
+        ("a.py", 3), ("b,c.py", 1), ("d.pyc", None), ("x/RECORD", 0)
+    ]  # fmt: skip
+    files = {"a.py": b"1", "b,c.py": None, "d.pyc": b"x", "new,1.py": b""}
+    empty = b"sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
+    assert record.changed(raw, "RECORD", files, "x/RECORD") == (
+        b"a.py,sha256=a4ayc_80_OGda4BO_1o_V0etpOqiLx1JwB5S3beHW0s,1\nd.pyc,,\n"
+        b'"new,1.py",' + empty + b",0\nx/RECORD,,0\n"
+    )
+    with pytest.raises(Refused, match="not a line of RECORD") as error:
+        record.parse(b"a.py,,3\nb.py\n", "RECORD")
+    assert error.value.where == "RECORD:2"
 
 
 def test_a_dry_run_writes_nothing(environment: Environment) -> None:
