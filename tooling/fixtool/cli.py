@@ -10,6 +10,7 @@ import importlib
 import os
 import select
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -19,6 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from fixtool import __version__, signals, terminal
 from fixtool.commands.fault import report_fault
+from fixtool.commands.retype import VERBS, complete
 from fixtool.errors import SYSTEM_HINTS, CannotRun, ExitCode, FixtoolError, UsageError
 
 # What typer raises for a wrong command line is click's UsageError; typer exports only subclasses.
@@ -50,6 +52,7 @@ _VERBS = {
     "init": "init.init",
 }
 """The module of ``fixtool.commands`` and the function of each verb, in the order of the help."""
+VERBS.update(_VERBS)
 
 
 class Command(TyperCommand):
@@ -88,6 +91,8 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         words = [*ctx._protected_args, *ctx.args]  # super().invoke() empties both
+        folder = ctx.params.get("directory")
+        ctx.meta["typed"] = (*(("-C", str(folder)) if folder else ()), *words)
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
@@ -98,7 +103,8 @@ class Commands(TyperGroup):
                 raise typer.Exit(int(ExitCode.OK)) from error
             verb = str(ctx.invoked_subcommand or "fixtool")
             as_json = ctx.meta.get("json", "--json" in words)  # before --json is parsed
-            raise typer.Exit(int(_report(error, verb, as_json=as_json))) from error
+            typed = ctx.meta["typed"]
+            raise typer.Exit(int(_report(error, verb, typed, as_json=as_json))) from error
 
 
 def _nobody_reads() -> bool:
@@ -123,8 +129,9 @@ class _Interrupted(FixtoolError):
     exit_code = ExitCode.INTERRUPTED
 
 
-def _report(error: BaseException, verb: str, *, as_json: bool) -> ExitCode:
-    """Print the message of the exception that ended the verb. Return the exit code."""
+def _report(error: BaseException, verb: str, typed: Sequence[str], *, as_json: bool) -> ExitCode:
+    """Print the message of the exception that ended the verb. Return the exit code. A command that
+    the message names is completed with the options of the words ``typed``."""
     match error:
         case FixtoolError():
             failure = error
@@ -142,6 +149,8 @@ def _report(error: BaseException, verb: str, *, as_json: bool) -> ExitCode:
         case _:
             assert isinstance(error, Exception)
             return report_fault(error, verb, as_json=as_json)
+    if failure.hint:
+        failure.hint = complete(failure.hint, typed)
     terminal.failure(failure, verb, as_json=as_json)
     return failure.exit_code
 
@@ -172,7 +181,7 @@ def fixtool(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Keep changes to SGLang as a series of patches: apply it to any ref, build, prove and rebase.
+    """Keep changes to an upstream project as a series of patches: apply, build, prove, rebase them.
 
     Exit codes: 0 ok, 1 a check said no, 2 usage, 3 conflict, 4 cannot run, 70 a fault in fixtool
     itself, 130 interrupted.
