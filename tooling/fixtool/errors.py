@@ -51,6 +51,10 @@ class CannotRun(FixtoolError):
     exit_code = ExitCode.CANNOT_RUN
 
 
+class NothingToBuild(CannotRun):
+    """The tree holds no project that says how to build it."""
+
+
 _PLACES = "make it writable, or choose other places with FIXTOOL_STATE_DIR and FIXTOOL_CACHE_DIR"
 
 SYSTEM_HINTS = {

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from fixtool.documents import LARGEST_TEXT, parse_toml
-from fixtool.errors import Refused
+from fixtool.errors import Refused, UsageError
 from fixtool.files import read_at_most
+from fixtool.profile import PROFILES, SGLANG, Profile
 
 _PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 
@@ -27,17 +28,37 @@ class Settings:
     """Every setting, with its default.
 
     The folder ``state`` holds object stores and work trees; ``cache`` holds downloads, wheels and
-    verdicts, and is safe to delete.
+    verdicts, and is safe to delete. ``source`` None is the line's own: the package index for a
+    line of a release, git for all others. ``profile`` None is recognised from the line.
     """
 
     state: Path
     cache: Path
-    source: str = "git"
+    source: str | None = None
     line: str | None = None
     url: str | None = None  # of upstream, if it is not the one in upstream.toml
-    project: str = "sglang"  # its name on the package index
-    python: str | None = None  # the target interpreter, which has SGLang's dependencies
+    profile: Profile | None = None
+    project: str | None = None  # its name on the package index, if it is not the profile's
+    python: str | None = None  # the target interpreter, which has upstream's dependencies
     timeout: float = 60.0  # seconds to wait for a byte of a server, and for another run
+
+    @property
+    def indexed(self) -> str:
+        """The project's name on the package index. Before there were profiles, it was SGLang's
+        where nothing else was said. Raises UsageError if the profile has none."""
+        name = self.project or (self.profile or SGLANG).project
+        if name is None:
+            raise UsageError(
+                "the package index needs the project's name there",
+                hint='project = "NAME" in [tool.fixtool] of pyproject.toml, or FIXTOOL_PROJECT',
+            )
+        return name
+
+    @property
+    def release_root(self) -> str:
+        """The folder in which the tree of a release holds the files of its wheel: the one where the
+        git repository has them."""
+        return (self.profile or SGLANG).root
 
     @property
     def stores(self) -> Path:
@@ -59,20 +80,37 @@ def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
     where = f"{root}/pyproject.toml"
     if root is not None and (project := root / "pyproject.toml").is_file():
         chosen |= _table(project)
+        # Every repository that `init` made before lines had a source says this.
+        if chosen.get("source") == "git":
+            del chosen["source"]
     names = {field.name for field in fields(Settings)} - {"state", "cache"}
     for name in names:
         if value := environment.get(f"FIXTOOL_{name.upper()}"):
             chosen[name] = value
     if unknown := sorted(set(chosen) - names):
         raise Refused(f"[tool.fixtool] has an unknown key {unknown[0]!r}", where=where)
-    # The name of the project becomes a part of a path and of an address.
-    if not _PROJECT.fullmatch(chosen.get("project", Settings.project)):
-        raise Refused(
-            f"project = {chosen['project']!r} is not a name on a package index", where=where
-        )
+    if "project" in chosen:
+        check_project(chosen["project"], where)
+    if "profile" in chosen:
+        chosen["profile"] = read_profile(chosen["profile"], where)
     if "timeout" in chosen:
         chosen["timeout"] = _seconds(chosen["timeout"])
     return replace(settings, **chosen)
+
+
+def check_project(name: str, where: str) -> None:
+    """Raise Refused if ``name``, which ``where`` gives, is no name on a package index. It becomes a
+    part of a path and of an address."""
+    if not _PROJECT.fullmatch(name):
+        raise Refused(f"project = {name!r} is not a name on a package index", where=where)
+
+
+def read_profile(name: str, where: str) -> Profile:
+    """The profile of this name, which ``where`` gives. Raises Refused if there is none."""
+    if name not in PROFILES:
+        known = " or ".join(PROFILES)
+        raise Refused(f"profile = {name!r} is no profile: it is {known}", where=where)
+    return PROFILES[name]
 
 
 def _seconds(text: str) -> float:

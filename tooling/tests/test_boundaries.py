@@ -50,6 +50,7 @@ SHARED = {
     "interpreter",
     "isolation",
     "markdown",
+    "profile",
     "progress",
     "settings",
     "text",

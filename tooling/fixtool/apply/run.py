@@ -12,6 +12,7 @@ from fixtool.errors import UsageError
 from fixtool.judgement.line import Choice, choose_line
 from fixtool.judgement.manifest import manifest_of
 from fixtool.judgement.run import Judgement, JudgeRequest
+from fixtool.profile import PLAIN, Profile
 from fixtool.replay.run import Decisions, Replay
 from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.context import Context
@@ -19,7 +20,13 @@ from fixtool.series.line import Line
 from fixtool.series.patch import is_slug
 from fixtool.sources.resolve import Target
 from fixtool.sources.source import Local, Source
-from fixtool.sources.target import TargetRequest, find_target, upstream_url
+from fixtool.sources.target import (
+    TargetRequest,
+    find_target,
+    lines_of_clone,
+    profile_of,
+    upstream_url,
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,7 @@ class Applied:
     target: Target
     choice: Choice
     placed: Placed | None
+    profile: Profile = PLAIN
 
     @property
     def new_line(self) -> str:
@@ -88,7 +96,8 @@ def apply(context: Context, request: ApplyRequest) -> Applied:
     if choice.ok and not request.dry_run:
         source.bring(target.commit, ())
         placed = _place(context, request, source, target, choice)
-    return Applied(target, choice, placed)
+    profile = profile_of(context.settings, choice.line.upstream, source.repo, target.commit)
+    return Applied(target, choice, placed, profile)
 
 
 def _require_without(line: Line, without: Sequence[str]) -> None:
@@ -117,7 +126,8 @@ def _find_target(context: Context, request: ApplyRequest) -> tuple[Source, Targe
     ref = request.ref or "HEAD"
     if request.ref is None and record and source.clone.head() == record.commit:
         ref = record.onto  # the series is in already: apply its newest state to the same base
-    return source, source.resolve(ref)
+    lines = () if request.line else lines_of_clone(context, source)
+    return source, replace(source.resolve(ref), lines=lines)
 
 
 def _place(

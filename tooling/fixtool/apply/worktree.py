@@ -118,7 +118,7 @@ def open_worktree(path: Path) -> tuple[Repo, Record]:
         raise CannotRun(
             f"{path} is not a work tree that fixtool made",
             where=str(path),
-            hint="make one: fixtool apply --sglang-ref REF --worktree DIR",
+            hint="make one: fixtool apply --ref REF --worktree DIR",
         )
     return tree, record
 

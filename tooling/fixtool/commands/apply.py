@@ -13,18 +13,26 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.commands.build import Editable, Native, build_worktree, require_python, show_built
-from fixtool.errors import ExitCode, UsageError
+from fixtool.errors import (
+    CannotRun,
+    ExitCode,
+    FixtoolError,
+    NothingToBuild,
+    Refused,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from fixtool.apply.run import Applied
     from fixtool.judgement.run import JudgedPatch
+    from fixtool.profile import Profile
     from fixtool.replay.verdict import PatchResult
     from fixtool.wheel.build import BuiltWheel
 
 
 Into = Annotated[
     Path | None,
-    Option("--into", metavar="DIR", help="Use this clean SGLang checkout, on a new branch."),
+    Option("--into", metavar="DIR", help="Use this clean checkout of upstream, on a new branch."),
 ]
 NewWorktree = Annotated[
     Path | None, Option("--worktree", metavar="DIR", help="Put the work tree here.")
@@ -33,18 +41,21 @@ Without = Annotated[
     list[str] | None,
     Option("--without", metavar="SLUG", help="Leave this patch out (more than once for several)."),
 ]
-Build = Annotated[bool, Option("--build/--no-build", help="Make a wheel of the patched tree.")]
+Build = Annotated[
+    bool | None,
+    Option("--build/--no-build", help="Make a wheel of the patched tree (default: if it can be)."),
+]
 
 
 def apply(
     ctx: typer.Context,
-    sglang_ref: options.SglangRef = None,
+    ref: options.Ref = None,
     source: options.Source = None,
     line: options.LineName = None,
     worktree: NewWorktree = None,
     into: Into = None,
     without: Without = None,
-    build: Build = True,
+    build: Build = None,
     python: options.Python = None,
     editable: Editable = False,
     native: Native = False,
@@ -58,28 +69,43 @@ def apply(
     The line that fits the ref best is chosen and named. A patch that upstream has, or that is not
     needed there, is left out and named too. Nothing changes if a patch needs a person.
 
-    Example: fixtool apply --sglang-ref v0.5.23 --source pypi
+    Example: fixtool apply --ref v0.5.23 --source pypi
     """
     from fixtool.apply.run import ApplyRequest
     from fixtool.apply.run import apply as run
 
-    _check_build_options(source, python if build else None, editable=editable, native=native)
+    wanted = None if build is False else python
+    _check_build_options(source, wanted, editable=editable, native=native)
     context = options.start(ctx, directory)
     applied = run(context, ApplyRequest(
-        sglang_ref, source, line, worktree, into, dry_run, tuple(without or ())
+        ref, source, line, worktree, into, dry_run, tuple(without or ())
     ))  # fmt: skip
-    built = None
-    if build and applied.placed is not None:
-        built = build_worktree(
-            applied.placed.path, context.settings, context.progress,
-            python=python, editable=editable, native=native,
-        )  # fmt: skip
+    built, not_built = None, ""
+    if build is not False and applied.placed is not None:
+        try:
+            built = build_worktree(
+                applied.placed.path, context.settings, context.progress,
+                python=python, editable=editable, native=native,
+            )  # fmt: skip
+        except (CannotRun, Refused) as error:
+            if build or editable or native or not _may_lack_wheel(error, applied.profile):
+                raise
+            what = "nothing to build here" if isinstance(error, NothingToBuild) else "no wheel"
+            not_built = f"{what}: {error.message}"
     exit_code = ExitCode.OK if applied.ok else ExitCode.CONFLICT
     if json:
-        terminal.print_document("apply", exit_code, _body(applied, built))
+        terminal.print_document("apply", exit_code, _body(applied, built, not_built))
     else:
-        _show(applied, built, verbose=verbose, dry_run=dry_run)
+        _show(applied, built, context.typed, verbose=verbose, dry_run=dry_run)
+        if not_built:
+            terminal.say(f"build     {not_built}")
     raise typer.Exit(int(exit_code))
+
+
+def _may_lack_wheel(error: FixtoolError, profile: Profile) -> bool:
+    """Whether the work tree alone is a good answer: the tree holds no Python project, or is of a
+    project of which fixtool does not know how it is built."""
+    return isinstance(error, NothingToBuild) or not profile.package
 
 
 def _check_build_options(
@@ -98,7 +124,7 @@ def _check_build_options(
         interpreter_tags(python)
 
 
-def _body(applied: Applied, built: BuiltWheel | None) -> dict[str, Any]:
+def _body(applied: Applied, built: BuiltWheel | None, not_built: str) -> dict[str, Any]:
     judgement, replay, placed = applied.judgement, applied.replay, applied.placed
     return {
         "ref": applied.target.ref,
@@ -106,7 +132,7 @@ def _body(applied: Applied, built: BuiltWheel | None) -> dict[str, Any]:
         "line": replay.line,
         "line_reason": applied.choice.why,
         "runner_up": applied.choice.runner_up,
-        "notes": applied.notes,
+        "notes": [*applied.notes, *([not_built] if not_built else [])],
         **terminal.fields(replay, "base", "onto"),
         "commit": replay.commit if applied.ok else None,
         "tree": replay.tree if applied.ok else None,
@@ -128,7 +154,14 @@ def _body(applied: Applied, built: BuiltWheel | None) -> dict[str, Any]:
     }
 
 
-def _show(applied: Applied, built: BuiltWheel | None, *, verbose: bool, dry_run: bool) -> None:
+def _show(
+    applied: Applied,
+    built: BuiltWheel | None,
+    typed: Sequence[str],
+    *,
+    verbose: bool,
+    dry_run: bool,
+) -> None:
     judgement, replay, target = applied.judgement, applied.replay, applied.target
     terminal.say(f"line      {replay.line} ({applied.choice.why})")
     if applied.choice.runner_up:
@@ -153,7 +186,7 @@ def _show(applied: Applied, built: BuiltWheel | None, *, verbose: bool, dry_run:
         words = "by hand" if verdict == "left-out" else f"{verdict}, {reason}"
         terminal.say(f"left out  {patch.slug}: {words}")
     if not applied.ok:
-        _show_asking(applied, asking)
+        _show_asking(applied, asking, typed)
         return
     terminal.say(f"commit    {replay.commit}")
     terminal.say(f"tree      {replay.tree}")
@@ -167,7 +200,7 @@ def _show(applied: Applied, built: BuiltWheel | None, *, verbose: bool, dry_run:
         show_built(built)
 
 
-def _show_asking(applied: Applied, asking: Sequence[JudgedPatch]) -> None:
+def _show_asking(applied: Applied, asking: Sequence[JudgedPatch], typed: Sequence[str]) -> None:
     """Say that a person is needed, and the command with which to go on."""
     line, target, lacks = applied.replay.line, applied.target, applied.choice.lacks
     if asking:
@@ -179,9 +212,9 @@ def _show_asking(applied: Applied, asking: Sequence[JudgedPatch]) -> None:
         )
     source = "" if target.source == "git" else f" --source {shlex.quote(target.source)}"
     onto, name = shlex.quote(target.ref), applied.new_line
-    terminal.say(f"next      fixtool rebase --line {line} --onto {onto}{source} --new-line {name}")
+    options.say_next(f"fixtool rebase --line {line} --onto {onto}{source} --new-line {name}", typed)
     slugs = "".join(f" --without {patch.slug}" for patch in asking)
-    terminal.say(f"or        fixtool apply --line {line} --sglang-ref {onto}{source}{slugs}")
+    options.say_next(f"fixtool apply --line {line} --ref {onto}{source}{slugs}", typed, label="or")
 
 
 def _show_patch(patch: PatchResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
-from fixtool.errors import CannotRun, ExitCode, UsageError
+from fixtool.errors import CannotRun, ExitCode, FixtoolError, UsageError
 
 if TYPE_CHECKING:
     from fixtool.apply.worktree import Record
@@ -38,7 +39,7 @@ def build(
 
     The same tree is not built twice. Without --native, nothing is compiled.
 
-    Example: fixtool build --worktree ~/sglang-patched --python /opt/venv/bin/python
+    Example: fixtool build --worktree ~/patched --python /opt/venv/bin/python
     """
     from fixtool.settings import load
 
@@ -82,12 +83,12 @@ def build_worktree(
     require_clean(tree)
     release = None
     if record.release is not None:
-        release = recorded(record.release, Releases(settings, progress).repo)
+        release = recorded(record.release, Releases(_settings_of(record, settings), progress).repo)
         if release is None:
             raise CannotRun(
                 f"release {record.release}, of which this work tree was made, is not here any more",
                 where=str(path),
-                hint=f"fixtool apply --sglang-ref v{record.release} --source pypi",
+                hint=f"fixtool apply --ref v{record.release} --source pypi",
             )
     head = tree.head() or record.commit
     manifest = record.manifest and manifest_at(record.manifest, tree, head)
@@ -109,6 +110,18 @@ def build_worktree(
     if manifest is None:
         built = replace(built, notes=(*built.notes, _without_manifest(record)))
     return built
+
+
+def _settings_of(record: Record, settings: Settings) -> Settings:
+    """The settings of the line that the work tree was made of, which name its project; ``settings``
+    if the line is gone."""
+    from fixtool.series.line import PatchRepository
+    from fixtool.settings import load
+
+    with suppress(FixtoolError):
+        root = Path(record.patches)
+        return PatchRepository(root).line(record.line).upstream.settings(load(root))
+    return settings
 
 
 def _without_manifest(record: Record) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,7 +59,7 @@ def coverage(
     if json:
         terminal.print_document("coverage", covered.exit_code, body(covered))
     else:
-        _show(covered, "pypi" if releases else source, verbose=verbose)
+        _show(covered, "pypi" if releases else source, context.typed, verbose=verbose)
     if covered.exit_code is not ExitCode.OK:
         raise typer.Exit(int(covered.exit_code))
 
@@ -81,7 +82,7 @@ def body(coverage: Coverage) -> dict[str, Any]:
     return terminal.fields(coverage, "total", "judged", "refs", "missing")
 
 
-def _show(coverage: Coverage, source: str | None, *, verbose: bool) -> None:
+def _show(coverage: Coverage, source: str | None, typed: Sequence[str], *, verbose: bool) -> None:
     runs = any(ref.commits for ref in coverage.refs)
     if runs:
         terminal.say(
@@ -105,13 +106,13 @@ def _show(coverage: Coverage, source: str | None, *, verbose: bool) -> None:
         terminal.say()
         terminal.say(f"{lost.ref} could not be judged: {lost.reason}")
         if lost.hint:
-            terminal.say(f"next      {lost.hint}")
+            options.say_next(lost.hint, typed)
     if asking:
-        words = ["fixtool", "apply", "--sglang-ref", asking[0].commit if runs else asking[0].ref]
+        words = ["fixtool", "apply", "--ref", asking[0].commit if runs else asking[0].ref]
         words += ["--source", source] if source else []
         terminal.say()
         terminal.say(f"a person is needed on {_number(coverage, asking)}")
-        terminal.say(f"next      {shlex.join([*words, '--dry-run', '--verbose'])}")
+        options.say_next(shlex.join([*words, "--dry-run", "--verbose"]), typed)
 
 
 def _place(ref: CoveredRef) -> tuple[str, ...]:

@@ -60,9 +60,9 @@ def export(
     Only files that changed are written, and all of them or none. Instead, the patches of the work
     tree, or of a line, can go into one mbox, one diff, or a folder for quilt.
 
-    One diff for a Dockerfile: fixtool export --line v0.5.23 --combined sglang.patch
+    One diff for a Dockerfile: fixtool export --line v0.5.23 --combined all.patch
 
-    Example: fixtool export --worktree ~/sglang-patched
+    Example: fixtool export --worktree ~/patched
     """
     from fixtool.apply.worktree import open_worktree
     from fixtool.edit.export import export as run

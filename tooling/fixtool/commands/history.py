@@ -53,7 +53,7 @@ def history(
 
     Every first-parent commit is judged. With --releases alone, only releases are.
 
-    Example: fixtool history gemma4-fused-routing --to main --source ~/sglang
+    Example: fixtool history gemma4-fused-routing --to main --source ~/upstream
     """
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
@@ -134,9 +134,10 @@ def trace_line(
     """The history of ``line`` from the ref ``start`` (default: its base) to ``end`` (default:
     main). Raises UsageError if the source is the package index, which has no commits."""
     from fixtool.history.trace import trace
-    from fixtool.sources.target import TargetRequest, find_target
+    from fixtool.sources.target import TargetRequest, find_target, line_source
 
-    if (source or context.settings.source) == "pypi":
+    source = source or line_source(context.settings, line.upstream)
+    if source == "pypi":
         raise UsageError(
             "releases have no commits between them",
             hint="fixtool history --releases 0.5.12..0.5.23",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from functools import partial
@@ -127,7 +126,7 @@ def import_patches(
 ) -> None:
     """Bring patches into a line, in normal form.
 
-    From mails, mboxes, plain diffs such as a downstream's sglang.patch, folders of them with or
+    From mails, mboxes, plain diffs such as a downstream project ships, folders of them with or
     without a series, archives, or a range of a fork's commits. All of them go in, or none.
 
     A quilt series: fixtool import debian/patches/series
@@ -136,15 +135,16 @@ def import_patches(
 
     A patch with tests, for a release without: fixtool import a.patch --exclude 'test/*'
 
-    The release that a patch was made for: fixtool import --find-base sglang.patch --source pypi
+    The release that a patch was made for: fixtool import --find-base all.patch --source pypi
 
     On a conflict, patches/ stays as it is and a work tree waits: --continue or --abort.
 
-    Example: fixtool import v0.5.23..my-branch --from ~/sglang --line v0.5.23
+    Example: fixtool import v0.5.23..my-branch --from ~/upstream --line v0.5.23
     """
     from fixtool.edit.importing import ImportOptions
     from fixtool.incoming.fit import FitOptions
     from fixtool.incoming.read import Given
+    from fixtool.sources.target import line_source
 
     if [bool(what), go_on, abort].count(True) != 1:
         raise UsageError("give one of FILE, --continue, --abort", hint="fixtool import FILE")
@@ -164,8 +164,8 @@ def import_patches(
     if not what:
         _go_on(context, line, import_options, abort=abort, json=json)
     chosen = options.pick_line(context, line)
-    own = "pypi" if chosen.upstream.release else context.settings.source
-    place = _open(context, chosen, source or (str(fork) if fork else own))
+    name = source or (str(fork) if fork else line_source(context.settings, chosen.upstream))
+    place = _open(context, chosen, name)
     given = Given(author, date, subject, trailers)
     changes = _read(place.source.repo, what or [], fork, given, first_parent=first_parent)
     place.run(changes, import_options, json=json)
@@ -210,7 +210,7 @@ class _Place:
 def _open(context: Context, line: Line, name: str) -> _Place:
     from fixtool.sources.source import open_source
 
-    settings = context.settings
+    settings = line.upstream.settings(context.settings)
     url = settings.url or line.upstream.url
     return _Place(context, line, open_source(name, settings, url, context.progress))
 
@@ -222,7 +222,7 @@ def _advice(context: Context, source: Source, line: Line | None) -> Advice:
     url = "pypi" if isinstance(source, Releases) else source.name
     if source.name == "git" and line:
         url = line.upstream.url
-    return Advice(source, context.settings, context.progress, tuple(sys.argv[1:]),
+    return Advice(source, context.settings, context.progress, context.typed,
                   context.repository, url)  # fmt: skip
 
 
@@ -302,17 +302,19 @@ def _find_base(
     from fixtool.incoming.bases import find_best, known_releases
     from fixtool.incoming.files import Fit
     from fixtool.sources.source import open_source
-    from fixtool.sources.target import upstream_url
+    from fixtool.sources.target import source_name, upstream_url
 
-    settings, repository = context.settings, context.repository
-    names = [line] if line else repository.line_names
-    releases = [repository.line(name).upstream.release for name in names]
-    name = source or ("pypi" if all(releases) else settings.source)
+    repository = context.repository
+    lines = [repository.line(line)] if line else repository.lines
+    name = source or source_name(context.settings, [line.upstream for line in lines], None)
+    settings = context.settings
+    if lines:  # it tells the project's name on the package index
+        settings = lines[0].upstream.settings(settings)
     url = upstream_url(context, line)
     opened = open_source(name, settings, url, context.progress)
     changes = _read(opened.repo, what, None, given, first_parent=False)
     found = find_best(opened, known_releases(opened, settings), changes, context.progress)
-    advice = _advice(context, opened, repository.line(names[0]) if names else None)
+    advice = _advice(context, opened, lines[0] if lines else None)
     lacking = [file.path for file in found.best.files if file.fit is Fit.MISSING]
     then = advice.on(found)
     if json:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
+import typer
 from typer import Argument, Option
 
 from fixtool import terminal
@@ -14,15 +16,24 @@ from fixtool.text import argument, count
 
 
 def init(
+    ctx: typer.Context,
     directory: Annotated[Path, Argument(metavar="DIR", help="The folder of the repository.")],
     upstream: Annotated[
         str | None,
         Option("--upstream", metavar="URL|PATH|pypi", help="Where the base comes from."),
     ] = None,
     base: Annotated[
-        str | None, Option("--base", metavar="SHA|RELEASE", help="What the series is written for.")
+        str | None, Option("--base", metavar="REF", help="What the series is written for.")
     ] = None,
     line: options.LineName = None,
+    url: Annotated[
+        str | None,
+        Option("--url", metavar="URL", help="Upstream's address, if --upstream does not give it."),
+    ] = None,
+    project: Annotated[
+        str | None,
+        Option("--project", metavar="NAME", help="Upstream's name on the package index."),
+    ] = None,
     wheel_version: Annotated[
         str | None,
         Option(
@@ -39,12 +50,15 @@ def init(
 ) -> None:
     """Start a patch repository, or a line in one.
 
-    Example: fixtool init my-patches --upstream https://github.com/sgl-project/sglang.git --base SHA
+    Example: fixtool init my-patches --upstream https://github.com/nodejs/nan --base v2.22.0
     """
+    from fixtool.edit.init import InitRequest
     from fixtool.edit.init import init as run
 
     if example:
-        if given := [name for name in (upstream, base, line, wheel_version, why) if name]:
+        if given := [
+            name for name in (upstream, base, line, url, project, wheel_version, why) if name
+        ]:
             raise UsageError(f"--example makes its own lines: leave {given[0]!r} out")
         _lay_example(directory, json=json)
         return
@@ -53,15 +67,27 @@ def init(
             raise UsageError(f"Missing option '{option}'.", hint="fixtool init --help")
     assert upstream
     assert base
-    progress = terminal.progress(quiet=json)
-    new = run(directory, upstream, base, line, why, progress, wheel_version=wheel_version)
+    request = InitRequest(directory, upstream, base, line, why, url, project, wheel_version)
+    made = run(request, terminal.progress(quiet=json), options.typed(ctx))
+    new = made.line
     if json:
         body = {"line": new.name, "folder": new.folder, "upstream": new.upstream}
+        body |= {"profile": made.profile.name, "notes": made.notes}
         terminal.print_document("init", ExitCode.OK, body)
         return
     terminal.say(f"line      {new.name} in {new.folder}")
     terminal.say(f"base      {new.upstream.base}")
-    terminal.say(f"next      fixtool import FILE -C {directory}, then fixtool apply -C {directory}")
+    terminal.say(f"upstream  {new.upstream.url}")
+    terminal.say(f"profile   {made.profile.name}: {made.recognised}")
+    for note in made.notes:
+        terminal.say(f"note      {note}")
+    # Where there is more than one line, the commands have to name it.
+    single = len(list(new.folder.parent.glob("[!.]*/series"))) == 1
+    words = ["-C", str(directory), *([] if single else ["--line", new.name])]
+    if upstream != "pypi" and "://" not in upstream and Path(upstream).expanduser().exists():
+        words += ["--source", upstream]
+    where = shlex.join(words)
+    terminal.say(f"next      fixtool import FILE {where}, then fixtool apply {where}")
 
 
 def _lay_example(directory: Path, *, json: bool) -> None:
@@ -78,6 +104,4 @@ def _lay_example(directory: Path, *, json: bool) -> None:
         (line for line in repository.lines if line.upstream.release),
         key=lambda line: line.upstream.date,
     ).name
-    terminal.say(
-        f"next      cd {argument(directory)} && fixtool apply --sglang-ref {ref} --source pypi"
-    )
+    terminal.say(f"next      cd {argument(directory)} && fixtool apply --ref {ref} --source pypi")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ import typer
 from typer import Argument, Option
 
 from fixtool import terminal
+from fixtool.commands.retype import complete
 from fixtool.errors import UsageError
 from fixtool.isolation import exposed
 
@@ -35,15 +37,17 @@ def _remember(ctx: typer.Context, wanted: bool) -> bool:
 Json = Annotated[
     bool, Option("--json", callback=_remember, help="Print one JSON document instead of text.")
 ]
-SglangRef = Annotated[
-    str | None, Option("--sglang-ref", metavar="REF", help="A commit id, tag, branch or release.")
+Ref = Annotated[
+    str | None,
+    Option("--ref", "--sglang-ref", metavar="REF", help="A commit id, tag, branch or release."),
 ]
 LineName = Annotated[
     str | None,
     Option("--line", metavar="NAME", help="The line, a folder in patches/."),
 ]
 Source = Annotated[
-    str | None, Option("--source", metavar="git|pypi|URL|PATH", help="Where SGLang comes from.")
+    str | None,
+    Option("--source", metavar="git|pypi|URL|PATH", help="Where upstream's tree comes from."),
 ]
 Slug = Annotated[str, Argument(metavar="SLUG", help="The patch.")]
 Slugs = Annotated[list[str] | None, Argument(metavar="[SLUG...]", help="Patches (default: all).")]
@@ -52,7 +56,7 @@ Worktree = Annotated[
 ]
 Python = Annotated[
     str | None,
-    Option("--python", metavar="PY", help="The target's Python, with SGLang's packages."),
+    Option("--python", metavar="PY", help="The target's Python, with upstream's dependencies."),
 ]
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would happen; write nothing.")]
 Verbose = Annotated[bool, Option("-v", "--verbose", help="Show files, hunks and reasons too.")]
@@ -90,7 +94,18 @@ def _context(ctx: typer.Context, repository: PatchRepository) -> Context:
     from fixtool.settings import load
 
     progress = terminal.progress(quiet=ctx.meta.get("json", False))
-    return Context(repository, load(repository.root), progress)
+    return Context(repository, load(repository.root), progress, typed(ctx))
+
+
+def say_next(text: str, words: Sequence[str], label: str = "next") -> None:
+    """Say the command to type next, with the options that the user gave in ``words``."""
+    terminal.say(f"{label:9} {complete(text, words)}")
+
+
+def typed(ctx: typer.Context) -> tuple[str, ...]:
+    """The words of the command after ``fixtool``, as the user typed them."""
+    words: tuple[str, ...] = ctx.meta.get("typed", ())
+    return words
 
 
 def read_by(text: str | None, option: str) -> By | None:
@@ -115,11 +130,13 @@ class BaseStore:
 def open_base(context: Context, line: Line, source: str | None) -> BaseStore:
     """Fetch the base of ``line`` and the files that its patches change into a store."""
     from fixtool.sources.source import open_source
-    from fixtool.sources.target import bring_base
+    from fixtool.sources.target import bring_base, line_source
 
     settings, progress, upstream = context.settings, context.progress, line.upstream
-    name = source or ("pypi" if upstream.release else settings.source)
-    opened = open_source(name, settings, settings.url or upstream.url, progress, [upstream.base])
+    name = source or line_source(settings, upstream)
+    opened = open_source(
+        name, upstream.settings(settings), settings.url or upstream.url, progress, [upstream.base]
+    )
     base = bring_base(opened, upstream, settings, progress)
     opened.bring(base, line.paths)
     return BaseStore(opened.repo, base)

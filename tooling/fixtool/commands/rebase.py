@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -9,6 +11,7 @@ from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
+from fixtool.commands.retype import complete
 from fixtool.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -84,9 +87,9 @@ def rebase(
         rebased = run.resume(context, session, ask, skip=why, accept=accept_resolutions)
     exit_code = ExitCode.CONFLICT if rebased.stopped_at else ExitCode.OK
     if json:
-        terminal.print_document("rebase", exit_code, _body(rebased))
+        terminal.print_document("rebase", exit_code, _body(rebased, context.typed))
     else:
-        _show(rebased, verbose=verbose)
+        _show(rebased, context.typed, verbose=verbose)
     raise typer.Exit(int(exit_code))
 
 
@@ -117,14 +120,14 @@ def _ask_probes(context: Context, source: str | None, python: str | None) -> Ask
     return ask
 
 
-def _body(rebased: Rebased) -> dict[str, Any]:
+def _body(rebased: Rebased, typed: Sequence[str] = ()) -> dict[str, Any]:
     """The JSON document without its head; `rebase.result.read_rebased` reads it back."""
     parked = rebased.parked
     session = parked and {
         "worktree": parked.worktree,
         "patch": parked.slug,
         **terminal.fields(parked, "position", "of", "conflicts", "remembered", "culprit", "intent"),
-        "next": "fixtool rebase --continue",
+        "next": complete("fixtool rebase --continue", typed),
     }
     return {
         **terminal.fields(
@@ -148,7 +151,7 @@ def _patch_body(outcome: PatchOutcome) -> dict[str, Any]:
     }
 
 
-def _show(rebased: Rebased, *, verbose: bool) -> None:
+def _show(rebased: Rebased, typed: Sequence[str], *, verbose: bool) -> None:
     name = f" -> {rebased.new_line}" if rebased.new_line else ""
     terminal.say(f"line      {rebased.line}{name}")
     terminal.say(f"onto      {rebased.onto[:12]} ({rebased.ref} from {rebased.source})")
@@ -169,15 +172,16 @@ def _show(rebased: Rebased, *, verbose: bool) -> None:
     for warning in rebased.warnings:
         terminal.say(f"look      {warning}")
     if rebased.parked:
-        _show_parked(rebased, rebased.parked)
+        _show_parked(rebased, rebased.parked, typed)
     elif rebased.stopped_at:
         terminal.say("a person is needed; nothing was changed")
-        terminal.say(f"next      fixtool rebase --onto {rebased.ref}")
+        onto = shlex.join(["fixtool", "rebase", "--line", rebased.line, "--onto", rebased.ref])
+        options.say_next(onto + _again(typed), typed)
     else:
-        _show_moved(rebased, verbose=verbose)
+        _show_moved(rebased, typed, verbose=verbose)
 
 
-def _show_moved(rebased: Rebased, *, verbose: bool) -> None:
+def _show_moved(rebased: Rebased, typed: Sequence[str], *, verbose: bool) -> None:
     terminal.say(f"tree      {rebased.tree}")
     if rebased.dry_run:
         terminal.say("nothing was written (--dry-run)")
@@ -190,10 +194,16 @@ def _show_moved(rebased: Rebased, *, verbose: bool) -> None:
         terminal.say(rebased.range_diff.rstrip())
     if not rebased.dry_run:
         name = rebased.new_line or rebased.line
-        terminal.say(f"next      fixtool apply --line {name}; fixtool verify --prove --line {name}")
+        source = (
+            "" if rebased.source in ("git", "pypi") else f" --source {shlex.quote(rebased.source)}"
+        )
+        commands = (
+            f"fixtool apply --line {name}{source}; fixtool verify --prove --line {name}{source}"
+        )
+        options.say_next(commands, typed)
 
 
-def _show_parked(rebased: Rebased, parked: ParkedPatch) -> None:
+def _show_parked(rebased: Rebased, parked: ParkedPatch, typed: Sequence[str]) -> None:
     terminal.say(f"{parked.slug} (patch {parked.position} of {parked.of}) needs a person")
     outcome = next(item for item in rebased.outcomes if item.result.slug == parked.slug)
     for file in outcome.result.files:
@@ -212,4 +222,18 @@ def _show_parked(rebased: Rebased, parked: ParkedPatch) -> None:
     else:
         for path in parked.conflicts:
             terminal.say(f"edit      {path}")
-    terminal.say("next      fixtool rebase --continue   (or --skip, or --abort)")
+    go_on = f"fixtool rebase --line {rebased.line} --continue   (or --skip, or --abort)"
+    options.say_next(go_on, typed)
+
+
+def _again(typed: Sequence[str]) -> str:
+    """The options of a dry run that the real run needs too."""
+    kept: list[str] = []
+    for position, word in enumerate(typed):
+        if word in ("--probe", "--accept-resolutions"):
+            kept.append(word)
+        elif word == "--new-line":
+            kept += typed[position : position + 2]
+        elif word.startswith("--new-line="):
+            kept.append(word)
+    return "".join(f" {shlex.quote(word)}" for word in kept)

@@ -27,7 +27,7 @@ def refresh(
 ) -> None:
     """Write one patch file, or all that changed, again from a work tree's commits.
 
-    Example: fixtool refresh gemma4-fused-routing --worktree ~/sglang-patched
+    Example: fixtool refresh gemma4-fused-routing --worktree ~/patched
     """
     from fixtool.apply.worktree import open_worktree
     from fixtool.edit.export import Change, export

@@ -218,10 +218,16 @@ def _show(prepared: PreparedPullRequest, outputs: dict[str, str]) -> None:
     for box in text.checklist:
         _say(f"{'[x]' if box.ticked else '[ ]':9} {box.item}: {box.why}")
     for kind, path in outputs.items():
-        _say(f"{kind:9} {path}")
+        _say(f"{kind:9} {_from_here(path)}")
     if not outputs:
         terminal.say()
         _say(text.body.rstrip())
+
+
+def _from_here(path: str) -> str:
+    """``path``, in short if it is below the current directory."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _print_document(

@@ -76,7 +76,7 @@ KeepTrees = Annotated[
 
 def verify(
     ctx: typer.Context,
-    sglang_ref: options.SglangRef = None,
+    ref: options.Ref = None,
     source: options.Source = None,
     line: options.LineName = None,
     prove: Prove = False,
@@ -101,17 +101,17 @@ def verify(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Prove in the target's Python that each patch is needed, routing matches, the server boots.
+    """Prove in the target's Python that each patch is needed, and run the checks of the series.
 
-    Example: fixtool verify --prove --line b0ce16d0c --source ../sglang --python target/bin/python
+    Example: fixtool verify --prove --line b0ce16d0c --source ../upstream --python target/bin/python
     """
     from fixtool.verify import run
     from fixtool.verify.request import RunOptions, VerifyRequest
 
     context = options.start(ctx, directory)
-    request = VerifyRequest(sglang_ref, source, line, _kinds(checks, prove, mutants))
+    request = VerifyRequest(ref, source, line, _kinds(checks, prove, mutants))
     if import_ is not None:
-        _refuse_with_import(bundle, sglang_ref, source, only, tp, pp, checks, prove, mutants)
+        _refuse_with_import(bundle, ref, source, only, tp, pp, checks, prove, mutants)
         verified = run.read_verified(context.repository, import_)
     elif bundle is not None:
         _refuse_with_bundle(only, model, assistant, port, python, tp, pp, save, junit, markdown)
@@ -261,7 +261,7 @@ def _pack(context: Context, request: VerifyRequest, path: Path, *, json: bool) -
     holds = f"{count(packed.steps, 'step')}, {count(packed.trees, 'tree')}"
     terminal.say(f"holds     {holds}, {packages}")
     terminal.say(f"there     {packed.command}")
-    terminal.say("then      fixtool verify --import result.json")
+    options.say_next("fixtool verify --import result.json", context.typed, label="then")
     raise typer.Exit
 
 

@@ -26,6 +26,7 @@ from fixtool.series.line import Line
 from fixtool.series.lint import Finding, Level
 from fixtool.series.patch import Patch
 from fixtool.sources.source import Local, Source, open_source
+from fixtool.sources.target import line_source
 from fixtool.text import argument, count, visible
 
 _REFUSED = "not our ref"  # what a server answers that was asked for a commit which it does not have
@@ -80,7 +81,7 @@ class _Upstream:
 
     def __post_init__(self) -> None:
         settings, url = self.context.settings, self.line.upstream.url
-        name = self.name or settings.source
+        name = self.name or line_source(settings, self.line.upstream)
         if name != "pypi":
             progress = self.context.progress
             self.source = open_source(name, settings, settings.url or url, progress)

@@ -14,7 +14,7 @@ from fixtool.replay.verdict import Verdict
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.sources.source import Releases, open_source
-from fixtool.sources.target import bring_base
+from fixtool.sources.target import bring_base, commit_source
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,15 @@ def judge_releases(context: Context, line: Line, span: str, source: str | None) 
     from fixtool.history._on_releases import judge_on
     from fixtool.sources import index
 
-    settings, progress, upstream = context.settings, context.progress, line.upstream
-    versions = releases_within(span, index.versions(settings.project))
+    progress, upstream = context.progress, line.upstream
+    settings = upstream.settings(context.settings)
+    versions = releases_within(span, index.versions(settings.indexed))
     releases = Releases(settings, progress)
 
     def bring() -> Oid:
         if upstream.release or releases.repo.has(upstream.base):
             return bring_base(releases, upstream, settings, progress)
-        name = source or settings.source
-        name = "git" if name == "pypi" else name  # the package index has no commits
+        name = commit_source(settings) if source in (None, "pypi") else source
         opened = open_source(name, settings, settings.url or upstream.url, progress)
         opened.ensure(upstream.base)
         opened.bring(upstream.base, ())

@@ -13,6 +13,7 @@ from fixtool.git.repo import Repo
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.sources.source import Local, Source, open_source
+from fixtool.sources.target import line_source
 from fixtool.text import split_lines
 
 
@@ -54,7 +55,7 @@ def release_tags(source: Source) -> ReleaseTags | None:
 
 def tags_at(context: Context, line: Line, source: str | None) -> ReleaseTags | None:
     """The release tags of the source called ``source``, or of the one of the settings."""
-    name = source or context.settings.source
+    name = source or line_source(context.settings, line.upstream)
     if name == "pypi":
         return None
     url = context.settings.url or line.upstream.url

@@ -120,7 +120,7 @@ def _of_index(source: Releases, settings: Settings) -> Known:
 
     here = _imported(source.repo)
     try:
-        offered = index.versions(settings.project)
+        offered = index.versions(settings.indexed)
     except CannotRun:
         if not here:
             raise

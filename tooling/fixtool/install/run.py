@@ -63,7 +63,7 @@ def install(
     Nothing is changed if a patch needs a person. Raises Refused if a file is not the one of the
     release or of the commit, or cannot be written, and the errors of ``find``.
     """
-    found = find(python, context.settings.project)
+    found = find(python, context.settings.indexed)
     with _recovered(found, dry_run=dry_run) as recovered:
         source, target = _target(context, found, line)
         choice = choose_line(context, source, target, line or context.settings.line)
@@ -86,7 +86,7 @@ def uninstall(settings: Settings, python: str, *, dry_run: bool = False) -> Unin
     """Take out what ``install`` has put into what ``python`` has installed: every byte is as it
     was, that of RECORD too. Raises Refused if a file was changed since, and the errors of
     ``find``."""
-    found = find(python, settings.project)
+    found = find(python, settings.indexed)
     with _recovered(found, dry_run=dry_run) as recovered:
         previous = read_installation(found.place)
         if previous is None:
@@ -239,7 +239,7 @@ def _installation(
     package = found.package_in_git
     package_tree = contents.tree_of(list_tree(source.repo, tree, package), package)
     return Installation(
-        context.settings.project, found.version, package, package_tree, tree, left_out, (), manifest
+        context.settings.indexed, found.version, package, package_tree, tree, left_out, (), manifest
     )
 
 

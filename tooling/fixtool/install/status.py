@@ -63,7 +63,7 @@ def read_status(settings: Settings, python: str, here: Path) -> Status:
     """What is installed for ``python``, and what of it is not as it should be. ``here`` is the
     folder of the user, in which Python looks first. Nothing is changed, and no repository and no
     network is needed. Raises the errors of ``find``."""
-    found = find(python, settings.project, first_on_path(os.environ, here))
+    found = find(python, settings.indexed, first_on_path(os.environ, here))
     installation = read_installation(found.place)
     tree = contents.package_tree(found, installation)
     problems = [*_unfinished(found, installation), *_files(found, installation)]

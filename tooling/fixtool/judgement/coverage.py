@@ -47,9 +47,13 @@ def cover_releases(context: Context, span: str, line: str | None = None) -> Cove
     A release that cannot be had is listed as missing. Raises UsageError if no release lies in
     ``span`` or there is no such line, and CannotRun if no package index can be reached.
     """
-    settings, progress = context.settings, context.progress
-    wanted = line or settings.line
-    versions = releases_within(span, index.versions(settings.project))
+    progress = context.progress
+    wanted = line or context.settings.line
+    lines = [context.repository.line(wanted)] if wanted else context.repository.lines
+    # Lines of releases tell which project the releases are of.
+    first = next((line for line in lines if line.upstream.release), lines[0])
+    settings = first.upstream.settings(context.settings)
+    versions = releases_within(span, index.versions(settings.indexed))
     releases = Releases(settings, progress)
     covered: list[CoveredRef] = []
     missing: list[MissingRef] = []
@@ -79,20 +83,24 @@ def cover_commits(
     not descend from ``start``; CannotRun if something that a judgement needs cannot be had.
     """
     wanted = line or context.settings.line
-    if (source or context.settings.source) == "pypi":
+    repository = context.repository
+    named = [repository.line(wanted)] if wanted else repository.lines
+    source = source or context.settings.source
+    only_releases = all(line.upstream.release for line in named)
+    if source == "pypi" or (source is None and not start and only_releases):
         raise UsageError(
             "releases have no commits between them",
             hint="fixtool coverage --releases 0.5.12..0.5.23",
         )
-    opened, last = find_target(context, TargetRequest(end or "main", source, wanted))
-    repository = context.repository
-    lines = [repository.line(wanted)] if wanted else list(repository.lines)
+    opened, last = find_target(context, TargetRequest(end or "main", source or "git", wanted))
+    names = [wanted] if wanted else last.lines or repository.line_names
+    lines = [repository.line(name) for name in names]
     first = opened.resolve(start).commit if start else _oldest_base(opened, lines, last.commit)
     stretch = _stretch(opened, first, last.commit)
     sound = [line for line in lines if _is_well_formed(line)]  # others are passed over
     bases = {line.name: _base(context, opened, line) for line in sound}
     positions, facts = borders(stretch, sound, bases)
-    answers = _judge(context, opened, stretch, wanted, positions, facts)
+    answers = _judge(context, opened, stretch, (wanted, last.lines), positions, facts)
     commits = [upstream_commit(opened.repo, first), *(each.commit for each in stretch.changes)]
     ends = [*positions[1:], len(commits)]
     runs = [
@@ -148,18 +156,20 @@ def _judge(
     context: Context,
     source: Source,
     stretch: Stretch,
-    wanted: str | None,
+    wanted: tuple[str | None, tuple[str, ...]],
     positions: Sequence[int],
     facts: Sequence[CommitFacts],
 ) -> list[CoveredRef]:
-    """What covers the commits at ``positions``."""
+    """What covers the commits at ``positions``: the line ``wanted``, or else one of the lines of
+    this upstream."""
     commits = stretch.commits
+    line, lines = wanted
     quiet = replace(context, progress=Silence())
 
     def judge(position: int) -> CoveredRef:
         commit, tree = commits[position], facts[position].tree
-        target = Target(commit, commit, tree, source.name)
-        return _cover(quiet, source, target, commit[:12], wanted)
+        target = Target(commit, commit, tree, source.name, lines=lines)
+        return _cover(quiet, source, target, commit[:12], line)
 
     answers = []
     with (

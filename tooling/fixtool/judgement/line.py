@@ -85,12 +85,13 @@ def choose_line(
     repository = context.repository
     if wanted:
         line, why = repository.line(wanted), "asked for"
-    elif not (lines := repository.lines):
+    elif not (lines := _lines_of(context, target)):
         raise UsageError(f"{repository.folder} has no line", hint="fixtool init starts one")
     elif own := next((line for line in lines if is_base(line, target)), None):
         line, why = own, "its base is this very commit"
     elif len(lines) == 1:
-        line, why = lines[0], "the only line"
+        only = len(repository.line_names) == 1
+        line, why = lines[0], "the only line" if only else "the only line of its upstream"
     else:
         return _with_history(
             context, source, target, request, _best(context, source, target, request)
@@ -112,8 +113,14 @@ def _with_history(
     return replace(choice, judgement=judge(context, source, target, choice.line, asking))
 
 
-def _best(context: Context, source: Source, target: Target, request: JudgeRequest | None) -> Choice:
+def _lines_of(context: Context, target: Target) -> tuple[Line, ...]:
+    """The lines that are for the upstream of ``target``."""
     lines = context.repository.lines
+    return tuple(line for line in lines if not target.lines or line.name in target.lines)
+
+
+def _best(context: Context, source: Source, target: Target, request: JudgeRequest | None) -> Choice:
+    lines = _lines_of(context, target)
     notes: list[str] = []
     failures: list[FixtoolError] = []
     recorded: dict[str, Mapping[str, RecordedState]] = {}

@@ -182,7 +182,7 @@ def _bring_base(context: Context, source: Source, target: Target, line: Line) ->
     if target.release and upstream.release is None and not source.repo.has(upstream.base):
         raise CannotRun(
             f"line {line.name} is for the commit {upstream.base[:12]}, which no release gives",
-            hint=f"fixtool apply --sglang-ref {target.ref} --source git --line {line.name}",
+            hint=f"fixtool apply --ref {target.ref} --source git --line {line.name}",
         )
     base = bring_base(source, upstream, context.settings, context.progress)
     if upstream.release is None:

@@ -35,7 +35,7 @@ from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.lint import require_well_formed
 from fixtool.series.patch import is_slug
-from fixtool.sources.resolve import Target
+from fixtool.sources.resolve import Target, version_of
 from fixtool.sources.source import Local, Source
 from fixtool.sources.target import TargetRequest, find_target
 
@@ -99,7 +99,8 @@ def resume(
     ref = session.ref if session.source == "pypi" else session.onto
     wanted = TargetRequest(ref, session.source, session.line)
     source, target = find_target(context, wanted)
-    target = replace(target, ref=session.ref)
+    version = target.version or version_of(session.ref)  # the commit alone does not tell it
+    target = replace(target, ref=session.ref, version=version)
     open_git(repository.root)
     written = session.new_line or session.line
     names = repository.line_names
@@ -186,7 +187,8 @@ def _park(
     slug = stopped.result.slug
     source, target = facts.source, facts.target
     # A path is named as it is from any folder.
-    again = source.name if isinstance(source, Local) else request.source or context.settings.source
+    given = request.source or context.settings.source
+    again = source.name if isinstance(source, Local) else given or source.name
     base = facts.line.upstream.base
     commit, _ = on_own_base(source.repo, facts.extended, slug, base)
     parent, folder = commit_before(result, slug), worktree_for(context, facts.line.name)

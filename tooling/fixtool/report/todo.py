@@ -74,7 +74,7 @@ def _command(*words: str) -> str:
 def _of_rebase(rebased: Rebased) -> Iterable[ToDo]:
     line = rebased.new_line or rebased.line
     again = _command("rebase", "--line", rebased.line, "--onto", rebased.ref)
-    prove = _command("verify", "--prove", "--line", line, "--sglang-ref", rebased.onto)
+    prove = _command("verify", "--prove", "--line", line, "--ref", rebased.onto)
     results = [outcome.result for outcome in rebased.outcomes]
     behind = _behind([result.slug for result in results if result.verdict is Verdict.BLOCKED])
     if parked := rebased.parked:
@@ -118,7 +118,7 @@ def _reverted(slug: str, culprit: UpstreamCommit | None, prove: str) -> ToDo:
 def _of_history(history: History | None) -> Iterable[ToDo]:
     if history is None:
         return
-    prove = _command("verify", "--prove", "--line", history.line, "--sglang-ref", history.end)
+    prove = _command("verify", "--prove", "--line", history.line, "--ref", history.end)
     again = _command("rebase", "--line", history.line, "--onto", history.end)
     states = [(patch.slug, patch.now) for patch in history.patches]
     blocked = [slug for slug, now in states if now.verdict is Verdict.BLOCKED]
@@ -151,7 +151,7 @@ def _of_coverage(coverage: object) -> Iterable[ToDo]:
         why = f"On {first.ref}, line {first.line} was chosen. {'; '.join(first.faults)}."
         ref = first.commit if first.commits else first.ref
         source = () if first.commits else ("--source", "pypi")
-        again = _command("apply", "--sglang-ref", ref, *source, "--dry-run", "--verbose")
+        again = _command("apply", "--ref", ref, *source, "--dry-run", "--verbose")
         yield ToDo(True, None, f"No line covers {number} of {coverage.total}", why, again)
     for lost in coverage.missing:
         again = _command("coverage", "--releases", f"{lost.ref}..{lost.ref}")
@@ -162,7 +162,7 @@ def _of_result(kept: KeptResult) -> Iterable[ToDo]:
     result, matrix = kept.result, prove(kept.result)
     line, onto = result.about["line"], result.about["onto"]
     kinds = [f"--{kind}" for kind in result.ran]
-    again = _command("verify", *kinds, "--line", line, "--sglang-ref", onto)
+    again = _command("verify", *kinds, "--line", line, "--ref", onto)
     for proof in matrix.proofs if matrix else ():
         if proof.proof in BAD:
             what = f"{proof.slug} is {proof.proof.value}"

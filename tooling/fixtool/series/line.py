@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,9 @@ from fixtool.documents import LARGEST_TEXT, parse_toml
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.files import lock, read_plain
 from fixtool.git.objects import Oid
+from fixtool.profile import PROFILES, profile_of_url
 from fixtool.series.patch import LARGEST, Patch, is_slug, parse
+from fixtool.settings import Settings, check_project, read_profile
 from fixtool.text import split_lines
 
 _SUFFIX = ".patch"
@@ -29,7 +31,7 @@ _OLD = ".*.old/series"  # what `files.swap` calls a line while the new one takes
 _FIRST_DAY = date(1970, 1, 1)  # commits are dated in seconds since then
 # The name of a line stands in commands that a person is told to type, in branches, and in Markdown.
 _NAME = re.compile(r"\w[\w.+-]{0,99}")
-_KNOWN = {"url", "base", "tree", "release", "version", "date", "why"}
+_KNOWN = {"url", "base", "tree", "release", "version", "date", "why", "profile", "project"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Upstream:
 
     For a release, ``base`` and ``tree`` are those of the commit that its wheel becomes. ``version``
     is the newest release at or before the base: wheels of the line are named after it.
+    ``profile`` and ``project`` are set if they are not those of the patch repository.
     """
 
     url: str
@@ -46,6 +49,16 @@ class Upstream:
     release: str | None
     version: str
     date: str
+    profile: str | None = None
+    project: str | None = None
+
+    def settings(self, settings: Settings) -> Settings:
+        """The settings of the patch repository, as they are for this line."""
+        own = PROFILES[self.profile] if self.profile else None
+        profile = own or settings.profile or profile_of_url(self.url)
+        # The repository's project is that of its own profile.
+        project = self.project or (None if own and own != settings.profile else settings.project)
+        return replace(settings, profile=profile, project=project)
 
 
 @dataclass(frozen=True)
@@ -130,7 +143,7 @@ class PatchRepository:
                 return cls(folder)
         raise UsageError(
             f"no patch repository at or above {start} (no patches/<line>/series)",
-            hint="name one with -C DIR, or start one: fixtool init DIR --upstream URL --base SHA",
+            hint="name one with -C DIR, or start one: fixtool init DIR --upstream URL --base REF",
         )
 
     @cached_property
@@ -250,6 +263,10 @@ def read_upstream(raw: bytes, where: str) -> Upstream:
     for key in ("release", "version"):
         if key in data and not _is_version(data[key]):
             raise Refused(f"{key!r} is no version such as 0.5.23", where=where)
+    if "profile" in data:
+        read_profile(data["profile"], where)
+    if "project" in data:
+        check_project(data["project"], where)
     return Upstream(
         url=data["url"],
         base=Oid(data["base"]),
@@ -257,6 +274,8 @@ def read_upstream(raw: bytes, where: str) -> Upstream:
         release=data.get("release"),
         version=data.get("version") or data.get("release") or "0.0.0",
         date=data["date"],
+        profile=data.get("profile"),
+        project=data.get("project"),
     )
 
 

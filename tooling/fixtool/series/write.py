@@ -36,7 +36,8 @@ def toml_string(value: str) -> str:
 def upstream_toml(upstream: Upstream, why: str) -> str:
     """The text of a new ``upstream.toml``. Raises Refused if ``upstream`` has a value that no line
     can have."""
-    values = {"why": why, "url": upstream.url, **_base_values(upstream)}
+    own = {"profile": upstream.profile, "project": upstream.project}
+    values = {"why": why, "url": upstream.url, **own, **_base_values(upstream)}
     text = "".join(f"{key} = {toml_string(value)}\n" for key, value in values.items() if value)
     if read_upstream(text.encode(), "upstream.toml") != upstream:
         raise Refused("upstream.toml cannot hold this base", where="upstream.toml")

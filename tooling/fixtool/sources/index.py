@@ -38,6 +38,7 @@ from packaging.version import InvalidVersion, Version
 from fixtool.errors import CannotRun, UsageError
 from fixtool.files import lock, read_at_most
 from fixtool.progress import Progress, Silence, Task
+from fixtool.sources.resolve import UnknownRef
 from fixtool.text import public_url, redact, split_lines
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ _FLOOR = 1024  # bytes a second; what comes slower would take days
 _WINDOW = 4  # of pip's timeouts: a minute, over which the speed is measured
 _SECTIONS = ("global", "install", "download", ":env:")  # in pip's order: the later one wins
 _ANOTHER_WAY = (
-    "use a local clone: fixtool apply --source PATH --sglang-ref REF; or name a mirror with "
+    "use a local clone: fixtool apply --source PATH --ref REF; or name a mirror with "
     "PIP_INDEX_URL=URL, or a folder of wheels with PIP_FIND_LINKS=DIR"
 )
 
@@ -189,14 +190,14 @@ def find(project: str, version: str | None = None) -> tuple[WheelFile, ...]:
     if wanted in listing.sdists:
         raise CannotRun(
             f"{project} {wanted} has no wheel, only a source archive",
-            hint=f"use the git tag: fixtool apply --source git --sglang-ref v{wanted}",
+            hint=f"use the git tag: fixtool apply --source git --ref v{wanted}",
         )
     versions = sorted(listing.versions)
     at = bisect(versions, wanted)
     near = ", ".join(map(str, versions[max(0, at - 3) : at + 3])) or "none"
-    raise CannotRun(
+    raise UnknownRef(
         f"{project} has no release {wanted}; the nearest are: {near}",
-        hint="name one of these with --sglang-ref",
+        hint="name one of these with --ref",
     )
 
 

@@ -1,6 +1,6 @@
 """A release from the package index as a commit that is the same on every machine.
 
-The commit holds the wheel's files under ``python/``, where the git repository has them, without
+The commit holds the wheel's files where the git repository has them (SGLang: ``python/``), without
 ``*.dist-info/`` and without native code, so that every wheel of one release (there is one for each
 CPython and platform) gives the same tree. Two facts of real releases shape the rules:
 
@@ -101,12 +101,12 @@ def import_release(
     if release := recorded(version, repo):
         return release
     progress = progress or Silence()
-    with progress.task(f"look up {settings.project} {version}"):
-        wheels = index.find(settings.project, version)
+    with progress.task(f"look up {settings.indexed} {version}"):
+        wheels = index.find(settings.indexed, version)
     wheel = index.choose(wheels, tags if tags is not None else own_tags())
     path = index.fetch(wheel, _downloads(settings), progress)
     with open_wheel(path) as archive:
-        commit, files, natives = _write_commit(repo, settings.project, version, archive, progress)
+        commit, files, natives = _write_commit(repo, settings, version, archive, progress)
         uploads = [offered.uploaded for offered in wheels if offered.uploaded]
         published = min(uploads, default=None) or _day_of_build(archive)
     release = Release(
@@ -151,7 +151,7 @@ def wheel_path(
         if index.sha256_of(path) == wheel.sha256:
             return path
     # The record holds no address that can be used: it may have been a mirror's, with a password.
-    for offered in index.find(settings.project, release.version):
+    for offered in index.find(settings.indexed, release.version):
         if offered.sha256 == wheel.sha256:
             return index.fetch(offered, _downloads(settings), progress)
     raise CannotRun(
@@ -233,11 +233,12 @@ def is_native(head: bytes) -> bool:
 
 
 def _write_commit(
-    repo: Repo, project: str, version: str, archive: zipfile.ZipFile, progress: Progress
+    repo: Repo, settings: Settings, version: str, archive: zipfile.ZipFile, progress: Progress
 ) -> tuple[Oid, int, tuple[Native, ...]]:
     """Store the commit with one git process. Returns its id, the number of its files, and the
     native files that it lacks. No ref points to it yet: a killed run leaves a pack that git prunes.
     """
+    project = settings.indexed
     message = (
         f"{project} {version}, as released\n\nThe wheel's files without metadata and native code.\n"
     )
@@ -261,7 +262,7 @@ def _write_commit(
                 natives.append(Native(member.filename, digest, len(data)))
                 continue
             # safe_members refuses backslashes, so quotes are all that needs one here.
-            path = f"python/{member.filename}".replace('"', '\\"')
+            path = f"{settings.release_root}{member.filename}".replace('"', '\\"')
             stream += [f'M 100644 inline "{path}"\ndata {len(data)}\n'.encode(), data, b"\n"]
         stream.append(f"get-mark :1\nreset {branch}\nfrom {ZERO}\n\ndone\n".encode())
         # The files are unrelated: deltas between them take 2 s and save nothing.

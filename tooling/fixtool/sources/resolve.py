@@ -19,11 +19,16 @@ if TYPE_CHECKING:
     from fixtool.sources.release import Release
 
 
+class UnknownRef(CannotRun):
+    """The source can be read, and has no commit of that name."""
+
+
 @dataclass(frozen=True)
 class Target:
     """What a ref means in a source. The commit lies in the source's store. ``version`` is the
     release that the ref names, if it names one; ``release`` is set if it was imported from the
-    package index."""
+    package index. ``lines`` are the lines of patches for the upstream of this commit; none if all
+    lines are, or if that is not known."""
 
     ref: str
     commit: Oid
@@ -31,6 +36,7 @@ class Target:
     source: str
     version: str | None = None
     release: Release | None = None
+    lines: tuple[str, ...] = ()
 
 
 def day_of(target: Target, repo: Repo) -> str:
@@ -61,7 +67,7 @@ def resolve_local(repo: Repo, ref: str, where: str) -> Oid:
     if is_full_sha(ref):
         if commit := repo.commit_id(ref):
             return commit
-        raise CannotRun(f"{where} does not hold the commit {ref}", where=where)
+        raise UnknownRef(f"{where} does not hold the commit {ref}", where=where)
     if is_short_sha(ref) and (commits := repo.candidates(ref)):
         return only_commit(ref, commits, where)
     if ref == "HEAD" and (commit := repo.head()):
@@ -70,7 +76,7 @@ def resolve_local(repo: Repo, ref: str, where: str) -> Oid:
     refs = {name: commit for name, commit in commits_by_name.items() if commit}
     if commit := named_commit(ref, refs):
         return commit
-    raise CannotRun(
+    raise UnknownRef(
         f"{where} has no commit, tag, branch or release {ref!r}",
         where=where,
         hint=f"git -C {argument(where)} for-each-ref --count=20 --sort=-committerdate",
@@ -84,7 +90,7 @@ def named_commit(ref: str, refs: Mapping[str, Oid]) -> Oid | None:
     if tag and branch and tag != branch:
         raise UsageError(
             f"{ref!r} is both a tag ({tag[:12]}) and a branch ({branch[:12]})",
-            hint=f"--sglang-ref {tag} or --sglang-ref {branch}",
+            hint=f"--ref {tag} or --ref {branch}",
         )
     return next((refs[name] for name in _full_names(ref) if name in refs), None)
 

@@ -1,4 +1,4 @@
-"""Where the SGLang tree comes from: a git remote, a repository on this machine, or a PyPI release.
+"""Where upstream comes from: a git remote, a repository on this machine, or a PyPI release.
 
 Each source keeps what it fetches in its store, a bare repository under the state folder to which
 only fixtool writes. A local repository is read through git's alternates and never written to.
@@ -24,7 +24,14 @@ from fixtool.git.store import CommitStore, Store
 from fixtool.git.trees import missing_files
 from fixtool.progress import Progress, Silence, Task
 from fixtool.settings import Settings
-from fixtool.sources.resolve import Target, named_commit, only_commit, resolve_local, version_of
+from fixtool.sources.resolve import (
+    Target,
+    UnknownRef,
+    named_commit,
+    only_commit,
+    resolve_local,
+    version_of,
+)
 from fixtool.text import argument, public_url, redact
 
 if TYPE_CHECKING:
@@ -35,7 +42,7 @@ _PATIENCE = 600  # seconds that a run waits for another one which fetches
 
 
 class Source(Protocol):
-    """A place that SGLang comes from. ``repo`` is its store. Every method raises CannotRun if the
+    """A place that upstream comes from. ``repo`` is its store. Every method raises CannotRun if the
     source cannot give what is asked for, with the command that would work instead."""
 
     name: str
@@ -97,7 +104,7 @@ def open_source(
         return Local(path.resolve(), settings, url, progress)
     raise UsageError(
         f"--source {public_url(name)!r} is not git, pypi, a URL, or a path that exists",
-        hint="for example --source git, --source pypi, --source ../sglang",
+        hint="for example --source git, --source pypi, --source ../CLONE",
     )
 
 
@@ -303,12 +310,12 @@ class Remote:
         if is_short_sha(ref):
             if tips := sorted({tip for tip in refs.values() if tip.startswith(ref)}):
                 return only_commit(ref, tips, self.url)
-            raise CannotRun(
+            raise UnknownRef(
                 f"{ref} is a short commit id, and {self.url} can only be asked for all 40 digits",
                 where=self.url,
                 hint="give the full id, or --source PATH of a clone that has the history",
             )
-        raise CannotRun(
+        raise UnknownRef(
             f"{self.url} has no tag or branch {ref!r}",
             where=self.url,
             hint=f"git ls-remote {argument(self.url)} {argument(f'*{ref}*')}",
@@ -316,22 +323,23 @@ class Remote:
 
 
 class Releases:
-    """SGLang's releases on the package index. Each is imported as a commit whose id depends on its
-    content alone."""
+    """The project's releases on the package index. Each is imported as a commit whose id depends on
+    its content alone."""
 
     name = "pypi"
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self._settings = settings
         self._progress = progress
-        self.repo = Store.create(settings.stores / f"pypi-{settings.project}.git")
+        layout = "" if settings.release_root else "-top"  # the same wheel makes two commits
+        self.repo = Store.create(settings.stores / f"pypi-{settings.indexed}{layout}.git")
 
     def resolve(self, ref: str) -> Target:
         version = version_of(check_ref(ref))
         if version is None:
             raise UsageError(
                 f"{ref!r} is not a release, and --source pypi has nothing else",
-                hint=f"fixtool apply --sglang-ref {argument(ref)} --source git",
+                hint=f"fixtool apply --ref {argument(ref)} --source git",
             )
         release = self.release(version)
         return Target(ref, release.commit, release.tree, self.name, version, release)
@@ -377,12 +385,17 @@ def _other_source(ref: str) -> str:
     return f"{clone}; or --source pypi, where a release will do" if version_of(ref) else clone
 
 
+def remotes(clone: Repo) -> dict[str, str]:
+    """The name and the address of each remote of a clone. The address may hold a login."""
+    out = clone.run("config", "--null", "--get-regexp", r"^remote\..*\.url$", accept=None)
+    entries = (entry.partition("\n") for entry in out.text.split("\0") if entry)
+    return {key[len("remote.") : -len(".url")]: address for key, _, address in entries}
+
+
 def _remote_of(clone: Repo, url: str) -> str:
     """What `git fetch` in ``clone`` has to be given to reach upstream: the name of the remote with
     this ``url``, else origin, else any other remote, else the URL."""
-    out = clone.run("config", "--null", "--get-regexp", r"^remote\..*\.url$", accept=None)
-    entries = (entry.partition("\n") for entry in out.text.split("\0") if entry)
-    urls = {key[len("remote.") : -len(".url")]: address for key, _, address in entries}
+    urls = remotes(clone)
     names = [name for name, address in urls.items() if public_url(address) == public_url(url)]
     names += ["origin"] if "origin" in urls else [*urls]
     return names[0] if names else public_url(url)

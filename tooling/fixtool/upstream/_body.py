@@ -10,6 +10,7 @@ from fixtool.markdown import code, inline, prose
 from fixtool.replay.run import on_own_base, replay
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding
+from fixtool.sources.target import python_folder
 from fixtool.text import visible
 from fixtool.upstream import _figures as figures
 from fixtool.upstream import _template as template
@@ -50,7 +51,7 @@ def write_text(
 ) -> PullRequestText:
     """Title and body. ``flip`` is what the probe says, None if it was not run."""
     measured = figures.gather(repository, _content(repository, branch))
-    text, path = template.read(branch.repo, branch.target.commit)
+    text, path = template.read(branch.repo, branch.target.commit, branch.profile.template)
     accuracy = [figure.text for figure in measured.of("accuracy")]
     if flip and flip.shown:
         accuracy.insert(0, f"Probe on {branch.target.commit[:12]} ({flip.device}): {flip.said}.")
@@ -66,7 +67,9 @@ def write_text(
         "accuracy": _within("\n\n".join(accuracy), "accuracy"),
         "speed": _within("\n\n".join(speed), "speed"),
     }
-    body, checklist = template.fill(text, sections, _answers(branch, checks, measured))
+    body, checklist = template.fill(
+        text, sections, _answers(branch, checks, measured), branch.profile
+    )
     upstreams = {line.strip() for line in text.split("\n")}
     names = fork_names(repository)
     findings = tuple(
@@ -82,10 +85,11 @@ def _content(repository: PatchRepository, branch: ProposedBranch) -> ProposedCon
     """The ids by which a kept result shows that it measured these changes: on upstream's commit,
     and on the line's own base."""
     repo, base = branch.repo, branch.line.upstream.base
-    trees = {repo.run("rev-parse", f"{branch.tip}:python", accept=None).text}
+    folder = python_folder(repo, branch.target.commit)
+    trees = {repo.run("rev-parse", f"{branch.tip}:{folder}", accept=None).text}
     whole = replay(repo, repository.line(branch.line.name), base)
     if whole.ok:
-        trees.add(repo.run("rev-parse", f"{whole.commit}:python", accept=None).text)
+        trees.add(repo.run("rev-parse", f"{whole.commit}:{folder}", accept=None).text)
     commits = [on_own_base(repo, branch.line, patch.slug, base)[0] for patch in branch.patches]
     blobs = {
         entry.blob

@@ -26,6 +26,7 @@ from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.interpreter import absolute, last_line
 from fixtool.markdown import ACTIVE_TEXT
+from fixtool.profile import Profile
 from fixtool.progress import Progress
 from fixtool.series.context import Context
 from fixtool.series.line import PatchRepository
@@ -40,6 +41,7 @@ from fixtool.verify.kit import lay_kit
 
 _FORMAT = 2
 _LONGEST_TITLE = 100
+_NEWEST = 20  # commits of upstream that show whether its authors sign off
 _PATIENCE = 1800  # seconds for one test file; Triton's interpreter is slow
 _OUTCOMES = {0: CheckOutcome.PASSED, 1: CheckOutcome.FAILED, 77: CheckOutcome.NOTHING_SHOWN}
 _TEST = re.compile(r"(^|/)test_[^/]*\.py$")
@@ -99,7 +101,7 @@ class CheckResults:
 def run_checks(
     context: Context, branch: ProposedBranch, python: str | None, *, fresh: bool = False
 ) -> CheckResults:
-    """Run all checks. ``python`` is the target's interpreter, None if there is none; ``fresh``
+    """Run all checks. ``python`` is the interpreter for tests, None if there is none; ``fresh``
     ignores the cache."""
     settings, repository = context.settings, context.repository
     findings = tuple(search_texts(repository, branch))
@@ -110,7 +112,7 @@ def run_checks(
     branch.source.bring(branch.target.commit, ())
     with _checkout(branch.repo, branch.tip, settings) as folder:
         tests = tuple(
-            _run_test(folder, path, python, context.progress)
+            _run_test(folder, path, python, branch.profile, context.progress)
             for path in branch.files
             if _TEST.search(path)
         )
@@ -135,7 +137,7 @@ def _checkout(repo: Repo, commit: Oid, settings: Settings) -> Iterator[Path]:
     home = private_folder(settings.state / "upstream")
     with temporary_folder("tree-", home) as scratch:
         worktrees.prune(repo)  # those in folders of killed runs, which are gone now
-        folder = scratch / "sglang"
+        folder = scratch / "tree"
         try:
             worktrees.add(repo, folder, commit)
             yield folder
@@ -143,14 +145,20 @@ def _checkout(repo: Repo, commit: Oid, settings: Settings) -> Iterator[Path]:
             worktrees.remove(repo, folder)
 
 
-def _run_test(folder: Path, path: str, python: str | None, progress: Progress) -> TestResult:
-    if python is None:
+def _run_test(
+    folder: Path, path: str, python: str | None, profile: Profile, progress: Progress
+) -> TestResult:
+    if python is None and profile.torch:
         why = "no Python here has torch: --python PY"
         return TestResult(path, CheckOutcome.NOT_RUN, why)
+    if python is None:  # fixtool does not know what the tests of this project need
+        why = "it was not run: name a Python that has what it needs with --python PY"
+        return TestResult(path, CheckOutcome.NOTHING_SHOWN, why)
     kit = lay_kit(folder.parent)  # beside the tree, because the hooks look at the tree
     command = [absolute(python), "-s", str(kit / "verify/runner/script.py"),
                str(kit / "verify/test_file.py"), path]  # fmt: skip
-    paths = os.pathsep.join((str(kit.parent), str(folder / "python")))
+    code = folder / "python"
+    paths = os.pathsep.join((str(kit.parent), str(code if code.is_dir() else folder)))
     environment = {**os.environ, "FIXTOOL_TREE": str(folder), "PYTHONPATH": paths,
                    "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
     try:
@@ -178,10 +186,11 @@ def formatted(results: Sequence[HookResult]) -> bool:
 def search_texts(repository: PatchRepository, branch: ProposedBranch) -> Iterator[Finding]:
     """What titles, messages, paths and added lines show to whoever reads them."""
     names = fork_names(repository)
+    signed = branch.profile.sign_off or _signs_off(branch.repo, branch.target.commit)
     for commit, patch in zip(branch.commits, branch.patches, strict=True):
         where = str(patch.path or commit.slug)
-        yield from _search_title(commit, where)
-        yield from _search_message(branch.repo, commit, where, names)
+        yield from _search_title(commit, where, branch.profile)
+        yield from _search_message(branch.repo, commit, where, names, signed=signed)
         for file in commit.files:
             yield from search_line(file.path, file.path, names)
         for path, number, line in _added_lines(patch):
@@ -189,10 +198,11 @@ def search_texts(repository: PatchRepository, branch: ProposedBranch) -> Iterato
     if not any(_TEST.search(path) for path in branch.files) and any(
         path.endswith(".py") for path in branch.files
     ):
+        tests = branch.profile.tests
+        where = "where upstream " + (f"registers tests, such as {tests}" if tests else "has tests")
         yield Finding(
-            Level.WARNING, "test", branch.slug, "no test comes with it",
-            "add one where upstream registers tests, such as test/registered/unit/",
-        )  # fmt: skip
+            Level.WARNING, "test", branch.slug, "no test comes with it", f"add one {where}"
+        )
 
 
 def search_line(line: str, where: str, names: re.Pattern[str] | None) -> Iterator[Finding]:
@@ -219,9 +229,12 @@ def fork_names(repository: PatchRepository) -> re.Pattern[str]:
     return re.compile("|".join(rf"\b{re.escape(name)}\b" for name in sorted(names)), re.IGNORECASE)
 
 
-def _search_title(commit: ProposedCommit, where: str) -> Iterator[Finding]:
-    fix = "fixtool upstream SLUG --title '[Area] Do it', or reword the patch's subject"
-    if not re.match(r"(\[[^\[\]]+\] ?)+\S|[a-z]+(\([\w./-]+\))?: \S", commit.title):
+def _search_title(commit: ProposedCommit, where: str, profile: Profile) -> Iterator[Finding]:
+    example = "[Area] Do it" if profile.area_titles else "do it"
+    fix = f"fixtool upstream {commit.slug} --title '{example}', or reword the patch's subject"
+    if profile.area_titles and not re.match(
+        r"(\[[^\[\]]+\] ?)+\S|[a-z]+(\([\w./-]+\))?: \S", commit.title
+    ):
         what = f"upstream's titles begin with an [Area]: {commit.title!r}"
         yield Finding(Level.WARNING, "title", where, what, fix)
     if len(commit.title) > _LONGEST_TITLE or commit.title.endswith("."):
@@ -230,15 +243,16 @@ def _search_title(commit: ProposedCommit, where: str) -> Iterator[Finding]:
 
 
 def _search_message(
-    repo: Repo, commit: ProposedCommit, where: str, names: re.Pattern[str]
+    repo: Repo, commit: ProposedCommit, where: str, names: re.Pattern[str], *, signed: bool
 ) -> Iterator[Finding]:
+    """``signed`` says whether upstream wants each commit signed off by its author."""
     written = repo.read_commit(commit.commit)
     message, author = written.message, written.author
     for number, line in enumerate(message.split("\n"), 1):
         yield from search_line(line, f"message of {commit.slug}, line {number}", names)
     yield from _search_active_text(message, f"message of {commit.slug}")
     signature = f"{author.name} <{author.email}>"
-    if f"Signed-off-by: {signature}" not in message:
+    if signed and f"Signed-off-by: {signature}" not in message:
         yield Finding(
             Level.ERROR, "sign-off", where, f"no Signed-off-by: of its author, {signature}",
             "the author signs the patch off, as the DCO wants: git commit --amend --signoff",
@@ -247,6 +261,13 @@ def _search_message(
         what = f"{author.email} is an address that nobody can write to"
         yield Finding(Level.ERROR, "author", where, what,
                       "git config user.name NAME; git config user.email MAIL")  # fmt: skip
+
+
+def _signs_off(repo: Repo, commit: Oid) -> bool:
+    """Whether at least half of upstream's newest commits are signed off."""
+    form = "--format=%x00%(trailers:key=Signed-off-by,valueonly)"
+    messages = repo.run("log", f"--max-count={_NEWEST}", form, commit).text.split("\0")[1:]
+    return 2 * sum(bool(signers.strip()) for signers in messages) >= max(1, len(messages))
 
 
 def _search_active_text(message: str, where: str) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from fixtool.git.repo import Repo, reading_answer
 from fixtool.git.trees import changed_files
 from fixtool.history.log import UpstreamCommit
 from fixtool.judgement.run import Judgement, JudgeRequest, judge
+from fixtool.profile import Profile
 from fixtool.replay.dependencies import dependencies
 from fixtool.replay.run import Decisions, Replay
 from fixtool.replay.verdict import Verdict
@@ -27,7 +28,7 @@ from fixtool.series.lint import require_well_formed
 from fixtool.series.patch import Patch, patch_id
 from fixtool.sources.resolve import Target
 from fixtool.sources.source import Source
-from fixtool.sources.target import TargetRequest, bring_base, find_target
+from fixtool.sources.target import TargetRequest, bring_base, find_target, profile_of
 from fixtool.text import visible
 
 _KEPT_TRAILERS = frozenset({
@@ -81,6 +82,7 @@ class ProposedBranch:
 
     slug: str
     line: Line
+    profile: Profile
     source: Source
     target: Target
     commits: tuple[ProposedCommit, ...]
@@ -125,7 +127,8 @@ def propose(
     slug = line.find(slug).slug
     _check_request(context, wanted, title)
     require_well_formed(line)
-    source, target = find_target(context, replace(wanted, line=line.name))
+    own = replace(wanted, line=line.name, source=_source(context, wanted))
+    source, target = find_target(context, own)
     base = bring_base(source, line.upstream, context.settings, context.progress)
     if not line.upstream.release:
         source.bring(base, line.paths)
@@ -136,18 +139,26 @@ def propose(
     _require_wanted(judgement, slug, line)
     result = judgement.replay
     patches = {patch.slug: patch for patch in part.patches}
-    commits = _rewrite(source.repo, result, patches, sender, title)
+    profile = profile_of(context.settings, line.upstream, source.repo, target.commit)
+    titles = _titles(source.repo, result, patches, profile, title)
+    commits = _rewrite(source.repo, result, patches, sender, titles)
     return ProposedBranch(
-        slug, part, source, target, commits, tuple(patches[commit.slug] for commit in commits),
+        slug, part, profile, source, target, commits,
+        tuple(patches[commit.slug] for commit in commits),
         tuple(patch.slug for patch in result.patches if patch.verdict is Verdict.ABSORBED),
         tuple(_notes(judgement, commits)), judgement.decisions,
     )  # fmt: skip
 
 
+def _source(context: Context, wanted: TargetRequest) -> str:
+    """The source of upstream's commits: never the line's own, which may be the package index."""
+    return wanted.source or context.settings.source or "git"
+
+
 def _check_request(context: Context, wanted: TargetRequest, title: str | None) -> None:
     if title is not None and (not title.strip() or visible(title) != title):
         raise UsageError(f"{title!r} is no title: one line, and nothing that cannot be seen")
-    if (wanted.source or context.settings.source) == "pypi":
+    if _source(context, wanted) == "pypi":
         raise UsageError(
             f"{wanted.ref} would be a release from the package index: upstream takes commits",
             hint="--onto main, with --source git or a clone",
@@ -206,17 +217,14 @@ def _rewrite(
     result: Replay,
     patches: Mapping[str, Patch],
     sender: Signature | None,
-    title: str | None,
+    titles: Mapping[str, str],
 ) -> tuple[ProposedCommit, ...]:
-    """The replayed commits with the titles, messages and authors that upstream expects."""
-    areas = _areas(repo, result.onto)
+    """The replayed commits with the messages and authors that upstream expects, and ``titles`` by
+    slug."""
     commits: list[ProposedCommit] = []
     before = Oid(result.onto)
-    replayed = [patch for patch in result.patches if patch.commit]
-    for outcome in replayed:
-        patch = patches[outcome.slug]
-        last = outcome is replayed[-1]
-        subject = title if title and last else format_title(patch.subject, areas)
+    for outcome in (patch for patch in result.patches if patch.commit):
+        patch, subject = patches[outcome.slug], titles[outcome.slug]
         author = patch.author
         if sender and is_placeholder(author):
             author = replace(sender, date=author.date)
@@ -231,6 +239,23 @@ def _rewrite(
         )  # fmt: skip
         before = commit
     return tuple(commits)
+
+
+def _titles(
+    repo: Repo,
+    result: Replay,
+    patches: Mapping[str, Patch],
+    profile: Profile,
+    title: str | None,
+) -> dict[str, str]:
+    """The title of each replayed commit by slug: the patch's subject, as upstream writes titles.
+    ``title`` is that of the last one, if it is given."""
+    slugs = [patch.slug for patch in result.patches if patch.commit]
+    titles = {slug: patches[slug].subject for slug in slugs}
+    if profile.area_titles:
+        areas = _areas(repo, result.onto)
+        titles = {slug: format_title(subject, areas) for slug, subject in titles.items()}
+    return titles | ({slugs[-1]: title} if title and slugs else {})
 
 
 def is_placeholder(author: Signature) -> bool:

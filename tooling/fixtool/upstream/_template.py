@@ -13,24 +13,10 @@ from dataclasses import dataclass
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.git.trees import list_tree
+from fixtool.profile import Profile
 
 _PLACES = (".github/pull_request_template.md", ".github/PULL_REQUEST_TEMPLATE.md",
            "docs/pull_request_template.md", "pull_request_template.md")  # fmt: skip
-_DEFAULT = """## Motivation
-
-## Modifications
-
-## Accuracy Tests
-
-## Speed Tests and Profiling
-
-## Checklist
-
-- [ ] Format your code with the project's hooks.
-- [ ] Add unit tests.
-- [ ] Update documentation.
-- [ ] Provide accuracy and speed benchmark results.
-"""
 _LARGEST = 7_000  # characters
 _SECTIONS = {
     "motivation": r"motivation|why|purpose|description|summary",
@@ -64,21 +50,22 @@ class Checkbox:
     why: str
 
 
-def read(repo: Repo, commit: Oid) -> tuple[str, str | None]:
-    """The template of ``commit``, and its path. A plain one, and None, if there is none or if it
+def read(repo: Repo, commit: Oid, default: str) -> tuple[str, str | None]:
+    """The template of ``commit``, and its path. ``default``, and None, if there is none or if it
     is too long to leave room for the text."""
     for path in _PLACES:
         if entry := list_tree(repo, commit, path).get(path):
             raw = repo.read_blob(entry.blob)
             text = raw.decode("utf-8", "replace").replace("\r\n", "\n")
-            return (text, path) if len(text) <= _LARGEST else (_DEFAULT, None)
-    return _DEFAULT, None
+            return (text, path) if len(text) <= _LARGEST else (default, None)
+    return default, None
 
 
 def fill(
-    template: str, sections: Mapping[str, str], answers: Answers
+    template: str, sections: Mapping[str, str], answers: Answers, profile: Profile
 ) -> tuple[str, tuple[Checkbox, ...]]:
-    """The body, and its checklist. ``sections`` maps keys of ``_SECTIONS`` to Markdown.
+    """The body, and its checklist. ``sections`` maps keys of ``_SECTIONS`` to Markdown; the
+    template of ``profile`` stands in for one without headings.
 
     A filled section loses the template's comments. A section that the template lacks is put before
     the checklist, unless it is empty.
@@ -90,7 +77,7 @@ def fill(
         if not any(start <= match.start() < end for start, end in apart)
     ]
     if not headings:
-        return fill(_DEFAULT, sections, answers)
+        return fill(profile.template, sections, answers, profile)
     parts = [_COMMENT.sub("", template[: headings[0].start()]).strip()]
     checklist: list[Checkbox] = []
     missing = dict(sections)
@@ -105,7 +92,11 @@ def fill(
         elif kind in missing:
             text = missing.pop(kind) or _EMPTY
         parts.append(f"{heading[0]}\n\n{text.strip()}".strip())
-    added = [f"## {kind.capitalize()}\n\n{text}" for kind, text in missing.items() if text]
+    added = [
+        f"## {profile.headings.get(kind, kind.capitalize())}\n\n{text}"
+        for kind, text in missing.items()
+        if text
+    ]
     at = before_checklist or len(parts)
     parts[at:at] = added
     return "\n\n".join(part for part in parts if part) + "\n", tuple(checklist)

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.git.objects import Signature
+from fixtool.profile import Profile
 from fixtool.series.commit import committer, open_git
 from fixtool.series.context import Context
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding, Level
-from fixtool.sources.target import TargetRequest, find_target
+from fixtool.sources.target import TargetRequest, find_target, profile_of
 from fixtool.upstream._body import PullRequestText, write_text
 from fixtool.upstream._checks import CheckResults, run_checks
 from fixtool.upstream._commits import DoesNotApply, ProposedBranch, propose
@@ -47,7 +48,7 @@ class PreparedPullRequest:
             return Refused(
                 f"the probe of {branch.slug} does not flip on {onto}: {self.flip.said}",
                 where=self.flip.script,
-                hint=f"fixtool verify --prove --line {branch.line.name} --sglang-ref {onto}",
+                hint=f"fixtool verify --prove --line {branch.line.name} --ref {onto}",
             )
         bad = [hook.id for hook in self.checks.hooks if hook.outcome == "failed"]
         bad += [test.path for test in self.checks.tests if test.outcome == "failed"]
@@ -95,26 +96,36 @@ def prepare(
     apply.
     """
     repository = context.repository
-    no_python: CannotRun | None = None
-    try:
-        python = find_python(repository, python or context.settings.python)
-    except CannotRun as error:
-        python, no_python = None, error
+    named = python or context.settings.python
+    if named:
+        named = find_python(repository, named)
     try:
         branch = propose(context, wanted, slug, _sender(repository), title)
     except DoesNotApply:
-        if python:
-            _require_needed(context, wanted, slug, python)
+        _require_needed(context, wanted, slug, named)
         raise
+    python, no_python = _find_python(repository, named, branch.profile)
     probe = None
     if python:
         probe = flip_probe(
             context, branch.line, branch.slug, branch.source, branch.target, python,
             branch.decisions,
         )  # fmt: skip
-    checks = run_checks(context, branch, python, fresh=fresh)
+    for_tests = python if branch.profile.torch else named
+    checks = run_checks(context, branch, for_tests, fresh=fresh)
     text = write_text(repository, branch, checks, probe)
     return PreparedPullRequest(branch, probe, checks, text, no_python)
+
+
+def _find_python(
+    repository: PatchRepository, named: str | None, profile: Profile
+) -> tuple[str | None, CannotRun | None]:
+    """The Python that probes run with: the one that the user ``named``, or else one that has what
+    upstream needs. None, and the reason, if there is none here."""
+    try:
+        return find_python(repository, named, torch=profile.torch), None
+    except CannotRun as error:
+        return None, error
 
 
 def _sender(repository: PatchRepository) -> Signature | None:
@@ -126,11 +137,16 @@ def _sender(repository: PatchRepository) -> Signature | None:
         return None
 
 
-def _require_needed(context: Context, wanted: TargetRequest, slug: str, python: str) -> None:
+def _require_needed(context: Context, wanted: TargetRequest, slug: str, named: str | None) -> None:
     """Raise Refused if the patch does not apply because its bug is fixed already, as its probe
     says. If the probe gives no answer, the conflict is what is reported."""
     line = context.repository.pick(wanted.line or context.settings.line)
-    source, target = find_target(context, replace(wanted, line=line.name))
+    own = replace(wanted, line=line.name, source=wanted.source or context.settings.source or "git")
+    source, target = find_target(context, own)
+    profile = profile_of(context.settings, line.upstream, source.repo, target.commit)
+    python, _ = _find_python(context.repository, named, profile)
+    if python is None:
+        return
     try:
         probe = flip_probe(context, line, slug, source, target, python)
     except FixtoolError:

@@ -28,14 +28,17 @@ from fixtool.github.model import (
 )
 from fixtool.github.push import PushRemote, RemoteHeads
 from fixtool.markdown import Marker, code_block, read_marker, same_text
+from fixtool.profile import SGLANG, repository_key
 from fixtool.series import trailers
 from fixtool.series.context import Context
 from fixtool.series.line import Line
+from fixtool.sources.target import profile_of_tree
 from fixtool.text import public_url
 from fixtool.upstream._body import PullRequestText
 from fixtool.upstream._commits import ProposedBranch
 
 _KIND = "upstream"
+_SGLANG = repository_key(SGLANG.url or "")
 
 
 class SendAction(StrEnum):
@@ -78,7 +81,7 @@ def find_destination(
     the pull request's address can be written into the patch. All that takes seconds; preparing the
     pull request takes a minute."""
     trailers.require_recordable(context.repository, line)
-    repository = find_upstream(context.settings.url or line.upstream.url, environment)
+    repository = _upstream_of(context, line, environment)
     if repository.token is None:
         raise CannotRun(
             "sending needs a token, and GITHUB_TOKEN has none",
@@ -90,6 +93,25 @@ def find_destination(
     name = name or repository.full_name.partition("/")[2]
     theirs = replace(repository, full_name=check_repository(f"{owner}/{name}"))
     return Destination(upstream, replace(theirs, full_name=_require_fork(theirs, repository)))
+
+
+def _upstream_of(context: Context, line: Line, environment: Mapping[str, str]) -> GitHubRepository:
+    """The repository that the line's own address names. The settings may name another server.
+    Raises Refused if they name another repository: another project must not get this patch."""
+    own, other = line.upstream.url, context.settings.url
+    if other and _path(other) != _path(own):
+        raise Refused(
+            f"line {line.name} is for {public_url(own)}, and the settings name "
+            f"{public_url(other)} as upstream",
+            where=str(line.folder / "upstream.toml"),
+            hint="take url out of [tool.fixtool], or FIXTOOL_URL out of the environment",
+        )
+    return find_upstream(other or own, environment)
+
+
+def _path(url: str) -> str:
+    """The owner and the name of the repository at ``url``."""
+    return repository_key(public_url(url)).partition("/")[2].lower()
 
 
 def find_upstream(url: str, environment: Mapping[str, str]) -> GitHubRepository:
@@ -171,6 +193,7 @@ def plan_send(
 ) -> SendPlan:
     """Look at the fork's branch ``name`` (None: the patch's slug) and its pull request. Nothing is
     written. Raises Refused if somebody else made them, or if the pull request is closed."""
+    _require_same_project(branch)
     name = check_ref(name or branch.slug)
     remote = PushRemote(branch.repo, f"{to.fork.server}/{to.fork.full_name}.git", name, to.fork)
     key = hashlib.sha256(f"{to.fork.server} {to.fork.full_name} {name}".encode()).hexdigest()[:24]
@@ -180,6 +203,23 @@ def plan_send(
     plan = SendPlan(context, branch, text, to, remote, note, heads, pull)
     _require_ours(plan)
     return plan
+
+
+def _require_same_project(branch: ProposedBranch) -> None:
+    """Raise Refused if the line says that it is for SGLang, and the tree is another project's. An
+    earlier ``init`` wrote SGLang's address into each line that was made from a clone."""
+    line = branch.line
+    url = line.upstream.url
+    if (
+        repository_key(url) == _SGLANG
+        and profile_of_tree(branch.repo, branch.target.commit) is not SGLANG
+    ):
+        raise Refused(
+            f"line {line.name} names {public_url(url)}, and {branch.target.commit[:12]} holds no "
+            f"{SGLANG.package}/: it is the tree of another project",
+            where=str(line.folder / "upstream.toml"),
+            hint="write the address of that project as url",
+        )
 
 
 def send(plan: SendPlan) -> SendResult:

@@ -19,6 +19,7 @@ from fixtool.series.context import Context
 from fixtool.series.facts import FactKind, RecordedFact
 from fixtool.series.line import Line
 from fixtool.sources.source import open_source
+from fixtool.sources.target import commit_source
 
 ReadPullRequest = Callable[[Line, str, int], PullRequestStatus]
 """Reads a pull request by repository and number. It has to be one of the line's upstream."""
@@ -121,7 +122,7 @@ def _verdicts_on_tip(
     """slug -> the verdict on upstream's tip and the commit that began it, which is None if
     upstream's history could not be read."""
     settings, progress = context.settings, context.progress
-    name = source or ("git" if settings.source == "pypi" else settings.source)
+    name = source or commit_source(settings)
     known = [] if line.upstream.release else [line.upstream.base]
     upstream = open_source(name, settings, settings.url or line.upstream.url, progress, known)
     target = upstream.resolve(onto)

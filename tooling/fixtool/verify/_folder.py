@@ -16,6 +16,7 @@ from fixtool.git.objects import TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.git.trees import list_tree
 from fixtool.progress import Progress
+from fixtool.sources.target import python_folder
 from fixtool.verify._plan import Planned
 from fixtool.verify.kit import lay_kit
 from fixtool.verify.runner.run import SCHEMA
@@ -30,7 +31,8 @@ def write_folder(planned: Planned, folder: Path, progress: Progress, *, xz: bool
     Refused if verify/ holds a link or a device, which could lead to any file of the user's."""
     require_plain(planned.suite.folder)
     plan, repo = planned.plan, planned.repo
-    files = list_tree(repo, plan.about["onto"], "python")
+    onto = plan.about["onto"]
+    files = list_tree(repo, onto, *filter(None, [python_folder(repo, onto)]))
     document = {
         "schema": SCHEMA,
         "about": plan.about,

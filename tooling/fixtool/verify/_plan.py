@@ -14,7 +14,7 @@ from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.sources.resolve import Target
 from fixtool.sources.source import Source
-from fixtool.sources.target import bring_base
+from fixtool.sources.target import bring_base, python_folder
 from fixtool.verify._trees import NoTree, Tree, Trees, touched
 from fixtool.verify.answer import DOES_NOT_APPLY, NOT_PRESENT, PASSED, PRESENT
 from fixtool.verify.request import RunKind
@@ -97,7 +97,8 @@ def plan_line(
     the tree of the series is the one that ``apply`` makes. Raises Refused if checks or mutants need
     a tree that cannot be made, if a mutant has no killer, or if there is no step.
     """
-    source.bring(target.commit, ["python"])
+    folder = python_folder(source.repo, target.commit)
+    source.bring(target.commit, [folder] if folder else [])
     trees = Trees(
         source.repo, line, target.commit, suite,
         lambda: bring_base(source, line.upstream, context.settings, context.progress), decisions,
@@ -132,7 +133,7 @@ def plan_line(
         "missing": [{"name": tree.name, "why": tree.why} for tree in missing],
     }
     steps = tuple(planner.steps.values())
-    plan = Plan(about, laid_out, missing, steps, tuple(touched(line, laid_out)))
+    plan = Plan(about, laid_out, missing, steps, tuple(touched(line, laid_out, folder)))
     return Planned(plan, source.repo, suite)
 
 

@@ -12,25 +12,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from fixtool.errors import CannotRun, Refused
+from fixtool.errors import CannotRun
 from fixtool.git.objects import MACHINE, ZERO, Commit, Oid, TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.git.trees import changed_files, list_tree, merge_three_way
 from fixtool.replay.run import Decisions, Replay, replay
 from fixtool.replay.verdict import FAILED, Verdict
 from fixtool.series.line import Line
+from fixtool.sources.target import python_folder
 from fixtool.verify.runner.git_ids import blob_id, tree_id
 from fixtool.verify.suite import BASE, SERIES, Mutant, Suite, alone, undone
-
-PYTHON = "python"
-"""The folder of an SGLang tree from which Python imports. No other folder is laid out."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A tree of SGLang, stored as its differences from the base.
+    """A tree of upstream, stored as its differences from the base.
 
-    ``how`` says for people how it was made. ``python_tree`` is git's id of its python/.
+    ``how`` says for people how it was made. ``python_tree`` is git's id of its python/,
+    or of the whole tree if it has none.
     ``changes`` maps each path that differs to its entry, or to None if this tree lacks the file.
     ``new_blobs`` holds the contents of blobs that are in no repository.
     """
@@ -57,7 +56,8 @@ class Trees:
 
     ``bring_base`` fetches the line's own base. If it raises CannotRun, the trees that need a
     three-way merge cannot be made. ``decisions`` are those of the line's judgement on ``onto``.
-    ``files`` maps each path in the python/ of ``onto`` to its entry.
+    ``files`` maps each path in the python/ of ``onto`` to its entry; each path of all if there is
+    no python/.
     """
 
     def __init__(
@@ -71,12 +71,7 @@ class Trees:
     ) -> None:
         self.repo, self.line, self.onto, self.suite = repo, line, onto, suite
         self._bring_base, self._decisions = bring_base, decisions
-        self.files = list_tree(repo, onto, PYTHON)
-        if not self.files:
-            raise Refused(
-                f"{onto[:12]} holds no {PYTHON}/, so nothing of it can be imported",
-                hint="verify wants an SGLang tree: python/sglang/…",
-            )
+        self.files = list_tree(repo, onto, *filter(None, [python_folder(repo, onto)]))
 
     @cached_property
     def base(self) -> Tree:
@@ -139,7 +134,7 @@ class Trees:
             files[path] = TreeEntry(files[path].mode, Oid(blob_id(data)))
             new_blobs[files[path].blob] = data
         changes = {**on.changes, **{path: files[path] for path in texts}}
-        below = {path.removeprefix(f"{PYTHON}/"): entry for path, entry in files.items()}
+        below = {path.removeprefix("python/"): entry for path, entry in files.items()}
         return Tree(name, f"mutant {mutant.name}", Oid(tree_id(below)), changes, new_blobs)
 
     # -- parts -----------------------------------------------------------------------------
@@ -212,11 +207,12 @@ class Trees:
 
 def tree_of(repo: Repo, onto: Oid, name: str, how: str, commit: Oid) -> Tree:
     """The tree of a commit, as its differences from that of ``onto``."""
-    changed = [file for file in changed_files(repo, onto, commit) if _importable(file.path)]
+    folder = python_folder(repo, onto)
+    changed = [file for file in changed_files(repo, onto, commit) if _importable(file.path, folder)]
     kept = [file.path for file in changed if file.new_blob != ZERO]
     entries = list_tree(repo, commit, *kept) if kept else {}
     changes = {file.path: entries.get(file.path) for file in changed}
-    python_tree = Oid(repo.run("rev-parse", f"{commit}:{PYTHON}").text)
+    python_tree = Oid(repo.run("rev-parse", f"{commit}:{folder}").text)
     return Tree(name, how, python_tree, changes)
 
 
@@ -224,14 +220,14 @@ def _present(files: Mapping[str, TreeEntry | None]) -> dict[str, TreeEntry]:
     return {path: entry for path, entry in files.items() if entry is not None}
 
 
-def _importable(path: str) -> bool:
-    return path.startswith(f"{PYTHON}/")
+def _importable(path: str, folder: str) -> bool:
+    return not folder or path.startswith(f"{folder}/")
 
 
-def touched(line: Line, trees: Sequence[Tree]) -> list[str]:
-    """The paths in python/ that a patch of the line changes, or at which one of ``trees`` differs
-    from the base."""
+def touched(line: Line, trees: Sequence[Tree], folder: str) -> list[str]:
+    """The paths in ``folder``, all if that is empty, that a patch of the line changes, or at which
+    one of ``trees`` differs from the base."""
     return sorted(
-        {path for path in line.paths if _importable(path)}
+        {path for path in line.paths if _importable(path, folder)}
         | {path for tree in trees for path in tree.changes}
     )

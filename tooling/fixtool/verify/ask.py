@@ -10,6 +10,7 @@ from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series.context import Context
 from fixtool.sources.resolve import Target
+from fixtool.sources.target import profile_of_tree
 from fixtool.verify._execute import execute
 from fixtool.verify._plan import Plan, Planned, Step
 from fixtool.verify._trees import tree_of
@@ -75,7 +76,9 @@ def ask_probes(
     }  # fmt: skip
     touched = tuple(sorted({path for tree in trees for path in tree.changes}))
     planned = Planned(Plan(about, trees, (), steps, touched), repo, suite)
-    python = find_python(context.repository, options.python or context.settings.python)
+    profile = profile_of_tree(repo, target.commit)
+    wanted = options.python or context.settings.python
+    python = find_python(context.repository, wanted, torch=profile.torch)
     result = execute(planned, folder, python, options, context.progress)
     steps_by_name = {step.name: step for step in result.steps}
     replies = []

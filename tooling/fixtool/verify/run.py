@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fixtool.errors import CannotRun, ExitCode, UsageError
-from fixtool.git.trees import list_tree
 from fixtool.interpreter import absolute, run
 from fixtool.judgement.line import choose_line
 from fixtool.replay.run import Decisions
@@ -19,7 +18,7 @@ from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import require_well_formed
 from fixtool.sources.resolve import Target
 from fixtool.sources.source import Source
-from fixtool.sources.target import find_target
+from fixtool.sources.target import find_target, profile_of_tree
 from fixtool.verify import _render
 from fixtool.verify._execute import execute
 from fixtool.verify._plan import Planned, plan_line
@@ -74,8 +73,8 @@ def verify(context: Context, request: VerifyRequest, options: RunOptions) -> Ver
     planned = make_plan(context, request)
     about = planned.plan.about
     if python is None:
-        torch = bool(list_tree(planned.repo, about["onto"], "python/sglang"))
-        python = find_python(repository, None, torch=torch)
+        profile = profile_of_tree(planned.repo, about["onto"])
+        python = find_python(repository, None, torch=profile.torch)
     name = "-".join([about["line"], about["onto"][:12], *about["kinds"]])
     result = execute(planned, settings.state / "verify" / name, python, options, context.progress)
     return _judged(result, repository, settings.state / "verify" / name)
@@ -128,7 +127,7 @@ def find_python(repository: PatchRepository, wanted: str | None, *, torch: bool 
         if not torch or run([python, "-c", question]).returncode == 0:
             return python
     packages = repository.root / "verify" / "requirements" / "cpu.txt"
-    hint = "name the Python that has SGLang's dependencies: --python PY, or set FIXTOOL_PYTHON"
+    hint = "name the Python that has upstream's dependencies: --python PY, or set FIXTOOL_PYTHON"
     if packages.is_file():
         hint += (
             "; to make one for a CPU: python3 -m venv target && "

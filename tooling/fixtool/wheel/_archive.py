@@ -25,12 +25,13 @@ from fixtool.errors import CannotRun, Refused
 from fixtool.files import temporary_folder
 from fixtool.git.objects import Oid, TreeEntry
 from fixtool.git.repo import Repo
+from fixtool.profile import SGLANG
 from fixtool.progress import Progress
 from fixtool.sources.release import is_native, safe_members
 
 FORMAT = 2  # of the wheels built here: a change of their bytes needs a new number
 PURE_TAG = "py3-none-any"
-ROOT = "python/"  # the project's folder in the tree
+_ROOTS = ("python/", "")  # the folders of a tree that may hold the project, with a slash
 _SERVES = {".grpc._core": "the gRPC server", ".rust_extensions._grpc": "the gRPC server"}
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA")
 _LEVEL = 3  # of deflate: 0.5.23 takes 1.8 s and 41 MB; level 6 takes 3.8 s and 38 MB
@@ -138,15 +139,32 @@ def write(path: Path, plan: WheelPlan, repo: Repo, progress: Progress) -> None:
         archive.writestr(_entry(f"{info}/RECORD"), record.getvalue().encode(), None, _LEVEL)
 
 
+def root_of(entries: Mapping[str, TreeEntry]) -> str:
+    """The folder of the project in the tree: ``python/`` if SGLang's package is in it, or if there
+    is no pyproject.toml at the top; else the top, which is empty. The tree of a release has no
+    pyproject.toml, and all its files in that folder."""
+    python, top = _ROOTS
+    package = f"{SGLANG.package}/"
+    if "pyproject.toml" in entries and not any(path.startswith(package) for path in entries):
+        return top
+    if f"{python}pyproject.toml" in entries or all(path.startswith(python) for path in entries):
+        return python
+    return python if any(path.startswith(package) for path in entries) else top
+
+
 def tracked(
-    repo: Repo, entries: Mapping[str, TreeEntry], wanted: Callable[[str], bool], notes: list[str]
+    repo: Repo,
+    entries: Mapping[str, TreeEntry],
+    root: str,
+    wanted: Callable[[str], bool],
+    notes: list[str],
 ) -> Iterator[File]:
-    """The files of the tree under python/ whose path there is ``wanted``. A symlink becomes the
+    """The files of the tree under ``root`` whose path there is ``wanted``. A symlink becomes the
     file that it points to, because a wheel has no links; one that points to nothing is left out,
     which ``notes`` then says. Raises Refused if a name cannot be in a wheel."""
     for path, (mode, _) in entries.items():
-        name = path[len(ROOT) :]
-        if not path.startswith(ROOT) or "/" not in name or not wanted(name):
+        name = path[len(root) :]
+        if not path.startswith(root) or "/" not in name or not wanted(name):
             continue
         if not name.isprintable():  # a zip could not hold it, or nobody could unpack it
             raise Refused("a wheel cannot have a file of this name", where=repr(path))

@@ -1,4 +1,4 @@
-"""Plans the wheel of a git tree, as its python/pyproject.toml describes it."""
+"""Plans the wheel of a git tree, as its pyproject.toml describes it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from fixtool.documents import Field, FieldError, parse_toml
-from fixtool.errors import CannotRun, Refused
+from fixtool.errors import CannotRun, NothingToBuild, Refused
 from fixtool.files import temporary_folder
 from fixtool.git.objects import TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.git.trees import list_tree
 from fixtool.wheel._archive import (
     PURE_TAG,
-    ROOT,
     WheelPlan,
     add_version_file,
     missing_note,
     read_file,
+    root_of,
     tracked,
     wheel_text,
 )
@@ -30,18 +30,21 @@ _LONGEST_PATTERN = 200  # characters; fnmatch takes quadratic time for some patt
 
 
 def plan_from_tree(repo: Repo, commit: str, version: str) -> WheelPlan:
-    """The plan of a wheel of ``commit``, as its python/pyproject.toml describes it.
+    """The plan of a wheel of ``commit``, as its pyproject.toml describes it.
 
     The wheel has the files that setuptools and setuptools-scm would choose: every tracked file
     below a package directory, namespace packages too.
 
-    Raises CannotRun if the tree or its pyproject.toml is not of the form that fixtool can follow,
-    Refused if the metadata is not valid.
+    Raises NothingToBuild if the tree has no pyproject.toml where a project has it, CannotRun if its
+    pyproject.toml is not of the form that fixtool can follow, Refused if the metadata is not valid.
     """
     entries = list_tree(repo, commit)
-    where = f"{ROOT}pyproject.toml"
+    root = root_of(entries)
+    where = f"{root}pyproject.toml"
     if where not in entries:
-        raise CannotRun(f"the tree has no {where}, so nothing says how to build it", where=commit)
+        raise NothingToBuild(
+            f"the tree has no {where}, so nothing says how to build it", where=commit
+        )
     try:
         table = parse_toml(read_file(repo, entries, where), where)
         tool = _ToolTables(Field(table))
@@ -50,9 +53,9 @@ def plan_from_tree(repo: Repo, commit: str, version: str) -> WheelPlan:
         version_file, modules = tool.version_file, tool.rust_modules
     except (FieldError, KeyError) as error:
         raise Refused(f"not valid project metadata: {error}", where=where) from error
-    plan.files = list(tracked(repo, entries, in_package, plan.notes))
+    plan.files = list(tracked(repo, entries, root, in_package, plan.notes))
     try:
-        plan.info = _dist_info(repo, entries, table, version, plan.notes)
+        plan.info = _dist_info(repo, entries, root, table, version, plan.notes)
     except (TypeError, ValueError, AttributeError, LookupError) as error:
         # pyproject_metadata checks what the standard says, and believes the types of the rest.
         raise Refused(f"not valid project metadata: {error}", where=where) from error
@@ -134,6 +137,7 @@ def _package_rule(setuptools: Field, where: str) -> Callable[[str], bool]:
 def _dist_info(
     repo: Repo,
     entries: Mapping[str, TreeEntry],
+    root: str,
     table: dict[str, Any],
     version: str,
     notes: list[str],
@@ -147,21 +151,21 @@ def _dist_info(
     if project["dynamic"]:
         raise CannotRun(
             f"[project] leaves {', '.join(project['dynamic'])} to the build",
-            where=f"{ROOT}pyproject.toml",
+            where=f"{root}pyproject.toml",
             hint="build with --native: the project's own build decides then",
         )
     with temporary_folder("fixtool-metadata-") as folder:
-        info = _named_files(repo, entries, project, folder, notes)
+        info = _named_files(repo, entries, root, project, folder, notes)
         for path in entries:  # what license-files patterns may match
-            if path.startswith(ROOT) and path.count("/") == 1:
-                (folder / path[len(ROOT) :]).write_bytes(read_file(repo, entries, path))
+            if path.startswith(root) and path.count("/") == root.count("/"):
+                (folder / path[len(root) :]).write_bytes(read_file(repo, entries, path))
         try:
             metadata = pyproject_metadata.StandardMetadata.from_pyproject(
                 table | {"project": project}, folder
             )
             info["METADATA"] = bytes(metadata.as_rfc822())
         except ConfigurationError as error:
-            raise Refused(str(error), where=f"{ROOT}pyproject.toml") from error
+            raise Refused(str(error), where=f"{root}pyproject.toml") from error
         for license_file in metadata.license_files or ():
             info[f"licenses/{license_file}"] = (folder / license_file).read_bytes()
     groups = {
@@ -180,6 +184,7 @@ def _dist_info(
 def _named_files(
     repo: Repo,
     entries: Mapping[str, TreeEntry],
+    root: str,
     project: dict[str, Any],
     folder: Path,
     notes: list[str],
@@ -197,7 +202,7 @@ def _named_files(
         # from the top.
         base = posixpath.basename(file)
         try:
-            data = read_file(repo, entries, posixpath.normpath(ROOT + file), base)
+            data = read_file(repo, entries, posixpath.normpath(root + file), base)
         except KeyError:
             del project[key]
             notes.append(f"the tree has no {file}: the wheel's metadata goes without {key}")

@@ -13,17 +13,17 @@ from fixtool import isolation
 from fixtool.errors import CannotRun
 from fixtool.files import temporary_folder
 from fixtool.git.repo import Repo
-from fixtool.git.trees import scratch_index
+from fixtool.git.trees import list_tree, scratch_index
 from fixtool.interpreter import absolute, last_line
 from fixtool.progress import Progress
 from fixtool.sources.release import open_wheel
 from fixtool.wheel._archive import (
-    ROOT,
     File,
     WheelPlan,
     is_native_member,
     module_name,
     read_info,
+    root_of,
     split_members,
 )
 from fixtool.wheel._metadata import plan_from_tree
@@ -74,12 +74,13 @@ def _compile(repo: Repo, commit: str, version: str, python: str, folder: Path) -
     tree.mkdir()
     with scratch_index(repo, commit) as scratch:
         repo.with_work_tree(tree).run("checkout-index", "--all", index=scratch)
+    root = tree / root_of(list_tree(repo, commit))
     for name in ("README.md", "LICENSE"):  # as upstream's release script does
-        if (tree / name).is_file() and not (tree / ROOT / name).exists():
-            shutil.copy(tree / name, tree / ROOT / name)
+        if (tree / name).is_file() and not (root / name).exists():
+            shutil.copy(tree / name, root / name)
     process = isolation.run(
         [absolute(python), "-m", "pip", "wheel", "--no-deps", "--no-input",
-         "--wheel-dir", str(wheels), str(tree / ROOT)],
+         "--wheel-dir", str(wheels), str(root)],
         folder=os.sep, environment={**os.environ, "SETUPTOOLS_SCM_PRETEND_VERSION": version},
     )  # fmt: skip
     built = list(wheels.glob("*.whl"))

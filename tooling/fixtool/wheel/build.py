@@ -35,7 +35,6 @@ from fixtool.sources.release import Release, open_wheel, wheel_for, wheel_path
 from fixtool.wheel._archive import (
     FORMAT,
     PURE_TAG,
-    ROOT,
     File,
     WheelPlan,
     add_version_file,
@@ -43,6 +42,7 @@ from fixtool.wheel._archive import (
     missing_note,
     module_name,
     read_info,
+    root_of,
     split_members,
     staging_folder,
     tracked,
@@ -168,13 +168,14 @@ def install_editable(
     _check_native(request)
     version = local_version(request.base_version, repo.tree_id(commit), request.manifest)
     progress = progress or Silence()
+    root = root_of(list_tree(repo, commit))
     with (
         staging_folder(private_folder(settings.cache) / "wheels") as staging,
         _plan(repo, commit, request, version, settings, progress) as plan,
     ):
         for native in (file for file in plan.files if file.path in plan.kept):
-            _put_native(worktree, native)
-        folder = str((worktree / ROOT).absolute())
+            _put_native(worktree / root, native)
+        folder = str((worktree / root).absolute())
         link = File(f"_fixtool_{plan.stem.split('-')[0]}.pth", lambda: f"{folder}\n".encode())
         plan.files, plan.tag = [link], PURE_TAG
         plan.info["WHEEL"] = wheel_text(PURE_TAG)
@@ -240,18 +241,21 @@ def _plan_from_release(
     plan = WheelPlan(name, version, tag, f"the release's wheel {file_name}")
     plan.info = read_info(archive, info, version)
     entries = list_tree(repo, commit)
+    root = root_of(entries)
     tops = {member.filename.split("/")[0] for member in content}
     executable = {member.filename for member in content if member.external_attr >> 16 & 0o111}
     plan.files = [
         replace(file, executable=file.executable or file.path in executable)
-        for file in tracked(repo, entries, lambda path: path.split("/")[0] in tops, plan.notes)
+        for file in tracked(
+            repo, entries, root, lambda path: path.split("/")[0] in tops, plan.notes
+        )
     ]
     version_file = f"{name}/_version.py"
-    if ROOT + version_file in entries:
+    if root + version_file in entries:
         add_version_file(plan, version_file)
     if fits:
         # The import of the release checked the files of its tree: none of them is native.
-        new = [member for member in content if ROOT + member.filename not in entries]
+        new = [member for member in content if root + member.filename not in entries]
         natives = [member for member in new if is_native_member(archive, member)]
         plan.kept = [native.filename for native in natives]
         plan.files += [
@@ -282,11 +286,12 @@ def _reusable(folder: Path, manifest: Manifest | None) -> BuiltWheel | None:
     return replace(built, path=path, reused=True, manifest=manifest) if right else None
 
 
-def _put_native(worktree: Path, native: File) -> None:
-    """Copy one native module into the work tree, but not through a symlink that a patch made."""
+def _put_native(root: Path, native: File) -> None:
+    """Copy one native module into the project's folder of the work tree, but not through a symlink
+    that a patch made."""
     assert not isinstance(native.source, str)
-    target = worktree / ROOT / native.path
-    if not target.parent.resolve().is_relative_to((worktree / ROOT).resolve()):
+    target = root / native.path
+    if not target.parent.resolve().is_relative_to(root.resolve()):
         raise Refused("the way to a native module leads out of the worktree", where=str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, native.source())

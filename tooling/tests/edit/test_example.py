@@ -60,7 +60,7 @@ def test_what_comes_next_is_told_as_it_is_typed(fixtool: Run, tmp_path: Path) ->
         (line for line in PatchRepository(ROOT).lines if line.upstream.release),
         key=lambda line: line.upstream.date,
     )
-    assert f"cd 'a folder' && fixtool apply --sglang-ref {newest.name} --source pypi" in ran.out
+    assert f"cd 'a folder' && fixtool apply --ref {newest.name} --source pypi" in ran.out
     listed = document(fixtool("list", "--json", cwd=tmp_path / "a folder"))
     assert [line["line"] for line in listed["lines"]] == list(PatchRepository(ROOT).line_names)
 

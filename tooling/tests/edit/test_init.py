@@ -87,15 +87,10 @@ def test_the_version_of_a_line(upstream: Git, tmp_path: Path) -> None:
     source, wanted = str(upstream.path), {"1.2.3": ("v1.0", "1.2.3"), "1.0": ("v1.0", None)}
     wanted["0.0.0"] = (upstream.head(), None)
     for version, (base, wheel_version) in wanted.items():
-        line = init.init(
-            tmp_path / "own",
-            source,
-            base,
-            f"for-{version}",
-            "",
-            Silence(),
-            wheel_version=wheel_version,
+        request = init.InitRequest(
+            tmp_path / "own", source, base, f"for-{version}", wheel_version=wheel_version
         )
+        line = init.init(request, Silence()).line
         assert (line.upstream.version, line.upstream.release) == (version, None)
 
 
@@ -103,10 +98,10 @@ def test_files_of_ones_own_are_kept(upstream: Git, tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.mkdir()
     (own / ".gitignore").write_text("mine\n")
-    init.init(own, str(upstream.path), "v1.0", None, "", Silence())
+    init.init(init.InitRequest(own, str(upstream.path), "v1.0"), Silence())
     assert (own / ".gitignore").read_text() == "mine\n"
     assert (own / ".gitattributes").read_text().endswith("\npatches/** -text\n")
-    assert (own / "pyproject.toml").read_text() == '[tool.fixtool]\nsource = "git"\n'
+    assert (own / "pyproject.toml").read_text() == '[tool.fixtool]\nprofile = "plain"\n'
 
 
 def test_the_wheel_carries_the_templates(own: Path) -> None:

@@ -515,7 +515,7 @@ def test_a_release_for_which_no_line_can_be_judged_is_missing(
     assert [(ref.ref, ref.line) for ref in coverage.refs] == [("1.0", "main")]
     (lost,) = coverage.missing
     assert (lost.ref, "which no release gives" in lost.reason) == ("1.1", True)
-    assert lost.hint == "fixtool apply --sglang-ref 1.1 --source git --line main"
+    assert lost.hint == "fixtool apply --ref 1.1 --source git --line main"
 
 
 # -- the command -------------------------------------------------------------------------------
@@ -530,7 +530,7 @@ def test_the_command(team: Team, fixtool: Callable[..., Ran]) -> None:
     ran = fixtool(*words)
     assert ran.status == 3
     assert "commits   3; 3 judged, since" in ran.out
-    assert f"next      fixtool apply --sglang-ref {bad} --source {git.path}" in ran.out
+    assert f"next      fixtool apply -C {team.root} --ref {bad} --source {git.path}" in ran.out
     assert "a person is needed on 1 of 3 commits" in ran.out
     body: dict[str, Any] = document(fixtool(*words, "--json"))
     assert [ref["commits"]["count"] for ref in body["refs"]] == [2, 1]

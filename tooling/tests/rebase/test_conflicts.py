@@ -194,7 +194,7 @@ def test_people_are_told_what_to_do(stopped: Stopped) -> None:
     for words in (
         "five (patch 2 of 3) needs a person", "python/model.py: hunk 1, written for line 2",
         "by A Person:", "rewrite five (#12)", "It was wrong for odd ones.",
-        "next      fixtool rebase --continue",
+        "next      fixtool rebase -C ", " --line main --continue   (or --skip, or --abort)\n",
     ):  # fmt: skip
         assert words in text, text
 

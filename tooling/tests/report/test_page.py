@@ -245,7 +245,7 @@ def test_the_coverage_of_releases_says_what_is_missing() -> None:
     act, look = find_todos(about)
     assert (act.act, act.what) == (True, "No line covers 1 release of 2")
     assert act.why == "On 0.5.13, line main was chosen. one: conflict."
-    assert act.next == "fixtool apply --sglang-ref 0.5.13 --source pypi --dry-run --verbose"
+    assert act.next == "fixtool apply --ref 0.5.13 --source pypi --dry-run --verbose"
     assert (look.act, look.next) == (False, "fixtool coverage --releases 0.5.14..0.5.14")
 
 

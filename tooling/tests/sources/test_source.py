@@ -137,9 +137,9 @@ def test_without_a_ref_the_target_is_the_base_of_the_only_line(
     asked: list[str] = []
     source = SimpleNamespace(resolve=asked.append)
     monkeypatch.setattr("fixtool.sources.target.open_source", lambda *_: source)
-    for name in ("pypi", "git"):
+    for name in ("pypi", "git", None):  # git has a tag of the release
         find_target(Context(team.repository, settings), TargetRequest(source=name))
-    assert asked == ["1.1", team.repository.line("main").upstream.base]
+    assert asked == ["1.1", "1.1", "1.1"]
 
 
 def test_settings_in_order(tmp_path: Path) -> None:

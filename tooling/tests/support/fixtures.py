@@ -40,8 +40,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for kind in ("STATE", "CACHE"):
         monkeypatch.delenv(f"XDG_{kind}_HOME", raising=False)
         monkeypatch.setenv(f"FIXTOOL_{kind}_DIR", str(home / kind.lower()))
-    for name in ("FIXTOOL_SOURCE", "FIXTOOL_LINE", "FIXTOOL_URL", "FIXTOOL_PYTHON"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("SOURCE", "LINE", "URL", "PYTHON", "PROFILE", "PROJECT"):
+        monkeypatch.delenv(f"FIXTOOL_{name}", raising=False)
     return home
 
 

@@ -77,6 +77,7 @@ class Server:
     """A simple index of what lies in ``folder``; the fields break it in the ways that happen."""
 
     folder: Path
+    project: str = "sglang"
     style: str = "json"
     ranges: bool = True
     break_after: int | None = None  # bytes of a file, then the connection is lost
@@ -99,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         state = self.state
         state.seen.append((self.path, self.headers.get("Range")))
         name = self.path.rpartition("/")[2]
-        if self.path == "/simple/sglang/":
+        if self.path == f"/simple/{state.project}/":
             kind, body = self._page()
             self.answer(200, body, kind)
         elif self.path.startswith("/files/") and (state.folder / name).is_file():
@@ -141,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         uploads = self.state.uploads
         data = {
             "meta": {"api-version": "1.1"},
-            "name": "sglang",
+            "name": self.state.project,
             "versions": [],
             "files": [
                 {

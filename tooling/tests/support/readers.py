@@ -36,6 +36,7 @@ from fixtool.incoming.inputs import read_inputs
 from fixtool.incoming.read import Given, read_paths
 from fixtool.install import record
 from fixtool.judgement.covered import read_coverage
+from fixtool.profile import SGLANG
 from fixtool.rebase.session import load_session
 from fixtool.replay.verdict import read_patch_result
 from fixtool.report.page import html
@@ -497,7 +498,7 @@ class Readers:
 
     def template(self, raw: bytes) -> object:
         whole = raw.decode("utf-8", "replace")[: _template._LARGEST]
-        return _template.fill(whole, {"motivation": "x", "speed": "", "accuracy": "y"}, {})
+        return _template.fill(whole, {"motivation": "x", "speed": "", "accuracy": "y"}, {}, SGLANG)
 
     def log(self, raw: bytes) -> object:
         def run(*args: str, **_: object) -> Output:

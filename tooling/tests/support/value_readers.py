@@ -39,6 +39,7 @@ from fixtool.incoming.change import author_from
 from fixtool.incoming.fork import read_range
 from fixtool.incoming.sections import read_sections
 from fixtool.judgement import manifest
+from fixtool.profile import SGLANG
 from fixtool.rebase import session
 from fixtool.series import mail
 from fixtool.series.diff import read_diff
@@ -478,7 +479,7 @@ class ValueReaders:
         return (
             list(_checks.search_line(whole, "x", names)),
             list(_checks._search_active_text(whole, "x")),
-            list(_checks._search_title(commit, "x")),
+            list(_checks._search_title(commit, "x", SGLANG)),
         )
 
 

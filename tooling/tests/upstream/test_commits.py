@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 
 from fixtool.git.trees import changed_files
+from fixtool.profile import SGLANG
 from fixtool.settings import Settings
 from fixtool.upstream import _template as template
 from fixtool.upstream._body import PullRequestText
@@ -361,12 +362,12 @@ def test_without_a_template_of_its_own(repos: Repositories) -> None:
     ],
 )  # fmt: skip
 def test_templates(text: str, body: str) -> None:
-    assert template.fill(text.replace("\r\n", "\n"), SECTIONS, ANSWERS)[0] == body
+    assert template.fill(text.replace("\r\n", "\n"), SECTIONS, ANSWERS, SGLANG)[0] == body
 
 
 @pytest.mark.parametrize("text", ["no headings\n", ""])
 def test_a_template_that_is_none(text: str) -> None:
-    body, ticks = template.fill(text, SECTIONS, ANSWERS)
+    body, ticks = template.fill(text, SECTIONS, ANSWERS, SGLANG)
     assert body.startswith("## Motivation\n\nW\n\n## Modifications\n\nM\n")
     assert [box.ticked for box in ticks] == [True, False, False, False]
 

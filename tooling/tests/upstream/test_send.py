@@ -245,6 +245,28 @@ def test_not_to_another_server(single: Hosting, monkeypatch: pytest.MonkeyPatch)
 # -- where it may not go ---------------------------------------------------------------------
 
 
+def test_not_to_the_repository_of_another_project(
+    single: Hosting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIXTOOL_URL", f"{single.server.url}/other/project.git")
+    message = refused(single, code=1)
+    assert "line main is for https://github.com/sgl/sglang, and the settings name" in message
+
+
+def test_not_to_sglang_from_another_projects_tree(
+    single: Hosting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines that an earlier `init --upstream PATH` made name SGLang, whatever the clone was of."""
+    monkeypatch.setenv("FIXTOOL_URL", f"{single.server.url}/sgl-project/sglang.git")
+    single.api.repository = "sgl-project/sglang"
+    toml = single.repos.file("b").with_name("upstream.toml")
+    toml.write_text(toml.read_text().replace("/sgl/", "/sgl-project/"))
+    single.repos.save()
+    message = refused(single, code=1)
+    assert "line main names https://github.com/sgl-project/sglang, and " in message
+    assert "holds no python/sglang/: it is the tree of another project" in message
+
+
 def test_a_token_that_is_not_taken(single: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", "wrong")
     assert "does not take the token (Bad credentials)" in refused(single, code=4)

@@ -388,7 +388,7 @@ def test_metadata_that_cannot_be_followed(
 def test_a_tree_that_is_no_project(project: Git, settings: Settings) -> None:
     project("rm", "--quiet", "-r", "python")
     project("commit", "--quiet", "-m", "gone")
-    with pytest.raises(CannotRun, match=r"no python/pyproject\.toml"):
+    with pytest.raises(CannotRun, match=r"no pyproject\.toml"):
         build.build(
             project.repo, project("rev-parse", "HEAD"), BuildRequest("1.0", (X86,)), settings
         )

@@ -2,7 +2,7 @@
 
 It runs as it is. Name it in a patch, with a file and a text that only the patch brings:
 
-    Probe: probes/example.py python/sglang/srt/server_args.py 'the text'
+    Probe: probes/example.py src/server.py 'the text'
 
 For a patch of your own, copy it to verify/probes/<slug>.py and let main() call the code that has
 the bug. That is worth more: a text can be there and not work.

@@ -99,14 +99,15 @@ class Run:
     def environment(self, tree: str) -> dict[str, str]:
         """The environment of a step on ``tree``, without credentials.
 
-        PYTHONDONTWRITEBYTECODE would have every server compile SGLang anew. A bare host keeps all
+        PYTHONDONTWRITEBYTECODE would have every server compile its code anew. A bare host keeps all
         bytecode in one folder of the run. Elsewhere the installed packages have theirs beside them,
         and PYTHONPYCACHEPREFIX would hide it.
         """
         inherited = without_credentials(os.environ)
         env = {name: text for name, text in inherited.items() if not name.startswith("PYTHON")}
         place = self.work / "trees" / self.plan["trees"][tree]["folder"]
-        paths = [self.folder, place / "python"]
+        code = place / "python"
+        paths = [self.folder, code if code.is_dir() else place]
         if self.site is not None:
             paths.append(self.site)
         env |= {
