@@ -284,6 +284,9 @@ def _show_parked(parked: Parked) -> None:
     for file in parked.conflicts:
         terminal.say(f"  {file.path}:{file.line}   ({file.where})")
     terminal.say("nothing in patches/ was changed")
+    if parked.better:
+        terminal.say(f"look      {parked.better}")
+        terminal.say(f"          {parked.instead}")
     terminal.say(f"worktree  {parked.worktree}")
     terminal.say(f"next      {parked.next}   (or --abort)")
 

@@ -51,7 +51,9 @@ class ParkedFile:
 @dataclass(frozen=True)
 class Parked:
     """The change that waits for a person, number ``position`` (from 1) of ``of``, in a work tree.
-    ``files`` is how many files it changes, and ``conflicts`` are those to be resolved."""
+    ``files`` is how many files it changes, and ``conflicts`` are those to be resolved. ``better``
+    is a sentence on the release that it fits better, and ``instead`` are the commands that import
+    it there; None without one."""
 
     worktree: str
     subject: str
@@ -59,6 +61,8 @@ class Parked:
     of: int
     files: int
     conflicts: tuple[ParkedFile, ...]
+    better: str | None
+    instead: str | None
     next: str = "fixtool import --continue"
 
 
@@ -218,8 +222,11 @@ def _shown(
         ParkedFile(path, resolving.marker_line(folder / path) or 1, where.get(path, change.where))
         for path in paths
     )
-    return Parked(str(folder), change.subject, conflict.number + 1, len(changes),
-                  conflict.of, files)  # fmt: skip
+    better = conflict.better
+    return Parked(
+        str(folder), change.subject, conflict.number + 1, len(changes), conflict.of, files,
+        better.sentence if better else None, better.commands if better else None,
+    )  # fmt: skip
 
 
 def _digest(line: Line, made: Prepared | None = None) -> str:

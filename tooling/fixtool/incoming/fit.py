@@ -21,7 +21,7 @@ from fixtool.git.trees import (
     write_tree,
 )  # fmt: skip
 from fixtool.incoming.advice import Advice, as_sentence
-from fixtool.incoming.bases import patterns_of
+from fixtool.incoming.bases import BestBase, patterns_of
 from fixtool.incoming.change import Incoming
 from fixtool.incoming.files import Fit, TriedFile, try_files
 from fixtool.incoming.line_ends import with_line_ends_of
@@ -77,12 +77,26 @@ class Fitted:
     recorded: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Better:
+    """A release that a change fits better than the line's base, a sentence on it, and the commands
+    that import the change onto it."""
+
+    found: BestBase
+    sentence: str
+    commands: str
+
+    @property
+    def line(self) -> str:
+        return f"\n  {self.sentence}"
+
+
 class Conflict(FixtoolError):
     """A three-way merge stops at ``paths``; ``files`` are those of them that the change names, of
     ``of`` in all. ``theirs`` is a commit with the change, whose parent has the files that it was
     made on. ``fitted`` says what is known of the result, whose tree a person has to make.
-    ``number`` is that of the change among those that came in, and ``parent`` the commit that it
-    does not fit."""
+    ``better`` is a release that the change fits better. ``number`` is that of the change among
+    those that came in, and ``parent`` the commit that it does not fit."""
 
     exit_code = ExitCode.CONFLICT
 
@@ -97,10 +111,11 @@ class Conflict(FixtoolError):
         files: Sequence[TriedFile],
         of: int,
         fitted: Fitted,
+        better: Better | None,
     ) -> None:
         super().__init__(message, where=where, hint=hint)
         self.theirs, self.paths, self.of = theirs, tuple(paths), of
-        self.files, self.fitted = tuple(files), fitted
+        self.files, self.fitted, self.better = tuple(files), fitted, better
         self.number, self.parent = -1, Oid("")
 
 
@@ -293,12 +308,11 @@ class _Attempt:
             return self._applied(place, diff, parents[0], _MERGED)
         if older := self._older_files(place):
             return self._applied(place, diff, self._commit(older, self.tip), _MERGED)
-        advice = self.fitter.advice
-        found = advice.best(self.change) if advice else None
-        if found is None or found.best.commit == self.fitter.base.commit:
+        better = self._better_base()
+        if better is None:
             return None
-        note = f"{_MERGED}, as made on {found.best.release}"
-        return self._applied(place, diff, found.best.commit, note)
+        best = better.found.best
+        return self._applied(place, diff, best.commit, f"{_MERGED}, as made on {best.release}")
 
     def _applied(self, place: Place, diff: bytes, older: Oid, note: str) -> _Sides | None:
         """The sides of a merge of a change that was made on the commit ``older``."""
@@ -348,11 +362,13 @@ class _Attempt:
         and if none of its files is there."""
         base = self.fitter.base
         needed = sum(1 for part in self._kept(place) if part.old)
-        patterns = patterns_of(missing, {path.partition("/")[0] for path in self.files})
+        tops = {path.partition("/")[0] for path in self.files}
         if len(missing) >= needed:
             hint = "say where its files are: -p N and --directory DIR"
             raise self._refuse(f"{base.name} has none of its files: {_shown(missing)}", hint)
-        if self.options.leave_out_missing:
+        patterns = patterns_of(missing, tops)
+        gone = [path for path in missing if path.partition("/")[0] in tops]
+        if self.options.leave_out_missing and not gone:
             options = replace(self.options, exclude=(*self.options.exclude, *patterns),
                               leave_out_missing=False)  # fmt: skip
             fitter = Fitter(self.fitter.objects, base, options, self.fitter.find_blobs,
@@ -363,10 +379,21 @@ class _Attempt:
         what = f"{base.name} lacks some of its files"
         if base.release:
             what = f"{base.name} lacks {count(len(missing), 'file')} (a wheel has no tests)"
+        why = f"{what}: {_shown(missing)}"
         words = " ".join(f"--exclude {shlex.quote(pattern)}" for pattern in patterns)
-        raise self._refuse(
-            f"{what}: {_shown(missing)}", f"leave that part out: {self.fitter.again(words)}"
-        )
+        hint = f"leave that part out: {self.fitter.again(words)}"
+        if gone and (better := self._better_base()):
+            why = f"{why}; {gone[0]} may have moved{better.line}"
+            hint = f"{better.commands}; or {hint}"
+        raise self._refuse(why, hint)
+
+    def _better_base(self) -> Better | None:
+        """The release that the change fits best, if that is another one than the line's base."""
+        advice = self.fitter.advice
+        found = advice.best(self.change) if advice else None
+        if advice is None or found is None or found.best.commit == self.fitter.base.commit:
+            return None
+        return Better(found, as_sentence(found), advice.on(found))
 
     def _tried(self, place: Place) -> list[TriedFile]:
         """What becomes of each file by itself."""
@@ -379,14 +406,17 @@ class _Attempt:
     ) -> Conflict:
         tried = self._tried(place)
         stops = [file for file in tried if file.path in conflicts]
+        better = self._better_base()
         hint = "see them without --dry-run: the import then waits for you"
         if self.change.commit is not None:
             hint = f"{hint}; or rebase the branch: git rebase {self.fitter.base.commit[:12]}"
         return Conflict(
             f"{self.change.subject!r} does not apply to the line's series: a three-way merge stops "
-            f"in {len(conflicts)} of {count(len(tried), 'file')}{_listed(stops)}",
+            f"in {len(conflicts)} of {count(len(tried), 'file')}{_listed(stops)}"
+            f"{better.line if better else ''}",
             where=stops[0].where if stops else self.change.where, hint=hint,
             theirs=sides.theirs, paths=conflicts, files=stops, of=len(tried), fitted=fitted,
+            better=better,
         )  # fmt: skip
 
     def _does_not_apply(self, place: Place, diff: bytes, out: Output) -> Refused:
@@ -425,9 +455,8 @@ class _Attempt:
     def _ways_out(self, place: Place, why: str) -> tuple[str, str]:
         """The reason with the release that the change fits best, and what to do."""
         advice = self.fitter.advice
-        found = advice.best(self.change) if advice else None
-        if advice and found and found.best.commit != self.fitter.base.commit:
-            return f"{why}\n  {as_sentence(found)}", advice.on(found)
+        if better := self._better_base():
+            return f"{why}{better.line}", better.commands
         by_hand = (
             f"apply it by hand: fixtool apply --line {self.fitter.base.line} --no-build "
             "--worktree DIR; git -C DIR apply --reject FILE; git -C DIR commit --all; "

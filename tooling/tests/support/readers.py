@@ -26,6 +26,7 @@ from fixtool.announce.outcome import load_history, read_outcome
 from fixtool.announce.text import NightlyTexts, annotate
 from fixtool.apply.worktree import read_record
 from fixtool.documents import Field
+from fixtool.edit import parked
 from fixtool.errors import FixtoolError
 from fixtool.git.objects import Oid, parse_signature
 from fixtool.git.repo import Output, Repo
@@ -255,6 +256,19 @@ _SESSION = {
     "memory": [_SHA], "new_line": None, "probe": False, "python": None, "remembered": False,
     "resolved": {"one": _SHA}, "skipped": {"two": "why"}, "learned": {f"resolutions/{_SHA}.diff": "eA=="},
 }  # fmt: skip
+_IMPORTED = {"tree": _SHA, "notes": ["n"], "excluded": ["a"], "recorded": ["a (it lacks it)"]}
+_IMPORT = {
+    "line": "main", "source": "git", "base": _SHA, "before": "a", "number": 0, "parent": _SHA,
+    "conflicts": ["a.py"], "fitted": _IMPORTED, "resolved": {"1": _IMPORTED}, "after": "",
+    "replacing": False, "skip_empty": False, "split": "file",
+    "fit": {"strip": None, "folder": "x", "exclude": ["t"], "three_way": True,
+            "leave_out_missing": False},
+    "changes": [{
+        "subject": "s", "body": "b", "diff": "eA==", "where": "a.patch", "commit": None,
+        "author": {"name": "A", "email": "a@b", "date": "1700000000 +0000"}, "notes": [],
+        "strip": None, "reverse": False, "first_line": 1,
+    }],
+}  # fmt: skip
 _NOTE = {"message": "m", "folders": [
     {"folder": "/x/patches/main", "before": "a", "after": "b", "files": {"shelf/a.patch": "eA=="},
      "remove": ["a.patch"]}]}  # fmt: skip
@@ -372,6 +386,7 @@ class Readers:
             Reader("coverage", self.coverage, (_json(example.coverage()), _json(example.coverage_of_releases()))),
             Reader("record", self.record, (_json(_RECORD),)),
             Reader("session", self.session, (_json(_SESSION),)),
+            Reader("import-session", self.import_session, (_json(_IMPORT),)),
             Reader("note", self.note, (_json(_NOTE),)),
             Reader("cached-replay", self.own(read_patch_result), (_json(_PATCH_RESULT),)),
             Reader("cached-release", self.own(documents.written(Release)), (_json(_RELEASE),)),
@@ -577,6 +592,14 @@ class Readers:
         assert session is None or Path(session.worktree).is_relative_to(context.settings.worktrees)
         assert session is None or Path(session.store).parent == context.settings.stores
         return session
+
+    def import_session(self, raw: bytes) -> object:
+        context = self._context
+        name = f"{context.repository.digest[:10]}-main.json"
+        folder = context.settings.state / "import"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / name).write_bytes(raw)
+        return parked.load_session(context, "main")
 
     def note(self, raw: bytes) -> object:
         def read(note: Field) -> object:

@@ -169,12 +169,11 @@ class ValueReaders:
 
     def _of_git(self) -> list[Reader]:
         batch = f"{_SHA} blob 3\nabc\n{_OTHER} commit {len(_COMMIT)}\n{_COMMIT}\n"
-        two_trees = f"{_SHA} {_OTHER}\nR080\told\tnew\n{_OTHER} {_SHA}\n"
         return [
             Reader("git-ls-tree", self.git(lambda repo: (trees.list_tree(repo, "x"), trees.list_folders(repo, "x", "a"), trees.missing_files(repo, "x"))), (_TREE.encode("latin-1"),)),
             Reader("git-diff-tree", self.git(lambda repo: trees.changed_files(repo, "a", "b")), (_RAW_DIFF.encode(),)),
             Reader("git-changed-paths", self.git(lambda repo: trees.changed_paths(repo, [Oid(_SHA), Oid(_OTHER)])), (f"{_SHA}\0a.py\0{_OTHER}\0".encode(),)),
-            Reader("git-similar", self.git(self._similar), (two_trees.encode(),)),
+            Reader("git-similar", self.git(self._similar), (f"C075\told/{_SHA}\tnew/{_OTHER}\n".encode(),)),
             Reader("git-merge-tree", self.git(self._merge), (f"{_SHA}\0a.py\0b.py\0".encode(), _SHA.encode())),
             Reader("git-cat-file", self.git(self._blobs), (batch.encode(),)),
             Reader("git-sizes", self.git(lambda repo: repo.sizes([Oid(_SHA)])), (f"{_SHA} 12\n{_OTHER} 3\n".encode(),)),
@@ -269,7 +268,7 @@ class ValueReaders:
 
     def version(self, raw: bytes) -> object:
         name = text_of(raw)
-        tags._release(name)
+        tags.tag_version(name)
         if (release := version_of(name)) is not None:
             assert version_of(release) == release
         return index.parse_version(name)
