@@ -159,7 +159,7 @@ def _body_of_install(installed: Installed) -> dict[str, Any]:
         "changed": installed.changed,
         "replaced": installed.replaced,
         "recovered": installed.recovered,
-        "notes": [*installed.choice.notes, *installed.notes],
+        "notes": installed.notes,
     }
 
 
@@ -193,10 +193,10 @@ def _show_place(found: Found) -> None:
 def _show_installed(installed: Installed, *, dry_run: bool) -> None:
     _show_place(installed.found)
     if installed.recovered:
-        terminal.say(f"recovered  an earlier run was killed, and was {installed.recovered.value}")
+        terminal.say(f"recovered an earlier run was killed, and was {installed.recovered.value}")
     judgement = installed.choice.judgement
     terminal.say(f"line      {judgement.replay.line} ({installed.choice.why})")
-    for note in (*installed.choice.notes, *installed.notes):
+    for note in installed.notes:
         terminal.say(f"note      {note}")
     terminal.say()
     rows = [
@@ -216,10 +216,10 @@ def _show_installed(installed: Installed, *, dry_run: bool) -> None:
     if dry_run and installed.changed:
         terminal.say("dry run   nothing was written")
     elif not installed.changed:
-        terminal.say("installed  as it was")
+        terminal.say("installed as it was")
     else:
         total = len(installed.installation.sources)
-        terminal.say(f"installed  {count(total, 'file')} changed; fixtool uninstall takes it out")
+        terminal.say(f"installed {count(total, 'file')} changed; fixtool uninstall takes it out")
 
 
 def _show_files(installation: Installation) -> None:
@@ -270,9 +270,9 @@ def _show_status(found: Status) -> None:
 def _show_uninstalled(done: Uninstalled, *, dry_run: bool) -> None:
     _show_place(done.found)
     if done.recovered:
-        terminal.say(f"recovered  an earlier run was killed, and was {done.recovered.value}")
+        terminal.say(f"recovered an earlier run was killed, and was {done.recovered.value}")
     if done.installation is None:
-        terminal.say("uninstalled  no series was there, and nothing has changed")
+        terminal.say("restored  no series was there, and nothing has changed")
         return
     terminal.say(f"line      {done.installation.manifest.line}")
     for file in done.installation.sources:
@@ -280,4 +280,4 @@ def _show_uninstalled(done: Uninstalled, *, dry_run: bool) -> None:
     if dry_run:
         terminal.say("dry run   nothing was written")
     else:
-        terminal.say("uninstalled  every file is as it was")
+        terminal.say("restored  every file is as it was")

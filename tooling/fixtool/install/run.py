@@ -67,11 +67,14 @@ def install(
     with _recovered(found, dry_run=dry_run) as recovered:
         source, target = _target(context, found, line)
         choice = choose_line(context, source, target, line or context.settings.line)
+        unread = choice.judgement.unread
+        more = (f"upstream's history was not read: {unread}",) if unread else ()
+        notes = (*choice.notes, *more)
         if not choice.ok:
-            return Installed(found, target, choice, None, False, None, recovered, ())
+            return Installed(found, target, choice, None, False, None, recovered, notes)
         previous = read_installation(found.place)
         wanted, left_out = _wanted(found, source, target, choice)
-        notes = _require_unchanged(found, source, target, previous, wanted)
+        notes += _require_unchanged(found, source, target, previous, wanted)
         wanted_now = _installation(context, found, source, target, choice, left_out)
         replaced = previous.manifest.line if previous else None
         if previous and _is_there(previous, wanted_now, wanted):

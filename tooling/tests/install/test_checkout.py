@@ -79,3 +79,17 @@ def test_a_folder_without_git_is_refused(environment: Environment, upstream: Git
     (upstream.path / ".git").rename(upstream.path.with_name("git"))
     ran = environment.run("install")
     assert (ran.status, "in no git repository" in ran.err) == (4, True)
+
+
+def test_the_metadata_that_a_build_leaves_in_the_checkout(
+    environment: Environment, upstream: Git
+) -> None:
+    """setuptools leaves an .egg-info beside the package: with the dist-info of the environment,
+    these are one distribution. Alone, it is that of an older editable install."""
+    upstream.write("python/sglang.egg-info/PKG-INFO", "Name: sglang\nVersion: 0.0.0\n")
+    assert environment.run("install").status == 0
+    for file in environment.info.iterdir():
+        file.unlink()
+    environment.info.rmdir()
+    assert environment.run("status").status == 0
+    assert environment.run("uninstall").status == 0
