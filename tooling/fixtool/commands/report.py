@@ -10,7 +10,8 @@ from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
-from fixtool.errors import ExitCode
+from fixtool.errors import ExitCode, UsageError
+from fixtool.text import argument
 
 if TYPE_CHECKING:
     from fixtool.report.run import WrittenReport
@@ -41,6 +42,10 @@ def report(
         Path | None,
         Option("--plot", metavar="PNG", help="A plot of the kernel (default: the newest)."),
     ] = None,
+    nights: Annotated[
+        Path | None,
+        Option("--nights", metavar="DIR", help="All lines over the nights that lie there."),
+    ] = None,
     output: Annotated[
         Path, Option("--output", metavar="DIR", help="The folder for the two files.")
     ] = Path("fixtool-report"),
@@ -49,19 +54,28 @@ def report(
     json: options.Json = False,
 ) -> None:
     """Make a report of a line, as an HTML page and in Markdown, that begins with what a person has
-    to do.
+    to do. With --nights, it is about all lines and the nights that `ci/nightly` kept.
 
     Example: fixtool report --history history.json --rebase rebase.json --output public
     """
     from fixtool.commands.history import trace_line
-    from fixtool.report.run import ReportRequest
+    from fixtool.report.run import ReportRequest, report_nights
     from fixtool.report.run import report as make_report
 
     context = options.start(ctx, directory)
-    request = ReportRequest(output, line, history, rebase, results, plot, coverage)
-    written = make_report(
-        context, request, lambda line: trace_line(context, line, source, None, None)
-    )
+    of_one_line = (line, history, rebase, coverage, results, plot, source)
+    if nights is None:
+        request = ReportRequest(output, line, history, rebase, results, plot, coverage)
+        written = make_report(
+            context, request, lambda line: trace_line(context, line, source, None, None)
+        )
+    elif any(of_one_line):
+        raise UsageError(
+            "--nights makes a report of all lines: leave out what is about one line",
+            hint=f"fixtool report --nights {argument(nights)}",
+        )
+    else:
+        written = report_nights(context, nights, output)
     if json:
         terminal.print_document("report", ExitCode.OK, _body(written))
     else:

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -28,43 +28,124 @@ from fixtool.replay.verdict import FAILED
 from fixtool.report._coverage import coverage_bands
 from fixtool.report._inputs import KeptResult, Report
 from fixtool.report._timeline import VERDICTS, letters, timeline
+from fixtool.report.nights import LineNights, NightsReport, NightState
 from fixtool.report.todo import FINE, find_todos, sources
-from fixtool.text import count, escaped, public_url, shortened
+from fixtool.text import count, escaped, printable, public_url, shortened
 from fixtool.verify.proof import Matrix, answer_text, exit_code, prove
 from fixtool.verify.result import StepResult
 
 _GITHUB = re.compile(r"(https://(?:[\w-]+\.)*github\.[\w.-]+/[\w-]+/(?!\.)[\w.-]+?)(?:\.git)?/?")
+_LONGEST_PATCH = 60_000  # characters of a patch on the page
+_STATE_TAGS = {NightState.GREEN: "ok", NightState.ASKED: "look", NightState.FAILED: "act"}
 
 
 def html(report: Report) -> str:
     """The page. Its own policy names the style by hash, so that nothing else can style it, run in
     it or be loaded by it."""
-    environment = _environment(autoescape=True)
-    environment.filters |= {
-        "commit_url": lambda sha: _url(report, "commit", sha),
-        "pr_url": lambda pr: _url(report, "pull", pr),
-        "breaks": _breaks,
-    }
     view = _view(report)
-    source, _, _ = environment.loader.get_source(environment, "report.css")  # type: ignore[union-attr]
     drawn = (view["timeline"], view["cover"])
-    style = source + "".join(rule for bands in drawn if bands for rule in bands.css)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     image = report.plot and base64.b64encode(report.plot.png).decode()
-    page = environment.get_template("report.html.j2")
-    return page.render(view, style=Markup(style), digest=digest, image=image) + "\n"  # noqa: S704
+    filters = {
+        "commit_url": lambda sha: _url(report.url, "commit", sha),
+        "pr_url": lambda pr: _url(report.url, "pull", pr),
+    }
+    rules = [rule for bands in drawn if bands for rule in bands.css]
+    return _html("report.html.j2", {**view, "image": image}, filters, rules)
+
+
+def _html(
+    template: str,
+    view: Mapping[str, Any],
+    filters: Mapping[str, Callable[..., Any]],
+    rules: Sequence[str] = (),
+) -> str:
+    """A page whose style is the common one and ``rules``."""
+    environment = _environment(autoescape=True)
+    environment.filters |= {"breaks": _breaks, **filters}
+    source, _, _ = environment.loader.get_source(environment, "report.css")  # type: ignore[union-attr]
+    style = source + "".join(rules)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    page = environment.get_template(template)
+    return page.render(view, style=Markup(style), digest=digest) + "\n"  # noqa: S704
 
 
 def markdown(report: Report) -> str:
     """The same as Markdown, for a pull request, an issue or a job summary."""
-    environment = _environment(autoescape=False)
-    environment.filters |= {
-        "code": lambda text: code(text, 1000),
-        "commit": lambda commit: _commit(report, commit),
+    return _markdown("report.md.j2", _view(report), {
+        "commit": lambda commit: _commit(report.url, commit),
         "image": lambda plot: Markdown(quote(plot.link, errors="surrogateescape")),
-    }
-    page = environment.get_template("report.md.j2").render(_view(report))
+    })  # fmt: skip
+
+
+def _markdown(
+    template: str, view: Mapping[str, Any], filters: Mapping[str, Callable[..., Any]]
+) -> str:
+    environment = _environment(autoescape=False)
+    environment.filters |= {"code": lambda text: code(text, 1000), **filters}
+    page = environment.get_template(template).render(view)
     return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
+
+
+def nights_html(report: NightsReport) -> str:
+    """The page about all lines over the nights."""
+    return _html("nights.html.j2", _nights_view(report), {
+        "commit_url": lambda url, sha: _url(url, "commit", sha),
+        "pr_url": lambda url, pr: _url(url, "pull", pr),
+        "patch_text": lambda text: printable(shortened(text, _LONGEST_PATCH)),
+    })  # fmt: skip
+
+
+def nights_markdown(report: NightsReport) -> str:
+    """The same as Markdown, without the patches."""
+    filters = {"commit": lambda commit, url: _commit(url, commit)}
+    return _markdown("nights.md.j2", _nights_view(report), filters)
+
+
+def _nights_view(report: NightsReport) -> dict[str, Any]:
+    """The names that both templates use."""
+    rows = [_nights_row(report, line, f"line-{n}") for n, line in enumerate(report.lines)]
+    lines = {row.line.name: row for row in rows}
+    return {
+        "report": report,
+        "nights": report.nights,
+        "rows": rows,
+        "todos": [
+            {"anchor": lines[name].anchor, "line": lines[name].line, "todo": todo}
+            for name, todo in report.todos
+        ],
+        "states": list(NightState),
+        "tags": _STATE_TAGS,
+        "urls": {line.name: line.url for line in report.lines},
+        "most": max((file.conflicts + file.merges for file in report.files), default=1),
+    }
+
+
+@dataclass(frozen=True)
+class NightsRow:
+    """A line as it is shown. ``cells`` has a night's name and its state (``none`` if the line had
+    no rebase) for each night of the report; ``letters`` are the same as text; ``tally`` says in
+    words how many nights had which state."""
+
+    line: LineNights
+    anchor: str
+    cells: tuple[Mapping[str, str], ...]
+    letters: str
+    counts: Mapping[NightState, int]
+    tally: str
+
+
+def _nights_row(report: NightsReport, line: LineNights, anchor: str) -> NightsRow:
+    states = {night.night: night.state for night in line.nights}
+    counts = Counter(states.values())
+    shown = [f"{counts[state]} {state}" for state in NightState if counts[state]]
+    newest = f"; the newest is {line.newest.state}" if line.newest else ""
+    return NightsRow(
+        line, anchor,
+        tuple({"night": night, "state": states.get(night, "none")} for night in report.nights),
+        "".join(states[night][0].upper() if night in states else "." for night in report.nights),
+        {state: counts[state] for state in NightState},
+        f"{count(len(states), 'night')}: {', '.join(shown) or 'none'}{newest}",
+    )  # fmt: skip
 
 
 def _environment(*, autoescape: bool) -> Environment:
@@ -141,15 +222,15 @@ def web(url: str | None) -> str | None:
     return match[1] if match else None
 
 
-def _url(report: Report, kind: str, name: str | int) -> str | None:
-    """The web page of a commit or pull request of upstream's."""
-    page = web(report.url)
+def _url(upstream: str | None, kind: str, name: str | int) -> str | None:
+    """The web page of a commit or pull request of the repository ``upstream``."""
+    page = web(upstream)
     return f"{page}/{kind}/{name}" if page else None
 
 
-def _commit(report: Report, commit: UpstreamCommit) -> Markdown:
+def _commit(upstream: str | None, commit: UpstreamCommit) -> Markdown:
     """A commit in Markdown: its id, linked if it has a page, its subject and its author."""
-    link = _url(report, "commit", commit.sha)
+    link = _url(upstream, "commit", commit.sha)
     short = f"`{commit.sha[:9]}`"
     short = f"[{short}]({link})" if link else short
     return Markdown(f"{short} {inline(_cut(commit.subject))} ({inline(_cut(commit.author))})")

@@ -13,12 +13,13 @@ import pytest
 from fixtool.report import page
 from fixtool.report._inputs import Report
 from support import report_example as make
-from support.browser import Browser, Tab, browsing, chromium
+from support.browser import Browser, Tab, axe_core, browsing, chromium
 from support.html import Strict
 
 pytestmark = pytest.mark.slow(1)  # each opens a page in a browser
 
-PAGES = ("every", "calm", "flips", "hostile", "empty", "covered", "releases")
+PAGES = ("every", "calm", "flips", "hostile", "empty", "covered", "releases", "nights", "weeks",
+         "hostile-nights")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +46,15 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "covered": make.report(None, coverage_json=make.every_standing()),
         "releases": make.report(None, coverage_json=releases_of_a_year()),
     }
-    for name, report in reports.items():
-        (folder / f"{name}.html").write_text(page.html(report), "utf-8")
-    return {name: folder / f"{name}.html" for name in reports}
+    texts = {name: page.html(report) for name, report in reports.items()}
+    texts |= {
+        "nights": page.nights_html(make.nights(4, 3)),
+        "weeks": page.nights_html(make.nights(12, 70)),
+        "hostile-nights": page.nights_html(make.nights(2, 3, make.HOSTILE)),
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.html").write_text(text, "utf-8")
+    return {name: folder / f"{name}.html" for name in texts}
 
 
 def releases_of_a_year() -> dict[str, Any]:
@@ -115,6 +122,25 @@ def test_a_page_is_quiet_and_fits(
     assert {url[:5] for url in tab.requests()} <= {"file:", "data:"}
     assert [url for url in tab.requests() if url[:5] == "file:"] == [pages[name].as_uri()]
     assert tab.complaints() == []
+    tab.close()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("name", sorted({*PAGES} - {"flips", "covered"}))  # slow, and alike
+@pytest.mark.release(sample_of="barriers on a page")
+def test_axe_finds_no_barrier(
+    browser: Browser, pages: dict[str, Path], name: str, width: int, dark: bool
+) -> None:
+    axe = axe_core()
+    if axe is None:
+        pytest.skip("no axe-core here: pip install axe-core-python, or name one in FIXTOOL_AXE")
+    tab = Tab(browser, pages[name], width=width, dark=dark)
+    tab.js("document.querySelectorAll('details').forEach(e => { e.open = true })")
+    assert tab.barriers(axe) == []
+    tab.js("document.documentElement.lang = ''")
+    (barrier,) = tab.barriers(axe)  # it does look
+    assert barrier.startswith("html-has-lang: ")
     tab.close()
 
 

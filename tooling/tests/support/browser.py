@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import fcntl
+import importlib.util
 import json
 import os
 import select
@@ -38,6 +39,16 @@ def chromium() -> str | None:
     """Where the browser is; FIXTOOL_CHROMIUM names another."""
     names = (os.environ.get("FIXTOOL_CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if name and (path := shutil.which(name))), None)
+
+
+def axe_core() -> str | None:
+    """The text of axe-core, which finds barriers of a page; FIXTOOL_AXE names another file than the
+    one of the package axe-core-python."""
+    if named := os.environ.get("FIXTOOL_AXE"):
+        return Path(named).read_text("utf-8")
+    spec = importlib.util.find_spec("axe_core_python")
+    folders = spec.submodule_search_locations if spec else None
+    return (Path(folders[0]) / "axe.min.js").read_text("utf-8") if folders else None
 
 
 class Browser:
@@ -133,6 +144,15 @@ class Tab:
         )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    def barriers(self, axe: str) -> list[str]:
+        """What axe-core finds on the page: a rule and an element for each."""
+        self.js(axe + "; 0")
+        found = self.js(
+            "axe.run(document, {resultTypes: ['violations']}).then(r => r.violations.flatMap("
+            "v => v.nodes.map(n => v.id + ': ' + n.target + ': ' + n.failureSummary)))"
+        )
+        return list(found)
 
     def press(self, key: str, code: int) -> None:
         for kind in ("rawKeyDown", "keyUp"):

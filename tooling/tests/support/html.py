@@ -13,7 +13,7 @@ VOID = {"meta", "link", "img", "br", "wbr", "path", "circle"}  # those of SVG ar
 CHILDREN = {
     "ul": {"li"}, "ol": {"li"}, "table": {"caption", "thead", "tbody"}, "thead": {"tr"},
     "tbody": {"tr"}, "tr": {"th", "td"}, "dl": {"div"}, "figure": {"img", "figcaption"},
-    "svg": {"path", "circle"}, "html": {"head", "body"},
+    "svg": {"path", "circle", "g"}, "g": {"title", "path"}, "html": {"head", "body"},
     **dict.fromkeys(("p", "h1", "h2", "h3", "span", "a", "b", "bdi", "dt", "summary", "caption",
                      "pre", "code", "strong", "figcaption", "title"), PHRASING),
 }  # fmt: skip

@@ -7,7 +7,7 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,14 @@ from fixtool.judgement.covered import read_coverage
 from fixtool.rebase.result import read_rebased
 from fixtool.replay.verdict import Verdict
 from fixtool.report._inputs import KeptResult, Plot, Report
+from fixtool.report.nights import (
+    LineNight,
+    LineNights,
+    NightsReport,
+    PatchText,
+    find_files,
+    find_waits,
+)
 from fixtool.verify.result import read_kept
 
 URL = "https://github.com/sgl-project/sglang.git"
@@ -286,3 +294,36 @@ def report(
         tuple(kept), drawn,
         read_coverage(coverage_json, "c.json") if coverage_json else None,
     )  # fmt: skip
+
+
+def nights(lines: int, days: int, text: str = "") -> NightsReport:
+    """A report of ``lines`` lines over ``days`` nights, with every state among them."""
+    names = [text + str(n) if text else f"line-{n}" for n in range(lines)]
+    begin = date(2026, 9, 1)
+    days_made = [(begin + timedelta(n)).isoformat() + "T024300Z" for n in range(days)]
+    made = []
+    for n, name in enumerate(names):
+        spent = []
+        for m, day in enumerate(days_made):
+            slug = text or f"patch-{n}"
+            file = {"path": text or f"python/sglang/srt/file_{n % 3}.py", "hunks": []}
+            asked = rebase((slug, "conflict", "asked"), text=text)
+            merged = rebase((slug, "merged", "rewritten"), text=text)
+            for document, verdict in ((asked, "conflict"), (merged, "merged")):
+                document["patches"][0]["files"] = [{**file, "verdict": verdict}]
+            failed = {"schema": 1, "command": "rebase", "ok": False, "exit_code": 4,
+                      "error": {"message": text or "no network", "where": None, "hint": None}}  # fmt: skip
+            document = (merged, rebase((slug, "clean", "kept")), asked, failed)[(n + m // 2) % 4]
+            if (n + m) % 9 != 8:
+                spent.append(LineNight(day, read_rebased(document, "r.json")))
+        patches = (PatchText(text or f"patch-{n}", text or "a subject", (text or "+a\n") * 20),)
+        problem = (text or "The line cannot be read: why.") if n == lines - 1 else None
+        made.append(LineNights(name, tuple(spent), URL, "b" * 40, patches, problem))
+    return NightsReport(
+        "2026-11-24T00:00:00Z",
+        "0.1.0",
+        tuple(days_made),
+        tuple(made),
+        tuple(find_waits(made)),
+        tuple(find_files(made)),
+    )
