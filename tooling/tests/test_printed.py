@@ -12,6 +12,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from email import policy
+from email.parser import BytesParser
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,13 +24,19 @@ from markdown_it import MarkdownIt
 
 import fixtool.commands
 from fixtool import terminal
+from fixtool.announce.mail import Mail
+from fixtool.announce.night import Night
+from fixtool.announce.tell import AsText
 from fixtool.announce.text import NightlyTexts, annotate
+from fixtool.announce.webhook import payload
 from fixtool.errors import CannotRun, ExitCode, FixtoolError, Refused
 from fixtool.git.repo import Repo
 from fixtool.history.log import UpstreamCommit
 from fixtool.report import page
 from fixtool.report._inputs import Plot, Report
+from fixtool.report.nights import NightsReport
 from fixtool.sources.source import Source
+from fixtool.text import escaped
 from fixtool.upstream import _body, _figures
 from fixtool.upstream._commits import ProposedBranch
 from fixtool.verify import _render
@@ -222,6 +230,25 @@ def test_whatever_is_written_for_others_is_escaped() -> None:
         check_text(text)
         Page().feed(text)
         check_markdown(page.markdown(report))
+        nights = known.value(NightsReport)
+        text = page.nights_html(nights)
+        check_text(text)
+        Page().feed(text)
+        check_markdown(page.nights_markdown(nights))
+
+
+def messages(texts: NightlyTexts) -> Iterator[str]:
+    """The summary of a night, and what a webhook and a mail say."""
+    night = Night((texts, texts), (TEXT,), job=None)
+    yield night.summary()
+    posted = payload(night)
+    for value in (posted["subject"], *(line["next"] or "" for line in posted["lines"])):
+        check_text(value)
+    yield posted["text"]
+    mail = Mail(["a@example.org"]).tell(night).message or ""
+    check_text(escaped(mail))  # it is printed
+    yield BytesParser(policy=policy.default).parsebytes(mail.encode()).get_content()
+    yield AsText().tell(night).message or ""
 
 
 def test_whatever_is_sent_to_github_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,6 +262,7 @@ def test_whatever_is_sent_to_github_is_escaped(capsys: pytest.CaptureFixture[str
             texts.comment(),
             texts.done(),
             texts.summary(),
+            *messages(texts),
         ):
             check_markdown(text)
         for mark in annotate(texts.outcome):

@@ -1,1 +1,1 @@
-"""Tells GitHub what became of a nightly rebase."""
+"""Tells people what became of a nightly rebase."""

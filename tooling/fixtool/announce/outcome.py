@@ -17,6 +17,7 @@ from fixtool.errors import Refused
 from fixtool.git.objects import Oid
 from fixtool.history.result import History, HistoryDocument, read_history
 from fixtool.rebase.result import PatchOutcome, Rebased, read_rebased
+from fixtool.report.nights import NightState
 from fixtool.report.todo import ToDo, rebase_todos
 from fixtool.series.patch import is_slug
 
@@ -57,6 +58,13 @@ class NightlyOutcome:
     @property
     def needs_person(self) -> bool:
         return bool(self.exit_code or self.todos)
+
+    @property
+    def result(self) -> NightState:
+        """What the night means for the line, in one word."""
+        if self.rebase is None:
+            return NightState.FAILED
+        return NightState.ASKED if self.needs_person else NightState.GREEN
 
     @property
     def state(self) -> str:

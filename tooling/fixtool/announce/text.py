@@ -65,12 +65,19 @@ class NightlyTexts:
         return f"Line {line} {moved} {onto}{look}."
 
     @property
+    def again(self) -> str:
+        """The command that makes the same rebase at home; empty if it is not known onto what."""
+        return (
+            f"fixtool rebase --line {self.outcome.line} --onto {self._onto}" if self._onto else ""
+        )
+
+    @property
     def _onto(self) -> str:
         return self.outcome.rebase.onto if self.outcome.rebase else ""
 
     # -- bodies ----------------------------------------------------------------------------
 
-    def pull_request(self, marker: Marker) -> str:
+    def pull_request(self, marker: Marker | None) -> str:
         folders = " and ".join(code(f"{folder}/") for folder in self.outcome.folders)
         ending = (
             f"Nothing but {folders} changes. "
@@ -80,7 +87,7 @@ class NightlyTexts:
         sections = [self.headline, self._todos(), self._patches(), self._history(), ending]
         return join_sections(marker, [*sections, self._range_diff()])
 
-    def issue(self, marker: Marker) -> str:
+    def issue(self, marker: Marker | None) -> str:
         mentions = " ".join(f"@{owner}" for owner in self.owners)  # GitHub shall notify them
         ending = (
             "This issue follows the nightly job: it changes as the need does, and is closed when "
@@ -103,6 +110,11 @@ class NightlyTexts:
         sections = [f"## {self.headline}", self._todos(), self._patches(), self._history()]
         return join_sections(None, [*sections, self._range_diff(100_000)], _SUMMARY_LIMIT)
 
+    def section(self) -> str:
+        """The line's part of the summary of a whole night."""
+        parts = [f"### {self.headline}", self._todos(), self._next(), self._patches()]
+        return "\n\n".join(part for part in (*parts, self._history()) if part)
+
     # -- sections, which may be empty ------------------------------------------------------
 
     def _job(self) -> str:
@@ -120,10 +132,7 @@ class NightlyTexts:
         return "  \n".join(lines)
 
     def _next(self) -> str:
-        if self.outcome.exit_code == 0 or not self._onto:
-            return ""
-        command = f"fixtool rebase --line {self.outcome.line} --onto {self._onto}"
-        return code_block(command, "console")
+        return code_block(self.again, "console") if self.outcome.exit_code and self.again else ""
 
     def _patches(self) -> str:
         rows = [

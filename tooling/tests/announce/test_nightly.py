@@ -49,6 +49,8 @@ with (place / "calls").open("a") as calls:
     calls.write(json.dumps([words, tokens]) + chr(10))
 tree, verb = pathlib.Path(words[1]), words[2]
 def answer(name):
+    line = words[words.index("--line") + 1] if "--line" in words else ""
+    name = f"{{line}}-{{name}}" if (place / f"{{line}}-{{name}}").exists() else name
     if not (place / name).exists():
         sys.exit(137)
     document = json.loads((place / name).read_text())
@@ -126,20 +128,32 @@ def test_a_whole_night(host: Host) -> None:
     before = host.night.git("rev-parse", "HEAD"), host.night.git("status", "--porcelain", "patches")
     ran = host()
     assert ran.status == 0, ran.err
-    assert host.night.tip() == json.loads((host.out / "rebase.json").read_text())["committed"]
+    assert (
+        host.night.tip()
+        == json.loads((host.out / "lines/main/rebase.json").read_text())["committed"]
+    )
     assert host.night.api.pulls[0]["head"]["ref"] == BRANCH
     assert [user["login"] for user in host.night.api.pulls[0]["assignees"]] == ["octocat", "hubot"]
     git = host.night.git
     assert (git("rev-parse", "HEAD"), git("status", "--porcelain", "patches")) == before
     assert len(git("worktree", "list").splitlines()) == 1
     verbs = [words[2] for words, _ in host.calls]
-    assert verbs == ["rebase", "rebase", "rebase", "history", "coverage", "report", "announce"]
-    assert [tokens for _, tokens in host.calls] == [[]] * 6 + [["GITHUB_TOKEN"]]
+    assert verbs == [
+        "rebase",
+        "rebase",
+        "rebase",
+        "history",
+        "coverage",
+        "report",
+        "report",
+        "announce",
+    ]
+    assert [tokens for _, tokens in host.calls] == [[]] * 7 + [["GITHUB_TOKEN"]]
     words = host.calls[1][0]
     assert words[3:] == ["--line", "main", "--onto", "main", "--json"]
     start = history()["start"]
     assert host.calls[4][0][3:] == ["--from", start, "--to", "main", "--json"]
-    assert host.calls[5][0][-4:-2] == ["--coverage", str(host.out / "coverage.json")]
+    assert host.calls[5][0][-4:-2] == ["--coverage", str(host.out / "lines/main/coverage.json")]
     assert not any(TOKEN in word for words, _ in host.calls for word in words)
 
 
@@ -183,7 +197,7 @@ def test_four_nights_of_the_real_thing(made: Path, tmp_path: Path, team: Team) -
         ran = host()
         assert ran.status == 0, ran.err
         assert night.git.snapshot() == before
-        rebase = json.loads((host.out / "rebase.json").read_text())
+        rebase = json.loads((host.out / "lines/main/rebase.json").read_text())
         assert {patch["slug"]: (patch["verdict"], patch["action"]) for patch in rebase["patches"]} == {
             "fix": ("clean", "kept"), "taken": ("absorbed", "dropped"),
         }  # fmt: skip
@@ -192,7 +206,7 @@ def test_four_nights_of_the_real_thing(made: Path, tmp_path: Path, team: Team) -
         print(pull["title"], pull["body"], sep="\n\n")
         assert "Take beta (#76)" in pull["body"] or "76" in pull["body"]
         assert "taken" in pull["body"]
-        assert (host.out / "report" / "report.html").exists()
+        assert (host.out / "lines/main/report/report.html").exists()
 
         upstream.commit("Rework twenty (#77)", python__model_py=FIX.replace("fixed", "reworked"))
         publish()
@@ -228,7 +242,7 @@ def test_four_nights_of_the_real_thing(made: Path, tmp_path: Path, team: Team) -
         upstream.commit("Take beta back", python__other_py="alpha\nbeta\ngamma\n")
         publish()
         assert host().status in (0, 3)
-        rebase = json.loads((host.out / "rebase.json").read_text())
+        rebase = json.loads((host.out / "lines/main/rebase.json").read_text())
         assert {patch["slug"]: patch["action"] for patch in rebase["patches"]}[
             "taken"
         ] == "restored"
@@ -274,7 +288,10 @@ def test_two_jobs(host: Host, tmp_path: Path) -> None:
     host.night.git("remote", "set-url", "origin", url)
     ran = host("tell")
     assert ran.status == 0, ran.err
-    assert host.night.tip() == json.loads((host.out / "rebase.json").read_text())["committed"]
+    assert (
+        host.night.tip()
+        == json.loads((host.out / "lines/main/rebase.json").read_text())["committed"]
+    )
 
 
 def test_a_first_job_that_left_nothing_is_told(host: Host) -> None:
@@ -295,8 +312,8 @@ def test_a_reporter_that_fails_is_red(
     host: Host, rebase: Any, env: dict[str, str], message: str
 ) -> None:
     """The exit code is an error even if the rebase went well."""
-    (host.out).mkdir()
-    write(host.out / "rebase.json", rebase)
+    (host.out / "lines/main").mkdir(parents=True)
+    write(host.out / "lines/main/rebase.json", rebase)
     ran = host("tell", **env)
     assert ran.status not in (0, 3)
     assert re.search(message, ran.err)
@@ -311,7 +328,7 @@ def test_a_history_that_fails_is_red_and_the_rest_is_told(host: Host) -> None:
     assert ran.status == 4
     assert "history or report failed (137); the rebase ended with 3" in ran.err
     assert len(host.night.api.issues) == 1
-    (host.out / "history.json").write_text("{")
+    (host.out / "lines/main/history.json").write_text("{")
     ran = host("tell")
     assert ran.status == 3
     assert "history.json is not JSON" in ran.out
@@ -323,8 +340,8 @@ def test_a_coverage_that_fails_is_red_and_the_report_is_made(host: Host) -> None
     ran = host()
     assert ran.status == 4
     assert "coverage failed (137); the rebase ended with 0" in ran.err
-    assert not (host.out / "coverage.json").exists()
-    (words,) = (words for words, _ in host.calls if words[2] == "report")
+    assert not (host.out / "lines/main/coverage.json").exists()
+    words, _ = (words for words, _ in host.calls if words[2] == "report")
     assert "--coverage" not in words
 
 
@@ -339,19 +356,22 @@ def test_two_at_once(host: Host) -> None:
 
 
 def test_what_a_killed_night_left_is_cleared(host: Host) -> None:
-    host.night.git("worktree", "add", "--quiet", "--detach", str(host.out / "tree"))
-    (host.out / "tree" / "patches" / "main" / "series").write_text("half\n")
-    (host.out / "commit.bundle").write_text("of last night")
+    tree = host.out / "lines/main/tree"
+    host.night.git("worktree", "add", "--quiet", "--detach", str(tree))
+    (tree / "patches" / "main" / "series").write_text("half\n")
+    (host.out / "lines/main/commit.bundle").write_text("of last night")
     host.will_say(document())
     assert host().status == 0
-    assert not (host.out / "commit.bundle").exists()
+    assert not (host.out / "lines/main/commit.bundle").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "env", "message"),
     [
-        ((), {"LINE": ""}, "LINE=NAME, one of: main"),
-        ((), {"LINE": "../x"}, "LINE=NAME, one of: main"),
+        ((), {"LINE": "main nope"}, "there is no line 'nope'; LINE names some of: main"),
+        ((), {"LINE": "../x"}, "there is no line '../x'; LINE names some of: main"),
+        (("rebase",), {"LINE": "*"}, "there is no line '*'"),
+        (("tell",), {"TELL": "fax"}, "TELL=fax is not github, webhook or mail"),
         (("all",), {}, "no such step: all"),
         ((), {"PROBE": "1"}, "PROBE=1 runs upstream's code"),
     ],
@@ -359,6 +379,89 @@ def test_what_a_killed_night_left_is_cleared(host: Host) -> None:
 def test_wrong_words(host: Host, words: tuple[str, ...], env: dict[str, str], message: str) -> None:
     ran = host(*words, **env)
     assert (ran.status, message in ran.err) == (2, True), ran.err
+
+
+# -- several lines -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def team_host(host: Host) -> Host:
+    """The same with four lines: one whose rebase is killed, one that asks, and two green ones."""
+    patches = host.night.root / "patches"
+    for line in ("asked", "broken", "calm"):
+        shutil.copytree(patches / "main", patches / line)
+        write(host.place / f"{line}-history.json", history(line=line))
+    host.night.git("add", "--all", "patches")
+    host.night.git("commit", "--quiet", "--message", "four lines")
+    host.night.git("push", "--quiet", str(host.night.served), "main")
+    write(host.place / "asked-rebase.json", conflict(line="asked"))
+    write(host.place / "calm-rebase.json", document(line="calm"))
+    host.env.pop("LINE")
+    return host
+
+
+def rebased_lines(host: Host) -> list[str]:
+    """The lines that were rebased, in order."""
+    return [words[4] for words, _ in host.calls if words[2] == "rebase" and "--onto" in words]
+
+
+def test_every_line_has_its_night_and_all_have_one_summary(team_host: Host, tmp_path: Path) -> None:
+    """A rebase that is killed stops no other line, and the night is kept."""
+    host = team_host
+    (host.place / "rebase.json").unlink(missing_ok=True)
+    write(host.place / "main-rebase.json", document(moved=True))
+    summary = tmp_path / "summary.md"
+    ran = host(GITHUB_STEP_SUMMARY=str(summary))
+    assert ran.status == 3, ran.err
+    assert rebased_lines(host) == ["asked", "broken", "calm", "main"]
+    assert [words[2] for words, _ in host.calls].count("announce") == 1
+    titles = sorted(issue["title"] for issue in host.night.api.issues)
+    assert titles == [f"Nightly rebase: line {line} needs a person" for line in ("asked", "broken")]
+    assert len(host.night.api.pulls) == 1
+    assert summary.read_text().startswith(
+        "## Nightly rebase: 2 of 4 lines need a person: asked, broken\n"
+    )
+    (night,) = (host.out / "nights").iterdir()
+    assert sorted(path.name for path in night.iterdir()) == [
+        "asked.json", "broken.json", "calm.json", "main.json",
+    ]  # fmt: skip
+    assert host("tell", LINE="calm main").status == 3  # what OUT holds is told
+
+
+def test_only_the_lines_that_are_named_and_the_newest_nights(team_host: Host) -> None:
+    for night in ("2026-01-01", "2026-01-02", "2026-01-03T024300Z"):
+        (team_host.out / "nights" / night).mkdir(parents=True)
+    assert team_host(LINE="calm main", KEEP="3").status == 3  # nothing is said about main
+    assert rebased_lines(team_host) == ["calm", "main"]
+    kept = sorted(path.name for path in (team_host.out / "nights").iterdir())
+    assert kept[:2] == ["2026-01-02", "2026-01-03T024300Z"]
+    assert len(kept) == 3
+
+
+def test_a_dry_run_needs_no_github_and_keeps_no_night(team_host: Host) -> None:
+    none = dict.fromkeys(("GITHUB_TOKEN", "GITHUB_REPOSITORY", "GITHUB_API_URL"), "")
+    ran = team_host("--dry-run", LINE="asked calm", **none)
+    assert ran.status == 3, ran.err
+    assert team_host.night.api.log == []
+    assert "| `asked` | `aaaaaaaaaaaa` stays" in ran.out
+    assert "# Issue: Nightly rebase: line asked needs a person" in ran.out
+    assert not (team_host.out / "nights").exists()
+    assert team_host("--dry-run", "tell", LINE="calm", **none).status == 3
+    assert team_host.night.api.log == []
+
+
+def test_a_night_by_mail(team_host: Host) -> None:
+    sendmail = team_host.place / "sendmail"
+    sendmail.write_text('#!/bin/sh\n[ "$*" = "-t -oi" ] && cat >"$STAND_IN/mail"\n')
+    sendmail.chmod(0o755)
+    words = {"LINE": "asked calm", "TELL": "mail", "OWNERS": "ada@example.org"}
+    assert team_host(**words).status == 3
+    mail = (team_host.place / "mail").read_text()
+    assert "\nTo: ada@example.org\n" in mail
+    assert "\nSubject: Nightly rebase: 1 of 2 lines needs a person: asked\n" in mail
+    assert team_host.night.api.log == []
+    ran = team_host("tell", **words, SENDMAIL="false")
+    assert (ran.status, "telling failed (4)" in ran.err) == (4, True)
 
 
 # -- the workflow ------------------------------------------------------------------------------
