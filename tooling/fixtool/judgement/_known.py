@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fixtool.errors import CannotRun, UsageError
 from fixtool.history.ancestry import UpstreamLog
-from fixtool.history.log import UpstreamCommit
 from fixtool.history.recorded import (
     Presence,
     RecordedState,
@@ -17,14 +17,16 @@ from fixtool.history.recorded import (
     state_of,
     valid_facts,
 )
-from fixtool.history.result import History, Interval
-from fixtool.history.trace import trace
 from fixtool.replay.verdict import APPLIES_AS_WRITTEN, PatchState, Verdict
 from fixtool.series.context import Context
 from fixtool.series.facts import RecordedFact
 from fixtool.series.line import Line
 from fixtool.sources.resolve import Target
 from fixtool.sources.source import Source
+
+if TYPE_CHECKING:
+    from fixtool.history.log import UpstreamCommit
+    from fixtool.history.result import History, Interval
 
 _EXPLAINED = frozenset({Verdict.ABSORBED, Verdict.SUPERSEDED, Verdict.NOT_NEEDED})
 """The verdicts because of which a patch is left out."""
@@ -148,6 +150,8 @@ def _try_trace(
 ) -> tuple[History | None, str | None]:
     """The history from the line's base to the target, or the reason why it could not be read. Both
     are None if the target does not descend from the base."""
+    from fixtool.history.trace import trace  # a target that is the line's base needs no history
+
     try:
         return trace(context, source, line, line.upstream.base, target.commit), None
     except UsageError:
