@@ -363,7 +363,8 @@ class _Attempt:
         base = self.fitter.base
         needed = sum(1 for part in self._kept(place) if part.old)
         tops = {path.partition("/")[0] for path in self.files}
-        if len(missing) >= needed:
+        makes_files = any(part.old is None for part in self._kept(place))
+        if len(missing) >= needed and not makes_files:
             hint = "say where its files are: -p N and --directory DIR"
             raise self._refuse(f"{base.name} has none of its files: {_shown(missing)}", hint)
         patterns = patterns_of(missing, tops)

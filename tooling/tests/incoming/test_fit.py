@@ -263,12 +263,20 @@ def test_what_the_tree_lacks_is_left_out_and_recorded(
     up = world.upstream
     text = diff(up, side(up, python__model_py=FIX, tests__one_py="T\n"))
     text += "diff --git a/docs/gone.md b/docs/gone.md\n--- a/docs/gone.md\n+++ b/docs/gone.md\n"
-    (tmp_path / "a.patch").write_text(text + "@@ -1 +1 @@\n-a\n+b\n")
+    text += "@@ -1 +1 @@\n-a\n+b\n"
+    (tmp_path / "a.patch").write_text(text)
     ran = bring(tmp_path / "a.patch")
     assert ran.status == 1
     assert "try: leave that part out: fixtool import " in ran.err
     assert "a.patch --source" in ran.err
     assert "--exclude 'docs/*'" in ran.err
+    alone = "diff --git a/new.txt b/new.txt\nnew file mode 100644\n--- /dev/null\n+++ b/new.txt\n"
+    (tmp_path / "b.patch").write_text(
+        f"{alone}@@ -0,0 +1 @@\n+n\n" + text[text.rindex("diff --") :]
+    )
+    ran = bring(tmp_path / "b.patch", "--dry-run")
+    assert (ran.status, "--exclude 'docs/*'" in ran.err) == (1, True)
+    assert bring(tmp_path / "b.patch", "--dry-run", "--leave-out-missing").status == 0
     (patch,) = document(bring(tmp_path / "a.patch", "--leave-out-missing", "--json"))["patches"]
     base = up("rev-parse", "v2.0")[:12]
     assert "left out 1 file (--exclude docs/*): docs/gone.md" in patch["notes"]
