@@ -29,6 +29,7 @@ from fixtool.text import split_lines
 
 CONFIG = ".pre-commit-config.yaml"
 _LARGEST = 256 << 10  # bytes of the configuration
+_MOST_ALIASES = 100
 _DEEPEST = 20  # brackets; PyYAML takes quadratic time for them
 _PATIENCE = 600  # seconds for the hooks of one repository, their installation included
 _KEYS = ("files", "exclude", "types", "types_or", "exclude_types", "args", "pass_filenames",
@@ -81,6 +82,7 @@ KNOWN: Mapping[str, tuple[str, Hooks]] = {
 """Repository of hooks on GitHub -> its package, and for each hook its entry and manifest."""
 FORMATTERS = ("black", "black-jupyter", "isort", "ruff", "ruff-format", "clang-format")
 _LANGUAGES = ("system", "script", "python", "pygrep", "fail", "unsupported", "unsupported_script")
+UNKNOWN = "is no package that fixtool knows"
 _NOT_FOUND = re.compile(r"^Executable `.*` not found", re.MULTILINE)
 
 
@@ -145,12 +147,11 @@ def _read(file: Path) -> dict[str, Any]:
         text = read_at_most(file, _LARGEST).decode("utf-8")
         depth = 0
         for token in yaml.scan(text):
-            if isinstance(token, yaml.AliasToken):
-                raise FieldError("an alias, which could stand for millions of lines, is not read")
             depth += isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken)
             depth -= isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken)
             if depth > _DEEPEST:
                 raise FieldError("it is nested too deeply")
+        _check_aliases(text)
         config = Field(yaml.safe_load(text))
         _check_config(config)
     except (yaml.YAMLError, ValueError, TypeError, OSError, RecursionError, TooLarge) as error:
@@ -159,6 +160,24 @@ def _read(file: Path) -> dict[str, Any]:
             where=str(file),
         ) from error
     return {str(key): value for key, value in config.table().items()}
+
+
+def _check_aliases(text: str) -> None:
+    """Raise FieldError if the aliases in a text could stand for millions of lines: if there are
+    very many, or if one lies in what another stands for."""
+    import yaml
+
+    aliases = 0
+    anchored: list[bool] = []  # whether each collection that is open here has a name
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            anchored.append(event.anchor is not None)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchored.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            aliases += 1
+            if aliases > _MOST_ALIASES or any(anchored):
+                raise FieldError("its aliases could stand for millions of lines")
 
 
 def _check_config(config: Field) -> None:
@@ -207,7 +226,7 @@ def _local_hooks(
             })  # fmt: skip
             continue
         else:
-            why = f"{name} at {repo.get('rev')} is no package that fixtool knows"
+            why = f"{name} at {repo.get('rev')} {UNKNOWN}"
         missing.append(HookResult(hook["id"], None, CheckOutcome.NOT_RUN, why))
     return local, missing
 

@@ -15,6 +15,7 @@ from fixtool.sources.target import TargetRequest, find_target, profile_of
 from fixtool.upstream._body import PullRequestText, write_text
 from fixtool.upstream._checks import CheckResults, run_checks
 from fixtool.upstream._commits import DoesNotApply, ProposedBranch, propose
+from fixtool.upstream._hooks import UNKNOWN
 from fixtool.verify.flip import ProbeFlip, flip_probe
 from fixtool.verify.run import find_python
 
@@ -72,10 +73,13 @@ class PreparedPullRequest:
                 hint=self.no_python.hint,
             )
         if not_run := self.checks.not_run:
+            hint = "pip install 'sglang-fixtool[upstream]', and a network for the package index"
+            if all(UNKNOWN in why for why in not_run):  # nothing that is installed would help
+                hint = "run upstream's own checks by hand in the branch that --worktree DIR makes"
             return CannotRun(
                 f"not all of the preflight could run: {'; '.join(not_run[:3])}",
                 where=self.branch.slug,
-                hint="pip install 'sglang-fixtool[upstream]', and a network for the package index",
+                hint=hint,
             )
         return None
 

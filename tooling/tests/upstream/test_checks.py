@@ -297,7 +297,7 @@ def test_what_could_not_run_is_no_yes(repos: Repositories) -> None:
     ran = call(*repos.words("a"))
     assert ran.status == 4
     assert "not all of the preflight could run: hook y: nobody/x at abc is no package" in ran.err
-    assert "  try: pip install 'sglang-fixtool[upstream]'" in ran.err
+    assert "  try: run upstream's own checks by hand" in ran.err
     assert not repos.prepare("a").checks.reused  # hooks that could not run are tried again
 
 
@@ -313,13 +313,24 @@ def test_without_pre_commit(repos: Repositories, monkeypatch: pytest.MonkeyPatch
     "text",
     ["repos: [", "", "[]", "repos: 3", "repos: [{hooks: [{id: x}]}]", "repos: [{repo: local}]",
      "repos: [{repo: local, hooks: [{name: x}]}]", "repos: [{repo: local, hooks: [3]}]",
-     "repos: [{repo: 3, hooks: [{id: x}]}]", "repos: &a [*a]", "\x00", b"\xff\xfe\xfa", "a: !!python/object:os.x {}",
+     "repos: [{repo: 3, hooks: [{id: x}]}]", "repos: &a [*a]", "a: &a [x]\nb: &b [*a, *a]\nc: [*b]", f"a: &a x\nb: [{'*a, ' * 101}]", "\x00", b"\xff\xfe\xfa", "a: !!python/object:os.x {}",
      "[" * 3000],
 )  # fmt: skip
 def test_a_configuration_that_cannot_be_read(text: str | bytes, tmp_path: Path) -> None:
     (tmp_path / hooks.CONFIG).write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(CannotRun, match=r"upstream's \.pre-commit-config\.yaml cannot be read: ."):
         hooks.run(tmp_path, ["x.py"], Settings(tmp_path / "s", tmp_path / "c"))
+
+
+def test_aliases_that_stand_for_little_are_read(tmp_path: Path) -> None:
+    """vLLM's configuration has some, for hooks that differ in their name alone."""
+    common = "&common {name: a, entry: x, language: system, stages: [manual]}"
+    hooks_of_it = f"[{{<<: {common}, id: a}}, {{<<: *common, id: b}}]"
+    (tmp_path / hooks.CONFIG).write_text(f"repos: [{{repo: local, hooks: {hooks_of_it}}}]")
+    results = hooks.run(tmp_path, ["x.py"], Settings(tmp_path / "s", tmp_path / "c"))
+    assert [(result.id, result.outcome) for result in results] == [
+        ("a", "by-hand"), ("b", "by-hand"),
+    ]  # fmt: skip
 
 
 def test_a_broken_configuration_is_one_message(repos: Repositories) -> None:
