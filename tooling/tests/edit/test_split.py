@@ -314,3 +314,37 @@ def test_without_git_it_is_written_and_nothing_committed(splitting: Splitting) -
     ran = splitting.run("big", "--by", "folder")
     assert (ran.status, "nothing was committed" in ran.out) == (0, True)
     assert "big" not in splitting.slugs
+
+
+def test_odd_files_in_parts_of_their_own_make_the_same_tree(
+    fixtool: Callable[..., Ran], team: Team
+) -> None:
+    """Binary data, modes, links, renames, line ends, and names that git quotes."""
+    git = team.upstream
+    base = git.commit("odd", **{
+        "run.sh": "#!/bin/sh\n", "moved_txt": NUMBERS, "crlf_txt": "a\r\nb\r\nc\r\n" * 9,
+        "no newline_txt": "a\n" * 20 + "end", "bytes": b"\0\1", "größe_txt": "x\n",
+        'quo"te_txt': "x\n", "kind": "a file\n",
+    })  # fmt: skip
+    team.line("odd", base)
+    git("checkout", "--quiet", "--detach", base)
+    (git.path / "run.sh").chmod(0o755)
+    git("mv", "moved.txt", "elsewhere.txt")
+    (git.path / "kind").unlink()
+    (git.path / "kind").symlink_to("run.sh")
+    git.commit("change\n\nWhy.", **{
+        "crlf_txt": "A\r\nb\r\nc\r\n" + "a\r\nb\r\nc\r\n" * 7 + "a\r\nb\r\nC\r\n",
+        "no newline_txt": "A\n" + "a\n" * 19 + "END", "bytes": b"\0\2", "größe_txt": "y\n",
+        'quo"te_txt': "y\n", "empty": "",
+    })  # fmt: skip
+    whole = git("rev-parse", "HEAD^{tree}")
+    team.add("big", format_patch(git), "odd")
+    words = ("split", "big", "--line", "odd", "--source", git.path, "--json")
+    hunks = ("--into", "a=crlf.txt:2,no newline.txt:1", "--into", "b=no newline.txt:2,kind")
+    for way in (hunks, ("--by", "file")):
+        done = document(fixtool(*words, *way, "--dry-run", cwd=team.root))["split"]
+        assert done["tree"] == whole
+    assert len(done["parts"]) == 10
+    assert fixtool(*words, "--by", "file", cwd=team.root).status == 0
+    lint = fixtool("lint", "--line", "odd", "--drift", "--source", git.path, cwd=team.root)
+    assert lint.status == 0, lint.out

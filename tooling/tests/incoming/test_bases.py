@@ -60,6 +60,16 @@ def test_it_is_the_release_that_it_was_made_on(
     assert {fit["release"] for fit in found["tried"]} == {f"v1.{n}" for n in range(6)}
 
 
+def test_the_releases_of_a_remote_are_fetched(
+    fixtool: Callable[..., Ran], team: Team, releases: Git, tmp_path: Path
+) -> None:
+    releases("config", "uploadpack.allowAnySHA1InWant", "true")
+    diff = made_on(releases, "v1.4", tmp_path / "mine.patch")
+    found = find(fixtool, diff, "--source", f"file://{releases.path}", cwd=team.root)
+    assert (found["best"]["release"], found["best"]["fits"], found["known"]) == ("v1.4", 2, 6)
+    assert len(found["tried"]) < 6
+
+
 def test_the_commands_that_it_prints_import_the_patch(
     fixtool: Callable[..., Ran], team: Team, releases: Git, tmp_path: Path
 ) -> None:

@@ -474,7 +474,7 @@ class ValueReaders:
     def commit_text(self, raw: bytes) -> object:
         whole = text_of(raw)
         names = re.compile("fork", re.IGNORECASE)
-        commit = cast(Any, SimpleNamespace(title=whole.partition("\n")[0]))
+        commit = cast(Any, SimpleNamespace(slug="fix", title=whole.partition("\n")[0]))
         return (
             list(_checks.search_line(whole, "x", names)),
             list(_checks._search_active_text(whole, "x")),
