@@ -16,10 +16,10 @@ from fixtool.text import count
 
 if TYPE_CHECKING:
     from fixtool.install.find import Found
+    from fixtool.install.project import Project
     from fixtool.install.run import Installed, Uninstalled
     from fixtool.install.state import Installation
     from fixtool.install.status import Status
-    from fixtool.settings import Settings
 
 Target = Annotated[
     str, Option("--python", metavar="PY", help="The interpreter that has the package installed.")
@@ -69,8 +69,7 @@ def status(
     """
     from fixtool.install.status import read_status
 
-    settings = _settings(ctx, directory)
-    found = read_status(settings, python, Path.cwd())
+    found = read_status(_projects(ctx, directory), python, Path.cwd())
     exit_code = ExitCode.OK if found.ok else ExitCode.REFUSED
     if json:
         terminal.print_document("status", exit_code, _body_of_status(found))
@@ -94,25 +93,26 @@ def uninstall(
     """
     from fixtool.install.run import uninstall as run
 
-    settings = _settings(ctx, directory)
-    done = run(settings, python, dry_run=dry_run)
+    done = run(_projects(ctx, directory), python, dry_run=dry_run)
     if json:
         terminal.print_document("uninstall", ExitCode.OK, _body_of_uninstall(done))
     else:
         _show_uninstalled(done, dry_run=dry_run)
 
 
-def _settings(ctx: typer.Context, directory: Path | None) -> Settings:
-    """The settings of the patch repository. Where there is none, as in an image that holds only
-    the package, those of the environment."""
+def _projects(ctx: typer.Context, directory: Path | None) -> list[Project]:
+    """The projects of the patch repository. Where there is none, as in an image that holds only the
+    package, the one of the environment's settings."""
+    from fixtool.install.project import projects
     from fixtool.settings import load
 
     try:
-        return options.start(ctx, directory).settings
+        context = options.start(ctx, directory)
     except FixtoolError:
         if directory or ctx.obj:
             raise
-        return load(None)
+        return projects(load(None))
+    return projects(context.settings, context.repository)
 
 
 def _body_of_place(found: Found) -> dict[str, Any]:

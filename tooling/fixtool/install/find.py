@@ -17,8 +17,6 @@ from fixtool.install.state import Place
 from fixtool.sources.resolve import version_of
 from fixtool.text import argument
 
-ROOT = "python/"  # the folder of a release's files in the commit that it becomes
-
 
 @dataclass(frozen=True)
 class Found:
@@ -51,8 +49,9 @@ def first_on_path(environment: Mapping[str, str], here: Path) -> list[str]:
     return [str(here), *(str(here / entry) for entry in entries if entry)]
 
 
-def find(python: str, project: str, first: Sequence[str] = ()) -> Found:
-    """Where ``project`` is installed for ``python``; ``first`` as in ``first_on_path``.
+def find(python: str, project: str, root: str, first: Sequence[str] = ()) -> Found:
+    """Where ``project`` is installed for ``python``. ``root`` is the folder that holds its files in
+    the commit of a release; ``first`` as in ``first_on_path``.
 
     Raises UsageError if there is no such interpreter, CannotRun if the project is not installed,
     and Refused if it cannot be said which files of which release are there: there are two
@@ -79,7 +78,7 @@ def find(python: str, project: str, first: Sequence[str] = ()) -> Found:
     (distribution,) = known
     if (folder := _editable(distribution)) is not None:
         return _checkout(facts, project, folder)
-    return _package(facts, project, distribution)
+    return _package(facts, project, distribution, root)
 
 
 def _editable(distribution: Distribution) -> Path | None:
@@ -106,7 +105,7 @@ def _direct_url(distribution: Distribution) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _package(facts: Facts, project: str, distribution: Distribution) -> Found:
+def _package(facts: Facts, project: str, distribution: Distribution, prefix: str) -> Found:
     info = Path(distribution.path)
     with_url, version = _direct_url(distribution), version_of(distribution.version)
     if not distribution.record:
@@ -134,7 +133,7 @@ def _package(facts: Facts, project: str, distribution: Distribution) -> Found:
     name = facts.imports[0].name
     root = info.parent
     package = name if (root / name).is_dir() else f"{name}.py"
-    place = Place(root, info / "fixtool", f"{info.name}/RECORD", ROOT)
+    place = Place(root, info / "fixtool", f"{info.name}/RECORD", prefix)
     return Found(project, version, name, package, place, facts, None)
 
 

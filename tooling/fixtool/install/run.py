@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -12,12 +12,12 @@ from fixtool.git.trees import changed_files, list_tree
 from fixtool.install import contents
 from fixtool.install._change import Change, Wanted, require_writable
 from fixtool.install._transaction import Recovered, alone, commit, recover, staging
-from fixtool.install.find import Found, find
+from fixtool.install.find import Found
+from fixtool.install.project import Project, find_project, projects
 from fixtool.install.state import Installation, digest_of, read_installation
 from fixtool.judgement.line import Choice, choose_line
 from fixtool.judgement.manifest import manifest_of
 from fixtool.series.context import Context
-from fixtool.settings import Settings
 from fixtool.sources.resolve import Target
 from fixtool.sources.source import Local, Releases, Source
 from fixtool.sources.target import upstream_url
@@ -63,10 +63,12 @@ def install(
     Nothing is changed if a patch needs a person. Raises Refused if a file is not the one of the
     release or of the commit, or cannot be written, and the errors of ``find``.
     """
-    found = find(python, context.settings.indexed)
+    wanted_line = line or context.settings.line
+    candidates = projects(context.settings, context.repository, wanted_line)
+    project, found = find_project(python, candidates)
     with _recovered(found, dry_run=dry_run) as recovered:
-        source, target = _target(context, found, line)
-        choice = choose_line(context, source, target, line or context.settings.line)
+        source, target = _target(context, found, project)
+        choice = choose_line(context, source, target, wanted_line)
         unread = choice.judgement.unread
         more = (f"upstream's history was not read: {unread}",) if unread else ()
         notes = (*choice.notes, *more)
@@ -75,7 +77,7 @@ def install(
         previous = read_installation(found.place)
         wanted, left_out = _wanted(found, source, target, choice)
         notes += _require_unchanged(found, source, target, previous, wanted)
-        wanted_now = _installation(context, found, source, target, choice, left_out)
+        wanted_now = _installation(found, source, target, choice, left_out)
         replaced = previous.manifest.line if previous else None
         if previous and _is_there(previous, wanted_now, wanted):
             return Installed(found, target, choice, previous, False, None, recovered, notes)
@@ -85,11 +87,11 @@ def install(
         return Installed(found, target, choice, done, True, replaced, recovered, notes)
 
 
-def uninstall(settings: Settings, python: str, *, dry_run: bool = False) -> Uninstalled:
-    """Take out what ``install`` has put into what ``python`` has installed: every byte is as it
-    was, that of RECORD too. Raises Refused if a file was changed since, and the errors of
-    ``find``."""
-    found = find(python, settings.indexed)
+def uninstall(candidates: Sequence[Project], python: str, *, dry_run: bool = False) -> Uninstalled:
+    """Take out what ``install`` has put into the one of ``candidates`` that ``python`` has: every
+    byte is as it was, that of RECORD too. Raises Refused if a file was changed since, and the
+    errors of ``find``."""
+    _, found = find_project(python, candidates)
     with _recovered(found, dry_run=dry_run) as recovered:
         previous = read_installation(found.place)
         if previous is None:
@@ -111,14 +113,19 @@ def _recovered(found: Found, *, dry_run: bool) -> Iterator[Recovered | None]:
         yield recover(found.place)
 
 
-def _target(context: Context, found: Found, line: str | None) -> tuple[Source, Target]:
+def _target(context: Context, found: Found, project: Project) -> tuple[Source, Target]:
+    """The release or the commit that is installed, for the lines of its project."""
+    source: Source
     if found.checkout is None:
-        releases = Releases(context.settings, context.progress)
-        return releases, releases.resolve(found.version)
-    assert found.checkout.work_tree is not None
-    url = upstream_url(context, line)
-    local = Local(found.checkout.work_tree, context.settings, url, context.progress)
-    return local, local.resolve("HEAD")
+        source = Releases(project.settings, context.progress)
+        target = source.resolve(found.version)
+    else:
+        assert found.checkout.work_tree is not None
+        url = upstream_url(context, project.lines[0] if project.lines else None)
+        source = Local(found.checkout.work_tree, project.settings, url, context.progress)
+        target = source.resolve("HEAD")
+    whole = len(project.lines) == len(context.repository.lines)
+    return source, target if whole else replace(target, lines=project.lines)
 
 
 def _wanted(
@@ -167,9 +174,10 @@ def _require_unchanged(
     if previous:
         _require_own(found, previous)
     prefix = found.place.prefix
-    paths = sorted(wanted) if found.checkout else [prefix.rstrip("/")]
-    names = [f"{prefix}{path}" for path in paths] if found.checkout else paths
-    listed = list_tree(source.repo, target.commit, *names) if names else {}
+    if found.checkout:
+        listed = list_tree(source.repo, target.commit, *sorted(wanted)) if wanted else {}
+    else:
+        listed = list_tree(source.repo, target.commit, *filter(None, [prefix.rstrip("/")]))
     entries = {path.removeprefix(prefix): entry.blob for path, entry in listed.items()}
     before = contents.blobs_before(found, previous, {*entries, *wanted})
     edited = [path for path, blob in entries.items() if before.get(path) != blob]
@@ -226,7 +234,6 @@ def _require_own(found: Found, previous: Installation) -> None:
 
 
 def _installation(
-    context: Context,
     found: Found,
     source: Source,
     target: Target,
@@ -242,7 +249,7 @@ def _installation(
     package = found.package_in_git
     package_tree = contents.tree_of(list_tree(source.repo, tree, package), package)
     return Installation(
-        context.settings.indexed, found.version, package, package_tree, tree, left_out, (), manifest
+        found.project, found.version, package, package_tree, tree, left_out, (), manifest
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,9 +13,9 @@ from fixtool.install import contents
 from fixtool.install._ask import Imported, stale_bytecode
 from fixtool.install._transaction import unfinished
 from fixtool.install.bytecode import cached
-from fixtool.install.find import Found, find, first_on_path
+from fixtool.install.find import Found, first_on_path
+from fixtool.install.project import Project, find_project
 from fixtool.install.state import Installation, digest_of, read_installation
-from fixtool.settings import Settings
 
 
 class Fault(StrEnum):
@@ -59,11 +59,11 @@ class Status:
         return not self.problems
 
 
-def read_status(settings: Settings, python: str, here: Path) -> Status:
-    """What is installed for ``python``, and what of it is not as it should be. ``here`` is the
-    folder of the user, in which Python looks first. Nothing is changed, and no repository and no
-    network is needed. Raises the errors of ``find``."""
-    found = find(python, settings.indexed, first_on_path(os.environ, here))
+def read_status(candidates: Sequence[Project], python: str, here: Path) -> Status:
+    """What ``python`` has installed of ``candidates``, and what is not as it should be. ``here`` is
+    the folder of the user, in which Python looks first. Nothing is changed, and no repository and
+    no network is needed. Raises the errors of ``find``."""
+    _, found = find_project(python, candidates, first_on_path(os.environ, here))
     installation = read_installation(found.place)
     tree = contents.package_tree(found, installation)
     problems = [*_unfinished(found, installation), *_files(found, installation)]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import pytest
 
 from fixtool.errors import Refused
 from fixtool.install import _transaction, record, run
+from fixtool.profile import PLAIN
+from fixtool.progress import Silence
 from fixtool.settings import Settings
+from fixtool.sources.source import Releases
 from support.installed import (
     ADDED,
     MODEL,
@@ -24,9 +28,12 @@ from support.installed import (
     Environment,
     make_environment,
     patched_tree,
+    unpack,
+    write_line,
 )
 from support.json_documents import document
-from support.package_index import Server, server
+from support.package_index import X86, Server, make_wheel, server, use_index
+from support.wheels import make_venv
 
 __all__ = ["server"]  # a fixture
 MAIN = ("--line", "main")
@@ -315,3 +322,29 @@ def test_a_file_that_was_edited_after_a_kill_is_not_overwritten(environment: Env
     ran = environment.run("install", *MAIN)
     assert (ran.status, "changed by somebody else" in ran.err) == (1, True)
     assert model.read_text() == "mine = True\n"
+
+
+def test_another_project_beside_sglang(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project of the plain profile has its files at the top of the tree. Of the projects of a
+    repository, the one that is installed is meant."""
+    served = tmp_path / "served"
+    use_index(monkeypatch, FIND_LINKS=str(served), NO_INDEX="1")
+    files = {"tool/__init__.py": b"x = 1\n", "tool/model.py": b"y = 1\n", "single.py": b"z = 1\n"}
+    environment = Environment(tmp_path / "venv", tmp_path / "team", settings)
+    make_venv(environment.root)
+    unpack(make_wheel(served, "1.0", X86, files, name="tool"), environment.packages)
+    releases = Releases(replace(settings, profile=PLAIN, project="tool"), Silence())
+    base = releases.release("1.0").commit
+    series: dict[str, bytes | None] = {"tool/model.py": b"y = 2\n", "single.py": b"z = 2\n"}
+    for name, project in (("main", {"profile": "plain", "project": "tool"}), ("sglang", {})):
+        write_line(releases.repo, environment.team, name, base, "1.0", series, **project)
+    before = environment.snapshot()
+    answer = document(environment.run("install", "--json"))
+    assert (answer["project"], answer["line"], answer["package"]) == ("tool", "main", "tool")
+    assert answer["files"] == ["single.py", "tool/model.py"]
+    assert environment.run("status").status == 0
+    assert environment.run("uninstall").status == 0
+    assert environment.snapshot() == before
+    assert environment.run("install", "--line", "sglang").status == 4

@@ -11,7 +11,7 @@ import os
 import py_compile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fixtool.git.objects import MACHINE, Commit, Oid
@@ -46,6 +46,8 @@ SERIES: dict[str, bytes | None] = {
     "test/test_model.py": b"pass\n",
 }
 """What the series of ``main`` changes in the tree of the release."""
+
+URL = "https://github.com/sgl-project/sglang.git"
 
 OTHER: dict[str, bytes | None] = {
     "python/sglang/srt/model.py": FILES["sglang/srt/model.py"].replace(b"x5 = 5\n", b"x5 = 55\n")
@@ -134,7 +136,8 @@ def unpack(wheel: Path, packages: Path, *, compiled: bool = True) -> None:
 
 
 def write_line(
-    repo: Repo, team: Path, name: str, base: Oid, release: str | None, files: Mapping[str, bytes | None]
+    repo: Repo, team: Path, name: str, base: Oid, release: str | None, files: Mapping[str, bytes | None],
+    **project: str,
 ) -> None:  # fmt: skip
     """A line of one patch, which changes ``files`` of the commit ``base``."""
     with scratch_index(repo, base) as scratch:
@@ -153,9 +156,9 @@ def write_line(
     folder.mkdir(parents=True)
     (folder / f"{name}-fix.patch").write_bytes(export(repo, commit))
     (folder / "series").write_text(f"{name}-fix.patch\n")
-    about = Upstream(
-        "https://example.org/x.git", base, repo.tree_id(base), release, "1.0", "2026-01-02"
-    )
+    tree, day = repo.tree_id(base), "2026-01-02"
+    about = Upstream(URL, base, tree, release, "1.0", day)
+    about = replace(about, **project)  # type: ignore[arg-type]
     (folder / "upstream.toml").write_text(upstream_toml(about, "a test"))
 
 
