@@ -12,15 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fixtool.announce.outcome import NightlyOutcome
 from fixtool.announce.text import NightlyTexts
 from fixtool.errors import FixtoolError, Refused
 from fixtool.git.objects import Oid
-from fixtool.github.client import GitHub
 from fixtool.github.model import Issue, PullRequest
 from fixtool.github.push import PushRemote, RemoteHeads
 from fixtool.markdown import Marker, read_marker, same_text
+
+if TYPE_CHECKING:  # PyGithub is an extra, and only GitHub needs it
+    from fixtool.github.client import GitHub
 
 _PULL, _ISSUE, _COMMENT = "rebase-pull", "rebase-issue", "rebase-comment"
 

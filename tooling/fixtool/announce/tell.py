@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fixtool.announce.night import Night
 from fixtool.announce.outcome import NightlyOutcome
 from fixtool.announce.run import Announcement, Announcer, announce_outcome
 from fixtool.announce.text import NightlyTexts
 from fixtool.errors import FixtoolError
-from fixtool.github.client import GitHub
 from fixtool.github.push import PushRemote
 from fixtool.markdown import inline
+
+if TYPE_CHECKING:  # PyGithub is an extra, and only GitHub needs it
+    from fixtool.github.client import GitHub
 
 
 @dataclass(frozen=True)

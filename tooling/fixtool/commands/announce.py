@@ -112,7 +112,8 @@ def announce(
     if not whole and (problem := lines[0].problem):
         raise problem
     upstreams = [_upstream_url(repository, read.outcome.line) for read in lines]
-    night = Night(texts_of(lines, request.owners, upstreams), request.owners, bool(push))
+    pulls = bool(push) or by == "print"  # which shows what GitHub would be told
+    night = Night(texts_of(lines, request.owners, upstreams), request.owners, pulls)
     if not dry_run:  # before anything that needs the network and may fail
         _tell_job(night, whole=whole, err=json or by != "github")
     teller, night = _teller(request, repository.root, lines, night)

@@ -327,3 +327,16 @@ def test_three_nights_of_four_lines(
     page = (tmp_path / "out" / "report.html").read_text()
     assert "+line 20 fixed" in page
     assert "broken, 3 nights: 3 failed; the newest is failed" in page
+
+
+def test_only_github_needs_pygithub(team_root: Path, fixtool: Run, tmp_path: Path) -> None:
+    """The others work where the extra `github` is not installed."""
+    (tmp_path / "without" / "github").mkdir(parents=True)
+    (tmp_path / "without" / "github" / "__init__.py").write_text("raise ImportError")
+    folder = night_of(tmp_path / "night", a=rebased(line="a"))
+    words = ["announce", folder, "--by", "webhook", "--dry-run"]
+    env = {"PYTHONPATH": str(tmp_path / "without"), "FIXTOOL_WEBHOOK": "https://example.org/x"}
+    ran = fixtool(*words, cwd=team_root, **env)
+    assert (ran.status, ran.err) == (0, "")
+    assert "1 line, and nobody is needed" in ran.out
+    assert "PyGithub" in fixtool("announce", folder, cwd=team_root, **env).err
