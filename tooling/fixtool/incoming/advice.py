@@ -102,9 +102,10 @@ class Advice:
         return words
 
 
-def as_sentence(found: BestBase) -> str:
+def as_sentence(found: BestBase, *, here: bool = False) -> str:
+    """What was found; ``here`` if only releases on this machine were tried."""
     best, tried = found.best, len(found.tried)
     return (
         f"the release it fits best is {best.release}: {best.fits} of {count(best.of, 'file')} fit "
-        f"({tried} of {count(found.known, 'release')} tried)"
+        f"({tried} of {count(found.known, 'release')}{' on this machine' if here else ''} tried)"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -285,6 +285,10 @@ class _Attempt:
         sides = self._sides(place, diff) if self.options.three_way else None
         if sides is None:
             raise self._does_not_apply(place, diff, out)
+        return self._merged(place, sides, excluded)
+
+    def _merged(self, place: Place, sides: _Sides, excluded: Mapping[str, Sequence[str]]) -> Fitted:
+        """The three-way merge of ``sides``. Raises Conflict if a person has to make it."""
         merge = merge_three_way(self.repo, sides.older, self.tip, sides.theirs)
         fitted = _fitted(merge.tree, excluded)
         fitted = replace(fitted, notes=(sides.note, *fitted.notes))
@@ -307,7 +311,13 @@ class _Attempt:
             parents = self.repo.read_commit(self.change.commit).parents
             return self._applied(place, diff, parents[0], _MERGED)
         if older := self._older_files(place):
-            return self._applied(place, diff, self._commit(older, self.tip), _MERGED)
+            sides = self._applied(place, diff, self._commit(older, self.tip), _MERGED)
+            if sides is not None:
+                return sides
+        return self._sides_on_release(place, diff)
+
+    def _sides_on_release(self, place: Place, diff: bytes) -> _Sides | None:
+        """The same, where the change was made on the release that it fits best."""
         better = self._better_base()
         if better is None:
             return None
@@ -367,26 +377,46 @@ class _Attempt:
         if len(missing) >= needed and not makes_files:
             hint = "say where its files are: -p N and --directory DIR"
             raise self._refuse(f"{base.name} has none of its files: {_shown(missing)}", hint)
-        patterns = patterns_of(missing, tops)
         gone = [path for path in missing if path.partition("/")[0] in tops]
-        if self.options.leave_out_missing and not gone:
-            options = replace(self.options, exclude=(*self.options.exclude, *patterns),
-                              leave_out_missing=False)  # fmt: skip
-            fitter = Fitter(self.fitter.objects, base, options, self.fitter.find_blobs,
-                            self.fitter.advice)  # fmt: skip
-            again = _Attempt(fitter, self.change, self.tip, self.lines, self.sections, self.files)
-            reason = {pattern: f"{pattern} ({base.name} lacks it)" for pattern in patterns}
-            return _with_reasons(again.at([place], place), reason)
+        lacking = patterns_of(sorted({*missing} - {*gone}), tops)
+        if lacking and self.options.leave_out_missing:
+            return self._leaving_out(place, lacking)
+        if gone and not lacking and self.options.three_way:  # git may find where they are now
+            diff, excluded = self._without_excluded(place)
+            if sides := self._sides_on_release(place, diff):
+                return self._merged(place, sides, excluded)
+        raise self._lacks(missing, gone, tops)
+
+    def _leaving_out(self, place: Place, patterns: Sequence[str]) -> Fitted:
+        """The change without what is in folders that the tree lacks."""
+        fitter, options = self.fitter, self.options
+        options = replace(options, exclude=(*options.exclude, *patterns), leave_out_missing=False)
+        fitter = Fitter(fitter.objects, fitter.base, options, fitter.find_blobs, fitter.advice)
+        again = _Attempt(fitter, self.change, self.tip, self.lines, self.sections, self.files)
+        reasons = {pattern: f"{pattern} ({fitter.base.name} lacks it)" for pattern in patterns}
+        try:
+            return _with_reasons(again.at([place], place), reasons)
+        except Conflict as conflict:
+            conflict.fitted = _with_reasons(conflict.fitted, reasons)
+            raise
+
+    def _lacks(self, missing: Sequence[str], gone: Sequence[str], tops: Collection[str]) -> Refused:
+        """The refusal of a change whose ``missing`` files the tree lacks. Of these, ``gone`` are in
+        folders that it has."""
+        base = self.fitter.base
         what = f"{base.name} lacks some of its files"
         if base.release:
             what = f"{base.name} lacks {count(len(missing), 'file')} (a wheel has no tests)"
         why = f"{what}: {_shown(missing)}"
-        words = " ".join(f"--exclude {shlex.quote(pattern)}" for pattern in patterns)
-        hint = f"leave that part out: {self.fitter.again(words)}"
+        words = (f"--exclude {shlex.quote(name)}" for name in patterns_of(missing, tops))
+        hint = f"leave that part out: {self.fitter.again(' '.join(words))}"
         if gone and (better := self._better_base()):
             why = f"{why}; {gone[0]} may have moved{better.line}"
             hint = f"{better.commands}; or {hint}"
-        raise self._refuse(why, hint)
+            if len(gone) < len(missing):
+                merge = self.fitter.again("--leave-out-missing")
+                hint = f"merge the rest three-way: {merge}; or {better.commands}"
+        return self._refuse(why, hint)
 
     def _better_base(self) -> Better | None:
         """The release that the change fits best, if that is another one than the line's base."""
@@ -394,7 +424,7 @@ class _Attempt:
         found = advice.best(self.change) if advice else None
         if advice is None or found is None or found.best.commit == self.fitter.base.commit:
             return None
-        return Better(found, as_sentence(found), advice.on(found))
+        return Better(found, as_sentence(found, here=True), advice.on(found))
 
     def _tried(self, place: Place) -> list[TriedFile]:
         """What becomes of each file by itself."""

@@ -463,3 +463,27 @@ def test_a_folder_of_mails_is_one_series(world: Team, fixtool: Any, tmp_path: Pa
         ("area: number 2", [blanks]),
         ("area: number 0", [blanks]),
     ]
+
+
+def test_a_file_that_has_moved_is_followed_from_the_release_that_fits(
+    bring: Any, world: Team, tmp_path: Path
+) -> None:
+    up = world.upstream
+    files = {"python__pkg__deep_py": DEEP, "python__model_py": FIX}
+    change = diff(up, side(up, **files))
+    lacking = "diff --git a/docs/gone.md b/docs/gone.md\n--- a/docs/gone.md\n+++ b/docs/gone.md\n"
+    (tmp_path / "a.patch").write_text(f"{change}{lacking}@@ -1 +1 @@\n-a\n+b\n")
+    up("mv", "python/pkg/deep.py", "python/deeper.py")
+    up.commit("move it")
+    (world.root / "patches/main/upstream.toml").unlink()
+    world.line(base=up("rev-parse", "HEAD"))
+    ran = bring(tmp_path / "a.patch")
+    assert (ran.status, "python/pkg/deep.py may have moved" in ran.err) == (1, True)
+    assert "merge the rest three-way: fixtool import " in ran.err
+    (patch,) = document(bring(tmp_path / "a.patch", "--leave-out-missing", "--json"))["patches"]
+    assert any(note.endswith("as made on v2.0") for note in patch["notes"])
+    stored = world.repository.line("main").find("a")
+    assert stored.paths == {"python/deeper.py", "python/model.py"}
+    assert stored.trailer(
+        "Excluded",
+    ).startswith("docs/* (")  # type: ignore[union-attr]
