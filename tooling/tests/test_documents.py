@@ -262,7 +262,9 @@ def test_every_variable_of_ours_in_the_code_is_described() -> None:
     )
     named = set(re.findall(r"\bFIXTOOL_[A-Z_]*[A-Z]\b", sources))
     built = {f"FIXTOOL_{field.name.upper()}" for field in KEYS}
-    page = set(re.findall(r"^\|.*?`(FIXTOOL_[A-Z_]+)`", read("docs/settings.md"), re.M))
+    rows = re.findall(r"^\|.*?`(FIXTOOL_[A-Z_]+)`", read("docs/settings.md"), re.M)
+    page = set(rows)
+    assert len(rows) == len(page)
     assert page == named | built | {"FIXTOOL_STATE_DIR", "FIXTOOL_CACHE_DIR"}
 
 
