@@ -118,8 +118,12 @@ class Night:
     job: str | None = None
 
     @property
+    def _outcomes(self) -> tuple[NightlyOutcome, ...]:
+        return tuple(texts.outcome for texts in self.texts)
+
+    @property
     def needs_person(self) -> bool:
-        return any(texts.outcome.needs_person for texts in self.texts)
+        return any(outcome.needs_person for outcome in self._outcomes)
 
     @property
     def rows(self) -> tuple[NightRow, ...]:
@@ -175,7 +179,7 @@ class Night:
     def _next(self, texts: NightlyTexts) -> str:
         outcome = texts.outcome
         if outcome.failure:
-            refs = (read.outcome.rebase.ref for read in self.texts if read.outcome.rebase)
+            refs = (line.rebase.ref for line in self._outcomes if line.rebase)
             again = next((("--line", outcome.line, "--onto", ref) for ref in refs), None)
             hint = outcome.failure.hint or "see the log of the job"
             return shlex.join(("fixtool", "rebase", *again)) if again else hint

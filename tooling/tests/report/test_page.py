@@ -38,7 +38,10 @@ CSS = (importlib.resources.files("fixtool.report") / "templates/report.css").rea
 
 def checked(about: Report) -> Node:
     """The page, after all that holds of any page was looked at."""
-    text = page.html(about)
+    return checked_text(page.html(about))
+
+
+def checked_text(text: str) -> Node:
     text.encode()
     assert text.startswith("<!doctype html>")
     root = Strict(text).root
@@ -97,7 +100,10 @@ def checked(about: Report) -> Node:
 
 def written(about: Report) -> str:
     """The Markdown, after all that holds of any was looked at, as a forge reads it."""
-    text = page.markdown(about)
+    return written_text(page.markdown(about))
+
+
+def written_text(text: str) -> str:
     text.encode()
     reader = MarkdownIt("commonmark").enable("table")
     outside = []
@@ -283,6 +289,22 @@ def test_a_coverage_of_many_runs_and_of_nothing() -> None:
         "message": "no network", "where": None, "hint": "try again"}}  # fmt: skip
     (todo,) = find_todos(make.report(None, coverage_json=failed))
     assert todo.what == "fixtool coverage could not answer"
+
+
+@pytest.mark.parametrize(("lines", "days"), [(0, 1), (1, 1), (4, 3), (7, 60)])
+@pytest.mark.parametrize("text", ["", make.HOSTILE])
+def test_all_lines_over_the_nights(lines: int, days: int, text: str) -> None:
+    nights = make.nights(lines, days, text)
+    root = checked_text(page.nights_html(nights))
+    strips = [svg for svg in root.all("svg") if svg.attributes.get("class") == "strip"]
+    assert [len(list(strip.all("g"))) for strip in strips] == [days] * lines
+    for strip in strips:
+        assert strip.attributes["role"] == "img"
+        assert re.search(
+            r", \d+ nights?: \d+ \w+.*; the newest is \w+$", strip.attributes["aria-label"]
+        )
+    assert len(list(root.all("details"))) == lines
+    written_text(page.nights_markdown(nights))
 
 
 def test_hostile_text_is_text() -> None:
