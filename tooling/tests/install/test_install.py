@@ -26,22 +26,18 @@ from support.installed import (
     OTHER,
     SERIES,
     Environment,
-    make_environment,
+    environment,
+    made_environment,
     patched_tree,
     unpack,
     write_line,
 )
 from support.json_documents import document
-from support.package_index import X86, Server, make_wheel, server, use_index
+from support.package_index import X86, make_wheel, use_index
 from support.wheels import make_venv
 
-__all__ = ["server"]  # a fixture
+__all__ = ["environment", "made_environment"]  # fixtures
 MAIN = ("--line", "main")
-
-
-@pytest.fixture
-def environment(tmp_path: Path, server: Server, settings: Settings) -> Environment:
-    return make_environment(tmp_path, server.folder, settings)
 
 
 def imported(environment: Environment, code: str) -> str:

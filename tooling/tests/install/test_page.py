@@ -13,11 +13,10 @@ import pytest
 import yaml
 
 from fixtool.settings import Settings
-from support.installed import FILES, Environment, make_checkout, make_environment
-from support.package_index import Server, server
+from support.installed import FILES, Environment, environment, made_environment, make_checkout
 from support.repositories import ROOT, Git
 
-__all__ = ["server"]  # a fixture
+__all__ = ["environment", "made_environment"]  # fixtures
 PAGE = (ROOT / "docs/install.md").read_text("utf-8")
 ACTION = ROOT / "ci/action/action.yml"
 OWN_ENVIRONMENT = "python3 -m venv /opt/fixtool && /opt/fixtool/bin/pip install sglang-fixtool"
@@ -55,8 +54,7 @@ def in_container(environment: Environment, name: str) -> list[str]:
     return ran
 
 
-def test_the_dockerfile_for_a_release(tmp_path: Path, server: Server, settings: Settings) -> None:
-    environment = make_environment(tmp_path, server.folder, settings)
+def test_the_dockerfile_for_a_release(environment: Environment) -> None:
     for folder in (environment.packages / "sglang", environment.info):
         subprocess.run(["rm", "-r", str(folder)], check=True)
     ran = in_container(environment, "pip")

@@ -9,19 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from fixtool.settings import Settings
-from support.installed import Environment, make_environment
+from support.installed import Environment, environment, made_environment
 from support.json_documents import document
-from support.package_index import Server, server
 
-__all__ = ["server"]  # a fixture
+__all__ = ["environment", "made_environment"]  # fixtures
 
 
-@pytest.fixture
-def environment(tmp_path: Path, server: Server, settings: Settings) -> Environment:
-    made = make_environment(tmp_path, server.folder, settings)
-    assert made.run("install", "--line", "main").status == 0
-    return made
+@pytest.fixture(autouse=True)
+def installed(environment: Environment) -> None:
+    """Line ``main`` is there."""
+    assert environment.run("install", "--line", "main").status == 0
 
 
 def faults(environment: Environment, cwd: Path | None = None) -> list[tuple[str, str]]:

@@ -9,10 +9,13 @@ import io
 import json
 import os
 import py_compile
+import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import pytest
 
 from fixtool.git.objects import MACHINE, Commit, Oid
 from fixtool.git.repo import Repo
@@ -25,7 +28,7 @@ from fixtool.series.write import upstream_toml
 from fixtool.settings import Settings
 from fixtool.sources.source import Releases
 from support.command import run_here
-from support.package_index import ELF, X86, make_wheel
+from support.package_index import ELF, X86, make_wheel, use_index
 from support.repositories import Git, Ran
 from support.wheels import make_venv
 
@@ -174,6 +177,28 @@ def make_environment(folder: Path, served: Path, settings: Settings) -> Environm
     for name, files in (("main", SERIES), ("other", OTHER)):
         write_line(releases.repo, environment.team, name, base, "1.0", files)
     return environment
+
+
+@pytest.fixture(scope="session")
+def made_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``environment`` is a copy of, made once."""
+    folder = tmp_path_factory.mktemp("installed")
+    with pytest.MonkeyPatch.context() as patched:
+        use_index(patched, FIND_LINKS=str(folder / "served"), NO_INDEX="1")
+        settings = Settings(state=folder / "state", cache=folder / "cache")
+        make_environment(folder, folder / "served", settings)
+    return folder
+
+
+@pytest.fixture
+def environment(
+    tmp_path: Path, made_environment: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Environment:
+    """An environment with release 1.0, and the lines ``main`` and ``other`` for it."""
+    use_index(monkeypatch, FIND_LINKS=str(made_environment / "served"), NO_INDEX="1")
+    for name, place in (("venv", tmp_path), ("team", tmp_path), ("state", settings.state.parent)):
+        shutil.copytree(made_environment / name, place / name, symlinks=True)
+    return Environment(tmp_path / "venv", tmp_path / "team", settings)
 
 
 def patched_tree(environment: Environment, files: Mapping[str, bytes | None]) -> Oid:
