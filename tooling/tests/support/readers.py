@@ -69,7 +69,7 @@ from support.reader import Reader, text_of
 from support.value_readers import ValueReaders
 
 _SHA = "0123456789abcdef0123456789abcdef01234567"
-_RECORD = b"a.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\r\na/RECORD,,\r\n"
+_INSTALLED = b"a.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\r\na/RECORD,,\r\n"
 _UPSTREAM = (
     f'why = "a \\"line\\""\nurl = "https://example.org/x.git"\nbase = "{_SHA}"\ntree = "{_SHA}"\n'
     'version = "0.5.23"\ndate = "2026-05-23"\n'
@@ -372,7 +372,7 @@ class Readers:
             Reader("upstream-toml", self.upstream_toml, (_UPSTREAM.encode(), _PROSE.encode())),
             Reader("shelf", lambda raw: shelf.parse_shelf(raw, "x"), (_SHELF.encode(),)),
             Reader("settings", self.settings, (b'[tool.fixtool]\nsource = "git"\nproject = "sglang"\n',)),
-            Reader("record", lambda raw: record.parse(raw, "x"), (_RECORD,)),
+            Reader("installed", lambda raw: record.parse(raw, "x"), (_INSTALLED,)),
             Reader("checks", self.checks, (_CHECKS.encode(),)),
             Reader("mutants", self.mutants, (_MUTANTS.encode(),)),
             Reader("pyproject", self.pyproject, (_PYPROJECT.encode(),)),
