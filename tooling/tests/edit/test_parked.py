@@ -157,18 +157,22 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-POINTS = {
-    "begin": ["worktrees.add", "resolving.pick", "save_session"],
-    "continue": ["resolving.resolved_tree", "save_session", "Prepared.write", "end_session"],
-}
+POINTS = [
+    ("begin", "worktrees.add", "before"),
+    ("begin", "resolving.pick", "before"),
+    ("begin", "save_session", "before"),
+    ("begin", "save_session", "after"),
+    ("continue", "save_session", "before"),
+    ("continue", "Prepared.write", "before"),
+    ("continue", "end_session", "before"),
+    ("continue", "end_session", "after"),
+]
+"""What is run, and before or after which step it is killed."""
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize(
-    ("what", "point"), [(what, point) for what, points in POINTS.items() for point in points]
-)
+@pytest.mark.parametrize(("what", "point", "when"), POINTS)
 def test_killed_at_each_point_it_goes_on_or_ends(
-    importer: Importer, monkeypatch: pytest.MonkeyPatch, what: str, point: str, after: bool
+    importer: Importer, monkeypatch: pytest.MonkeyPatch, what: str, point: str, when: str
 ) -> None:
     old = importer.files()
     if what == "continue":
@@ -177,7 +181,7 @@ def test_killed_at_each_point_it_goes_on_or_ends(
     real = _found(point)
 
     def die(*args: Any, **kwargs: Any) -> None:
-        if after:
+        if when == "after":
             real(*args, **kwargs)
         raise Killed
 
