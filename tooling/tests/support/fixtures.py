@@ -26,9 +26,15 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [one for one in os.environ if one.startswith("GIT_") and "SSL" not in one]:
         del os.environ[name]
     os.environ.update(GIT_CONFIG_NOSYSTEM="1", GIT_CONFIG_GLOBAL=os.devnull)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A shell starts jobs in the background so; what the tests interrupt would inherit it.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell starts jobs in the background so that they ignore Ctrl-C, and nohup so that they ignore
+    # the end of a terminal. What the tests interrupt would inherit that, and wait for an hour.
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGTERM, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)
