@@ -18,6 +18,7 @@ PACKAGE = Path(fixtool.__file__).parent
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
     for path in PACKAGE.rglob("*.py")
+    if "example" not in path.relative_to(PACKAGE).parts  # an installed package holds our series
 }
 
 # The packages, lowest first: a package imports only what stands before it, and root modules.
