@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.command import run_here
-from support.processes import GENEROUS
+from support.processes import GENEROUS, wait_until
 from support.repositories import ROOT
 
 BENCH = ROOT / "tooling/bench"
@@ -134,7 +134,7 @@ def test_a_contestant_that_takes_too_long_is_ended(tmp_path: Path) -> None:
         timing.measure([words], tmp_path, {}, limit=0.2)
     child = int((tmp_path / "child").read_text())
     state = Path(f"/proc/{child}/stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+    wait_until(lambda: not state.exists() or state.read_text().split()[2] == "Z")
 
 
 def test_a_contestant_that_is_not_installed_says_so(tmp_path: Path) -> None:

@@ -256,23 +256,22 @@ def test_killed_between_writing_and_committing_the_next_run_finishes(
     class Killed(BaseException):
         pass
 
-    def die(change: Rewrite) -> None:
-        carry_out(change)
-        monkeypatch.setattr("fixtool.series.commit._put_back", lambda *_: None)
-        monkeypatch.setattr(Path, "unlink", mock.Mock(side_effect=OSError))
-        raise Killed
-
     line, base = (
         splitting.team.repository.line("main"),
         Oid(splitting.team.upstream("rev-parse", "v1.0")),
     )
     with monkeypatch.context() as patched:
+
+        def die(change: Rewrite) -> None:
+            carry_out(change)
+            patched.setattr(Path, "unlink", mock.Mock(side_effect=OSError))
+            raise Killed
+
         patched.setattr(Rewrite, "carry_out", die)
         patched.setattr("fixtool.series.commit._put_back", lambda *_: None)
         with pytest.raises(Killed):
             split(splitting.team.repository, line, splitting.team.upstream.repo, base, "big",
                   SplitRequest(By.FILE))  # fmt: skip
-    monkeypatch.undo()
     assert splitting.files() != old
     done = splitting.split("big", "--by", "file")
     assert len(done["parts"]) == 5
