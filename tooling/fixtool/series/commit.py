@@ -243,7 +243,16 @@ def _commit(git: Repo, changes: Sequence[Rewrite], message: str) -> Oid | None:
     commit = None
     if not head or tree != git.tree_id(head):
         commit = git.write_commit(Commit(tree, (head,) if head else (), author, author, message))
-        git.update_refs([(git.current_branch(), commit, head)], message.split("\n")[0])
+        try:
+            git.update_refs([(git.current_branch(), commit, head)], message.split("\n")[0])
+        except CannotRun as error:
+            if git.head() == head:
+                raise
+            raise CannotRun(
+                "somebody else has committed here meanwhile",
+                where=str(git.work_tree),
+                hint="run the same command again",
+            ) from error
     wait_for_lock(git.git_dir, git.work_tree, "index")
     stage(git, paths)  # the user's index then agrees with the commit
     if now := commit or head:
