@@ -215,17 +215,26 @@ def remove_temporary_folders() -> None:
         _remove_temporary(path)
 
 
-def write_atomically(path: Path, data: str | bytes, *, durable: bool = False) -> None:
+def write_atomically(
+    path: Path,
+    data: str | bytes,
+    *,
+    durable: bool = False,
+    partial: Path | None = None,
+    mode: int | None = None,
+) -> None:
     """Write ``data``, a text as UTF-8, to ``path``: a killed run leaves the old file or the new
     one, never a part. ``durable`` waits until the new one is on the disk, for what must outlive a
-    loss of power."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    loss of power. ``partial`` is where the file grows, beside ``path``, and ``mode`` its mode."""
+    partial = partial or path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     content = data.encode() if isinstance(data, str) else data
     try:
         if durable:
             write_durably(partial, content)
         else:
             partial.write_bytes(content)
+        if mode is not None:
+            partial.chmod(mode)
         partial.replace(path)
         if durable:
             sync_folder(path.parent)

@@ -21,6 +21,7 @@ from fixtool.files import lock, read_at_most, write_atomically
 from fixtool.git import worktrees
 from fixtool.git.names import check_ref
 from fixtool.git.objects import MACHINE, ZERO, FileChange, Oid, read_oid
+from fixtool.git.pack import FEW
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.git.store import restore_settings_behind
@@ -32,7 +33,6 @@ from fixtool.settings import state_folder
 from fixtool.text import argument
 
 _PATIENCE = 60.0  # seconds
-_LOOSE = 100  # objects: git makes a pack of what it receives from this number on
 _RECORD = "fixtool.json"
 _NEXT = "fixtool.next.json"  # the record to come, while a work tree moves to another commit
 
@@ -342,7 +342,7 @@ def _send_objects(store: Repo, checkout: Repo, record: Record) -> None:
         "pack-objects", "--stdout", "--quiet", "--window=0", "--delta-base-offset",
         stdin="".join(f"{oid}\n" for oid in sorted(missing)).encode(),
     ).stdout  # fmt: skip
-    command = ("unpack-objects", "-q") if len(missing) < _LOOSE else ("index-pack", "--stdin")
+    command = ("unpack-objects", "-q") if len(missing) < FEW else ("index-pack", "--stdin")
     checkout.durably().run(*command, stdin=pack)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from fixtool.errors import CannotRun
 from fixtool.files import temporary_folder
 from fixtool.git.objects import MACHINE, Commit, Merge, Oid, TreeEntry, parse_commit, parse_oid
-from fixtool.git.pack import PackedObject, packed, unpacked, write_loose, write_pack
+from fixtool.git.pack import FEW, PackedObject, packed, unpacked, write_loose, write_pack
 from fixtool.git.process import end, known_to_its_pool
 from fixtool.git.repo import Repo, reading_answer
 
@@ -28,7 +28,6 @@ Tree = Mapping[str, TreeEntry]
 
 FOLDER = "040000"
 
-_LOOSE = 100  # objects: git too makes a pack of what it receives from this number on
 _FAREWELL = 1.0  # seconds
 _MOST_NEW = 20 << 20  # bytes of new objects, compressed, that are kept in memory
 _MOST_PASSING = 4 << 20  # of those that are not compressed when they are written
@@ -40,13 +39,12 @@ class ObjectDatabase:
     """Reads and writes the objects of ``repo``. New objects are in the repository after ``flush``:
     those that nobody needs later are never written. It is used in a ``with`` statement.
 
-    Fewer objects than ``loose`` become files of their own, more become a pack. With a folder
-    ``scratch``, they are written there, and ``repo`` reads that too: see ``passing_objects``."""
+    Few objects become files of their own, more become a pack. With a folder ``scratch``, they are
+    written there, and ``repo`` reads that too: see ``passing_objects``."""
 
-    def __init__(self, repo: Repo, *, loose: int = _LOOSE, scratch: Path | None = None) -> None:
+    def __init__(self, repo: Repo, *, scratch: Path | None = None) -> None:
         self.repo = repo
         self.scratch = scratch
-        self._loose = loose
         self._new: dict[Oid, PackedObject] = {}
         self._new_size = 0
         self._written: set[Oid] = set()
@@ -157,8 +155,9 @@ class ObjectDatabase:
         return self._keep_content(oid, unpacked(new, self._content(new.base) if new.base else b""))
 
     def _keep_content(self, oid: Oid, data: bytes) -> bytes:
-        self._contents[oid] = data
-        self._contents_size += len(data)
+        if oid not in self._contents:
+            self._contents[oid] = data
+            self._contents_size += len(data)
         while self._contents_size > _MOST_CONTENTS and len(self._contents) > 1:
             _, oldest = self._contents.popitem(last=False)
             self._contents_size -= len(oldest)
@@ -229,7 +228,7 @@ class ObjectDatabase:
         folder = self.repo.objects_folder
         if self.scratch is not None:
             write_pack(self.scratch, self._new, durable=False)
-        elif len(self._new) < self._loose:
+        elif len(self._new) < FEW:
             write_loose(folder, [(new.kind, self._content(oid)) for oid, new in self._new.items()])
         else:
             write_pack(folder, self._new)

@@ -16,8 +16,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fixtool.files import sync_folder, write_durably
+from fixtool.files import write_atomically
 from fixtool.git.objects import Oid
+
+FEW = 100
+"""From this number of objects on, git makes a pack of what it receives, and so does fixtool."""
 
 _KINDS = {"commit": 1, "tree": 2, "blob": 3}  # their numbers in a pack
 _OFS_DELTA = 6
@@ -110,17 +113,7 @@ def write_pack(folder: Path, objects: Mapping[Oid, PackedObject], *, durable: bo
 def _write(path: Path, data: bytes, *, durable: bool) -> None:
     # The name is one that git's own housekeeping takes away if this run is killed.
     partial = path.with_name(f"tmp_{path.suffix[1:]}_{os.getpid()}_{os.urandom(4).hex()}")
-    try:
-        if durable:
-            write_durably(partial, data)
-        else:
-            partial.write_bytes(data)
-        partial.chmod(0o444)
-        partial.replace(path)
-        if durable:
-            sync_folder(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, data, durable=durable, partial=partial, mode=0o444)
 
 
 def _head(kind: int, size: int) -> bytes:

@@ -16,8 +16,11 @@ from support.repositories import Git
 
 
 @pytest.fixture
-def objects(make_git: Callable[[str], Git]) -> Iterator[ObjectDatabase]:
-    with ObjectDatabase(make_git("repo").repo, loose=1) as objects:  # all becomes a pack
+def objects(
+    make_git: Callable[[str], Git], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ObjectDatabase]:
+    monkeypatch.setattr(database, "FEW", 1)  # all becomes a pack
+    with ObjectDatabase(make_git("repo").repo) as objects:
         yield objects
 
 
@@ -97,3 +100,12 @@ def test_a_killed_write_leaves_nothing_that_git_reads(
     with pytest.raises(OSError, match="No space"):
         objects.flush()
     assert list((objects.repo.objects_folder / "pack").iterdir()) == []
+
+
+def test_a_content_that_was_read_counts_once(objects: ObjectDatabase) -> None:
+    text = b"text" * 100
+    (objects.repo.git_dir / "text").write_bytes(text)
+    oid = Oid(objects.repo.run("hash-object", "-w", str(objects.repo.git_dir / "text")).text)
+    assert objects.blob(oid) == text
+    assert objects.add("blob", text) == oid
+    assert objects._contents_size == len(text)
