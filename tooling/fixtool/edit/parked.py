@@ -14,15 +14,19 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from fixtool.apply import resolving
+from fixtool.apply.waiting import (
+    find_waiting,
+    read_session,
+    session_file,
+    worktree_for,
+    write_session,
+)
 from fixtool.documents import Field
 from fixtool.edit.importing import Imported, ImportOptions, Prepared, prepare
 from fixtool.edit.parts import By
-from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
+from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.files import (
     private_folder,
-    read_at_most,
-    require_private,
-    write_atomically,
 )
 from fixtool.git import worktrees
 from fixtool.git.database import ObjectDatabase
@@ -33,8 +37,8 @@ from fixtool.incoming.fit import Conflict, FitOptions, Fitted
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.write import writing
-from fixtool.text import argument
 
+_VERB = "import"
 _LARGEST = 256 << 20  # bytes of a session, which holds the changes
 
 
@@ -115,7 +119,7 @@ def import_or_park(
     if waiting := load_session(context, line.name):
         raise Refused(
             f"an import into line {line.name} waits at {waiting.changes[waiting.number].subject!r}",
-            where=str(worktree_for(context, line.name)),
+            where=str(worktree_for(context, _VERB, line.name)),
             hint="fixtool import --continue or --abort",
         )
     base = bring_base()
@@ -149,7 +153,7 @@ def resume(
                 where=str(line.folder),
                 hint=f"fixtool import --abort --line {line.name}, then import again",
             )
-        folder = worktree_for(context, session.line)
+        folder = worktree_for(context, _VERB, session.line)
         conflict = resolving.Resolving(
             folder, session.parent, session.conflicts, "import", session.line
         )
@@ -190,7 +194,7 @@ def _park(
     resolved: Mapping[int, Fitted],
 ) -> Parked:
     """Make the work tree. The series is made once more, with objects that last."""
-    folder = worktree_for(context, line.name)
+    folder = worktree_for(context, _VERB, line.name)
     with ObjectDatabase(repo) as objects:
         try:
             prepare(line, repo, session.base, session.changes, options, objects)
@@ -246,36 +250,22 @@ def _digest(line: Line, made: Prepared | None = None) -> str:
 def find_session(context: Context, line: str | None) -> Session:
     """The import that waits for ``--continue`` or ``--abort``: into ``line``, or into any line.
     Raises UsageError if there is none, or more than one."""
-    names = [line] if line else context.repository.line_names
-    sessions = [session for name in names if (session := load_session(context, name))]
-    if len(sessions) == 1:
-        return sessions[0]
-    if sessions:
-        raise UsageError(
-            f"imports into {', '.join(waiting.line for waiting in sessions)} wait: which one?",
-            hint="add --line NAME",
-        )
-    raise UsageError("no import is parked here", hint="start one: fixtool import FILE")
+    return find_waiting(
+        context, line, load_session,
+        lambda lines: f"imports into {lines} wait: which one?",
+        UsageError("no import is parked here", hint="start one: fixtool import FILE"),
+    )  # fmt: skip
 
 
 def end_session(context: Context, session: Session, repo: Repo) -> None:
     """Remove a session file, and its work tree with everything in it."""
-    worktrees.remove(repo, worktree_for(context, session.line))
-    _file(context, session.line).unlink(missing_ok=True)
-
-
-def worktree_for(context: Context, line: str) -> Path:
-    """The folder of the work tree in which conflicts of an import into ``line`` are resolved."""
-    repository = context.repository
-    name = f"{repository.root.name}-{repository.digest[:6]}"
-    return context.settings.worktrees / name / f"import-{line}"
+    worktrees.remove(repo, worktree_for(context, _VERB, session.line))
+    session_file(context, _VERB, session.line).unlink(missing_ok=True)
 
 
 def save_session(context: Context, session: Session) -> None:
-    path = _file(context, session.line)
-    private_folder(path.parent)
     text = json.dumps(asdict(session), indent=1, default=_plain)
-    write_atomically(path, text, durable=True)
+    write_session(context, _VERB, session.line, text)
 
 
 def _plain(value: object) -> str:
@@ -283,26 +273,12 @@ def _plain(value: object) -> str:
     return b64encode(value).decode()
 
 
-def _file(context: Context, line: str) -> Path:
-    folder = context.settings.state / "import"
-    require_private(folder)
-    return folder / f"{context.repository.digest[:10]}-{line}.json"
-
-
 def load_session(context: Context, line: str) -> Session | None:
     """Read the session of the import into ``line`` that waits; None if none waits. Raises CannotRun
     if the session file is damaged."""
-    path = _file(context, line)
-    try:
-        return _session(Field(json.loads(read_at_most(path, _LARGEST))), line)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError, FixtoolError) as error:
-        raise CannotRun(
-            f"the session of this import is not readable: {error}",
-            where=str(path),
-            hint=f"import again: rm {argument(path)}",
-        ) from error
+    return read_session(
+        context, _VERB, line, lambda session: _session(session, line), _LARGEST, "import again"
+    )
 
 
 def _session(session: Field, line: str) -> Session:

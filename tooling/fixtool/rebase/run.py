@@ -25,9 +25,9 @@ from fixtool.rebase.session import (
     load_session,
     packed,
     park,
+    parked_worktree,
     read_resolution,
     save_session,
-    worktree_for,
 )
 from fixtool.replay.run import Replay, on_own_base
 from fixtool.series.commit import committer, open_git, require_committed
@@ -191,7 +191,7 @@ def _park(
     again = source.name if isinstance(source, Local) else given or source.name
     base = facts.line.upstream.base
     commit, _ = on_own_base(source.repo, facts.extended, slug, base)
-    parent, folder = commit_before(result, slug), worktree_for(context, facts.line.name)
+    parent, folder = commit_before(result, slug), parked_worktree(context, facts.line.name)
     conflicts, memory = park(source.repo, facts.line, folder, parent, commit)
     session = Session(
         line=facts.line.name,

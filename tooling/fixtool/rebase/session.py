@@ -16,14 +16,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 
 from fixtool.apply import resolving
+from fixtool.apply.waiting import (
+    find_waiting,
+    read_session,
+    session_file,
+    worktree_for,
+    write_session,
+)
 from fixtool.documents import Field
-from fixtool.errors import CannotRun, FixtoolError, UsageError
+from fixtool.errors import UsageError
 from fixtool.files import (
     private_folder,
-    read_at_most,
     read_plain,
-    require_private,
-    write_atomically,
 )
 from fixtool.git import worktrees
 from fixtool.git.objects import Oid, TreeEntry, parse_oid, read_oid
@@ -33,9 +37,9 @@ from fixtool.git.trees import apply_to_index, list_tree, scratch_index, write_tr
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.patch import LARGEST, is_slug
-from fixtool.text import argument
 
 RESOLUTIONS = "resolutions"
+_VERB = "rebase"
 _LARGEST = 256 << 20  # bytes of a session, which holds resolutions
 _IMAGE = "image"  # the name of the file in a resolution's diff
 _RERERE = ("-c", "rerere.enabled=true", "-c", "rerere.autoupdate=true")
@@ -105,17 +109,10 @@ def packed(resolutions: Mapping[str, bytes]) -> dict[str, str]:
 def load_session(context: Context, line: str) -> Session | None:
     """Read the session of the rebase of ``line`` that waits for a person; None if no rebase waits.
     Raises CannotRun if the session file is damaged."""
-    path = _file(context, line)
-    try:
-        return _session(Field(json.loads(read_at_most(path, _LARGEST))), context, line)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError, FixtoolError) as error:
-        raise CannotRun(
-            f"the session of this rebase is not readable: {error}",
-            where=str(path),
-            hint=f"start again: rm {argument(path)}",
-        ) from error
+    return read_session(
+        context, _VERB, line, lambda session: _session(session, context, line), _LARGEST,
+        "start again",
+    )  # fmt: skip
 
 
 def _session(session: Field, context: Context, line: str) -> Session:
@@ -132,7 +129,7 @@ def _session(session: Field, context: Context, line: str) -> Session:
         onto=read_oid(session["onto"]),
         source=session["source"].text(),
         store=str(store),
-        worktree=str(worktree_for(context, line)),
+        worktree=str(parked_worktree(context, line)),
         parent=read_oid(session["parent"]),
         slug=_slug(session["slug"]),
         position=session["position"].count(),
@@ -195,42 +192,26 @@ def _base64(field: Field) -> str:
 def find_session(context: Context, line: str | None) -> Session:
     """The rebase that waits for ``--continue``, ``--skip`` or ``--abort``: of ``line``, or of any
     line. Raises UsageError if there is none, or more than one."""
-    names = [line] if line else context.repository.line_names
-    sessions = [session for name in names if (session := load_session(context, name))]
-    if len(sessions) == 1:
-        return sessions[0]
-    if sessions:
-        raise UsageError(
-            f"rebases of {', '.join(session.line for session in sessions)} are parked: which one?",
-            hint="add --line NAME",
-        )
-    raise UsageError("no rebase is parked here", hint="start one: fixtool rebase --onto REF")
+    return find_waiting(
+        context, line, load_session,
+        lambda lines: f"rebases of {lines} are parked: which one?",
+        UsageError("no rebase is parked here", hint="start one: fixtool rebase --onto REF"),
+    )  # fmt: skip
 
 
 def save_session(context: Context, session: Session) -> None:
-    path = _file(context, session.line)
-    private_folder(path.parent)
-    write_atomically(path, json.dumps(asdict(session), indent=1), durable=True)
+    write_session(context, _VERB, session.line, json.dumps(asdict(session), indent=1))
 
 
 def end_session(context: Context, session: Session) -> None:
     """Remove a session file, and its work tree with everything in it."""
     worktrees.remove(Repo(Path(session.store)), Path(session.worktree))
-    _file(context, session.line).unlink(missing_ok=True)
+    session_file(context, _VERB, session.line).unlink(missing_ok=True)
 
 
-def worktree_for(context: Context, line: str) -> Path:
-    """The folder of the work tree in which conflicts of ``line`` are resolved."""
-    repository = context.repository
-    name = f"{repository.root.name}-{repository.digest[:6]}"
-    return context.settings.worktrees / name / f"rebase-{line}"
-
-
-def _file(context: Context, line: str) -> Path:
-    name = f"{context.repository.digest[:10]}-{line}.json"
-    folder = context.settings.state / "rebase"
-    require_private(folder)
-    return folder / name
+def parked_worktree(context: Context, line: str) -> Path:
+    """The folder of the work tree in which conflicts of a rebase of ``line`` are resolved."""
+    return worktree_for(context, _VERB, line)
 
 
 # -- the work tree ---------------------------------------------------------------------------

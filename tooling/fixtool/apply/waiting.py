@@ -1,0 +1,75 @@
+"""Where a command that waits for a person keeps its work tree and its session, by line.
+
+``verb`` is the command: ``rebase`` or ``import``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from fixtool.documents import Field
+from fixtool.errors import CannotRun, FixtoolError, UsageError
+from fixtool.files import private_folder, read_at_most, require_private, write_atomically
+from fixtool.series.context import Context
+from fixtool.text import argument
+
+_T = TypeVar("_T")
+
+
+def worktree_for(context: Context, verb: str, line: str) -> Path:
+    """The folder of the work tree in which conflicts of ``line`` are resolved."""
+    repository = context.repository
+    name = f"{repository.root.name}-{repository.digest[:6]}"
+    return context.settings.worktrees / name / f"{verb}-{line}"
+
+
+def session_file(context: Context, verb: str, line: str) -> Path:
+    """The file of the session. Raises CannotRun if others may write to its folder."""
+    folder = context.settings.state / verb
+    require_private(folder)
+    return folder / f"{context.repository.digest[:10]}-{line}.json"
+
+
+def write_session(context: Context, verb: str, line: str, text: str) -> None:
+    path = session_file(context, verb, line)
+    private_folder(path.parent)
+    write_atomically(path, text, durable=True)
+
+
+def read_session(
+    context: Context, verb: str, line: str, read: Callable[[Field], _T], limit: int, again: str
+) -> _T | None:
+    """What ``read`` makes of the session of ``line``; None if none waits. Raises CannotRun if its
+    file, of at most ``limit`` bytes, is damaged; ``again`` says what to do then."""
+    path = session_file(context, verb, line)
+    try:
+        return read(Field(json.loads(read_at_most(path, limit))))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError, FixtoolError) as error:
+        raise CannotRun(
+            f"the session of this {verb} is not readable: {error}",
+            where=str(path),
+            hint=f"{again}: rm {argument(path)}",
+        ) from error
+
+
+def find_waiting(
+    context: Context,
+    line: str | None,
+    load: Callable[[Context, str], _T | None],
+    several: Callable[[str], str],
+    none: UsageError,
+) -> _T:
+    """The session that waits: of ``line``, or of any line. Raises ``none`` if there is none, and
+    UsageError with ``several``, which is told the lines, if there is more than one."""
+    names = [line] if line else context.repository.line_names
+    sessions = {name: session for name in names if (session := load(context, name))}
+    if len(sessions) == 1:
+        return next(iter(sessions.values()))
+    if sessions:
+        raise UsageError(several(", ".join(sessions)), hint="add --line NAME")
+    raise none
