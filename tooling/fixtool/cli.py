@@ -140,7 +140,10 @@ def _report(error: BaseException, verb: str, typed: Sequence[str], *, as_json: b
             hint = SYSTEM_HINTS.get(error.errno or 0)
             failure = CannotRun(error.strerror or str(error), where=where, hint=hint)
         case KeyboardInterrupt():
+            from fixtool.git.process import end_all  # most runs of a verb have it loaded
+
             signals.ignore()
+            end_all()
             hint = "run the same command again: nothing is left half done"
             failure = _Interrupted("interrupted", hint=hint)
         case _Misused():

@@ -7,10 +7,11 @@ import signal
 import subprocess
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fixtool.errors import CannotRun
 from fixtool.text import argument
@@ -62,6 +63,7 @@ ENVIRONMENT = {
     "TZ": "UTC",
 }
 _GRACE = 10  # seconds
+_FAREWELL = 1.0  # seconds that a process has which nobody holds any more
 ALLOWED_PROTOCOLS = "file:http:https:ssh:git"
 """For the repositories that may fetch. Any other repository reaches no remote, because its own
 configuration could name a program for that, such as the uploadpack of a partial clone."""
@@ -81,6 +83,37 @@ _REPOSITORY_VARIABLES = {
 }  # fmt: skip
 
 
+class _Process(subprocess.Popen[bytes]):
+    """A process that ends when nobody holds it any more. An interrupt may come before the caller
+    could see to that: also while the process is being made."""
+
+    def __init__(self, words: Sequence[str], **options: Any) -> None:
+        _processes.add(self)
+        super().__init__(words, **options)
+
+    def __del__(self, *_: Any) -> None:
+        if is_running(self):
+            with suppress(OSError, subprocess.TimeoutExpired):
+                self.terminate()
+                self.wait(_FAREWELL)
+        super().__del__()
+
+
+_processes: weakref.WeakSet[_Process] = weakref.WeakSet()
+
+
+def is_running(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process was made, and is not known to have ended."""
+    return getattr(process, "pid", None) is not None and process.returncode is None
+
+
+def end_all() -> None:
+    """End every git that still runs: fixtool was interrupted."""
+    for process in list(_processes):
+        if is_running(process):
+            end(process)
+
+
 def start(
     words: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: int | None
 ) -> subprocess.Popen[bytes]:
@@ -89,7 +122,7 @@ def start(
     GitPython has a call for this too, but to import it takes longer than most commands.
     """
     try:
-        return subprocess.Popen(
+        return _Process(
             ["git", *words],
             cwd=folder if os.access(folder, os.X_OK) else None,
             env=environment,
@@ -146,8 +179,8 @@ def communicate(
 
     timer = threading.Timer(limit, stop)
     timer.daemon = True
-    timer.start()
     try:
+        timer.start()
         with known_to_its_pool(process):
             stdout, stderr = _read(process, stdin, hear)
     except BaseException:

@@ -159,6 +159,7 @@ GATE = """\
 case " $* " in
 *" {point} "*)
     echo >> {count}
+    echo $$ >{count}.gate
     if [ "$(wc -l < {count})" = {turn} ]; then kill -{how} $PPID; sleep {rest}; exit 1; fi;;
 esac
 exec {git} "$@"
@@ -189,6 +190,9 @@ def test_the_same_drop_works_again(
     path = f"{gate.parent}{os.pathsep}{os.environ['PATH']}"
     ran = fixtool(*words, cwd=team.root, PATH=path)
     assert ran.status == (-signal.SIGKILL if how == "KILL" else INTERRUPTED), ran.err
+    if how != "KILL":
+        gate_process = Path(f"/proc/{(tmp_path / 'count.gate').read_text().strip()}")
+        wait_until(lambda: not gate_process.exists(), "no git is left running")
     if how != "KILL" and (point, turn) != ("update-index", 2):
         assert all(path.read_bytes() == data for path, data in before.items())
         assert tracked("status", "--porcelain") == ""

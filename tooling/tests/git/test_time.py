@@ -15,7 +15,7 @@ import pytest
 from fixtool.errors import CannotRun, Refused
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid
-from fixtool.git.process import TimeLimit, pool
+from fixtool.git.process import TimeLimit, end_all, pool
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.settings import load
@@ -193,3 +193,44 @@ def test_an_interrupt_ends_the_git_that_a_thread_asks_for_objects(
     with pytest.raises(KeyboardInterrupt):
         run()
     assert gone(ids)
+
+
+@pytest.fixture
+def endless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Puts a git on PATH that does not end, and gives the process of the newest."""
+    program, note = tmp_path / "bin" / "git", tmp_path / "process"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho $$ >{note}\nexec sleep 3600\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(Repo, "_version_checked", True)
+
+    def newest() -> int:
+        wait_until(lambda: note.is_file() and note.read_text())
+        return int(note.read_text())
+
+    return newest
+
+
+def test_an_interrupt_ends_a_git_that_nobody_waits_for_yet(
+    tmp_path: Path, endless: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes after the process was made, and before anybody could see to its end."""
+    repo, found = Repo(tmp_path), []
+
+    def interrupted(*_: object) -> None:
+        found.append(endless())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fixtool.git.repo.communicate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        repo.run("status")
+    (process,) = found
+    end_all()
+    wait_until(lambda: not Path(f"/proc/{process}").exists())
+
+
+def test_a_git_that_nobody_holds_any_more_ends(tmp_path: Path, endless: Callable[[], int]) -> None:
+    Repo(tmp_path).start("cat-file", "--batch")
+    process = endless()
+    wait_until(lambda: not Path(f"/proc/{process}").exists())
