@@ -82,12 +82,7 @@ def splitting(fixtool: Callable[..., Ran], team: Team) -> Splitting:
     (folder / "series").write_text(
         "# first\nbefore.patch\n# big one\nbig.patch # see 7\nafter.patch\n"
     )
-    git = Git(team.root)
-    git("init", "--quiet", "--template=", "--initial-branch=main")
-    git("config", "user.name", "A Maintainer")
-    git("config", "user.email", "m@example.org")
-    git.write(".gitignore", "patches/.lock\n")
-    git.commit("first")
+    team.track()
     return Splitting(fixtool, team)
 
 

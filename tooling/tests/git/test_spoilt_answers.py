@@ -143,12 +143,7 @@ def test_a_git_that_lists_nothing_does_not_tear_a_commit(
     """`ls-files` says what is recorded, first in the commit and then in the user's index."""
     team.line()
     team.patch("fix", "fix twenty", readme_txt="text\n")
-    git = Git(team.root)
-    git("init", "--quiet", "--template=", "--initial-branch=main")
-    git("config", "user.name", "A Maintainer")
-    git("config", "user.email", "m@example.org")
-    git.write(".gitignore", "patches/.lock\n")
-    git.commit("first")
+    git = team.track()
     words = ("drop", "fix", "--reason", "why", "--source", team.upstream.path)
     with monkeypatch.context() as patched:
         count = tmp_path / "count"

@@ -113,10 +113,4 @@ def fixtool(tmp_path: Path) -> Callable[..., Ran]:
 def tracked(team: Team) -> Git:
     """A patch repository in git, with one patch."""
     team.patch("fix", "fix twenty", python__model_py=NUMBERS.replace("line 20\n", "line XX\n"))
-    git = Git(team.root)
-    git("init", "--quiet", "--template=", "--initial-branch=main")
-    git("config", "user.name", "A Maintainer")
-    git("config", "user.email", "m@example.org")
-    git.write(".gitignore", "patches/.lock\n")
-    git.commit("first")
-    return git
+    return team.track()

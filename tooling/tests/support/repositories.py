@@ -126,6 +126,16 @@ class Team:
         self.add(slug, raw)
         return raw
 
+    def track(self) -> Git:
+        """Put the patch repository into git, and commit all of it."""
+        git = Git(self.root)
+        git("init", "--quiet", "--template=", "--initial-branch=main")
+        git("config", "user.name", "A Maintainer")
+        git("config", "user.email", "m@example.org")
+        git.write(".gitignore", "patches/.lock\n")
+        git.commit("first")
+        return git
+
     @property
     def repository(self) -> PatchRepository:
         return PatchRepository.find(self.root)
