@@ -231,6 +231,8 @@ def test_an_interrupt_ends_a_git_that_nobody_waits_for_yet(
 
 
 def test_a_git_that_nobody_holds_any_more_ends(tmp_path: Path, endless: Callable[[], int]) -> None:
-    Repo(tmp_path).start("cat-file", "--batch")
+    """It is held until it has written its number: released earlier, it may end before it has."""
+    held = [Repo(tmp_path).start("cat-file", "--batch")]
     process = endless()
+    held.clear()
     wait_until(lambda: not Path(f"/proc/{process}").exists())
