@@ -215,6 +215,11 @@ def remove_temporary_folders() -> None:
         _remove_temporary(path)
 
 
+def holds(path: Path, data: bytes) -> bool:
+    """Whether ``path`` is a file with the content ``data``."""
+    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+
+
 def write_atomically(
     path: Path,
     data: str | bytes,

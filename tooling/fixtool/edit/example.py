@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fixtool.edit.init import _FILES
 from fixtool.errors import CannotRun, Refused
-from fixtool.files import read_at_most, write_atomically
+from fixtool.files import holds, read_at_most, write_atomically
 from fixtool.series.line import PatchRepository
 from fixtool.series.patch import LARGEST
 from fixtool.series.write import rewrite
@@ -74,7 +74,7 @@ def _require_room(folder: Path, files: dict[str, bytes]) -> None:
         raise Refused("the example needs a folder of its own", where=str(folder))
     taken = [
         name for name, data in files.items()
-        if (path := folder / name).is_symlink() or (path.exists() and not _holds(path, data))
+        if (path := folder / name).is_symlink() or (path.exists() and not holds(path, data))
     ]  # fmt: skip
     taken += [
         path.relative_to(folder).as_posix()
@@ -88,7 +88,3 @@ def _require_room(folder: Path, files: dict[str, bytes]) -> None:
             where=str(folder),
             hint="fixtool init --example ANOTHER-FOLDER",
         )
-
-
-def _holds(path: Path, data: bytes) -> bool:
-    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data

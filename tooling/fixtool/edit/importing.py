@@ -10,6 +10,7 @@ from pathlib import Path
 from fixtool.edit.export import Change, free_slug
 from fixtool.edit.parts import By, group_paths, shown
 from fixtool.errors import Refused, UsageError
+from fixtool.files import holds
 from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
@@ -159,8 +160,7 @@ def _change(line: Line, place: _Place, slug: str, files: Mapping[str, bytes]) ->
     """What happens to the file of a patch that comes in."""
     path = line.folder / f"{slug}.patch"
     assert place.change is not None
-    same = path.is_file() and path.read_bytes() == files[path.name]
-    return Change.UNCHANGED if same else place.change
+    return Change.UNCHANGED if holds(path, files[path.name]) else place.change
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from fixtool.apply.worktree import Record, require_clean
 from fixtool.edit.export import Change, Exported, Form, Output, WrittenFile, commits_by_slug
 from fixtool.errors import CannotRun, Refused
-from fixtool.files import write_atomically
+from fixtool.files import holds, write_atomically
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
@@ -103,7 +103,7 @@ def write(patches: PatchSet, outputs: Sequence[Output], *, dry_run: bool = False
 def _write_file(path: Path, data: bytes, *, dry_run: bool) -> bool:
     """Write a file, and return whether that changes it."""
     try:
-        if path.is_file() and path.read_bytes() == data:
+        if holds(path, data):
             return False
         if not dry_run:
             write_atomically(path, data)

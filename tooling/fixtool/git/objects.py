@@ -63,6 +63,10 @@ class Commit:
         return "\n".join(lines).encode("utf-8", "surrogateescape")
 
 
+FILE_MODES = ("100644", "100755")
+"""The modes of a file and of an executable file. A symlink and a submodule have others."""
+
+
 class TreeEntry(NamedTuple):
     """One file of a tree: its mode, such as 100644 or 120000 (a symlink), and its blob."""
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from fixtool.errors import Refused
 from fixtool.git.database import ObjectDatabase
-from fixtool.git.objects import Oid, TreeEntry
+from fixtool.git.objects import FILE_MODES, Oid, TreeEntry
 from fixtool.git.trees import apply_to_index, scratch_index, write_tree
 from fixtool.incoming.change import Incoming
 from fixtool.incoming.places import Place
@@ -17,7 +17,6 @@ from fixtool.series.diff import FilePatch, read_diff
 from fixtool.series.strict import LeftToGit, apply_in_memory, with_hunks
 
 _MODES = (b"old mode ", b"new mode ", b"new file mode ", b"deleted file mode ")
-_FILES = ("100644", "100755")
 _NAME = b"diff --git a/file b/file\n"
 
 
@@ -151,7 +150,7 @@ def _file_patch(
 
 def _first_failure(objects: ObjectDatabase, file: FilePatch, entry: TreeEntry | None) -> int:
     """The number (from 0) of the first hunk that does not fit."""
-    if entry is None or entry.mode not in _FILES:
+    if entry is None or entry.mode not in FILE_MODES:
         return 0
     data = objects.blob(entry.blob)
     for number in range(len(file.hunks)):

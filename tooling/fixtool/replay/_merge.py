@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 from fixtool.git.database import FOLDER, ObjectDatabase
 from fixtool.git.merges import Question, merge_many
-from fixtool.git.objects import Merge, Oid, TreeEntry
+from fixtool.git.objects import FILE_MODES, Merge, Oid, TreeEntry
 
-_FILES = ("100644", "100755")
 _NAME = "file"
 _NOWHERE = Oid("")
 
@@ -90,7 +89,7 @@ class Merges:
         return Question(*map(self._tree, contents)).commits(self._objects)
 
     def _tree(self, blob: Oid) -> Oid:
-        return self._objects.with_files(_NOWHERE, {_NAME: TreeEntry(_FILES[0], blob)})
+        return self._objects.with_files(_NOWHERE, {_NAME: TreeEntry(FILE_MODES[0], blob)})
 
     def _require_no_search(self, base: Oid, ours: Oid, theirs: Oid, paths: Collection[str]) -> None:
         """Raise _LeftToGit if git may look for the new place of a file that is gone, or of a file
@@ -122,7 +121,7 @@ class Merges:
         """What the merge makes of those of ``paths`` that ``theirs`` changes."""
         for path in paths:
             sides = [self._objects.entry(tree, path) for tree in (base, ours, theirs)]
-            if any(entry is not None and entry.mode not in _FILES for entry in sides):
+            if any(entry is not None and entry.mode not in FILE_MODES for entry in sides):
                 raise _LeftToGit
             before, own, other = sides
             if before == other:

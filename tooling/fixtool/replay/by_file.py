@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.merges import Question, merge_many
-from fixtool.git.objects import Merge, Oid, TreeEntry
+from fixtool.git.objects import FILE_MODES, Merge, Oid, TreeEntry
 from fixtool.replay._hunks import after_merge, place, same_blob
 from fixtool.replay._on_base import PatchesOnBase
 from fixtool.replay.verdict import FAILED, FileResult, PatchState, Verdict
@@ -31,7 +31,6 @@ from fixtool.series.diff import FilePatch
 from fixtool.series.patch import Patch
 from fixtool.series.strict import LeftToGit, with_hunks
 
-_FILES = ("100644", "100755")
 _MOST = 48  # merges that one process makes
 _PROCESSES = 2 * (os.cpu_count() or 1)  # among which the merges are shared, unless they are many
 
@@ -309,7 +308,7 @@ class ByFile:
         merge is settled."""
         own = {file.path for file in part.files}
         targets = {path: entry for path, entry in part.ours.items() if path in own}
-        if any(entry.mode not in _FILES for entry in targets.values()):
+        if any(entry.mode not in FILE_MODES for entry in targets.values()):
             raise LeftToGit
         placed = tuple(place(file, targets, self._objects.blob) for file in part.files)
         strict: dict[str, TreeEntry] | None = dict(part.ours)
@@ -483,7 +482,7 @@ def _can_be_taken_apart(patch: Patch) -> bool:
         return False
     for file in patch.files:
         renamed = file.old_path is not None and file.old_path != file.new_path
-        plain = file.mode in (None, *_FILES) and not file.binary
+        plain = file.mode in (None, *FILE_MODES) and not file.binary
         if renamed or file.new_path is None or not plain:
             return False
         if not file.hunks and file.old_path is not None:

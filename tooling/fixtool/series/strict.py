@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fixtool.git.database import FOLDER, ObjectDatabase
-from fixtool.git.objects import Oid, TreeEntry
+from fixtool.git.objects import FILE_MODES, Oid, TreeEntry
 from fixtool.series.diff import FilePatch, Hunk
 from fixtool.series.lines import Lines, lines_of
 from fixtool.series.patch import Patch, apply_on
 
-_FILES = ("100644", "100755")
 _NEWLINE = 10
 _MANY_PLACES = 8
 
@@ -92,7 +91,11 @@ def _changes(
 
 
 def _new_file(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> TreeEntry:
-    if file.mode not in _FILES or len(file.hunks) > 1 or any(hunk.old_text for hunk in file.hunks):
+    if (
+        file.mode not in FILE_MODES
+        or len(file.hunks) > 1
+        or any(hunk.old_text for hunk in file.hunks)
+    ):
         raise LeftToGit
     *folders, name = file.path.split("/")
     for folder in folders:
@@ -110,7 +113,7 @@ def _new_file(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> TreeEntry:
 
 def _changed_file(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> TreeEntry | None:
     entry = objects.entry(tree, file.path)
-    if entry is None or entry.mode not in _FILES or file.mode not in (None, *_FILES):
+    if entry is None or entry.mode not in FILE_MODES or file.mode not in (None, *FILE_MODES):
         raise LeftToGit
     if not file.hunks:
         if file.new_path is None:
@@ -151,9 +154,9 @@ def applies_reversed(objects: ObjectDatabase, patch: Patch, tree: Oid) -> bool:
     for file in patch.files:
         entry = objects.entry(tree, file.path)
         changed = file.old_path == file.new_path and file.mode is None
-        if entry is None or entry.mode not in _FILES or file.binary or not file.hunks:
+        if entry is None or entry.mode not in FILE_MODES or file.binary or not file.hunks:
             raise LeftToGit
-        if not changed and (file.old_path is not None or file.mode not in _FILES):
+        if not changed and (file.old_path is not None or file.mode not in FILE_MODES):
             raise LeftToGit
         hunks = tuple(hunk.undoing() for hunk in file.hunks)
         data = with_hunks(objects.blob(entry.blob), replace(file, hunks=hunks))

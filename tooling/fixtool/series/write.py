@@ -11,6 +11,7 @@ from pathlib import Path
 from fixtool.documents import LARGEST_TEXT, parse_toml
 from fixtool.errors import Refused
 from fixtool.files import (
+    holds,
     link_or_copy,
     lock,
     read_plain,
@@ -175,7 +176,7 @@ def rewrite(
     line holds a link or a device: its target would be copied into the line, or written to.
     """
     require_plain(folder)
-    changed = [name for name, data in files.items() if not _holds(folder / name, data)]
+    changed = [name for name, data in files.items() if not holds(folder / name, data)]
     gone = [name for name in remove if (folder / name).exists()]
     if not changed and not gone:
         return []
@@ -205,10 +206,6 @@ def rewrite(
             staging.rename(folder)
         sync_folder(folder.parent)
     return sorted([*changed, *gone])
-
-
-def _holds(path: Path, data: bytes) -> bool:
-    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
 
 def repair(repository: PatchRepository) -> None:
