@@ -6,7 +6,6 @@ fixtool starts fast. The modules of commands import little at the top for the sa
 
 from __future__ import annotations
 
-import importlib
 import os
 import select
 import sys
@@ -16,60 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from fixtool import __version__, signals, terminal
+from fixtool.commands.command import Misused, refuse_empty_values
 from fixtool.commands.fault import report_fault
-from fixtool.commands.retype import VERBS, complete
-from fixtool.errors import SYSTEM_HINTS, CannotRun, ExitCode, FixtoolError, UsageError
-
-# What typer raises for a wrong command line is click's UsageError; typer exports only subclasses.
-_Misused = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
-
-
-_VERBS = {
-    "apply": "apply.apply",
-    "build": "build.build",
-    "install": "install.install",
-    "status": "install.status",
-    "uninstall": "install.uninstall",
-    "verify": "verify.verify",
-    "rebase": "rebase.rebase",
-    "history": "history.history",
-    "coverage": "coverage.coverage",
-    "deps": "deps.deps",
-    "drop": "drop.drop",
-    "split": "split.split",
-    "refresh": "refresh.refresh",
-    "upstream": "upstream.upstream",
-    "report": "report.report",
-    "announce": "announce.announce",
-    "list": "listing.list_lines",
-    "show": "show.show",
-    "lint": "lint.lint",
-    "export": "export.export",
-    "import": "importing.import_patches",
-    "init": "init.init",
-}
-"""The module of ``fixtool.commands`` and the function of each verb, in the order of the help."""
-VERBS.update(_VERBS)
-
-
-class Command(TyperCommand):
-    """A verb. A value that is empty is a wrong command line: it comes from a variable that is not
-    set, and to take it for the default would answer another question."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _refuse_empty_values(self, ctx, args)
-        return super().parse_args(ctx, args)
-
-
-def _refuse_empty_values(command: Any, ctx: Any, args: list[str]) -> None:
-    values, _, order = command.make_parser(ctx).parse_args(list(args))
-    for parameter in order:
-        value = values.get(parameter.name)
-        if "" in (value if isinstance(value, list | tuple) else [value]):
-            raise typer.BadParameter("it is empty", ctx=ctx, param=parameter)
+from fixtool.commands.retype import complete
+from fixtool.commands.verbs import GROUPS, VERBS, parser_of, summary
+from fixtool.errors import SYSTEM_HINTS, CannotRun, ExitCode, FixtoolError
 
 
 class Commands(TyperGroup):
@@ -78,16 +31,28 @@ class Commands(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = cast("Any", dict.fromkeys(_VERBS))  # a verb is made when it is asked for
+        self.commands = cast("Any", dict.fromkeys(VERBS))  # a verb is made when it is asked for
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        if cmd_name in _VERBS and self.commands[cmd_name] is None:
-            self.commands[cmd_name] = _make_command(cmd_name)
-        return self.commands.get(cmd_name)
+        return parser_of(cmd_name) if cmd_name in VERBS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Write the verbs in their groups, each with its whole sentence: typer would cut it."""
+        width = max(map(len, VERBS))
+        for group, verbs in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(verb.ljust(width), summary(verb)) for verb in verbs])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _refuse_empty_values(self, ctx, args)
-        return super().parse_args(ctx, args)
+        typed = tuple(args)
+        try:
+            refuse_empty_values(self, ctx, args)
+            return super().parse_args(ctx, args)
+        except Misused as error:
+            if not typed:  # then the help is the answer
+                raise
+            code = _report(error, "fixtool", typed, as_json="--json" in typed)
+            raise typer.Exit(int(code)) from error
 
     def invoke(self, ctx: Any) -> Any:
         words = [*ctx._protected_args, *ctx.args]  # super().invoke() empties both
@@ -117,14 +82,6 @@ def _nobody_reads() -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
-def _make_command(verb: str) -> Any:
-    module, _, function = _VERBS[verb].partition(".")
-    single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    imported = importlib.import_module(f"fixtool.commands.{module}")
-    single.command(verb, cls=Command)(getattr(imported, function))
-    return typer.main.get_command(single)
-
-
 class _Interrupted(FixtoolError):
     exit_code = ExitCode.INTERRUPTED
 
@@ -146,9 +103,12 @@ def _report(error: BaseException, verb: str, typed: Sequence[str], *, as_json: b
             end_all()
             hint = "run the same command again: nothing is left half done"
             failure = _Interrupted("interrupted", hint=hint)
-        case _Misused():
-            hint = "fixtool --help" if verb == "fixtool" else f"fixtool {verb} --help"
-            failure = UsageError(error.format_message(), hint=hint)
+        case Misused():
+            from fixtool.commands.misused import describe
+
+            failure = describe(error, typed)
+            terminal.failure(failure, verb, as_json=as_json)
+            return failure.exit_code
         case _:
             assert isinstance(error, Exception)
             return report_fault(error, verb, as_json=as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
+from collections.abc import Iterable
 
 _MOST_LOGINS = 8  # of an address; no real one has more than one
 _LONGEST_LOGIN = 1000  # characters
@@ -42,6 +43,21 @@ def argument(value: object) -> str:
     """``value`` as one word of a command that a person is told to type. An address, a ref or the
     name of a file may hold what a shell would run."""
     return shlex.quote(str(value))
+
+
+def closest(word: str, names: Iterable[str]) -> str | None:
+    """The one of ``names`` that was probably meant by ``word``: the only one that begins with it or
+    holds it, or else the most similar one. None if no name is similar."""
+    from difflib import get_close_matches
+
+    lower = {name.lower(): name for name in names}
+    wanted = word.lower()
+    for fits in (str.startswith, str.__contains__):
+        found = [name for name in lower if len(wanted) > 1 and fits(name, wanted)]
+        if len(found) == 1:
+            return lower[found[0]]
+    found = get_close_matches(wanted, lower, 1)
+    return lower[found[0]] if found else None
 
 
 def public_url(url: str) -> str:

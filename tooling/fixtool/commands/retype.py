@@ -6,16 +6,14 @@ work in another repository, on another line or with another source than the comm
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 import shlex
 from collections.abc import Sequence
 
+from fixtool.commands.verbs import VERBS, function_of
 from fixtool.text import public_url
 
-VERBS: dict[str, str] = {}
-"""The module of ``fixtool.commands`` and the function of each verb, which ``cli`` fills in."""
 _KEPT = {"-C": "directory", "--source": "source", "--line": "line", "--python": "python"}
 """The options that are kept, and the parameter of a verb's function that says that it takes one."""
 _SPELLINGS = {"--repository": "-C"}
@@ -48,9 +46,7 @@ def _taken_by(verb: str) -> set[str]:
     """Those of the options that ``verb`` takes. None for `init`, which makes what they name."""
     if verb not in VERBS or verb == "init":
         return set()
-    module, _, function = VERBS[verb].partition(".")
-    command = getattr(importlib.import_module(f"fixtool.commands.{module}"), function)
-    parameters = inspect.signature(command).parameters
+    parameters = inspect.signature(function_of(verb)).parameters
     return {option for option, name in _KEPT.items() if name in parameters}
 
 

@@ -1,0 +1,194 @@
+"""Wrong command lines: what is wrong with one, and the command that was probably meant."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fixtool.commands.verbs import VERBS, is_valid, parser_of
+from fixtool.errors import FixtoolError, UsageError
+from fixtool.text import closest, shortened
+
+_ELSEWHERE = {
+    "add": "import", "am": "import", "annotate": "history", "cat": "show", "check": "lint",
+    "delete": "drop", "fold": "squash", "goto": "edit", "ls": "list",
+    "merge": "squash", "mv": "move", "patches": "list", "pick": "copy", "push": "apply",
+    "qimport": "import", "remove": "drop", "rm": "drop", "rollback": "undo", "send": "upstream",
+    "series": "list", "sink": "move", "float": "move", "test": "verify", "update": "rebase",
+    "upgrade": "rebase", "view": "show", "prove": "verify", "start": "init", "create": "init",
+}  # fmt: skip
+"""What other tools call a verb, such as git, quilt, StGit and jj."""
+_LONGEST = 300  # characters of a command line that is shown
+_PROGRAM_OPTIONS = ("--help", "--version", "--install-completion", "--show-completion")
+
+
+def describe(error: Any, typed: Sequence[str]) -> UsageError:
+    """The error for ``error``, which typer raised for the words ``typed`` after ``fixtool``. Its
+    hint is the whole command as it was probably meant, or else the help to read."""
+    options, words = _split(typed)
+    is_verb = bool(words) and words[0] in VERBS
+    hint = _for_verb(error, words) if is_verb else _for_program(words)
+    return UsageError(
+        _message(error),
+        where=shortened(shlex.join(["fixtool", *typed]), _LONGEST),
+        hint=shlex.join(["fixtool", *options, *hint]),
+    )
+
+
+def _message(error: Any) -> str:
+    """What typer says of ``error``, without its guesses, and which verbs have an option that its
+    verb lacks."""
+    text = re.sub(r" (?:Did you mean|\(Possible options:).*", "", error.format_message()).strip()
+    if type(error).__name__ == "NoSuchOption" and (holders := _holders(error.option_name)):
+        verbs = ", ".join(holders[:3]) + (", …" if len(holders) > 3 else "")
+        return f"{text} (it belongs to: {verbs})"
+    return text
+
+
+def instead(typed: Sequence[str], word: str, meant: str) -> str | None:
+    """The command ``typed`` with ``meant`` where ``word`` stands in it; None if it does not."""
+    found = _with(typed, word, [meant]) or _with(typed, f"{word}.patch", [meant])
+    return shlex.join(["fixtool", *found]) if found else None
+
+
+def _with(words: Sequence[str], word: str, others: Sequence[str]) -> list[str] | None:
+    """``words`` with ``others`` at the place of ``word``, which may be the value or the name of an
+    option written with ``=``."""
+    for at, given in enumerate(words):
+        name, equals, value = given.partition("=")
+        if given == word:
+            return [*words[:at], *others, *words[at + 1 :]]
+        if equals and len(others) == 1 and word in (name, value):
+            new = f"{others[0]}={value}" if word == name else f"{name}={others[0]}"
+            return [*words[:at], new, *words[at + 1 :]]
+    return None
+
+
+def _split(typed: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options of the program itself that ``typed`` begins with, and the words after them."""
+    at = 0
+    while at < len(typed) and typed[at].startswith("-C"):
+        at += 2 if typed[at] == "-C" else 1
+    return list(typed[:at]), list(typed[at:])
+
+
+def _for_program(words: Sequence[str]) -> list[str]:
+    """What was probably meant by ``words`` that do not begin with a verb."""
+    if not words:
+        return ["--help"]
+    first, rest = words[0], words[1:]
+    if first.startswith("-"):
+        verbs = [at for at, word in enumerate(words) if word in VERBS]
+        if verbs:  # an option of the verb before the verb
+            at = verbs[0]
+            return _valid([words[at], *words[:at], *words[at + 1 :]]) or [words[at], "--help"]
+        if option := _closest_option(first, _PROGRAM_OPTIONS):
+            return [option]
+        first = first.lstrip("-")
+    verb = _ELSEWHERE.get(first, "")
+    if verb not in VERBS:
+        verb = closest(first, VERBS) or ""
+    if not verb:
+        return ["--help"]
+    return _valid([verb, *rest]) or [verb, "--help"]
+
+
+def _valid(words: Sequence[str]) -> list[str] | None:
+    return list(words) if is_valid(words) else None
+
+
+def _for_verb(error: Any, words: Sequence[str]) -> list[str]:
+    """What was probably meant by ``words``, a verb and what follows it, for which typer raised
+    ``error``."""
+    verb = words[0]
+    found: list[str] | None = None
+    match type(error).__name__:
+        case "NoSuchOption":
+            found = _other_option(words, error.option_name)
+        case "MissingParameter":
+            found = _missing(words, error.param)
+        case "BadOptionUsage":
+            found = _bad_value(words, error.option_name)
+        case _ if extra := re.search(r"unexpected extra argument\S* \((.*)\)", error.message):
+            found = _extra(words, extra[1])
+    return found or [verb, "--help"]
+
+
+def _options(verb: str) -> dict[str, Any]:
+    """The options of ``verb``, by each of their names."""
+    return {
+        name: parameter
+        for parameter in parser_of(verb).params
+        if parameter.param_type_name == "option"
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
+
+
+def _other_option(words: Sequence[str], name: str) -> list[str] | None:
+    """The command with the option that was meant by ``name``, which its verb does not have."""
+    verb = words[0]
+    if name == "--version":
+        return [name]
+    options = _options(verb)
+    for given in words[1:]:
+        spelling, _, _ = given.partition("=")
+        if spelling == name or (not name.startswith("--") and spelling.startswith(name)):
+            wanted = "--" + spelling.lstrip("-").replace("_", "-")
+            meant = wanted if wanted in options else _closest_option(wanted, options)
+            command = _with(words, spelling, [meant]) if meant else None
+            if command and is_valid(command):
+                return command
+    holders = _holders(name)
+    return [holders[0], "--help"] if holders else None
+
+
+def _closest_option(word: str, options: Iterable[str]) -> str | None:
+    """The one of ``options`` that was probably meant. Their dashes do not make two alike."""
+    found = closest(word.lstrip("-"), (name[2:] for name in options if name.startswith("--")))
+    return f"--{found}" if found else None
+
+
+def _holders(option: str) -> list[str]:
+    """The verbs that have ``option``."""
+    return [verb for verb in VERBS if option in _options(verb)]
+
+
+def _missing(words: Sequence[str], parameter: Any) -> list[str] | None:
+    """The command that shows what to give for a ``parameter`` that is missing."""
+    metavar = parameter.metavar or ""
+    if parameter.param_type_name == "option":
+        return [*words, parameter.opts[0], metavar]
+    return ["list"] if metavar.strip("[].") == "SLUG" else None
+
+
+def _bad_value(words: Sequence[str], name: str) -> list[str] | None:
+    """The command for an option ``name`` that has a value too many or lacks one."""
+    for given in words:
+        if given.startswith(f"{name}="):
+            return _with(words, given, [name])  # it takes none
+    return ["list"] if name == "--line" else None
+
+
+def _extra(words: Sequence[str], extra: str) -> list[str] | None:
+    """The command in which the word ``extra``, which its verb does not take, is an option's
+    value."""
+    options = _options(words[0])
+    wanted = ["--line"] if extra in _line_names(words) else ["--ref", "--onto", "--to"]
+    for option in wanted:
+        taken = option in options and not {option, *options[option].opts}.intersection(words)
+        if taken and (command := _with(words, extra, [option, extra])):
+            return _valid(command)
+    return None
+
+
+def _line_names(words: Sequence[str]) -> Iterable[str]:
+    from fixtool.commands.retype import given
+    from fixtool.series.line import PatchRepository
+
+    with suppress(FixtoolError, OSError):
+        return PatchRepository.find(Path(given(words).get("-C", ".")).resolve()).line_names
+    return ()

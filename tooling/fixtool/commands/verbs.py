@@ -1,0 +1,99 @@
+"""The verbs, in the groups in which ``fixtool --help`` shows them, and the parser of each.
+
+A verb's module is imported when the verb is asked for, and typer only to make a parser, so that
+fixtool starts fast.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+GROUPS = {
+    "Start a series": {
+        "init": "init.init",
+        "import": "importing.import_patches",
+    },
+    "Apply and install": {
+        "apply": "apply.apply",
+        "build": "build.build",
+        "install": "install.install",
+        "status": "install.status",
+        "uninstall": "install.uninstall",
+    },
+    "Edit a series": {
+        "split": "split.split",
+        "drop": "drop.drop",
+        "refresh": "refresh.refresh",
+        "export": "export.export",
+    },
+    "Follow upstream": {
+        "rebase": "rebase.rebase",
+        "history": "history.history",
+        "coverage": "coverage.coverage",
+        "announce": "announce.announce",
+    },
+    "Prove": {
+        "verify": "verify.verify",
+        "lint": "lint.lint",
+    },
+    "Send upstream": {
+        "upstream": "upstream.upstream",
+    },
+    "Look": {
+        "list": "listing.list_lines",
+        "show": "show.show",
+        "deps": "deps.deps",
+        "report": "report.report",
+    },
+}
+"""For each group, its verbs: the module of ``fixtool.commands`` and the function of each."""
+VERBS = {verb: place for group in GROUPS.values() for verb, place in group.items()}
+
+
+def function_of(verb: str) -> Callable[..., object]:
+    """The function that carries ``verb`` out, which declares its options."""
+    module, _, name = VERBS[verb].partition(".")
+    found: Callable[..., object] = getattr(
+        importlib.import_module(f"fixtool.commands.{module}"), name
+    )
+    return found
+
+
+def summary(verb: str) -> str:
+    """What ``verb`` does: the first sentence of its help."""
+    paragraph = (inspect.getdoc(function_of(verb)) or "").partition("\n\n")[0]
+    return re.split(r"(?<=\.)\s", paragraph, maxsplit=1)[0].replace("\n", " ")
+
+
+@functools.cache
+def parser_of(verb: str) -> Any:
+    """The command of ``verb`` as typer makes it, which parses its options."""
+    import typer.main
+
+    from fixtool.commands.command import Command
+
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(verb, cls=Command)(function_of(verb))
+    return typer.main.get_command(single)
+
+
+def is_valid(words: Sequence[str]) -> bool:
+    """Whether fixtool takes ``words``, a verb and what follows it, for a valid command."""
+    import typer
+
+    from fixtool.commands.command import Misused
+
+    verb, *rest = words
+    try:
+        if verb in VERBS:
+            parser_of(verb).make_context(verb, rest)
+    except typer.Exit:  # --help
+        return True
+    except Misused:
+        return False
+    return verb in VERBS

@@ -1,0 +1,94 @@
+"""A wrong command line is refused with what is wrong, the command as it was typed, and the command
+that was probably meant, which is valid."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+
+import pytest
+
+from fixtool.commands.verbs import GROUPS, VERBS, is_valid, summary
+from fixtool.text import closest
+from support.json_documents import document
+from support.repositories import Git, Ran, Team
+
+LINES = [
+    ("aply --ref v1", "No such command 'aply'.", "apply --ref v1"),
+    ("aply --nope", "No such command 'aply'.", "apply --help"),
+    ("rm fix --reason x", "No such command 'rm'.", "drop fix --reason x"),
+    ("xyzzy", "No such command 'xyzzy'.", "--help"),
+    ("-C . aply", "No such command 'aply'.", "-C . apply"),
+    ("--line main apply --ref x", "No such option: --line", "apply --line main --ref x"),
+    ("--verison", "No such option: --verison", "--version"),
+    ("--list", "No such option: --list", "list"),
+    ("apply --soruce git", "No such option: --soruce", "apply --source git"),
+    ("apply --soruce=git", "No such option: --soruce", "apply --source=git"),
+    ("apply --dry", "No such option: --dry", "apply --dry-run"),
+    ("apply --dry_run", "No such option: --dry_run", "apply --dry-run"),
+    ("apply -dry-run", "No such option: -d", "apply --dry-run"),
+    ("list --onto x", "No such option: --onto (it belongs to: rebase, ", "rebase --help"),
+    ("list --version", "No such option: --version", "--version"),
+    ("show", "Missing argument 'SLUG'.", "list"),
+    ("drop fix", "Missing option '--reason'.", "drop fix --reason TEXT"),
+    ("list --line", "Option '--line' requires an argument.", "list"),
+    ("lint --json=3", "Option '--json' does not take a value.", "lint --json"),
+    ("lint main", "Got unexpected extra argument(s) (main)", "lint --line main"),
+    ("apply v1.0", "Got unexpected extra argument(s) (v1.0)", "apply --ref v1.0"),
+    ("rebase v1.0", "Got unexpected extra argument(s) (v1.0)", "rebase --onto v1.0"),
+    ("verify --tp x", "Invalid value for '--tp'", "verify --help"),
+]
+
+
+@pytest.mark.parametrize(("typed", "message", "meant"), LINES, ids=[line[0] for line in LINES])
+def test_the_command_that_was_meant(
+    fixtool: Callable[..., Ran], team: Team, typed: str, message: str, meant: str
+) -> None:
+    ran = fixtool(*typed.split(), cwd=team.root)
+    assert (ran.status, ran.out) == (2, ""), ran.err
+    what, where, hint = ran.err.splitlines()
+    assert what.startswith(f"error: {message}")
+    assert where == f"   at: fixtool {typed}"
+    assert hint == f"  try: fixtool {meant}"
+    words = shlex.split(meant.removeprefix("-C . "))
+    assert words[0] in ("--help", "--version") or is_valid(words)
+
+
+@pytest.mark.parametrize("typed", ["--json lint", "aply --json", "apply --soruce x --json"])
+def test_a_wrong_command_line_is_json_where_json_was_typed(
+    fixtool: Callable[..., Ran], typed: str
+) -> None:
+    ran = fixtool(*typed.split())
+    assert (ran.status, ran.err) == (2, "")
+    assert document(ran)["error"]["where"] == f"fixtool {typed}"
+
+
+def test_help_shows_each_verb_once_and_cuts_nothing(fixtool: Callable[..., Ran]) -> None:
+    shown = fixtool("--help").out
+    assert "..." not in shown.partition("Options:")[2]
+    assert max(map(len, shown.splitlines())) <= 80
+    for group, verbs in GROUPS.items():
+        section = shown.partition(f"\n{group}:\n")[2].partition("\n\n")[0]
+        for verb in verbs:
+            assert f"{verb} " in section
+            assert summary(verb) in " ".join(shown.split())
+    assert sum(len(verbs) for verbs in GROUPS.values()) == len(VERBS)
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("fxi", "fix"), ("FIX", "fix"), ("rout", "gemma4-fused-routing"), ("zzz", None),
+        ("gemma4-fused", "gemma4-fused-routing"), ("gemma4", "gemma4-fused-routing"), ("x", None),
+    ],
+)  # fmt: skip
+def test_the_name_that_was_probably_meant(word: str, name: str | None) -> None:
+    assert closest(word, ("fix", "gemma4-fused-routing")) == name
+
+
+def test_a_login_in_the_command_line_is_not_shown(
+    fixtool: Callable[..., Ran], upstream: Git
+) -> None:
+    ran = fixtool("aply", "--source", "https://me:s3cret@host.example/x.git")
+    assert ran.status == 2
+    assert "s3cret" not in ran.err
