@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -155,6 +156,69 @@ def series_with(line: Line, slug: str, slugs: Sequence[str]) -> bytes:
     if [entry.slug for entry in read_series(written, where)] != wanted:
         raise _not_as_text(where)
     return written
+
+
+def series_in_order(line: Line, slugs: Sequence[str], was: Mapping[str, str | None]) -> bytes:
+    """The text of the series file with ``slugs`` as its entries. ``was`` gives the entry that each
+    of them goes on, None for a new one: it keeps the text of its line, such as a comment behind it.
+    As many entries as possible stay where they are, and so do the comments in lines of their own;
+    an entry that is new or moves goes behind the one that it follows.
+
+    The result is read back: Refused is raised if it does not list exactly ``slugs``.
+    """
+    where = str(line.folder / "series")
+    raw = read_plain(line.folder, "series", LARGEST_TEXT)
+    lines = raw.split(b"\n")
+    tail = lines.pop()
+    place = {entry.slug: entry.line_number - 1 for entry in line.entries}
+    if tail:  # the last line has no line break
+        lines.append(tail)
+    texts: list[bytes] = []
+    taken: set[str] = set()
+    for slug in slugs:
+        old = was.get(slug)
+        if old is None or old in taken or old not in place:
+            texts.append(f"{slug}.patch".encode())
+        else:
+            taken.add(old)
+            name = f"{old}.patch".encode()
+            texts.append(lines[place[old]].replace(name, f"{slug}.patch".encode(), 1))
+    follows = [place.get(was.get(slug) or "", -1) for slug in slugs]
+    staying = _longest_rise(follows)
+    written: list[list[bytes]] = [[text] for text in lines]
+    for number in place.values():
+        written[number] = []
+    first = min((follows[number] for number in staying), default=len(lines))
+    before: list[bytes] = []
+    at: list[bytes] | None = None
+    for number, text in enumerate(texts):
+        if number in staying:
+            at = written[follows[number]]
+        (before if at is None else at).append(text)
+    parts = [*written[:first], before, *written[first:]]
+    after = b"".join(text + b"\n" for part in parts for text in part)
+    if [entry.slug for entry in read_series(after, where)] != list(slugs):
+        raise _not_as_text(where)
+    return after
+
+
+def _longest_rise(places: Sequence[int]) -> set[int]:
+    """The numbers of as many ``places`` as possible that rise from one to the next. One that is
+    negative is never among them."""
+    ends: list[int] = []  # the number at which the best rise of each length ends
+    before: dict[int, int | None] = {}
+    for number, place in enumerate(places):
+        if place < 0:
+            continue
+        size = bisect_left([places[end] for end in ends], place)
+        before[number] = ends[size - 1] if size else None
+        ends[size : size + 1] = [number]
+    found: set[int] = set()
+    at = ends[-1] if ends else None
+    while at is not None:
+        found.add(at)
+        at = before[at]
+    return found
 
 
 def _not_as_text(where: str) -> Refused:

@@ -1,0 +1,452 @@
+"""The editing engine: the new files of a line whose series is to be another sequence of patches.
+
+Every verb that edits a series says which patches it wants, in order: ``Wanted`` names the patch and
+the commit whose change it makes. ``make`` computes them all on the line's base, in the object
+database, and gives the files that change. ``Made.write`` writes these at once and commits them. A
+verb that writes a line uses it like this:
+
+    with passing_objects(store) as objects:
+        own = own_series(objects, line, base)
+        wanted = ...  # own.wanted, in another order, with other messages, trees or commits
+        made = make(objects, own, Plan(tuple(wanted), "move a before b"))
+    made.write(repository, git)
+
+``make`` raises ``Conflict`` if a person has to merge a patch. ``edit.waiting`` then keeps the plan
+with a work tree, so that `--continue` goes on with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+
+from fixtool.edit.texts import with_dependencies
+from fixtool.errors import ExitCode, FixtoolError, Refused, UsageError
+from fixtool.git.database import ObjectDatabase
+from fixtool.git.objects import MACHINE, Commit, Oid, Signature
+from fixtool.git.repo import Repo
+from fixtool.replay.changes import Change, put_changes
+from fixtool.series import shelf
+from fixtool.series.commit import rewrite_and_commit
+from fixtool.series.line import Line, PatchRepository
+from fixtool.series.lint import errors_in_patch
+from fixtool.series.message import split_message
+from fixtool.series.patch import Patch, export_all, is_slug, parse
+from fixtool.series.shelf import Shelved
+from fixtool.series.strict import commits_on
+from fixtool.series.write import series_in_order, writing
+
+
+class FileChange(StrEnum):
+    """What an edit does to a patch file."""
+
+    ADDED = "added"
+    REWRITTEN = "rewritten"
+    RENAMED = "renamed"
+    REMOVED = "removed"
+    SHELVED = "shelved"  # moved to the shelf: it would change nothing any more
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One patch of the series that is wanted. Its change is that of ``commit`` against its parent;
+    with a ``tree``, whatever leads to that tree. ``old`` is the patch of the line that it goes on,
+    None for a new one. ``message`` and ``author`` take the place of those of the commit.
+
+    If the change conflicts, and the series must have the tree ``ends_in`` after it, it becomes what
+    leads there: two patches change places, and a person resolved the first of them."""
+
+    slug: str
+    commit: Oid | None
+    old: str | None = None
+    message: str | None = None
+    author: Signature | None = None
+    tree: Oid | None = None
+    ends_in: Oid | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A series that is wanted, and what else changes with it. ``subject`` and ``body`` are the
+    message of the commit in the patch repository, without the name of the line. ``names`` say for a
+    slug that goes which ones a `Depends-On:` of it names instead. With ``same_tree``, the series
+    must make the tree that it makes now. ``emptied`` is the reason with which a patch that would
+    change nothing any more goes to the shelf; None refuses the edit. ``files`` and ``remove`` are
+    further files of the line, by name."""
+
+    wanted: tuple[Wanted, ...]
+    subject: str
+    body: str = ""
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    same_tree: bool = False
+    emptied: str | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Conflict(FixtoolError):
+    """The patch ``slug``, number ``number`` (from 0) of those wanted, does not fit the commit
+    ``parent``: the change of the commit ``theirs`` conflicts in ``paths``."""
+
+    exit_code = ExitCode.CONFLICT
+
+    def __init__(
+        self, wanted: Wanted, number: int, parent: Oid, paths: Sequence[str], where: Path
+    ) -> None:
+        super().__init__(
+            f"{wanted.slug} conflicts in {', '.join(paths)}",
+            where=str(where),
+            hint="resolve it in a work tree: the same command without --dry-run",
+        )
+        assert wanted.commit is not None
+        self.slug, self.number, self.parent = wanted.slug, number, parent
+        self.theirs, self.paths = wanted.commit, tuple(paths)
+
+
+@dataclass(frozen=True)
+class OwnSeries:
+    """A line, and the commits that its patches make on its base."""
+
+    line: Line
+    base: Oid
+    commits: Mapping[str, Oid]
+    tree: Oid
+
+    @property
+    def tip(self) -> Oid:
+        return [self.base, *self.commits.values()][-1]
+
+    @property
+    def wanted(self) -> list[Wanted]:
+        """The series as it is."""
+        return [Wanted(slug, commit, slug) for slug, commit in self.commits.items()]
+
+
+@dataclass(frozen=True)
+class EditedPatch:
+    """A patch whose file changes. ``was`` is its old slug, if it had another one."""
+
+    slug: str
+    subject: str
+    change: FileChange
+    was: str | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """A series that can be written: its files by name, and the names of those that go. ``commits``
+    are the patches by slug, in order, as commits on the base of the line."""
+
+    line: Line
+    plan: Plan
+    digest: str
+    files: Mapping[str, bytes]
+    remove: frozenset[str]
+    commits: Mapping[str, Oid]
+    patches: tuple[EditedPatch, ...]
+    tree: Oid
+    notes: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is to be written."""
+        return self.digest_after != self.digest
+
+    @property
+    def digest_after(self) -> str:
+        """The digest of the line once this is written."""
+        return digest_of(self.line, self.files, self.remove)
+
+    @property
+    def message(self) -> str:
+        text = f"{self.line.name}: {self.plan.subject}\n"
+        return f"{text}\n{self.plan.body}\n" if self.plan.body else text
+
+    def write(self, repository: PatchRepository, git: Repo | None) -> Oid | None:
+        """Write the line, and commit it to ``git`` if that is given. Returns the commit; None if
+        nothing changed. Raises Refused if another run has changed the line meanwhile."""
+        with writing(repository):
+            if digest_of(repository.line(self.line.name)) != self.digest:
+                raise Refused(
+                    f"line {self.line.name} was changed meanwhile",
+                    where=str(self.line.folder),
+                    hint="run the same command again",
+                )
+            return rewrite_and_commit(git, self.line.folder, self.files, self.remove, self.message)
+
+
+def own_series(objects: ObjectDatabase, line: Line, base: Oid) -> OwnSeries:
+    """The commits of the patches of ``line`` on its ``base``. Raises Refused if one does not
+    apply."""
+    commits, complaint = commits_on(objects, line.patches, base)
+    if complaint:
+        patch = line.patches[len(commits)]
+        raise Refused(
+            f"{patch.slug} does not apply on the line's own base: {complaint}",
+            where=str(patch.path),
+            hint=f"fixtool lint --line {line.name} --drift",
+        )
+    by_slug = dict(zip((patch.slug for patch in line.patches), commits, strict=True))
+    return OwnSeries(line, base, by_slug, objects.tree_of([base, *commits][-1]))
+
+
+def require_free(line: Line, *slugs: str) -> None:
+    """Raise UsageError if one of ``slugs`` cannot be the name of a new patch of ``line``."""
+    shelved = {entry.slug for entry in shelf.read(line.folder)}
+    for slug in slugs:
+        if not is_slug(slug):
+            raise UsageError(
+                f"{slug!r} cannot be the name of a patch",
+                hint="use letters, digits, '.', '_', '+' and '-'",
+            )
+        if slug in (entry.slug for entry in line.entries):
+            raise UsageError(f"line {line.name} has a patch {slug!r} already",
+                             hint="choose another name")  # fmt: skip
+        if slug in shelved:
+            raise UsageError(
+                f"the shelf of line {line.name} has a patch {slug!r}",
+                hint=f"choose another name, or bring that back: fixtool restore {slug}",
+            )
+
+
+def digest_of(
+    line: Line, files: Mapping[str, bytes] | None = None, remove: frozenset[str] = frozenset()
+) -> str:
+    """A digest of all files of the line: as they are, or with ``files`` written and ``remove``
+    taken away."""
+    contents = {
+        str(path.relative_to(line.folder)): path.read_bytes()
+        for path in line.folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+    contents |= files or {}
+    digest = hashlib.sha256()
+    for name in sorted(contents.keys() - remove):
+        digest.update(f"{name}\0{len(contents[name])}\0".encode("utf-8", "surrogateescape"))
+        digest.update(contents[name])
+    return digest.hexdigest()
+
+
+def make(objects: ObjectDatabase, own: OwnSeries, plan: Plan) -> Made:
+    """The files of the line with the series of ``plan``. A patch keeps its exact bytes if its
+    message, its author and the files that it changes are as before.
+
+    Raises Conflict if a person has to merge a patch; Refused if one would change nothing any more,
+    if the tree at its end should be the same and is not, or if a `Depends-On:` would not be true
+    any more.
+    """
+    return _Maker(objects, own, plan).make()
+
+
+class _Maker:
+    def __init__(self, objects: ObjectDatabase, own: OwnSeries, plan: Plan) -> None:
+        self.objects, self.own, self.plan = objects, own, plan
+        self.line = own.line
+        self.old = {patch.slug: patch for patch in self.line.patches}
+        self.notes = list(plan.notes)
+        self.emptied: list[Wanted] = []
+
+    def make(self) -> Made:
+        digest = digest_of(self.line)
+        trees = self._trees()
+        commits = self._commits(trees)
+        tree = trees[-1] if trees else self.objects.tree_of(self.own.base)
+        if self.plan.same_tree and tree != self.own.tree:
+            raise Refused(
+                f"the series would make tree {tree[:12]}, and it makes {self.own.tree[:12]} now",
+                where=str(self.line.folder),
+                hint=f"see what needs what: fixtool deps --line {self.line.name}",
+            )
+        patches = self._patches(commits)
+        _require_dependencies(self.line, patches)
+        files, remove, edited = self._files(patches)
+        slugs = {
+            patch.slug: commit for patch, commit in zip(patches, commits.values(), strict=True)
+        }
+        return Made(self.line, self.plan, digest, files, remove, slugs, edited, tree,
+                    tuple(self.notes))  # fmt: skip
+
+    def _trees(self) -> list[Oid]:
+        """The tree after each patch that is wanted."""
+        wanted = self.plan.wanted
+        by_commit = {self.own.commits[slug]: patch for slug, patch in self.old.items()}
+        changes = [
+            Change(each.commit, each.tree, by_commit.get(each.commit or Oid("")), each.ends_in)
+            for each in wanted
+        ]
+        put = put_changes(self.objects, changes, self.objects.tree_of(self.own.base))
+        if put.conflicts:
+            number = len(put.trees)
+            kept = self._commits(list(put.trees))
+            parent = [self.own.base, *kept.values()][-1]
+            raise Conflict(wanted[number], number, parent, put.conflicts, self.line.folder)
+        for number in put.forced:
+            self.notes.append(
+                f"{wanted[number].slug} conflicted, and became what leads to the same tree as "
+                "before: look at it"
+            )
+        return list(put.trees)
+
+    def _commits(self, trees: Sequence[Oid]) -> dict[int, Oid]:
+        """The commits of the patches, by their number. One that would change nothing makes none."""
+        commits: dict[int, Oid] = {}
+        tip, tree = self.own.base, self.objects.tree_of(self.own.base)
+        for number, after in enumerate(trees):
+            wanted = self.plan.wanted[number]
+            if after == tree:
+                self._set_aside(wanted)
+                continue
+            message, author = self._text(wanted)
+            machine = replace(MACHINE, date=author.date)
+            tip = self.objects.add_commit(Commit(after, (tip,), author, machine, message))
+            tree = after
+            commits[number] = tip
+        return commits
+
+    def _set_aside(self, wanted: Wanted) -> None:
+        """A patch that would change nothing goes to the shelf, if the plan allows it."""
+        if self.plan.emptied is None or wanted.old is None:
+            hint = (
+                f"take it out first: fixtool drop {wanted.old} --reason WHY" if wanted.old else None
+            )
+            raise Refused(
+                f"{wanted.slug} would change nothing: the base or an earlier patch has all of it",
+                where=str(self.line.folder),
+                hint=hint,
+            )
+        if wanted not in self.emptied:
+            self.emptied.append(wanted)
+
+    def _text(self, wanted: Wanted) -> tuple[str, Signature]:
+        """The message and the author of a patch."""
+        old = self.old.get(wanted.old or "")
+        if old is not None and wanted.commit == self.own.commits[old.slug]:
+            message, author = old.message, old.author
+        elif wanted.commit is not None:
+            commit = self.objects.commit(wanted.commit)
+            message, author = commit.message, commit.author
+        else:
+            assert wanted.message is not None
+            assert wanted.author is not None
+            message, author = wanted.message, wanted.author
+        message, author = wanted.message or message, wanted.author or author
+        if self.plan.names:
+            subject, body = split_message(message)
+            changed = with_dependencies(body, self.plan.names, wanted.slug)
+            if changed != body:
+                message = f"{subject}\n\n{changed}\n" if changed else f"{subject}\n"
+        return message, author
+
+    def _patches(self, commits: Mapping[int, Oid]) -> list[Patch]:
+        """The patches of ``commits``. Raises Refused if lint would find an error in one."""
+        self.objects.flush()
+        kept: dict[int, Patch] = {}
+        for number, commit in commits.items():
+            wanted = self.plan.wanted[number]
+            old = self.old.get(wanted.old or "")
+            if old is not None and self._is_as_before(old, commit):
+                kept[number] = old if old.slug == wanted.slug else replace(old, slug=wanted.slug)
+        new = [number for number in commits if number not in kept]
+        exported = export_all(self.objects.repo, [commits[number] for number in new])
+        made = {
+            number: parse(raw, self.plan.wanted[number].slug)
+            for number, raw in zip(new, exported, strict=True)
+        }
+        for patch in made.values():
+            for error in errors_in_patch(patch):
+                raise Refused(f"{patch.slug}: {error.message}", where=str(self.line.folder),
+                              hint=error.fix)  # fmt: skip
+        return [kept.get(number) or made[number] for number in commits]
+
+    def _is_as_before(self, old: Patch, commit: Oid) -> bool:
+        """Whether the patch ``old`` says what ``commit`` is: its message, its author, and what
+        becomes of each file."""
+        before = self.own.commits[old.slug]
+        if commit == before:
+            return True
+        now, then = self.objects.commit(commit), self.objects.commit(before)
+        same_text = (now.message, now.author) == (then.message, then.author)
+        return same_text and self._changes(now) == self._changes(then)
+
+    def _changes(self, commit: Commit) -> object:
+        parent = self.objects.tree_of(commit.parents[0])
+        paths = self.objects.changed_paths(parent, commit.tree)
+        return {
+            path: (self.objects.entry(parent, path), self.objects.entry(commit.tree, path))
+            for path in paths
+        }
+
+    def _files(
+        self, patches: Sequence[Patch]
+    ) -> tuple[dict[str, bytes], frozenset[str], tuple[EditedPatch, ...]]:
+        """The files that change, the names of those that go, and what happens to each patch."""
+        was = {wanted.slug: wanted.old for wanted in self.plan.wanted}
+        slugs = [patch.slug for patch in patches]
+        files = {
+            f"{patch.slug}.patch": patch.raw
+            for patch in patches
+            if patch.slug not in self.old or self.old[patch.slug].raw != patch.raw
+        }
+        files["series"] = series_in_order(self.line, slugs, was)
+        gone = {f"{slug}.patch" for slug in self.old.keys() - set(slugs)}
+        edited = [_edited(patch, was[patch.slug], slugs, self.old) for patch in patches]
+        if self.emptied:
+            files |= self._shelved()
+        shelved = {wanted.old for wanted in self.emptied}
+        goes_on = {*was.values()} - shelved
+        for slug, patch in self.old.items():
+            if slug not in goes_on:
+                change = FileChange.SHELVED if slug in shelved else FileChange.REMOVED
+                edited.append(EditedPatch(slug, patch.subject, change))
+        remove = frozenset({*gone, *self.plan.remove} - self.plan.files.keys())
+        return ({**files, **self.plan.files}, remove, tuple(filter(None, edited)))
+
+    def _shelved(self) -> dict[str, bytes]:
+        """The files of the shelf with the patches that would change nothing."""
+        reason = self.plan.emptied or ""
+        old = [self.old[wanted.old or ""] for wanted in self.emptied]
+        entries = (*shelf.read(self.line.folder),
+                   *(Shelved(patch.slug, reason, self.own.base) for patch in old))  # fmt: skip
+        files = {f"{shelf.FOLDER}/{patch.slug}.patch": patch.raw for patch in old}
+        return {**files, shelf.FILE: shelf.text(entries)}
+
+
+def _edited(
+    patch: Patch, was: str | None, slugs: Sequence[str], old: Mapping[str, Patch]
+) -> EditedPatch | None:
+    """What happens to a patch of the new series, whose patches are ``slugs``; None if its file
+    stays as it is."""
+    before = old.get(was or "")
+    if before is None or (before.slug != patch.slug and before.slug in slugs):
+        return EditedPatch(patch.slug, patch.subject, FileChange.ADDED)
+    if before.slug != patch.slug:
+        return EditedPatch(patch.slug, patch.subject, FileChange.RENAMED, before.slug)
+    if before.raw != patch.raw:
+        return EditedPatch(patch.slug, patch.subject, FileChange.REWRITTEN)
+    return None
+
+
+def _require_dependencies(line: Line, patches: Sequence[Patch]) -> None:
+    """Raise Refused if a patch would depend on one that does not come before it any more."""
+    broken = {
+        (patch.slug, needed)
+        for number, patch in enumerate(line.patches)
+        for needed in patch.depends_on
+        if needed not in (earlier.slug for earlier in line.patches[:number])
+    }
+    seen: set[str] = set()
+    for patch in patches:
+        for needed in patch.depends_on:
+            if needed not in seen and (patch.slug, needed) not in broken:
+                later = needed in (other.slug for other in patches)
+                what = "which would come after it" if later else "which the line would not have"
+                raise Refused(
+                    f"{patch.slug} depends on {needed}, {what}",
+                    where=str(patch.path or line.folder),
+                    hint=f"see what needs what: fixtool deps --line {line.name}",
+                )
+        seen.add(patch.slug)

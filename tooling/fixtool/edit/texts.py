@@ -1,0 +1,69 @@
+"""Edits the messages of patches: their trailers, and several messages joined into one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from fixtool.git.objects import Signature
+from fixtool.series.message import clean
+from fixtool.series.patch import Patch, read_trailers
+
+_DEPENDS_ON = "depends-on"
+_SIGNED_OFF = "signed-off-by"
+_CO_AUTHOR = "Co-authored-by"
+
+
+def with_dependencies(body: str, names: Mapping[str, Sequence[str]], own: str) -> str:
+    """The body of a message whose `Depends-On:` trailers name, for a slug in ``names``, the ones
+    that it stands for there. A patch does not depend on itself, whose slug is ``own``. All other
+    lines stay as they are."""
+    text, trailers = split_trailers(body)
+    changed = []
+    for key, value in trailers:
+        slugs = value.replace(",", " ").split()
+        if key.lower() != _DEPENDS_ON or not names.keys() & set(slugs):
+            changed.append((key, value))
+            continue
+        now = [name for slug in slugs for name in names.get(slug, (slug,)) if name != own]
+        if now:
+            changed.append((key, ", ".join(dict.fromkeys(now))))
+    return body if changed == trailers else with_trailers(text, changed)
+
+
+def split_trailers(body: str) -> tuple[str, list[tuple[str, str]]]:
+    """The text of a message's body without its trailers, and these."""
+    trailers = list(read_trailers(body))
+    return (body.rpartition("\n\n")[0] if trailers else body), trailers
+
+
+def with_trailers(text: str, trailers: Sequence[tuple[str, str]]) -> str:
+    """A body of ``text`` that ends with ``trailers``."""
+    paragraph = "\n".join(f"{key}: {value}" for key, value in trailers)
+    return "\n\n".join(part for part in (text, paragraph) if part)
+
+
+def joined_message(patches: Sequence[Patch]) -> str:
+    """One message for what several patches do: the subject of the first, all texts, each other one
+    under its own subject, and all trailers, each of them once. Other authors than that of the first
+    are named by `Co-authored-by:`, and sign-offs come last."""
+    first = patches[0]
+    texts, trailers = [], []
+    for patch in patches:
+        text, own = split_trailers(patch.body)
+        texts += [text] if patch is first else [patch.subject, text]
+        trailers += own
+    authors = {_person(first.author): None}
+    authors.update((_person(patch.author), None) for patch in patches)
+    others = [(_CO_AUTHOR, person) for person in list(authors)[1:]]
+    signed = [trailer for trailer in trailers if trailer[0].lower() == _SIGNED_OFF]
+    rest = [trailer for trailer in trailers if trailer not in signed]
+    once = {
+        (key.lower(), value): (key, value) for key, value in reversed([*rest, *others, *signed])
+    }
+    body = with_trailers(clean("\n\n".join(texts)).strip("\n"), list(reversed(once.values())))
+    return f"{first.subject}\n\n{body}\n" if body else f"{first.subject}\n"
+
+
+def _person(author: Signature) -> str:
+    return re.sub(r"\s+", " ", f"{author.name} <{author.email}>")
