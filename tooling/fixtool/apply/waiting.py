@@ -10,9 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from fixtool.apply.home import Note, write_note
 from fixtool.documents import Field
 from fixtool.errors import CannotRun, FixtoolError, UsageError
 from fixtool.files import private_folder, read_at_most, require_private, write_atomically
+from fixtool.git import worktrees
+from fixtool.git.repo import Repo
 from fixtool.series.context import Context
 from fixtool.text import argument
 
@@ -24,6 +27,18 @@ def worktree_for(context: Context, verb: str, line: str) -> Path:
     repository = context.repository
     name = f"{repository.root.name}-{repository.digest[:6]}"
     return context.settings.worktrees / name / f"{verb}-{line}"
+
+
+def make_worktree(context: Context, store: Repo, verb: str, line: str, commit: str) -> Repo:
+    """Make the work tree in which conflicts of ``line`` are resolved, at ``commit`` of ``store``.
+    One that is there goes. Every command that is typed in it then knows the patch repository and
+    the line."""
+    folder = worktree_for(context, verb, line)
+    worktrees.remove(store, folder)
+    private_folder(folder.parent)
+    tree = worktrees.add(store, folder, commit)
+    write_note(tree.git_dir, Note(str(context.repository.root.resolve()), line, verb))
+    return tree
 
 
 def session_file(context: Context, verb: str, line: str) -> Path:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from fixtool.apply.home import RECORD, home_at
 from fixtool.documents import LARGEST_TEXT, Field
 from fixtool.errors import CannotRun, FixtoolError, Refused
 from fixtool.files import lock, read_at_most, write_atomically
@@ -33,7 +34,6 @@ from fixtool.settings import state_folder
 from fixtool.text import argument
 
 _PATIENCE = 60.0  # seconds
-_RECORD = "fixtool.json"
 _NEXT = "fixtool.next.json"  # the record to come, while a work tree moves to another commit
 
 
@@ -110,10 +110,17 @@ def place_into(store: Repo, checkout: Repo, record: Record, patience: float = _P
 
 
 def open_worktree(path: Path) -> tuple[Repo, Record]:
-    """The work tree at ``path`` and its record. Raises CannotRun if fixtool did not make it."""
+    """The work tree at ``path`` and its record. Raises CannotRun if fixtool did not make it, and
+    Refused if a command waits there for a person."""
     tree = Repo.open(path)
     restore_settings_behind(tree, state_folder(os.environ) / "repos")
     record = read_record(tree)
+    if tree.work_tree and record is None and (home := home_at(tree.work_tree)) and home.waiting:
+        raise Refused(
+            f"the {home.waiting} of line {home.line} waits in this work tree",
+            where=str(tree.work_tree),
+            hint=f"fixtool {home.waiting} --continue, or --abort",
+        )
     if tree.work_tree is None or record is None:
         raise CannotRun(
             f"{path} is not a work tree that fixtool made",
@@ -123,7 +130,7 @@ def open_worktree(path: Path) -> tuple[Repo, Record]:
     return tree, record
 
 
-def read_record(tree: Repo, name: str = _RECORD) -> Record | None:
+def read_record(tree: Repo, name: str = RECORD) -> Record | None:
     """What fixtool put into this work tree last; None if it never did. Raises CannotRun if the
     record is damaged."""
     try:
@@ -346,7 +353,7 @@ def _send_objects(store: Repo, checkout: Repo, record: Record) -> None:
     checkout.durably().run(*command, stdin=pack)
 
 
-def write_record(tree: Repo, record: Record, name: str = _RECORD) -> None:
+def write_record(tree: Repo, record: Record, name: str = RECORD) -> None:
     """Keep ``record`` with the work tree."""
     write_atomically(tree.git_dir / name, json.dumps(asdict(record), indent=1), durable=True)
 

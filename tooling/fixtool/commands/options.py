@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ from fixtool.errors import UsageError
 from fixtool.isolation import exposed
 
 if TYPE_CHECKING:
+    from fixtool.apply.home import Home
     from fixtool.edit.parts import By
     from fixtool.git.objects import Oid
     from fixtool.git.store import Store
@@ -63,23 +64,60 @@ Verbose = Annotated[bool, Option("-v", "--verbose", help="Show files, hunks and 
 
 
 def start(ctx: typer.Context, directory: Path | None) -> Context:
-    """The context of a command: the patch repository that holds ``directory``, its settings, and
-    progress bars unless the answer is JSON. The default is the directory that ``fixtool -C`` names,
-    or else the current directory."""
-    from fixtool.series.line import PatchRepository
+    """The context of a command: the patch repository that holds ``directory``, or that the work
+    tree there is for, its settings, and progress bars unless the answer is JSON. The default is the
+    directory that ``fixtool -C`` names, or else the current directory.
 
-    return _context(ctx, PatchRepository.find(_folder(ctx, directory)))
+    In a work tree that fixtool made, its line is the one that is meant if none is named.
+    """
+    from fixtool.series.line import PatchRepository, put_back
+
+    folder = _folder(ctx, directory)
+    home = _home(folder)
+    if home is None:
+        return _context(ctx, PatchRepository.find(folder))
+    put_back(home.patches / "patches")
+    repository = PatchRepository(home.patches)
+    if not repository.line_names:
+        raise UsageError(
+            f"the work tree {home.top} is of the patch repository {home.patches}, which is gone",
+            where=str(home.top),
+            hint="name the place where it is now with -C DIR",
+        )
+    return _context(ctx, repository, home)
 
 
 def start_anywhere(ctx: typer.Context, directory: Path | None) -> Context:
     """The same, also where no patch repository is yet: it then has no lines."""
     from fixtool.series.line import PatchRepository
 
-    folder = _folder(ctx, directory)
     try:
-        return _context(ctx, PatchRepository.find(folder))
+        return start(ctx, directory)
     except UsageError:
-        return _context(ctx, PatchRepository(folder))
+        return _context(ctx, PatchRepository(_folder(ctx, directory)))
+
+
+def _home(folder: Path) -> Home | None:
+    """The work tree of fixtool's that holds ``folder``; None if there is none, or if a patch
+    repository is nearer. What looks like one in the tree itself is upstream's."""
+    nearer = False
+    for top in (folder, *folder.parents):
+        nearer = nearer or any((top / "patches").glob("[!.]*/series"))
+        if os.path.lexists(top / ".git"):
+            from fixtool.apply.home import home_at
+
+            home = home_at(top)
+            if home or nearer:
+                # In a checkout of the user's own, it counts while the branch of `apply` does.
+                return None if home and home.away and nearer and _is_checkout(home) else home
+    return None
+
+
+def _is_checkout(home: Home) -> bool:
+    """Whether it is a checkout of the user's, and not a work tree of one of fixtool's stores."""
+    from fixtool.settings import state_folder
+
+    return (state_folder(os.environ) / "repos").resolve() not in home.git_dir.resolve().parents
 
 
 def _folder(ctx: typer.Context, directory: Path | None) -> Path:
@@ -89,12 +127,15 @@ def _folder(ctx: typer.Context, directory: Path | None) -> Path:
     return Path(folder).resolve()
 
 
-def _context(ctx: typer.Context, repository: PatchRepository) -> Context:
+def _context(ctx: typer.Context, repository: PatchRepository, home: Home | None = None) -> Context:
     from fixtool.series.context import Context
     from fixtool.settings import load
 
+    settings = load(repository.root)
+    if home and home.line in repository.line_names:
+        settings = replace(settings, line=home.line)
     progress = terminal.progress(quiet=ctx.meta.get("json", False))
-    return Context(repository, load(repository.root), progress, typed(ctx))
+    return Context(repository, settings, progress, typed(ctx))
 
 
 def say_next(text: str, words: Sequence[str], label: str = "next") -> None:

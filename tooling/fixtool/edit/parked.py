@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from fixtool.apply import resolving
 from fixtool.apply.waiting import (
     find_waiting,
+    make_worktree,
     read_session,
     session_file,
     worktree_for,
@@ -25,9 +26,6 @@ from fixtool.documents import Field
 from fixtool.edit.importing import Imported, ImportOptions, Prepared, prepare
 from fixtool.edit.parts import By
 from fixtool.errors import CannotRun, Refused, UsageError
-from fixtool.files import (
-    private_folder,
-)
 from fixtool.git import worktrees
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid, Signature, read_oid
@@ -204,9 +202,7 @@ def _park(
         else:
             raise CannotRun("the import stopped, and did not stop when it was made again",
                             where=str(line.folder), hint="run the same command again")  # fmt: skip
-    worktrees.remove(repo, folder)
-    private_folder(folder.parent)
-    tree = worktrees.add(repo, folder, conflict.parent)
+    tree = make_worktree(context, repo, _VERB, line.name, conflict.parent)
     resolving.pick(tree, conflict.theirs)
     paths = resolving.unmerged(tree) or conflict.paths
     save_session(context, replace(

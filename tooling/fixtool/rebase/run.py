@@ -192,7 +192,7 @@ def _park(
     base = facts.line.upstream.base
     commit, _ = on_own_base(source.repo, facts.extended, slug, base)
     parent, folder = commit_before(result, slug), parked_worktree(context, facts.line.name)
-    conflicts, memory = park(source.repo, facts.line, folder, parent, commit)
+    conflicts, memory = park(context, source.repo, facts.line, parent, commit)
     session = Session(
         line=facts.line.name,
         patches=str(context.repository.root.resolve()),

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from fixtool.apply import resolving
 from fixtool.apply.waiting import (
     find_waiting,
+    make_worktree,
     read_session,
     session_file,
     worktree_for,
@@ -25,10 +26,7 @@ from fixtool.apply.waiting import (
 )
 from fixtool.documents import Field
 from fixtool.errors import UsageError
-from fixtool.files import (
-    private_folder,
-    read_plain,
-)
+from fixtool.files import read_plain
 from fixtool.git import worktrees
 from fixtool.git.objects import Oid, TreeEntry, parse_oid, read_oid
 from fixtool.git.repo import Repo
@@ -218,16 +216,17 @@ def parked_worktree(context: Context, line: str) -> Path:
 
 
 def park(
-    store: Store, line: Line, folder: Path, parent: Oid, commit: Oid
+    context: Context, store: Store, line: Line, parent: Oid, commit: Oid
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Make ``folder`` a work tree at ``parent``, in the middle of a cherry-pick of ``commit``.
+    """Make the work tree at ``parent``, in the middle of a cherry-pick of ``commit``.
 
     Returns the paths in conflict (none if earlier resolutions settled them all), and git's names of
     the conflicts.
     """
-    worktrees.remove(store, folder)
-    private_folder(folder.parent)
-    tree = worktrees.add(store, folder, parent)
+    tree, folder = (
+        make_worktree(context, store, _VERB, line.name, parent),
+        parked_worktree(context, line.name),
+    )
     for image in (tree.objects_folder.parent / "rr-cache").glob("*/postimage*"):
         image.unlink()  # only the line's resolutions count, which the team shares
     resolving.pick(tree, commit, _RERERE)
