@@ -24,7 +24,7 @@ from fixtool.git.scratch import scratch_repo
 from fixtool.git.trees import list_tree
 from fixtool.history._verdicts import Group, judge_groups, keep_on, known_on
 from fixtool.history.log import UpstreamChange, UpstreamCommit
-from fixtool.history.states import UpstreamFiles, groups, lost_folders
+from fixtool.history.states import UpstreamFiles, lost_folders
 from fixtool.progress import Progress
 from fixtool.replay.run import replay
 from fixtool.replay.verdict import PatchState
@@ -78,7 +78,7 @@ def _judge(
     kept = _not_renamed(repo, base, lost, progress)
     by_slug: dict[str, list[PatchState]] = {}
     together: list[Group] = []
-    for slugs in groups(line.patches):
+    for slugs in files.groups(line.patches):
         part = replace(line, entries=tuple(e for e in line.entries if e.slug in slugs))
         together.append(Group(part, files.states(part.patches, kept)))
     results = judge_groups(repo, together, lambda _: None, cache, progress)

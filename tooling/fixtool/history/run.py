@@ -23,7 +23,7 @@ from fixtool.history.log import (
 )
 from fixtool.history.recorded import FactsAlong, RecordedState, claims_of
 from fixtool.history.result import History, Interval, PatchHistory
-from fixtool.history.states import UpstreamFiles, groups
+from fixtool.history.states import UpstreamFiles
 from fixtool.progress import Progress
 from fixtool.replay.verdict import APPLIES_AS_WRITTEN, PatchState, Verdict
 from fixtool.series.line import Line
@@ -86,7 +86,7 @@ def judge_texts(
     by_text: dict[str, list[PatchState]] = {}
     judged = reused = 0
     together: list[Group] = []
-    for slugs in groups(line.patches):
+    for slugs in files.groups(line.patches):
         part = replace(line, entries=tuple(e for e in line.entries if e.slug in slugs))
         together.append(Group(part, files.states(part.patches)))
     results = judge_groups(repo, together, bring, cache, progress)

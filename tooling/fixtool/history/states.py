@@ -51,7 +51,7 @@ def digest(files: Sequence[tuple[str, TreeEntry]]) -> str:
 
 def groups(patches: Sequence[Patch]) -> list[frozenset[str]]:
     """The slugs that must be judged together: of patches that change the same file, or depend on
-    each other by their trailers."""
+    each other by their trailers. See `UpstreamFiles.groups`."""
     groups: list[tuple[set[str], set[str]]] = []  # the names that connect (paths, slugs); the slugs
     for patch in patches:
         names = set(patch.paths) | {f"\0{slug}" for slug in (patch.slug, *patch.depends_on)}
@@ -81,6 +81,23 @@ class UpstreamFiles:
         self._base_files = list_tree(repo, base) if base else {}
         self._start_files = self._base_files if base == start else list_tree(repo, start)
         self._similar: dict[Oid, set[Oid]] = {}  # a blob of the base -> new blobs
+
+    def groups(self, patches: Sequence[Patch]) -> list[frozenset[str]]:
+        """The slugs that must be judged together (``groups``): all of them if upstream writes a
+        file that a patch removes, and takes a file away that a patch changes. git may then find
+        that the one has moved to the place of the other, for which no patch names both."""
+        paths = {path for patch in patches for path in patch.paths}
+        removed = {file.old_path for patch in patches for file in patch.files
+                   if file.old_path != file.new_path}  # fmt: skip
+        base, trees = self._base_files, [self._start_files, *(c.files for c in self._changes)]
+        written = any(tree[path] not in (None, base.get(path))
+                      for tree in trees for path in removed & tree.keys() if path)  # fmt: skip
+        gone = (paths & base.keys()) - self._start_files.keys() or any(
+            tree[path] is None for tree in trees[1:] for path in paths & tree.keys()
+        )
+        if written and gone:
+            return [frozenset(patch.slug for patch in patches)]
+        return groups(patches)
 
     def states(self, patches: Iterable[Patch], kept: Collection[Oid] = ()) -> list[FileState]:
         """The state of each commit for ``patches``, the first for the start. Two states are equal

@@ -122,7 +122,7 @@ class ByFile:
         self._results: dict[tuple[int, str], Files] = {}
         self._single: dict[tuple[int, str, TreeEntry | None], _Part] = {}
         self._paths = frozenset(path for patch in patches for path in patch.paths)
-        self._taken_apart = [_can_be_taken_apart(patch) for patch in patches]
+        self._as_they_are = [_only_as_they_are(patch) for patch in patches]
         self.possible = self._fits_its_base()
         if self.possible:
             self._base_tree = objects.tree_of(self._on_base.first(0))
@@ -182,12 +182,20 @@ class ByFile:
 
     def _parts(self, position: int, run: _Run) -> list[_Part]:
         """The parts of a patch on a target with the patches before it."""
-        if not self._taken_apart[position]:
-            return [self._as_written(position, run)]
+        whole = self._as_they_are[position]
+        if whole != () and self._is_as_written(position, run):
+            return [self._unchanged_part(position, self._patches[position].files)]
+        if whole is None:
+            raise _NeedsReplayError
         patch, (base, theirs) = self._patches[position], self._sides[position]
         files = run.files
         missing = [file for file in patch.files if file.old_path and file.path not in files]
         added = [file for file in patch.files if file.old_path is None]
+        parts = []
+        if whole:
+            if missing or any(file.path in files for file in added) or run.target.lost:
+                raise _NeedsReplayError
+            parts = self._unchanged_parts(position, whole, run)
         others = {
             path: entry for path, entry in run.target.files.items() if path not in self._paths
         }
@@ -198,9 +206,8 @@ class ByFile:
             raise _NeedsReplayError
         if self._may_move(added, run):
             raise _NeedsReplayError
-        parts = []
         for file in patch.files:
-            if file in together:
+            if file in together or file in whole:
                 continue
             ours = files.get(file.path)
             part = self._single.get((position, file.path, ours))
@@ -220,37 +227,66 @@ class ByFile:
             parts.append(_Part(_key(sides), tuple(together), *sides, False))
         return parts
 
-    def _as_written(self, position: int, run: _Run) -> _Part:
-        """The only part of a patch that cannot be taken apart, where each of its files is the very
-        one that it was written against. Then it does there what it does on its own base."""
-        patch, (base, theirs) = self._patches[position], self._sides[position]
+    def _is_as_written(self, position: int, run: _Run) -> bool:
+        """Whether each file of a patch is the very one that it was written against. Then it does
+        here what it does on its own base, whatever kinds of change it makes."""
+        patch, (base, _) = self._patches[position], self._sides[position]
         ours = {path: run.files[path] for path in patch.paths if path in run.files}
         added = [file for file in patch.files if file.old_path is None]
-        if (
-            ours != base
-            or not all(same_blob(file, ours) for file in patch.files)
-            or (added and run.target.lost)
-            or self._may_move(added, run)
-        ):
-            raise _NeedsReplayError
-        part = _Part(_key((ours, base, theirs)), patch.files, ours, base, theirs, alone=False)
+        return (
+            ours == base
+            and all(same_blob(file, ours) for file in patch.files)
+            and not (added and run.target.lost)
+            and not self._may_move(added, run)
+        )
+
+    def _unchanged_part(self, position: int, files: Sequence[FilePatch]) -> _Part:
+        """Files of a patch that are in the target as they are on the patch's own base."""
+        paths = {path for file in files for path in (file.old_path, file.new_path) if path}
+        base, theirs = (
+            {path: entry for path, entry in side.items() if path in paths}
+            for side in self._sides[position]
+        )
+        part = _Part(_key((base, base, theirs)), tuple(files), base, base, theirs, alone=False)
         self.outcomes[position][part.key] = _AS_WRITTEN
         for key in (part.key, f"strict {part.key}"):
             self._results[position, key] = theirs
         return part
+
+    def _unchanged_parts(self, position: int, files: Sequence[FilePatch], run: _Run) -> list[_Part]:
+        """The parts of a patch that removes or renames ``files``, or changes them otherwise than as
+        text, where they are as on its own base: what the patch does with them does not depend on
+        the other files then, unless a folder that it empties is taken for renamed."""
+        base, _ = self._sides[position]
+        paths = {path for file in files for path in (file.old_path, file.new_path) if path}
+        ours = {path: run.files[path] for path in paths if path in run.files}
+        folders = {posixpath.dirname(file.old_path) for file in files
+                   if file.old_path and file.old_path != file.new_path} - {""}  # fmt: skip
+        after = self._objects.tree_of(self._on_base.first(position + 1))
+        if (
+            ours != {path: base[path] for path in paths if path in base}
+            or not all(same_blob(file, ours) for file in files)
+            or self._may_move([file for file in files if file.new_path], run)
+            or folders - self._objects.folders(after, folders)
+        ):
+            raise _NeedsReplayError
+        return [self._unchanged_part(position, [file]) for file in files]
 
     def _depends_on_others(
         self, position: int, missing: Sequence[FilePatch], run: _Run, *, moves: bool
     ) -> bool:
         """Whether other patches matter to where git looks for the new places of files that are
         ``missing``: they have changed these files on the base, they add a file that is here already
-        and may be such a place, or (if a file ``moves``) they have put something into a new place
-        here, or should have added a file that is here at another place."""
+        or remove one that is still here and may be such a place, or (if a file ``moves``) they have
+        put something into a new place here, or should have added a file that is here at another
+        place."""
         base, _ = self._sides[position]
         if any(base.get(file.path) != self._original.get(file.path) for file in missing):
             return True
         others = self._paths - self._patches[position].paths - self._original.keys()
         if any(path in run.target.files for path in others):
+            return True
+        if any(path in run.files for path in self._removed_before(position)):
             return True
         lacking = {
             self._sides[number][1][file.path].blob
@@ -260,6 +296,13 @@ class ByFile:
         }
         here = {entry.blob for entry in run.target.files.values()}
         return moves and (run.moved or not lacking.isdisjoint(here))
+
+    def _removed_before(self, position: int) -> Iterator[str]:
+        """The files that the patches before ``position`` remove."""
+        for patch in self._patches[:position]:
+            for file in patch.files:
+                if file.old_path and file.old_path != file.new_path:
+                    yield file.old_path
 
     def _may_move(self, added: Sequence[FilePatch], run: _Run) -> bool:
         """Whether git may take a folder of one of the files ``added`` for renamed: a patch made it
@@ -437,13 +480,12 @@ class ByFile:
         elif len(self._patches) > position + 1:
             strict = all(outcome.as_written and outcome.strict is not None for outcome in outcomes)
             moved = any(not part.alone for part in run.parts)
-            run.moved |= moved and self._taken_apart[position]
+            run.moved |= moved and not self._as_they_are[position]
             for part in run.parts:
                 key = f"strict {part.key}" if strict else part.key
                 result = self._results[position, key]
-                if not self._taken_apart[position]:
-                    for path in part.ours.keys() - result.keys():
-                        del run.files[path]
+                for path in part.ours.keys() - result.keys():
+                    del run.files[path]
                 run.files.update(result)
 
     def _blocked_by(self, position: int, failed: Sequence[int]) -> str | None:
@@ -474,20 +516,22 @@ class _Run:
         self.moved = False
 
 
-def _can_be_taken_apart(patch: Patch) -> bool:
-    """Whether each file of ``patch`` can be judged by itself: text that is added or changed, and is
-    neither removed nor renamed."""
+def _only_as_they_are(patch: Patch) -> tuple[FilePatch, ...] | None:
+    """The files of ``patch`` that can be judged only where they are as on its own base: those that
+    it removes or renames, or changes otherwise than as text. None if it names a file twice: then no
+    file of it can be judged by itself."""
     paths = [file.path for file in patch.files]
     if len(paths) != len(set(paths)):
-        return False
-    for file in patch.files:
-        renamed = file.old_path is not None and file.old_path != file.new_path
-        plain = file.mode in (None, *FILE_MODES) and not file.binary
-        if renamed or file.new_path is None or not plain:
-            return False
-        if not file.hunks and file.old_path is not None:
-            return False  # only its mode changes
-    return True
+        return None
+    return tuple(file for file in patch.files if not _is_plain(file))
+
+
+def _is_plain(file: FilePatch) -> bool:
+    """Whether a file is text that a patch adds or changes."""
+    renamed = file.old_path is not None and file.old_path != file.new_path
+    only_mode = not file.hunks and file.old_path is not None
+    mode = file.mode in (None, *FILE_MODES)
+    return mode and not (file.binary or renamed or file.new_path is None or only_mode)
 
 
 def _alone(

@@ -315,6 +315,36 @@ def test_a_history_that_does_not_lead_there(team: Team, tmp_path: Path) -> None:
         look(team, tmp_path)
 
 
+def step_at_random(
+    git: Git, draw: random.Random, number: int, places: list[str], others: list[str]
+) -> None:
+    """One commit of upstream: it edits, moves, copies or removes a file, takes what a patch does,
+    or reverts. ``places`` are where files may go, and ``others`` other files that it may change."""
+    present = [p for p in (places[0], *places, *others) if (git.path / p).exists()]
+    move = draw.choice(("edit", "edit", "move", "absorb", "revert", "copy", "remove", "else"))
+    path = draw.choice(present) if present else None
+    text = (git.path / path).read_text() if path else ""
+    if move == "edit" and path:
+        lines = text.split("\n")
+        lines[draw.randrange(len(lines))] += " edited"
+        git.write(path, "\n".join(lines))
+    elif move in ("move", "copy") and path:
+        git.write(draw.choice(places), text)
+        if move == "move" and draw.random() < 0.8:
+            (git.path / path).unlink(missing_ok=True)
+    elif move == "absorb" and path:
+        git.write(path, text.replace("line 5\n", "line 5 fixed\n").replace("beta\n", "beta!\n"))
+    elif move == "remove" and path:
+        (git.path / path).unlink()
+    elif move == "revert" and number:
+        git("revert", "--no-edit", "HEAD", check=False)
+        git("revert", "--abort", check=False)
+        return
+    else:
+        git.write("README.txt", f"{number}\n")
+    git.commit(f"step {number}: {move}")
+
+
 @pytest.mark.slow(2)
 @pytest.mark.release(sample_of="histories drawn at random")
 @pytest.mark.parametrize("seed", range(6))
@@ -328,30 +358,38 @@ def test_as_by_force_on_histories_drawn_at_random(team: Team, tmp_path: Path, se
     git = team.upstream
     places = ["python/model.py", "python/moved.py", "python/new/x.py", "deep/er/model.py"]
     for number in range(14):
-        present = [p for p in ("python/model.py", *places, "python/other.py", "python/new/file.py")
-                   if (git.path / p).exists()]  # fmt: skip
-        move = draw.choice(("edit", "edit", "move", "absorb", "revert", "copy", "remove", "else"))
-        path = draw.choice(present) if present else None
-        text = (git.path / path).read_text() if path else ""
-        if move == "edit" and path:
-            lines = text.split("\n")
-            lines[draw.randrange(len(lines))] += " edited"
-            git.write(path, "\n".join(lines))
-        elif move in ("move", "copy") and path:
-            git.write(draw.choice(places), text)
-            if move == "move" and draw.random() < 0.8:
-                (git.path / path).unlink(missing_ok=True)
-        elif move == "absorb" and path:
-            git.write(path, text.replace("line 5\n", "line 5 fixed\n").replace("beta\n", "beta!\n"))
-        elif move == "remove" and path:
-            (git.path / path).unlink()
-        elif move == "revert" and number:
-            git("revert", "--no-edit", "HEAD", check=False)
-            git("revert", "--abort", check=False)
-            continue
-        else:
-            git.write("README.txt", f"{number}\n")
-        git.commit(f"step {number}: {move}")
+        step_at_random(git, draw, number, places, ["python/other.py", "python/new/file.py"])
+    line = team.repository.line("main")
+    forced = by_force(git.repo, line, git("rev-parse", "v1.0"), git("rev-parse", "HEAD"))
+    assert verdicts(look(team, tmp_path)) == forced
+
+
+@pytest.mark.slow(2)
+@pytest.mark.release(sample_of="histories drawn at random")
+@pytest.mark.parametrize("seed", range(6))
+def test_patches_that_remove_files_as_by_force(team: Team, tmp_path: Path, seed: int) -> None:
+    """A patch that removes or renames files, besides others that it edits, beside patches that
+    change the same files."""
+    draw = random.Random(seed)
+    git = team.upstream
+    a, b, c = ("".join(f"{name} {n}\n" for n in range(30)) for name in "abc")
+    git.commit("old files", python__old__a_py=a, python__old__b_py=b, python__c_py=c)
+    git("tag", "--force", "v1.0")
+    (team.root / "patches/main/upstream.toml").unlink()
+    team.line()
+    team.patch("five", "fix five", python__model_py=FIVE)
+    gone: dict[str, str | None] = {"python__old__a_py": None}
+    if draw.random() < 0.4:
+        gone["python__old__b_py"] = None  # the folder goes too
+    team.patch("gone", "remove", base="patch/five", python__model_py=FIVE_AND_TWENTY, **gone)
+    moved = {"python__c_py": None, "python__new__c_py": c.replace("c 7\n", "c seven\n")}
+    team.patch("moved", "move", base="patch/gone", python__other_py=OTHER, **moved)
+    again = {"python__new__c_py": c.replace("c 7\n", "c seven\n").replace("c 20\n", "c twenty\n")}
+    team.patch("again", "edit it", base="patch/moved", **again)
+    places = ["python/model.py", "python/old/x.py", "python/new/x.py", "python/old/a.py"]
+    others = ["python/other.py", "python/old/b.py", "python/c.py", "python/new/c.py", "README.txt"]
+    for number in range(14):
+        step_at_random(git, draw, number, places, others)
     line = team.repository.line("main")
     forced = by_force(git.repo, line, git("rev-parse", "v1.0"), git("rev-parse", "HEAD"))
     assert verdicts(look(team, tmp_path)) == forced
