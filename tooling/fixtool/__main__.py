@@ -9,6 +9,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found] # the part of `signal` that is loaded at once
 import gc
 import io
+import os
 import sys
 
 _INTERRUPTED = 130
@@ -22,6 +23,9 @@ def main() -> None:
         from fixtool import __version__
 
         print(f"fixtool {__version__}")
+        return
+    if os.environ.get("_FIXTOOL_COMPLETE"):
+        _complete()
         return
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name may hold what the locale cannot show
@@ -51,6 +55,17 @@ def _run() -> None:
         from fixtool.commands.fault import report_fault
 
         sys.exit(report_fault(error, "fixtool", as_json="--json" in sys.argv))
+
+
+def _complete() -> None:
+    """Answer a shell that completes a command line. Whatever goes wrong, nothing is printed into
+    the prompt of a person who types."""
+    try:
+        from fixtool.commands.completion import LINE, SHELL, answer
+
+        print(answer(os.environ[SHELL], os.environ.get(LINE, "")))
+    except BaseException:  # noqa: S110
+        pass
 
 
 def _leave() -> SystemExit:

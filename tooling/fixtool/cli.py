@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from fixtool import __version__, signals, terminal
+from fixtool.commands import completion
 from fixtool.commands.command import Misused, refuse_empty_values
 from fixtool.commands.fault import report_fault
 from fixtool.commands.retype import complete
@@ -45,6 +46,8 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         typed = tuple(args)
+        if typed and typed[-1] in ("--install-completion", "--show-completion"):
+            args.append(completion.this_shell(os.environ))
         try:
             refuse_empty_values(self, ctx, args)
             return super().parse_args(ctx, args)
@@ -122,6 +125,7 @@ app = typer.Typer(
     name="fixtool",
     cls=Commands,
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
@@ -134,6 +138,27 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _script_of(shell: str) -> str:
+    """The script that completes in ``shell``. Raises typer's BadParameter if there is none."""
+    if shell not in completion.SHELLS:
+        raise typer.BadParameter(f"{shell!r} is none of {', '.join(completion.SHELLS)}")
+    return completion.SCRIPTS[shell]
+
+
+def _show_completion(shell: str | None) -> None:
+    if shell:
+        terminal.say(_script_of(shell).rstrip("\n"))
+        raise typer.Exit
+
+
+def _install_completion(shell: str | None) -> None:
+    if shell and _script_of(shell):
+        for path in completion.install(shell, Path.home()):
+            terminal.say(f"wrote {path}")
+        terminal.say(f"Completion works in every {shell} that is started from now on.")
+        raise typer.Exit
+
+
 @app.callback()
 def fixtool(
     ctx: typer.Context,
@@ -143,6 +168,24 @@ def fixtool(
     version: Annotated[  # noqa: ARG001
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    install_completion: Annotated[  # noqa: ARG001
+        str | None,
+        typer.Option(
+            "--install-completion",
+            metavar="SHELL",
+            callback=_install_completion,
+            help="Install completion for bash, zsh or fish (default: the shell you are in).",
+        ),
+    ] = None,
+    show_completion: Annotated[  # noqa: ARG001
+        str | None,
+        typer.Option(
+            "--show-completion",
+            metavar="SHELL",
+            callback=_show_completion,
+            help="Print the script that completes in bash, zsh or fish.",
+        ),
+    ] = None,
 ) -> None:
     """Keep changes to an upstream project as a series of patches: apply, build, prove, rebase them.
 

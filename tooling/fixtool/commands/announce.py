@@ -34,7 +34,8 @@ Documents = Annotated[
     ),
 ]
 By = Annotated[
-    str, Option("--by", metavar="WAY", help="github, webhook, mail or print; default: github.")
+    str,
+    Option("--by", metavar="github|webhook|mail|print", help="How to tell it (default: github)."),
 ]
 HistoryFile = Annotated[
     Path | None, Option("--history", metavar="FILE", help="What `history --json` printed.")

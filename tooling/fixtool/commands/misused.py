@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fixtool.commands.verbs import VERBS, is_valid, parser_of
+from fixtool.commands.verbs import VERBS, is_valid, options_of
 from fixtool.errors import FixtoolError, UsageError
 from fixtool.text import closest, shortened
 
@@ -87,7 +87,7 @@ def _for_program(words: Sequence[str]) -> list[str]:
             at = verbs[0]
             return _valid([words[at], *words[:at], *words[at + 1 :]]) or [words[at], "--help"]
         if option := _closest_option(first, _PROGRAM_OPTIONS):
-            return [option]
+            return [option, "bash"] if option.endswith("-completion") else [option]
         first = first.lstrip("-")
     verb = _ELSEWHERE.get(first, "")
     if verb not in VERBS:
@@ -118,22 +118,12 @@ def _for_verb(error: Any, words: Sequence[str]) -> list[str]:
     return found or [verb, "--help"]
 
 
-def _options(verb: str) -> dict[str, Any]:
-    """The options of ``verb``, by each of their names."""
-    return {
-        name: parameter
-        for parameter in parser_of(verb).params
-        if parameter.param_type_name == "option"
-        for name in (*parameter.opts, *parameter.secondary_opts)
-    }
-
-
 def _other_option(words: Sequence[str], name: str) -> list[str] | None:
     """The command with the option that was meant by ``name``, which its verb does not have."""
     verb = words[0]
     if name == "--version":
         return [name]
-    options = _options(verb)
+    options = options_of(verb)
     for given in words[1:]:
         spelling, _, _ = given.partition("=")
         if spelling == name or (not name.startswith("--") and spelling.startswith(name)):
@@ -154,7 +144,7 @@ def _closest_option(word: str, options: Iterable[str]) -> str | None:
 
 def _holders(option: str) -> list[str]:
     """The verbs that have ``option``."""
-    return [verb for verb in VERBS if option in _options(verb)]
+    return [verb for verb in VERBS if option in options_of(verb)]
 
 
 def _missing(words: Sequence[str], parameter: Any) -> list[str] | None:
@@ -176,7 +166,7 @@ def _bad_value(words: Sequence[str], name: str) -> list[str] | None:
 def _extra(words: Sequence[str], extra: str) -> list[str] | None:
     """The command in which the word ``extra``, which its verb does not take, is an option's
     value."""
-    options = _options(words[0])
+    options = options_of(words[0])
     wanted = ["--line"] if extra in _line_names(words) else ["--ref", "--onto", "--to"]
     for option in wanted:
         taken = option in options and not {option, *options[option].opts}.intersection(words)

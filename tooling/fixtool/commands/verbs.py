@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -66,6 +65,8 @@ def function_of(verb: str) -> Callable[..., object]:
 
 def summary(verb: str) -> str:
     """What ``verb`` does: the first sentence of its help."""
+    import inspect
+
     paragraph = (inspect.getdoc(function_of(verb)) or "").partition("\n\n")[0]
     return re.split(r"(?<=\.)\s", paragraph, maxsplit=1)[0].replace("\n", " ")
 
@@ -80,6 +81,16 @@ def parser_of(verb: str) -> Any:
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
     single.command(verb, cls=Command)(function_of(verb))
     return typer.main.get_command(single)
+
+
+def options_of(verb: str) -> dict[str, Any]:
+    """The options of ``verb``, by each of their names."""
+    return {
+        name: parameter
+        for parameter in parser_of(verb).params
+        if parameter.param_type_name == "option"
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
 
 
 def is_valid(words: Sequence[str]) -> bool:

@@ -112,3 +112,8 @@ def _full_names(ref: str) -> list[str]:
     if version := version_of(ref):
         names += [f"refs/tags/v{version}", f"refs/tags/{version}"]
     return names
+
+
+def short_name(name: str) -> str:
+    """What a person types for the ref with this full name: ``v1.0`` for ``refs/tags/v1.0``."""
+    return re.sub(r"^refs/(?:tags|heads|remotes/origin)/", "", name)

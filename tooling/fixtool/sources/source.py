@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from fixtool.errors import CannotRun, FixtoolError, UsageError
-from fixtool.files import lock, private_folder
+from fixtool.files import lock, private_folder, write_atomically
 from fixtool.git.names import check_ref, check_url, is_full_sha, is_short_sha
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Output, Repo
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from fixtool.sources.release import Release
 
 
+KEPT_REFS = "fixtool.refs"
+"""The file of a store that names the refs of its remote, for completion."""
 _PATIENCE = 600  # seconds that a run waits for another one which fetches
 
 
@@ -199,7 +201,7 @@ class Remote:
         self.url = public_url(url)
         self._address = check_url(url)  # it may hold a login
         self._timeout = settings.timeout
-        place = _store(settings, _folder_name(self.url), self.url)
+        place = remote_store(settings, url)
         self.repo = Store.create(place, online=True, timeout=self._timeout)
         self.repo.log_in(url)
         self._progress = progress
@@ -305,6 +307,8 @@ class Remote:
             refs = self.repo.remote_refs(self.url)
         except CannotRun as error:
             raise CannotRun(error.message, where=self.url, hint=_other_source(ref)) from error
+        with suppress(OSError):
+            write_atomically(self.repo.git_dir / KEPT_REFS, "\n".join(refs))
         if commit := named_commit(ref, refs):
             return commit
         if is_short_sha(ref):
@@ -399,6 +403,12 @@ def _remote_of(clone: Repo, url: str) -> str:
     names = [name for name, address in urls.items() if public_url(address) == public_url(url)]
     names += ["origin"] if "origin" in urls else [*urls]
     return names[0] if names else public_url(url)
+
+
+def remote_store(settings: Settings, url: str) -> Path:
+    """The store of the remote at ``url``."""
+    shown = public_url(url)
+    return _store(settings, _folder_name(shown), shown)
 
 
 def _store(settings: Settings, name: str, identity: str) -> Path:
