@@ -11,9 +11,13 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import CannotRun, ExitCode, UsageError
+from fixtool.text import argument
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fixtool.edit.export import Exported, Output
+    from fixtool.edit.merging import SideChange
     from fixtool.edit.outputs import PatchSet
 
 
@@ -50,6 +54,10 @@ def export(
     line: LineName = None,
     source: options.Source = None,
     remove_missing: RemoveMissing = False,
+    pair: options.Pair = None,
+    ours: options.Ours = False,
+    theirs: options.Theirs = False,
+    commit: options.Commit = True,
     check: Check = False,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
@@ -57,14 +65,16 @@ def export(
 ) -> None:
     """Turn a work tree's commits back into patch files.
 
-    Only files that changed are written, and all of them or none. Instead, the patches of the work
-    tree, or of a line, can go into one mbox, one diff, or a folder for quilt.
+    Only files that changed are written, and all of them or none. What somebody has changed in the
+    line meanwhile is merged. Instead, the patches of the work tree, or of a line, can go into one
+    mbox, one diff, or a folder for quilt.
 
     One diff for a Dockerfile: fixtool export --line v0.5.23 --combined all.patch
 
     Example: fixtool export --worktree ~/patched
     """
     from fixtool.apply.worktree import open_worktree
+    from fixtool.edit.export import ExportOptions
     from fixtool.edit.export import export as run
 
     forms = _outputs(mbox, combined, series)
@@ -81,10 +91,13 @@ def export(
         )
     tree, record = open_worktree(worktree or Path.cwd())
     repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
-    exported = run(
-        repository, tree, record,
-        output=output, remove_missing=remove_missing, dry_run=dry_run or check,
-    )  # fmt: skip
+    exported = run(repository, tree, record, ExportOptions(
+        output=output, remove_missing=remove_missing, pairs=options.read_pairs(pair),
+        favour=options.read_favour(ours=ours, theirs=theirs), commit=commit,
+        dry_run=dry_run or check,
+    ))  # fmt: skip
+    if exported.conflicts and not json:
+        show_conflicts(exported, tree.work_tree, options.typed(ctx))
     _finish(exported, json=json, check=check, dry_run=dry_run)
 
 
@@ -145,17 +158,60 @@ def _patches(
 def _finish(exported: Exported, *, json: bool, check: bool, dry_run: bool) -> NoReturn:
     """Show what was written, or would be, and exit."""
     exit_code = ExitCode.REFUSED if check and exported.changed else ExitCode.OK
+    if exported.conflicts:
+        exit_code = ExitCode.CONFLICT
     if json:
         terminal.print_document("export", exit_code, body(exported))
-    else:
+    elif not exported.conflicts:
         _show(exported, dry_run=dry_run or check)
     raise typer.Exit(int(exit_code))
 
 
 def body(exported: Exported) -> dict[str, Any]:
     """The JSON document without its head; `refresh` has the same."""
-    names = ("line", "folder", "patches", "series_changed", "written", "notes", "changed")
+    names = ("line", "folder", "patches", "series_changed", "written", "notes", "conflicts",
+             "committed", "changed")  # fmt: skip
     return terminal.fields(exported, *names)
+
+
+def show_notes(exported: Exported) -> None:
+    """Say what is not obvious, and what was committed."""
+    for note in exported.notes:
+        terminal.say(f"note      {note}")
+    if exported.committed:
+        terminal.say(f"committed {exported.committed[:12]} in the patch repository")
+
+
+def show_conflicts(exported: Exported, place: Path | None, typed: Sequence[str]) -> None:
+    """Show what both sides did to each patch that both have changed, and how to go on."""
+    where = argument(place)
+    for note in exported.notes:
+        terminal.say(f"note      {note}")
+    for both in exported.conflicts:
+        terminal.say(f"conflict  {both.slug}: {', '.join(both.paths) or 'its message'}")
+        commit = f" in {both.here.commit[:12]}" if both.here.commit else ""
+        terminal.say(f"  work tree  {_side(both.here)}{commit}")
+        terminal.say(f"  line       {_side(both.there)}")
+    terminal.say("nothing was written: both sides have changed these patches")
+    first = exported.conflicts[0]
+    command = f"fixtool refresh --worktree {where}"
+    if first.here.what == "unchanged" or first.there.what == "unchanged":
+        options.say_next(command, typed)
+        terminal.say("          (it needs the other changes of the work tree, or of the line)")
+        return
+    if first.take_up:
+        terminal.say(f"next      git -C {where} cherry-pick --no-commit {first.take_up[:12]}")
+        terminal.say("          resolve the conflict, and amend the commit of the patch; then:")
+        options.say_next(f"{command} --ours", typed)
+    else:
+        options.say_next(f"{command} --ours   (the work tree's version)", typed)
+    options.say_next(f"{command} --theirs   (the line's version)", typed, label="or")
+
+
+def _side(side: SideChange) -> str:
+    parts = [*side.files[:3], *([f"{len(side.files) - 3} more files"] * (len(side.files) > 3)),
+             *(["the message"] * side.message)]  # fmt: skip
+    return f"{side.what} {', '.join(parts)}" if parts else side.what
 
 
 def _show(exported: Exported, *, dry_run: bool) -> None:
@@ -170,6 +226,7 @@ def _show(exported: Exported, *, dry_run: bool) -> None:
         for note in exported.notes:
             terminal.warn(note)
         return
-    changed = sum(file.change.value != "unchanged" for file in files)
+    changed = sum(file.change.value not in ("unchanged", "newer") for file in files)
     verb = "would change" if dry_run else "changed"
     terminal.say(f"{changed} of {len(files)} files {verb} in {exported.folder}")
+    show_notes(exported)

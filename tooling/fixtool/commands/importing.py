@@ -120,6 +120,7 @@ def import_patches(
     find_base: FindBase = False,
     go_on: GoOn = False,
     abort: Abort = False,
+    commit: options.Commit = True,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
     json: options.Json = False,
@@ -154,7 +155,7 @@ def import_patches(
         raise UsageError("--replace and --split exclude each other: one patch becomes several")
     import_options = ImportOptions(
         replacing=replace, skip_empty=skip_empty, fit=fit,
-        split=options.read_by(split, "--split"), dry_run=dry_run,
+        split=options.read_by(split, "--split"), commit=commit, dry_run=dry_run,
     )  # fmt: skip
     if find_base:
         context = options.start_anywhere(ctx, directory)
@@ -253,7 +254,7 @@ def _answer(
     if json:
         patches, skipped = (imported.patches, imported.skipped) if imported else ((), ())
         body = {"line": line.name, "folder": line.folder, "patches": patches, "skipped": skipped,
-                "session": parked}  # fmt: skip
+                "session": parked, "committed": imported and imported.committed}  # fmt: skip
         terminal.print_document("import", exit_code, body)
     elif parked:
         _show_parked(parked)
@@ -273,6 +274,8 @@ def _show(imported: Imported, *, dry_run: bool) -> None:
     for skipped in imported.skipped:
         terminal.say(f"left out {skipped.where}: {skipped.subject} ({skipped.reason})")
     terminal.say(f"{'would go' if dry_run else 'went'} into {imported.folder}")
+    if imported.committed:
+        terminal.say(f"committed {imported.committed[:12]} in the patch repository")
 
 
 def _show_parked(parked: Parked) -> None:

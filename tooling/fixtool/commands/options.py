@@ -18,6 +18,7 @@ from fixtool.isolation import exposed
 
 if TYPE_CHECKING:
     from fixtool.apply.home import Home
+    from fixtool.edit.merging import Favour
     from fixtool.edit.parts import By
     from fixtool.git.objects import Oid
     from fixtool.git.store import Store
@@ -59,6 +60,18 @@ Python = Annotated[
     str | None,
     Option("--python", metavar="PY", help="The target's Python, with upstream's dependencies."),
 ]
+Commit = Annotated[
+    bool,
+    Option("--commit/--no-commit", help="Commit it in the patch repository (the default)."),
+]
+Pair = Annotated[
+    list[str] | None,
+    Option("--pair", metavar="SLUG=COMMIT", help="Say which commit is which patch."),
+]
+Ours = Annotated[
+    bool, Option("--ours", help="Where both changed a patch: take the work tree's version.")
+]
+Theirs = Annotated[bool, Option("--theirs", help="Where both changed a patch: take the line's.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would happen; write nothing.")]
 Verbose = Annotated[bool, Option("-v", "--verbose", help="Show files, hunks and reasons too.")]
 
@@ -158,6 +171,26 @@ def read_by(text: str | None, option: str) -> By | None:
     if text not in list(By):
         raise UsageError(f"{option} {text!r} is neither file nor folder", hint=f"{option} file")
     return By(text)
+
+
+def read_pairs(texts: Sequence[str] | None) -> dict[str, str]:
+    """What `--pair` says: the name of a commit for each slug."""
+    pairs = {}
+    for text in texts or ():
+        slug, equals, name = text.partition("=")
+        if not equals or not name or not slug:
+            raise UsageError(f"--pair {text!r} is not of the form SLUG=COMMIT")
+        pairs[slug.removesuffix(".patch")] = name
+    return pairs
+
+
+def read_favour(*, ours: bool, theirs: bool) -> Favour | None:
+    """What `--ours` and `--theirs` say."""
+    from fixtool.edit.merging import Favour
+
+    if ours and theirs:
+        raise UsageError("--ours and --theirs exclude each other")
+    return Favour.OURS if ours else Favour.THEIRS if theirs else None
 
 
 @dataclass(frozen=True)

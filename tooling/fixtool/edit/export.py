@@ -6,41 +6,28 @@ Only what changed is written, and all of it or nothing.
 from __future__ import annotations
 
 import hashlib
-import re
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
+from fixtool.apply import newer
+from fixtool.apply.identity import identify, with_renames
 from fixtool.apply.worktree import Record, require_clean, write_record
+from fixtool.edit.change import Change, WrittenFile
+from fixtool.edit.merging import BothChanged, Favour, MergedSeries, merge_series, with_others
 from fixtool.errors import Refused
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
+from fixtool.git.trees import changed_paths
 from fixtool.judgement.manifest import Manifest, ManifestPatch
 from fixtool.replay.verdict import Verdict
+from fixtool.series.commit import open_for_commit, rewrite_and_commit
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.patch import export as export_patch
-from fixtool.series.patch import slugify
 from fixtool.series.write import rewrite, series_text, writing
-from fixtool.text import argument, split_lines
-
-
-class Change(StrEnum):
-    UNCHANGED = "unchanged"
-    REWRITTEN = "rewritten"
-    ADDED = "added"
-    REMOVED = "removed"
-
-
-@dataclass(frozen=True)
-class WrittenFile:
-    """What an export does to one patch file. ``commit`` is None if the patch was removed."""
-
-    slug: str
-    change: Change
-    commit: Oid | None
+from fixtool.text import argument, count
 
 
 class Form(StrEnum):
@@ -62,8 +49,10 @@ class Output:
 @dataclass(frozen=True)
 class Exported:
     """``folder`` is where the files went, or would go on a dry run. ``written`` are the files and
-    folders in other forms that were written instead, ``written_anew`` says whether their bytes
-    changed, and the notes are about them."""
+    folders in other forms that were written instead, and ``written_anew`` says whether their bytes
+    changed. The notes say what is not obvious: which commit is which patch, and what is newer in
+    the line. If there are ``conflicts``, nothing was written. ``committed`` is the commit in the
+    patch repository, None if there is none."""
 
     line: str
     folder: Path
@@ -72,36 +61,53 @@ class Exported:
     written: tuple[Output, ...] = ()
     written_anew: bool = False
     notes: tuple[str, ...] = ()
+    conflicts: tuple[BothChanged, ...] = ()
+    committed: Oid | None = None
 
     @property
     def changed(self) -> bool:
+        same = (Change.UNCHANGED, Change.NEWER)
         return (
             self.series_changed
             or self.written_anew
-            or any(file.change is not Change.UNCHANGED for file in self.patches)
+            or any(file.change not in same for file in self.patches)
         )
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """``output`` is a folder to write to instead of the line. ``only`` is the one patch to write.
+    ``remove_missing`` removes the patches that have no commit any more. ``pairs`` names commits
+    that are a patch, by slug. ``favour`` chooses a side where both have changed a patch. ``commit``
+    commits the change in the patch repository. ``command`` is the verb that the commit names."""
+
+    output: Path | None = None
+    only: str | None = None
+    remove_missing: bool = False
+    pairs: Mapping[str, str] = field(default_factory=dict)
+    favour: Favour | None = None
+    commit: bool = True
+    dry_run: bool = False
+    command: str = "export"
 
 
 def export(
     repository: PatchRepository,
     tree: Repo,
     record: Record,
-    *,
-    output: Path | None = None,
-    remove_missing: bool = False,
-    dry_run: bool = False,
-    only: str | None = None,
+    options: ExportOptions | None = None,
 ) -> Exported:
-    """Write the commits of a work tree, from its base to HEAD, to their line, or to ``output``.
+    """Write the commits of a work tree, from its base to HEAD, to their line, or to another folder.
 
-    A patch whose commit is the one that ``apply`` made keeps its exact bytes. ``only`` writes the
-    file of that patch and no other. ``remove_missing`` removes the patches that have no commit any
-    more.
+    A patch whose commit is the one that ``apply`` made keeps its exact bytes. A patch that somebody
+    has changed in the line since the work tree was made is merged with the work tree's commit, or
+    kept if the work tree has not changed it.
 
     Raises Refused if the work tree is not clean (the change would be lost), if its history is not
-    one straight line, if a patch has no commit any more, or if the work tree is not on the base of
-    the line and there is no ``output``.
+    one straight line, if a patch has no commit any more, if the work tree is not on the base of the
+    line and goes to no other folder, or if the line has uncommitted changes.
     """
+    options = options or ExportOptions()
     if record.proposal:
         raise Refused(
             f"this work tree holds {record.proposal} as upstream would get it",
@@ -109,89 +115,230 @@ def export(
             hint="make the change in a work tree of the line: fixtool apply --worktree DIR",
         )
     require_clean(tree)
-    with nullcontext() if dry_run else writing(repository):
+    git = None
+    folder = repository.folder / record.line
+    if options.commit and not options.dry_run and options.output is None:
+        git = open_for_commit(repository.root, folder)
+    with nullcontext() if options.dry_run else writing(repository):
         line = repository.line(record.line)
-        base = line.upstream.base
-        if output is None and not _at_base(tree, record, line):
-            raise Refused(
-                f"this work tree is on {record.onto[:12]}, but line {line.name} is written against "
-                f"{base[:12]}",
-                where=str(tree.work_tree),
-                hint="write the patches elsewhere: fixtool export --output DIR",
+        if options.output is None and not _at_base(tree, record, line):
+            raise _other_base(tree, record, line)
+        return _Export(line, tree, record, options, git).run()
+
+
+def _other_base(tree: Repo, record: Record, line: Line) -> Refused:
+    return Refused(
+        f"this work tree is on {record.onto[:12]}, but line {line.name} is written against "
+        f"{line.upstream.base[:12]}",
+        where=str(tree.work_tree),
+        hint="write the patches elsewhere: fixtool export --output DIR",
+    )
+
+
+class _Export:
+    """One export: what the work tree has, and what the line has."""
+
+    def __init__(
+        self, line: Line, tree: Repo, record: Record, options: ExportOptions, git: Repo | None
+    ) -> None:
+        self.line, self.tree, self.options, self.git = line, tree, options, git
+        self.only = line.find(options.only).slug if options.only else None
+        self.found = identify(tree, record, line, options.pairs)
+        self.record = with_renames(record, self.found.renamed)
+
+    def run(self) -> Exported:
+        self._require_changes()
+        missing = self._missing()
+        if missing and not self.options.remove_missing:
+            raise self._no_commit(missing)
+        if self.options.output is None and self._needs_merge():
+            return self._export_merged(missing)
+        commits = self.found.commits
+        if self.only:
+            return self._write_all({self.only: commits[self.only]}, (), None)
+        gone = [slug for slug in self.found.squashed if slug in self._entries]
+        # A patch that was not applied here was absorbed by this work tree's base: it stays.
+        present = {*self.record.commits, *commits}
+        absent = [slug for slug in self._entries if slug not in present]
+        order = [slug for slug in self._entries if slug in commits or slug in absent]
+        series = with_others(list(commits), order)
+        return self._write_all(commits, [*missing, *gone], series)
+
+    def _require_changes(self) -> None:
+        """Raise Refused if a commit changes nothing: no patch file can hold it."""
+        new = [oid for slug, oid in self.found.commits.items()
+               if self.record.commits.get(slug) != oid]  # fmt: skip
+        for oid, paths in zip(new, changed_paths(self.tree, new), strict=True):
+            if not paths:
+                subject = self.tree.read_commit(oid).subject
+                where = self.tree.work_tree
+                raise Refused(
+                    f"{oid[:12]} {subject!r} changes nothing, so it is no patch",
+                    where=str(where),
+                    hint=f"git -C {argument(where)} rebase --interactive {self.record.onto[:12]}",
+                )
+
+    @property
+    def _entries(self) -> list[str]:
+        return [entry.slug for entry in self.line.entries]
+
+    def _missing(self) -> list[str]:
+        """The patches of the line that were applied here, and whose commits are gone."""
+        commits, squashed = self.found.commits, self.found.squashed
+        if self.only:
+            return [] if self.only in commits else [self.only]
+        applied = self.record.commits.keys() - commits.keys() - squashed.keys()
+        return [slug for slug in self._entries if slug in applied]
+
+    def _no_commit(self, missing: Sequence[str]) -> Refused:
+        """The refusal to lose patches. It shows the new commits that may be one of them."""
+        if self.only and self.only in self.found.squashed:
+            holder = self.found.squashed[self.only]
+            return Refused(
+                f"{self.only} is squashed into {holder} in the work tree",
+                where=str(self.tree.work_tree),
+                hint="write all that changed: fixtool refresh",
             )
-        commits = commits_by_slug(tree, record, line)
-        slug = line.find(only).slug if only else None
-        applied = {*record.commits, slug} - commits.keys()
-        missing = [entry.slug for entry in line.entries if entry.slug in applied]
-        if missing and not remove_missing:
-            raise Refused(
-                f"no commit in the work tree holds {', '.join(missing)} any more",
-                where=str(tree.work_tree),
-                hint="bring it back, or say that it may go: fixtool export --remove-missing",
-            )
-        if slug:
-            return _export_one(line, tree, record, slug, commits[slug], dry_run=dry_run)
-        return _export_all(line, tree, record, commits, missing, output, dry_run=dry_run)
+        alike = [(slug, oid) for slug in missing for oid in self.found.alike.get(slug, ())]
+        said = "".join(
+            f"; {oid[:12]} {self.tree.read_commit(oid).subject!r} may be {slug}, or a new patch"
+            for slug, oid in alike[:3]
+        )
+        keep = "bring it back"
+        if alike:
+            slug, oid = alike[0]
+            keep = f"say which it is: fixtool export --pair {slug}={oid[:12]}"
+        return Refused(
+            f"no commit in the work tree holds {', '.join(missing)} any more{said}",
+            where=str(self.tree.work_tree),
+            hint=f"{keep}, or say that it may go: fixtool export --remove-missing",
+        )
+
+    def _needs_merge(self) -> bool:
+        """Whether the line has changed since the work tree was made, or only one of several
+        changes of the work tree is to be written."""
+        if newer.newer_in(self.line, self.tree, self.record):
+            return True
+        changed = {slug for slug, commit in self.found.commits.items()
+                   if self.record.commits.get(slug) != commit}  # fmt: skip
+        return self.only is not None and not changed <= {self.only}
+
+    # -- nobody else has changed the line ---------------------------------------------------
+
+    def _write_all(
+        self, commits: Mapping[str, Oid], gone: Sequence[str], series: Sequence[str] | None
+    ) -> Exported:
+        """Write the patches of ``commits``, and the series if it is given."""
+        files, changes = _patch_files(self.line, self.tree, self.record, commits)
+        changes += [WrittenFile(slug, Change.REMOVED, None) for slug in gone]
+        order = self._entries if series is None else series
+        files["series"] = series_text(self.line, order)
+        notes = self.found.notes
+        record = self.record
+        if series is None:
+            record = replace(record, commits={**record.commits, **commits})
+        elif commits:  # saved: the next apply may move this work tree on
+            record = replace(record, commit=list(commits.values())[-1], commits=commits)
+        digests = {slug: _sha256(files[f"{slug}.patch"]) for slug in commits}
+        record = replace(record, manifest=_manifest(self.tree, record, order, digests))
+        return self._write(files, changes, gone, notes, record)
+
+    # -- the line has changed too -------------------------------------------------------------
+
+    def _export_merged(self, missing: Sequence[str]) -> Exported:
+        merged = merge_series(
+            self.line, self.tree, self.record, self.found, missing,
+            only=self.only, favour=self.options.favour,
+        )  # fmt: skip
+        if merged.conflicts:
+            return Exported(self.line.name, self.line.folder, (), False,
+                            notes=self.found.notes, conflicts=merged.conflicts)  # fmt: skip
+        order = [patch.slug for patch in merged.patches]
+        files = {f"{patch.slug}.patch": patch.data for patch in merged.patches}
+        files["series"] = series_text(self.line, order)
+        changes = [WrittenFile(patch.slug, patch.change, patch.own) for patch in merged.patches]
+        changes += [WrittenFile(slug, Change.REMOVED, None) for slug in merged.removed]
+        notes = (*self.found.notes, *merged.notes)
+        if self.only:
+            changes = [file for file in changes if file.slug == self.only]
+        return self._write(files, changes, merged.removed, notes, self._record_after(merged))
+
+    def _record_after(self, merged: MergedSeries) -> Record:
+        """The record of the work tree, which has what it has written. What is newer in the line
+        stays as it was recorded, so that it is still known to be newer."""
+        saved = {patch.slug: patch for patch in merged.patches
+                 if patch.own and patch.change is not Change.NEWER
+                 and self.only in (None, patch.slug)}  # fmt: skip
+        commits = {slug: oid for slug, oid in self.record.commits.items()
+                   if slug not in merged.removed}  # fmt: skip
+        digests = {}
+        for slug, patch in saved.items():
+            assert patch.own is not None
+            own = export_patch(self.tree, patch.own)
+            # The file may stand on patches that the work tree has in another version.
+            as_written = patch.change is Change.MERGED or own == patch.data
+            commits[slug] = patch.own if as_written else patch.commit
+            digests[slug] = _sha256(own if as_written else patch.data)
+        known = [slug for slug in newer.made_of(self.tree, self.record)
+                 if slug not in merged.removed]  # fmt: skip
+        order = with_others([patch.slug for patch in merged.patches], known)
+        record = replace(self.record, commits=commits)
+        record = replace(record, manifest=_manifest(self.tree, record, order, digests))
+        head = self.tree.head()
+        return replace(record, commit=head) if head and not self.only else record
+
+    def _write(
+        self,
+        files: Mapping[str, bytes],
+        changes: Sequence[WrittenFile],
+        gone: Sequence[str],
+        notes: Sequence[str],
+        record: Record,
+    ) -> Exported:
+        line, options = self.line, self.options
+        series_changed = files["series"] != (line.folder / "series").read_bytes()
+        folder = options.output or line.folder
+        done = Exported(line.name, folder, tuple(changes), series_changed, notes=tuple(notes))
+        if options.dry_run:
+            return done
+        names = frozenset(f"{slug}.patch" for slug in gone)
+        if options.output is not None:
+            rewrite(folder, files, names)
+            return done
+        message = _message(line, options.command, changes)
+        committed = rewrite_and_commit(self.git, folder, files, names, message)
+        write_record(self.tree, record)
+        return replace(done, committed=committed)
 
 
-def _export_one(
-    line: Line, tree: Repo, record: Record, slug: str, commit: Oid, *, dry_run: bool
-) -> Exported:
-    files, changes = _patch_files(line, tree, record, {slug: commit})
-    if not dry_run:
-        rewrite(line.folder, files)
-        series = [entry.slug for entry in line.entries]
-        manifest = _manifest(tree, record, series, files, {slug: commit})
-        commits = {**record.commits, slug: commit}
-        write_record(tree, replace(record, commits=commits, manifest=manifest))
-    return Exported(line.name, line.folder, tuple(changes), False)
+def _message(line: Line, command: str, changes: Sequence[WrittenFile]) -> str:
+    """The message of the commit in the patch repository."""
+    same = (Change.UNCHANGED, Change.NEWER)
+    changed = [file for file in changes if file.change not in same]
+    what = changed[0].slug if len(changed) == 1 else count(len(changed), "patch")
+    if not changed:
+        what = "the order of the series"
+    listed = "".join(f"- {file.slug}: {file.change}\n" for file in changed)
+    return f"{line.name}: {command} {what}\n" + (f"\n{listed}" if len(changed) > 1 else "")
 
 
-def _export_all(
-    line: Line,
-    tree: Repo,
-    record: Record,
-    commits: Mapping[str, Oid],
-    missing: Sequence[str],
-    output: Path | None,
-    *,
-    dry_run: bool,
-) -> Exported:
-    files, changes = _patch_files(line, tree, record, commits)
-    changes += [WrittenFile(slug, Change.REMOVED, None) for slug in missing]
-    # A patch that was not applied here was absorbed by this work tree's base: it stays.
-    present = {*record.commits, *commits}
-    absent = [entry.slug for entry in line.entries if entry.slug not in present]
-    series = [*commits, *absent]
-    files["series"] = series_text(line, series)
-    series_changed = files["series"] != (line.folder / "series").read_bytes()
-    folder = output or line.folder
-    if not dry_run:
-        rewrite(folder, files, frozenset(f"{slug}.patch" for slug in missing))
-        if output is None and commits:  # saved: the next apply may move this work tree on
-            tip = list(commits.values())[-1]
-            manifest = _manifest(tree, record, series, files, commits)
-            write_record(tree, replace(record, commit=tip, commits=commits, manifest=manifest))
-    return Exported(line.name, folder, tuple(changes), series_changed)
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _manifest(
-    tree: Repo,
-    record: Record,
-    series: Sequence[str],
-    files: Mapping[str, bytes],
-    commits: Mapping[str, Oid],
+    tree: Repo, record: Record, series: Sequence[str], digests: Mapping[str, str]
 ) -> Manifest | None:
-    """The work tree's manifest once the patches of ``commits``, slug -> commit, are written as
-    ``files`` and the line's order is ``series``."""
+    """The manifest of a work tree once the patches of ``digests``, which gives the sha256 of their
+    files by slug, are written and the order is ``series``."""
     if record.manifest is None:
         return None
     written = {
         slug: ManifestPatch(
-            slug, tree.read_commit(commit).subject,
-            hashlib.sha256(files[f"{slug}.patch"]).hexdigest(), Verdict.CLEAN, commit,
+            slug, tree.read_commit(record.commits[slug]).subject, digest, Verdict.CLEAN,
+            record.commits[slug],
         )
-        for slug, commit in commits.items()
+        for slug, digest in digests.items()
     }  # fmt: skip
     return record.manifest.after_export(series, written)
 
@@ -223,73 +370,3 @@ def _patch_files(
         files[path.name] = data
         changes.append(WrittenFile(slug, change, commit))
     return files, changes
-
-
-def free_slug(subject: str, taken: Collection[str]) -> str:
-    """A slug for ``subject`` that is not ``taken`` (two subjects once overwrote one file)."""
-    slug = slugify(subject)
-    number = 2
-    while slug in taken:
-        slug = f"{re.sub(r'-[0-9]+$', '', slug)}-{number}"
-        number += 1
-    return slug
-
-
-def _commits_after_base(tree: Repo, onto: str) -> list[Oid]:
-    """The commits after ``onto``, oldest first. Raises Refused if they are no straight line."""
-    commits: list[Oid] = []
-    out = tree.run("rev-list", "--reverse", "--parents", f"{onto}..HEAD")
-    for commit, *parents in (entry.split() for entry in split_lines(out.text)):
-        expected = commits[-1] if commits else onto
-        if parents != [expected]:
-            raise Refused(
-                f"{commit[:12]} does not follow {expected[:12]}: a series is one straight line",
-                where=str(tree.work_tree),
-                hint=f"git -C {argument(tree.work_tree)} rebase {onto[:12]}",
-            )
-        commits.append(Oid(commit))
-    return commits
-
-
-def commits_by_slug(tree: Repo, record: Record, line: Line) -> dict[str, Oid]:
-    """The commits of the work tree in order, each under the slug of its patch.
-
-    A commit belongs to the patch that ``apply`` recorded for it, else to the next patch with its
-    subject, else to the only patch with its author and date, which outlive a new subject. Any other
-    commit is a new patch, whose slug is made of the subject.
-    """
-    recorded = {commit: slug for slug, commit in record.commits.items()}
-    commits = {oid: tree.read_commit(oid) for oid in _commits_after_base(tree, record.onto)}
-    known = {oid: recorded.get(oid) for oid in commits}
-    subjects: dict[str, list[str]] = {}
-    for patch in line.patches:
-        subjects.setdefault(patch.subject, []).append(patch.slug)
-    free = {
-        subject: [slug for slug in slugs if slug not in known.values()]
-        for subject, slugs in subjects.items()
-    }
-    for oid, commit in commits.items():
-        if known[oid] is None and free.get(commit.subject):
-            known[oid] = free[commit.subject].pop(0)
-    authored = Counter(commit.author for commit in commits.values())
-    authored.update(patch.author for patch in line.patches)
-    reworded = {
-        patch.author: patch.slug
-        for patch in line.patches
-        if patch.slug not in known.values() and authored[patch.author] == 2  # one patch, one commit
-    }
-    slugs: dict[str, Oid] = {}
-    for oid, commit in commits.items():
-        slug = known[oid] or reworded.get(commit.author)
-        twin = slug is None and commit.subject in subjects
-        if slug is None:
-            slug = free_slug(commit.subject, {*slugs, *(patch.slug for patch in line.patches)})
-        if twin or slug in slugs:
-            raise Refused(
-                f"two commits have the subject {commit.subject!r}, and one patch: export cannot "
-                "tell whose it is",
-                where=str(tree.work_tree),
-                hint=f"git -C {argument(tree.work_tree)} rebase --interactive {record.onto[:12]}",
-            )
-        slugs[slug] = oid
-    return slugs

@@ -7,7 +7,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fixtool.edit.export import Change, free_slug
+from fixtool.apply.identity import free_slug
+from fixtool.edit.change import Change
 from fixtool.edit.parts import By, group_paths, shown
 from fixtool.errors import Refused, UsageError
 from fixtool.files import holds
@@ -17,6 +18,7 @@ from fixtool.git.repo import Repo
 from fixtool.incoming.advice import Advice
 from fixtool.incoming.change import Incoming
 from fixtool.incoming.fit import Base, Conflict, FindBlobs, FitOptions, Fitted, Fitter
+from fixtool.series.commit import open_for_commit, rewrite_and_commit
 from fixtool.series.diff import FilePatch, read_diff
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import errors_in_patch
@@ -24,7 +26,8 @@ from fixtool.series.message import mailable
 from fixtool.series.patch import LARGEST, Patch, apply_diff, export_all, parse, read_trailers
 from fixtool.series.paths import rules_touched, unsafe_paths
 from fixtool.series.strict import LeftToGit, apply_in_memory
-from fixtool.series.write import rewrite, series_text, writing
+from fixtool.series.write import series_text, writing
+from fixtool.text import count
 
 _EXCLUDED = "Excluded"
 
@@ -35,7 +38,7 @@ class ImportOptions:
     leaves out what changes nothing. ``fit`` says how the changes fit. ``find_blobs`` finds older
     contents for a three-way merge, and ``advice`` the releases that fit. ``split`` makes each file
     or folder of a change a patch of its own. ``resolved`` are the results that a person has made,
-    by the number of the change."""
+    by the number of the change. ``commit`` commits the import in the patch repository."""
 
     replacing: bool = False
     skip_empty: bool = False
@@ -44,6 +47,7 @@ class ImportOptions:
     advice: Advice | None = None
     split: By | None = None
     resolved: Mapping[int, Fitted] = field(default_factory=dict)
+    commit: bool = True
     dry_run: bool = False
 
 
@@ -69,10 +73,13 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Imported:
+    """``committed`` is the commit in the patch repository, None if there is none."""
+
     line: str
     folder: Path
     patches: tuple[ImportedPatch, ...]
     skipped: tuple[Skipped, ...]
+    committed: Oid | None = None
 
 
 def import_changes(
@@ -88,14 +95,23 @@ def import_changes(
     of the line readable in ``repo`` and returns it.
 
     Raises Refused if a change writes outside the tree, does not apply, changes nothing, or has the
-    subject of a patch of the line while not replacing; Conflict if a person has to merge it.
+    subject of a patch of the line while not replacing, or if the line has uncommitted changes;
+    Conflict if a person has to merge it.
     """
+    git = open_to_import(repository, line, options)
     base = bring_base()
     with nullcontext() if options.dry_run else writing(repository):
         made = prepare(repository.line(line.name), repo, base, changes, options)
-        if not options.dry_run:
-            made.write()
-    return made.imported
+        committed = None if options.dry_run else made.write(git)
+    return replace(made.imported, committed=committed)
+
+
+def open_to_import(repository: PatchRepository, line: Line, options: ImportOptions) -> Repo | None:
+    """The git repository in which the import is committed; None if it is not to be. Raises Refused
+    if the line has uncommitted changes."""
+    if options.dry_run or not options.commit:
+        return None
+    return open_for_commit(repository.root, line.folder)
 
 
 @dataclass(frozen=True)
@@ -107,8 +123,16 @@ class Prepared:
     patches: tuple[ImportedPatch, ...]
     skipped: tuple[Skipped, ...]
 
-    def write(self) -> None:
-        rewrite(self.line.folder, self.files)
+    def write(self, git: Repo | None) -> Oid | None:
+        """Write the files, and commit them in ``git``, whose commit is returned."""
+        return rewrite_and_commit(git, self.line.folder, self.files, (), self._message)
+
+    @property
+    def _message(self) -> str:
+        slugs = [patch.slug for patch in self.patches]
+        what = slugs[0] if len(slugs) == 1 else count(len(slugs), "patch")
+        listed = "".join(f"- {patch.slug}: {patch.subject}\n" for patch in self.patches)
+        return f"{self.line.name}: import {what}\n\n{listed}"
 
     @property
     def imported(self) -> Imported:

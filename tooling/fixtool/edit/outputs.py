@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fixtool.apply.identity import identify
 from fixtool.apply.worktree import Record, require_clean
-from fixtool.edit.export import Change, Exported, Form, Output, WrittenFile, commits_by_slug
+from fixtool.edit.change import Change, WrittenFile
+from fixtool.edit.export import Exported, Form, Output
 from fixtool.errors import CannotRun, Refused
 from fixtool.files import holds, write_atomically
 from fixtool.git.database import ObjectDatabase
@@ -44,7 +46,7 @@ def of_worktree(repository: PatchRepository, tree: Repo, record: Record) -> Patc
     straight line."""
     require_clean(tree)
     line = repository.line(record.line)
-    commits = commits_by_slug(tree, record, line)
+    commits = identify(tree, record, line).commits
     return PatchSet(tree, line.name, line.folder, record.onto, commits)
 
 

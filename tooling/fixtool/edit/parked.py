@@ -23,7 +23,7 @@ from fixtool.apply.waiting import (
     write_session,
 )
 from fixtool.documents import Field
-from fixtool.edit.importing import Imported, ImportOptions, Prepared, prepare
+from fixtool.edit.importing import Imported, ImportOptions, Prepared, open_to_import, prepare
 from fixtool.edit.parts import By
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git import worktrees
@@ -90,12 +90,14 @@ class Session:
     fit: FitOptions
     resolved: Mapping[str, Fitted] = field(default_factory=dict)
     after: str = ""
+    commit: bool = True
 
     def options(self, given: ImportOptions, resolved: Mapping[int, Fitted]) -> ImportOptions:
         """The options of the import that waits; what finds files is that of ``given``."""
         return replace(
             given, replacing=self.replacing, skip_empty=self.skip_empty, fit=self.fit,
             split=By(self.split) if self.split else None, resolved=resolved, dry_run=False,
+            commit=self.commit and given.commit,
         )  # fmt: skip
 
 
@@ -120,15 +122,16 @@ def import_or_park(
             where=str(worktree_for(context, _VERB, line.name)),
             hint="fixtool import --continue or --abort",
         )
+    git = open_to_import(context.repository, line, options)
     base = bring_base()
     with writing(context.repository):
         line = context.repository.line(line.name)
         session = Session(
             line.name, source, base, _digest(line), -1, Oid(""), (), Fitted(Oid("")),
             tuple(changes), options.replacing, options.skip_empty,
-            str(options.split) if options.split else None, options.fit,
+            str(options.split) if options.split else None, options.fit, commit=options.commit,
         )  # fmt: skip
-        return _go_on(context, line, repo, session, options, {})
+        return _go_on(context, line, repo, session, options, git)
 
 
 def resume(
@@ -139,6 +142,9 @@ def resume(
 
     Raises Refused if the conflict is not resolved, or the line has changed meanwhile.
     """
+    git = open_to_import(
+        context.repository, context.repository.line(session.line), session.options(options, {})
+    )
     with writing(context.repository):
         line = context.repository.line(session.line)
         now = _digest(line)
@@ -160,7 +166,7 @@ def resume(
         notes = (*session.fitted.notes, "resolved by hand")
         resolved[session.number] = replace(session.fitted, tree=tree, notes=notes)
         given = session.options(options, resolved)
-        return _go_on(context, line, repo, session, given, resolved)
+        return _go_on(context, line, repo, session, given, git)
 
 
 def _go_on(
@@ -169,18 +175,18 @@ def _go_on(
     repo: Repo,
     session: Session,
     options: ImportOptions,
-    resolved: Mapping[int, Fitted],
+    git: Repo | None,
 ) -> tuple[Imported | None, Parked | None]:
     try:
         made = prepare(line, repo, session.base, session.changes, options)
     except Conflict:
-        return None, _park(context, line, repo, session, options, resolved)
+        return None, _park(context, line, repo, session, options)
     if session.number >= 0:  # a killed run leaves what tells the next one that it was done
         save_session(context, replace(session, after=_digest(line, made)))
-    made.write()
+    committed = made.write(git)
     if session.number >= 0:
         end_session(context, session, repo)
-    return made.imported, None
+    return replace(made.imported, committed=committed), None
 
 
 def _park(
@@ -189,7 +195,6 @@ def _park(
     repo: Repo,
     session: Session,
     options: ImportOptions,
-    resolved: Mapping[int, Fitted],
 ) -> Parked:
     """Make the work tree. The series is made once more, with objects that last."""
     folder = worktree_for(context, _VERB, line.name)
@@ -208,7 +213,7 @@ def _park(
     save_session(context, replace(
         session, number=conflict.number, parent=conflict.parent, conflicts=paths,
         fitted=conflict.fitted,
-        resolved={str(number): fitted for number, fitted in resolved.items()},
+        resolved={str(number): fitted for number, fitted in options.resolved.items()},
     ))  # fmt: skip
     return _shown(folder, session.changes, conflict, paths)
 
@@ -305,6 +310,7 @@ def _session(session: Field, line: str) -> Session:
             for number in session["resolved"].table()
         },
         after=session["after"].text(),
+        commit=session["commit"].flag(),
     )
 
 

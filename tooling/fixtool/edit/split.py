@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fixtool.edit.export import free_slug
+from fixtool.apply.identity import free_slug
 from fixtool.edit.parts import (
     By,
     Part,

@@ -13,7 +13,7 @@ import pytest
 from fixtool.apply.run import ApplyRequest, apply
 from fixtool.apply.worktree import open_worktree
 from fixtool.documents import Field, FieldError
-from fixtool.edit.export import export
+from fixtool.edit.export import ExportOptions, export
 from fixtool.judgement.manifest import Manifest, manifest_at, manifest_of, read_manifest
 from fixtool.replay.run import Decisions, replay
 from fixtool.replay.verdict import PatchState, Verdict
@@ -207,7 +207,7 @@ def test_a_refresh_of_one_patch_changes_one_entry(series: Team, tree: Git) -> No
     tree.write("python/other.py", "alpha\nBETA!\ngamma\n")
     tree("commit", "--all", "--amend", "--no-edit", "--quiet")
     tree.commit("area: more", more_py="y = 2\n")
-    export(series.repository, *open_worktree(tree.path), only="beta")
+    export(series.repository, *open_worktree(tree.path), ExportOptions(only="beta"))
     found = recorded(tree)
     assert found.patches[0] == before.patches[0]
     assert found.patches[1].sha256 == series.repository.line("main").patches[1].digest
@@ -216,7 +216,7 @@ def test_a_refresh_of_one_patch_changes_one_entry(series: Team, tree: Git) -> No
 
 def test_a_patch_that_left_the_line_leaves_the_manifest(series: Team, tree: Git) -> None:
     tree("reset", "--hard", "--quiet", "HEAD~1")
-    export(series.repository, *open_worktree(tree.path), remove_missing=True)
+    export(series.repository, *open_worktree(tree.path), ExportOptions(remove_missing=True))
     assert brief(now(tree)) == ({"fix": "clean"}, 0)
 
 

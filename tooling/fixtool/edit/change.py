@@ -1,0 +1,30 @@
+"""What a command does to the files of a line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fixtool.git.objects import Oid
+
+
+class Change(StrEnum):
+    """What happens to a patch file. ``MERGED`` has the changes of the work tree and of the line,
+    and ``NEWER`` is kept: only the line has changed it since the work tree was made."""
+
+    UNCHANGED = "unchanged"
+    REWRITTEN = "rewritten"
+    ADDED = "added"
+    REMOVED = "removed"
+    MERGED = "merged"
+    NEWER = "newer"
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """What an export does to one patch file. ``commit`` is None if the work tree has no commit of
+    it."""
+
+    slug: str
+    change: Change
+    commit: Oid | None

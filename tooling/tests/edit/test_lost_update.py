@@ -1,0 +1,266 @@
+"""What two maintainers change in the same line meets: no change is lost without a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fixtool.apply.run import ApplyRequest, apply
+from fixtool.edit.merging import with_others
+from fixtool.series.context import Context
+from fixtool.settings import Settings
+from support.json_documents import document
+from support.repositories import NUMBERS, Git, Ran, Team
+
+FIVE = NUMBERS.replace("line 5\n", "line five\n")
+TWENTY = FIVE.replace("line 20\n", "line twenty\n")
+WHY = "Why.\n\nOrigin: vendor\nForwarded: no\nDrop-When: never\nSigned-off-by: A <a@example.org>"
+
+
+class Two:
+    """Two work trees, of Ada and of Bob, of a line with the patches `five`, `twenty` and `read`."""
+
+    def __init__(
+        self, fixtool: Callable[..., Ran], team: Team, settings: Settings, folder: Path
+    ) -> None:
+        team.patch("five", "model: say five", python__model_py=FIVE)
+        team.patch("twenty", "model: say twenty", "patch/five", python__model_py=TWENTY)
+        team.patch("read", "docs: read", README_txt="read it\n")
+        self.fixtool, self.team, self.git = fixtool, team, team.track()
+        self.folder = team.root / "patches" / "main"
+        self.settings = settings
+        self.ada, self.bob = self.worktree(folder / "ada"), self.worktree(folder / "bob")
+
+    def worktree(self, place: Path) -> Git:
+        source = str(self.team.upstream.path)
+        request = ApplyRequest(ref="v1.0", source=source, worktree=place)
+        assert apply(Context(self.team.repository, self.settings), request).placed is not None
+        return Git(place)
+
+    def refresh(self, tree: Git, *words: str) -> Ran:
+        return self.fixtool("refresh", *words, "--worktree", tree.path, cwd=self.team.root)
+
+    def amend(self, tree: Git, slug: str, message: str | None = None, **files: str | None) -> None:
+        """Amend the commit of a patch, and put the later ones onto it again."""
+        place = ["five", "twenty", "read"].index(slug)
+        commits = tree("rev-list", "--reverse", "HEAD", "-3").split()
+        tree("reset", "--hard", "--quiet", commits[place])
+        for name, text in files.items():
+            path = name.replace("__", "/").replace("_py", ".py").replace("_txt", ".txt")
+            if text is None:
+                (tree.path / path).unlink()
+            else:
+                tree.write(path, text)
+        tree("add", "--all")
+        tree("commit", "--amend", "--quiet", *(("-m", message) if message else ("--no-edit",)))
+        for commit in commits[place + 1 :]:
+            tree("cherry-pick", "--strategy-option=patience", commit)
+
+    def text(self, slug: str) -> str:
+        return (self.folder / f"{slug}.patch").read_text()
+
+    @property
+    def slugs(self) -> list[str]:
+        return [entry.slug for entry in self.team.repository.line("main").entries]
+
+    def is_sound(self) -> bool:
+        source = self.team.upstream.path
+        ran = self.fixtool("lint", "--drift", "--source", source, cwd=self.team.root)
+        print(ran.out, ran.err)
+        return ran.status == 0 and self.git("status", "--porcelain") == ""
+
+
+@pytest.fixture
+def two(fixtool: Callable[..., Ran], team: Team, settings: Settings, tmp_path: Path) -> Two:
+    return Two(fixtool, team, settings, tmp_path)
+
+
+def test_changes_of_one_patch_that_go_together_are_merged(two: Two) -> None:
+    two.amend(two.ada, "five", new_txt="of Ada\n")
+    two.amend(two.bob, "five", other_txt="of Bob\n")
+    assert two.refresh(two.ada).status == 0
+    ran = two.refresh(two.bob)
+    assert ran.status == 0, ran.err
+    assert "merged    five" in ran.out
+    assert "note      five was changed here and in the line: both are in it now" in ran.out
+    assert "of Ada" in two.text("five")
+    assert "of Bob" in two.text("five")
+    assert two.is_sound()
+    again = two.refresh(two.bob)
+    assert "0 files written" in again.out
+    assert "five is newer in the line than in this work tree: it is kept" in again.out
+    assert two.refresh(two.ada).status == 0
+    assert "of Bob" in two.text("five")
+
+
+def test_changes_of_several_patches_and_of_messages_are_merged(two: Two) -> None:
+    two.amend(two.ada, "five", f"model: say five\n\nIn the first place.\n\n{WHY}")
+    two.amend(two.bob, "five", f"model: say five at last\n\n{WHY}", other_txt="of Bob\n")
+    two.amend(two.bob, "read", README_txt="read it twice\n")
+    assert two.refresh(two.ada).status == 0
+    assert two.refresh(two.bob).status == 0
+    assert "Subject: [PATCH] model: say five at last" in two.text("five")
+    assert "In the first place." in two.text("five")
+    assert "of Bob" in two.text("five")
+    assert "+read it twice" in two.text("read")
+    assert two.is_sound()
+
+
+def test_what_only_the_line_has_changed_is_kept(two: Two) -> None:
+    two.amend(two.ada, "five", python__model_py=FIVE.replace("line 1\n", "line one\n"))
+    assert two.refresh(two.ada).status == 0
+    newest = two.text("five")
+    assert "+line one" in newest
+    ran = two.refresh(two.bob)
+    assert ran.status == 0
+    assert "five is newer in the line" in ran.out
+    assert two.text("five") == newest
+    two.amend(two.bob, "read", README_txt="read it twice\n")
+    ran = two.refresh(two.bob, "read")
+    assert (ran.status, "rewritten read" in ran.out) == (0, True)
+    assert two.text("five") == newest
+    assert two.is_sound()
+
+
+def both_change_a_line(two: Two) -> None:
+    two.amend(two.ada, "read", README_txt="read it, says Ada\n")
+    two.amend(two.bob, "read", README_txt="read it, says Bob\n")
+    assert two.refresh(two.ada).status == 0
+
+
+def test_what_cannot_be_merged_is_shown_and_nothing_is_written(two: Two) -> None:
+    both_change_a_line(two)
+    before = {path.name: path.read_bytes() for path in two.folder.iterdir()}
+    ran = two.refresh(two.bob)
+    assert ran.status == 3
+    assert "conflict  read: README.txt" in ran.out
+    assert f"work tree  changed README.txt in {two.bob.head()[:12]}" in ran.out
+    assert "line       changed README.txt" in ran.out
+    assert {path.name: path.read_bytes() for path in two.folder.iterdir()} == before
+    found = document(two.refresh(two.bob, "--json"))
+    (conflict,) = found["conflicts"]
+    assert (conflict["slug"], conflict["paths"]) == ("read", ["README.txt"])
+    exported = two.fixtool("export", "--worktree", two.bob.path, cwd=two.team.root)
+    assert (exported.status, exported.out) == (3, ran.out)
+
+
+@pytest.mark.parametrize(("side", "name"), [("--ours", "Bob"), ("--theirs", "Ada")])
+def test_a_person_chooses_a_side(two: Two, side: str, name: str) -> None:
+    both_change_a_line(two)
+    assert two.refresh(two.bob, side).status == 0
+    assert f"+read it, says {name}" in two.text("read")
+    assert two.is_sound()
+    assert two.refresh(two.bob, "--ours", "--theirs").status == 2
+
+
+def test_the_change_of_the_line_can_be_taken_up_as_it_is_said(two: Two) -> None:
+    both_change_a_line(two)
+    out = two.refresh(two.bob).out
+    command = next(line for line in out.splitlines() if "cherry-pick" in line).split()
+    two.bob(*command[4:], check=False)
+    assert "<<<<<<<" in (two.bob.path / "README.txt").read_text()
+    two.bob.write("README.txt", "read it, say Ada and Bob\n")
+    two.bob("add", "--all")
+    two.bob("commit", "--amend", "--no-edit", "--quiet")
+    assert two.refresh(two.bob, "--ours").status == 0
+    assert "+read it, say Ada and Bob" in two.text("read")
+
+
+def test_what_the_line_has_dropped_stays_out_unless_it_was_changed(two: Two) -> None:
+    source = ("--source", str(two.team.upstream.path))
+    drop = ("drop", "read", "--reason", "why", *source)
+    assert two.fixtool(*drop, cwd=two.team.root).status == 0
+    ran = two.refresh(two.bob)
+    assert (ran.status, "read is not in the line any more, and stays out" in ran.out) == (0, True)
+    assert two.slugs == ["five", "twenty"]
+    two.amend(two.bob, "read", README_txt="read it, says Bob\n")
+    ran = two.refresh(two.bob)
+    assert (ran.status, "line       removed" in ran.out) == (3, True)
+    assert two.refresh(two.bob, "--theirs").status == 0
+    assert two.slugs == ["five", "twenty"]
+    assert two.refresh(two.bob, "--ours").status == 0
+    assert two.slugs == ["five", "twenty", "read"]
+    assert two.is_sound()
+
+
+def test_what_the_line_has_added_moved_and_renamed_stays(two: Two) -> None:
+    two.ada.commit(f"area: of Ada\n\n{WHY}", of_ada_txt="new\n")
+    commits = two.ada("rev-list", "--reverse", "HEAD", "-4").split()
+    two.ada("reset", "--hard", "--quiet", f"{commits[0]}^")
+    two.ada("cherry-pick", *(commits[at] for at in (2, 0, 1, 3)))
+    assert two.refresh(two.ada).status == 0
+    (two.folder / "five.patch").rename(two.folder / "first.patch")
+    series = two.folder / "series"
+    series.write_text(series.read_text().replace("five", "first"))
+    two.git.commit("rename it")
+    two.bob.commit(f"area: of Bob\n\n{WHY}", of_bob_txt="new\n")
+    ran = two.refresh(two.bob)
+    assert ran.status == 0, ran.out
+    assert "five.patch is first.patch in the line now" in ran.out
+    assert two.slugs == ["read", "first", "twenty", "area-of-ada", "area-of-bob"]
+    assert two.is_sound()
+    assert "0 files written" in two.refresh(two.bob).out
+
+
+def test_a_patch_that_one_side_takes_out_and_the_other_changes_is_a_conflict(two: Two) -> None:
+    two.amend(two.ada, "read", README_txt="read it, says Ada\n")
+    assert two.refresh(two.ada).status == 0
+    two.bob("reset", "--hard", "--quiet", "HEAD^")
+    words = ("export", "--worktree", two.bob.path, "--remove-missing")
+    ran = two.fixtool(*words, cwd=two.team.root)
+    assert (ran.status, "work tree  removed" in ran.out) == (3, True)
+    assert two.slugs == ["five", "twenty", "read"]
+    assert two.fixtool(*words, "--ours", cwd=two.team.root).status == 0
+    assert two.slugs == ["five", "twenty"]
+
+
+def test_the_order_of_one_side_stays_and_two_new_orders_are_a_conflict(two: Two) -> None:
+    commits = two.ada("rev-list", "--reverse", "HEAD", "-3").split()
+    for tree, order in ((two.ada, (2, 0, 1)), (two.bob, (0, 2, 1))):
+        tree("reset", "--hard", "--quiet", f"{commits[0]}^")
+        tree("cherry-pick", *(commits[at] for at in order))
+    assert two.refresh(two.ada).status == 0
+    assert two.slugs == ["read", "five", "twenty"]
+    ran = two.refresh(two.bob)
+    assert (ran.status, "work tree  moved" in ran.out) == (3, True)
+    assert two.refresh(two.bob, "--theirs").status == 0
+    assert two.slugs == ["read", "five", "twenty"]
+
+
+def test_one_patch_of_several_changed_ones_fits_the_line(two: Two) -> None:
+    """Its file was once written on top of a change that was not: the line did not apply."""
+    two.amend(two.ada, "five", python__model_py=FIVE.replace("line 17\n", "line seventeen\n"))
+    ran = two.refresh(two.ada, "twenty")
+    assert ran.status == 0, ran.out
+    assert "+line seventeen" not in two.text("five")
+    assert two.is_sound()
+    assert two.refresh(two.ada).status == 0
+    assert "+line seventeen" in two.text("five")
+    assert two.is_sound()
+
+
+def test_the_commit_names_the_patch_and_may_be_left_out(two: Two) -> None:
+    two.amend(two.ada, "read", README_txt="read it twice\n")
+    ran = two.refresh(two.ada)
+    assert two.git("log", "-1", "--format=%s%n%an") == "main: refresh read\nA Maintainer"
+    assert f"committed {two.git.head()[:12]}" in ran.out
+    two.amend(two.ada, "read", README_txt="read it thrice\n")
+    head = two.git.head()
+    assert two.refresh(two.ada, "--no-commit").status == 0
+    assert two.git.head() == head
+    two.amend(two.ada, "read", README_txt="read it four times\n")
+    ran = two.refresh(two.ada)
+    assert (ran.status, "is not committed" in ran.err) == (1, True)
+    assert two.refresh(two.ada, "--no-commit").status == 0
+    assert "+read it four times" in two.text("read")
+
+
+def test_with_others() -> None:
+    assert with_others(["a", "c"], ["a", "b", "c"]) == ["a", "b", "c"]
+    assert with_others(["a", "new", "b"], ["a", "mine", "b", "last"]) == [
+        "a", "new", "mine", "b", "last",
+    ]  # fmt: skip
+    assert with_others(["a"], ["first", "a"]) == ["first", "a"]
+    assert with_others([], ["a", "b"]) == ["a", "b"]
