@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fixtool.errors import CannotRun, Refused
-from fixtool.git.objects import Oid, parse_oid
+from fixtool.git.objects import Commit, Oid, parse_oid
 from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import Repo
 from fixtool.git.store import restore_settings_behind
@@ -61,15 +61,7 @@ def resolved_tree(
     CannotRun if the work tree is gone.
     """
     folder, verb = conflict.folder, conflict.command
-    if not folder.is_dir():
-        raise CannotRun(
-            f"the work tree {folder} is gone",
-            where=str(folder),
-            hint=f"fixtool {verb} --abort --line {conflict.line}, then {verb} again",
-        )
-    tree = Repo.open(folder).durably()
-    restore_settings_behind(tree, state_folder(os.environ) / "repos")
-    remove_stale_locks(tree.git_dir, tree.work_tree, "index", "MERGE_RR", "HEAD")
+    tree = _open(conflict)
     head = tree.head()
     if head != conflict.parent:
         return tree, _tree_of_commit(tree, conflict, head)
@@ -80,10 +72,46 @@ def resolved_tree(
                 where=f"{folder / path}:{line}",
                 hint=f"edit the file, then: fixtool {verb} --continue",
             )
-    _require_added(tree, folder)
-    tree.run("add", "--update", "--", ".")
+    _stage(tree, folder)
     before_writing(tree)
     return tree, parse_oid(tree.run("write-tree").text, "git write-tree")
+
+
+def edited_tree(place: Resolving) -> tuple[Oid, Oid, Commit]:
+    """What a person made in the work tree without a conflict: its tree, and the commit that is
+    checked out there, which is ``parent`` or follows it.
+
+    Raises Refused if a new file is not added, or if there is more than one commit; CannotRun if the
+    work tree is gone.
+    """
+    tree = _open(place)
+    head = tree.head() or Oid("")
+    commit = tree.read_commit(head)
+    if head != place.parent and commit.parents != (place.parent,):
+        raise _elsewhere(place)
+    _stage(tree, place.folder)
+    return parse_oid(tree.run("write-tree").text, "git write-tree"), head, commit
+
+
+def _open(place: Resolving) -> Repo:
+    """The work tree. Raises CannotRun if it is gone."""
+    folder, verb = place.folder, place.command
+    if not folder.is_dir():
+        raise CannotRun(
+            f"the work tree {folder} is gone",
+            where=str(folder),
+            hint=f"fixtool {verb} --abort --line {place.line}, then {verb} again",
+        )
+    tree = Repo.open(folder).durably()
+    restore_settings_behind(tree, state_folder(os.environ) / "repos")
+    remove_stale_locks(tree.git_dir, tree.work_tree, "index", "MERGE_RR", "HEAD")
+    return tree
+
+
+def _stage(tree: Repo, folder: Path) -> None:
+    """Stage every change. Raises Refused if there is a new file that is not added."""
+    _require_added(tree, folder)
+    tree.run("add", "--update", "--", ".")
 
 
 def _require_added(tree: Repo, folder: Path) -> None:
@@ -105,13 +133,9 @@ def _require_added(tree: Repo, folder: Path) -> None:
 def _tree_of_commit(tree: Repo, conflict: Resolving, head: Oid | None) -> Oid:
     """The tree of the one commit that the person made on the parent of the conflict."""
     commit = tree.read_commit(head) if head else None
-    where, parent = str(conflict.folder), conflict.parent[:12]
+    where = str(conflict.folder)
     if commit is None or commit.parents != (conflict.parent,):
-        raise Refused(
-            f"the work tree is not at {parent}, nor one commit after it",
-            where=where,
-            hint=f"git -C {argument(where)} reset --soft {parent}",
-        )
+        raise _elsewhere(conflict)
     if dirty := tree.status():
         raise Refused(
             f"{dirty[0]} is not committed",
@@ -119,3 +143,12 @@ def _tree_of_commit(tree: Repo, conflict: Resolving, head: Oid | None) -> Oid:
             hint=f"git -C {argument(where)} commit --amend --all --no-edit",
         )
     return commit.tree
+
+
+def _elsewhere(place: Resolving) -> Refused:
+    where, parent = str(place.folder), place.parent[:12]
+    return Refused(
+        f"the work tree is not at {parent}, nor one commit after it",
+        where=where,
+        hint=f"git -C {argument(where)} reset --soft {parent}",
+    )

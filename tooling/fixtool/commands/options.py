@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fixtool.git.store import Store
     from fixtool.series.context import Context
     from fixtool.series.line import Line, PatchRepository
+    from fixtool.sources.source import Source as SourceOfTree
 
 Directory = Annotated[
     Path | None,
@@ -195,10 +196,11 @@ def read_favour(*, ours: bool, theirs: bool) -> Favour | None:
 
 @dataclass(frozen=True)
 class BaseStore:
-    """An object store, and the id of a line's base in it."""
+    """An object store, the id of a line's base in it, and the source whose store it is."""
 
     repo: Store
     base: Oid
+    source: SourceOfTree
 
 
 def open_base(context: Context, line: Line, source: str | None) -> BaseStore:
@@ -213,7 +215,7 @@ def open_base(context: Context, line: Line, source: str | None) -> BaseStore:
     )
     base = bring_base(opened, upstream, settings, progress)
     opened.bring(base, line.paths)
-    return BaseStore(opened.repo, base)
+    return BaseStore(opened.repo, base, opened)
 
 
 def pick_line(context: Context, name: str | None) -> Line:

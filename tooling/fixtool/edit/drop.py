@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from fixtool.edit.sequence import Conflict, FileChange, OwnSeries, Plan, make, own_series
 from fixtool.errors import Refused
+from fixtool.git.database import passing_objects
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.replay.dependencies import dependencies
-from fixtool.replay.run import replay
-from fixtool.replay.verdict import Verdict
 from fixtool.series import shelf
-from fixtool.series.commit import open_for_commit, rewrite_and_commit
+from fixtool.series.commit import open_for_commit
 from fixtool.series.line import Line, PatchRepository
-from fixtool.series.patch import export
 from fixtool.series.shelf import Shelved
-from fixtool.series.write import series_text, writing
 
 
 @dataclass(frozen=True)
@@ -51,21 +49,28 @@ def drop(
             where=str(line.folder / f"{slug}.patch"),
             hint=f"drop first: fixtool drop {needs.breaks[-1]}",
         )
-    with writing(repository):
-        line = repository.line(line.name)
-        raw = line.find(slug).raw
-        rest = replace(line, entries=tuple(entry for entry in line.entries if entry.slug != slug))
-        files: dict[str, bytes] = {}
-        for patch in replay(repo, rest, base).patches:
-            if patch.verdict is not Verdict.CLEAN and patch.commit:
-                files[f"{patch.slug}.patch"] = export(repo, patch.commit)
-        rewritten = tuple(name.removesuffix(".patch") for name in files)
-        files["series"] = series_text(line, [entry.slug for entry in rest.entries])
-        files[f"{shelf.FOLDER}/{slug}.patch"] = raw
-        files[shelf.FILE] = shelf.text((*shelf.read(line.folder), Shelved(slug, reason, base)))
-        message = _message(line, slug, reason)
-        commit = rewrite_and_commit(git, line.folder, files, {f"{slug}.patch"}, message)
-    return Dropped(line.name, slug, _shelved_file(line, slug), rewritten, commit)
+    with passing_objects(repo) as objects:
+        own = own_series(objects, line, base)
+        try:
+            made = make(objects, own, _without(own, slug, reason))
+        except Conflict as conflict:
+            raise Refused(
+                f"{conflict.slug} would conflict without {slug}, in {', '.join(conflict.paths)}",
+                where=str(line.folder / f"{conflict.slug}.patch"),
+                hint=f"drop first: fixtool drop {conflict.slug} --reason WHY",
+            ) from conflict
+    rewritten = [patch.slug for patch in made.patches if patch.change is FileChange.REWRITTEN]
+    commit = made.write(repository, git)
+    return Dropped(line.name, slug, _shelved_file(line, slug), tuple(rewritten), commit)
+
+
+def _without(own: OwnSeries, slug: str, reason: str) -> Plan:
+    """The series without ``slug``, which goes to the shelf."""
+    line = own.line
+    entries = (*shelf.read(line.folder), Shelved(slug, reason, own.base))
+    files = {f"{shelf.FOLDER}/{slug}.patch": line.find(slug).raw, shelf.FILE: shelf.text(entries)}
+    wanted = tuple(wanted for wanted in own.wanted if wanted.slug != slug)
+    return Plan(wanted, f"drop {slug}", reason, files=files)
 
 
 def _is_dropped(line: Line, slug: str) -> bool:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from fixtool.edit.texts import with_dependencies
+from fixtool.edit.texts import dependencies_in, with_dependencies
 from fixtool.errors import ExitCode, FixtoolError, Refused, UsageError
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import MACHINE, Commit, Oid, Signature
@@ -53,11 +53,12 @@ class FileChange(StrEnum):
 @dataclass(frozen=True)
 class Wanted:
     """One patch of the series that is wanted. Its change is that of ``commit`` against its parent;
-    with a ``tree``, whatever leads to that tree. ``old`` is the patch of the line that it goes on,
-    None for a new one. ``message`` and ``author`` take the place of those of the commit.
+    with a ``tree``, whatever leads to that tree. The changes of the commits ``then`` follow in the
+    same patch, in order. ``old`` is the patch of the line that it goes on, None for a new one.
+    ``message`` and ``author`` take the place of those of ``commit``.
 
-    If the change conflicts, and the series must have the tree ``ends_in`` after it, it becomes what
-    leads there: two patches change places, and a person resolved the first of them."""
+    If the last change conflicts, and the series must have the tree ``ends_in`` after it, the patch
+    becomes what leads there: two patches change places, and a person resolved the first of them."""
 
     slug: str
     commit: Oid | None
@@ -66,6 +67,11 @@ class Wanted:
     author: Signature | None = None
     tree: Oid | None = None
     ends_in: Oid | None = None
+    then: tuple[Oid, ...] = ()
+
+    def resolved(self, step: int, tree: Oid) -> Wanted:
+        """The same once a person has made ``tree`` of its change number ``step`` (from 0)."""
+        return replace(self, tree=tree, then=self.then[step:])
 
 
 @dataclass(frozen=True)
@@ -89,22 +95,31 @@ class Plan:
 
 
 class Conflict(FixtoolError):
-    """The patch ``slug``, number ``number`` (from 0) of those wanted, does not fit the commit
-    ``parent``: the change of the commit ``theirs`` conflicts in ``paths``."""
+    """The patch ``slug``, number ``number`` (from 0) of the ``of`` wanted, does not fit the commit
+    ``parent``: the commit ``theirs``, which is its change number ``step`` (from 0), conflicts in
+    ``paths``."""
 
     exit_code = ExitCode.CONFLICT
 
     def __init__(
-        self, wanted: Wanted, number: int, parent: Oid, paths: Sequence[str], where: Path
+        self,
+        plan: Plan,
+        number: int,
+        step: int,
+        parent: Oid,
+        paths: Sequence[str],
+        where: Path,
     ) -> None:
+        wanted = plan.wanted[number]
         super().__init__(
             f"{wanted.slug} conflicts in {', '.join(paths)}",
             where=str(where),
             hint="resolve it in a work tree: the same command without --dry-run",
         )
-        assert wanted.commit is not None
-        self.slug, self.number, self.parent = wanted.slug, number, parent
-        self.theirs, self.paths = wanted.commit, tuple(paths)
+        theirs = wanted.then[step - 1] if step else wanted.commit
+        assert theirs is not None
+        self.slug, self.number, self.step, self.parent = wanted.slug, number, step, parent
+        self.theirs, self.paths, self.of = theirs, tuple(paths), len(plan.wanted)
 
 
 @dataclass(frozen=True)
@@ -252,6 +267,7 @@ class _Maker:
 
     def make(self) -> Made:
         digest = digest_of(self.line)
+        self._require_dependencies()
         trees = self._trees()
         commits = self._commits(trees)
         tree = trees[-1] if trees else self.objects.tree_of(self.own.base)
@@ -262,7 +278,6 @@ class _Maker:
                 hint=f"see what needs what: fixtool deps --line {self.line.name}",
             )
         patches = self._patches(commits)
-        _require_dependencies(self.line, patches)
         files, remove, edited = self._files(patches)
         slugs = {
             patch.slug: commit for patch, commit in zip(patches, commits.values(), strict=True)
@@ -270,35 +285,77 @@ class _Maker:
         return Made(self.line, self.plan, digest, files, remove, slugs, edited, tree,
                     tuple(self.notes))  # fmt: skip
 
+    def _require_dependencies(self) -> None:
+        """Raise Refused if a patch would depend on one that does not come before it any more."""
+        line, wanted = self.line, self.plan.wanted
+        broken = {
+            (patch.slug, needed)
+            for number, patch in enumerate(line.patches)
+            for needed in patch.depends_on
+            if needed not in (earlier.slug for earlier in line.patches[:number])
+        }
+        slugs = [each.slug for each in wanted]
+        for number, each in enumerate(wanted):
+            for needed in self._depends_on(each):
+                if needed in slugs[:number] or (each.old, needed) in broken:
+                    continue
+                later = needed in slugs
+                what = "which would come after it" if later else "which the line would not have"
+                raise Refused(
+                    f"{each.slug} depends on {needed}, {what}",
+                    where=str(line.folder),
+                    hint=f"see what needs what: fixtool deps --line {line.name}",
+                )
+
+    def _depends_on(self, wanted: Wanted) -> list[str]:
+        """The slugs in the `Depends-On:` trailers that a patch will have."""
+        old = self.old.get(wanted.old or "")
+        if old is not None and not self.plan.names and wanted.message is None:
+            return list(old.depends_on)
+        if wanted.message is None and wanted.commit is None:
+            return []  # a person is to write it
+        message, _ = self._text(wanted)
+        return dependencies_in(split_message(message)[1])
+
     def _trees(self) -> list[Oid]:
         """The tree after each patch that is wanted."""
         wanted = self.plan.wanted
         by_commit = {self.own.commits[slug]: patch for slug, patch in self.old.items()}
-        changes = [
-            Change(each.commit, each.tree, by_commit.get(each.commit or Oid("")), each.ends_in)
-            for each in wanted
-        ]
+        changes: list[Change] = []
+        steps: list[tuple[int, int]] = []  # the number of the patch, and that of the change in it
+        for number, each in enumerate(wanted):
+            for step, commit in enumerate((each.commit, *each.then)):
+                tree = None if step else each.tree
+                ends_in = each.ends_in if step == len(each.then) else None
+                changes.append(Change(commit, tree, by_commit.get(commit or Oid("")), ends_in))
+                steps.append((number, step))
         put = put_changes(self.objects, changes, self.objects.tree_of(self.own.base))
+        after = dict(zip(steps, put.trees, strict=False))
         if put.conflicts:
-            number = len(put.trees)
-            kept = self._commits(list(put.trees))
-            parent = [self.own.base, *kept.values()][-1]
-            raise Conflict(wanted[number], number, parent, put.conflicts, self.line.folder)
-        for number in put.forced:
+            number, step = steps[len(put.trees)]
+            before = [after[at, len(wanted[at].then)] for at in range(number)]
+            if step:
+                before.append(after[number, step - 1])
+            commits = self._commits(before, complete=False)
+            parent = [self.own.base, *commits.values()][-1]
+            raise Conflict(self.plan, number, step, parent, put.conflicts, self.line.folder)
+        for forced in put.forced:
             self.notes.append(
-                f"{wanted[number].slug} conflicted, and became what leads to the same tree as "
-                "before: look at it"
+                f"{wanted[steps[forced][0]].slug} conflicted, and became what leads to the same "
+                "tree as before: look at it"
             )
-        return list(put.trees)
+        return [after[number, len(each.then)] for number, each in enumerate(wanted)]
 
-    def _commits(self, trees: Sequence[Oid]) -> dict[int, Oid]:
-        """The commits of the patches, by their number. One that would change nothing makes none."""
+    def _commits(self, trees: Sequence[Oid], *, complete: bool = True) -> dict[int, Oid]:
+        """The commits of the patches, by their number. One that would change nothing makes none. If
+        the trees are not ``complete``, no patch is set aside: another tree of it may follow."""
         commits: dict[int, Oid] = {}
         tip, tree = self.own.base, self.objects.tree_of(self.own.base)
         for number, after in enumerate(trees):
             wanted = self.plan.wanted[number]
             if after == tree:
-                self._set_aside(wanted)
+                if complete:
+                    self._set_aside(wanted)
                 continue
             message, author = self._text(wanted)
             machine = replace(MACHINE, date=author.date)
@@ -428,25 +485,3 @@ def _edited(
     if before.raw != patch.raw:
         return EditedPatch(patch.slug, patch.subject, FileChange.REWRITTEN)
     return None
-
-
-def _require_dependencies(line: Line, patches: Sequence[Patch]) -> None:
-    """Raise Refused if a patch would depend on one that does not come before it any more."""
-    broken = {
-        (patch.slug, needed)
-        for number, patch in enumerate(line.patches)
-        for needed in patch.depends_on
-        if needed not in (earlier.slug for earlier in line.patches[:number])
-    }
-    seen: set[str] = set()
-    for patch in patches:
-        for needed in patch.depends_on:
-            if needed not in seen and (patch.slug, needed) not in broken:
-                later = needed in (other.slug for other in patches)
-                what = "which would come after it" if later else "which the line would not have"
-                raise Refused(
-                    f"{patch.slug} depends on {needed}, {what}",
-                    where=str(patch.path or line.folder),
-                    hint=f"see what needs what: fixtool deps --line {line.name}",
-                )
-        seen.add(patch.slug)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from fixtool.edit.parts import (
     trees_after,
     units_of,
 )
+from fixtool.edit.texts import named_outside, renamed_dependency
 from fixtool.errors import Refused, UsageError
 from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
@@ -132,9 +132,8 @@ def _to_mend(root: Path, made: _Splitter) -> Iterator[str]:
             f"{count(len(made.slugs), 'part')} name {probe} now: give each a probe of its own, or "
             "take the trailer out of those that it does not prove"
         )
-    for file in sorted((root / "verify" / "mutants").glob("*.toml")):
-        if made.slug not in made.slugs and f'"{made.slug}"' in file.read_text("utf-8", "replace"):
-            yield f"{file.relative_to(root)} names {made.slug}: name the part that it breaks"
+    if made.slug not in made.slugs:
+        yield from named_outside(root, made.slug, "the part that it breaks")
 
 
 def hunks_of(line: Line, repo: Repo, base: Oid, slug: str) -> tuple[HunkText, ...]:
@@ -305,7 +304,7 @@ class _Splitter:
         later = []
         for patch in self.line.patches[number + 1 :]:
             if self.slug in patch.depends_on:
-                raw = _renamed_dependency(patch, self.slug, self.slugs)
+                raw = renamed_dependency(patch, self.slug, self.slugs)
                 self.files[f"{patch.slug}.patch"] = raw
                 patch = parse(raw, patch.slug, patch.path)
             later.append(patch)
@@ -347,24 +346,6 @@ def _with_trailers(body: str, needs: Sequence[str]) -> str:
     while at and lines[at - 1].lower().startswith("signed-off-by:"):
         at -= 1
     return "\n".join([*lines[:at], text, *lines[at:]])
-
-
-def _renamed_dependency(patch: Patch, slug: str, slugs: Sequence[str]) -> bytes:
-    """The patch file of ``patch``, which depends on ``slugs`` where it named ``slug``. Raises
-    Refused if its message cannot be edited."""
-    whole = re.compile(rb"(?<![\w.+-])" + re.escape(slug.encode()) + rb"(?![\w.+-])")
-    names = ", ".join(slugs).encode()
-    trailer = re.compile(rb"^depends-on: .*(?:\n[ \t].*)*", re.MULTILINE | re.IGNORECASE)
-    head = trailer.sub(lambda match: whole.sub(lambda _: names, match[0]), patch.head)
-    after = parse(head + patch.diff, patch.slug)
-    expected = [name for old in patch.depends_on for name in (slugs if old == slug else [old])]
-    if list(after.depends_on) != expected or after.diff != patch.diff:
-        raise Refused(
-            f"the Depends-On: trailer of {patch.slug} cannot be rewritten",
-            where=str(patch.path),
-            hint=f"write it as a line of its own: Depends-On: {slug}",
-        )
-    return after.raw
 
 
 # -- a run that was killed -------------------------------------------------------------------

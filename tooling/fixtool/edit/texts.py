@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
+from fixtool.errors import Refused
 from fixtool.git.objects import Signature
-from fixtool.series.message import clean
-from fixtool.series.patch import Patch, read_trailers
+from fixtool.series.message import clean, mailable, split_message
+from fixtool.series.patch import Patch, parse, read_trailers
 
 _DEPENDS_ON = "depends-on"
 _SIGNED_OFF = "signed-off-by"
@@ -29,6 +31,24 @@ def with_dependencies(body: str, names: Mapping[str, Sequence[str]], own: str) -
         if now:
             changed.append((key, ", ".join(dict.fromkeys(now))))
     return body if changed == trailers else with_trailers(text, changed)
+
+
+def renamed_dependency(patch: Patch, slug: str, slugs: Sequence[str]) -> bytes:
+    """The patch file of ``patch``, which depends on ``slugs`` where it named ``slug``. Raises
+    Refused if its message cannot be edited."""
+    whole = re.compile(rb"(?<![\w.+-])" + re.escape(slug.encode()) + rb"(?![\w.+-])")
+    names = ", ".join(slugs).encode()
+    trailer = re.compile(rb"^depends-on: .*(?:\n[ \t].*)*", re.MULTILINE | re.IGNORECASE)
+    head = trailer.sub(lambda match: whole.sub(lambda _: names, match[0]), patch.head)
+    after = parse(head + patch.diff, patch.slug)
+    expected = [name for old in patch.depends_on for name in (slugs if old == slug else [old])]
+    if list(after.depends_on) != expected or after.diff != patch.diff:
+        raise Refused(
+            f"the Depends-On: trailer of {patch.slug} cannot be rewritten",
+            where=str(patch.path),
+            hint=f"write it as a line of its own: Depends-On: {slug}",
+        )
+    return after.raw
 
 
 def split_trailers(body: str) -> tuple[str, list[tuple[str, str]]]:
@@ -63,6 +83,29 @@ def joined_message(patches: Sequence[Patch]) -> str:
     }
     body = with_trailers(clean("\n\n".join(texts)).strip("\n"), list(reversed(once.values())))
     return f"{first.subject}\n\n{body}\n" if body else f"{first.subject}\n"
+
+
+def dependencies_in(body: str) -> list[str]:
+    """The slugs that the `Depends-On:` trailers of a message's body name."""
+    values = [value for key, value in read_trailers(body) if key.lower() == _DEPENDS_ON]
+    return [slug for value in values for slug in value.replace(",", " ").split()]
+
+
+def mailable_message(text: str) -> str:
+    """A message that a person wrote, in a form that git gives back unchanged. Raises Refused if it
+    is empty."""
+    subject, body, _ = mailable(*split_message(text))
+    if not subject:
+        raise Refused("the message is empty; nothing was changed", hint="write a subject")
+    return f"{subject}\n\n{body}\n" if body else f"{subject}\n"
+
+
+def named_outside(root: Path, slug: str, instead: str) -> Iterator[str]:
+    """What names the patch ``slug`` outside of its line, and so has to be mended by a person, who
+    is told what to name ``instead``."""
+    for file in sorted((root / "verify").rglob("*.toml")):
+        if f'"{slug}"' in file.read_text("utf-8", "replace"):
+            yield f"{file.relative_to(root)} names {slug}: name {instead}"
 
 
 def _person(author: Signature) -> str:

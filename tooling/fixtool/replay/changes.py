@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Merge, Oid
 from fixtool.replay._merge import Merges
+from fixtool.replay._on_base import on_named_files
 from fixtool.series.patch import Patch
 from fixtool.series.strict import apply_patch
 
@@ -82,3 +83,10 @@ def _merged(objects: ObjectDatabase, merges: Merges, change: Change, onto: Oid) 
     )
     strict = apply_patch(objects, change.patch, onto) if both and change.patch else None
     return merges.merge(parent, onto, change.commit, paths, strict)[0]
+
+
+def commit_of(objects: ObjectDatabase, patch: Patch, tip: Oid) -> Oid | None:
+    """A patch as a commit on the very files that its index lines name, among those of the commit
+    ``tip``; None if the repository does not have the files."""
+    sides = on_named_files(objects, patch, tip)
+    return sides[1] if sides else None

@@ -93,6 +93,21 @@ def committer(git: Repo) -> Signature:
     return parse_signature(text)
 
 
+def author_of(root: Path) -> Signature:
+    """Who makes a new patch now, as git says it in the patch repository at ``root``. Raises
+    CannotRun if git does not know."""
+    git = open_git(root)
+    where = git or Repo(root)
+    text = where.run_as_user("var", "GIT_AUTHOR_IDENT", here=git is not None).strip()
+    if not re.search(r"<\S+@?\S*> \d+ [+-]\d{4}$", text):
+        raise CannotRun(
+            "git does not know who you are, so the patch would have no author",
+            where=str(root),
+            hint="git config --global user.name NAME; git config --global user.email MAIL",
+        )
+    return parse_signature(text)
+
+
 @dataclass(frozen=True)
 class Rewrite:
     """A change of the line at ``folder``: ``files`` to write, by name, and names to take away."""

@@ -110,8 +110,17 @@ class Editing:
         assert (ran.status, "error" in ran.out) == (0, False), ran.out
 
 
+def make_team(folder: Path, made_upstream: Path) -> Team:
+    """A team with that series, in ``folder``."""
+    upstream = shutil.copytree(made_upstream, folder / "upstream")
+    team = Team(folder / "team", Git(upstream))
+    team.line()
+    make_series(team)
+    return team
+
+
 def copied(made: Team, folder: Path, fixtool: Callable[..., Ran]) -> Editing:
     """A copy of a team that was made once, with its upstream."""
     shutil.copytree(made.root.parent, folder / "copy")
-    root = folder / "copy" / made.root.name
-    return Editing(fixtool, Team(root, Git(folder / "copy" / made.upstream.path.name)))
+    team = Team(folder / "copy" / made.root.name, Git(folder / "copy" / made.upstream.path.name))
+    return Editing(fixtool, team)

@@ -1,0 +1,81 @@
+"""Brings a patch back from the shelf of its line."""
+
+from __future__ import annotations
+
+import re
+
+from fixtool.edit.plans import At
+from fixtool.edit.sequence import OwnSeries, Plan, Wanted
+from fixtool.errors import Refused, UsageError
+from fixtool.git.database import ObjectDatabase
+from fixtool.git.repo import Repo
+from fixtool.replay.changes import commit_of
+from fixtool.series import shelf
+from fixtool.series.line import Line, read_series
+from fixtool.series.shelf import Shelved
+from fixtool.series.strict import apply_patch
+from fixtool.text import argument
+
+
+def find_shelved(line: Line, slug: str) -> Shelved:
+    """The patch ``slug`` on the shelf. Raises UsageError if it is not there."""
+    entries = {entry.slug: entry for entry in shelf.read(line.folder)}
+    slug = slug.removesuffix(".patch")
+    if slug in (entry.slug for entry in line.entries):
+        raise UsageError(f"{slug} is in the series of line {line.name}, and not on its shelf")
+    if slug not in entries:
+        raise UsageError(
+            f"the shelf of line {line.name} has no patch {slug!r}; it has: "
+            f"{', '.join(entries) or 'none'}"
+        )
+    return entries[slug]
+
+
+def restored(objects: ObjectDatabase, own: OwnSeries, slug: str, at: At) -> Plan:
+    """The series with a patch of the shelf. It is merged three-way if the files that it was written
+    for are in the store. Raises Refused if they are not, and it does not fit either."""
+    line, shelved = own.line, find_shelved(own.line, slug)
+    patch = shelf.patch(line.folder, shelved.slug)
+    number = at.number(line, list(own.commits))
+    parent = [own.base, *own.commits.values()][number]
+    objects.flush()
+    wanted = own.wanted
+    if commit := commit_of(objects, patch, parent):
+        added = Wanted(patch.slug, commit)
+    elif tree := apply_patch(objects, patch, objects.tree_of(parent)):
+        added = Wanted(patch.slug, None, message=patch.message, author=patch.author, tree=tree)
+    else:
+        raise Refused(
+            f"{patch.slug} does not fit here, and the files that it was written for are not there",
+            where=str(patch.path),
+            hint=f"fixtool import {argument(patch.path)} --line {line.name}",
+        )
+    wanted.insert(number, added)
+    rest = [entry for entry in shelf.read(line.folder) if entry.slug != patch.slug]
+    remove = [f"{shelf.FOLDER}/{patch.slug}.patch", *([] if rest else [shelf.FILE])]
+    files = {shelf.FILE: shelf.text(rest)} if rest else {}
+    return Plan(tuple(wanted), f"restore {patch.slug}", files=files, remove=tuple(remove))
+
+
+def old_place(git: Repo | None, line: Line, slug: str) -> At:
+    """Where the patch ``slug`` stood before it went to the shelf, as the history of the patch
+    repository tells it; the end if it does not."""
+    if git is None or git.work_tree is None or git.head() is None:
+        return At()
+    path = (line.folder / "series").resolve().relative_to(git.work_tree)
+    pattern = f"^{re.escape(slug)}[.]patch"
+    log = git.run("log", "-1", "--format=%H", "-E", f"-G{pattern}", "HEAD", "--", str(path),
+                  accept=None)  # fmt: skip
+    before = git.run("cat-file", "blob", f"{log.text}^:{path}", accept=None)
+    if log.status or before.status or not log.text:
+        return At()
+    try:
+        order = [entry.slug for entry in read_series(before.stdout, str(path))]
+    except Refused:
+        return At()
+    here = {entry.slug for entry in line.entries}
+    number = order.index(slug) if slug in order else 0
+    if earlier := [other for other in order[:number] if other in here]:
+        return At(earlier[-1])
+    later = [other for other in order[number:] if other in here]
+    return At(later[0], before=True) if later else At()
