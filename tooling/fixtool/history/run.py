@@ -92,8 +92,9 @@ def judge_texts(
     results = judge_groups(repo, together, bring, cache, progress)
     for group, (verdicts, new) in zip(together, results, strict=True):
         judged, reused = judged + new, reused + len(verdicts) - new
+        rows = [verdicts[state] for state in group.states]
         for position, entry in enumerate(group.line.entries):
-            by_text[entry.slug] = [verdicts[state][position] for state in group.states]
+            by_text[entry.slug] = [row[position] for row in rows]
     return Texts(by_text, judged, reused)
 
 

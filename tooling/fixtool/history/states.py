@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fixtool.git.objects import Oid, TreeEntry
@@ -80,6 +80,8 @@ class UpstreamFiles:
         self._has_base = base is not None
         self._base_files = list_tree(repo, base) if base else {}
         self._start_files = self._base_files if base == start else list_tree(repo, start)
+        self._base_folders = Counter(folder for path in self._base_files
+                                     for folder in _folders(path))  # fmt: skip
         self._similar: dict[Oid, set[Oid]] = {}  # a blob of the base -> new blobs
 
     def groups(self, patches: Sequence[Patch]) -> list[frozenset[str]]:
@@ -104,7 +106,10 @@ class UpstreamFiles:
         if no file that matters differs. ``kept`` are commits on which git is known not to take a
         folder for renamed that gets a new file."""
         paths = frozenset(path for patch in patches for path in patch.paths)
-        tree = _Tree(self._base_files, self._start_files, paths, has_base=self._has_base)
+        tree = _Tree(
+            self._base_files, self._base_folders, self._start_files, paths,
+            has_base=self._has_base,
+        )  # fmt: skip
         gone = {path for change in self._changes for path in paths & change.files.keys()
                 if change.files[path] is None}  # fmt: skip
         in_base = tree.in_base
@@ -185,13 +190,15 @@ class _Tree:
     """The files of a commit of upstream, which ``put`` moves on to the next one, and what of them
     matters to patches that change ``paths``.
 
-    ``in_base`` are the files of the base at these paths, and ``missing`` those of them that are
+    ``folders`` are those of the base, with the number of files in and below each. ``in_base`` are
+    the files of the base at these paths, and ``missing`` those of them that are
     gone. ``new_names`` counts the names of the files that the base lacks.
     """
 
     def __init__(
         self,
         base: Mapping[str, TreeEntry],
+        folders: Mapping[str, int],
         start: Mapping[str, TreeEntry],
         paths: frozenset[str],
         *,
@@ -211,22 +218,23 @@ class _Tree:
         # How many files each folder holds to which the patches add files.
         self._held = {
             folder: 0 for path in paths - base.keys()
-            if (folder := _nearest(path, base) if has_base else posixpath.dirname(path))
+            if (folder := _nearest(path, folders) if has_base else posixpath.dirname(path))
         }  # fmt: skip
         self._like: tuple[set[Oid], dict[str, TreeEntry]] = (set(), {})
         if start is base:
-            self._begin_at_base()
+            self._begin_at_base(folders)
         else:
             for path, entry in start.items():
                 self.put(path, entry)
 
-    def _begin_at_base(self) -> None:
+    def _begin_at_base(self, folders: Mapping[str, int]) -> None:
         """Put all files of the base at once: a series has many groups, and a tree many files."""
         self.files, self.missing, self._gone = dict(self._base), {}, {}
         for folder in self._held:
-            self._held[folder] = sum(path.startswith(f"{folder}/") for path in self._base)
+            self._held[folder] = folders.get(folder, 0)
         self._clashes = self._above & self._base.keys()
-        self._clashes.update(path for path in self._base if path.startswith(self._below))
+        if not self.paths.isdisjoint(folders):
+            self._clashes.update(path for path in self._base if path.startswith(self._below))
 
     def put(self, path: str, entry: TreeEntry | None) -> None:
         """Set the entry at ``path``; None takes the file away."""
@@ -300,7 +308,8 @@ def lost_folders(
     ``files``."""
     known = frozenset(base)
     new = {path for patch in patches for path in patch.paths} - known
-    folders = {_nearest(path, known) for path in new} - {""}
+    there = {folder for path in known for folder in _folders(path)}
+    folders = {_nearest(path, there) for path in new} - {""}
     return frozenset(folder for folder in folders if not _holds(files, folder))
 
 
@@ -310,9 +319,9 @@ def _folders(path: str) -> Iterator[str]:
         yield path
 
 
-def _nearest(path: str, files: Iterable[str]) -> str:
-    """The innermost folder around ``path`` that holds one of ``files``; empty for the root."""
-    return next((folder for folder in _folders(path) if _holds(files, folder)), "")
+def _nearest(path: str, folders: Container[str]) -> str:
+    """The innermost one of ``folders`` around ``path``; empty for the root."""
+    return next((folder for folder in _folders(path) if folder in folders), "")
 
 
 def _holds(files: Iterable[str], folder: str) -> bool:
