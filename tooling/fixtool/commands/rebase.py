@@ -75,7 +75,8 @@ def rebase(
     if onto:
         ask = _ask_probes(context, source, python) if probe else None
         rebased = run.rebase(context, run.RebaseRequest(
-            onto, source, line, new_line, dry_run, probe, python, accept_resolutions
+            onto, source, line, new_line, dry_run, probe, python, accept_resolutions,
+            range_diff=json or verbose,
         ), ask)  # fmt: skip
     else:
         session = find_session(context, line or context.settings.line)
@@ -84,7 +85,9 @@ def rebase(
             _answer_aborted(session.line, json=json)
         ask = _ask_probes(context, session.source, session.python) if session.probe else None
         why = reason if skip else None
-        rebased = run.resume(context, session, ask, skip=why, accept=accept_resolutions)
+        rebased = run.resume(
+            context, session, ask, skip=why, accept=accept_resolutions, range_diff=json or verbose
+        )
     exit_code = ExitCode.CONFLICT if rebased.stopped_at else ExitCode.OK
     if json:
         terminal.print_document("rebase", exit_code, _body(rebased, context.typed))

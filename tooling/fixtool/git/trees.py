@@ -142,6 +142,28 @@ def changed_paths(repo: Repo, commits: Sequence[Oid]) -> list[set[str]]:
     return paths
 
 
+@reading_answer("diff-tree")
+def raw_changes(repo: Repo, commits: Sequence[Oid]) -> list[tuple[str, ...]]:
+    """What each of ``commits`` changes against its parent, from one process: for each file, in
+    order, the modes and the blobs before and after, and its path. Renames are not followed."""
+    if not commits:
+        return []
+    out = repo.run(
+        "diff-tree", "--stdin", "--always", "-r", "-z", "--no-renames", "--raw", "--no-abbrev",
+        stdin="".join(f"{commit}\n" for commit in commits).encode(),
+    ).stdout  # fmt: skip
+    changes: list[list[str]] = []
+    fields = iter(out.decode("utf-8", "surrogateescape").split("\0")[:-1])
+    for name in fields:
+        if name == "".join(commits[len(changes) : len(changes) + 1]):
+            changes.append([])
+        else:
+            changes[-1].append(f"{name} {next(fields)}")
+    if len(changes) != len(commits):
+        raise ValueError(out[:100])
+    return [tuple(lines) for lines in changes]
+
+
 @contextmanager
 def scratch_index(repo: Repo, treeish: str) -> Iterator[Path]:
     """A private index file that holds ``treeish``, removed at the end."""

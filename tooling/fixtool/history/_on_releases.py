@@ -81,7 +81,7 @@ def _judge(
     for slugs in files.groups(line.patches):
         part = replace(line, entries=tuple(e for e in line.entries if e.slug in slugs))
         together.append(Group(part, files.states(part.patches, kept)))
-    results = judge_groups(repo, together, lambda _: None, cache, progress)
+    results = judge_groups(repo, line, together, lambda _: None, cache, progress)
     for group, (verdicts, _) in zip(together, results, strict=True):
         for position, entry in enumerate(group.line.entries):
             by_slug[entry.slug] = [verdicts[state][position] for state in group.states]

@@ -24,12 +24,14 @@ from fixtool.git.scratch import scratch_repo
 from fixtool.history.states import Files, FileState, digest
 from fixtool.progress import Progress
 from fixtool.replay.by_file import ByFile, Outcome, Target
-from fixtool.replay.run import Earlier, replay
+from fixtool.replay.run import Earlier, replay, series_on_base
 from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.line import Line
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+    from fixtool.replay.by_file import SeriesOnBase
 
 _FORMAT = 5
 
@@ -46,16 +48,23 @@ class Group:
 
 
 def judge_groups(
-    repo: Repo, groups: Sequence[Group], bring: Bring, cache: Path | None, progress: Progress
+    repo: Repo,
+    line: Line,
+    groups: Sequence[Group],
+    bring: Bring,
+    cache: Path | None,
+    progress: Progress,
+    earlier: Earlier | None = None,
 ) -> list[tuple[dict[FileState, list[PatchState]], int]]:
-    """For each of ``groups``: what is true of each of its patches on each of its states, by the
-    patch's text alone; and the number of states that were not in the folder ``cache``. ``bring``
-    makes blobs readable."""
+    """For each of ``groups`` of patches of ``line``: what is true of each of its patches on each of
+    its states, by the patch's text alone; and the number of states that were not in the folder
+    ``cache``. ``bring`` makes blobs readable. ``earlier`` is what replays of the line in ``repo``
+    have found, and is told what is found now."""
     waiting = [_known_states(group, cache) for group in groups]
     left = [state for _, _, states in waiting for state in states]
     if left:
         _bring(left, bring)
-    with _Room(repo) as room:
+    with _Room(repo, line, earlier or Earlier()) as room:
         return [
             _judge_group(room, group.line, *known, cache, progress)
             for group, known in zip(groups, waiting, strict=True)
@@ -102,8 +111,9 @@ class _Room:
     made when the first group needs them, and shared by all: to make them takes longer than to judge
     a patch of one file."""
 
-    def __init__(self, repo: Repo) -> None:
+    def __init__(self, repo: Repo, line: Line, earlier: Earlier) -> None:
         self.repo = repo
+        self._line, self._earlier = line, earlier
         self._open = ExitStack()
 
     @cached_property
@@ -111,6 +121,10 @@ class _Room:
         scratch = self._open.enter_context(scratch_repo(self.repo))
         objects = ObjectDatabase(scratch, scratch=scratch.objects_folder)
         return self._open.enter_context(objects)
+
+    @cached_property
+    def series(self) -> SeriesOnBase | None:
+        return series_on_base(self.repo, self._line, self._earlier)
 
     @cached_property
     def threads(self) -> Executor:
@@ -153,7 +167,7 @@ def _judge_by_file(
     if not states:
         return {}, 0
     with ExitStack() as shown:
-        by_file = ByFile(room.objects, line.patches, line.upstream.base, room.threads)
+        by_file = ByFile(room.objects, line.patches, line.upstream.base, room.threads, room.series)
         if not by_file.possible:
             return {}, 0
         single = len(line.patches) == 1

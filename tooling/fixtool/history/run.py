@@ -25,6 +25,7 @@ from fixtool.history.recorded import FactsAlong, RecordedState, claims_of
 from fixtool.history.result import History, Interval, PatchHistory
 from fixtool.history.states import UpstreamFiles
 from fixtool.progress import Progress
+from fixtool.replay.run import Earlier
 from fixtool.replay.verdict import APPLIES_AS_WRITTEN, PatchState, Verdict
 from fixtool.series.line import Line
 
@@ -39,12 +40,14 @@ def history(
     bring: Callable[[Sequence[Oid]], None] = lambda _: None,
     cache: Path | None = None,
     commits_of: Repo | None = None,
+    earlier: Earlier | None = None,
 ) -> History:
     """Judge ``line`` on ``start`` and every first-parent commit after it up to ``end``.
 
     ``repo`` holds the line's base; ``bring`` makes blobs readable, ``cache`` is a folder of
     verdicts. ``commits_of`` is a repository in which every ancestor of ``start`` can be walked, if
-    that is not ``repo``. Raises UsageError if ``end`` does not descend from ``start``.
+    that is not ``repo``; ``earlier`` is what replays in ``repo`` have found. Raises
+    UsageError if ``end`` does not descend from ``start``.
     """
     with pool() as threads:  # two logs are read side by side
         if any(claims_of(patch) for patch in line.patches):
@@ -52,7 +55,9 @@ def history(
         changes = first_parent_changes(repo, start, end)
     facts = FactsAlong.read(commits_of or repo, line, start, changes)
     commits = [upstream_commit(repo, start), *(change.commit for change in changes)]
-    texts = judge_texts(repo, line, start, changes, progress, bring=bring, cache=cache)
+    texts = judge_texts(
+        repo, line, start, changes, progress, bring=bring, cache=cache, earlier=earlier
+    )
     patches = []
     for patch in line.patches:
         weighed = weigh(texts.states[patch.slug], facts.states(patch.slug), changes)
@@ -79,6 +84,7 @@ def judge_texts(
     *,
     bring: Callable[[Sequence[Oid]], None] = lambda _: None,
     cache: Path | None = None,
+    earlier: Earlier | None = None,
 ) -> Texts:
     """Judge the patches of ``line`` on ``start`` and after each of ``changes``, by their texts
     alone."""
@@ -89,7 +95,7 @@ def judge_texts(
     for slugs in files.groups(line.patches):
         part = replace(line, entries=tuple(e for e in line.entries if e.slug in slugs))
         together.append(Group(part, files.states(part.patches)))
-    results = judge_groups(repo, together, bring, cache, progress)
+    results = judge_groups(repo, line, together, bring, cache, progress, earlier)
     for group, (verdicts, new) in zip(together, results, strict=True):
         judged, reused = judged + new, reused + len(verdicts) - new
         rows = [verdicts[state] for state in group.states]

@@ -8,14 +8,23 @@ from fixtool.history._results import KeptHistory
 from fixtool.history.recorded import claims_of
 from fixtool.history.result import History
 from fixtool.history.run import history
+from fixtool.replay.run import Earlier
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.sources.source import Source
 from fixtool.sources.target import bring_base
 
 
-def trace(context: Context, source: Source, line: Line, start: Oid, end: Oid) -> History:
+def trace(
+    context: Context,
+    source: Source,
+    line: Line,
+    start: Oid,
+    end: Oid,
+    earlier: Earlier | None = None,
+) -> History:
     """The history of ``line`` from commit ``start`` to commit ``end``, which ``source`` brings.
+    ``earlier`` is what replays of the line in its store have found.
 
     Raises UsageError, which says why there is no history, if the line is for a release or if
     ``end`` does not descend from ``start``; CannotRun if the history cannot be fetched.
@@ -36,7 +45,7 @@ def trace(context: Context, source: Source, line: Line, start: Oid, end: Oid) ->
     commits = source.commits(end) if _names_commits(line) else None
     found = history(
         source.repo, line, start, end, context.progress,
-        bring=source.bring_blobs, cache=cache, commits_of=commits,
+        bring=source.bring_blobs, cache=cache, commits_of=commits, earlier=earlier,
     )  # fmt: skip
     kept.store(found, commits)
     return found

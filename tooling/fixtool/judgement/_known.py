@@ -27,6 +27,7 @@ from fixtool.sources.source import Source
 if TYPE_CHECKING:
     from fixtool.history.log import UpstreamCommit
     from fixtool.history.result import History, Interval
+    from fixtool.replay.run import Earlier
 
 _EXPLAINED = frozenset({Verdict.ABSORBED, Verdict.SUPERSEDED, Verdict.NOT_NEEDED})
 """The verdicts because of which a patch is left out."""
@@ -87,11 +88,13 @@ def read_known(
     target: Target,
     line: Line,
     recorded: Mapping[str, RecordedState] | None = None,
+    earlier: Earlier | None = None,
     *,
     bring_history: bool,
 ) -> Known:
     """Read the recorded facts, unless ``recorded`` gives what they say, and upstream's history if
-    it is at hand or ``bring_history`` says that it may be fetched.
+    it is at hand or ``bring_history`` says that it may be fetched. ``earlier`` is what replays of
+    the line have found.
 
     Raises CannotRun if a recorded fact names a commit, and the source cannot tell whether the
     target holds it.
@@ -103,7 +106,7 @@ def read_known(
     history, unread = None, None
     on_commits = line.upstream.release is None and not target.release
     if on_commits and (bring_history or source.has_history(line.upstream.base, target.commit)):
-        history, unread = _try_trace(context, source, line, target)
+        history, unread = _try_trace(context, source, line, target, earlier)
     return Known(line, target, recorded, history, unread)
 
 
@@ -146,14 +149,14 @@ def _presence(target: Target, fact: RecordedFact, log: UpstreamLog | None) -> Pr
 
 
 def _try_trace(
-    context: Context, source: Source, line: Line, target: Target
+    context: Context, source: Source, line: Line, target: Target, earlier: Earlier | None
 ) -> tuple[History | None, str | None]:
     """The history from the line's base to the target, or the reason why it could not be read. Both
     are None if the target does not descend from the base."""
     from fixtool.history.trace import trace  # a target that is the line's base needs no history
 
     try:
-        return trace(context, source, line, line.upstream.base, target.commit), None
+        return trace(context, source, line, line.upstream.base, target.commit, earlier), None
     except UsageError:
         return None, None
     except CannotRun as error:

@@ -17,7 +17,7 @@ from fixtool.history.log import UpstreamCommit
 from fixtool.history.recorded import RecordedState
 from fixtool.judgement._known import Known, read_known, read_recorded
 from fixtool.replay.moved_hunks import MovedHunks, apply_to_moved_lines
-from fixtool.replay.run import Decisions, Replay, on_own_base, replay
+from fixtool.replay.run import Decisions, Earlier, Replay, on_own_base, replay
 from fixtool.replay.verdict import FAILED, PatchResult, PatchState, Verdict
 from fixtool.series.context import Context
 from fixtool.series.line import Entry, Line
@@ -61,7 +61,8 @@ class JudgedPatch:
 class Judgement:
     """A line on a target. ``replay`` holds the tree with every patch that goes in, and
     ``decisions`` make the same replay again. ``history_read`` tells whether upstream's history
-    from the line's base to the target was judged too. ``unread`` says why it could not be read,
+    from the line's base to the target was judged too. ``earlier`` is what was found on the way,
+    which another replay of the line can use. ``unread`` says why it could not be read,
     None if it was, or if there is none to read."""
 
     line: Line
@@ -71,6 +72,7 @@ class Judgement:
     decisions: Decisions
     history_read: bool = False
     unread: str | None = None
+    earlier: Earlier = field(default_factory=Earlier, compare=False, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -111,7 +113,10 @@ def judge(
     Raises CannotRun if the line's base, or the commits that its recorded facts name, cannot be had.
     """
     request = request or JudgeRequest()
-    known = read_known(context, source, target, line, recorded, bring_history=request.bring_history)
+    earlier = Earlier()
+    known = read_known(
+        context, source, target, line, recorded, earlier, bring_history=request.bring_history
+    )
     probes = request.probes or {}
     extended = replace(line, entries=(*line.entries, *request.restored))
     left_out = dict(request.decisions.left_out)
@@ -129,7 +134,7 @@ def judge(
         result = replay(
             source.repo, extended, target.commit,
             base=lambda: _bring_base(context, source, target, line),
-            cache=context.settings.cache / "replay", decisions=decisions,
+            cache=context.settings.cache / "replay", decisions=decisions, earlier=earlier,
         )  # fmt: skip
         failed = (patch for patch in result.patches if patch.verdict is Verdict.CONFLICT)
         conflict = next(failed, None)
@@ -150,7 +155,14 @@ def judge(
     )  # fmt: skip
     result = replace(result, patches=tuple(patch.result for patch in patches))
     return Judgement(
-        extended, target, result, patches, decisions, known.history is not None, known.unread
+        extended,
+        target,
+        result,
+        patches,
+        decisions,
+        known.history is not None,
+        known.unread,
+        earlier,
     )
 
 

@@ -6,14 +6,19 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from fixtool.git.database import ObjectDatabase
+from fixtool.git.objects import Oid
+from fixtool.git.process import pool
+from fixtool.git.repo import Repo
+from fixtool.git.trees import raw_changes
 from fixtool.judgement.run import JudgedPatch
 from fixtool.rebase._facts import Facts, Restored
 from fixtool.rebase.result import Action, PatchOutcome
 from fixtool.replay.absorption import compare_with_upstream, missing_lines
-from fixtool.replay.run import Replay, replay
+from fixtool.replay.run import series_on_base
 from fixtool.replay.verdict import FAILED, PatchResult, Verdict
 from fixtool.series.patch import export_all
 
+_ALWAYS = 10_000  # percent: git takes two commits for the same patch, however much differs
 _INTENT_LINES = 8  # of a commit message
 _TOGETHER = 100  # patch files that are compared at a time
 _WHY_RESTORED = {
@@ -47,15 +52,27 @@ def outcomes_of(
 
 
 def _unchanged(facts: Facts, results: Sequence[PatchResult]) -> set[str]:
-    """The slugs of the patches whose files stay as they are, byte for byte."""
+    """The slugs of the patches whose files stay as they are, byte for byte. Most change the very
+    files that they change on the line's own base; of the others, the new file is compared."""
     added = [(result.slug, result.commit) for result in results if result.commit]
-    same = set()
-    for at in range(0, len(added), _TOGETHER):
-        group = added[at : at + _TOGETHER]
+    before = _commits_on_base(facts)
+    known = [(slug, commit, before[slug]) for slug, commit in added if slug in before]
+    changes = raw_changes(facts.repo, [oid for _, *pair in known for oid in pair])
+    same = {slug for at, (slug, *_) in enumerate(known) if changes[2 * at] == changes[2 * at + 1]}
+    others = [(slug, commit) for slug, commit in added if slug not in same]
+    for at in range(0, len(others), _TOGETHER):
+        group = others[at : at + _TOGETHER]
         files = export_all(facts.repo, [commit for _, commit in group])
         same |= {slug for (slug, _), file in zip(group, files, strict=True)
                  if file == facts.patch(slug).raw}  # fmt: skip
     return same
+
+
+def _commits_on_base(facts: Facts) -> dict[str, Oid]:
+    """The commits of the line's patches on its own base, by slug; none if they do not apply."""
+    series = series_on_base(facts.repo, facts.line, facts.judgement.earlier)
+    slugs = [entry.slug for entry in facts.line.entries]
+    return dict(zip(slugs, series.commits, strict=True)) if series else {}
 
 
 def _action(
@@ -117,12 +134,41 @@ def intent_of(facts: Facts, outcome: PatchOutcome) -> str:
     return "\n".join(lines[:_INTENT_LINES])
 
 
-def range_diff(facts: Facts, result: Replay) -> str:
-    """The series before and after the rebase, as `git range-diff` shows it."""
-    base, onto = facts.line.upstream.base, facts.target.commit
-    before = replay(facts.repo, facts.line, base)
-    reply = facts.repo.run(
-        "range-diff", "--no-color", f"{base}..{before.commit}", f"{onto}..{result.commit}",
-        accept=None,
-    )  # fmt: skip
-    return reply.stdout.decode("utf-8", "replace") if reply.status == 0 else ""
+def range_diff(facts: Facts, outcomes: Sequence[PatchOutcome]) -> str:
+    """The series before and after the rebase, in the form of `git range-diff`: a line for each
+    patch, and how its diff has changed. Which patches belong together is known and not sought."""
+    before = _commits_on_base(facts)
+    if not before:
+        return ""
+    pairs = [(before.get(outcome.result.slug), outcome.result.commit) for outcome in outcomes]
+    with pool() as threads:
+        changes = threads.map(
+            lambda outcome, pair: _change_of(facts.repo, outcome, *pair), outcomes, pairs
+        )
+        width = len(str(len(outcomes)))
+        lines: list[str] = []
+        at_old = at_new = 0
+        for outcome, (old, new), (sign, change) in zip(outcomes, pairs, changes, strict=True):
+            at_old, at_new = at_old + bool(old), at_new + bool(new)
+            left, right = _numbered(at_old, old, width), _numbered(at_new, new, width)
+            lines += [f"{left} {sign} {right} {outcome.result.subject}", *change]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _numbered(number: int, commit: Oid | None, width: int) -> str:
+    return f"{number:>{width}}:  {commit[:12]}" if commit else f"{'-':>{width}}:  {'-' * 12}"
+
+
+def _change_of(
+    repo: Repo, outcome: PatchOutcome, old: Oid | None, new: Oid | None
+) -> tuple[str, list[str]]:
+    """How the commit of a patch has changed: the sign of `git range-diff`, and its lines."""
+    if old is None or new is None:
+        return (">" if new else "<"), []
+    if outcome.action is Action.KEPT:
+        return "=", []
+    words = ("range-diff", "--no-color", f"--creation-factor={_ALWAYS}")
+    reply = repo.run(*words, f"{old}^..{old}", f"{new}^..{new}", accept=None)
+    heading, *lines = reply.stdout.decode("utf-8", "replace").rstrip("\n").split("\n")
+    same = reply.status == 0 and " = " in heading[: heading.find(new[:4])]
+    return ("=" if same else "!"), lines

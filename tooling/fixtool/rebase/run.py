@@ -43,7 +43,8 @@ from fixtool.sources.target import TargetRequest, find_target
 @dataclass(frozen=True)
 class RebaseRequest:
     """What the user asked for. ``probe`` runs each patch's own probe too, in ``python``; ``accept``
-    goes on with a remembered resolution instead of waiting until a person has looked at it."""
+    goes on with a remembered resolution instead of waiting until a person has looked at it;
+    ``range_diff`` also tells how each patch has changed, which takes a while."""
 
     onto: str
     source: str | None = None
@@ -53,6 +54,7 @@ class RebaseRequest:
     probe: bool = False
     python: str | None = None
     accept: bool = False
+    range_diff: bool = True
 
 
 def rebase(context: Context, request: RebaseRequest, ask: AskProbes | None = None) -> Rebased:
@@ -88,6 +90,7 @@ def resume(
     *,
     skip: str | None = None,
     accept: bool = False,
+    range_diff: bool = True,
 ) -> Rebased:
     """Go on with a rebase that waits: with the resolution that its work tree holds, or, given a
     reason to ``skip``, without the patch, which is kept on the shelf.
@@ -119,7 +122,7 @@ def resume(
         decided.skipped[session.slug] = skip
     request = RebaseRequest(
         session.onto, session.source, session.line, session.new_line,
-        probe=session.probe, python=session.python, accept=accept,
+        probe=session.probe, python=session.python, accept=accept, range_diff=range_diff,
     )  # fmt: skip
     rebased = _move(context, request, line, source, target, decided, ask)
     if rebased.parked is None:
@@ -157,7 +160,7 @@ def _move(
             return rebased
         session = _park(context, request, facts, result, stopped, decided)
         if session.remembered and request.accept:
-            return resume(context, session, ask, accept=True)
+            return resume(context, session, ask, accept=True, range_diff=request.range_diff)
         parked = ParkedPatch(
             session.worktree, session.slug, session.position, session.of, session.conflicts,
             session.remembered, stopped.culprit, intent_of(facts, stopped),
@@ -165,7 +168,7 @@ def _move(
         return replace(rebased, parked=parked)
     rebased = replace(
         rebased, moved=True, tree=result.tree, commit=result.commit,
-        range_diff=range_diff(facts, result),
+        range_diff=range_diff(facts, outcomes) if request.range_diff else "",
     )  # fmt: skip
     if request.dry_run:
         return rebased

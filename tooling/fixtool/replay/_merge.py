@@ -10,7 +10,7 @@ Where git would look for the new place of a file or a folder, it merges the whol
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from fixtool.git.database import FOLDER, ObjectDatabase
@@ -94,15 +94,25 @@ class Merges:
     def _require_no_search(self, base: Oid, ours: Oid, theirs: Oid, paths: Collection[str]) -> None:
         """Raise _LeftToGit if git may look for the new place of a file that is gone, or of a file
         that is added to a folder that is gone: upstream or the patch may have moved it."""
-        added = removed = False
+        added = False
+        removed: dict[str, TreeEntry] = {}
         for path in paths:
             before, after = (self._objects.entry(tree, path) for tree in (base, theirs))
             if before is None and after is not None:
                 added = True
                 self._require_folders(base, ours, path)
-            removed |= before is not None and after is None
-        if added and removed:
+            if before is not None and after is None:
+                removed[path] = before
+        if added and not self._goes_as_it_is(removed, ours, theirs):
             raise _LeftToGit
+
+    def _goes_as_it_is(self, removed: Mapping[str, TreeEntry], ours: Oid, theirs: Oid) -> bool:
+        """Whether upstream has left alone all files that a patch removes, and no folder goes with
+        them. Then it does not matter whether git takes an added file for one that was moved."""
+        folders = {path.rpartition("/")[0] for path in removed} - {""}
+        return self._objects.folders(theirs, folders) == folders and all(
+            self._objects.entry(ours, path) == entry for path, entry in removed.items()
+        )
 
     def _require_folders(self, base: Oid, ours: Oid, path: str) -> None:
         """Raise _LeftToGit unless each folder above a new ``path`` that the base has is one of

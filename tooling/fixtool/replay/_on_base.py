@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from fixtool.errors import Refused
 from fixtool.git.database import ObjectDatabase
@@ -10,6 +11,17 @@ from fixtool.git.names import is_full_sha
 from fixtool.git.objects import Oid, TreeEntry
 from fixtool.series.patch import Patch
 from fixtool.series.strict import apply_patch
+
+
+@dataclass(frozen=True)
+class SeriesOnBase:
+    """A whole series, and the commits that its patches make on its own base: ``after`` maps a
+    commit and the position of a patch to the commit that the patch makes on it. ``commits`` are
+    those of the patches in order."""
+
+    commits: Sequence[Oid]
+    patches: Sequence[Patch]
+    after: Mapping[tuple[Oid, int], Oid | None]
 
 
 class PatchesOnBase:
@@ -42,6 +54,16 @@ class PatchesOnBase:
                 return None
             commit = after
         return commit
+
+    def known(self, position: int) -> tuple[Oid, Oid] | None:
+        """The commit of the patches before ``position``, and that with the one there too, if they
+        have been made already."""
+        if self.after and self._base is None:
+            self._base = self._bring_base()
+        commit = self._base
+        for number in range(position + 1):
+            before, commit = commit, self.after.get((commit, number)) if commit else None
+        return (before, commit) if before and commit else None
 
     def first(self, number: int) -> Oid:
         """The commit of the first ``number`` patches. Raises Refused if one does not apply."""

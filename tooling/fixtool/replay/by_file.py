@@ -25,7 +25,7 @@ from fixtool.git.database import ObjectDatabase
 from fixtool.git.merges import Question, merge_many
 from fixtool.git.objects import FILE_MODES, Merge, Oid, TreeEntry
 from fixtool.replay._hunks import after_merge, place, same_blob
-from fixtool.replay._on_base import PatchesOnBase
+from fixtool.replay._on_base import PatchesOnBase, SeriesOnBase
 from fixtool.replay.verdict import FAILED, FileResult, PatchState, Verdict
 from fixtool.series.diff import FilePatch
 from fixtool.series.patch import Patch
@@ -35,6 +35,7 @@ _MOST = 48  # merges that one process makes
 _PROCESSES = 2 * (os.cpu_count() or 1)  # among which the merges are shared, unless they are many
 
 Files = Mapping[str, TreeEntry]
+__all__ = ["ByFile", "Outcome", "SeriesOnBase", "Target"]
 
 
 class Outcome(NamedTuple):
@@ -101,7 +102,9 @@ class _NeedsReplayError(Exception):
 
 class ByFile:
     """Judges ``patches``, a series on the commit ``base``, if that is ``possible``. ``objects`` is
-    a database whose objects need not last, and ``threads`` are those of a pool.
+    a database whose objects need not last, and ``threads`` are those of a pool. ``series`` holds
+    these patches, and has the commits of all its patches on the base (`replay.run.on_own_base`), if
+    it is given.
 
     ``judged`` is the number of targets of which a part was judged. ``outcomes`` are those of the
     parts of each patch. Those of a single patch may be filled in before, and are then not judged
@@ -114,29 +117,31 @@ class ByFile:
         patches: Sequence[Patch],
         base: Oid,
         threads: Executor,
+        series: SeriesOnBase | None = None,
     ) -> None:
         self._objects, self._patches, self._threads = objects, patches, threads
-        self._on_base = PatchesOnBase(objects, patches, lambda: base)
+        whole = series.patches if series else patches
+        after = series.after if series else {}
+        slugs = [patch.slug for patch in whole]
+        self._positions = [slugs.index(patch.slug) for patch in patches]
+        self._on_base = PatchesOnBase(objects, whole, lambda: base, after)
         self.outcomes: list[dict[str, Outcome]] = [{} for _ in patches]
         self.judged = 0
         self._results: dict[tuple[int, str], Files] = {}
         self._single: dict[tuple[int, str, TreeEntry | None], _Part] = {}
         self._paths = frozenset(path for patch in patches for path in patch.paths)
         self._as_they_are = [_only_as_they_are(patch) for patch in patches]
-        self.possible = self._fits_its_base()
+        self.possible = self._on_base.commit(range(self._positions[-1] + 1)) is not None
         if self.possible:
             self._base_tree = objects.tree_of(self._on_base.first(0))
             self._original = objects.files(self._base_tree, self._paths)
             self._sides = [self._sides_of(position) for position in range(len(patches))]
 
-    def _fits_its_base(self) -> bool:
-        return self._on_base.commit(range(len(self._patches))) is not None
-
     def _sides_of(self, position: int) -> tuple[Files, Files]:
         """The files of a patch on its own base, and there with the patch."""
         before, after = (
-            self._objects.tree_of(self._on_base.first(number))
-            for number in (position, position + 1)
+            self._objects.tree_of(self._on_base.first(self._positions[position] + number))
+            for number in (0, 1)
         )
         paths = self._patches[position].paths
         return self._objects.files(before, paths), self._objects.files(after, paths)
@@ -262,7 +267,7 @@ class ByFile:
         ours = {path: run.files[path] for path in paths if path in run.files}
         folders = {posixpath.dirname(file.old_path) for file in files
                    if file.old_path and file.old_path != file.new_path} - {""}  # fmt: skip
-        after = self._objects.tree_of(self._on_base.first(position + 1))
+        after = self._objects.tree_of(self._on_base.first(self._positions[position] + 1))
         if (
             ours != {path: base[path] for path in paths if path in base}
             or not all(same_blob(file, ours) for file in files)
@@ -353,6 +358,11 @@ class ByFile:
         targets = {path: entry for path, entry in part.ours.items() if path in own}
         if any(entry.mode not in FILE_MODES for entry in targets.values()):
             raise LeftToGit
+        if part.alone and part.ours == part.base and same_blob(part.files[0], targets):
+            self.outcomes[position][part.key] = _AS_WRITTEN
+            for key in (part.key, f"strict {part.key}"):
+                self._results[position, key] = part.theirs
+            return None
         placed = tuple(place(file, targets, self._objects.blob) for file in part.files)
         strict: dict[str, TreeEntry] | None = dict(part.ours)
         for file in part.files:
@@ -496,7 +506,7 @@ class ByFile:
                  if slugs[number] in self._patches[position].depends_on]  # fmt: skip
         if named or not failed:
             return ", ".join(named) or None
-        rest = (number for number in range(position + 1) if number not in failed)
+        rest = (self._positions[number] for number in range(position + 1) if number not in failed)
         return None if self._on_base.commit(rest) else ", ".join(slugs[number] for number in failed)
 
 

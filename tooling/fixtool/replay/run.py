@@ -29,7 +29,7 @@ from fixtool.replay._hunks import (
     with_verdict,
 )
 from fixtool.replay._merge import Contents, Merges
-from fixtool.replay._on_base import PatchesOnBase, on_named_files
+from fixtool.replay._on_base import PatchesOnBase, SeriesOnBase, on_named_files
 from fixtool.replay.verdict import (
     APPLIES_AS_WRITTEN,
     FAILED,
@@ -155,6 +155,20 @@ def on_own_base(repo: Repo, line: Line, slug: str, base: Oid) -> tuple[Oid, Oid]
     return commit, parent
 
 
+def series_on_base(repo: Repo, line: Line, earlier: Earlier) -> SeriesOnBase | None:
+    """The commits of the whole series on its own base, which is in ``repo``; None if it does not
+    apply there. They are made unless ``earlier`` has them, and it has them then."""
+    with ObjectDatabase(repo, scratch=earlier.scratch) as objects:
+        on_base = PatchesOnBase(objects, line.patches, lambda: line.upstream.base, earlier.after)
+        size = len(line.patches)
+        if on_base.commit(range(size)) is None:
+            return None
+        commits = [on_base.first(number + 1) for number in range(size)]
+        objects.flush()
+    earlier.after.update(on_base.after)
+    return SeriesOnBase(commits, line.patches, earlier.after)
+
+
 @dataclass
 class _Run:
     """A replay under way: ``commit`` and ``tree`` are the target with the patches that were added
@@ -222,7 +236,9 @@ class _Run:
         matter to the result, and the folders above them."""
         patch = self.patches[position]
         targets = self.objects.files(self.tree, patch.paths)
-        strict = apply_patch(self.objects, patch, self.tree)
+        strict = self._as_on_base(position, targets)
+        if strict is None:
+            strict = apply_patch(self.objects, patch, self.tree)
         merge: Merge | None
         if strict is not None and self._is_as_written_for(position, targets):
             files = tuple(untouched(file) for file in patch.files)
@@ -238,6 +254,20 @@ class _Run:
         if tree is None or tree == self.tree:
             return result, alone
         return replace(result, commit=self._commit(patch, tree)), alone
+
+    def _as_on_base(self, position: int, targets: Mapping[str, TreeEntry]) -> Oid | None:
+        """The tree with a patch that is known to apply to its own base, where each of its files is
+        the one of that base; None if not, or if it is not known."""
+        sides = self.on_base.known(position)
+        if sides is None:
+            return None
+        patch = self.patches[position]
+        before, after = (self.objects.files(self.objects.tree_of(side), patch.paths)
+                         for side in sides)  # fmt: skip
+        if before != targets or any(file.old_path is None for file in patch.files):
+            return None
+        changes = {path: after.get(path) for path in patch.paths}
+        return self.objects.with_files(self.tree, changes)
 
     def _commit(self, patch: Patch, tree: Oid | Mapping[str, TreeEntry | None]) -> Oid:
         """Commit a patch, which makes this tree, or these changes."""

@@ -268,7 +268,11 @@ def test_a_line_moves_as_one_commit(maintainer: Maintainer) -> None:
     assert evidence["other"] == []
     assert "#3" not in git("show", "-s", "--format=%B")  # a link to something else, here
     assert git("status", "--porcelain") == "?? notes.txt"
-    assert "take beta" in rebased["range_diff"]
+    heads = [line.split() for line in rebased["range_diff"].split("\n") if line]
+    assert [(words[0], words[2], words[3], words[5:]) for words in heads] == [
+        ("1:", "=", "1:", ["fix", "five"]), ("2:", "=", "2:", ["fix", "other"]),
+        ("3:", "<", "-:", ["take", "beta"]),
+    ]  # fmt: skip
     assert document(maintainer.on_source("lint", "--json", "--drift"))["ok"]
     again = maintainer.rebase()
     assert (again["moved"], again["committed"], again["exit_code"]) == (False, None, 0)
@@ -277,6 +281,24 @@ def test_a_line_moves_as_one_commit(maintainer: Maintainer) -> None:
     applied = document(maintainer.on_source(*words))
     assert [patch["verdict"] for patch in applied["patches"]] == ["clean", "clean"]
     assert applied["tree"] == rebased["tree"]
+
+
+def test_the_range_diff_tells_what_git_tells(maintainer: Maintainer) -> None:
+    """In the form of `git range-diff`, of the commits that plain git makes of both series."""
+    maintainer.patch_five()
+    maintainer.patch_other()
+    maintainer.save()
+    upstream = maintainer.upstream
+    lines = NUMBERS.split("\n")
+    lines[2] += " of theirs"  # in the context of the patch
+    upstream.commit("edit beside it", python__model_py="\n".join(lines))
+    rebased = maintainer.rebase()
+    told = rebased["range_diff"].rstrip("\n").split("\n")
+    assert [line.split()[2] for line in told if line[:1].isdigit()] == ["!", "="]
+    upstream("am", "--quiet", str(maintainer.folder / "five.patch"))
+    words = ("range-diff", "--no-color", "--creation-factor=999")
+    by_git = upstream(*words, "patch/five^..patch/five", "HEAD^..HEAD").split("\n")
+    assert [line for line in told[1:] if not line[:1].isdigit()] == by_git[1:] != []
 
 
 def test_what_upstream_takes_back_comes_off_the_shelf(maintainer: Maintainer) -> None:
