@@ -115,8 +115,12 @@ def _report(error: BaseException, verb: str, typed: Sequence[str], *, as_json: b
         case _:
             assert isinstance(error, Exception)
             return report_fault(error, verb, as_json=as_json)
-    if failure.hint:
-        failure.hint = complete(failure.hint, typed)
+    hint = wrong = None
+    if failure.mistyped:
+        from fixtool.commands.misused import correction
+
+        hint, wrong = correction(failure.mistyped, typed), failure.mistyped.word
+    failure.hint = hint or (failure.hint and complete(failure.hint, typed, wrong))
     terminal.failure(failure, verb, as_json=as_json)
     return failure.exit_code
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 from enum import IntEnum
 
 
@@ -18,19 +19,37 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+@dataclass(frozen=True)
+class Mistyped:
+    """A ``word`` that somebody wrote and that is the name of nothing, and the ``names`` that there
+    are. The command line looks for the one that was probably meant."""
+
+    word: str
+    names: tuple[str, ...]
+
+
 class FixtoolError(Exception):
     """Any error that a user can cause or meet.
 
-    ``where`` is a path, ``file:line`` or ref; ``hint`` is the next command to type.
+    ``where`` is a path, ``file:line`` or ref; ``hint`` is the next command to type; ``mistyped`` is
+    set if a name is wrong.
     """
 
     exit_code = ExitCode.CANNOT_RUN
 
-    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: str | None = None,
+        hint: str | None = None,
+        mistyped: Mistyped | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.where = where
         self.hint = hint
+        self.mistyped = mistyped
 
 
 class Refused(FixtoolError):

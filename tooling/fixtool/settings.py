@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from fixtool.documents import LARGEST_TEXT, parse_toml
-from fixtool.errors import Refused, UsageError
+from fixtool.errors import Mistyped, Refused, UsageError
 from fixtool.files import read_at_most
 from fixtool.profile import PROFILES, SGLANG, Profile
+from fixtool.text import closest
 
 _PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 
@@ -69,6 +70,12 @@ class Settings:
         return self.state / "worktrees"
 
 
+_NAMES = {field.name for field in fields(Settings)} - {"state", "cache"}
+# What the checks, the tests, the nightly job and the webhook read.
+_READ_ELSEWHERE = {"DETAILS", "LINES", "LIVE", "MODEL", "OWNERS", "RUN", "SGLANG_REPO", "SHARED",
+                   "TARGET_PYTHON", "TREE", "TREE_BLOBS", "WEBHOOK"}  # fmt: skip
+
+
 def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings of the patch repository at ``root``; only the defaults and variables if it is
     None. Raises Refused if its pyproject.toml is not valid or has an unknown key."""
@@ -83,12 +90,16 @@ def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         # Every repository that `init` made before lines had a source says this.
         if chosen.get("source") == "git":
             del chosen["source"]
-    names = {field.name for field in fields(Settings)} - {"state", "cache"}
-    for name in names:
+    for name in _NAMES:
         if value := environment.get(f"FIXTOOL_{name.upper()}"):
             chosen[name] = value
-    if unknown := sorted(set(chosen) - names):
-        raise Refused(f"[tool.fixtool] has an unknown key {unknown[0]!r}", where=where)
+    if unknown := sorted(set(chosen) - _NAMES):
+        known = tuple(sorted(_NAMES))
+        raise Refused(
+            f"[tool.fixtool] has an unknown key {unknown[0]!r}; the keys are: {', '.join(known)}",
+            where=where,
+            mistyped=Mistyped(unknown[0], known),
+        )
     if "project" in chosen:
         check_project(chosen["project"], where)
     if "profile" in chosen:
@@ -96,6 +107,14 @@ def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
     if "timeout" in chosen:
         chosen["timeout"] = _seconds(chosen["timeout"])
     return replace(settings, **chosen)
+
+
+def misspelt(environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The variables ``FIXTOOL_*`` that nothing reads, each with the one that was probably meant."""
+    known = {"STATE_DIR", "CACHE_DIR", *(name.upper() for name in _NAMES)}
+    names = {name.removeprefix("FIXTOOL_") for name in environment if name.startswith("FIXTOOL_")}
+    found = [(name, closest(name, known)) for name in sorted(names - known - _READ_ELSEWHERE)]
+    return [(f"FIXTOOL_{name}", f"FIXTOOL_{meant}") for name, meant in found if meant]
 
 
 def check_project(name: str, where: str) -> None:
@@ -109,7 +128,11 @@ def read_profile(name: str, where: str) -> Profile:
     """The profile of this name, which ``where`` gives. Raises Refused if there is none."""
     if name not in PROFILES:
         known = " or ".join(PROFILES)
-        raise Refused(f"profile = {name!r} is no profile: it is {known}", where=where)
+        raise Refused(
+            f"profile = {name!r} is no profile: it is {known}",
+            where=where,
+            mistyped=Mistyped(name, tuple(PROFILES)),
+        )
     return PROFILES[name]
 
 

@@ -13,7 +13,7 @@ from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.commands import options
-from fixtool.errors import ExitCode, UsageError
+from fixtool.errors import ExitCode, Mistyped, UsageError
 
 if TYPE_CHECKING:
     from fixtool.announce.night import Night, ReadLine
@@ -136,6 +136,7 @@ def _check(request: _Request, *, whole: bool, of_one_line: bool) -> None:
         raise UsageError(
             f"--by takes {ways} or {_WAYS[-1]}, and not {request.by!r}",
             hint="fixtool announce --help",
+            mistyped=Mistyped(request.by, _WAYS),
         )
     if whole and of_one_line:
         raise UsageError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtool.commands.verbs import VERBS, is_valid, options_of
-from fixtool.errors import FixtoolError, UsageError
+from fixtool.errors import FixtoolError, Mistyped, UsageError
 from fixtool.text import closest, shortened
 
 _ELSEWHERE = {
@@ -49,16 +49,23 @@ def _message(error: Any) -> str:
     return text
 
 
-def instead(typed: Sequence[str], word: str, meant: str) -> str | None:
-    """The command ``typed`` with ``meant`` where ``word`` stands in it; None if it does not."""
-    found = _with(typed, word, [meant]) or _with(typed, f"{word}.patch", [meant])
-    return shlex.join(["fixtool", *found]) if found else None
+def correction(mistyped: Mistyped, typed: Sequence[str]) -> str | None:
+    """What to type instead of the words ``typed`` after ``fixtool``, one of which names nothing; or
+    which name to write where it stands. None if no name is similar."""
+    word, names = mistyped.word, mistyped.names
+    plain = Path(word).name.removesuffix(".patch")  # a slug is the name of a file without its end
+    meant = plain if plain in names else closest(word, names)
+    if meant is None:
+        return None
+    command = _with(typed, word, [meant]) or _with(typed, f"{word}.patch", [meant])
+    return shlex.join(["fixtool", *command]) if command else f"write {meant} instead of {word}"
 
 
 def _with(words: Sequence[str], word: str, others: Sequence[str]) -> list[str] | None:
     """``words`` with ``others`` at the place of ``word``, which may be the value or the name of an
     option written with ``=``."""
-    for at, given in enumerate(words):
+    for at in reversed(range(len(words))):  # a verb may have the same name
+        given = words[at]
         name, equals, value = given.partition("=")
         if given == word:
             return [*words[:at], *others, *words[at + 1 :]]

@@ -13,7 +13,7 @@ from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.commands.retype import complete
-from fixtool.errors import UsageError
+from fixtool.errors import Mistyped, UsageError
 from fixtool.isolation import exposed
 
 if TYPE_CHECKING:
@@ -137,14 +137,20 @@ def _is_checkout(home: Home) -> bool:
 def _folder(ctx: typer.Context, directory: Path | None) -> Path:
     folder = directory or ctx.obj or Path.cwd()
     if not folder.is_dir():
-        raise UsageError(f"-C {folder}: no such directory")
+        raise UsageError(
+            f"-C {folder}: no such directory",
+            where=str(folder),
+            hint="name the patch repository: -C DIR, or go to it and leave -C out",
+        )
     return Path(folder).resolve()
 
 
 def _context(ctx: typer.Context, repository: PatchRepository, home: Home | None = None) -> Context:
     from fixtool.series.context import Context
-    from fixtool.settings import load
+    from fixtool.settings import load, misspelt
 
+    for name, meant in misspelt(os.environ):
+        terminal.warn(f"nothing reads {name}: is {meant} meant?")
     settings = load(repository.root)
     if home and home.line in repository.line_names:
         settings = replace(settings, line=home.line)
@@ -170,7 +176,11 @@ def read_by(text: str | None, option: str) -> By | None:
     if text is None:
         return None
     if text not in list(By):
-        raise UsageError(f"{option} {text!r} is neither file nor folder", hint=f"{option} file")
+        raise UsageError(
+            f"{option} {text!r} is neither file nor folder",
+            hint=f"{option} file",
+            mistyped=Mistyped(text, tuple(By)),
+        )
     return By(text)
 
 

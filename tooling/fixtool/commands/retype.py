@@ -50,10 +50,11 @@ def _taken_by(verb: str) -> set[str]:
     return {option for option, name in _KEPT.items() if name in parameters}
 
 
-def complete(text: str, typed: Sequence[str]) -> str:
+def complete(text: str, typed: Sequence[str], wrong: str | None = None) -> str:
     """``text`` with each command in it as it has to be typed: with the options of ``typed``, the
-    words that the user typed, which its verb takes and the command does not have yet."""
-    options = given(typed)
+    words that the user typed, which its verb takes and the command does not have yet. An option
+    whose value is ``wrong`` is left out."""
+    options = {name: value for name, value in given(typed).items() if value != wrong}
     parts: list[str] = []
     end = 0
     for match in _COMMAND.finditer(text):

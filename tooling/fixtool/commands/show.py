@@ -10,7 +10,7 @@ from typer import Argument
 
 from fixtool import terminal
 from fixtool.commands import options
-from fixtool.errors import ExitCode, UsageError
+from fixtool.errors import ExitCode, Mistyped, UsageError
 
 if TYPE_CHECKING:
     from fixtool.series.context import Context
@@ -50,8 +50,12 @@ def _find_line(context: Context, name: str | None, slug: str) -> Line:
     slugs = {line.name: {entry.slug for entry in line.entries} for line in lines}
     holders = [line for line in lines if slug in slugs[line.name]]
     if not holders:
+        known = tuple(sorted(set().union(*slugs.values())))
         raise UsageError(
-            f"no patch {slug!r}; there are: {', '.join(sorted(set().union(*slugs.values())))}"
+            f"no patch {slug!r}; there are: {', '.join(known)}",
+            where=str(repository.folder),
+            hint="fixtool list",
+            mistyped=Mistyped(slug, known),
         )
     if len({line.find(slug).raw for line in holders}) > 1:
         raise UsageError(

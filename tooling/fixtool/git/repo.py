@@ -428,6 +428,11 @@ class Repo:
         out = self.run("rev-parse", "--verify", "--quiet", name, accept=None)
         return parse_oid(out.text, "git rev-parse") if out.status == 0 else None
 
+    def ref_names(self, *prefixes: str) -> list[str]:
+        """The full names of the refs below ``prefixes``, the highest version first."""
+        words = ("for-each-ref", "--format=%(refname)", "--sort=-version:refname")
+        return split_lines(self.run(*words, *prefixes).text)
+
     def current_branch(self) -> str:
         """The full name of the branch that is checked out, or ``HEAD`` if none is."""
         return self.run("symbolic-ref", "--quiet", "HEAD", accept=None).text or "HEAD"

@@ -17,7 +17,7 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 
 from fixtool.documents import LARGEST_TEXT, parse_toml
-from fixtool.errors import CannotRun, Refused, UsageError
+from fixtool.errors import CannotRun, Mistyped, Refused, UsageError
 from fixtool.files import lock, read_plain
 from fixtool.git.objects import Oid
 from fixtool.profile import PROFILES, profile_of_url
@@ -118,8 +118,13 @@ class Line:
         for entry in self.entries:
             if entry.slug == slug.removesuffix(_SUFFIX):
                 return self.patch(entry)
-        known = ", ".join(entry.slug for entry in self.entries)
-        raise UsageError(f"line {self.name} has no patch {slug!r}; it has: {known or 'none'}")
+        known = tuple(entry.slug for entry in self.entries)
+        raise UsageError(
+            f"line {self.name} has no patch {slug!r}; it has: {', '.join(known) or 'none'}",
+            where=str(self.folder / "series"),
+            hint="fixtool list",
+            mistyped=Mistyped(slug, known),
+        )
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,12 @@ class PatchRepository:
     def line(self, name: str) -> Line:
         """The line of this name. Raises UsageError if there is none."""
         if name not in self.line_names:
-            raise UsageError(f"no line {name!r}; there are: {', '.join(self.line_names)}")
+            raise UsageError(
+                f"no line {name!r}; there are: {', '.join(self.line_names)}",
+                where=str(self.folder),
+                hint="fixtool list",
+                mistyped=Mistyped(name, self.line_names),
+            )
         if self.folder.is_symlink():
             raise Refused("patches/ is a link; name the repository itself", where=str(self.folder))
         if name not in self._lines:
@@ -252,7 +262,12 @@ def read_upstream(raw: bytes, where: str) -> Upstream:
     """What an ``upstream.toml`` says. Raises Refused if it is not well formed."""
     data = parse_toml(raw, where)
     if unknown := sorted(set(data) - _KNOWN):
-        raise Refused(f"unknown key {unknown[0]!r}", where=where)
+        known = tuple(sorted(_KNOWN))
+        raise Refused(
+            f"unknown key {unknown[0]!r}; the keys are: {', '.join(known)}",
+            where=where,
+            mistyped=Mistyped(unknown[0], known),
+        )
     if wrong := sorted(key for key, value in data.items() if not isinstance(value, str)):
         raise Refused(f"{wrong[0]!r} is not a string", where=where)
     for key, form in {"url": r"\S+", "base": r"[0-9a-f]{40}", "tree": r"[0-9a-f]{40}"}.items():

@@ -35,7 +35,7 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
-from fixtool.errors import CannotRun, UsageError
+from fixtool.errors import CannotRun, Mistyped, UsageError
 from fixtool.files import lock, read_at_most
 from fixtool.progress import Progress, Silence, Task
 from fixtool.sources.resolve import UnknownRef
@@ -194,10 +194,11 @@ def find(project: str, version: str | None = None) -> tuple[WheelFile, ...]:
         )
     versions = sorted(listing.versions)
     at = bisect(versions, wanted)
-    near = ", ".join(map(str, versions[max(0, at - 3) : at + 3])) or "none"
+    near = tuple(map(str, versions[max(0, at - 3) : at + 3]))
     raise UnknownRef(
-        f"{project} has no release {wanted}; the nearest are: {near}",
+        f"{project} has no release {wanted}; the nearest are: {', '.join(near) or 'none'}",
         hint="name one of these with --ref",
+        mistyped=Mistyped(version or "", near),
     )
 
 

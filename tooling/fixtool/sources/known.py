@@ -37,7 +37,8 @@ def _releases(settings: Settings) -> tuple[str, ...]:
     """The releases that were imported, and those whose wheels lie in the cache."""
     project = settings.indexed
     stores = settings.stores.glob(f"pypi-{project}*.git")
-    found = [name.rpartition("/")[2] for store in stores for name in _names(store, _RELEASES)]
+    refs = [name for store in stores for name in Repo(store).ref_names(_RELEASES)]
+    found = [name.rpartition("/")[2] for name in refs]
     wheels = (settings.cache / "releases").glob("*/*.whl")
     prefix = f"{project.replace('-', '_')}-"
     found += [
@@ -50,15 +51,8 @@ def _releases(settings: Settings) -> tuple[str, ...]:
 
 def _of_clone(path: Path) -> tuple[str, ...]:
     clone = Repo.open(path, bare=True)
-    names = _names(clone.git_dir, "refs/tags", "refs/heads", "refs/remotes/origin")
+    names = clone.ref_names("refs/tags", "refs/heads", "refs/remotes/origin")
     return tuple(dict.fromkeys(map(short_name, names)))
-
-
-def _names(git_dir: Path, *prefixes: str) -> list[str]:
-    out = Repo(git_dir).run(
-        "for-each-ref", "--format=%(refname)", "--sort=-version:refname", *prefixes
-    )
-    return split_lines(out.text)
 
 
 def _kept(store: Path) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from fixtool.errors import CannotRun, UsageError
+from fixtool.errors import CannotRun, Mistyped, UsageError
 from fixtool.git.names import check_ref, is_full_sha, is_short_sha
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
@@ -76,9 +76,11 @@ def resolve_local(repo: Repo, ref: str, where: str) -> Oid:
     refs = {name: commit for name, commit in commits_by_name.items() if commit}
     if commit := named_commit(ref, refs):
         return commit
+    known = (*repo.ref_names("refs/tags", "refs/heads", "refs/remotes/origin"),)
     raise UnknownRef(
         f"{where} has no commit, tag, branch or release {ref!r}",
         where=where,
+        mistyped=Mistyped(ref, tuple(map(short_name, known))),
         hint=f"git -C {argument(where)} for-each-ref --count=20 --sort=-committerdate",
     )
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from fixtool.errors import CannotRun, FixtoolError, UsageError
+from fixtool.errors import CannotRun, FixtoolError, Mistyped, UsageError
 from fixtool.files import lock, private_folder, write_atomically
 from fixtool.git.names import check_ref, check_url, is_full_sha, is_short_sha
 from fixtool.git.objects import Oid
@@ -30,6 +30,7 @@ from fixtool.sources.resolve import (
     named_commit,
     only_commit,
     resolve_local,
+    short_name,
     version_of,
 )
 from fixtool.text import argument, public_url, redact
@@ -107,6 +108,7 @@ def open_source(
     raise UsageError(
         f"--source {public_url(name)!r} is not git, pypi, a URL, or a path that exists",
         hint="for example --source git, --source pypi, --source ../CLONE",
+        mistyped=Mistyped(name, ("git", "pypi")),
     )
 
 
@@ -322,6 +324,7 @@ class Remote:
         raise UnknownRef(
             f"{self.url} has no tag or branch {ref!r}",
             where=self.url,
+            mistyped=Mistyped(ref, tuple(map(short_name, refs))),
             hint=f"git ls-remote {argument(self.url)} {argument(f'*{ref}*')}",
         )
 

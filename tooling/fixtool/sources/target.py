@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from fixtool.errors import CannotRun, UsageError
+from fixtool.errors import CannotRun, Mistyped, UsageError
 from fixtool.git.names import is_full_sha
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
@@ -131,7 +131,13 @@ def _only_one(
             missing.append(error)
     if not found:
         reasons = "; ".join(dict.fromkeys(error.message for error in missing))
-        raise CannotRun(f"no upstream of this repository has {ref!r}: {reasons}")
+        known = [name for error in missing if error.mistyped for name in error.mistyped.names]
+        raise CannotRun(
+            f"no upstream of this repository has {ref!r}: {reasons}",
+            where=str(context.repository.folder),
+            hint="fixtool list",
+            mistyped=Mistyped(ref, tuple(known)),
+        )
     if len({target.commit for _, (_, target) in found}) == 1:
         source, target = found[0][1]
         return source, replace(

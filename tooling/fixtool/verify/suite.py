@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fixtool.documents import LARGEST_TEXT, parse_toml
-from fixtool.errors import Refused
+from fixtool.errors import Mistyped, Refused
 from fixtool.files import read_at_most
 from fixtool.series.line import Line, PatchRepository
 
@@ -139,6 +139,7 @@ def read_suite(repository: PatchRepository) -> Suite:
                 f"mutant {mutant.name!r} names a killer that is no check: {mutant.killer!r}",
                 where=str(mutant_folder),
                 hint=f"one of: {', '.join(sorted(killers))}",
+                mistyped=Mistyped(mutant.killer, tuple(sorted(killers))),
             )
     return Suite(folder, checks, mutants)
 

@@ -163,7 +163,7 @@ ROWS: dict[str, Row] = {
     "series option -p0": Row(ON, 1, "'-p0': only -p1", None, lists("x.patch -p0")),
     "broken upstream.toml": Row(ON, 1, "not valid TOML", None, edits("upstream.toml", lambda d: d[:-9])),
     "no upstream.toml": Row(ON, 1, "no upstream.toml", None, edits("upstream.toml", lambda _: None)),
-    "unknown line": Row(f"{ON} --line nope", 2, "no line 'nope'; there are: main", None),
+    "unknown line": Row(f"{ON} --line nope", 2, "no line 'nope'; there are: main", "fixtool list$"),
     "no patch repository": Row(f"{ON} -C {{up}}", 2, "no patch repository", "fixtool init"),
     # places
     "--into a dirty checkout": Row(

@@ -92,3 +92,55 @@ def test_a_login_in_the_command_line_is_not_shown(
     ran = fixtool("aply", "--source", "https://me:s3cret@host.example/x.git")
     assert ran.status == 2
     assert "s3cret" not in ran.err
+
+
+NAMES = [
+    ("show fxi", "show fix"),
+    ("show FIX --json", "show fix --json"),
+    ("show fxi.patch", "show fix"),
+    ("show patches/main/fix.patch", "show fix"),
+    ("show --line man fix", "show --line main fix"),
+    ("show --line=man fix", "show --line=main fix"),
+    ("drop fxi --reason x --source {up}", "drop fix --reason x --source {up}"),
+    ("apply --ref v1.1 --source {up}", "apply --ref v1.0 --source {up}"),
+    ("apply --ref v1.1 --source file://{up}", "apply --ref v1.0 --source file://{up}"),
+    ("apply --source gti", "apply --source git"),
+    ("split fix --by fodler", "split fix --by folder"),
+    ("split fxi --by file --source {up}", "split fix --by file --source {up}"),
+    ("announce x --by mial", "announce x --by mail"),
+    ("show zzz", "list"),
+    ("lint --line zzz", "list"),
+]
+
+
+@pytest.mark.parametrize(("typed", "meant"), NAMES, ids=[name[0] for name in NAMES])
+def test_the_name_that_was_meant(
+    fixtool: Callable[..., Ran], tracked: Git, upstream: Git, typed: str, meant: str
+) -> None:
+    words = typed.format(up=upstream.path).split()
+    ran = fixtool(*words, cwd=tracked.path)
+    hint = document(ran)["error"]["hint"] if "--json" in words else ran.err
+    assert ran.status in (2, 4)
+    assert f"fixtool {meant.format(up=upstream.path)}" in hint.splitlines()[-1]
+
+
+SETTINGS = [
+    ("sorce = 'git'", "write source instead of sorce"),
+    ("profile = 'sgalng'", "write sglang instead of sgalng"),
+]
+
+
+@pytest.mark.parametrize(("text", "hint"), SETTINGS)
+def test_a_setting_that_was_meant(
+    fixtool: Callable[..., Ran], tracked: Git, text: str, hint: str
+) -> None:
+    (tracked.path / "pyproject.toml").write_text(f"[tool.fixtool]\n{text}\n")
+    ran = fixtool("list", cwd=tracked.path)
+    assert ran.status == 1
+    assert f"   at: {tracked.path}/pyproject.toml\n  try: {hint}\n" in ran.err
+
+
+def test_a_variable_that_was_meant(fixtool: Callable[..., Ran], tracked: Git) -> None:
+    ran = fixtool("list", cwd=tracked.path, FIXTOOL_SORCE="git", FIXTOOL_OWNERS="me")
+    assert ran.status == 0
+    assert ran.err == "warning: nothing reads FIXTOOL_SORCE: is FIXTOOL_SOURCE meant?\n"
