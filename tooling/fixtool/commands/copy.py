@@ -27,9 +27,10 @@ def copy(
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
-    """Copy a patch to another line, whose base it is merged onto three-way.
+    """Copy a patch to another line.
 
-    It comes last there, without --before or --after. On a conflict, patches/ stays as it is and a
+    It is merged three-way onto the base of that line, and comes last there, without --before or
+    --after. On a conflict, patches/ stays as it is and a
     work tree waits: --continue or --abort.
 
     Example: fixtool copy logging --line main --to v0.5.23

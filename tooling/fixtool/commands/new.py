@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
+from typer import Argument
 
 from fixtool.commands import editing, options
 
 
 def new(
     ctx: typer.Context,
-    slug: editing.Slug = None,
+    slug: Annotated[
+        str | None, Argument(metavar="[NAME]", help="The name of the new patch.")
+    ] = None,
     message: editing.Message = None,
     file: editing.File = None,
     before: editing.Before = None,
@@ -34,7 +39,7 @@ def new(
     from fixtool.edit.waiting import stop_at
     from fixtool.series.commit import author_of
 
-    editing.require_one(bool(slug), go_on, abort, "SLUG", "fixtool new SLUG -m MESSAGE")
+    editing.require_one(bool(slug), go_on, abort, "NAME", "fixtool new NAME -m MESSAGE")
     run = editing.Edit(ctx, "new", directory, line, source, json=json)
     if slug is None:
         run.go_on(abort=abort)

@@ -12,8 +12,8 @@ from fixtool.commands import editing, options
 
 def rename(
     ctx: typer.Context,
-    slug: Annotated[str, Argument(metavar="OLD", help="The patch.")],
-    new: Annotated[str, Argument(metavar="NEW", help="Its new name.")],
+    slug: Annotated[str, Argument(metavar="SLUG", help="The patch.")],
+    new: Annotated[str, Argument(metavar="NAME", help="Its new name.")],
     source: options.Source = None,
     line: options.LineName = None,
     no_commit: editing.NoCommit = False,

@@ -16,7 +16,7 @@ def squash(
         list[str] | None, Argument(metavar="[SLUG...]", help="The patches, two or more.")
     ] = None,
     name: Annotated[
-        str | None, Option("--name", metavar="SLUG", help="The name (default: the first one's).")
+        str | None, Option("--name", metavar="NAME", help="The name (default: the first one's).")
     ] = None,
     message: editing.Message = None,
     file: editing.File = None,
