@@ -54,6 +54,7 @@ GROUPS = {
     "Look": {
         "list": "listing.list_lines",
         "show": "show.show",
+        "diff": "diff.diff",
         "deps": "deps.deps",
         "report": "report.report",
     },

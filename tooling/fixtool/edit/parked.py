@@ -310,7 +310,7 @@ def _session(session: Field, line: str) -> Session:
             for number in session["resolved"].table()
         },
         after=session["after"].text(),
-        commit=session["commit"].flag(),
+        commit=session["commit"].optional(Field.flag) is not False,
     )
 
 
