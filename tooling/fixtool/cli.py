@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from fixtool import __version__, signals, terminal
-from fixtool.commands import completion
+from fixtool.commands import completion, recording
 from fixtool.commands.command import Misused, refuse_empty_values
 from fixtool.commands.fault import report_fault
 from fixtool.commands.retype import complete
@@ -58,6 +58,18 @@ class Commands(TyperGroup):
             raise typer.Exit(int(code)) from error
 
     def invoke(self, ctx: Any) -> Any:
+        exit_code = int(ExitCode.INTERNAL)
+        try:
+            answer = self._answer(ctx)
+            exit_code = int(ExitCode.OK)
+            return answer
+        except typer.Exit as ended:
+            exit_code = ended.exit_code
+            raise
+        finally:
+            recording.finish(ctx, exit_code)
+
+    def _answer(self, ctx: Any) -> Any:
         words = [*ctx._protected_args, *ctx.args]  # super().invoke() empties both
         folder = ctx.params.get("directory")
         ctx.meta["typed"] = (*(("-C", str(folder)) if folder else ()), *words)

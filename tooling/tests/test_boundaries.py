@@ -32,6 +32,7 @@ PACKAGES = [
     "judgement",
     "wheel",
     "apply",
+    "operations",
     "verify",
     "install",
     "incoming",

@@ -19,7 +19,8 @@ from fixtool.files import read_plain, write_atomically
 
 RECORD = "fixtool.json"
 """The name of the record of ``apply`` in a git folder."""
-_NOTE = "fixtool.waiting.json"
+NOTE = "fixtool.waiting.json"
+"""The name of the note in the git folder of a work tree in which a conflict waits."""
 _VERB = re.compile("[a-z]{1,20}")
 _LINE = re.compile(r"\w[\w.+-]{0,99}")
 _SHORT = 4096  # bytes of a file that names a folder or a branch
@@ -50,17 +51,17 @@ class Home:
 
 def write_note(git_dir: Path, note: Note) -> None:
     """Keep ``note`` with the work tree whose git folder is ``git_dir``."""
-    write_atomically(git_dir / _NOTE, json.dumps(asdict(note), indent=1))
+    write_atomically(git_dir / NOTE, json.dumps(asdict(note), indent=1))
 
 
 def home_at(top: Path) -> Home | None:
     """The work tree whose topmost folder is ``top``; None if fixtool did not make it, or if another
     user could have written what says so. No git is started for the answer."""
     try:
-        git_dir = _git_folder(top)
+        git_dir = git_folder(top)
         if git_dir is None or not all(map(_is_ours, (top, top / ".git", git_dir))):
             return None
-        for name in (RECORD, _NOTE):
+        for name in (RECORD, NOTE):
             if os.path.lexists(git_dir / name) and _is_ours(git_dir / name):
                 said = Field(json.loads(read_plain(git_dir, name, LARGEST_TEXT)))
                 return _home(top, git_dir, said)
@@ -83,7 +84,7 @@ def _home(top: Path, git_dir: Path, said: Field) -> Home:
     return Home(top, git_dir, patches, line, verb, away)
 
 
-def _git_folder(top: Path) -> Path | None:
+def git_folder(top: Path) -> Path | None:
     """The git folder of the work tree at ``top``; None if there is no work tree."""
     link = top / ".git"
     if link.is_symlink():

@@ -11,6 +11,7 @@ from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.commands import options
+from fixtool.commands.recording import record
 from fixtool.errors import ExitCode, UsageError
 from fixtool.text import argument, count
 
@@ -54,6 +55,8 @@ def init(
     """
     from fixtool.edit.init import InitRequest
     from fixtool.edit.init import init as run
+    from fixtool.series.line import PatchRepository
+    from fixtool.settings import load
 
     if example:
         if given := [
@@ -67,6 +70,8 @@ def init(
             raise UsageError(f"Missing option '{option}'.", hint="fixtool init --help")
     assert upstream
     assert base
+    repository = PatchRepository(directory)
+    record(ctx, repository, load(directory))
     request = InitRequest(directory, upstream, base, line, why, url, project, wheel_version)
     made = run(request, terminal.progress(quiet=json), options.typed(ctx))
     new = made.line

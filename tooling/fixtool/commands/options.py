@@ -12,6 +12,7 @@ import typer
 from typer import Argument, Option
 
 from fixtool import terminal
+from fixtool.commands.recording import record
 from fixtool.commands.retype import complete
 from fixtool.errors import Mistyped, UsageError
 from fixtool.isolation import exposed
@@ -111,6 +112,20 @@ def start_anywhere(ctx: typer.Context, directory: Path | None) -> Context:
         return _context(ctx, PatchRepository(_folder(ctx, directory)))
 
 
+def start_logged(ctx: typer.Context, directory: Path | None) -> Context:
+    """The same, also where the command that made the patch repository was taken back. Raises
+    UsageError if no command ever changed anything there."""
+    from fixtool.operations.log import Log
+
+    try:
+        return start(ctx, directory)
+    except UsageError:
+        context = start_anywhere(ctx, directory)
+        if not Log(context.repository, context.settings).numbers():
+            raise
+        return context
+
+
 def _home(folder: Path) -> Home | None:
     """The work tree of fixtool's that holds ``folder``; None if there is none, or if a patch
     repository is nearer. What looks like one in the tree itself is upstream's."""
@@ -154,6 +169,7 @@ def _context(ctx: typer.Context, repository: PatchRepository, home: Home | None 
     settings = load(repository.root)
     if home and home.line in repository.line_names:
         settings = replace(settings, line=home.line)
+    record(ctx, repository, settings, home)
     progress = terminal.progress(quiet=ctx.meta.get("json", False))
     return Context(repository, settings, progress, typed(ctx))
 

@@ -51,6 +51,11 @@ GROUPS = {
     "Send upstream": {
         "upstream": "upstream.upstream",
     },
+    "Take back": {
+        "undo": "undo.undo",
+        "redo": "undo.redo",
+        "log": "undo.log",
+    },
     "Look": {
         "list": "listing.list_lines",
         "show": "show.show",

@@ -27,7 +27,7 @@ FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
 NEAR = NUMBERS.replace("line 22\n", "line 22 new\n")  # the patch then needs a three-way merge
 MINE = NUMBERS.replace("line 20\n", "line 20 mine\n")
 _COUNTS = re.compile(
-    r"(?!home/cache|.*/filler$|.*/\.lock$|.*/index$|.*/fixtool\.lock$|\w+/\.git/objects/)"
+    r"(?!home/cache|home/state/operations(/|$)|.*/filler$|.*/\.lock$|.*/index$|.*/fixtool\.lock$|\w+/\.git/objects/)"
     r"(?!home/state/repos/[^/]+($|/(?!refs/.|packed-refs|worktrees/.))|.*/refs/(heads|tags)$)"
     r"(?!home/state/worktrees(/[^/]+)?$)"
 )
@@ -135,7 +135,7 @@ class World:
     def snapshot(self) -> dict[str, object]:
         """Bytes, time and inode of every file of the patches, the work trees, the home and whatever
         is in the way; what git's folders hold, without the index and objects; every status.
-        fixtool's stores count by their refs and work trees; cache, locks and log do not count."""
+        fixtool's stores count by their refs and work trees; cache, locks and logs do not count."""
         shot: dict[str, object] = {}
         for folder in ("team", "trees", "home", "foreign", "checkout", "upstream"):
             base = self.seen / (self.root / folder).relative_to("/")

@@ -1,0 +1,1 @@
+"""The operation log: what each command changed, and how it is taken back."""

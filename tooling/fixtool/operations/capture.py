@@ -1,0 +1,263 @@
+"""Looks at what a command can change. It starts git only where a work tree may hold what is nowhere
+else, since each command that writes looks twice."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fixtool.apply.home import NOTE, RECORD, git_folder, home_at
+from fixtool.errors import CannotRun, FixtoolError
+from fixtool.files import read_plain, temporary_folder
+from fixtool.git.objects import Oid
+from fixtool.git.repo import Repo
+from fixtool.git.store import restore_settings_behind
+from fixtool.git.trees import stage, write_tree
+from fixtool.operations.contents import LARGEST, Contents
+from fixtool.operations.state import AROUND, EXECUTABLE, GIT_FILES, Branch, State, TreeState
+from fixtool.series.line import PatchRepository
+from fixtool.series.patch import is_slug
+from fixtool.settings import Settings
+
+_LINE = re.compile(r"\w[\w.+-]{0,99}")
+_OID = re.compile("[0-9a-f]{40}")
+_DEEPEST = 3  # folders below that of a line
+_MOST = 256 << 20  # bytes of all files of patches/
+_NOT_WAITING = ("repos", "worktrees", "operations", "upstream", "verify", "faults")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What to look at beside what fixtool knows by itself: ``places`` are folders in checkouts or
+    work trees that the command is about, and ``whole`` says that their files count too. ``around``
+    adds the files beside ``patches/`` that belong to a new repository."""
+
+    places: tuple[Path, ...] = ()
+    whole: bool = False
+    around: bool = False
+
+
+def capture(
+    repository: PatchRepository, settings: Settings, contents: Contents, scope: Scope
+) -> State:
+    """The state now. What it names by hashes is kept in ``contents``. Raises CannotRun if the
+    patches are too large to be kept."""
+    root = repository.root.resolve()
+    files = dict(_files(root / "patches", contents))
+    if scope.around:
+        files |= dict(_around(root, contents))
+    return State(
+        files,
+        _branch(root),
+        dict(_waiting(repository, settings, contents)),
+        dict(_trees(root, settings, contents, scope)),
+    )
+
+
+def session_path(repository: PatchRepository, settings: Settings, name: str) -> Path:
+    """The file of the session ``name``, such as ``rebase/main``."""
+    verb, _, line = name.partition("/")
+    return settings.state / verb / f"{repository.digest[:10]}-{line}.json"
+
+
+# -- patches/ ---------------------------------------------------------------------------------
+
+
+def _files(patches: Path, contents: Contents) -> Iterator[tuple[str, str]]:
+    if patches.is_symlink() or not patches.is_dir():
+        return
+    left = _MOST
+    with os.scandir(patches) as lines:
+        folders = sorted(
+            line.name
+            for line in lines
+            if _LINE.fullmatch(line.name) and line.is_dir(follow_symlinks=False)
+        )
+    for name in folders:
+        for file, mode in _walk(patches / name, "", 0):
+            data = read_plain(patches / name, file, LARGEST)
+            left -= len(data)
+            if left < 0:
+                raise CannotRun(
+                    f"the files in patches/ have more than {_MOST >> 20} MiB", where=str(patches)
+                )
+            yield f"{name}/{file}", contents.keep(data) + (EXECUTABLE if mode & 0o100 else "")
+
+
+def _around(root: Path, contents: Contents) -> Iterator[tuple[str, str]]:
+    for name in AROUND:
+        with suppress(FileNotFoundError):
+            yield f"/{name}", contents.keep(read_plain(root, name, LARGEST))
+
+
+def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, int]]:
+    """The name and mode of each file below a line's folder that can be one of fixtool's."""
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if not is_slug(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=False) and depth < _DEEPEST:
+                yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", depth + 1)
+            elif entry.is_file(follow_symlinks=False):
+                yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False).st_mode
+
+
+def _branch(root: Path) -> Branch | None:
+    """The branch of the repository that tracks ``patches/``; None if none does."""
+    for top in (root, *root.parents):
+        if os.path.lexists(top / ".git"):
+            git_dir = git_folder(top)
+            return _head(git_dir) if git_dir else None
+    return None
+
+
+def _head(git_dir: Path) -> Branch | None:
+    """What HEAD leads to. A file tells it, in nearly every repository."""
+    text = (git_dir / "HEAD").read_text("utf-8", "replace").strip()
+    if _OID.fullmatch(text):
+        return Branch("HEAD", Oid(text))
+    name = text.removeprefix("ref: ")
+    with suppress(OSError):
+        commit = (_common(git_dir) / name).read_text("utf-8", "replace").strip()
+        if name.startswith("refs/heads/") and ".." not in name and _OID.fullmatch(commit):
+            return Branch(name, Oid(commit))
+    repo = Repo(git_dir)
+    return Branch(repo.current_branch(), repo.head())
+
+
+def _common(git_dir: Path) -> Path:
+    """The folder that all work trees of a repository share."""
+    shared = git_dir / "commondir"
+    return git_dir / shared.read_text().strip() if shared.is_file() else git_dir
+
+
+# -- what waits -------------------------------------------------------------------------------
+
+
+def _waiting(
+    repository: PatchRepository, settings: Settings, contents: Contents
+) -> Iterator[tuple[str, str]]:
+    own = re.compile(rf"{repository.digest[:10]}-({_LINE.pattern})\.json")
+    with suppress(FileNotFoundError), os.scandir(settings.state) as verbs:
+        for verb in sorted(entry.name for entry in verbs if entry.is_dir(follow_symlinks=False)):
+            if verb in _NOT_WAITING:
+                continue
+            for name in sorted(os.listdir(settings.state / verb)):  # noqa: PTH208 - it is quicker
+                if match := own.fullmatch(name):
+                    data = read_plain(settings.state / verb, name, LARGEST)
+                    yield f"{verb}/{match[1]}", contents.keep(data)
+
+
+# -- work trees -------------------------------------------------------------------------------
+
+
+def registered(settings: Settings) -> Iterator[tuple[Path, Path]]:
+    """The work trees that git has entries of in the stores: the topmost folder, which may be gone,
+    and the git folder."""
+    with suppress(FileNotFoundError), os.scandir(settings.stores) as stores:
+        for store in sorted(entry.name for entry in stores if entry.name.endswith(".git")):
+            folder = settings.stores / store / "worktrees"
+            with suppress(FileNotFoundError), os.scandir(folder) as entries:
+                for name in sorted(entry.name for entry in entries):
+                    with suppress(OSError, UnicodeError):
+                        text = (folder / name / "gitdir").read_text("utf-8").strip()
+                        yield Path(text).parent, folder / name
+
+
+def _trees(
+    root: Path, settings: Settings, contents: Contents, scope: Scope
+) -> Iterator[tuple[str, TreeState]]:
+    named = {top for place in scope.places if (top := _top(place))}
+    for top, git_dir in registered(settings):
+        home = home_at(top)
+        if home is None or home.patches != root or home.git_dir.resolve() != git_dir.resolve():
+            continue
+        whole = home.waiting is not None or (scope.whole and top.resolve() in named)
+        store = git_dir.parent.parent.name
+        if state := _tree(top, git_dir, store, settings, contents, whole=whole):
+            yield str(top), state
+            named.discard(top.resolve())
+    for top in sorted(named):
+        folder = git_folder(top)
+        if folder is None or settings.stores.resolve() in folder.resolve().parents:
+            continue
+        if state := _tree(top, folder, None, settings, contents, whole=scope.whole):
+            yield str(top), state
+
+
+def _top(place: Path) -> Path | None:
+    """The topmost folder of the work tree that holds ``place``."""
+    place = place.resolve()
+    return next((top for top in (place, *place.parents) if os.path.lexists(top / ".git")), None)
+
+
+def _tree(
+    top: Path,
+    git_dir: Path,
+    store: str | None,
+    settings: Settings,
+    contents: Contents,
+    *,
+    whole: bool,
+) -> TreeState | None:
+    head = _head(git_dir)
+    if head is None or head.commit is None:
+        return None
+    known: dict[str, str] = dict(_kept(git_dir, (RECORD, NOTE), contents))
+    branches: dict[str, Oid] = {}
+    tree = Repo(git_dir, top)
+    if store is None:
+        branches = own_branches(tree)
+    files = index = None
+    git_files: Mapping[str, str] = {}
+    if whole:
+        if store is not None:
+            restore_settings_behind(tree, settings.stores)
+        git_files = dict(_kept(git_dir, GIT_FILES, contents))
+        index = next((digest for _, digest in _kept(git_dir, ("index",), contents)), None)
+        files = tree_of_files(tree)
+    return TreeState(
+        store, head.commit, None if head.name == "HEAD" else head.name,
+        known.get(RECORD), known.get(NOTE), files, index, git_files, branches,
+    )  # fmt: skip
+
+
+def _kept(git_dir: Path, names: Iterable[str], contents: Contents) -> Iterator[tuple[str, str]]:
+    for name in names:
+        with suppress(FileNotFoundError):
+            yield name, contents.keep(read_plain(git_dir, name, LARGEST))
+
+
+def own_branches(repo: Repo) -> dict[str, Oid]:
+    """The branches that fixtool made in a repository, with their commits."""
+    form = "--format=%(objectname) %(refname)"
+    listed = repo.run("for-each-ref", form, "refs/heads/fixtool/").text
+    pairs = (line.partition(" ") for line in listed.split("\n") if line)
+    return {name: Oid(commit) for commit, _, name in pairs}
+
+
+def tree_of_files(tree: Repo) -> Oid:
+    """The tree of a work tree's files as they are, also those that are not added. The index of the
+    work tree stays as it is."""
+    with temporary_folder("fixtool-index-") as folder:
+        with suppress(FileNotFoundError):
+            shutil.copyfile(tree.git_dir / "index", folder / "index")
+        stage(tree, ["."], folder / "index")
+        return write_tree(tree, folder / "index")
+
+
+def is_changed(tree: Repo, head: Oid) -> bool:
+    """Whether a work tree holds edits that are not committed. Raises CannotRun if git does not
+    tell."""
+    try:
+        return tree_of_files(tree) != tree.tree_id(head)
+    except FixtoolError as error:
+        raise CannotRun(
+            f"git cannot tell what is in the work tree {tree.work_tree}: {error.message}",
+            where=str(tree.work_tree),
+        ) from error

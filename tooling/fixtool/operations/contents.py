@@ -1,0 +1,68 @@
+"""The bytes of files as they were, kept by their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from fixtool.errors import CannotRun
+from fixtool.files import private_folder, read_plain, write_atomically
+
+LARGEST = 64 << 20  # bytes of one file
+_DIGEST = re.compile("[0-9a-f]{64}")
+_YOUNG = 3600  # seconds in which another run may be about to name a file
+
+
+def is_digest(text: str) -> bool:
+    return bool(_DIGEST.fullmatch(text))
+
+
+class Contents:
+    """A folder of files that are named by the hash of their bytes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep(self, data: bytes) -> str:
+        """Keep ``data``, and return the name by which ``read`` finds it."""
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.folder / digest[:2] / digest
+        try:
+            os.utime(path)  # another run, which removes what is old, then sees that it is needed
+        except FileNotFoundError:
+            private_folder(self.folder)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            write_atomically(path, data)
+        return digest
+
+    def read(self, digest: str) -> bytes:
+        """The bytes that were kept by this name. Raises CannotRun if they are gone or damaged."""
+        folder = self.folder / digest[:2]
+        with suppress(OSError):
+            data = read_plain(folder, digest, LARGEST)
+            if hashlib.sha256(data).hexdigest() == digest:
+                return data
+        raise CannotRun(
+            "a file that the operation log has kept is gone or damaged",
+            where=str(folder / digest),
+            hint="take back what is newer by hand, for example with git revert",
+        )
+
+    def size(self, names: Collection[str]) -> int:
+        """How many bytes are kept by these names."""
+        return sum(path.lstat().st_size for path in self._files() if path.name in names)
+
+    def sweep(self, needed: Collection[str]) -> None:
+        """Remove what is not ``needed`` and was not kept a moment ago."""
+        oldest = time.time() - _YOUNG
+        for path in self._files():
+            if path.name not in needed and path.lstat().st_mtime < oldest:
+                path.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return list(self.folder.glob("??/*"))

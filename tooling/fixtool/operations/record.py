@@ -1,0 +1,151 @@
+"""Records what a command changes: the state before it, and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fixtool.errors import FixtoolError
+from fixtool.operations.capture import Scope, capture
+from fixtool.operations.log import Log, Operation, Standing, now, public_words
+from fixtool.operations.state import State, differing
+from fixtool.series.commit import open_git
+from fixtool.series.line import PatchRepository
+from fixtool.series.write import writing
+from fixtool.settings import Settings
+
+
+@dataclass
+class Recording:
+    """A command that runs. ``finish`` makes an entry of the log of it if it changed something."""
+
+    log: Log
+    scope: Scope
+    note: Operation
+    seen: frozenset[int]
+    path: Path
+    _held: ExitStack
+
+    def finish(self, exit_code: int) -> None:
+        """Look at what the command left, and note it. ``beyond`` counts only if it succeeded."""
+        with self._held:
+            after = capture(self.log.repository, self.log.settings, self.log.contents, self.scope)
+            beyond = self.note.beyond if exit_code == 0 else None
+            operation = replace(self.note, exit_code=exit_code, beyond=beyond)
+            add(self.log, operation, after, self.seen)
+            self.path.unlink(missing_ok=True)
+
+
+def begin(
+    repository: PatchRepository,
+    settings: Settings,
+    words: Sequence[str],
+    scope: Scope,
+    beyond: str | None = None,
+) -> Recording:
+    """Note how everything is before a command. ``words`` are those of the command, and ``beyond``
+    is what it changes that cannot be taken back. What killed runs have left becomes an entry first.
+
+    Raises FixtoolError or OSError if that cannot be noted.
+    """
+    log = Log(repository, settings)
+    settle(log)
+    before = capture(repository, settings, log.contents, scope)
+    root = str(repository.root.resolve())
+    note = Operation(0, now(), public_words(words), root, before, beyond=beyond)
+    seen = frozenset(log.numbers())
+    with ExitStack() as stack:
+        path = stack.enter_context(log.noting(note))
+        return Recording(log, scope, note, seen, path, stack.pop_all())
+
+
+def add(log: Log, operation: Operation, after: State, seen: frozenset[int]) -> None:
+    """Make an entry of ``operation``, whose state before is all there was, if it changed anything.
+    What other commands noted since then, which are not in ``seen``, is theirs."""
+    with log.alone():
+        before = operation.before
+        numbers = log.numbers()
+        for number in numbers:
+            if number not in seen:
+                before = _with_changes(before, log.read(number))
+        old, new = differing(before, after)
+        if not _changed(old, new) and operation.beyond is None:
+            return
+        for number in reversed(numbers):
+            entry = _readable(log, number)
+            if entry and entry.standing is Standing.UNDONE:
+                log.write(replace(entry, standing=Standing.REPLACED))
+            elif entry and entry.standing is Standing.DONE:
+                break
+        number = max(numbers, default=0) + 1
+        log.write(replace(operation, number=number, before=old, after=new))
+        log.prune()
+
+
+def _changed(old: State, new: State) -> bool:
+    return old != new
+
+
+def _readable(log: Log, number: int) -> Operation | None:
+    with suppress(FixtoolError):
+        return log.read(number)
+    return None
+
+
+def _with_changes(state: State, operation: Operation) -> State:
+    """``state`` with what ``operation`` changed in it."""
+    old, new = operation.before, operation.after
+    tables = {}
+    for kind in ("files", "waiting", "trees"):
+        table = dict(getattr(state, kind))
+        for name in {*getattr(old, kind), *getattr(new, kind)}:
+            if table.get(name) == getattr(old, kind).get(name):
+                table.pop(name, None)
+                if name in getattr(new, kind):
+                    table[name] = getattr(new, kind)[name]
+        tables[kind] = table
+    branch = new.branch if state.branch == old.branch else state.branch
+    return State(branch=branch, **tables)
+
+
+def settle(log: Log) -> None:
+    """Make entries of the notes that killed runs have left. What they had still to write into
+    ``patches/`` and to commit is finished first. Raises CannotRun if a note is damaged."""
+    for path in log.left_notes():
+        note = log.read_note(path)
+        with suppress(FixtoolError):
+            open_git(log.repository.root)
+            with writing(log.repository):
+                pass  # what was half written is repaired
+        places = tuple(map(Path, note.before.trees))
+        whole = any(tree.files for tree in note.before.trees.values())
+        scope = Scope(places, whole, note.words[:1] == ("init",))
+        after = capture(log.repository, log.settings, log.contents, scope)
+        seen = frozenset(number for number in log.numbers() if log.read(number).time < note.time)
+        if note.steps and _settled(log, note, after):
+            path.unlink(missing_ok=True)
+            continue
+        add(log, replace(note, steps=()), after, seen)
+        path.unlink(missing_ok=True)
+
+
+def _settled(log: Log, note: Operation, after: State) -> bool:
+    """Whether a killed ``undo`` or ``redo`` had done all of its work; the log then says so."""
+    wanted = note.after
+    for kind in ("files", "waiting", "trees"):
+        for name in {*getattr(note.before, kind), *getattr(wanted, kind)}:
+            if getattr(after, kind).get(name) != getattr(wanted, kind).get(name):
+                return False
+    if wanted.branch and after.branch != wanted.branch:
+        return False
+    mark(log, note.steps, note.standing)
+    return True
+
+
+def mark(log: Log, numbers: Sequence[int], standing: Standing) -> None:
+    """Say in the log what became of these operations."""
+    with log.alone():
+        for number in numbers:
+            log.write(replace(log.read(number), standing=standing))

@@ -1,0 +1,390 @@
+"""Takes back what commands changed, and does it again.
+
+Everything that is to change is compared first with what the command left. If anything else is there
+now, it is newer: then it is said, and nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
+from fixtool.git.objects import Oid
+from fixtool.git.repo import Repo
+from fixtool.operations import _put_back
+from fixtool.operations.capture import Scope, capture, is_changed
+from fixtool.operations.log import Log, Operation, Standing, now
+from fixtool.operations.record import mark, settle
+from fixtool.operations.state import Branch, State, TreeState, describe
+from fixtool.series.commit import open_git
+from fixtool.series.write import writing
+from fixtool.text import argument, count, split_lines
+
+_MOST_SHOWN = 3  # things that a message names
+_BRANCH = ("branch", "")
+
+
+@dataclass(frozen=True)
+class TakenBack:
+    """What ``undo`` or ``redo`` did: the numbers and commands of the ``operations``, what
+    ``changed``, and ``notes`` on what it could not take back, one sentence each."""
+
+    operations: tuple[Operation, ...]
+    changed: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass
+class _Change:
+    """Where the parts of a state are expected to be, and where they go. A part that is not there
+    is missing in its table."""
+
+    expected: dict[tuple[str, str], Any] = field(default_factory=dict)
+    wanted: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> list[tuple[str, str]]:
+        return sorted({*self.expected, *self.wanted})
+
+    def of(self, kind: str) -> Iterator[tuple[str, Any, Any]]:
+        """The name of each part of a kind, what is expected there, and what it is to be."""
+        for part in self.parts:
+            if part[0] == kind:
+                yield part[1], self.expected.get(part), self.wanted.get(part)
+
+
+def undo(log: Log, steps: int = 1, *, dry_run: bool = False) -> TakenBack:
+    """Take the last ``steps`` operations back that are done.
+
+    Raises Refused, and changes nothing, if something newer would be lost; UsageError if there are
+    fewer operations; CannotRun if the log is damaged or too little is left of what was there.
+    """
+    settle(log)
+    return _take(log, _last(log, steps), Standing.UNDONE, dry_run=dry_run)
+
+
+def redo(log: Log, steps: int = 1, *, dry_run: bool = False) -> TakenBack:
+    """Do the last ``steps`` operations again that were undone. Raises as ``undo`` does."""
+    settle(log)
+    undone: list[Operation] = []
+    for number in reversed(log.numbers()):
+        operation = log.read(number)
+        if operation.standing is Standing.DONE:
+            break
+        if operation.standing is Standing.UNDONE:
+            undone.insert(0, operation)
+    if len(undone) < steps:
+        raise _too_few(len(undone), steps, "redo", "do again")
+    return _take(log, undone[:steps], Standing.DONE, dry_run=dry_run)
+
+
+def _last(log: Log, steps: int) -> list[Operation]:
+    """The last operations that are done, the newest first."""
+    found: list[Operation] = []
+    for number in reversed(log.numbers()):
+        operation = log.read(number)
+        if operation.standing is Standing.DONE:
+            found.append(operation)
+        # What only changed something else is passed over, and said to be.
+        if sum(map(_changes_something, found)) == steps:
+            return found
+    raise _too_few(sum(map(_changes_something, found)), steps, "undo", "take back")
+
+
+def _changes_something(operation: Operation) -> bool:
+    return operation.before != operation.after
+
+
+def _too_few(there: int, wanted: int, verb: str, words: str) -> UsageError:
+    if not there:
+        return UsageError(f"there is nothing to {words}", hint="see what was done: fixtool log")
+    return UsageError(
+        f"there are {count(there, 'operation')} to {words}, not {wanted}",
+        hint=f"fixtool {verb} {there}",
+    )
+
+
+def _take(
+    log: Log, operations: Sequence[Operation], standing: Standing, *, dry_run: bool
+) -> TakenBack:
+    repository = log.repository
+    git = open_git(repository.root)
+    with writing(repository):
+        change = _merged(operations, undoing=standing is Standing.UNDONE)
+        trees = [name for name, _, _ in change.of("trees")]
+        whole = any(state and state.files for _, *states in change.of("trees") for state in states)
+        around = any(name.startswith("/") for name, _, _ in change.of("files"))
+        scope = Scope(tuple(map(Path, trees)), whole, around)
+        present = capture(repository, log.settings, log.contents, scope)
+        _require_nothing_newer(log, git, change, present, operations, standing)
+        before, after = _states(change)
+        changed = describe(before, after)
+        notes = tuple(_notes(git, change, operations, standing))
+        if not dry_run:
+            numbers = tuple(operation.number for operation in operations)
+            verb = "undo" if standing is Standing.UNDONE else "redo"
+            words = (verb,) if len(numbers) == 1 else (verb, str(len(numbers)))
+            note = Operation(
+                0, now(), words, str(repository.root.resolve()), present, after,
+                standing=standing, steps=numbers,
+            )  # fmt: skip
+            with log.noting(note) as path:
+                _carry_out(log, git, change, present, f"fixtool {' '.join(words)}")
+                mark(log, numbers, standing)
+                path.unlink(missing_ok=True)
+    return TakenBack(tuple(operations), changed, notes)
+
+
+def _merged(operations: Sequence[Operation], *, undoing: bool) -> _Change:
+    """What all the operations change together. Raises Refused if something else was changed
+    between two of them."""
+    change = _Change()
+    for operation in operations:
+        source, target = operation.after, operation.before
+        if not undoing:
+            source, target = target, source
+        here, there = source.parts(), target.parts()
+        parts = {*here, *there}
+        if here.get(_BRANCH) == there.get(_BRANCH) and (change.parts or not source.files):
+            parts.discard(_BRANCH)  # it tells only on which commit the command ran
+        for part in parts:
+            if part in change.expected or part in change.wanted:
+                if change.wanted.get(part) != here.get(part):
+                    raise Refused(
+                        f"{_name(part)} was changed by something else after `{operation.command}`",
+                        where=_name(part),
+                        hint=f"fixtool log, then fixtool {'undo' if undoing else 'redo'} with a "
+                        "smaller number",
+                    )
+            elif part in here:
+                change.expected[part] = here[part]
+            change.wanted.pop(part, None)
+            if part in there:
+                change.wanted[part] = there[part]
+            if part not in change.expected and part not in change.wanted:
+                change.expected.pop(part, None)
+    return change
+
+
+def _states(change: _Change) -> tuple[State, State]:
+    """The two states that a change leads between."""
+    halves = []
+    for table in (change.expected, change.wanted):
+        parts: dict[str, dict[str, Any]] = {"files": {}, "waiting": {}, "trees": {}}
+        for (kind, name), value in table.items():
+            if kind != "branch":
+                parts[kind][name] = value
+        halves.append(State(branch=table.get(_BRANCH), **parts))
+    return halves[0], halves[1]
+
+
+def _name(part: tuple[str, str]) -> str:
+    kind, name = part
+    if kind == "files":
+        return name[1:] if name.startswith("/") else f"patches/{name}"
+    if kind == "waiting":
+        verb, _, line = name.partition("/")
+        return f"the {verb} of line {line} that waits"
+    return "the branch" if kind == "branch" else name
+
+
+# -- is anything newer? -----------------------------------------------------------------------
+
+
+def _require_nothing_newer(
+    log: Log,
+    git: Repo | None,
+    change: _Change,
+    present: State,
+    operations: Sequence[Operation],
+    standing: Standing,
+) -> None:
+    verb = "undo" if standing is Standing.UNDONE else "redo"
+    newer = list(_newer_commits(log, git, change, present, operations, verb))
+    newer += _newer_parts(change, present, "files")
+    newer += _newer_parts(change, present, "waiting")
+    for path, expected, wanted in change.of("trees"):
+        newer += _newer_in_tree(log, path, expected, wanted, present.trees.get(path), verb)
+    if newer:
+        shown = "; ".join(what for what, _, _ in newer[:_MOST_SHOWN])
+        more = len(newer) - _MOST_SHOWN
+        raise Refused(
+            f"{verb} would lose what is newer: {shown}"
+            + (f"; and {more} more" if more > 0 else ""),
+            where=newer[0][1],
+            hint=newer[0][2],
+        )
+
+
+_Newer = tuple[str, str, str]
+"""What is newer, where it is, and what to do."""
+
+
+def _newer_parts(change: _Change, present: State, kind: str) -> Iterator[_Newer]:
+    for name, expected, _ in change.of(kind):
+        if getattr(present, kind).get(name) != expected:
+            what = _name((kind, name))
+            hint = "keep what is there, or put it away (git stash), then run the same command again"
+            if kind == "waiting":
+                hint = f"fixtool {name.partition('/')[0]} --abort, then run the same command again"
+            yield f"{what} was changed since", what, hint
+
+
+def _newer_commits(
+    log: Log,
+    git: Repo | None,
+    change: _Change,
+    present: State,
+    operations: Sequence[Operation],
+    verb: str,
+) -> Iterator[_Newer]:
+    expected = change.expected.get(_BRANCH)
+    wanted = change.wanted.get(_BRANCH)
+    here = present.branch
+    if git is None or expected is None or here is None or here == expected:
+        return
+    where = str(git.work_tree)
+    if here.name != expected.name:
+        if expected != wanted:
+            name = expected.name.removeprefix("refs/heads/")
+            yield (
+                f"another branch is checked out than {name}", where,
+                f"git -C {argument(where)} switch {name}, then fixtool {verb}",
+            )  # fmt: skip
+        return
+    commits = _commits(git, expected.commit, here.commit)
+    touched = expected != wanted
+    if not touched:
+        names = _paths(log, git, change)
+        touched = bool(names) and _differs(git, expected.commit, here.commit, names)
+    if touched:
+        reverts = " ".join(commit for operation in operations if (commit := _commit_of(operation)))
+        hint = (
+            f"git -C {argument(where)} revert {reverts}"
+            if reverts and verb == "undo"
+            else (f"git -C {argument(where)} log")
+        )
+        for newer in commits or ["the branch has gone elsewhere"]:
+            yield newer, where, hint
+
+
+def _commit_of(operation: Operation) -> Oid | None:
+    """The commit that an operation made in the patch repository."""
+    before, after = operation.before.branch, operation.after.branch
+    return after.commit if after and before != after else None
+
+
+def _commits(git: Repo, since: Oid | None, until: Oid | None) -> list[str]:
+    """The commits after ``since`` up to ``until``, in words, the newest first."""
+    if until is None:
+        return []
+    with suppress(FixtoolError):
+        span = [until, *([f"^{since}"] if since else [])]
+        out = git.run("log", "--no-decorate", "--format=commit %h %s", "--max-count=4", *span)
+        return split_lines(out.text)
+    return []
+
+
+def _differs(git: Repo, old: Oid | None, new: Oid | None, paths: Sequence[str]) -> bool:
+    if not old or not new:
+        return old != new
+    words = ("diff-tree", "--quiet", "-r", old, new, "--", *paths)
+    return git.run(*words, accept=(0, 1)).status == 1
+
+
+def _newer_in_tree(
+    log: Log,
+    path: str,
+    expected: TreeState | None,
+    wanted: TreeState | None,
+    present: TreeState | None,
+    verb: str,
+) -> Iterator[_Newer]:
+    """What is in a work tree that the operation did not leave there."""
+    if expected is None:
+        if present is not None or (Path(path).is_dir() and any(Path(path).iterdir())):
+            yield f"something is at {path}", path, f"move it away, then fixtool {verb}"
+        return
+    if present is None:
+        if Path(path).is_dir() and any(Path(path).iterdir()):
+            yield f"{path} is something else now", path, f"move it away, then fixtool {verb}"
+        return  # it was removed by hand: nothing can be lost
+    tree = _put_back.open_tree(log.settings, path, present)
+    if present.head != expected.head or present.branch != expected.branch:
+        commits = _commits(tree, expected.head, present.head)
+        what = (
+            f"commits in the work tree {path} ({', '.join(commits)})"
+            if commits
+            else (f"the work tree {path} is at another commit")
+        )
+        yield what, path, f"save them: fixtool export --worktree {argument(path)}"
+    elif expected.files:
+        if present.files != expected.files:
+            yield f"edits in the work tree {path}", path, _save(path)
+    elif is_changed(tree, present.head):
+        yield f"edits in the work tree {path} that are not committed", path, _save(path)
+    missing = [oid for oid in (wanted and wanted.head, wanted and wanted.files) if oid]
+    if missing and tree.lacks(missing):
+        raise CannotRun(
+            f"git has removed what was in the work tree {path}",
+            where=path,
+            hint="make it again: fixtool apply",
+        )
+
+
+def _save(path: str) -> str:
+    return f"keep them: git -C {argument(path)} stash --include-untracked"
+
+
+# -- what is said, and what is done ------------------------------------------------------------
+
+
+def _notes(
+    git: Repo | None, change: _Change, operations: Sequence[Operation], standing: Standing
+) -> Iterator[str]:
+    verb = "undone" if standing is Standing.UNDONE else "done again"
+    for operation in operations:
+        if operation.beyond:
+            yield f"not {verb}, of `{operation.command}`: {operation.beyond}"
+    for operation in operations if git and standing is Standing.UNDONE else ():
+        commit = _commit_of(operation)
+        if git and commit and (remotes := _remotes_with(git, commit)):
+            yield (
+                f"commit {commit[:12]} was pushed ({', '.join(remotes[:2])}) and stays there: git "
+                f"push would be refused now; fixtool redo, then git revert {commit[:12]}"
+            )
+    for path, expected, _ in change.of("trees"):
+        if expected is not None and not Path(path).exists():
+            yield f"the work tree {path} is gone, so it was left alone"
+
+
+def _remotes_with(git: Repo, commit: Oid) -> list[str]:
+    """The remote-tracking branches that hold a commit."""
+    form = "--format=%(refname:short)"
+    return split_lines(
+        git.run("for-each-ref", form, f"--contains={commit}", "refs/remotes/", accept=None).text
+    )
+
+
+def _carry_out(log: Log, git: Repo | None, change: _Change, present: State, reason: str) -> None:
+    """Put everything where it is wanted: what is largest first, the branch last."""
+    for path, expected, wanted in change.of("trees"):
+        _put_back.tree(log, path, expected, wanted, present.trees.get(path), reason)
+    for name, _, wanted in change.of("waiting"):
+        _put_back.session(log, name, wanted)
+    _put_back.files(log, {name: wanted for name, _, wanted in change.of("files")})
+    expected, wanted = (table.get(_BRANCH) for table in (change.expected, change.wanted))
+    if git is not None and isinstance(expected, Branch) and isinstance(wanted, Branch):
+        _put_back.branch(git, expected, wanted, _paths(log, git, change), reason)
+
+
+def _paths(log: Log, git: Repo, change: _Change) -> list[str]:
+    """The files that change, as paths in the work tree of the patch repository."""
+    assert git.work_tree is not None
+    root = log.repository.root.resolve().relative_to(git.work_tree)
+    names = (name for name, _, _ in change.of("files"))
+    return [str(root / (name[1:] if name[0] == "/" else f"patches/{name}")) for name in names]

@@ -1,0 +1,221 @@
+"""Each verb that changes something is taken back by `undo`, and done again by `redo`: bytes, refs,
+work trees and what waits for a person.
+
+A new verb needs one line in ``VERBS``: its words, and, where it needs more than the series of
+``repository``, a function that prepares it. All verbs share one repository, in which each is run,
+taken back, done again, and taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.rebase import FIVE, FIVE_AND_TWENTY, OTHER, Maintainer, rewrite
+from support.repositories import NUMBERS, Git, Ran, Team
+
+TWO = FIVE.replace("line 30\n", "line 30 fixed\n")
+RESOLVED = NUMBERS.replace("line 5\n", "line V fixed\n")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A patch repository in git with a series of three, a work tree of it, and the state folder."""
+
+    maintainer: Maintainer
+    folder: Path
+    state: Path
+
+    @property
+    def tree(self) -> Git:
+        return Git(self.folder / "tree")
+
+    def run(self, *words: str | Path) -> Ran:
+        return self.maintainer.run(*words)
+
+    def done(self, *words: str | Path, status: int = 0) -> None:
+        ran = self.run(*words)
+        assert ran.status == status, ran.out + ran.err
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that a command may change."""
+        found: dict[str, Any] = dict(self.maintainer.git.snapshot())
+        found.pop("patches/.lock", None)
+        for file in sorted(self.state.glob("*/*.json")):
+            found[str(file)] = file.read_bytes()
+        trees = [
+            *self.state.glob("worktrees/*/*"),
+            *self.folder.glob("tree*"),
+            self.folder / "clone",
+        ]
+        for tree in sorted(path for path in trees if (path / ".git").exists()):
+            git = Git(tree)
+            found[str(tree)] = {
+                path: (tree / path).read_bytes()
+                for path in git("ls-files", "--cached", "--others").split("\n")
+                if (tree / path).is_file()
+            }
+            found[f"{tree} index"] = git("ls-files", "--stage")
+            found[f"{tree} status"] = git("status", "--porcelain")
+            found[f"{tree} head"] = git("symbolic-ref", "-q", "HEAD", check=False), git.head()
+            git_dir = Path(git("rev-parse", "--absolute-git-dir"))
+            for name in ("fixtool.json", "CHERRY_PICK_HEAD", "MERGE_MSG", "MERGE_RR"):
+                if (git_dir / name).is_file():
+                    found[f"{tree} {name}"] = (git_dir / name).read_bytes()
+        return found
+
+
+def no_preparation(_: Place) -> None:
+    """Most verbs need the series alone."""
+
+
+def upstream_goes_on(place: Place) -> None:
+    rewrite(place.maintainer.upstream)
+
+
+def rebase_waits(place: Place) -> None:
+    upstream_goes_on(place)
+    place.done("rebase", "--onto", "main", status=3)
+
+
+def rebase_is_resolved(place: Place) -> None:
+    rebase_waits(place)
+    (tree,) = place.state.glob("worktrees/*/rebase-main")
+    (tree / "python/model.py").write_text(RESOLVED)
+
+
+def work_tree(place: Place) -> None:
+    place.done("apply", "--no-build", "--worktree", place.tree.path)
+
+
+def work_tree_with_a_commit(place: Place) -> None:
+    work_tree(place)
+    place.tree.write("python/other.py", "alpha\nbeta?\ngamma\n")
+    place.tree("commit", "--quiet", "--all", "--message", "ask beta\n\nWhy.")
+
+
+def a_file_to_import(place: Place) -> None:
+    text = NUMBERS.replace("line 30\n", "line 30 fixed\n")
+    upstream = place.maintainer.upstream
+    upstream("checkout", "--quiet", "--detach", "v1.0")
+    upstream.commit("fix thirty", python__model_py=text)
+    (place.folder / "thirty.diff").write_text(upstream("diff", "HEAD^", "HEAD") + "\n")
+    upstream("checkout", "--quiet", "main")
+
+
+def a_file_that_conflicts(place: Place) -> None:
+    a_file_to_import(place)
+    diff = place.folder / "thirty.diff"
+    diff.write_text(diff.read_text().replace("line 29", "line twenty-nine"))
+
+
+def two_hunks(place: Place) -> None:
+    maintainer = place.maintainer
+    files = maintainer.folder
+    raw = maintainer.team.patch("both", "fix two", python__model_py=TWO)
+    (files / "five.patch").write_bytes(raw)
+    (files / "both.patch").unlink()
+    (files / "twenty.patch").unlink()
+    (files / "series").write_text("other.patch\nfive.patch\n")
+    maintainer.save()
+
+
+def edit_is_made(place: Place) -> None:
+    place.run("edit", "five")
+    (tree,) = place.state.glob("worktrees/*/edit-main")
+    text = (tree / "python/model.py").read_text()
+    (tree / "python/model.py").write_text(text.replace("line 5 fixed", "line 5 mended"))
+
+
+def second_line(place: Place) -> None:
+    place.maintainer.team.line("second")
+    place.maintainer.save()
+
+
+def other_is_on_the_shelf(place: Place) -> None:
+    place.done("drop", "other", "--reason", "unused")
+
+
+def clone(place: Place) -> None:
+    upstream = place.maintainer.upstream
+    upstream("clone", "--quiet", str(upstream.path), str(place.folder / "clone"))
+
+
+@dataclass(frozen=True)
+class Verb:
+    """The words of a command (``{}`` is the folder around all), its exit code, and what it needs."""
+
+    words: str
+    prepare: Callable[[Place], None] = no_preparation
+    status: int = 0
+    more: tuple[str, ...] = field(default=())
+
+
+VERBS = {
+    "drop": Verb("drop other --reason unused"),
+    "split": Verb("split five --into low=python/model.py:1", two_hunks),
+    "new": Verb("new empty -m empty"),
+    "edit that stops": Verb("edit five"),
+    "edit --continue": Verb("edit --continue", edit_is_made),
+    "edit --abort": Verb("edit --abort", edit_is_made),
+    "move": Verb("move other --after twenty"),
+    "rename": Verb("rename other beta"),
+    "reword": Verb("reword other -m other-words"),
+    "reword, not committed": Verb("reword other -m other-words --no-commit"),
+    "squash": Verb("squash five twenty"),
+    "copy": Verb("copy other --line main --to second", second_line),
+    "restore": Verb("restore other", other_is_on_the_shelf),
+    "rebase": Verb("rebase --onto v1.1 --source {}/upstream"),
+    "rebase to a new line": Verb("rebase --onto v1.1 --new-line next"),
+    "rebase that stops": Verb("rebase --onto main", upstream_goes_on, status=3),
+    "rebase --continue": Verb("rebase --continue", rebase_is_resolved),
+    "rebase --skip": Verb("rebase --skip", rebase_waits),
+    "rebase --abort": Verb("rebase --abort", rebase_is_resolved),
+    "import": Verb("import {}/thirty.diff", a_file_to_import),
+    "apply": Verb("apply --no-build --worktree {}/tree-new"),
+    "apply that moves": Verb("apply --ref v1.1 --no-build --worktree {}/tree", work_tree),
+    "apply --into": Verb("apply --into {}/clone --ref v1.0 --no-build", clone),
+    "export": Verb("export --worktree {}/tree", work_tree_with_a_commit),
+    "refresh": Verb("refresh --worktree {}/tree", work_tree_with_a_commit),
+    "init of a line": Verb("init {}/team --upstream {}/upstream --base v1.1 --line second"),
+}
+
+
+@pytest.fixture
+def place(
+    fixtool: Callable[..., Ran], team: Team, tmp_path: Path, home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Place:  # fmt: skip
+    monkeypatch.setenv("FIXTOOL_SOURCE", str(team.upstream.path))
+    maintainer = Maintainer(fixtool, team)
+    maintainer.track()
+    team.upstream.commit("go on", README_txt="read me more\n")
+    team.upstream("tag", "v1.1")
+    team.patch("other", "change beta", python__other_py=OTHER)
+    team.patch("five", "fix five", python__model_py=FIVE)
+    team.patch("twenty", "fix twenty", base="patch/five", python__model_py=FIVE_AND_TWENTY)
+    maintainer.save()
+    return Place(maintainer, tmp_path, home / "state")
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_undo_and_redo(place: Place, name: str) -> None:
+    verb = VERBS[name]
+    verb.prepare(place)
+    words = [word.replace("{}", str(place.folder)) for word in verb.words.split()]
+    before = place.snapshot()
+    given = [] if words[0] == "init" else ["-C", str(place.maintainer.team.root)]
+    ran = place.maintainer.fixtool(*words, *given)
+    assert ran.status == verb.status, ran.out + ran.err
+    after = place.snapshot()
+    assert after != before
+    for wanted, command in ((before, "undo"), (after, "redo"), (before, "undo")):
+        ran = place.run(command)
+        assert (ran.status, ran.err) == (0, "")
+        found = place.snapshot()
+        for key in {*wanted, *found}:
+            assert found.get(key) == wanted.get(key), f"{command}: {key}"
