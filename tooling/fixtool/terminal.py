@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
+import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+from unicodedata import combining, east_asian_width
 
 from fixtool.documents import SCHEMA
 from fixtool.errors import ExitCode, FixtoolError
 from fixtool.progress import Progress, Silence, Task
-from fixtool.text import escaped, printable, redact
+from fixtool.text import escaped, printable, redact, split_lines
 
 _JSON_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
 _COLOURS = {
@@ -30,6 +34,13 @@ _COLOURS = {
     "unchanged": "dim", "added": "green", "rewritten": "cyan", "removed": "yellow",
     "error": "bold red", "warning": "yellow",
 }  # fmt: skip
+_CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
+_DIFF = (
+    ("diff --git ", "bold"), ("--- ", "bold"), ("+++ ", "bold"), ("index ", "bold"),
+    ("@@ ", "cyan"), ("+", "green"), ("-", "red"),
+)  # fmt: skip
+"""The styles of the lines of a diff, by how they begin."""
+_GAP = "  "  # between two columns
 
 
 def document(command: str, exit_code: ExitCode, body: Mapping[str, Any]) -> str:
@@ -67,39 +78,114 @@ def command(text: str, *, err: bool = False) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print ``rows`` under ``columns``: with colours on a terminal, as aligned text in a pipe."""
+    """Print ``rows`` under ``columns``. On a terminal the table is as wide as that: sentences are
+    wrapped, and if even then a row does not fit, its cells stand below each other. A word, such as
+    a path or a commit id, is never cut. In a pipe each row is one line."""
     columns, *rows = ([escaped(cell) for cell in row] for row in (columns, *rows))
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        drawn = Table(header_style="bold", box=None, pad_edge=False)
-        for column in columns:
-            drawn.add_column(Text(column))  # a plain string would be read as markup
-        for row in rows:
-            drawn.add_row(*(Text(cell, style=_colour(cell)) for cell in row))
-        Console().print(drawn)
+    natural = [max(_width(row[n]) for row in [columns, *rows]) for n in range(len(columns))]
+    if not sys.stdout.isatty():
+        _draw(columns, rows, natural)
         return
-    widths = [max(len(row[n]) for row in [columns, *rows]) for n in range(len(columns))]
+    space = shutil.get_terminal_size().columns - len(_GAP) * (len(columns) - 1)
+    least = [_longest_word([columns[n], *(row[n] for row in rows)]) for n in range(len(columns))]
+    if sum(least) > space:
+        _draw_below(columns, rows)
+        return
+    widths = list(natural)
+    while sum(widths) > space:
+        spare = max(range(len(widths)), key=lambda n: (widths[n] > least[n], widths[n]))
+        widths[spare] -= 1
+    _draw(columns, rows, widths)
+
+
+def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> None:
+    """Print a table whose columns are ``widths`` wide."""
     for row in [columns, *rows]:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+        styles = ["bold"] * len(row) if row is columns else [_style(cell) for cell in row]
+        wrapped = [_wrapped(cell, width) for cell, width in zip(row, widths, strict=True)]
+        for parts in zip_longest(*wrapped, fillvalue=""):
+            cells = [
+                _coloured(part, style) + " " * (width - _width(part))
+                for part, style, width in zip(parts, styles, widths, strict=True)
+            ]
+            print(_GAP.join(cells).rstrip())
 
 
-def _colour(cell: str) -> str:
+def _draw_below(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print the cells of each row below each other, each after the name of its column."""
+    margin = max(map(_width, columns)) + len(_GAP)
+    space = max(shutil.get_terminal_size().columns - margin, 1)
+    for number, row in enumerate(rows):
+        if number:
+            print()
+        for column, cell in zip(columns, row, strict=True):
+            for at, part in enumerate(_wrapped(cell, space) if cell else ()):
+                head = _coloured(column, "bold") + " " * (margin - _width(column))
+                print((" " * margin if at else head) + _coloured(part, _style(cell)))
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    """The lines of a cell, which are ``width`` wide where its words are not wider."""
+    if _width(cell) <= width:
+        return [cell]
+    lines: list[str] = []
+    for word in cell.split():
+        if lines and _width(lines[-1]) + 1 + _width(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _longest_word(cells: Iterable[str]) -> int:
+    return max((_width(word) for cell in cells for word in cell.split()), default=0)
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal ``text`` takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if combining(letter) else 2 if east_asian_width(letter) in "WF" else 1 for letter in text
+    )
+
+
+def _style(cell: str) -> str:
     """The style of a cell that holds one word with a meaning, perhaps with more in parentheses."""
     match = re.fullmatch(r"([a-z-]+)( \([^()]*\))?", cell)
     return _COLOURS.get(match[1], "") if match else ""
 
 
-def patch_text(text: str) -> None:
-    """Print a patch in colours and as it is, but with its control characters made visible."""
-    from rich.console import Console
-    from rich.syntax import Syntax
+def _coloured(text: str, style: str, stream: TextIO | None = None) -> str:
+    """``text`` in a ``style``, where ``stream``, or else stdout, shows colours."""
+    codes = [str(_CODES[word]) for word in style.split()]
+    shown = codes and text and _shows_colours(stream or sys.stdout)
+    return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if shown else text
 
-    shown = printable(text.replace("\t", "    "))
-    Console().print(Syntax(shown, "diff", background_color="default", word_wrap=False))
+
+def _shows_colours(stream: TextIO) -> bool:
+    """Whether colours go to ``stream``: https://no-color.org and https://force-color.org say which
+    variables decide, and else a terminal shows them."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def patch_text(text: str, page: Callable[[str], bool] = lambda _: False) -> None:
+    """Show a patch in colours and as it is, but with its control characters made visible: in the
+    pager ``page``, or, if that says that there is none, on stdout."""
+    lines = split_lines(printable(text.replace("\t", "    ")))
+    in_diff = False
+    shown = []
+    for line in lines:
+        in_diff = in_diff or line.startswith("diff --git ")
+        style = next((style for start, style in _DIFF if line.startswith(start)), "")
+        shown.append(_coloured(line, style if in_diff else ""))
+    whole = "\n".join(shown)
+    if not page(f"{whole}\n"):
+        print(whole)
 
 
 def failure(error: FixtoolError, command: str, *, as_json: bool) -> None:
@@ -114,8 +200,7 @@ def failure(error: FixtoolError, command: str, *, as_json: bool) -> None:
         lines.append(f"   at: {escaped(error.where)}")
     if error.hint:
         lines.append(f"  try: {escaped(error.hint)}")
-    if sys.stderr.isatty():
-        lines[0] = lines[0].replace("error:", "\x1b[1;31merror:\x1b[0m", 1)
+    lines[0] = lines[0].replace("error:", _coloured("error:", "bold red", sys.stderr), 1)
     print("\n".join(lines), file=sys.stderr)
 
 

@@ -210,7 +210,7 @@ def test_core_commands_do_not_load_torch_triton_or_sglang(words: list[str]) -> N
 
 # The modules that start processes. What runs code of others, such as probes, tests, hooks and
 # builds, goes through isolation; the others start git, pip, the user's editor and interpreters.
-STARTERS = {"commands.editor", "git.process", "git.repo", "interpreter", "isolation", "sources.index",
+STARTERS = {"commands.pager", "commands.editor", "git.process", "git.repo", "interpreter", "isolation", "sources.index",
             "verify._execute", "verify.runner.run"}  # fmt: skip
 
 

@@ -96,7 +96,7 @@ DOORS: dict[str, Callable[[], object]] = {
     "command": lambda: terminal.command("::notice title=nightly rebase::" + TEXT),
 
     "table": lambda: terminal.table((TEXT, "b"), [(TEXT, TEXT), ("clean", TEXT)]),
-    "patch_text": lambda: terminal.patch_text(TEXT.replace(TOKEN, "").replace("::", "")),
+    "patch_text": lambda: terminal.patch_text(re.sub(f"{TOKEN}|::|##", "", TEXT)),
     "failure": lambda: [
         terminal.failure(Refused(TEXT, where=TEXT, hint=TEXT), "apply", as_json=as_json)
         for as_json in (False, True)

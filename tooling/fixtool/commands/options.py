@@ -75,6 +75,9 @@ Ours = Annotated[
 ]
 Theirs = Annotated[bool, Option("--theirs", help="Where both changed a patch: take the line's.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Say what would happen; write nothing.")]
+NoPager = Annotated[
+    bool, Option("--no-pager", help="Print to the terminal, without git's pager or less.")
+]
 Verbose = Annotated[bool, Option("-v", "--verbose", help="Show files, hunks and reasons too.")]
 
 

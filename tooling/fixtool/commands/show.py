@@ -10,6 +10,7 @@ from typer import Argument
 
 from fixtool import terminal
 from fixtool.commands import options
+from fixtool.commands.pager import page
 from fixtool.errors import ExitCode, Mistyped, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def show(
     ctx: typer.Context,
     slug: Annotated[str, Argument(metavar="SLUG", help="The patch, by its file's name.")],
     line: options.LineName = None,
+    no_pager: options.NoPager = False,
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
@@ -38,7 +40,11 @@ def show(
     if json:
         terminal.print_document("show", ExitCode.OK, _body(chosen, patch))
     elif sys.stdout.isatty():
-        terminal.patch_text(patch.raw.decode("utf-8", "replace"))
+        text = patch.raw.decode("utf-8", "replace")
+        if no_pager:
+            terminal.patch_text(text)
+        else:
+            terminal.patch_text(text, page)
     else:
         sys.stdout.buffer.write(patch.raw)
 
