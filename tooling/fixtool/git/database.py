@@ -12,7 +12,7 @@ import os
 import select
 import subprocess
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -32,6 +32,7 @@ _FAREWELL = 1.0  # seconds
 _MOST_NEW = 20 << 20  # bytes of new objects, compressed, that are kept in memory
 _MOST_PASSING = 4 << 20  # of those that are not compressed when they are written
 _MOST_CONTENTS = 12 << 20  # bytes of blobs that were read, and of new objects, that are kept
+_TOGETHER = 500  # questions that git is asked at once: they fit into a pipe
 _MOST_ENTRIES = 60_000  # of trees that are kept after reading, some 15 MB
 
 
@@ -91,6 +92,38 @@ class ObjectDatabase:
             self._trees.move_to_end(oid)
             return self._trees[oid]
         return self._keep_tree(oid, _parse_tree(self._expect(oid, "tree")))
+
+    def prefetch(self, tree: Oid, paths: Iterable[str]) -> None:
+        """Read what stands at ``paths`` in a tree, and the folders above, with few questions to
+        git: to wait for each answer takes longer than the rest. Nothing happens if one is missing.
+        """
+        waiting = [(tree, tuple(path.split("/"))) for path in paths]
+        while waiting:
+            self._read_many([oid for oid, names in waiting if names and oid not in self._trees])
+            below: list[tuple[Oid, tuple[str, ...]]] = []
+            blobs: list[Oid] = []
+            for oid, (name, *rest) in waiting:
+                entry = self._trees.get(oid, {}).get(name)
+                if entry is not None and entry.mode == FOLDER and rest:
+                    below.append((entry.blob, tuple(rest)))
+                elif entry is not None and entry.mode != FOLDER and not rest:
+                    blobs.append(entry.blob)
+            self._read_many([oid for oid in blobs if oid not in self._contents])
+            waiting = below
+
+    def _read_many(self, oids: Iterable[Oid]) -> None:
+        """Keep the trees and the blobs ``oids``, as many as there are, that are not new."""
+        asked = [oid for oid in dict.fromkeys(oids) if oid not in self._new]
+        if len(asked) < 2:  # nothing to be saved
+            return
+        self._reader = self._reader or _Reader(self.repo)
+        for start in range(0, len(asked), _TOGETHER):
+            batch = asked[start : start + _TOGETHER]
+            for oid, found in zip(batch, self._reader.read_many(batch), strict=True):
+                if found is not None and found[0] == "tree":
+                    self._keep_tree(oid, _parse_tree(found[1]))
+                elif found is not None and found[0] == "blob":
+                    self._keep_content(oid, found[1])
 
     def tree_of(self, commit: Oid) -> Oid:
         """The tree of a commit."""
@@ -267,13 +300,20 @@ class _Reader:
 
     def read(self, oid: Oid) -> tuple[str, bytes] | None:
         """The kind and the content of an object; None if it is not there."""
+        return self.read_many([oid])[0]
+
+    def read_many(self, oids: Sequence[Oid]) -> list[tuple[str, bytes] | None]:
+        """The same of several objects, whose ids fit into a pipe together."""
         stdin = self._process.stdin
         assert stdin is not None
         try:
-            stdin.write(f"{oid}\n".encode())
+            stdin.write("".join(f"{oid}\n" for oid in oids).encode())
             stdin.flush()
         except BrokenPipeError as error:
             raise self._ended() from error
+        return [self._answer() for _ in oids]
+
+    def _answer(self) -> tuple[str, bytes] | None:
         header = self._line().split(b" ")
         if len(header) != 3:
             return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -83,6 +84,7 @@ class Line:
     upstream: Upstream
     entries: tuple[Entry, ...]
     _parsed: dict[str, Patch] = field(default_factory=dict, repr=False, compare=False)
+    _known: Mapping[str, Patch] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def patches(self) -> tuple[Patch, ...]:
@@ -111,7 +113,8 @@ class Line:
                 where=f"{self.folder / 'series'}:{entry.line_number}",
                 hint="restore the file, or take the line out of the series",
             ) from error
-        return parse(raw, entry.slug, path)
+        known = self._known.get(entry.file_name)
+        return known if known and known.raw == raw else parse(raw, entry.slug, path)
 
     def find(self, slug: str) -> Patch:
         """The patch with this slug or file name. Raises UsageError if the line has none."""
@@ -133,6 +136,7 @@ class PatchRepository:
 
     root: Path
     _lines: dict[str, Line] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[str, dict[str, Patch]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def folder(self) -> Path:
@@ -177,7 +181,8 @@ class PatchRepository:
         if self.folder.is_symlink():
             raise Refused("patches/ is a link; name the repository itself", where=str(self.folder))
         if name not in self._lines:
-            self._lines[name] = read_line(self.folder / name)
+            line = read_line(self.folder / name)
+            self._lines[name] = replace(line, _known=self._known.get(name, {}))
         return self._lines[name]
 
     def pick(self, wanted: str | None) -> Line:
@@ -198,7 +203,10 @@ class PatchRepository:
         return hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()
 
     def read_anew(self) -> None:
-        """Forget the lines that were read: another run may have changed them."""
+        """Forget the lines that were read: another run may have changed them. Each file is read
+        again, and parsed again if its bytes are others."""
+        for name, line in self._lines.items():
+            self._known.setdefault(name, {}).update(line._parsed)
         self.__dict__.pop("line_names", None)
         self._lines.clear()
 

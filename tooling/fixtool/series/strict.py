@@ -20,6 +20,7 @@ from fixtool.series.patch import Patch, apply_on
 
 _NEWLINE = 10
 _MANY_PLACES = 8
+_AHEAD = 16  # patches whose files are read together
 
 
 class LeftToGit(Exception):
@@ -61,7 +62,10 @@ def commits_on(
     does not apply; and git's message about that one, empty if all apply."""
     commits: list[Oid] = []
     tip = base
-    for patch in patches:
+    for number, patch in enumerate(patches):
+        if number % _AHEAD == 0:
+            ahead = patches[number : number + _AHEAD]
+            objects.prefetch(objects.tree_of(tip), {path for each in ahead for path in each.paths})
         before = objects.tree_of(tip)
         tree, complaint = apply_patch(objects, patch, before), ""
         if tree is None:

@@ -12,7 +12,7 @@ import pytest
 from fixtool.errors import Refused
 from fixtool.series.line import PatchRepository, read_line
 from fixtool.series.write import repair, rewrite
-from support.repositories import Team
+from support.repositories import Git, Team
 
 
 @pytest.mark.parametrize(
@@ -137,3 +137,16 @@ def test_a_line_without_upstream_toml(tmp_path: Path) -> None:
     (tmp_path / "series").write_text("")
     with pytest.raises(Refused, match=r"no upstream\.toml"):
         read_line(tmp_path)
+
+
+def test_a_line_that_is_read_anew_has_what_is_there_now(tracked: Git, team: Team) -> None:
+    repository = team.repository
+    before = repository.line("main").patches
+    repository.read_anew()
+    again = repository.line("main").patches
+    assert again[0] is before[0]  # the same bytes are not parsed twice
+    path = before[0].path
+    assert path is not None
+    path.write_bytes(before[0].raw.replace(b"Subject: [PATCH] ", b"Subject: [PATCH] other: "))
+    repository.read_anew()
+    assert repository.line("main").patches[0].subject == f"other: {before[0].subject}"
