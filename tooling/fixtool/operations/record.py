@@ -127,7 +127,7 @@ def settle(log: Log) -> None:
         if note.steps and _settled(log, note, after):
             path.unlink(missing_ok=True)
             continue
-        add(log, replace(note, steps=()), after, seen)
+        add(log, replace(note, steps=(), standing=Standing.DONE), after, seen)
         path.unlink(missing_ok=True)
 
 

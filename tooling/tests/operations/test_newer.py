@@ -1,0 +1,350 @@
+"""What `undo` refuses, since something newer would be lost, and what it says; the log when a run was
+killed, and when a file of it is damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtool.errors import FixtoolError, Refused, UsageError
+from fixtool.operations import record
+from fixtool.operations import undo as undoing
+from fixtool.operations.log import Log, Operation
+from support.json_documents import document
+from support.operations import Place, make_place
+from support.repositories import Git, Ran, Team
+
+DROP = ("drop", "other", "--reason", "unused")
+
+
+@pytest.fixture
+def place(
+    fixtool: Callable[..., Ran], team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Place:
+    return make_place(fixtool, team, tmp_path, monkeypatch)
+
+
+def refusal(place: Place, *words: str) -> Ran:
+    """What `undo` says when it refuses; nothing changes then."""
+    before = place.snapshot()
+    ran = place.run(*(words or ("undo",)))
+    assert ran.status == 1, ran.out + ran.err
+    assert place.snapshot() == before
+    return ran
+
+
+# -- something newer ---------------------------------------------------------------------------
+
+
+def test_a_newer_commit(place: Place) -> None:
+    place.done(*DROP)
+    dropped = place.maintainer.git.head()
+    place.maintainer.git.commit("mine", notes_txt="mine\n")
+    ran = refusal(place)
+    assert "undo would lose what is newer: commit" in ran.err
+    assert " mine" in ran.err
+    assert f"revert {dropped}" in ran.err
+    place.maintainer.git("reset", "--quiet", "--hard", "HEAD^")
+    place.done("undo")
+
+
+def test_an_edited_patch(place: Place) -> None:
+    place.done(*DROP)
+    file = place.maintainer.folder / "series"
+    file.write_text(file.read_text() + "# mine\n")
+    assert "patches/main/series was changed since" in refusal(place).err
+
+
+def test_an_edit_in_another_patch_stays(place: Place) -> None:
+    """Only what the command changed is compared, and only that is put back."""
+    place.done("rename", "other", "beta")
+    place.maintainer.git.write("README", "mine\n")
+    place.done("undo")
+    assert place.maintainer.git("status", "--porcelain") == "?? README"
+
+
+def test_another_branch(place: Place) -> None:
+    place.done(*DROP)
+    place.maintainer.git("checkout", "--quiet", "-b", "topic")
+    ran = refusal(place)
+    assert "another branch is checked out than main" in ran.err
+    assert "switch main" in ran.err
+
+
+def test_a_commit_of_the_same_files_by_hand(place: Place) -> None:
+    """A command wrote files without a commit, and the user committed them."""
+    place.done("reword", "other", "-m", "other-words", "--no-commit")
+    place.maintainer.git("commit", "--quiet", "--all", "--message", "by hand")
+    assert "by hand" in refusal(place).err
+
+
+def test_a_commit_in_a_work_tree(place: Place) -> None:
+    place.done("apply", "--no-build", "--worktree", place.tree.path)
+    place.tree.write("python/other.py", "mine\n")
+    assert "edits in the work tree" in refusal(place).err
+    place.tree.commit("mine")
+    ran = refusal(place)
+    assert "commits in the work tree" in ran.err
+    assert "fixtool export" in ran.err
+
+
+def test_an_ignored_file_is_no_work(place: Place) -> None:
+    place.done("apply", "--no-build", "--worktree", place.tree.path)
+    place.tree.write("python/__pycache__/x.pyc", "made\n")
+    place.done("undo")
+    assert not place.tree.path.exists()
+
+
+def test_something_is_where_a_work_tree_was(place: Place) -> None:
+    place.done("apply", "--no-build", "--worktree", place.tree.path)
+    place.done("undo")
+    place.tree.write("mine", "mine\n")
+    assert "something is at" in refusal(place, "redo").err
+
+
+def test_a_work_tree_that_was_removed_by_hand(place: Place) -> None:
+    place.done("apply", "--no-build", "--worktree", place.tree.path)
+    shutil.rmtree(place.tree.path)
+    place.done("undo")
+    place.done("apply", "--no-build", "--worktree", place.tree.path)
+
+
+def test_a_conflict_that_was_resolved_further(place: Place) -> None:
+    place.done("edit", "five")
+    (tree,) = place.state.glob("worktrees/*/edit-main")
+    (tree / "python/model.py").write_text("mine\n")
+    assert "edits in the work tree" in refusal(place).err
+
+
+def test_what_was_pushed_is_told(place: Place) -> None:
+    place.done(*DROP)
+    git = place.maintainer.git
+    git("update-ref", "refs/remotes/origin/main", "HEAD")
+    ran = place.run("undo")
+    assert ran.status == 0
+    assert "was pushed (origin/main) and stays there" in ran.out
+
+
+# -- several ------------------------------------------------------------------------------------
+
+
+def test_several_at_once_and_what_cannot_be_done_again(place: Place) -> None:
+    start = place.snapshot()
+    place.done(*DROP)
+    place.done("rename", "five", "V")
+    place.done("apply", "--no-build", "--worktree", place.tree.path)
+    end = place.snapshot()
+    assert "there are 3 operations to take back, not 4" in place.run("undo", "4").err
+    place.done("undo", "3")
+    assert place.snapshot() == start
+    place.done("redo", "3")
+    assert place.snapshot() == end
+    place.done("undo", "2")
+    place.done("rename", "five", "fifth")
+    ran = place.run("redo")
+    assert (ran.status, "there is nothing to do again" in ran.err) == (2, True)
+    shown = document(place.run("log", "--json"))["operations"]
+    assert [operation["standing"] for operation in shown] == [
+        "done",
+        "replaced",
+        "replaced",
+        "done",
+    ]
+    place.done("undo", "2")
+    assert place.snapshot() == start
+
+
+def test_a_commit_of_the_users_between_two(place: Place) -> None:
+    place.done(*DROP)
+    place.maintainer.git.commit("mine", notes_txt="mine\n")
+    place.done("rename", "five", "V")
+    ran = refusal(place, "undo", "2")
+    assert "was changed by something else" in ran.err
+    place.done("undo")
+
+
+def test_a_dry_run(place: Place) -> None:
+    place.done(*DROP)
+    before = place.snapshot()
+    ran = place.run("undo", "--dry-run")
+    assert "would be undone 1: fixtool drop other --reason unused" in ran.out
+    assert place.snapshot() == before
+    assert document(place.run("undo", "--json"))["operations"][0]["number"] == 1
+
+
+def test_nothing_to_take_back(place: Place) -> None:
+    assert place.run("undo").status == 2
+    assert "no command has changed anything here yet" in place.run("log").out
+    assert place.run("undo", "0").status == 2
+
+
+def test_a_command_that_changes_nothing_is_not_recorded(place: Place) -> None:
+    place.done("list")
+    place.done("rename", "five", "V", "--dry-run")
+    place.run("drop", "nothing", "--reason", "x")
+    assert document(place.run("log", "--json"))["operations"] == []
+
+
+def test_the_log_shows_no_login(place: Place) -> None:
+    place.done(*DROP[:-1], "as https://me:s3cret@host/x says")
+    assert "s3cret" not in place.run("log").out
+    assert not any(b"s3cret" in path.read_bytes() for path in place.state.rglob("0*.json"))
+
+
+# -- killed and damaged --------------------------------------------------------------------------
+
+
+def log_of(place: Place) -> Log:
+    repository = place.maintainer.team.repository
+    from fixtool.settings import load
+
+    return Log(repository, load(repository.root))
+
+
+def test_a_killed_command_is_recorded_by_the_next(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = place.snapshot()
+
+    def die(*_: Any) -> None:
+        raise SystemExit(9)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(record.Recording, "finish", die)
+        assert place.run(*DROP).status == 9
+    assert place.maintainer.files()["series"] == b"# in order\nfive.patch\ntwenty.patch\n"
+    (operation,) = document(place.run("log", "--json"))["operations"]
+    assert (operation["exit_code"], operation["command"][:18]) == (None, "fixtool drop other")
+    place.done("undo")
+    assert place.snapshot() == before
+
+
+@pytest.mark.parametrize("at", ["session", "files", "branch", "mark"])
+def test_a_killed_undo(place: Place, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """Whatever is done by then, the next `undo` leads back to where all began."""
+    before = place.snapshot()
+    place.done(*DROP)
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(undoing if at == "mark" else undoing._put_back, at, die)
+        ran = place.run("undo")
+    assert ran.status in (0, 130)
+    if at == "session":  # there was none to be put back
+        assert ran.status == 0
+    for _ in range(2):
+        if place.snapshot() != before:
+            place.done("undo")
+    assert place.snapshot() == before
+
+
+def test_a_damaged_entry_blocks_no_other_command(place: Place) -> None:
+    place.done(*DROP)
+    (entry,) = place.state.glob("operations/*/000001.json")
+    entry.write_text("{")
+    place.done("rename", "five", "V")
+    ran = place.run("log")
+    assert (ran.status, "is not readable" in ran.err) == (0, True)
+    place.done("undo")
+    ran = place.run("undo")
+    assert (ran.status, f"rm {entry}" in ran.err) == (4, True)
+    entry.unlink()
+    assert place.run("undo").status == 2
+
+
+def test_a_damaged_note_is_warned_of(place: Place) -> None:
+    folder = log_of(place).folder
+    folder.mkdir(parents=True, mode=0o700)
+    (folder / ".note-1-00000000.json").write_text("{")
+    ran = place.run(*DROP)
+    assert ran.status == 0
+    assert "undo cannot take this command back" in ran.err
+    assert "rm " in ran.err
+
+
+def test_what_was_kept_is_damaged(place: Place) -> None:
+    place.done(*DROP)
+    for path in place.state.glob("operations/*/contents/*/*"):
+        path.write_bytes(b"other")
+    ran = place.run("undo")
+    assert (ran.status, "gone or damaged" in ran.err) == (4, True)
+
+
+HOSTILE = {
+    "a file that leaves patches/": {"files": {"main/../../x": "0" * 64}},
+    "a file of another folder": {"files": {"/verify/x.py": "0" * 64}},
+    "no hash": {"files": {"main/a.patch": "x"}},
+    "a session elsewhere": {"waiting": {"../x/main": "0" * 64}},
+    "an option for a branch": {"branch": {"name": "--exec=x", "commit": None}},
+    "a relative work tree": {"trees": {"x": None}},
+    "no object": {"branch": {"name": "HEAD", "commit": "x"}},
+    "a store elsewhere": {"trees": {"/x": {"store": "../x.git", "head": "0" * 40, "branch": None}}},
+    "a ref that is no branch": {
+        "trees": {"/x": {"store": None, "head": "0" * 40, "branch": "refs/notes/x"}}
+    },
+    "a file of git's": {
+        "trees": {"/x": {"store": None, "head": "0" * 40, "branch": None,
+                         "git_files": {"config": "0" * 64}}}
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_entry(place: Place, name: str) -> None:
+    log = log_of(place)
+    log.write(Operation(1, "2026-01-02T03:04:05+00:00", ("drop",), "/x"))
+    assert log.read(1)
+    (path,) = log.folder.glob("000001.json")
+    entry = json.loads(path.read_text())
+    entry["before"] = HOSTILE[name]
+    path.write_text(json.dumps(entry))
+    with pytest.raises(FixtoolError, match="is not readable"):
+        log.read(1)
+
+
+# -- what belongs to others ----------------------------------------------------------------------
+
+
+def test_two_commands_at_once_keep_their_own_changes(place: Place) -> None:
+    """A command that ends while another runs notes its own changes, and the other only what is its
+    own."""
+    repository = place.maintainer.team.repository
+    log = log_of(place)
+    scope = record.Scope()
+    long = record.begin(repository, log.settings, ("long",), scope)
+    place.done("rename", "five", "V")
+    (place.maintainer.folder / "other.patch").write_bytes(b"long\n")
+    long.finish(0)
+    assert document(place.run("log", "--json"))["operations"][0]["changes"] == ["main: other"]
+
+
+def test_old_entries_go(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fixtool.operations.log._MOST", 3)
+    monkeypatch.setattr("fixtool.operations.log._EVERY", 1)
+    monkeypatch.setattr("fixtool.operations.contents._YOUNG", -1)
+    names = ["V", "five", "VI", "five", "VII"]
+    for old, new in zip(["five", *names], names, strict=False):
+        place.done("rename", old, new)
+    assert log_of(place).numbers() == [3, 4, 5]
+    place.done("undo", "3")
+    assert (
+        place.maintainer.files()["series"] == b"# in order\nother.patch\nfive.patch\ntwenty.patch\n"
+    )
+
+
+@pytest.mark.parametrize("kind", [Refused, UsageError])
+def test_refusals_name_a_next_command(place: Place, kind: type[FixtoolError]) -> None:
+    place.done(*DROP)
+    place.maintainer.git.commit("mine", notes_txt="mine\n")
+    log = log_of(place)
+    with pytest.raises(kind) as raised:
+        undoing.undo(log, 1 if kind is Refused else 2)
+    assert raised.value.hint
+    assert Git(place.maintainer.team.root)("status", "--porcelain") == ""
