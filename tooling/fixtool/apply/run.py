@@ -51,10 +51,13 @@ class Applied:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of the lines, one sentence each."""
-        unread = self.judgement.unread
-        more = (f"upstream's history was not read: {unread}",) if unread else ()
-        return (*self.choice.notes, *more)
+        """What a person should know of the lines and of the place, one sentence each."""
+        notes = list(self.choice.notes)
+        if unread := self.judgement.unread:
+            notes.append(f"upstream's history was not read: {unread}")
+        if kept := self.placed and self.placed.kept:
+            notes.append(f"commits from a work tree that was deleted are in the branch {kept}")
+        return tuple(notes)
 
     @property
     def judgement(self) -> Judgement:

@@ -41,6 +41,12 @@ def make_worktree(context: Context, store: Repo, verb: str, line: str, commit: s
     return tree
 
 
+def is_abandoned(context: Context, verb: str, line: str) -> bool:
+    """Whether the work tree of a session is gone: somebody removed it instead of typing `--abort`.
+    Such a session keeps nobody from beginning anew."""
+    return not worktree_for(context, verb, line).is_dir()
+
+
 def session_file(context: Context, verb: str, line: str) -> Path:
     """The file of the session. Raises CannotRun if others may write to its folder."""
     folder = context.settings.state / verb

@@ -62,11 +62,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Placed:
-    """``changed`` is False if the work tree was at this very commit before."""
+    """``changed`` is False if the work tree was at this very commit before. ``kept`` is the branch
+    of the store that now holds commits of the user's from a work tree that was deleted."""
 
     path: Path
     branch: str
     changed: bool
+    kept: str | None = None
 
 
 def place(
@@ -83,7 +85,7 @@ def place(
         _clear_staging(store, folder)
         if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
             return _move_on(_own_worktree(store, folder), record)
-        tip = _own_branch(store, record)
+        tip, kept = _own_branch(store, record)
         worktrees.forget(store, folder)
         with _staging(store, folder) as staging:
             with progress.task(f"writing {folder}"):
@@ -93,7 +95,7 @@ def place(
             if folder.exists():
                 folder.rmdir()
             worktrees.move(store, staging, folder)
-        return Placed(folder, record.branch, True)
+        return Placed(folder, record.branch, True, kept)
 
 
 def place_into(store: Repo, checkout: Repo, record: Record, patience: float = _PATIENCE) -> Placed:
@@ -384,22 +386,22 @@ def _clear_staging(store: Repo, folder: Path) -> None:
             worktrees.remove(store, staging)
 
 
-def _own_branch(store: Repo, record: Record) -> Oid | None:
-    """Where a deleted work tree left the branch; None if there is no branch. Raises Refused if a
-    commit of the user's is there."""
-    tip = store.ref(f"refs/heads/{record.branch}")
+def _own_branch(store: Repo, record: Record) -> tuple[Oid | None, str | None]:
+    """Where a deleted work tree left the branch; None if there is no branch. If commits of the
+    user's are there, they go to a branch of their own first, whose name is the second value."""
+    name = f"refs/heads/{record.branch}"
+    tip = store.ref(name)
     if (
-        tip
-        and tip not in (record.onto, record.commit)
-        and store.read_commit(tip).committer.email != MACHINE.email
+        tip is None
+        or tip in (record.onto, record.commit)
+        or store.read_commit(tip).committer.email == MACHINE.email
     ):
-        raise Refused(
-            f"the branch {record.branch} still holds commits from a work tree that was deleted",
-            where=str(store.git_dir),
-            hint=f"keep them: git -C {argument(store.git_dir)} branch -m {record.branch} NEW-NAME; "
-            f"or drop them: git -C {argument(store.git_dir)} branch -D {record.branch}",
-        )
-    return tip
+        return tip, None
+    kept = f"kept/{record.branch.removeprefix('fixtool/')}-{tip[:12]}"
+    if store.ref(f"refs/heads/{kept}") is None:
+        reason = "fixtool apply: commits from a work tree that was deleted"
+        store.update_refs([(f"refs/heads/{kept}", tip, None)], reason)
+    return tip, kept
 
 
 def _lock_file(store: Repo, folder: Path) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from fixtool.apply import resolving
 from fixtool.apply.waiting import (
     find_waiting,
+    is_abandoned,
     make_worktree,
     read_session,
     session_file,
@@ -116,7 +117,10 @@ def import_or_park(
     """Like ``import_changes``, but a change that a person has to merge is parked in a work tree.
     ``source`` is the name of the source whose store is ``repo``. Raises Refused if an import of the
     line waits already."""
-    if waiting := load_session(context, line.name):
+    waiting = load_session(context, line.name)
+    if waiting and is_abandoned(context, _VERB, line.name):
+        end_session(context, waiting, repo)
+    elif waiting:
         raise Refused(
             f"an import into line {line.name} waits at {waiting.changes[waiting.number].subject!r}",
             where=str(worktree_for(context, _VERB, line.name)),

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from fixtool.apply import resolving
 from fixtool.apply.waiting import (
     find_waiting,
+    is_abandoned,
     make_worktree,
     read_session,
     session_file,
@@ -215,7 +216,10 @@ def stop_at(
 
 def _begin(context: Context, line: Line, options: EditOptions) -> tuple[Repo | None, Line]:
     """Make sure that the line can be edited; its git, and the line as it is now."""
-    if not options.dry_run and (waits := load_session(context, line.name)):
+    waits = None if options.dry_run else load_session(context, line.name)
+    if waits and is_abandoned(context, SESSION, line.name):
+        end_session(context, waits)
+    elif waits:
         raise Refused(
             f"an edit of line {line.name} waits at {waits.plan.wanted[waits.number].slug}",
             where=str(worktree_for(context, SESSION, line.name)),

@@ -44,6 +44,8 @@ def forget(store: Repo, folder: Path) -> None:
     """Remove git's entry of a work tree that was removed. Only of this one: another that cannot be
     seen may be on a disk that is not mounted. (``git worktree prune`` would keep the entry of a
     killed ``worktree add``, which is locked.)"""
+    if not store.git_dir.is_dir():  # somebody has removed the store; a lock would make its folder
+        return
     git_file = str(folder.parent.resolve() / folder.name / ".git")
     with _alone(store):
         for entry in (store.git_dir / "worktrees").glob("*/gitdir"):

@@ -22,12 +22,12 @@ from fixtool.rebase.session import (
     Session,
     decisions_so_far,
     end_session,
-    load_session,
     packed,
     park,
     parked_worktree,
     read_resolution,
     save_session,
+    waiting_session,
 )
 from fixtool.replay.run import Replay, on_own_base
 from fixtool.series.commit import committer, open_git, require_committed
@@ -66,8 +66,8 @@ def rebase(context: Context, request: RebaseRequest, ask: AskProbes | None = Non
     """
     repository = context.repository
     line = repository.pick(request.line or context.settings.line)
-    waiting = load_session(context, line.name)
-    if waiting and not request.dry_run:
+    waiting = None if request.dry_run else waiting_session(context, line.name)
+    if waiting:
         raise Refused(
             f"a rebase of line {line.name} waits at {waiting.slug}",
             where=waiting.worktree,

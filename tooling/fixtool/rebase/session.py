@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from fixtool.apply import resolving
 from fixtool.apply.waiting import (
     find_waiting,
+    is_abandoned,
     make_worktree,
     read_session,
     session_file,
@@ -111,6 +112,16 @@ def load_session(context: Context, line: str) -> Session | None:
         context, _VERB, line, lambda session: _session(session, context, line), _LARGEST,
         "start again",
     )  # fmt: skip
+
+
+def waiting_session(context: Context, line: str) -> Session | None:
+    """The session that keeps another rebase of ``line`` from beginning; None if there is none. One
+    whose work tree was removed by hand ends here."""
+    session = load_session(context, line)
+    if session and is_abandoned(context, _VERB, line):
+        end_session(context, session)
+        return None
+    return session
 
 
 def _session(session: Field, context: Context, line: str) -> Session:
