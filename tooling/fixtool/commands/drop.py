@@ -18,6 +18,7 @@ def drop(
     reason: Annotated[
         str, Option("--reason", metavar="TEXT", help="Why the line no longer needs it.")
     ],
+    dry_run: options.DryRun = False,
     source: options.Source = None,
     line: options.LineName = None,
     directory: options.Directory = None,
@@ -32,12 +33,15 @@ def drop(
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
     base = options.open_base(context, chosen, source)
-    dropped = run(context.repository, chosen, base.repo, base.base, slug, reason)
+    dropped = run(context.repository, chosen, base.repo, base.base, slug, reason, dry_run=dry_run)
     if json:
         terminal.print_document("drop", ExitCode.OK, {"dropped": dropped})
         return
-    terminal.say(f"dropped   {dropped.slug} from {dropped.line}; it lies in {dropped.file}")
+    would = "would lie" if dry_run else "lies"
+    terminal.say(f"dropped   {dropped.slug} from {dropped.line}; it {would} in {dropped.file}")
     for rewritten in dropped.rewritten:
         terminal.say(f"rewritten {rewritten}")
-    if dropped.committed:
+    if dry_run:
+        terminal.say("nothing was written (--dry-run)")
+    elif dropped.committed:
         terminal.say(f"committed {dropped.committed[:12]} in the patch repository")

@@ -10,13 +10,13 @@ from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
-from fixtool.errors import ExitCode
+from fixtool.errors import ExitCode, Mistyped, UsageError
 from fixtool.text import count
 
 if TYPE_CHECKING:
     from fixtool.series.context import Context
     from fixtool.series.line import Line
-    from fixtool.series.lint import Finding
+    from fixtool.series.lint import Finding, Trailers
 
 
 Drift = Annotated[
@@ -24,6 +24,14 @@ Drift = Annotated[
     Option("--drift", help="Also apply each line on its base, and check the recorded facts."),
 ]
 Strict = Annotated[bool, Option("--strict", help="A warning fails the check too.")]
+AboutTrailers = Annotated[
+    str,
+    Option(
+        "--trailers",
+        metavar="once|each|never",
+        help="Tell of missing trailers once a line, for each patch, or never.",
+    ),
+]
 
 
 def lint(
@@ -32,6 +40,7 @@ def lint(
     source: options.Source = None,
     drift: Drift = False,
     strict: Strict = False,
+    trailers: AboutTrailers = "once",
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
@@ -41,10 +50,21 @@ def lint(
 
     Example: fixtool lint --drift --source pypi --line v0.5.23
     """
+    from fixtool.series.lint import Trailers
+
+    if trailers not in list(Trailers):
+        raise UsageError(
+            f"--trailers {trailers!r} is none of {', '.join(Trailers)}",
+            hint="fixtool lint --trailers once",
+            mistyped=Mistyped(trailers, tuple(Trailers)),
+        )
     context = options.start(ctx, directory)
     repository = context.repository
     lines = [repository.line(line)] if line else list(repository.lines)
-    findings = [finding for line in lines for finding in _check(context, line, source, drift=drift)]
+    told = Trailers(trailers)
+    findings = [
+        finding for line in lines for finding in _check(context, line, source, told, drift=drift)
+    ]
     levels = {finding.level.value for finding in findings}
     failing = "error" in levels or (strict and "warning" in levels)
     exit_code = ExitCode.REFUSED if failing else ExitCode.OK
@@ -55,10 +75,12 @@ def lint(
     raise typer.Exit(int(exit_code))
 
 
-def _check(context: Context, line: Line, source: str | None, *, drift: bool) -> tuple[Finding, ...]:
+def _check(
+    context: Context, line: Line, source: str | None, trailers: Trailers, *, drift: bool
+) -> tuple[Finding, ...]:
     from fixtool.series.lint import Level, lint
 
-    findings = lint(line)
+    findings = lint(line, trailers)
     if drift and not any(finding.level is Level.ERROR for finding in findings):
         from fixtool.history.fact_check import check_facts
         from fixtool.series.lint import drift as find_drift

@@ -172,9 +172,31 @@ def _context(ctx: typer.Context, repository: PatchRepository, home: Home | None 
     settings = load(repository.root)
     if home and home.line in repository.line_names:
         settings = replace(settings, line=home.line)
+    _require_committer(ctx, repository)
     record(ctx, repository, settings, home)
     progress = terminal.progress(quiet=ctx.meta.get("json", False))
     return Context(repository, settings, progress, typed(ctx))
+
+
+_COMMITTING = {
+    "copy", "drop", "edit", "history", "move", "new", "rebase", "rename", "restore", "reword",
+    "split", "squash",
+}  # fmt: skip
+"""The verbs that fetch or compute before they commit. `import`, `refresh` and `export` look at the
+line first by themselves."""
+
+
+def _require_committer(ctx: typer.Context, repository: PatchRepository) -> None:
+    """Raise CannotRun if the verb of ``ctx`` will commit in the patch repository and git does not
+    know who commits. To find that out after the work would waste the work."""
+    given = ctx.params
+    idle = any(given.get(name) for name in ("dry_run", "no_commit", "abort"))
+    if ctx.info_name not in _COMMITTING or idle or given.get("record") is False:
+        return
+    from fixtool.series.commit import committer, open_git
+
+    if git := open_git(repository.root):
+        committer(git)
 
 
 def say_next(text: str, words: Sequence[str], label: str = "next") -> None:

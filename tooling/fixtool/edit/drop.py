@@ -15,27 +15,37 @@ from fixtool.series import shelf
 from fixtool.series.commit import open_for_commit
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.shelf import Shelved
+from fixtool.text import argument
 
 
 @dataclass(frozen=True)
 class Dropped:
     """``file`` is where the patch is now; ``rewritten`` are the patches whose line numbers moved;
-    ``committed`` is the commit in the patch repository, if it has git."""
+    ``committed`` is the commit in the patch repository, if it has git. After a ``dry_run``, all
+    this is what would happen."""
 
     line: str
     slug: str
     file: Path
     rewritten: tuple[str, ...]
     committed: Oid | None
+    dry_run: bool = False
 
 
 def drop(
-    repository: PatchRepository, line: Line, repo: Repo, base: Oid, slug: str, reason: str
+    repository: PatchRepository,
+    line: Line,
+    repo: Repo,
+    base: Oid,
+    slug: str,
+    reason: str,
+    *,
+    dry_run: bool = False,
 ) -> Dropped:
-    """Move ``slug`` to the shelf. ``repo`` holds the line's ``base``. If the newest commit is that
-    of the same drop, which a killed run began, it is the result. Raises Refused if a later patch
-    needs it, or if the line has uncommitted changes."""
-    git = open_for_commit(repository.root, line.folder)
+    """Move ``slug`` to the shelf, or find out what that would do (``dry_run``). ``repo`` holds the
+    line's ``base``. If the newest commit is that of the same drop, which a killed run began, it is
+    the result. Raises Refused if a later patch needs it, or if the line has uncommitted changes."""
+    git = None if dry_run else open_for_commit(repository.root, line.folder)
     repository.read_anew()
     line = repository.line(line.name)
     commit = git.head() if git and _is_dropped(line, slug) else None
@@ -47,7 +57,7 @@ def drop(
         raise Refused(
             f"{', '.join(needs.breaks)} would not apply without {slug}",
             where=str(line.folder / f"{slug}.patch"),
-            hint=f"drop first: fixtool drop {needs.breaks[-1]}",
+            hint=f"drop first: fixtool drop {needs.breaks[-1]} --reason {argument(reason)}",
         )
     with passing_objects(repo) as objects:
         own = own_series(objects, line, base)
@@ -57,11 +67,12 @@ def drop(
             raise Refused(
                 f"{conflict.slug} would conflict without {slug}, in {', '.join(conflict.paths)}",
                 where=str(line.folder / f"{conflict.slug}.patch"),
-                hint=f"drop first: fixtool drop {conflict.slug} --reason WHY",
+                hint=f"drop first: fixtool drop {conflict.slug} --reason {argument(reason)}",
             ) from conflict
     rewritten = [patch.slug for patch in made.patches if patch.change is FileChange.REWRITTEN]
-    commit = made.write(repository, git)
-    return Dropped(line.name, slug, _shelved_file(line, slug), tuple(rewritten), commit)
+    commit = None if dry_run else made.write(repository, git)
+    file = _shelved_file(line, slug)
+    return Dropped(line.name, slug, file, tuple(rewritten), commit, dry_run)
 
 
 def _without(own: OwnSeries, slug: str, reason: str) -> Plan:

@@ -4,6 +4,7 @@ remedy."""
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,7 +22,7 @@ from fixtool.series.message import ends_message, has_controls, is_header
 from fixtool.series.patch import Patch, export_all
 from fixtool.series.paths import rules_touched, unsafe_paths
 from fixtool.series.strict import commits_on
-from fixtool.text import argument
+from fixtool.text import argument, count
 
 _WANTED = ("Origin", "Forwarded", "Drop-When", "Signed-off-by")
 _LONG_LINE = re.compile(rb"^[^\n]{10001,}", re.MULTILINE)
@@ -75,9 +76,34 @@ class Finding:
     fix: str
 
 
-def lint(line: Line) -> tuple[Finding, ...]:
+class Trailers(StrEnum):
+    """How often a line is told which trailers its patches lack."""
+
+    ONCE = "once"
+    EACH = "each"  # for each patch and trailer
+    NEVER = "never"
+
+
+def lint(line: Line, trailers: Trailers = Trailers.EACH) -> tuple[Finding, ...]:
     """Check everything that needs no git: files, mail headers, messages, trailers and paths."""
-    return tuple(_findings(line, CheckedPatches(None)))
+    found = tuple(_findings(line, CheckedPatches(None)))
+    if trailers is Trailers.EACH:
+        return found
+    missing = [finding for finding in found if finding.rule == "trailer"]
+    others = tuple(finding for finding in found if finding.rule != "trailer")
+    return (*others, _summed_up(line, missing)) if missing and trailers is Trailers.ONCE else others
+
+
+def _summed_up(line: Line, missing: Sequence[Finding]) -> Finding:
+    """One finding for all trailers that patches of ``line`` lack."""
+    numbers = Counter(finding.message for finding in missing)
+    of = count(len(line.entries), "patch")
+    message = "; ".join(f"{what} in {number} of {of}" for what, number in numbers.items())
+    fix = (
+        f"see where: fixtool lint --line {line.name} --trailers each; or say nothing of it: "
+        f"fixtool lint --line {line.name} --trailers never"
+    )
+    return _finding("trailer", f"{line.folder / 'series'}:1", message, fix)
 
 
 def errors_in(line: Line, cache: Path | None = None) -> tuple[Finding, ...]:

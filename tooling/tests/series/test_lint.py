@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from fixtool.errors import Refused
-from fixtool.series.lint import Level, drift, errors_in, lint
+from fixtool.series.lint import Level, Trailers, drift, errors_in, lint
 from support.repositories import NUMBERS, Team
 
 FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
@@ -113,3 +113,20 @@ def test_drift_finds_a_patch_that_does_not_fit_its_base(team: Team) -> None:
     assert [finding.rule for finding in drift(team.upstream.repo, line, line.upstream.base)] == [
         "applies"
     ]
+
+
+def test_missing_trailers_are_told_once_a_line(team: Team) -> None:
+    """A series that came from elsewhere has no trailers at all: that was four warnings a patch."""
+    for slug, text in (("fix", FIX), ("more", FIX.replace("line 3\n", "three\n"))):
+        raw = team.patch(slug, f"area: {slug}", python__model_py=text)
+        path = team.root / f"patches/main/{slug}.patch"
+        path.write_bytes(raw.replace(b"Origin: vendor\n", b"").replace(b"Drop-When: never\n", b""))
+    line = team.repository.line("main")
+    assert len(lint(line, Trailers.EACH)) == 4
+    (once,) = lint(line, Trailers.ONCE)
+    assert (
+        once.message
+        == "no Origin: trailer in 2 of 2 patches; no Drop-When: trailer in 2 of 2 patches"
+    )
+    assert (once.level, once.where) == (Level.WARNING, f"{line.folder}/series:1")
+    assert lint(line, Trailers.NEVER) == ()

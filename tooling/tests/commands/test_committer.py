@@ -1,0 +1,82 @@
+"""A verb that will commit asks git who commits before it fetches or computes anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from fixtool.commands.verbs import VERBS
+from support.repositories import NUMBERS, Git, Ran, Team
+
+NOWHERE = "--source http://127.0.0.1:1/x.git"
+COMMITTING = {
+    "new": f"new more -m x {NOWHERE}",
+    "edit": f"edit fix {NOWHERE}",
+    "reword": f"reword fix -m x {NOWHERE}",
+    "move": f"move fix --after more {NOWHERE}",
+    "rename": f"rename fix other {NOWHERE}",
+    "squash": f"squash fix more {NOWHERE}",
+    "split": f"split fix --by file {NOWHERE}",
+    "copy": f"copy fix --to main {NOWHERE}",
+    "drop": f"drop more --reason x {NOWHERE}",
+    "restore": f"restore more {NOWHERE}",
+    "import": f"import x.diff {NOWHERE}",
+    "rebase": f"rebase --onto v1.1 {NOWHERE}",
+    "history": f"history --record --to main {NOWHERE}",
+}
+IN_A_WORK_TREE = {"refresh", "export", "absorb"}
+NOT_COMMITTING = {
+    "init", "apply", "build", "install", "status", "uninstall", "coverage", "announce", "verify",
+    "lint", "upstream", "undo", "redo", "log", "list", "show", "diff", "deps", "report", "clean",
+}  # fmt: skip
+
+
+def test_every_verb_is_in_one_of_the_tables() -> None:
+    tables = [set(COMMITTING), IN_A_WORK_TREE, NOT_COMMITTING]
+    assert set(VERBS) <= set().union(*tables)
+    assert sum(map(len, tables)) == len(set().union(*tables))
+
+
+@pytest.fixture
+def nameless(team: Team) -> Git:
+    """A patch repository in git, which does not know who commits."""
+    team.patch("fix", "fix twenty", python__model_py=NUMBERS.replace("line 20\n", "line XX\n"))
+    team.patch("more", "more", python__other_py="alpha\nBETA\ngamma\n")
+    git = team.track()
+    for key in ("user.name", "user.email"):
+        git("config", "--unset", key)
+    git("config", "user.useConfigOnly", "true")
+    git.write("x.diff", "--- a/x\n+++ b/x\n@@ -0,0 +1 @@\n+x\n")
+    return git
+
+
+@pytest.mark.parametrize("verb", [verb for verb in COMMITTING if verb in VERBS])
+def test_the_identity_is_asked_for_before_the_work(
+    fixtool: Callable[..., Ran], nameless: Git, verb: str
+) -> None:
+    before = nameless.snapshot()
+    ran = fixtool(*COMMITTING[verb].split(), cwd=nameless.path)
+    assert (ran.status, ran.out) == (4, "")
+    assert "git does not know who you are" in ran.err
+    assert (
+        "  try: git config --global user.name NAME; git config --global user.email MAIL" in ran.err
+    )
+    document = json.loads(fixtool(*COMMITTING[verb].split(), "--json", cwd=nameless.path).out)
+    assert document["exit_code"] == 4
+    assert nameless.snapshot() == before
+
+
+def test_a_dry_run_needs_no_identity_and_writes_nothing(
+    fixtool: Callable[..., Ran], nameless: Git, upstream: Git
+) -> None:
+    before = nameless.snapshot()
+    words = ["drop", "more", "--reason", "x", "--dry-run", "--source", upstream.path]
+    ran = fixtool(*words, cwd=nameless.path)
+    assert (ran.status, ran.err) == (0, "")
+    assert "would lie in" in ran.out
+    assert "nothing was written (--dry-run)" in ran.out
+    dropped = json.loads(fixtool(*words, "--json", cwd=nameless.path).out)["dropped"]
+    assert (dropped["slug"], dropped["dry_run"], dropped["committed"]) == ("more", True, None)
+    assert nameless.snapshot() == before
