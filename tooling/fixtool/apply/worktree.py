@@ -175,13 +175,7 @@ def _record(record: Field) -> Record:
 def require_clean(tree: Repo) -> None:
     """Raise Refused if a file differs from HEAD, or if a merge or rebase is under way."""
     where = str(tree.work_tree)
-    for name in ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply"):
-        if (tree.git_dir / name).exists():
-            raise Refused(
-                f"git is in the middle of something here ({name})",
-                where=where,
-                hint="finish it or abort it, then run the same command again",
-            )
+    require_idle(tree)
     if dirty := tree.status():
         more = f" and {len(dirty) - 3} more" if len(dirty) > 3 else ""
         raise Refused(
@@ -189,6 +183,18 @@ def require_clean(tree: Repo) -> None:
             where=where,
             hint=f"commit or stash: git -C {argument(where)} stash --include-untracked",
         )
+
+
+def require_idle(tree: Repo) -> None:
+    """Raise Refused if a merge or rebase is under way."""
+    where = str(tree.work_tree)
+    for name in ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply"):
+        if (tree.git_dir / name).exists():
+            raise Refused(
+                f"git is in the middle of something here ({name})",
+                where=where,
+                hint="finish it or abort it, then run the same command again",
+            )
 
 
 def recover(tree: Repo) -> None:

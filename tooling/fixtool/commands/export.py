@@ -170,7 +170,7 @@ def _finish(exported: Exported, *, json: bool, check: bool, dry_run: bool) -> No
 def body(exported: Exported) -> dict[str, Any]:
     """The JSON document without its head; `refresh` has the same."""
     names = ("line", "folder", "patches", "series_changed", "written", "notes", "conflicts",
-             "committed", "changed")  # fmt: skip
+             "committed", "edits", "changed")  # fmt: skip
     return terminal.fields(exported, *names)
 
 
@@ -201,8 +201,8 @@ def show_conflicts(exported: Exported, place: Path | None, typed: Sequence[str])
         return
     if first.take_up:
         terminal.say(f"next      git -C {where} cherry-pick --no-commit {first.take_up[:12]}")
-        terminal.say("          resolve the conflict, and amend the commit of the patch; then:")
-        options.say_next(f"{command} --ours", typed)
+        terminal.say("          and resolve the conflict there; then, with what you made:")
+        options.say_next(f"fixtool refresh {first.slug} --worktree {where} --ours", typed, label="")
     else:
         options.say_next(f"{command} --ours   (the work tree's version)", typed)
     options.say_next(f"{command} --theirs   (the line's version)", typed, label="or")

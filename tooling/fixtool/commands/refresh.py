@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from typer import Argument
+from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.commands.export import body, show_conflicts, show_notes
-from fixtool.errors import ExitCode
-from fixtool.text import count
+from fixtool.errors import ExitCode, UsageError
+from fixtool.text import argument, count
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fixtool.edit.export import Exported
+    from fixtool.edit.split import HunkText
+
+Hunks = Annotated[bool, Option("--hunks", help="Ask for each uncommitted hunk.")]
+Take = Annotated[
+    list[str] | None,
+    Option("--take", metavar="PATH[:N]", help="Only this file, folder, or hunk N of a file."),
+]
 
 
 def refresh(
@@ -24,6 +34,8 @@ def refresh(
         str | None, Argument(metavar="[SLUG]", help="The patch (default: all that changed).")
     ] = None,
     worktree: options.Worktree = None,
+    hunks: Hunks = False,
+    take: Take = None,
     pair: options.Pair = None,
     ours: options.Ours = False,
     theirs: options.Theirs = False,
@@ -34,29 +46,85 @@ def refresh(
 ) -> None:
     """Write one patch file, or all that changed, again from a work tree's commits.
 
-    What somebody has changed in the line since the work tree was made is merged; if it cannot be,
-    both sides are shown and nothing is written.
+    What is not committed in the work tree goes into the patch first; --hunks asks what of it. What
+    somebody has changed in the line since the work tree was made is merged; if it cannot be, both
+    sides are shown and nothing is written.
+
+    One hunk of a file: fixtool refresh gemma4-fused-routing --take python/sglang/srt/server.py:2
 
     Example: fixtool refresh gemma4-fused-routing --worktree ~/patched
     """
     from fixtool.apply.worktree import open_worktree
     from fixtool.edit.export import ExportOptions, export
+    from fixtool.edit.refresh import Selection, has_edits, refresh_edits
 
+    if hunks and take:
+        raise UsageError("--hunks and --take exclude each other: --take names the hunks")
+    if hunks and (json or not on_terminal()):
+        raise UsageError(
+            "--hunks asks on a terminal, and this is none",
+            hint=f"fixtool refresh {argument(slug or 'SLUG')} --take PATH:N",
+        )
     tree, record = open_worktree(worktree or Path.cwd())
     repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
-    exported = export(repository, tree, record, ExportOptions(
-        only=slug, pairs=options.read_pairs(pair),
+    export_options = ExportOptions(
+        only=(slug,) if slug else (), pairs=options.read_pairs(pair),
         favour=options.read_favour(ours=ours, theirs=theirs), commit=commit, dry_run=dry_run,
         command="refresh",
-    ))  # fmt: skip
+    )  # fmt: skip
+    if has_edits(tree):
+        selection = Selection(slug, tuple(take or ()), _ask if hunks else None)
+        exported = refresh_edits(repository, tree, record, selection, export_options)
+    elif hunks or take:
+        raise UsageError("there is nothing uncommitted to choose from", where=str(tree.work_tree))
+    else:
+        exported = export(repository, tree, record, export_options)
+    finish(ctx, "refresh", exported, tree.work_tree, json=json, dry_run=dry_run)
+
+
+def finish(
+    ctx: typer.Context,
+    command: str,
+    exported: Exported,
+    place: Path | None,
+    *,
+    json: bool,
+    dry_run: bool,
+) -> NoReturn:
+    """Show what was written, and what became of each edit, and exit."""
     exit_code = ExitCode.CONFLICT if exported.conflicts else ExitCode.OK
     if json:
-        terminal.print_document("refresh", exit_code, body(exported))
-    elif exported.conflicts:
-        show_conflicts(exported, tree.work_tree, options.typed(ctx))
+        terminal.print_document(command, exit_code, body(exported))
     else:
-        _show(exported, dry_run=dry_run)
+        _show_edits(exported, dry_run=dry_run)
+        if exported.conflicts:
+            show_conflicts(exported, place, options.typed(ctx))
+        else:
+            _show(exported, dry_run=dry_run)
     raise typer.Exit(int(exit_code))
+
+
+def _show_edits(exported: Exported, *, dry_run: bool) -> None:
+    verb = "would go into" if dry_run else "is in"
+    rows = [(edit.place, f"{verb} {edit.slug}" if edit.slug else f"stays: {edit.why}")
+            for edit in exported.edits]  # fmt: skip
+    if rows:
+        terminal.table(("edit", "patch"), rows)
+
+
+def on_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _ask(hunks: Sequence[HunkText]) -> list[str]:
+    """Ask for each hunk whether it goes into the patch."""
+    places = []
+    for number, hunk in enumerate(hunks, 1):
+        terminal.say(hunk.text.rstrip("\n"))
+        if typer.confirm(f"{number} of {len(hunks)}: into the patch", default=True):
+            places.append(hunk.place)
+        terminal.say()
+    return places
 
 
 def _show(exported: Exported, *, dry_run: bool) -> None:

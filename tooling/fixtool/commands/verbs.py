@@ -36,6 +36,7 @@ GROUPS = {
         "drop": "drop.drop",
         "restore": "restore.restore",
         "refresh": "refresh.refresh",
+        "absorb": "absorb.absorb",
         "export": "export.export",
     },
     "Follow upstream": {

@@ -28,3 +28,13 @@ class WrittenFile:
     slug: str
     change: Change
     commit: Oid | None
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edit that was not committed in a work tree: a hunk, or a whole file, at ``place``.
+    ``slug`` is the patch that it went into; None if it stays, and ``why`` says why."""
+
+    place: str
+    slug: str | None
+    why: str = ""

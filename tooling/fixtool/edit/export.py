@@ -14,8 +14,8 @@ from pathlib import Path
 
 from fixtool.apply import newer
 from fixtool.apply.identity import identify, with_renames
-from fixtool.apply.worktree import Record, require_clean, write_record
-from fixtool.edit.change import Change, WrittenFile
+from fixtool.apply.worktree import Record, require_clean, require_idle, write_record
+from fixtool.edit.change import Change, Edit, WrittenFile
 from fixtool.edit.merging import BothChanged, Favour, MergedSeries, merge_series, with_others
 from fixtool.errors import Refused
 from fixtool.git.objects import Oid
@@ -26,6 +26,7 @@ from fixtool.replay.verdict import Verdict
 from fixtool.series.commit import open_for_commit, rewrite_and_commit
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.patch import export as export_patch
+from fixtool.series.patch import export_all
 from fixtool.series.write import rewrite, series_text, writing
 from fixtool.text import argument, count
 
@@ -52,7 +53,8 @@ class Exported:
     folders in other forms that were written instead, and ``written_anew`` says whether their bytes
     changed. The notes say what is not obvious: which commit is which patch, and what is newer in
     the line. If there are ``conflicts``, nothing was written. ``committed`` is the commit in the
-    patch repository, None if there is none."""
+    patch repository, None if there is none. ``edits`` are those that were not committed in the work
+    tree before."""
 
     line: str
     folder: Path
@@ -63,6 +65,7 @@ class Exported:
     notes: tuple[str, ...] = ()
     conflicts: tuple[BothChanged, ...] = ()
     committed: Oid | None = None
+    edits: tuple[Edit, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -76,19 +79,24 @@ class Exported:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """``output`` is a folder to write to instead of the line. ``only`` is the one patch to write.
+    """``output`` is a folder to write to instead of the line. ``only`` are the patches to write;
+    none means all. ``unclean`` leaves alone what is not committed in the work tree.
     ``remove_missing`` removes the patches that have no commit any more. ``pairs`` names commits
-    that are a patch, by slug. ``favour`` chooses a side where both have changed a patch. ``commit``
-    commits the change in the patch repository. ``command`` is the verb that the commit names."""
+    that are a patch, by slug. ``favour`` chooses a side where both have changed a patch: one of
+    ``named``, or of ``only``, or any. ``commit``
+    commits the change in the patch repository. ``command`` is the verb that the commit names, with
+    the patches ``named``, or those that changed."""
 
     output: Path | None = None
-    only: str | None = None
+    only: Sequence[str] = ()
+    unclean: bool = False
     remove_missing: bool = False
     pairs: Mapping[str, str] = field(default_factory=dict)
     favour: Favour | None = None
     commit: bool = True
     dry_run: bool = False
     command: str = "export"
+    named: Sequence[str] = ()
 
 
 def export(
@@ -108,31 +116,39 @@ def export(
     line and goes to no other folder, or if the line has uncommitted changes.
     """
     options = options or ExportOptions()
+    git = open_to_export(repository, tree, record, options)
+    with nullcontext() if options.dry_run else writing(repository):
+        line = repository.line(record.line)
+        require_base(tree, record, line, options)
+        return _Export(line, tree, record, options, git).run()
+
+
+def open_to_export(
+    repository: PatchRepository, tree: Repo, record: Record, options: ExportOptions
+) -> Repo | None:
+    """The git repository in which the change is committed; None if it is not to be. Raises Refused
+    if the work tree or the line is not ready for it."""
     if record.proposal:
         raise Refused(
             f"this work tree holds {record.proposal} as upstream would get it",
             where=str(tree.work_tree),
             hint="make the change in a work tree of the line: fixtool apply --worktree DIR",
         )
-    require_clean(tree)
-    git = None
-    folder = repository.folder / record.line
-    if options.commit and not options.dry_run and options.output is None:
-        git = open_for_commit(repository.root, folder)
-    with nullcontext() if options.dry_run else writing(repository):
-        line = repository.line(record.line)
-        if options.output is None and not _at_base(tree, record, line):
-            raise _other_base(tree, record, line)
-        return _Export(line, tree, record, options, git).run()
+    (require_idle if options.unclean else require_clean)(tree)
+    if options.dry_run or not options.commit or options.output is not None:
+        return None
+    return open_for_commit(repository.root, repository.folder / record.line)
 
 
-def _other_base(tree: Repo, record: Record, line: Line) -> Refused:
-    return Refused(
-        f"this work tree is on {record.onto[:12]}, but line {line.name} is written against "
-        f"{line.upstream.base[:12]}",
-        where=str(tree.work_tree),
-        hint="write the patches elsewhere: fixtool export --output DIR",
-    )
+def require_base(tree: Repo, record: Record, line: Line, options: ExportOptions) -> None:
+    """Raise Refused if a work tree is not on the base of the line, and goes to no other folder."""
+    if options.output is None and not _at_base(tree, record, line):
+        raise Refused(
+            f"this work tree is on {record.onto[:12]}, but line {line.name} is written against "
+            f"{line.upstream.base[:12]}",
+            where=str(tree.work_tree),
+            hint="write the patches elsewhere: fixtool export --output DIR",
+        )
 
 
 class _Export:
@@ -142,7 +158,7 @@ class _Export:
         self, line: Line, tree: Repo, record: Record, options: ExportOptions, git: Repo | None
     ) -> None:
         self.line, self.tree, self.options, self.git = line, tree, options, git
-        self.only = line.find(options.only).slug if options.only else None
+        self.only = [line.find(slug).slug for slug in options.only]
         self.found = identify(tree, record, line, options.pairs)
         self.record = with_renames(record, self.found.renamed)
 
@@ -155,7 +171,7 @@ class _Export:
             return self._export_merged(missing)
         commits = self.found.commits
         if self.only:
-            return self._write_all({self.only: commits[self.only]}, (), None)
+            return self._write_all({slug: commits[slug] for slug in self.only}, (), None)
         gone = [slug for slug in self.found.squashed if slug in self._entries]
         # A patch that was not applied here was absorbed by this work tree's base: it stays.
         present = {*self.record.commits, *commits}
@@ -186,16 +202,18 @@ class _Export:
         """The patches of the line that were applied here, and whose commits are gone."""
         commits, squashed = self.found.commits, self.found.squashed
         if self.only:
-            return [] if self.only in commits else [self.only]
+            return [slug for slug in self.only if slug not in commits]
         applied = self.record.commits.keys() - commits.keys() - squashed.keys()
         return [slug for slug in self._entries if slug in applied]
 
     def _no_commit(self, missing: Sequence[str]) -> Refused:
         """The refusal to lose patches. It shows the new commits that may be one of them."""
-        if self.only and self.only in self.found.squashed:
-            holder = self.found.squashed[self.only]
+        squashed = self.found.squashed
+        for slug in self.only:
+            if slug not in squashed:
+                continue
             return Refused(
-                f"{self.only} is squashed into {holder} in the work tree",
+                f"{slug} is squashed into {squashed[slug]} in the work tree",
                 where=str(self.tree.work_tree),
                 hint="write all that changed: fixtool refresh",
             )
@@ -221,7 +239,7 @@ class _Export:
             return True
         changed = {slug for slug, commit in self.found.commits.items()
                    if self.record.commits.get(slug) != commit}  # fmt: skip
-        return self.only is not None and not changed <= {self.only}
+        return bool(self.only) and not changed <= {*self.only}
 
     # -- nobody else has changed the line ---------------------------------------------------
 
@@ -237,6 +255,8 @@ class _Export:
         record = self.record
         if series is None:
             record = replace(record, commits={**record.commits, **commits})
+            if record.commits == self.found.commits:
+                record = replace(record, commit=list(self.found.commits.values())[-1])
         elif commits:  # saved: the next apply may move this work tree on
             record = replace(record, commit=list(commits.values())[-1], commits=commits)
         digests = {slug: _sha256(files[f"{slug}.patch"]) for slug in commits}
@@ -249,6 +269,7 @@ class _Export:
         merged = merge_series(
             self.line, self.tree, self.record, self.found, missing,
             only=self.only, favour=self.options.favour,
+            favoured=self.options.named or self.only,
         )  # fmt: skip
         if merged.conflicts:
             return Exported(self.line.name, self.line.folder, (), False,
@@ -260,32 +281,35 @@ class _Export:
         changes += [WrittenFile(slug, Change.REMOVED, None) for slug in merged.removed]
         notes = (*self.found.notes, *merged.notes)
         if self.only:
-            changes = [file for file in changes if file.slug == self.only]
+            moved = (Change.REWRITTEN, Change.MERGED)
+            changes = [file for file in changes if file.slug in self.only or file.change in moved]
         return self._write(files, changes, merged.removed, notes, self._record_after(merged))
 
     def _record_after(self, merged: MergedSeries) -> Record:
         """The record of the work tree, which has what it has written. What is newer in the line
         stays as it was recorded, so that it is still known to be newer."""
-        saved = {patch.slug: patch for patch in merged.patches
-                 if patch.own and patch.change is not Change.NEWER
-                 and self.only in (None, patch.slug)}  # fmt: skip
         commits = {slug: oid for slug, oid in self.record.commits.items()
                    if slug not in merged.removed}  # fmt: skip
         digests = {}
-        for slug, patch in saved.items():
-            assert patch.own is not None
-            own = export_patch(self.tree, patch.own)
+        own = self.found.commits
+        mails = dict(zip(own, export_all(self.tree, list(own.values())), strict=True))
+        for patch in merged.patches:
+            slug = patch.slug
+            if slug not in own or patch.change is Change.NEWER:
+                continue
             # The file may stand on patches that the work tree has in another version.
-            as_written = patch.change is Change.MERGED or own == patch.data
-            commits[slug] = patch.own if as_written else patch.commit
-            digests[slug] = _sha256(own if as_written else patch.data)
+            as_written = patch.change is Change.MERGED or mails[slug] == patch.data
+            if as_written or not self.only or slug in self.only:
+                commits[slug] = own[slug] if as_written else patch.commit
+                digests[slug] = _sha256(mails[slug] if as_written else patch.data)
         known = [slug for slug in newer.made_of(self.tree, self.record)
                  if slug not in merged.removed]  # fmt: skip
         order = with_others([patch.slug for patch in merged.patches], known)
         record = replace(self.record, commits=commits)
         record = replace(record, manifest=_manifest(self.tree, record, order, digests))
         head = self.tree.head()
-        return replace(record, commit=head) if head and not self.only else record
+        whole = not self.only or record.commits == own
+        return replace(record, commit=head) if head and whole else record
 
     def _write(
         self,
@@ -305,21 +329,22 @@ class _Export:
         if options.output is not None:
             rewrite(folder, files, names)
             return done
-        message = _message(line, options.command, changes)
+        message = _message(line, options, changes)
         committed = rewrite_and_commit(self.git, folder, files, names, message)
         write_record(self.tree, record)
         return replace(done, committed=committed)
 
 
-def _message(line: Line, command: str, changes: Sequence[WrittenFile]) -> str:
+def _message(line: Line, options: ExportOptions, changes: Sequence[WrittenFile]) -> str:
     """The message of the commit in the patch repository."""
     same = (Change.UNCHANGED, Change.NEWER)
     changed = [file for file in changes if file.change not in same]
-    what = changed[0].slug if len(changed) == 1 else count(len(changed), "patch")
-    if not changed:
+    named = list(options.named) or [file.slug for file in changed]
+    what = named[0] if len(named) == 1 else count(len(named), "patch")
+    if not named:
         what = "the order of the series"
     listed = "".join(f"- {file.slug}: {file.change}\n" for file in changed)
-    return f"{line.name}: {command} {what}\n" + (f"\n{listed}" if len(changed) > 1 else "")
+    return f"{line.name}: {options.command} {what}\n" + (f"\n{listed}" if len(changed) > 1 else "")
 
 
 def _sha256(data: bytes) -> str:

@@ -8,7 +8,7 @@ and their messages are merged three-way. What cannot be merged is shown, and not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeVar
@@ -92,17 +92,20 @@ def merge_series(
     found: Identified,
     missing: Sequence[str],
     *,
-    only: str | None = None,
+    only: Collection[str] = (),
     favour: Favour | None = None,
+    favoured: Collection[str] = (),
 ) -> MergedSeries:
     """Merge the commits of a work tree with the series of its line. ``missing`` are the patches
-    whose commits a person took out. With ``only``, the commits of all other patches count as not
-    changed.
+    whose commits a person took out. If ``only`` names patches, the commits of all others count as
+    not changed. ``favour`` chooses a side where the two conflict: for all patches, or for those in
+    ``favoured``.
 
     Raises Refused if the line does not apply on its own base.
     """
     with ObjectDatabase(tree) as objects:
-        merging = _Merging(objects, line, record, found, missing, only, favour)
+        merging = _Merging(objects, line, record, found, missing, only)
+        merging.favour, merging.favoured = favour, favoured
         return merging.merge()
 
 
@@ -125,14 +128,14 @@ class _Merging:
         record: Record,
         found: Identified,
         missing: Sequence[str],
-        only: str | None,
-        favour: Favour | None,
+        only: Collection[str],
     ) -> None:
         self.objects, self.line, self.record = objects, line, record
-        self.favour, self.only = favour, only
+        self.favour: Favour | None = None
+        self.favoured: Collection[str] = ()
         self.made_of = made_of(objects.repo, record)
-        self.squashed = found.squashed if only is None else {}
-        self.gone = {*missing, *self.squashed} if only is None else set()
+        self.squashed = {} if only else found.squashed
+        self.gone = set() if only else {*missing, *self.squashed}
         lost = objects.repo.lacks(record.commits.values())
         self.base = {slug: oid for slug, oid in record.commits.items() if oid not in lost}
         self.ours = self._ours(found, only)
@@ -142,15 +145,14 @@ class _Merging:
         self.conflicts: list[BothChanged] = []
         self.notes: list[str] = []
 
-    def _ours(self, found: Identified, only: str | None) -> dict[str, Oid]:
+    def _ours(self, found: Identified, only: Collection[str]) -> dict[str, Oid]:
         """The commits of the work tree by slug. With ``only``, the others are those that the work
         tree was made with."""
-        if only is None:
+        if not only:
             return dict(found.commits)
-        ours = dict(self.base)
-        if only in found.commits:
-            ours[only] = found.commits[only]
-        return ours
+        ours = {slug: commit for slug, commit in found.commits.items() if slug in only}
+        known = {**self.base, **ours}
+        return {slug: known[slug] for slug in with_others(list(self.base), list(ours))}
 
     def _theirs(self) -> dict[str, Oid]:
         patches = self.line.patches
@@ -224,19 +226,22 @@ class _Merging:
         removed = []
         for slug, version in versions.items():
             if version.theirs is None and slug in self.made_of:
-                if version.ours is None or not version.here or self._yields(Favour.THEIRS):
+                favour = self._favour(slug)
+                if version.ours is None or not version.here or favour is Favour.THEIRS:
                     removed.append(slug)
-                elif self.favour is None:
+                elif favour is None:
                     self._conflict(slug, version)
             elif slug in self.gone:
-                if not version.there or self._yields(Favour.OURS):
+                favour = self._favour(slug)
+                if not version.there or favour is Favour.OURS:
                     removed.append(slug)
-                elif self.favour is None:
+                elif favour is None:
                     self._conflict(slug, version)
         return removed
 
-    def _yields(self, favour: Favour) -> bool:
-        return self.favour is favour
+    def _favour(self, slug: str) -> Favour | None:
+        """The side whose version of a patch is taken if the two conflict."""
+        return self.favour if not self.favoured or slug in self.favoured else None
 
     def _order(self, slugs: Sequence[str], versions: Mapping[str, _Versions]) -> list[str]:
         """The merged order of ``slugs``. If both sides have changed it, that is a conflict."""
@@ -252,7 +257,7 @@ class _Merging:
                 BothChanged(moved, SideChange("moved", commit=self.ours.get(moved)),
                             SideChange("moved"), ("series",))
             )  # fmt: skip
-        if here in (kept, there) or self._yields(Favour.THEIRS):
+        if here in (kept, there) or self.favour is Favour.THEIRS:
             return with_others(theirs, ours)
         return with_others(ours, theirs)
 
@@ -272,8 +277,9 @@ class _Merging:
             assert ours is not None
             assert theirs is not None
             merged, commit = self._both(base, ours, theirs)
-            if merged is None and self.favour:
-                side = ours if self._yields(Favour.OURS) else theirs
+            favour = self._favour(slug)
+            if (merged is None or commit is None) and favour:
+                side = ours if favour is Favour.OURS else theirs
                 merged, commit = self._pick(side), self.objects.commit(side)
         if merged is None or commit is None or merged == self.tree:
             if not self.conflicts or (version.here and version.there):

@@ -141,10 +141,10 @@ def hunks_of(line: Line, repo: Repo, base: Oid, slug: str) -> tuple[HunkText, ..
     apart."""
     with passing_objects(repo) as objects:
         files = _own_diff(objects, line, base, slug).files
-    return tuple(_hunk_text(file, unit) for file in files for unit in units_of(file))
+    return tuple(hunk_text(file, unit) for file in files for unit in units_of(file))
 
 
-def _hunk_text(file: FilePatch, unit: Unit) -> HunkText:
+def hunk_text(file: FilePatch, unit: Unit) -> HunkText:
     if not unit.number:
         kind = "new" if file.old_path is None else "removed" if file.new_path is None else "changed"
         text = "".join(hunk.diff[hunk.begin : hunk.end].decode("utf-8", "replace")

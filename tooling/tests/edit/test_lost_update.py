@@ -161,10 +161,11 @@ def test_the_change_of_the_line_can_be_taken_up_as_it_is_said(two: Two) -> None:
     command = next(line for line in out.splitlines() if "cherry-pick" in line).split()
     two.bob(*command[4:], check=False)
     assert "<<<<<<<" in (two.bob.path / "README.txt").read_text()
+    early = two.refresh(two.bob, "read", "--ours")
+    assert (early.status, "a conflict marker is left" in early.err) == (1, True)
     two.bob.write("README.txt", "read it, say Ada and Bob\n")
-    two.bob("add", "--all")
-    two.bob("commit", "--amend", "--no-edit", "--quiet")
-    assert two.refresh(two.bob, "--ours").status == 0
+    command = next(line for line in out.splitlines() if line.endswith("--ours")).split()
+    assert two.fixtool(*command[1:], cwd=two.team.root).status == 0
     assert "+read it, say Ada and Bob" in two.text("read")
 
 

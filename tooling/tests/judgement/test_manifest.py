@@ -207,7 +207,7 @@ def test_a_refresh_of_one_patch_changes_one_entry(series: Team, tree: Git) -> No
     tree.write("python/other.py", "alpha\nBETA!\ngamma\n")
     tree("commit", "--all", "--amend", "--no-edit", "--quiet")
     tree.commit("area: more", more_py="y = 2\n")
-    export(series.repository, *open_worktree(tree.path), ExportOptions(only="beta"))
+    export(series.repository, *open_worktree(tree.path), ExportOptions(only=["beta"]))
     found = recorded(tree)
     assert found.patches[0] == before.patches[0]
     assert found.patches[1].sha256 == series.repository.line("main").patches[1].digest

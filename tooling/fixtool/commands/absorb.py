@@ -1,0 +1,45 @@
+"""fixtool absorb"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from fixtool import terminal
+from fixtool.commands import options
+from fixtool.commands.refresh import finish
+from fixtool.errors import ExitCode
+
+
+def absorb(
+    ctx: typer.Context,
+    worktree: options.Worktree = None,
+    ours: options.Ours = False,
+    theirs: options.Theirs = False,
+    commit: options.Commit = True,
+    dry_run: options.DryRun = False,
+    directory: options.Directory = None,
+    json: options.Json = False,
+) -> None:
+    """Put each uncommitted edit of a work tree into the patch that last changed its lines.
+
+    What belongs to no patch, or to several, stays uncommitted and is told. So does what conflicts
+    with a later patch.
+
+    Example: fixtool absorb --worktree ~/patched --dry-run
+    """
+    from fixtool.apply.worktree import open_worktree
+    from fixtool.edit.export import ExportOptions
+    from fixtool.edit.refresh import absorb as run
+
+    tree, record = open_worktree(worktree or Path.cwd())
+    repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
+    exported = run(repository, tree, record, ExportOptions(
+        favour=options.read_favour(ours=ours, theirs=theirs), commit=commit, dry_run=dry_run,
+        command="absorb",
+    ))  # fmt: skip
+    if not exported.edits and not json:
+        terminal.say("there is nothing to absorb: all is committed")
+        raise typer.Exit(int(ExitCode.OK))
+    finish(ctx, "absorb", exported, tree.work_tree, json=json, dry_run=dry_run)

@@ -1,0 +1,236 @@
+"""Puts the uncommitted edits of a work tree into the patches that they belong to.
+
+The commits of the work tree come first: its branch moves to ones that hold the edits, and no file
+changes. Then the patch files are written as by every export. A run that is killed in between leaves
+commits that the next one exports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+from fixtool.apply.identity import identify
+from fixtool.apply.worktree import Record
+from fixtool.edit.change import Edit
+from fixtool.edit.edits import (
+    Edits,
+    Folded,
+    Unfit,
+    fold,
+    owners,
+    place_of,
+    read_edits,
+    take_over,
+)
+from fixtool.edit.export import Exported, ExportOptions, export, open_to_export, require_base
+from fixtool.edit.parts import Unit, parts_into
+from fixtool.edit.split import HunkText, hunk_text
+from fixtool.errors import Refused
+from fixtool.git.database import ObjectDatabase, passing_objects
+from fixtool.git.objects import Oid
+from fixtool.git.repo import Repo
+from fixtool.series.line import Line, PatchRepository
+from fixtool.text import count
+
+Choose = Callable[[Sequence[HunkText]], Collection[str]]
+"""Asks a person which hunks go into the patch. Returns their places."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which edits go into the patch ``slug``: those at ``places``, as `split --into` names them, or
+    those that ``choose`` returns, or all. Without a slug, the last patch is meant if the edits can
+    belong to no other."""
+
+    slug: str | None = None
+    places: tuple[str, ...] = ()
+    choose: Choose | None = None
+
+
+def has_edits(tree: Repo) -> bool:
+    """Whether something is not committed in a work tree."""
+    return bool(tree.status())
+
+
+def refresh_edits(
+    repository: PatchRepository,
+    tree: Repo,
+    record: Record,
+    selection: Selection,
+    options: ExportOptions,
+) -> Exported:
+    """Put the uncommitted edits of a work tree into one patch, and write its file.
+
+    Raises Unfit if they do not fit below the later patches; Refused if it cannot be told which
+    patch is meant, and as ``export`` does; UsageError if the selection names what is not there.
+    """
+    work = _open(repository, tree, record, options)
+    with work.objects() as objects:
+        edits = read_edits(work.tree, objects)
+        slug = selection.slug.removesuffix(".patch") if selection.slug else None
+        if slug is None:
+            slug = work.last_patch(objects)
+        if slug not in work.series:
+            work.line.find(slug)  # raises UsageError, which names the patches that there are
+            raise Refused(
+                f"{slug} is not in this work tree",
+                where=str(tree.work_tree),
+                hint="make a work tree that has it: fixtool apply --worktree DIR",
+            )
+        units = _chosen(edits, slug, selection)
+        marked = [
+            Edit(place_of(unit, edits.files), slug if unit in units else None,
+                 "" if unit in units else "not chosen")
+            for unit in edits.units
+        ]  # fmt: skip
+        folded = work.fold(objects, edits, {slug: units}) if units else None
+    return work.write([slug], folded, [*marked, *_untracked(edits)])
+
+
+def absorb(
+    repository: PatchRepository, tree: Repo, record: Record, options: ExportOptions
+) -> Exported:
+    """Put each uncommitted edit of a work tree into the patch that last changed its lines, and
+    write the files of these patches. What belongs to none or to several, or does not fit below a
+    later patch, stays as it is.
+
+    Raises Refused as ``export`` does.
+    """
+    work = _open(repository, tree, record, options)
+    with work.objects() as objects:
+        edits = read_edits(work.tree, objects, context=0)
+        owned = owners(work.tree, edits, work.series, record.onto)
+        targets: dict[str, set[Unit]] = {}
+        stays: dict[Unit, str] = {}
+        for unit, found in owned.items():
+            if len(found) == 1:
+                targets.setdefault(found[0], set()).add(unit)
+            elif found:
+                stays[unit] = f"its lines are of {' and '.join(found)}"
+            else:
+                stays[unit] = "no patch has changed these lines"
+        folded = work.fold_what_fits(objects, edits, targets, stays)
+        into = {unit: slug for slug, units in targets.items() for unit in units}
+        marked = [
+            Edit(place_of(unit, edits.files), into.get(unit), stays.get(unit, ""))
+            for unit in edits.units
+        ]
+    slugs = [slug for slug in work.series if targets.get(slug)]
+    return work.write(slugs, folded, [*marked, *_untracked(edits)])
+
+
+def _untracked(edits: Edits) -> list[Edit]:
+    why = "git does not track it: git add it, if it belongs to a patch"
+    return [Edit(path, None, why) for path in edits.untracked]
+
+
+def _chosen(edits: Edits, slug: str, selection: Selection) -> set[Unit]:
+    places: tuple[str, ...] = selection.places
+    if selection.choose is not None:
+        texts = [hunk_text(file, unit) for file in edits.files for unit in edits.units
+                 if unit.path == file.path]  # fmt: skip
+        places = tuple(selection.choose(texts))
+        if not places:
+            return set()
+    if not places:
+        return set(edits.units)
+    return set(parts_into(edits.files, [f"{slug}={','.join(places)}"])[0].units)
+
+
+def _open(repository: PatchRepository, tree: Repo, record: Record, options: ExportOptions) -> _Work:
+    options = replace(options, unclean=True)
+    open_to_export(repository, tree, record, options)
+    line = repository.line(record.line)
+    require_base(tree, record, line, options)
+    found = identify(tree, record, line, options.pairs)
+    if not found.commits:
+        raise Refused(
+            f"line {line.name} has no patch in this work tree",
+            where=str(tree.work_tree),
+            hint="commit the change, then make it a patch: fixtool export",
+        )
+    return _Work(repository, tree.durably(), record, line, options, dict(found.commits))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A work tree with uncommitted edits. ``series`` are its commits by slug, in order."""
+
+    repository: PatchRepository
+    tree: Repo
+    record: Record
+    line: Line
+    options: ExportOptions
+    series: Mapping[str, Oid]
+
+    def objects(self) -> AbstractContextManager[ObjectDatabase]:
+        """Where new objects go: on a dry run, they are removed."""
+        return passing_objects(self.tree) if self.options.dry_run else ObjectDatabase(self.tree)
+
+    def last_patch(self, objects: ObjectDatabase) -> str:
+        """The last patch, if the edits can belong to no other. Raises Refused otherwise."""
+        last = list(self.series)[-1]
+        if len(self.series) == 1:
+            return last
+        edits = read_edits(self.tree, objects, context=0)
+        owned = owners(self.tree, edits, self.series, self.record.onto)
+        slugs = list(dict.fromkeys(slug for found in owned.values() for slug in found))
+        if slugs == [last]:
+            return last
+        hint = "say which patch is meant: fixtool refresh SLUG"
+        if slugs:
+            hint = f"{hint}, such as {slugs[0]}; or each edit to its patch: fixtool absorb"
+        what = f"the lines are of {', '.join(slugs)}" if slugs else "the lines are of no patch"
+        raise Refused(
+            f"it is not clear which patch the uncommitted edits belong to: {what}",
+            where=str(self.tree.work_tree),
+            hint=hint,
+        )
+
+    def fold(
+        self, objects: ObjectDatabase, edits: Edits, targets: Mapping[str, Collection[Unit]]
+    ) -> Folded:
+        folded = fold(objects, edits, self.series, targets)
+        if not self.options.dry_run:
+            objects.flush()
+            names = ", ".join(targets) if len(targets) < 4 else count(len(targets), "patch")
+            take_over(self.tree, edits, folded, f"fixtool {self.options.command}: {names}")
+        return folded
+
+    def fold_what_fits(
+        self,
+        objects: ObjectDatabase,
+        edits: Edits,
+        targets: dict[str, set[Unit]],
+        stays: dict[Unit, str],
+    ) -> Folded | None:
+        """Fold ``targets``. What does not fit goes from there to ``stays``."""
+        while any(targets.values()):
+            wanted = {slug: units for slug, units in targets.items() if units}
+            try:
+                return self.fold(objects, edits, wanted)
+            except Unfit as unfit:
+                for units in targets.values():
+                    for unit in [unit for unit in units if unit.path in unfit.paths]:
+                        units.remove(unit)
+                        stays[unit] = f"it conflicts in {unfit.slug}"
+        return None
+
+    def write(self, slugs: Sequence[str], folded: Folded | None, edits: Sequence[Edit]) -> Exported:
+        """Export the patches of ``slugs``, whose commits are in ``folded``."""
+        folder = self.line.folder
+        nothing = Exported(self.line.name, folder, (), False, edits=tuple(edits))
+        if self.options.dry_run or folded is None:
+            return nothing
+        recorded = self.record.commits
+        saved = {slug for slug, oid in self.series.items() if recorded.get(slug) == oid}
+        known = {*recorded, *(entry.slug for entry in self.line.entries)}
+        pairs = {slug: oid for slug, oid in folded.commits.items() if slug in known}
+        # The later patches have moved; what else a person has changed of them is not written.
+        only = [slug for slug in self.series if slug in {*saved, *slugs}]
+        options = replace(self.options, only=only if known >= {*only} else (), pairs=pairs,
+                          named=tuple(slugs))  # fmt: skip
+        done = export(self.repository, self.tree, self.record, options)
+        return replace(done, edits=tuple(edits))

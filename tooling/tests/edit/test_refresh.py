@@ -1,0 +1,265 @@
+"""`fixtool refresh` and `fixtool absorb` from uncommitted edits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from fixtool.apply.run import ApplyRequest, apply
+from fixtool.edit import refresh as refreshing
+from fixtool.series.context import Context
+from fixtool.settings import Settings
+from support.json_documents import document
+from support.repositories import NUMBERS, Git, Ran, Team
+
+WHY = "Why.\n\nOrigin: vendor\nForwarded: no\nDrop-When: never\nSigned-off-by: A <a@example.org>"
+FIVE = NUMBERS.replace("line 5\n", "line five\n")
+NEXT = FIVE.replace("line 6\n", "line six\n")
+THIRTY = NEXT.replace("line 30\n", "line thirty\nline thirty and a half\n")
+
+
+class Work:
+    """A work tree of a line with the patches `five`, `six`, which changes the line after it,
+    `thirty`, and `read`."""
+
+    def __init__(
+        self, fixtool: Callable[..., Ran], team: Team, settings: Settings, place: Path
+    ) -> None:
+        team.patch("five", "model: say five", python__model_py=FIVE, docs__five_txt="five\n")
+        team.patch("six", "model: say six", "patch/five", python__model_py=NEXT)
+        team.patch("thirty", "model: say thirty", "patch/six", python__model_py=THIRTY)
+        team.patch("read", "docs: read", "patch/thirty", README_txt="read it\n")
+        self.fixtool, self.team, self.git = fixtool, team, team.track()
+        self.settings = settings
+        self.folder = team.root / "patches" / "main"
+        self.tree = self.worktree(place)
+
+    def worktree(self, place: Path) -> Git:
+        request = ApplyRequest("v1.0", str(self.team.upstream.path), worktree=place)
+        assert apply(Context(self.team.repository, self.settings), request).placed
+        return Git(place)
+
+    def run(self, *words: str) -> Ran:
+        return self.fixtool(*words, "--worktree", self.tree.path, cwd=self.team.root)
+
+    def edit(self, old: str, new: str, path: str = "python/model.py") -> None:
+        file = self.tree.path / path
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+
+    def text(self, slug: str) -> str:
+        return (self.folder / f"{slug}.patch").read_text()
+
+    def files(self) -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in self.folder.iterdir()}
+
+    def is_sound(self, *, clean: bool = True) -> bool:
+        """Whether the line is well formed and committed, and makes the tree of the work tree."""
+        source = self.team.upstream.path
+        ran = self.fixtool("lint", "--drift", "--source", source, cwd=self.team.root)
+        print(ran.out, ran.err, self.tree("status"), self.git("status"))
+        other = self.worktree(self.team.root.parent / f"other-{self.git.head()[:6]}")
+        same = other("rev-parse", "HEAD^{tree}") == self.tree("rev-parse", "HEAD^{tree}")
+        is_clean = self.tree("status", "--porcelain") == ""
+        return ran.status == 0 and self.git("status", "--porcelain") == "" and same and (
+            is_clean or not clean
+        )  # fmt: skip
+
+
+@pytest.fixture
+def work(fixtool: Callable[..., Ran], team: Team, settings: Settings, tmp_path: Path) -> Work:
+    return Work(fixtool, team, settings, tmp_path / "tree")
+
+
+def test_edits_go_into_the_patch_that_is_named(work: Work) -> None:
+    work.edit("line 12\n", "line twelve\n")
+    work.edit("gamma\n", "GAMMA\n", "python/other.py")
+    work.tree.write("new.txt", "new\n")
+    work.tree("add", "new.txt")
+    work.tree.write("scrap.txt", "of my own\n")
+    before = (work.tree.path / "python/model.py").stat().st_mtime_ns
+    ran = work.run("refresh", "six")
+    assert ran.status == 0, ran.err
+    assert "rewritten six" in ran.out
+    assert "stays: git does not track it" in ran.out
+    for line in ("+line twelve", "+GAMMA", "+new"):
+        assert f"\n{line}\n" in work.text("six")
+        assert f"\n{line}\n" not in work.text("five") + work.text("thirty")
+    assert (work.tree.path / "python/model.py").stat().st_mtime_ns == before
+    assert work.tree("status", "--porcelain") == "?? scrap.txt"
+    assert work.git("log", "-1", "--format=%s") == "main: refresh six"
+    assert work.is_sound(clean=False)
+    (work.tree.path / "scrap.txt").unlink()
+    again = work.run("refresh")
+    assert (again.status, "0 files written" in again.out) == (0, True)
+
+
+def test_an_edit_beside_the_lines_of_a_later_patch(work: Work) -> None:
+    """git sees a conflict where two changes touch; the lines that the edit replaces decide."""
+    work.edit("line five\n", "line five, and more\n")
+    assert work.run("refresh", "five").status == 0
+    assert "\n+line five, and more\n" in work.text("five")
+    assert "\n line five, and more\n" in work.text("six")
+    assert work.is_sound()
+
+
+def test_an_edit_of_the_lines_of_a_later_patch_is_a_conflict(work: Work) -> None:
+    work.edit("line six\n", "line six, and more\n")
+    old, head = work.files(), work.tree.head()
+    ran = work.run("refresh", "five")
+    assert (ran.status, "the edits of python/model.py conflict in five" in ran.err) == (3, True)
+    assert (work.files(), work.tree.head()) == (old, head)
+    assert "line six, and more\n" in (work.tree.path / "python/model.py").read_text()
+    assert work.run("refresh", "six").status == 0
+    assert work.is_sound()
+
+
+def test_one_hunk_of_several(work: Work) -> None:
+    work.edit("line 12\n", "line twelve\n")
+    work.edit("line 22\n", "line twenty-two\n")
+    work.tree.write("new.txt", "new\n")
+    work.tree("add", "new.txt")
+    ran = work.run("refresh", "six", "--take", "python/model.py:2")
+    assert ran.status == 0, ran.err
+    assert "+line twenty-two" in work.text("six")
+    assert "+line twelve" not in work.text("six")
+    shown = work.tree("diff", "--unified=0")
+    assert "+line twelve" in shown
+    assert "+line twenty-two" not in shown
+    assert "A new.txt" in work.tree("status", "--porcelain")
+    assert work.run("refresh", "six", "--take", "nowhere.txt").status == 2
+    assert work.run("refresh", "six", "--take", "new.txt", "--take", "python").status == 0
+    assert work.is_sound()
+
+
+def test_hunks_are_asked_for(work: Work) -> None:
+    ran = work.run("refresh", "six", "--hunks")
+    assert (ran.status, "refresh six --take PATH:N" in ran.err) == (2, True)
+    work.edit("line 12\n", "line twelve\n")
+    work.edit("line 22\n", "line twenty-two\n")
+    with (
+        mock.patch("fixtool.commands.refresh.on_terminal", return_value=True),
+        mock.patch("typer.confirm", lambda text, default: text.startswith("1 of 2")),
+    ):
+        ran = work.run("refresh", "six", "--hunks")
+    assert ran.status == 0, ran.err
+    assert "python/model.py:2" in ran.out
+    assert "+line twelve" in work.text("six")
+    assert "+line twenty-two" not in work.text("six")
+
+
+def test_without_a_slug_only_what_is_clear(work: Work) -> None:
+    work.edit("read it\n", "read it twice\n", "README.txt")
+    assert work.run("refresh").status == 0
+    assert "+read it twice" in work.text("read")
+    work.edit("line thirty\n", "line 30, as it was\n")
+    ran = work.run("refresh")
+    assert (ran.status, "the lines are of thirty" in ran.err) == (1, True)
+    assert "fixtool refresh SLUG, such as thirty" in ran.err
+    work.tree("checkout", "--quiet", "--", ".")
+    work.edit("line 12\n", "line twelve\n")
+    ran = work.run("refresh")
+    assert (ran.status, "the lines are of no patch" in ran.err) == (1, True)
+    assert work.run("refresh", "nothing").status == 2
+    assert work.run("refresh", "six", "--dry-run").status == 0
+    assert "+line twelve" not in work.text("six")
+
+
+def test_each_edit_goes_to_the_patch_that_last_changed_its_lines(work: Work) -> None:
+    work.edit("line five\n", "line five, and more\n")
+    work.edit("line six\n", "line six, and more\n")
+    work.edit("line thirty and a half\n", "line thirty and two thirds\n")
+    work.edit("line 12\n", "line twelve\n")
+    work.edit("five\n", "5\n", "docs/five.txt")
+    (work.tree.path / "python/other.py").unlink()
+    ran = work.run("absorb", "--dry-run")
+    assert ran.status == 0
+    table = {line.split("  ")[0].strip(): line.split("  ", 1)[1].strip()
+             for line in ran.out.splitlines() if "  " in line}  # fmt: skip
+    assert table == {
+        "edit": "patch",
+        "docs/five.txt:1": "would go into five",
+        "python/model.py:5": "stays: its lines are of five and six",
+        "python/model.py:12": "stays: no patch has changed these lines",
+        "python/model.py:31": "would go into thirty",
+        "python/other.py": "stays: no patch has changed these lines",
+    }
+    old = work.files()
+    assert work.tree("log", "-1", "--format=%ce") == "fixtool@localhost"
+    ran = work.run("absorb")
+    assert ran.status == 0, ran.err
+    assert "+5" in work.text("five")
+    assert "+line thirty and two thirds" in work.text("thirty")
+    assert work.text("six") == old[str(work.folder / "six.patch")].decode()
+    assert work.git("log", "-1", "--format=%s") == "main: absorb 2 patches"
+    shown = work.tree("diff", "--unified=0")
+    assert "+line twelve" in shown
+    assert "+line six, and more" in shown
+    assert "two thirds" not in shown
+    assert work.is_sound(clean=False)
+
+
+def test_lines_of_two_patches_side_by_side_are_told_apart_by_what_is_edited(work: Work) -> None:
+    work.edit("line five\n", "line five, and more\n")
+    work.edit("line thirty\n", "line thirty\nline thirty and a third\n")
+    ran = work.run("absorb")
+    assert ran.status == 0, ran.err
+    assert "+line five, and more" in work.text("five")
+    assert "+line thirty and a third" in work.text("thirty")
+    assert work.is_sound()
+    ran = work.run("absorb")
+    assert (ran.status, "there is nothing to absorb" in ran.out) == (0, True)
+    assert document(work.run("absorb", "--json"))["edits"] == []
+
+
+def test_what_is_not_ready_is_refused(work: Work) -> None:
+    work.edit("line five\n", "line five, and more\n")
+    (work.folder / "six.patch").write_text(work.text("six") + "\n")
+    for words in (("absorb",), ("refresh", "five")):
+        ran = work.run(*words)
+        assert (ran.status, "six.patch is not committed" in ran.err) == (1, True)
+    assert work.fixtool("absorb", "--worktree", work.team.root).status == 4
+    assert work.run("absorb", "--ours", "--theirs").status == 2
+    work.git("checkout", "--quiet", "--", ".")
+    (work.tree.repo.git_dir / "MERGE_HEAD").write_text(work.tree.head() + "\n")
+    ran = work.run("refresh", "five")
+    assert (ran.status, "git is in the middle of something" in ran.err) == (1, True)
+
+
+def test_somebody_else_has_changed_the_patch_too(work: Work, tmp_path: Path) -> None:
+    other = work.worktree(tmp_path / "other")
+    work.edit("line thirty\n", "line thirty, says Ada\n")
+    assert work.run("absorb").status == 0
+    work.tree = other
+    work.edit("line thirty\n", "line thirty, says Bob\n")
+    ran = work.run("absorb")
+    assert (ran.status, "conflict  thirty: python/model.py" in ran.out) == (3, True)
+    assert "+line thirty, says Ada" in work.text("thirty")
+    assert other("status", "--porcelain") == ""
+    assert work.run("refresh", "--ours").status == 0
+    assert "+line thirty, says Bob" in work.text("thirty")
+
+
+@pytest.mark.parametrize("step", ["read-tree", "update-refs", "export"])
+def test_a_run_that_is_cut_loses_nothing(work: Work, step: str) -> None:
+    """Whatever was done before the cut, the same command does the rest."""
+    work.edit("line thirty\n", "line thirty, and more\n")
+
+    def cut(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    places = {"read-tree": "fixtool.edit.refresh.take_over", "export": "fixtool.edit.refresh.export",
+              "update-refs": "fixtool.git.repo.Repo.update_refs"}  # fmt: skip
+    old = work.files()
+    with mock.patch(places[step], cut):
+        assert work.run("refresh", "thirty").status == 130
+    assert work.files() == old
+    assert "line thirty, and more\n" in (work.tree.path / "python/model.py").read_text()
+    assert work.run("refresh", "thirty").status == 0
+    assert "+line thirty, and more" in work.text("thirty")
+    assert work.is_sound()
+    assert refreshing.has_edits(work.tree.repo) is False
