@@ -26,9 +26,9 @@ from support.repositories import ROOT, Ran
 
 BASE = "b0ce16d0c577e127b3f7b82ada1739277d988687"
 PYTHON = os.environ.get("FIXTOOL_TARGET_PYTHON", sys.executable)
-PP, NUM, BF16, FUSED = (
+PP, NUM, BF16, FUSED, CHAIN = (
     "gemma4-mtp-pp-group", "gemma4-num-experts-guard", "gemma4-bf16-moe-backend",
-    "gemma4-fused-routing",
+    "gemma4-fused-routing", "gemma4-router-chain",
 )  # fmt: skip
 Verify = Callable[..., dict[str, Any]]
 
@@ -87,10 +87,10 @@ def test_before_the_bugs_came(verify: Verify) -> None:
     assert result["exit_code"] == 0, result["steps"]
     others = {PP: 77, NUM: 0, BF16: 77}
     assert answers(result) == {
-        "base": {FUSED: 1, **others}, f"+{FUSED}": {FUSED: 0, **others},
-        "series": {FUSED: 0, **others},
+        "base": {FUSED: 1, CHAIN: 1, **others}, f"+{FUSED}": {FUSED: 0, CHAIN: 1, **others},
+        f"+{CHAIN}": {FUSED: 0, CHAIN: 0, **others}, "series": {FUSED: 0, CHAIN: 0, **others},
     }  # fmt: skip
-    assert proofs(result)[FUSED] == "proved"
+    assert proofs(result)[FUSED] == proofs(result)[CHAIN] == "proved"
 
 
 @pytest.mark.slow(100)
@@ -105,10 +105,11 @@ def test_where_upstream_fixed_them(verify: Verify, line: str, release: str) -> N
     result = verify("--prove", "--line", line, release=release)
     assert result["exit_code"] == 0, result["steps"]
     matrix = answers(result)
-    assert matrix["base"] == {FUSED: 1, PP: 0, NUM: 0, BF16: 0}
-    assert matrix["series"] == {FUSED: 0, PP: 0, NUM: 0, BF16: 0}
+    assert matrix["base"] == {FUSED: 1, CHAIN: 1, PP: 0, NUM: 0, BF16: 0}
+    assert matrix["series"] == {FUSED: 0, CHAIN: 0, PP: 0, NUM: 0, BF16: 0}
     assert [matrix[f"-{slug}"] for slug in (PP, NUM, BF16)] == [{PP: 1}, {NUM: 1}, {BF16: 1}]
-    assert proofs(result) == {FUSED: "proved", PP: "absorbed", NUM: "absorbed", BF16: "absorbed"}
+    absorbed = dict.fromkeys((PP, NUM, BF16), "absorbed")
+    assert proofs(result) == {FUSED: "proved", CHAIN: "proved", **absorbed}
 
 
 @pytest.mark.slow(100)
@@ -177,14 +178,15 @@ def test_routing_end_to_end(verify: Verify, release: str) -> None:
 
 @pytest.mark.history
 def test_the_pinned_base(verify: Verify) -> None:
-    """The whole matrix: each patch flips its own probe, and no other."""
+    """The whole matrix: each patch flips its own probe, and those of what it depends on."""
     source = os.environ["FIXTOOL_SGLANG_REPO"]
     result = verify("--prove", "--line", "b0ce16d0c", "--sglang-ref", BASE, "--source", source)
     assert result["exit_code"] == 0, result["steps"]
-    slugs = (PP, NUM, BF16, FUSED)
+    slugs = (PP, NUM, BF16, FUSED, CHAIN)
+    needs = {own: {own} for own in slugs} | {CHAIN: {FUSED, CHAIN}}
     assert answers(result) == {
         "base": dict.fromkeys(slugs, 1),
-        **{f"+{own}": {slug: int(slug != own) for slug in slugs} for own in slugs},
+        **{f"+{own}": {slug: int(slug not in needs[own]) for slug in slugs} for own in slugs},
         "series": dict.fromkeys(slugs, 0),
     }
     assert set(proofs(result).values()) == {"proved"}

@@ -28,6 +28,7 @@ from support.package_index import REAL_CACHE
 from support.repositories import ROOT, Git
 
 A_LITTLE = "full_tile or rows_apart or arguments"  # a few of the patch's own tests
+A_LITTLE_OF_THE_CHAIN = "rows_apart or 3-128 or left_alone or (align and 1-8)"
 OURS = PatchRepository(ROOT)
 RELEASES = [line.name for line in OURS.lines if line.upstream.release]
 KERNELS = {
@@ -67,7 +68,7 @@ def test_there_are_the_lines_that_the_readme_names() -> None:
     slugs = [entry.slug for entry in OURS.line("b0ce16d0c").entries]
     assert slugs == [
         "gemma4-mtp-pp-group", "gemma4-num-experts-guard", "gemma4-bf16-moe-backend",
-        "gemma4-fused-routing",
+        "gemma4-fused-routing", "gemma4-router-chain",
     ]  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def test_every_patch_says_why_and_when_it_can_go(name: str) -> None:
         assert len(patch.body) > 400
         for key in ("Origin", "Forwarded", "Probe", "Drop-When", "Signed-off-by"):
             assert patch.trailer(key), f"{patch.slug}: {key}"
-    assert len(probes(OURS, OURS.line(name))) == 4  # each names a script that is there
+    assert len(probes(OURS, OURS.line(name))) == 5  # each names a script that is there
 
 
 def test_one_algorithm_in_every_line() -> None:
@@ -180,8 +181,8 @@ def test_the_kernel_is_right_in_the_interpreter(
     line = OURS.line(name)
     replayed = replay(releases.repo, line, line.upstream.base)
     files = list_tree(releases.repo, replayed.tree)
-    tests = [path for path in files if path.startswith("test/")]
-    assert len(tests) == 1
+    tests = sorted(path for path in files if path.startswith("test/"))
+    assert len(tests) == 2
     register = "python/sglang/test/ci/ci_register.py"
     for path in (KERNELS[name], register, *tests):
         target = tmp_path / path
@@ -195,15 +196,18 @@ def test_the_kernel_is_right_in_the_interpreter(
         "PYTHONPATH": str(tmp_path / "python"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", "-k", chosen, str(tmp_path / tests[0])],
-        env={**os.environ, **wanted}, cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stdout[-3000:]
+    counts = []
+    for path, some in zip(tests, (chosen, A_LITTLE_OF_THE_CHAIN), strict=True):
+        ran = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", "-k", some, str(tmp_path / path)],
+            env={**os.environ, **wanted}, cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stdout[-3000:]
+        counts.append(int(ran.stdout.rsplit(" passed", 1)[0].rsplit(maxsplit=1)[-1].lstrip("=")))
     declared = {
         node.name
         for node in ast.walk(ast.parse((tmp_path / tests[0]).read_text()))
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     }
     assert len(declared) >= 15
-    assert int(ran.stdout.rsplit(" passed", 1)[0].rsplit(maxsplit=1)[-1].lstrip("=")) >= least
+    assert counts[0] >= least and counts[1] >= 4
