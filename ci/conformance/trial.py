@@ -294,7 +294,7 @@ def state_of(world: World, known: tuple[Digests, State] | None = None) -> State:
         path.name + _digest(path.parent) for path in sorted((root / "home/cache").rglob("*.whl"))
     ))  # fmt: skip
     part("sessions", ["home/state"], lambda: ",".join(
-        map(str, sorted((root / "home/state").glob("rebase/**/*.json")))))  # fmt: skip
+        map(str, sorted((root / "home/state").glob("[rie]*/*-*.json")))))  # fmt: skip
     for folder in sorted({*(root / "trees").glob("[!.]*"), root / "trees" / "new"}):
 
         def look(folder: Path = folder) -> str:
@@ -346,6 +346,16 @@ def _park(world: World) -> None:
     tree("add", "--all")
 
 
+def _open(world: World) -> None:
+    ended = world.must(f"edit more {UP} --json")
+    tree = Git(Path(json.loads(ended.out)["edited"]["waiting"]["worktree"]))
+    tree.write("python/extra/new.py", "y = 3\n")
+
+
+def _shelve(world: World) -> None:
+    world.must(f"drop more --reason why {UP}")
+
+
 UP = "--source {up}"
 VERBS = {
     "apply": Verb(f"apply --no-build --sglang-ref v1.1 --worktree {{root}}/trees/new {UP}"),
@@ -353,6 +363,15 @@ VERBS = {
     "apply --into": Verb("apply --no-build --sglang-ref v1.1 --into {root}/checkout"),
     "build": Verb("build --worktree {root}/trees/warm"),
     "drop": Verb(f"drop more --reason why {UP}"),
+    "restore": Verb(f"restore more {UP}", _shelve),
+    "move": Verb(f"move more --before fix {UP}"),
+    "rename": Verb(f"rename fix mended {UP}"),
+    "reword": Verb(f"reword more -m subject {UP}"),
+    "squash": Verb(f"squash fix more {UP}"),
+    "new": Verb(f"new fresh -m subject {UP}"),
+    "edit": Verb(f"edit more {UP}"),
+    "edit --continue": Verb("edit --continue", _open),
+    "edit --abort": Verb("edit --abort", _open),
     "import": Verb(f"import {{root}}/third.patch {UP}"),
     "refresh": Verb("refresh more --worktree {root}/trees/warm", _amend),
     "export": Verb("export --worktree {root}/trees/warm", _own_commit),
