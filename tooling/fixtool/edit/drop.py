@@ -10,7 +10,6 @@ from fixtool.errors import Refused
 from fixtool.git.database import passing_objects
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
-from fixtool.replay.dependencies import dependencies
 from fixtool.series import shelf
 from fixtool.series.commit import open_for_commit
 from fixtool.series.line import Line, PatchRepository
@@ -52,23 +51,15 @@ def drop(
     if git and commit and git.read_commit(commit).message == _message(line, slug, reason):
         return Dropped(line.name, slug, _shelved_file(line, slug), (), commit)
     slug = line.find(slug).slug
-    needs = next(needs for needs in dependencies(repo, line, base) if needs.slug == slug)
-    if needs.breaks:
-        raise Refused(
-            f"{', '.join(needs.breaks)} would not apply without {slug}",
-            where=str(line.folder / f"{slug}.patch"),
-            hint=f"drop first: fixtool drop {needs.breaks[-1]} --reason {argument(reason)}",
-        )
+    if named := [patch.slug for patch in line.patches if slug in patch.depends_on]:
+        raise _needed(line, slug, named[-1], f"{', '.join(named)} would not work", reason)
     with passing_objects(repo) as objects:
         own = own_series(objects, line, base)
         try:
             made = make(objects, own, _without(own, slug, reason))
         except Conflict as conflict:
-            raise Refused(
-                f"{conflict.slug} would conflict without {slug}, in {', '.join(conflict.paths)}",
-                where=str(line.folder / f"{conflict.slug}.patch"),
-                hint=f"drop first: fixtool drop {conflict.slug} --reason {argument(reason)}",
-            ) from conflict
+            what = f"{conflict.slug} would not apply"
+            raise _needed(line, slug, conflict.slug, what, reason) from conflict
     rewritten = [patch.slug for patch in made.patches if patch.change is FileChange.REWRITTEN]
     commit = None if dry_run else made.write(repository, git)
     file = _shelved_file(line, slug)
@@ -82,6 +73,14 @@ def _without(own: OwnSeries, slug: str, reason: str) -> Plan:
     files = {f"{shelf.FOLDER}/{slug}.patch": line.find(slug).raw, shelf.FILE: shelf.text(entries)}
     wanted = tuple(wanted for wanted in own.wanted if wanted.slug != slug)
     return Plan(wanted, f"drop {slug}", reason, files=files)
+
+
+def _needed(line: Line, slug: str, other: str, what: str, reason: str) -> Refused:
+    return Refused(
+        f"{what} without {slug}",
+        where=str(line.folder / f"{other}.patch"),
+        hint=f"drop first: fixtool drop {other} --reason {argument(reason)}",
+    )
 
 
 def _is_dropped(line: Line, slug: str) -> bool:
