@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -109,6 +109,12 @@ def place_into(store: Repo, checkout: Repo, record: Record, patience: float = _P
         require_clean(checkout)
         _send_objects(store, checkout, record)
         return _move_on(checkout, record)
+
+
+def alone_in(store: Repo, folder: Path) -> AbstractContextManager[None]:
+    """Be the only run that makes, moves or removes the work tree at ``folder``. Raises CannotRun if
+    another is at work there."""
+    return lock(_lock_file(store, folder.absolute()), f"the work tree {folder}")
 
 
 def open_worktree(path: Path) -> tuple[Repo, Record]:

@@ -52,10 +52,11 @@ GROUPS = {
     "Send upstream": {
         "upstream": "upstream.upstream",
     },
-    "Take back": {
+    "Take back and tidy up": {
         "undo": "undo.undo",
         "redo": "undo.redo",
         "log": "undo.log",
+        "clean": "clean.clean",
     },
     "Look": {
         "list": "listing.list_lines",

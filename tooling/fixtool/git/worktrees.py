@@ -20,7 +20,7 @@ _PATIENCE = 600  # seconds that a run waits for others; each needs some hundredt
 
 def add(store: Repo, folder: Path, commit: str) -> Repo:
     """Make ``folder`` a work tree at ``commit``, on no branch, with all its files."""
-    with _alone(store):
+    with alone(store):
         store.run("worktree", "add", "--quiet", "--detach", "--force", "--no-checkout",
                   str(folder), commit)  # fmt: skip
     tree = store.worktree(folder)
@@ -30,7 +30,7 @@ def add(store: Repo, folder: Path, commit: str) -> Repo:
 
 def move(store: Repo, old: Path, new: Path) -> None:
     """Move the work tree at ``old`` to ``new``, which is not there."""
-    with _alone(store):
+    with alone(store):
         store.run("worktree", "move", str(old), str(new))
 
 
@@ -47,7 +47,7 @@ def forget(store: Repo, folder: Path) -> None:
     if not store.git_dir.is_dir():  # somebody has removed the store; a lock would make its folder
         return
     git_file = str(folder.parent.resolve() / folder.name / ".git")
-    with _alone(store):
+    with alone(store):
         for entry in (store.git_dir / "worktrees").glob("*/gitdir"):
             if entry.read_text().strip() == git_file:
                 shutil.rmtree(entry.parent)
@@ -55,18 +55,20 @@ def forget(store: Repo, folder: Path) -> None:
 
 def prune(store: Repo) -> None:
     """Remove git's entries of all work trees that are gone."""
-    with _alone(store):
+    with alone(store):
         store.run("worktree", "prune")
 
 
 def listed(store: Repo) -> str:
     """What ``git worktree list --porcelain`` says."""
-    with _alone(store):
+    with alone(store):
         return store.run("worktree", "list", "--porcelain").text
 
 
 @contextmanager
-def _alone(store: Repo) -> Iterator[None]:
+def alone(store: Repo, patience: float = _PATIENCE) -> Iterator[None]:
+    """Be the only one who changes the list of work trees of ``store``. Raises CannotRun if another
+    run does for ``patience`` seconds."""
     path = store.git_dir / "locks" / "worktrees"
-    with lock(path, f"the list of work trees of {store.git_dir}", _PATIENCE):
+    with lock(path, f"the list of work trees of {store.git_dir}", patience):
         yield

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fixtool.apply.home import NOTE, RECORD, git_folder, home_at
-from fixtool.errors import CannotRun, FixtoolError
+from fixtool.errors import CannotRun
 from fixtool.files import read_plain, temporary_folder
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
@@ -249,15 +249,3 @@ def tree_of_files(tree: Repo) -> Oid:
             shutil.copyfile(tree.git_dir / "index", folder / "index")
         stage(tree, ["."], folder / "index")
         return write_tree(tree, folder / "index")
-
-
-def is_changed(tree: Repo, head: Oid) -> bool:
-    """Whether a work tree holds edits that are not committed. Raises CannotRun if git does not
-    tell."""
-    try:
-        return tree_of_files(tree) != tree.tree_id(head)
-    except FixtoolError as error:
-        raise CannotRun(
-            f"git cannot tell what is in the work tree {tree.work_tree}: {error.message}",
-            where=str(tree.work_tree),
-        ) from error

@@ -16,7 +16,7 @@ from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.operations import _put_back
-from fixtool.operations.capture import Scope, capture, is_changed
+from fixtool.operations.capture import Scope, capture
 from fixtool.operations.log import Log, Operation, Standing, now
 from fixtool.operations.record import mark, settle
 from fixtool.operations.state import Branch, State, TreeState, describe
@@ -325,7 +325,7 @@ def _newer_in_tree(
     elif expected.files:
         if present.files != expected.files:
             yield f"edits in the work tree {path}", path, _save(path)
-    elif is_changed(tree, present.head):
+    elif tree.status():
         yield f"edits in the work tree {path} that are not committed", path, _save(path)
     missing = [oid for oid in (wanted and wanted.head, wanted and wanted.files) if oid]
     if missing and tree.lacks(missing):
