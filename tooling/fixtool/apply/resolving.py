@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from fixtool.errors import CannotRun, Refused
@@ -19,6 +20,14 @@ from fixtool.text import argument
 
 MARKER = re.compile(rb"^(<{7}|>{7})( |$)", re.MULTILINE)
 _COMMITTER = {f"GIT_COMMITTER_{key}": "fixtool" for key in ("NAME", "EMAIL")}
+
+
+class Unmarked(StrEnum):
+    """Why git writes no markers into a file that is in conflict."""
+
+    REMOVED_UPSTREAM = "upstream has removed it, and the patch changes it"
+    REMOVED_BY_PATCH = "the patch removes it, and upstream has changed it"
+    BINARY = "it is binary"
 
 
 @dataclass(frozen=True)
@@ -57,8 +66,8 @@ def resolved_tree(
     """The work tree, and the tree that a person made in it. ``before_writing`` is called when every
     change is staged.
 
-    Raises Refused, with file and line, if a conflict marker is left or a new file is not added;
-    CannotRun if the work tree is gone.
+    Raises Refused, with file and line, if a conflict marker is left, a file in conflict that git
+    could not mark is not settled, or a new file is not added; CannotRun if the work tree is gone.
     """
     folder, verb = conflict.folder, conflict.command
     tree = _open(conflict)
@@ -72,6 +81,7 @@ def resolved_tree(
                 where=f"{folder / path}:{line}",
                 hint=f"edit the file, then: fixtool {verb} --continue",
             )
+    _require_settled(tree, conflict)
     _stage(tree, folder)
     before_writing(tree)
     return tree, parse_oid(tree.run("write-tree").text, "git write-tree")
@@ -112,6 +122,40 @@ def _stage(tree: Repo, folder: Path) -> None:
     """Stage every change. Raises Refused if there is a new file that is not added."""
     _require_added(tree, folder)
     tree.run("add", "--update", "--", ".")
+
+
+def unmarked(tree: Repo) -> dict[str, Unmarked]:
+    """The paths in conflict in which git writes no markers, and why: nothing in the file shows then
+    whether a person has looked at it."""
+    stages: dict[str, dict[str, str]] = {}
+    out = tree.run("ls-files", "--unmerged", "-z").stdout.decode("utf-8", "surrogateescape")
+    for entry in out.split("\0")[:-1]:
+        about, _, path = entry.partition("\t")
+        _, blob, stage = about.split(" ")
+        stages.setdefault(path, {})[stage] = blob
+    found = {}
+    for path, blobs in stages.items():
+        if "2" not in blobs:
+            found[path] = Unmarked.REMOVED_UPSTREAM
+        elif "3" not in blobs:
+            found[path] = Unmarked.REMOVED_BY_PATCH
+        elif any(b"\0" in tree.read_blob(parse_oid(blob, "git ls-files"))
+                 for blob in blobs.values()):  # fmt: skip
+            found[path] = Unmarked.BINARY
+    return found
+
+
+def _require_settled(tree: Repo, conflict: Resolving) -> None:
+    """Raise Refused if git could write no markers into a file in conflict, and it is still in
+    conflict: the whole file of the patch would come back, although upstream has removed it."""
+    for path, why in unmarked(tree).items():
+        folder, name = argument(conflict.folder), argument(path)
+        raise Refused(
+            f"{path} is not resolved: {why}",
+            where=str(conflict.folder / path),
+            hint=f"git -C {folder} add {name} to keep it as it is there, or git -C {folder} rm "
+            f"{name} to remove it; then: fixtool {conflict.command} --continue",
+        )
 
 
 def _require_added(tree: Repo, folder: Path) -> None:

@@ -15,7 +15,7 @@ from fixtool.commands.retype import complete
 from fixtool.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from fixtool.rebase.result import AskProbes, ParkedPatch, PatchOutcome, Rebased
+    from fixtool.rebase.result import AskProbes, ParkedPatch, PatchOutcome, Place, Rebased
     from fixtool.series.context import Context
 
 
@@ -130,6 +130,7 @@ def _body(rebased: Rebased, typed: Sequence[str] = ()) -> dict[str, Any]:
         "worktree": parked.worktree,
         "patch": parked.slug,
         **terminal.fields(parked, "position", "of", "conflicts", "remembered", "culprit", "intent"),
+        **terminal.fields(parked, "places", "hunks"),
         "next": complete("fixtool rebase --continue", typed),
     }
     return {
@@ -208,12 +209,10 @@ def _show_moved(rebased: Rebased, typed: Sequence[str], *, verbose: bool) -> Non
 
 def _show_parked(rebased: Rebased, parked: ParkedPatch, typed: Sequence[str]) -> None:
     terminal.say(f"{parked.slug} (patch {parked.position} of {parked.of}) needs a person")
-    outcome = next(item for item in rebased.outcomes if item.result.slug == parked.slug)
-    for file in outcome.result.files:
-        for hunk in file.hunks:
-            if hunk.verdict.value == "conflict":
-                terminal.say(f"  {file.path}: hunk {hunk.number}, "
-                           f"written for line {hunk.written_for}")  # fmt: skip
+    for hunk in parked.hunks:
+        now = f"; upstream has its lines now in {hunk.now_in}:{hunk.now_at}" if hunk.now_in else ""
+        terminal.say(f"  {hunk.path}: hunk {hunk.number}, written for line "
+                     f"{hunk.written_for}{now}")  # fmt: skip
     if culprit := parked.culprit:
         terminal.say(f"  since {culprit.sha[:12]} of {culprit.date[:10]} by {culprit.author}:")
         terminal.say(f"    {culprit.subject}")
@@ -223,10 +222,22 @@ def _show_parked(rebased: Rebased, parked: ParkedPatch, typed: Sequence[str]) ->
     if parked.remembered:
         terminal.say("resolved  as it was resolved before: look at it, then go on")
     else:
-        for path in parked.conflicts:
-            terminal.say(f"edit      {path}")
+        for place in parked.places:
+            _show_place(place, parked.worktree)
     go_on = f"fixtool rebase --line {rebased.line} --continue   (or --skip, or --abort)"
     options.say_next(go_on, typed)
+
+
+def _show_place(place: Place, worktree: str) -> None:
+    """Say where to edit a file in conflict: the lines at which its conflict markers begin."""
+    if place.why:
+        folder, name = shlex.quote(worktree), shlex.quote(place.path)
+        terminal.say(f"decide    {place.path}: {place.why}")
+        terminal.say(f"          git -C {folder} add {name} or git -C {folder} rm {name}")
+        return
+    more = f" (and at {', '.join(map(str, place.lines[1:]))})" if place.lines[1:] else ""
+    line = f":{place.lines[0]}" if place.lines else ""
+    terminal.say(f"edit      {place.path}{line}{more}")
 
 
 def _again(typed: Sequence[str]) -> str:

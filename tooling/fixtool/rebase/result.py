@@ -46,12 +46,35 @@ class PatchOutcome:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A file in conflict, and the ``lines`` at which its conflict markers begin. If there are none,
+    ``why`` says why git could write none; it is empty for a file that was resolved before."""
+
+    path: str
+    lines: tuple[int, ...]
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class OpenHunk:
+    """A hunk that no merge has put in: number ``number`` of its file, written for its line
+    ``written_for``. Upstream may have moved its lines to the file ``now_in``, where they begin at
+    ``now_at``."""
+
+    path: str
+    number: int
+    written_for: int
+    now_in: str | None = None
+    now_at: int | None = None
+
+
+@dataclass(frozen=True)
 class ParkedPatch:
     """The patch that waits for a person, number ``position`` (from 1) of ``of``, and the work tree
     in which its ``conflicts`` (paths) are to be resolved.
 
     ``remembered`` says that an earlier resolution was put in, for a person to look at; ``intent``
-    is how the message of the culprit begins.
+    is how the message of the culprit begins. ``places`` and ``hunks`` say where to look.
     """
 
     worktree: str
@@ -62,6 +85,8 @@ class ParkedPatch:
     remembered: bool
     culprit: UpstreamCommit | None
     intent: str
+    places: tuple[Place, ...] = ()
+    hunks: tuple[OpenHunk, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,4 +160,16 @@ def _parked(session: Field) -> ParkedPatch:
         session["worktree"].text(), session["patch"].text(), session["position"].count(),
         session["of"].count(), session["conflicts"].texts(), session["remembered"].flag(),
         session["culprit"].optional(read_upstream_commit), session["intent"].text(),
+        session["places"].each(_place), session["hunks"].each(_open_hunk),
+    )  # fmt: skip
+
+
+def _place(place: Field) -> Place:
+    return Place(place["path"].text(), place["lines"].each(Field.count), place["why"].text())
+
+
+def _open_hunk(hunk: Field) -> OpenHunk:
+    return OpenHunk(
+        hunk["path"].text(), hunk["number"].count(), hunk["written_for"].count(),
+        hunk["now_in"].optional(Field.text), hunk["now_at"].optional(Field.count),
     )  # fmt: skip

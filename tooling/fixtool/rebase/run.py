@@ -9,13 +9,16 @@ goes on by replaying the series with that resolution.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from fixtool.errors import Refused, UsageError
+from fixtool.git.repo import Repo
 from fixtool.judgement.run import commit_before
 from fixtool.rebase._decide import intent_of, outcomes_of, range_diff, warnings_of
 from fixtool.rebase._facts import Facts, gather
 from fixtool.rebase._record import recorded_files
 from fixtool.rebase._write import write_line
+from fixtool.rebase.places import open_hunks, places_of
 from fixtool.rebase.result import AskProbes, ParkedPatch, PatchOutcome, Rebased
 from fixtool.rebase.session import (
     HandDecisions,
@@ -161,11 +164,7 @@ def _move(
         session = _park(context, request, facts, result, stopped, decided)
         if session.remembered and request.accept:
             return resume(context, session, ask, accept=True, range_diff=request.range_diff)
-        parked = ParkedPatch(
-            session.worktree, session.slug, session.position, session.of, session.conflicts,
-            session.remembered, stopped.culprit, intent_of(facts, stopped),
-        )  # fmt: skip
-        return replace(rebased, parked=parked)
+        return replace(rebased, parked=_parked(facts, session, stopped))
     rebased = replace(
         rebased, moved=True, tree=result.tree, commit=result.commit,
         range_diff=range_diff(facts, outcomes) if request.range_diff else "",
@@ -176,6 +175,20 @@ def _move(
     raw |= recorded_files(facts, outcomes, ask)
     committed = write_line(context.repository, facts, rebased, raw, decided.resolutions, into)
     return replace(rebased, committed=committed)
+
+
+def _parked(facts: Facts, session: Session, stopped: PatchOutcome) -> ParkedPatch:
+    """What a person is told of the patch that waits, and where to look."""
+    tree, folder, conflicts = (
+        Repo.open(Path(session.worktree)), Path(session.worktree), session.conflicts
+    )  # fmt: skip
+    return ParkedPatch(
+        session.worktree, session.slug, session.position, session.of, conflicts,
+        session.remembered, stopped.culprit, intent_of(facts, stopped),
+        places_of(tree, folder, conflicts),
+        open_hunks(tree, folder, session.parent, facts.patch(session.slug), stopped.result,
+                   conflicts),
+    )  # fmt: skip
 
 
 def _park(

@@ -63,6 +63,18 @@ class Hunk:
         """The lines of the new side, with line ends."""
         return self._lines(self._kinds[1])
 
+    @property
+    def added_runs(self) -> tuple[tuple[str, ...], ...]:
+        """The lines that it adds, with line ends: those that follow each other together."""
+        sign = self._kinds[1][1:]
+        runs: list[list[str]] = [[]]
+        for line in self.diff[self.begin : self.end].split(b"\n")[:-1]:
+            if line[:1] == sign:
+                runs[-1].append(line[1:].decode("utf-8", "surrogateescape") + "\n")
+            elif runs[-1] and line[:1] != b"\\":
+                runs.append([])
+        return tuple(tuple(run) for run in runs if run)
+
     def undoing(self) -> Hunk:
         """The hunk that undoes this one."""
         return replace(self, old_start=self.new_start, new_start=self.old_start,

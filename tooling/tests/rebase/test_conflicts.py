@@ -273,3 +273,63 @@ app()
     assert maintainer.git("show", "-s", "--format=%s").startswith("main: rebase onto ")
     assert maintainer.git("rev-list", "--count", "HEAD") == "2"
     assert not stopped.tree.exists()
+
+
+def _parked_on(maintainer: Maintainer, **upstream: str | None) -> Stopped:
+    """A rebase of the patch `five` that stopped, after upstream has changed these files."""
+    maintainer.patch_five()
+    maintainer.save()
+    maintainer.upstream.commit("change", **upstream)
+    return Stopped(maintainer, maintainer.rebase())
+
+
+def test_it_says_where_the_markers_are(stopped: Stopped) -> None:
+    session = stopped.document["session"]
+    assert session["places"] == [{"path": "python/model.py", "lines": [5], "why": ""}]
+    (hunk,) = session["hunks"]
+    assert (hunk["path"], hunk["number"], hunk["now_in"]) == ("python/model.py", 1, None)
+    parked = stopped.maintainer.run("rebase", "--abort")
+    assert parked.status == 0
+    again = stopped.maintainer.on_source("rebase", "--onto", "main")
+    assert "edit      python/model.py:5\n" in again.out
+
+
+def test_a_hunk_that_the_merge_has_put_in_is_not_named(maintainer: Maintainer) -> None:
+    """The first hunk has no place of its own, since a line beside it changed; the merge puts it in
+    all the same, and only the second one waits."""
+    text = NUMBERS.replace("line 3\n", "line III\n").replace("line 20\n", "line XX\n")
+    maintainer.team.patch("both", "fix both", python__model_py=FIVE_AND_TWENTY)
+    maintainer.save()
+    maintainer.upstream.commit("change", python__model_py=text)
+    session = maintainer.rebase()["session"]
+    assert [hunk["number"] for hunk in session["hunks"]] == [2]
+    assert len(session["places"][0]["lines"]) == 1
+
+
+def test_lines_that_upstream_moved_are_found(maintainer: Maintainer) -> None:
+    """Upstream has moved the function to another file, and has changed a line of it there, so that
+    the hunk cannot follow by itself."""
+    before = "".join(f"    statement number {number} of it\n" for number in range(1, 10))
+    maintainer.upstream.commit("write", python__long_py=f"def long():\n{before}\n\nend = True\n")
+    maintainer.team.line(base=maintainer.upstream.head())
+    maintainer.team.patch("long", "mend it", base="main", python__long_py=(
+        f"def long():\n{before.replace('number 5 of it', 'number five of it')}\n\nend = True\n"
+    ))  # fmt: skip
+    maintainer.save()
+    moved = before.replace("number 6 of it", "number six of it").replace("    ", "        ")
+    maintainer.upstream.commit("move", python__long_py="end = True\n",
+                               python__other_py=f"import os\n\n\ndef long():\n{moved}")  # fmt: skip
+    session = maintainer.rebase()["session"]
+    (hunk,) = session["hunks"]
+    assert (hunk["now_in"], hunk["now_at"]) == ("python/other.py", 6)
+
+
+def test_a_file_that_upstream_removed_has_to_be_decided(maintainer: Maintainer) -> None:
+    """Its whole text lies in the work tree without a marker. Going on at once would bring it back."""
+    stopped = _parked_on(maintainer, python__model_py=None)
+    (place,) = stopped.document["session"]["places"]
+    assert (place["lines"], "upstream has removed it" in place["why"]) == ([], True)
+    message = "python/model.py is not resolved: upstream has removed it"
+    expect_refusal(maintainer, "--continue", status=1, message=message)
+    Git(stopped.tree)("rm", "--quiet", "python/model.py")
+    assert outcomes(maintainer.resume("--continue"))["five"] == ("absorbed", "dropped")
