@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -20,9 +20,12 @@ import typer.main
 
 from fixtool.__main__ import main
 from fixtool.git.repo import Repo
+from support.hints import check_hints
 from support.processes import GENEROUS
 from support.repositories import Ran
 
+AFTER: list[Callable[[Sequence[str], Path, Mapping[str, str], Ran], None]] = []
+"""What is called after each run, with the words after ``fixtool``, the folder and the variables."""
 _command_tree = functools.cache(typer.main.get_command)
 """Building the tree of commands takes typer half the time of a short command."""
 
@@ -37,7 +40,8 @@ def run_process(*args: str | Path, cwd: Path, env: Mapping[str, str] | None = No
         command_line(*args), cwd=cwd, env={**os.environ, **(env or {})}, check=False,
         capture_output=True, text=True, timeout=GENEROUS,
     )  # fmt: skip
-    return _checked(result.returncode, result.stdout, result.stderr)
+    ran = _checked(result.returncode, result.stdout, result.stderr)
+    return _told(args, cwd, env, ran)
 
 
 def run_here(
@@ -66,11 +70,18 @@ def run_here(
             main()
         except SystemExit as ended:
             status = int(ended.code or 0)  # (a text would end a process with 1)
-    return _checked(status, _text(out), _text(err))
+    return _told(args, cwd, env, _checked(status, _text(out), _text(err)))
+
+
+def _told(args: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None, ran: Ran) -> Ran:
+    for tell in AFTER:
+        tell([str(word) for word in args], cwd, env or {}, ran)
+    return ran
 
 
 def _checked(status: int, out: str, err: str) -> Ran:
     assert "Traceback" not in err, err
+    check_hints(out, err)
     return Ran(status, out, err)
 
 
