@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ from fixtool.commands.fault import report_fault
 from fixtool.commands.retype import complete
 from fixtool.commands.verbs import GROUPS, VERBS, parser_of, summary
 from fixtool.errors import SYSTEM_HINTS, CannotRun, ExitCode, FixtoolError
+from fixtool.text import shortened
 
 
 class Commands(TyperGroup):
@@ -132,7 +134,14 @@ def _report(error: BaseException, verb: str, typed: Sequence[str], *, as_json: b
         from fixtool.commands.misused import correction
 
         hint, wrong = correction(failure.mistyped, typed), failure.mistyped.word
-    failure.hint = hint or (failure.hint and complete(failure.hint, typed, wrong))
+    if failure.hint and not hint:
+        from fixtool.commands.misused import completed
+
+        failure.hint = completed(complete(failure.hint, typed, wrong), typed)
+    failure.hint = hint or failure.hint
+    if failure.exit_code is ExitCode.USAGE:
+        failure.where = failure.where or shortened(shlex.join(["fixtool", *typed]), 300)
+        failure.hint = failure.hint or f"fixtool {verb} --help"
     terminal.failure(failure, verb, as_json=as_json)
     return failure.exit_code
 

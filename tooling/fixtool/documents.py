@@ -16,8 +16,9 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from fixtool.errors import Refused, UsageError
-from fixtool.files import TooLarge, read_at_most, read_plain
+from fixtool.errors import Mistyped, Refused, UsageError
+from fixtool.files import TooLarge, beside, read_at_most, read_plain
+from fixtool.text import argument
 
 SCHEMA = 1
 """The version of the form that all documents have; `schemas/output.json` describes it."""
@@ -209,7 +210,12 @@ def load(path: Path) -> Any:
     """
     try:
         if not path.is_file():
-            raise UsageError(f"no such file: {path}", where=str(path))
+            raise UsageError(
+                f"no such file: {path}",
+                where=str(path),
+                hint=f"ls {argument(path.parent)}",
+                mistyped=Mistyped(str(path), beside(path)),
+            )
         return json.loads(read_at_most(path, _LARGEST))
     except TooLarge as error:
         raise Refused(f"{path.name} is over {_LARGEST >> 20} MiB", where=str(path)) from error

@@ -34,6 +34,14 @@ def read_at_most(path: Path, limit: int) -> bytes:
         return _read(file.fileno(), path, limit)
 
 
+def beside(path: Path) -> tuple[str, ...]:
+    """The paths of what lies in the folder of ``path``: one of them may be meant. None if that
+    cannot be read."""
+    with suppress(OSError):
+        return tuple(sorted(map(str, path.parent.iterdir())))
+    return ()
+
+
 def read_plain(folder: Path, name: str, limit: int) -> bytes:
     """The content of the file ``name`` in ``folder``, which may lie in a folder of it (``a/b``).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -216,6 +217,8 @@ def _show_waiting(verb: str, waiting: Waiting, typed: tuple[str, ...]) -> None:
         for file in waiting.conflicts:
             terminal.say(f"  {file.path}")
         terminal.say("nothing was written (--dry-run)")
+        words = [word for word in typed if word != "--dry-run"]
+        options.say_next(shlex.join(["fixtool", *words]), ())
         return
     if waiting.conflicts:
         terminal.say(f"{number} conflicts in {count(len(waiting.conflicts), 'file')}")

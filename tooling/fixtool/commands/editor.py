@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 
+_OTHER_WAYS = "-m TEXT, or take it from a file: --file FILE"
 _SCISSORS = "# ------------------------ >8 ------------------------"
 _HELP = """
 {scissors}
@@ -32,7 +33,7 @@ def ask(folder: Path, name: str, message: str, slug: str) -> str:
     done = subprocess.run(["sh", "-c", f'{editor} "$@"', editor, str(path)], check=False)
     if done.returncode:
         raise CannotRun(f"the editor {editor!r} failed with exit code {done.returncode}",
-                        where=str(path), hint="say it with -m TEXT or --file FILE")  # fmt: skip
+                        where=str(path), hint=_OTHER_WAYS)  # fmt: skip
     text = path.read_text("utf-8", "surrogateescape").partition(f"{_SCISSORS}\n")[0]
     if not text.strip():
         raise Refused("the message is empty; nothing was changed")
@@ -50,7 +51,7 @@ def _editor(folder: Path) -> str:
     )
     if not chosen and (dumb or not sys.stdin.isatty()):
         raise UsageError("no editor is set, and this is no terminal",
-                         hint="say it with -m TEXT or --file FILE")  # fmt: skip
+                         hint=_OTHER_WAYS)  # fmt: skip
     return chosen or "vi"
 
 

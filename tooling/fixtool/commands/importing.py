@@ -367,7 +367,5 @@ def _read(
         return [change for changes in ranges for change in changes]
     for name in what:
         if ".." in name and not Path(name).exists():
-            raise UsageError(
-                f"{name!r} looks like a commit range", hint=f"add --from REPO to {name}"
-            )
+            raise UsageError(f"{name!r} looks like a commit range", hint="add --from REPO")
     return read_paths(store, [Path(name) for name in what], given)

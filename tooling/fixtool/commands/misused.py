@@ -54,11 +54,39 @@ def correction(mistyped: Mistyped, typed: Sequence[str]) -> str | None:
     which name to write where it stands. None if no name is similar."""
     word, names = mistyped.word, mistyped.names
     plain = Path(word).name.removesuffix(".patch")  # a slug is the name of a file without its end
-    meant = plain if plain in names else closest(word, names)
+    meant = plain if plain in names else closest(word, names) or closest(plain, names)
     if meant is None:
         return None
     command = _with(typed, word, [meant]) or _with(typed, f"{word}.patch", [meant])
     return shlex.join(["fixtool", *command]) if command else f"write {meant} instead of {word}"
+
+
+# An option at the beginning of a hint or of a part of it, such as `--line main` in
+# `choose another: --line main, or --line next`.
+_FRAGMENT = re.compile(r"(?:^(?:add |for example )?|(?<=: ))(--?[a-z][\w-]*)( [^\s,;]+)?(?=$|[,;])")
+
+
+def completed(hint: str, typed: Sequence[str]) -> str:
+    """``hint`` with each option that begins a part of it as a whole command: the words ``typed``
+    with that option, in the place of the value that it has there."""
+
+    def command(match: re.Match[str]) -> str:
+        words = _with_option(typed, [match[1], *shlex.split(match[2] or "")])
+        if not is_valid(_split(words)[1]):  # another verb calls the option so
+            return match[0]
+        return shlex.join(["fixtool", *words])
+
+    return _FRAGMENT.sub(command, hint)
+
+
+def _with_option(typed: Sequence[str], option: Sequence[str]) -> list[str]:
+    name, *values = option
+    for at, given in enumerate(typed):
+        if given == name and values:
+            return [*typed[:at], *option, *typed[at + 2 :]]
+        if given.startswith(f"{name}="):
+            return [*typed[:at], *option, *typed[at + 1 :]]
+    return [*typed, *option]
 
 
 def _with(words: Sequence[str], word: str, others: Sequence[str]) -> list[str] | None:
@@ -113,6 +141,8 @@ def _for_verb(error: Any, words: Sequence[str]) -> list[str]:
     ``error``."""
     verb = words[0]
     found: list[str] | None = None
+    if error.message == "it is empty" and error.param is not None:
+        found = _without_empty(words, error.param)
     match type(error).__name__:
         case "NoSuchOption":
             found = _other_option(words, error.option_name)
@@ -123,6 +153,18 @@ def _for_verb(error: Any, words: Sequence[str]) -> list[str]:
         case _ if extra := re.search(r"unexpected extra argument\S* \((.*)\)", error.message):
             found = _extra(words, extra[1])
     return found or [verb, "--help"]
+
+
+def _without_empty(words: Sequence[str], parameter: Any) -> list[str] | None:
+    """The command without an option whose value is empty, if it can do without."""
+    names = {*parameter.opts, *parameter.secondary_opts}
+    left = list(words)
+    for at, given in enumerate(words):
+        if given in names:
+            left = [*words[:at], *words[at + 2 :]]
+        elif given.partition("=")[0] in names:
+            left = [*words[:at], *words[at + 1 :]]
+    return left if left != list(words) and is_valid(left) else None
 
 
 def _other_option(words: Sequence[str], name: str) -> list[str] | None:

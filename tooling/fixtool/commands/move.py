@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from fixtool.commands import editing, options
+from fixtool.text import argument
 
 
 def move(
@@ -31,7 +32,7 @@ def move(
 
     editing.require_one(bool(slug and (before or after)), go_on, abort,
                         "SLUG with --before or --after",
-                        "fixtool move SLUG --before SLUG")  # fmt: skip
+                        f"fixtool move {argument(slug or 'SLUG')} --before SLUG")  # fmt: skip
     edit = editing.Edit(ctx, "move", directory, line, source, json=json)
     if slug is None:
         edit.go_on(abort=abort)

@@ -66,7 +66,7 @@ def _find_line(context: Context, name: str | None, slug: str) -> Line:
     if len({line.find(slug).raw for line in holders}) > 1:
         raise UsageError(
             f"{slug} is in {len(holders)} lines, with different content",
-            hint=f"--line with one of: {', '.join(line.name for line in holders)}",
+            hint=", or ".join(f"--line {line.name}" for line in holders),
         )
     return holders[0]
 

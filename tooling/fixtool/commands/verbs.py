@@ -111,16 +111,14 @@ def options_of(verb: str) -> dict[str, Any]:
 
 def is_valid(words: Sequence[str]) -> bool:
     """Whether fixtool takes ``words``, a verb and what follows it, for a valid command."""
-    import typer
-
     from fixtool.commands.command import Misused
 
-    verb, *rest = words
+    verb, *rest = words or [""]
+    if {"--help", "-h"}.intersection(rest):  # to parse it would print the help
+        return verb in VERBS
     try:
         if verb in VERBS:
             parser_of(verb).make_context(verb, rest)
-    except typer.Exit:  # --help
-        return True
     except Misused:
         return False
     return verb in VERBS

@@ -228,7 +228,7 @@ def _queue(
             raise Refused(
                 f"line {line.name} has a patch with this subject: {queue[same[0]].patch.slug}",
                 where=incoming.where,
-                hint="take its place with --replace, or give another --subject",
+                hint="take its place: --replace, or give it another subject: --subject TEXT",
             )
         place = same.pop(0) if same else len(queue)
         change = Change.REWRITTEN if place < len(queue) else Change.ADDED

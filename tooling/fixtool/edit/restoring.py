@@ -6,7 +6,7 @@ import re
 
 from fixtool.edit.plans import At
 from fixtool.edit.sequence import OwnSeries, Plan, Wanted
-from fixtool.errors import Refused, UsageError
+from fixtool.errors import Mistyped, Refused, UsageError
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.repo import Repo
 from fixtool.replay.changes import commit_of
@@ -22,11 +22,18 @@ def find_shelved(line: Line, slug: str) -> Shelved:
     entries = {entry.slug: entry for entry in shelf.read(line.folder)}
     slug = slug.removesuffix(".patch")
     if slug in (entry.slug for entry in line.entries):
-        raise UsageError(f"{slug} is in the series of line {line.name}, and not on its shelf")
+        raise UsageError(
+            f"{slug} is in the series of line {line.name}, and not on its shelf",
+            where=str(line.folder / "series"),
+            hint=f"fixtool show {slug}",
+        )
     if slug not in entries:
         raise UsageError(
             f"the shelf of line {line.name} has no patch {slug!r}; it has: "
-            f"{', '.join(entries) or 'none'}"
+            f"{', '.join(entries) or 'none'}",
+            where=str(line.folder / shelf.FOLDER),
+            hint="fixtool list",
+            mistyped=Mistyped(slug, tuple(entries)),
         )
     return entries[slug]
 

@@ -219,8 +219,11 @@ def require_free(line: Line, *slugs: str) -> None:
                 hint="use letters, digits, '.', '_', '+' and '-'",
             )
         if slug in (entry.slug for entry in line.entries):
-            raise UsageError(f"line {line.name} has a patch {slug!r} already",
-                             hint="choose another name")  # fmt: skip
+            raise UsageError(
+                f"line {line.name} has a patch {slug!r} already",
+                where=str(line.folder / f"{slug}.patch"),
+                hint=f"choose another name, or change that patch: fixtool edit {slug}",
+            )
         if slug in shelved:
             raise UsageError(
                 f"the shelf of line {line.name} has a patch {slug!r}",

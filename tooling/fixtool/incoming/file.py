@@ -269,7 +269,8 @@ class _Reader:
                 where=self.name,
                 hint="make it again as a unified diff: diff -u, svn diff or cvs diff -u",
             )
-        return Refused("no diff in this file", where=self.name)
+        hint = "name a file that holds a diff or a mail with one: fixtool import FILE"
+        return Refused("no diff in this file", where=self.name, hint=hint)
 
 
 def _with_answers(change: Incoming, chosen: Chosen, *, take: bool) -> Incoming:

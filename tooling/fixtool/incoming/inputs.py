@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from fixtool.errors import CannotRun, Refused
-from fixtool.files import TooLarge, read_at_most, read_plain
-from fixtool.text import count
+from fixtool.errors import CannotRun, Mistyped, Refused
+from fixtool.files import TooLarge, beside, read_at_most, read_plain
+from fixtool.text import argument, count
 
 _LARGEST = 64 << 20  # bytes of all inputs together
 _DEEPEST = 1000  # folders
@@ -90,7 +90,12 @@ def _inputs(path: Path) -> Iterator[Input]:
     try:
         yield from _opened(path)
     except OSError as error:
-        raise CannotRun(f"cannot read {path}: {error.strerror}", where=str(path)) from error
+        raise CannotRun(
+            f"cannot read {path}: {error.strerror}",
+            where=str(path),
+            hint=f"ls {argument(path.parent)}",
+            mistyped=Mistyped(str(path), beside(path)),
+        ) from error
 
 
 def _opened(path: Path) -> Iterator[Input]:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from fixtool import __version__, documents
 from fixtool.documents import Failure
-from fixtool.errors import Refused, UsageError
+from fixtool.errors import Mistyped, Refused, UsageError
+from fixtool.files import beside
 from fixtool.history.result import History, HistoryDocument, read_history
 from fixtool.judgement.covered import Coverage, read_coverage
 from fixtool.rebase.result import Rebased, read_rebased
 from fixtool.series.context import Context
 from fixtool.series.line import Line
+from fixtool.text import argument
 from fixtool.verify.result import Result, read_kept
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -102,7 +104,12 @@ def gather(context: Context, request: ReportRequest, trace: Callable[[Line], His
         history = history or HistoryDocument(name, trace(line), None)
     folder = request.results or root / "verify" / "results"
     if request.results and not folder.is_dir():
-        raise UsageError(f"no such folder: {folder}", where=str(folder))
+        raise UsageError(
+            f"no such folder: {folder}",
+            where=str(folder),
+            hint=f"ls {argument(folder.parent)}",
+            mistyped=Mistyped(str(folder), beside(folder)),
+        )
     return Report(
         name, line.upstream.url if line else None,
         datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"), __version__,

@@ -17,13 +17,15 @@ from pathlib import Path
 
 from fixtool import __version__, documents
 from fixtool.documents import Failure
-from fixtool.errors import FixtoolError, Refused, UsageError
+from fixtool.errors import FixtoolError, Mistyped, Refused, UsageError
+from fixtool.files import beside
 from fixtool.history.log import UpstreamCommit
 from fixtool.rebase.result import Action, Rebased, read_rebased
 from fixtool.replay.verdict import Verdict
 from fixtool.report.todo import ToDo, rebase_todos
 from fixtool.series.context import Context
 from fixtool.series.line import PatchRepository
+from fixtool.text import argument
 
 _NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{6}Z)?")
 _MOST = 400  # nights of one page: more than a year
@@ -145,7 +147,12 @@ def read_nights(context: Context, folder: Path) -> NightsReport:
     its line: it must not hide all the others.
     """
     if not folder.is_dir():
-        raise UsageError(f"no such folder: {folder}", where=str(folder))
+        raise UsageError(
+            f"no such folder: {folder}",
+            where=str(folder),
+            hint=f"ls {argument(folder.parent)}",
+            mistyped=Mistyped(str(folder), beside(folder)),
+        )
     nights = _night_folders(folder)
     by_line: dict[str, list[LineNight]] = defaultdict(list)
     for night in nights:

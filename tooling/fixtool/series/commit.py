@@ -76,7 +76,8 @@ def require_committed(git: Repo, folder: Path) -> None:
         raise Refused(
             f"{changed[0]} is not committed",
             where=str(folder),
-            hint=f"git -C {argument(git.work_tree)} commit {argument(folder)}, or git stash",
+            hint=f"git -C {argument(git.work_tree)} commit {argument(folder)}, or "
+            f"git -C {argument(git.work_tree)} stash --include-untracked",
         )
 
 

@@ -194,7 +194,7 @@ class PatchRepository:
             return self.line(self.line_names[0])
         raise UsageError(
             "which line? there is more than one",
-            hint=f"--line with one of: {', '.join(self.line_names)}",
+            hint=", or ".join(f"--line {name}" for name in self.line_names),
         )
 
     @property

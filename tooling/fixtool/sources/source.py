@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from fixtool.errors import CannotRun, FixtoolError, Mistyped, UsageError
-from fixtool.files import lock, private_folder, write_atomically
+from fixtool.files import beside, lock, private_folder, write_atomically
 from fixtool.git.names import check_ref, check_url, is_full_sha, is_short_sha
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Output, Repo
@@ -107,8 +107,8 @@ def open_source(
         return Local(path.resolve(), settings, url, progress)
     raise UsageError(
         f"--source {public_url(name)!r} is not git, pypi, a URL, or a path that exists",
-        hint="for example --source git, --source pypi, --source ../CLONE",
-        mistyped=Mistyped(name, ("git", "pypi")),
+        hint="for example --source git, or --source pypi, or --source ../CLONE",
+        mistyped=Mistyped(name, ("git", "pypi", *beside(path))),
     )
 
 

@@ -42,10 +42,10 @@ def find_target(context: Context, request: TargetRequest) -> tuple[Source, Targe
     wanted = request.line or settings.line
     lines = [context.repository.line(wanted)] if wanted else list(context.repository.lines)
     if request.ref is None and len(lines) != 1:
-        names = ", ".join(line.name for line in lines)
+        names = ", or ".join(f"--line {line.name}" for line in lines)
         raise UsageError(
             "which commit? there is more than one line",
-            hint=f"--ref SHA|TAG|RELEASE, or --line with one of: {names}",
+            hint=f"{names}; or name a commit: --ref REF",
         )
     groups = _by_upstream(settings, lines)
     if len(groups) > 1 and (name := request.source or settings.source) and name != "git":

@@ -97,7 +97,7 @@ def test_an_error_is_one_message(run: Any, option: str) -> None:
         assert ran.err == ""
     else:
         assert ran.out == ""
-        assert re.fullmatch(r"error: .*\n  try: .*\n", ran.err)
+        assert re.fullmatch(r"error: .*\n   at: .*\n  try: .*\n", ran.err)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -13,7 +13,7 @@ import pytest
 
 from fixtool.settings import Settings
 from support.command import run_here, run_process
-from support.repositories import NUMBERS, Git, Ran, Team
+from support.repositories import NUMBERS, Git, Ran, Team, make_upstream
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -71,17 +71,7 @@ def make_git(tmp_path: Path) -> Callable[[str], Git]:
 @pytest.fixture(scope="session")
 def made_upstream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``upstream`` is a copy of, made once."""
-    git = Git(tmp_path_factory.mktemp("made") / "upstream")
-    git.path.mkdir()
-    git("init", "--quiet", "--template=", "--initial-branch=main")
-    git.commit(
-        "base",
-        python__model_py=NUMBERS,
-        python__other_py="alpha\nbeta\ngamma\n",
-        README_txt="read me\n",
-    )
-    git("tag", "v1.0")
-    return git.path
+    return make_upstream(tmp_path_factory.mktemp("made") / "upstream").path
 
 
 @pytest.fixture

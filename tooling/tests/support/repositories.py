@@ -82,6 +82,21 @@ class Git:
 NUMBERS = "".join(f"line {n}\n" for n in range(1, 41))
 
 
+def make_upstream(path: Path) -> Git:
+    """A small stand-in for SGLang's repository, with a base commit tagged v1.0."""
+    path.mkdir()
+    git = Git(path)
+    git("init", "--quiet", "--template=", "--initial-branch=main")
+    git.commit(
+        "base",
+        python__model_py=NUMBERS,
+        python__other_py="alpha\nbeta\ngamma\n",
+        README_txt="read me\n",
+    )
+    git("tag", "v1.0")
+    return git
+
+
 def format_patch(git: Git, commit: str = "HEAD") -> bytes:
     from fixtool.series.patch import export
 

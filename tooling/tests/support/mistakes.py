@@ -1,0 +1,298 @@
+"""Common mistakes: a situation, what a person types in it, and what fixtool answers.
+
+The table is tested, and docs/mistakes.md is written from it, by ``commands/test_mistakes.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support.command import run_here
+from support.repositories import NUMBERS, Git, Ran, Team, format_patch
+
+FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
+DIFF = "--- a/python/new.py\n+++ b/python/new.py\n@@ -0,0 +1 @@\n+x = 1\n"
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A maintainer's folders: upstream's clone, the patch repository with the lines main and next,
+    and a work tree of main."""
+
+    root: Path
+    upstream: Git
+    team: Git
+    work: Git
+
+    def run(self, *words: str | Path, cwd: Path | None = None, **env: str) -> Ran:
+        environment = {
+            "HOME": str(self.root), "FIXTOOL_STATE_DIR": str(self.root / "state"),
+            "FIXTOOL_CACHE_DIR": str(self.root / "cache"), "FIXTOOL_SOURCE": str(self.upstream.path),
+            "GIT_CONFIG_GLOBAL": str(self.root / ".gitconfig"), "NO_COLOR": "1", "TERM": "dumb",
+            "EDITOR": "", "VISUAL": "", "GIT_EDITOR": "", **env,
+        }  # fmt: skip
+        return run_here(*words, cwd=cwd or self.team.path, env=environment)
+
+    def shown(self, text: str) -> str:
+        """What fixtool printed, with the names of folders and commits that are the same each
+        time."""
+        for path in (self.root.resolve(), self.root):
+            text = text.replace(str(path), "~")
+        text = re.sub(r"\b[0-9a-f]{40}\b", "0123456789abcdef0123456789abcdef01234567", text)
+        text = re.sub(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{12,16}\b", "0123456789ab", text)
+        text = re.sub(r"(?<=there are |tool undo )\d+(?= operations|$)", "5", text, flags=re.M)
+        return re.sub(r"(?<=team-)[0-9a-f]{6,10}", "012345", text)
+
+
+def prepare(root: Path, upstream: Git) -> Situation:
+    """Make the folders of a situation in ``root``. ``upstream`` lies there."""
+    upstream.commit("theirs", python__model_py=NUMBERS.replace("line 20\n", "theirs\n"))
+    upstream("tag", "v1.1")
+    team = Team(root / "team", upstream)
+    team.line()
+    team.patch("fix-twenty", "model: fix twenty", python__model_py=FIX)
+    upstream("checkout", "--quiet", "--detach", "v1.0")
+    upstream.commit("first", python__model_py=FIX)
+    message = (
+        "model: say more of twenty\n\nWhy.\n\nOrigin: vendor\nForwarded: no\nDrop-When: never\n"
+    )
+    more = upstream.commit(
+        f"{message}Signed-off-by: A Person <person@example.org>",
+        python__model_py=FIX.replace("line 20 fixed\n", "line 20 fixed more\n"),
+    )
+    raw = format_patch(upstream, more)
+    upstream("checkout", "--quiet", "main")
+    team.add("more-twenty", raw)
+    team.patch("other", "other: shout", python__other_py="alpha\nBETA\ngamma\n")
+    team.line("next", base=upstream("rev-parse", "v1.1"))
+    git = team.track()
+    (root / ".gitconfig").write_text("")
+    situation = Situation(root, upstream, git, Git(root / "work"))
+    words = ("apply", "--line", "main", "--ref", "v1.0", "--no-build", "--worktree", root / "work")
+    ran = situation.run(*words)
+    assert ran.status == 0, ran.err
+    return situation
+
+
+Arrange = Callable[[Situation], Iterator[None]]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """``about`` says what a person did. ``typed`` is the command in the folder ``where``."""
+
+    about: str
+    typed: str
+    code: int
+    where: str = "team"
+    arrange: Arrange | None = None
+    env: dict[str, str] = field(default_factory=dict)
+
+    def make(self, situation: Situation) -> Ran:
+        with contextmanager(self.arrange or _nothing)(situation):
+            words = [word.replace("_", " ") for word in self.typed.split()]
+            words = [word.replace("~", str(situation.root)) for word in words]
+            return situation.run(*words, cwd=situation.root / self.where, **self.env)
+
+
+def section(mistake: Mistake, situation: Situation) -> str:
+    """What docs/mistakes.md says of a mistake."""
+    ran = mistake.make(situation)
+    assert ran.status == mistake.code, f"{mistake.about} {ran.status}: {ran.out}{ran.err}"
+    place = {"team": "", "work": "cd ~/work\n$ ", EMPTY: "cd ~/empty\n$ "}[mistake.where]
+    variables = "".join(f"{name}={value} " for name, value in mistake.env.items())
+    typed = " ".join(f"'{word.replace('_', ' ')}'" if "_" in word else word
+                     for word in mistake.typed.split())  # fmt: skip
+    text = situation.shown(ran.out + ran.err).rstrip()
+    return (
+        f"### {mistake.about}\n\n```text\n$ {place}{variables}fixtool {typed}\n{text}\n```\n\n"
+        f"Exit code: {mistake.code}.\n"
+    )
+
+
+def page(situation: Situation) -> str:
+    """docs/mistakes.md."""
+    groups = (
+        f"## {group}\n\n" + "\n".join(section(mistake, situation) for mistake in mistakes)
+        for group, mistakes in MISTAKES.items()
+    )
+    return HEAD + "\n".join(groups)
+
+
+HEAD = """# Common mistakes, and what fixtool answers
+
+Each answer says what is wrong, where it is (`at:`), and what to type next (`try:`). A command after `try:` is
+whole: it can be typed as it stands. What only you can know is in capitals, such as `NAME` or `DIR`.
+
+The commands were typed in the patch repository `~/team`, which has the lines `main` and `next`, if no `cd` stands
+before them. `~/upstream` is a clone of upstream, and `~/work` a work tree of the line `main`. `ci/mistakes` writes
+this page, and a test compares it with what fixtool prints.
+
+"""
+
+
+def _nothing(_: Situation) -> Iterator[None]:
+    yield
+
+
+def writes(name: str, text: str) -> Arrange:
+    """A file is there, or is changed."""
+
+    def arrange(situation: Situation) -> Iterator[None]:
+        path = situation.root / name
+        before = path.read_text() if path.exists() else None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        yield
+        if before is None:
+            path.unlink()
+        else:
+            path.write_text(before)
+
+    return arrange
+
+
+def appends(name: str, text: str) -> Arrange:
+    def arrange(situation: Situation) -> Iterator[None]:
+        path = situation.root / name
+        before = path.read_text()
+        path.write_text(before + text)
+        yield
+        path.write_text(before)
+
+    return arrange
+
+
+def waits(*words: str) -> Arrange:
+    """An edit or a rebase waits for a person."""
+
+    def arrange(situation: Situation) -> Iterator[None]:
+        ran = situation.run(*words)
+        assert "continue" in ran.out, ran.out + ran.err
+        yield
+        ran = situation.run(words[0], "--abort", "--line", "main")
+        assert ran.status == 0, ran.err
+
+    return arrange
+
+
+def nameless(situation: Situation) -> Iterator[None]:
+    """git does not know who commits."""
+    git = situation.team
+    git("config", "--unset", "user.name")
+    git("config", "--unset", "user.email")
+    git("config", "user.useConfigOnly", "true")
+    yield
+    git("config", "--unset", "user.useConfigOnly")
+    git("config", "user.name", "A Maintainer")
+    git("config", "user.email", "m@example.org")
+
+
+def bare(situation: Situation) -> Iterator[None]:
+    """An empty folder, which is no patch repository."""
+    (situation.root / "empty").mkdir()
+    yield
+    (situation.root / "empty").rmdir()
+
+
+EMPTY = "empty"
+MAIN = "--line main"
+MISTAKES = {
+    "Start a series": [
+        Mistake("You are in a folder that is no patch repository.", "list", 2, EMPTY, bare),
+        Mistake("You forget the base.", "init ours --upstream ~/upstream", 2, EMPTY, bare),
+        Mistake("You misspell the base.", "init ours --upstream ~/upstream --base v1.O", 4, EMPTY, bare),
+        Mistake("You start a line that is there.", "init . --upstream ~/upstream --base v1.0 --line main", 1),
+        Mistake("You import a file that is not there.", f"import fxi.diff {MAIN}", 4),
+        Mistake("You import a file that holds no patch.", f"import notes.txt {MAIN}", 1,
+                arrange=writes("team/notes.txt", "buy milk\n")),
+        Mistake("You import what the line has already.", f"import patches/main/other.patch {MAIN}", 1),
+        Mistake("You import commits and do not say of which repository.", f"import v1.0..main {MAIN}", 2),
+    ],
+    "Apply and install": [
+        Mistake("You misspell a command.", "aply --ref v1.0", 2),
+        Mistake("You use quilt's word for it.", "push --ref v1.0", 2),
+        Mistake("You misspell an option.", "apply --ref v1.0 --soruce git", 2),
+        Mistake("You shorten an option.", "apply --ref v1.0 --dry", 2),
+        Mistake("You give an option before the command.", "--line main apply --ref v1.0", 2),
+        Mistake("You leave out --ref.", "apply v1.0", 2),
+        Mistake("You name no commit, and there are two lines.", "apply", 2),
+        Mistake("You misspell a tag.", f"apply --ref v1.O {MAIN}", 4),
+        Mistake("You misspell a line.", "apply --ref v1.0 --line mian", 2),
+        Mistake("You name a clone that is not there.", f"apply --ref v1.0 {MAIN} --source ../upsteam", 2),
+        Mistake("The series does not fit the commit.", f"apply --ref v1.1 {MAIN} --no-build", 3),
+        Mistake("You name a folder of your own as the work tree.",
+                f"apply --ref v1.0 {MAIN} --no-build --worktree ~/upstream", 1),
+        Mistake("Your edits in the work tree are not committed.",
+                f"apply --ref v1.0 {MAIN} --no-build --worktree ~/work", 1,
+                arrange=writes("work/README.txt", "mine\n")),
+        Mistake("You build where no work tree is.", "build", 4),
+        Mistake("You want an editable build and name no interpreter.", "build --editable", 2, "work"),
+        Mistake("You install without an interpreter.", "install", 2),
+    ],
+    "Edit a series": [
+        Mistake("You begin a patch whose name is taken.", f"new other -m x {MAIN}", 2),
+        Mistake("You misspell the patch that you want to edit.", f"edit fix-twnety {MAIN}", 2),
+        Mistake("You edit a patch while another edit waits.", f"edit other {MAIN}", 1,
+                arrange=waits("edit", "fix-twenty", "--line", "main")),
+        Mistake("You move a patch and do not say where to.", f"move other {MAIN}", 2),
+        Mistake("You move a patch before the one that it needs.",
+                f"move more-twenty --before fix-twenty --dry-run {MAIN}", 3),
+        Mistake("You rename a patch to a name that is taken.", f"rename fix-twenty other {MAIN}", 2),
+        Mistake("You give a patch a name with a blank.", f"rename fix-twenty fix_it {MAIN}", 2),
+        Mistake("You squash a single patch.", f"squash other {MAIN}", 2),
+        Mistake("You reword without an editor.", f"reword other {MAIN}", 2),
+        Mistake("You copy a patch to a line that is not there.", f"copy other {MAIN} --to nxet", 2),
+        Mistake("You restore what is not on the shelf.", f"restore other {MAIN}", 2),
+        Mistake("You split a patch and do not say how.", f"split other {MAIN}", 2),
+        Mistake("You misspell the way to split.", f"split other --by fodler {MAIN}", 2),
+        Mistake("You drop a patch and give no reason.", f"drop other {MAIN}", 2),
+        Mistake("You drop a patch that a later one needs.", f"drop fix-twenty --reason old {MAIN}", 1),
+        Mistake("You edited a patch file by hand and did not commit it.",
+                f"drop other --reason old {MAIN}", 1, arrange=appends("team/patches/main/series", "# x\n")),
+        Mistake("git does not know who you are.", f"drop other --reason old {MAIN}", 4, arrange=nameless),
+        Mistake("You refresh where no work tree is.", "refresh", 4),
+        Mistake("You refresh, and your edits are not committed.", "refresh fix-twenty", 1, "work",
+                writes("work/README.txt", "mine\n")),
+        Mistake("You export where no work tree is.", "export", 4),
+        Mistake("You name a patch with its folder.", "show patches/main/othr.patch", 2),
+    ],
+    "Follow upstream": [
+        Mistake("You do not say where to.", f"rebase {MAIN}", 2),
+        Mistake("You leave out --onto.", f"rebase v1.1 {MAIN}", 2),
+        Mistake("You rebase onto a tag that is not there.", f"rebase --onto v1.2 {MAIN}", 4),
+        Mistake("You go on, and no rebase waits.", f"rebase --continue {MAIN}", 2),
+        Mistake("You go on, and a conflict marker is left.", f"rebase --continue {MAIN}", 1,
+                arrange=waits("rebase", "--onto", "v1.1", "--line", "main")),
+        Mistake("You give one release where a span is asked for.", f"history --releases 0.5.23 {MAIN}", 2),
+        Mistake("You announce a result that is not there.", "announce rebase.json --by print", 2),
+    ],
+    "Prove, and send upstream": [
+        Mistake("The repository has no probes.", f"verify --prove {MAIN}", 1),
+        Mistake("You give a word where a number is asked for.", "verify --tp two", 2),
+        Mistake("A patch file is listed and is not there.", "lint", 1,
+                arrange=appends("team/patches/main/series", "gone.patch\n")),
+        Mistake("A patch file is not in the series.", "lint --line main", 1,
+                arrange=writes("team/patches/main/left.patch", "x\n")),
+        Mistake("You misspell a way of lint.", "lint --trailers ech", 2),
+        Mistake("You do not say which patch to send.", "upstream", 2),
+        Mistake("You misspell the patch to send.", f"upstream othr {MAIN}", 2),
+    ],
+    "Look, and take back": [
+        Mistake("You misspell a patch.", "show fix-twnety", 2),
+        Mistake("You name a line, and list takes it as an option.", "list main", 2),
+        Mistake("You misspell the patch that you compare.", f"diff othr {MAIN}", 2),
+        Mistake("You ask what a patch needs, and misspell it.", f"deps othr {MAIN}", 2),
+        Mistake("You take back more than there is.", "undo 99", 2),
+        Mistake("You redo, and nothing was taken back.", "redo", 2),
+        Mistake("You ask for nights that are not kept.", "report --nights nigths", 2),
+        Mistake("You misspell a setting.", "list", 1,
+                arrange=writes("team/pyproject.toml", "[tool.fixtool]\nsorce = 'git'\n")),
+        Mistake("You misspell a variable.", "list", 0, env={"FIXTOOL_SORCE": "git"}),
+        Mistake("An option's value is a variable that is not set.", "show other --line=", 2),
+    ],
+}  # fmt: skip
