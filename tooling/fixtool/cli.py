@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import select
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,7 +24,6 @@ from fixtool.commands.fault import report_fault
 from fixtool.commands.retype import complete
 from fixtool.commands.verbs import GROUPS, VERBS, parser_of, summary
 from fixtool.errors import SYSTEM_HINTS, CannotRun, ExitCode, FixtoolError
-from fixtool.text import shortened
 
 
 class Commands(TyperGroup):
@@ -129,18 +127,16 @@ def _report(error: BaseException, verb: str, typed: Sequence[str], *, as_json: b
         case _:
             assert isinstance(error, Exception)
             return report_fault(error, verb, as_json=as_json)
+    from fixtool.commands.misused import as_typed, completed, correction
+
     hint = wrong = None
     if failure.mistyped:
-        from fixtool.commands.misused import correction
-
         hint, wrong = correction(failure.mistyped, typed), failure.mistyped.word
     if failure.hint and not hint:
-        from fixtool.commands.misused import completed
-
         failure.hint = completed(complete(failure.hint, typed, wrong), typed)
     failure.hint = hint or failure.hint
     if failure.exit_code is ExitCode.USAGE:
-        failure.where = failure.where or shortened(shlex.join(["fixtool", *typed]), 300)
+        failure.where = failure.where or as_typed(typed)
         failure.hint = failure.hint or f"fixtool {verb} --help"
     terminal.failure(failure, verb, as_json=as_json)
     return failure.exit_code

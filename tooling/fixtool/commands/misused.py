@@ -34,7 +34,7 @@ def describe(error: Any, typed: Sequence[str]) -> UsageError:
     hint = _for_verb(error, words) if is_verb else _for_program(words)
     return UsageError(
         _message(error),
-        where=shortened(shlex.join(["fixtool", *typed]), _LONGEST),
+        where=as_typed(typed),
         hint=shlex.join(["fixtool", *options, *hint]),
     )
 
@@ -47,6 +47,11 @@ def _message(error: Any) -> str:
         verbs = ", ".join(holders[:3]) + (", …" if len(holders) > 3 else "")
         return f"{text} (it belongs to: {verbs})"
     return text
+
+
+def as_typed(typed: Sequence[str]) -> str:
+    """The command line of the words ``typed`` after ``fixtool``, on one line."""
+    return shortened(shlex.join(["fixtool", *typed]).replace("\n", "\\n"), _LONGEST)
 
 
 def correction(mistyped: Mistyped, typed: Sequence[str]) -> str | None:

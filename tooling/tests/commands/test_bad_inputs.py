@@ -236,7 +236,7 @@ ROWS: dict[str, Row] = {
     "--editable without --python": Row(
         "apply --source {up} --sglang-ref v1.1 --editable", 2, "needs an interpreter", "--python"
     ),
-    "--into with --source": Row(f"{INTO} --source git", 2, "--into is its own source", None),
+    "--into with --source": Row(f"{INTO} --source git", 2, "--into is its own source", "fixtool apply --help"),
     # the series does not fit
     "conflict": Row(
         f"{APPLY} --sglang-ref clash", 3,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from fixtool.commands.misused import completed
 from fixtool.commands.verbs import GROUPS, VERBS, is_valid, summary
 from fixtool.text import closest
 from support.json_documents import document
@@ -144,3 +145,25 @@ def test_a_variable_that_was_meant(fixtool: Callable[..., Ran], tracked: Git) ->
     ran = fixtool("list", cwd=tracked.path, FIXTOOL_SORCE="git", FIXTOOL_OWNERS="me")
     assert ran.status == 0
     assert ran.err == "warning: nothing reads FIXTOOL_SORCE: is FIXTOOL_SOURCE meant?\n"
+
+
+PARTS = [
+    ("add --python PY", "fixtool build --editable --python PY"),
+    ("--worktree DIR", "fixtool build --editable --worktree DIR"),
+    ("choose another: --worktree DIR; or wait", "choose another: fixtool build --editable --worktree DIR; or wait"),
+    ("--python=a or b", "--python=a or b"),
+    ("leave --editable out", "leave --editable out"),
+    ("--nope X", "--nope X"),
+    ("give more digits", "give more digits"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("hint", "whole"), PARTS, ids=[part[0] for part in PARTS])
+def test_an_option_in_a_hint_becomes_a_whole_command(hint: str, whole: str) -> None:
+    assert completed(hint, ["build", "--editable"]) == whole
+
+
+@pytest.mark.parametrize("given", [["--line", "x"], ["--line=x"]])
+def test_an_option_in_a_hint_takes_the_place_of_the_one_given(given: list[str]) -> None:
+    typed = ["list", *given, "--json"]
+    assert completed("--line main", typed) == "fixtool list --line main --json"
