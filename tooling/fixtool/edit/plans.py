@@ -108,8 +108,8 @@ def squashed(
     line = own.line
     chosen = {line.find(slug).slug for slug in slugs}
     if len(chosen) < 2:
-        first = " ".join(sorted(chosen)) or "SLUG"
-        hint = f"fixtool squash {first} SLUG"
+        given = " ".join(sorted(chosen)) or "SLUG"
+        hint = f"fixtool squash {given} SLUG"
         raise UsageError("squash takes two patches or more", hint=hint)
     patches = [patch for patch in line.patches if patch.slug in chosen]
     group = [patch.slug for patch in patches]
