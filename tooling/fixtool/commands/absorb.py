@@ -33,7 +33,7 @@ def absorb(
     from fixtool.edit.export import ExportOptions
     from fixtool.edit.refresh import absorb as run
 
-    tree, record = open_worktree(worktree or Path.cwd())
+    tree, record = open_worktree(worktree or options.here(ctx, directory))
     repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
     exported = run(repository, tree, record, ExportOptions(
         favour=options.read_favour(ours=ours, theirs=theirs), commit=commit, dry_run=dry_run,

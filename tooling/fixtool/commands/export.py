@@ -89,7 +89,7 @@ def export(
             "--line and --source are for --mbox, --combined and --series",
             hint="fixtool export --worktree DIR writes into the line that the work tree is of",
         )
-    tree, record = open_worktree(worktree or Path.cwd())
+    tree, record = open_worktree(worktree or options.here(ctx, directory))
     repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
     exported = run(repository, tree, record, ExportOptions(
         output=output, remove_missing=remove_missing, pairs=options.read_pairs(pair),

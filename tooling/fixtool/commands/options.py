@@ -129,6 +129,13 @@ def start_logged(ctx: typer.Context, directory: Path | None) -> Context:
         return context
 
 
+def here(ctx: typer.Context, directory: Path | None) -> Path:
+    """The folder in the work tree that a command is about if none is named: the directory of `-C`,
+    if that is in a work tree of fixtool's, or else the current one."""
+    folder = _folder(ctx, directory)
+    return folder if _home(folder) else Path.cwd()
+
+
 def _home(folder: Path) -> Home | None:
     """The work tree of fixtool's that holds ``folder``; None if there is none, or if a patch
     repository is nearer. What looks like one in the tree itself is upstream's."""
@@ -173,7 +180,7 @@ def _context(ctx: typer.Context, repository: PatchRepository, home: Home | None 
     if home and home.line in repository.line_names:
         settings = replace(settings, line=home.line)
     _require_committer(ctx, repository)
-    record(ctx, repository, settings, home)
+    record(ctx, repository, settings, home or _home(Path.cwd()))
     progress = terminal.progress(quiet=ctx.meta.get("json", False))
     return Context(repository, settings, progress, typed(ctx))
 

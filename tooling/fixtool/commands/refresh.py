@@ -65,7 +65,7 @@ def refresh(
             "--hunks asks on a terminal, and this is none",
             hint=f"fixtool refresh {argument(slug or 'SLUG')} --take PATH:N",
         )
-    tree, record = open_worktree(worktree or Path.cwd())
+    tree, record = open_worktree(worktree or options.here(ctx, directory))
     repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
     export_options = ExportOptions(
         only=(slug,) if slug else (), pairs=options.read_pairs(pair),

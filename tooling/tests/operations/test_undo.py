@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from support.operations import Place, make_place
-from support.rebase import FIVE, rewrite
+from support.rebase import FIVE, FIVE_AND_TWENTY, rewrite
 from support.repositories import NUMBERS, Ran, Team
 
 TWO = FIVE.replace("line 30\n", "line 30 fixed\n")
@@ -61,9 +61,25 @@ def a_file_to_import(place: Place) -> None:
 
 
 def a_file_that_conflicts(place: Place) -> None:
-    a_file_to_import(place)
-    diff = place.folder / "thirty.diff"
-    diff.write_text(diff.read_text().replace("line 29", "line twenty-nine"))
+    upstream = place.maintainer.upstream
+    upstream("checkout", "--quiet", "--detach", "v1.0")
+    upstream.commit("theirs", python__model_py=NUMBERS.replace("line 5\n", "line five\n"))
+    (place.folder / "theirs.diff").write_text(upstream("diff", "HEAD^", "HEAD") + "\n")
+    upstream("checkout", "--quiet", "main")
+
+
+def import_is_resolved(place: Place) -> None:
+    a_file_that_conflicts(place)
+    place.done("import", place.folder / "theirs.diff", "--3way", status=3)
+    (tree,) = place.state.glob("worktrees/*/import-main")
+    text = FIVE_AND_TWENTY.replace("line 5 fixed\n", "line five fixed\n")
+    (tree / "python/model.py").write_text(text)
+
+
+def work_tree_with_edits(place: Place) -> None:
+    work_tree(place)
+    text = FIVE_AND_TWENTY.replace("line 5 fixed\n", "line 5 mended\n")
+    place.tree.write("python/model.py", text)
 
 
 def two_hunks(place: Place) -> None:
@@ -134,6 +150,12 @@ VERBS = {
     "apply --into": Verb("apply --into {}/clone --ref v1.0 --no-build", clone),
     "export": Verb("export --worktree {}/tree", work_tree_with_a_commit),
     "refresh": Verb("refresh --worktree {}/tree", work_tree_with_a_commit),
+    "export --no-commit": Verb("export --worktree {}/tree --no-commit", work_tree_with_a_commit),
+    "refresh of edits": Verb("refresh five --worktree {}/tree", work_tree_with_edits),
+    "absorb": Verb("absorb --worktree {}/tree", work_tree_with_edits),
+    "import that stops": Verb("import {}/theirs.diff --3way", a_file_that_conflicts, status=3),
+    "import --continue": Verb("import --continue", import_is_resolved),
+    "import --abort": Verb("import --abort", import_is_resolved),
     "init of a line": Verb("init {}/team --upstream {}/upstream --base v1.1 --line second"),
 }
 
