@@ -79,14 +79,14 @@ def _files(patches: Path, contents: Contents) -> Iterator[tuple[str, str]]:
             if _LINE.fullmatch(line.name) and line.is_dir(follow_symlinks=False)
         )
     for name in folders:
-        for file, mode in _walk(patches / name, "", 0):
-            data = read_plain(patches / name, file, LARGEST)
-            left -= len(data)
+        for file, about in _walk(patches / name, "", 0):
+            left -= about.st_size
             if left < 0:
                 raise CannotRun(
                     f"the files in patches/ have more than {_MOST >> 20} MiB", where=str(patches)
                 )
-            yield f"{name}/{file}", contents.keep(data) + (EXECUTABLE if mode & 0o100 else "")
+            digest = contents.keep_file(patches / name, file, about)
+            yield f"{name}/{file}", digest + (EXECUTABLE if about.st_mode & 0o100 else "")
 
 
 def _around(root: Path, contents: Contents) -> Iterator[tuple[str, str]]:
@@ -95,8 +95,8 @@ def _around(root: Path, contents: Contents) -> Iterator[tuple[str, str]]:
             yield f"/{name}", contents.keep(read_plain(root, name, LARGEST))
 
 
-def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, int]]:
-    """The name and mode of each file below a line's folder that can be one of fixtool's."""
+def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:
+    """The name and status of each file below a line's folder that can be one of fixtool's."""
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if not is_slug(entry.name):
@@ -104,7 +104,7 @@ def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, int]]:
             if entry.is_dir(follow_symlinks=False) and depth < _DEEPEST:
                 yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", depth + 1)
             elif entry.is_file(follow_symlinks=False):
-                yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False).st_mode
+                yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False)
 
 
 def _branch(root: Path) -> Branch | None:

@@ -27,6 +27,15 @@ class Contents:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._known: dict[tuple[int, ...], str] = {}
+
+    def keep_file(self, folder: Path, name: str, about: os.stat_result) -> str:
+        """Keep the bytes of a file with the status ``about``. A command looks at the patches twice,
+        and reads those once that it did not touch."""
+        key = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+        if key not in self._known:
+            self._known[key] = self.keep(read_plain(folder, name, LARGEST))
+        return self._known[key]
 
     def keep(self, data: bytes) -> str:
         """Keep ``data``, and return the name by which ``read`` finds it."""

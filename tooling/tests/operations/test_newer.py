@@ -348,3 +348,32 @@ def test_refusals_name_a_next_command(place: Place, kind: type[FixtoolError]) ->
         undoing.undo(log, 1 if kind is Refused else 2)
     assert raised.value.hint
     assert Git(place.maintainer.team.root)("status", "--porcelain") == ""
+
+
+def test_what_lies_beyond_is_told_and_passed_over(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed package stays; what was done before it can be taken back all the same."""
+    before = place.snapshot()
+    place.done(*DROP)
+    log = log_of(place)
+    repository = place.maintainer.team.repository
+    words = ("install", "--python", "py")
+    record.begin(repository, log.settings, words, record.Scope(), "a package").finish(0)
+    record.begin(repository, log.settings, words, record.Scope(), "a package").finish(4)
+    shown = document(place.run("log", "--json"))["operations"]
+    assert [operation["beyond"] for operation in shown] == ["a package", None]
+    ran = place.run("undo")
+    assert "not undone, of `fixtool install --python py`: a package" in ran.out
+    assert place.snapshot() == before
+    assert document(place.run("redo", "2", "--json"))["changed"]
+
+
+def test_a_work_tree_is_named_by_the_directory_to_run_in(place: Place) -> None:
+    place.done("apply", "--no-build", "--worktree", place.tree.path)
+    place.tree.write("python/other.py", "mine\n")
+    place.tree("commit", "--quiet", "--all", "--message", "mine\n\nWhy.")
+    ran = place.maintainer.fixtool("-C", place.tree.path, "export")
+    assert ran.status == 0, ran.err
+    ran = place.maintainer.fixtool("-C", place.tree.path, "undo")
+    assert (ran.status, "undone" in ran.out) == (0, True)
