@@ -33,7 +33,10 @@ def drop(
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
     base = options.open_base(context, chosen, source)
-    dropped = run(context.repository, chosen, base.repo, base.base, slug, reason, dry_run=dry_run)
+    cache = context.settings.cache / "series"
+    dropped = run(
+        context.repository, chosen, base.repo, base.base, slug, reason, dry_run=dry_run, cache=cache
+    )
     if json:
         terminal.print_document("drop", ExitCode.OK, {"dropped": dropped})
         return

@@ -105,9 +105,9 @@ class Edit:
         """The line's base in a store."""
         from fixtool.edit.waiting import Place
 
-        opened = self.opened = options.open_base(self.context, line, source)
+        opened = self.opened = options.open_base(self.context, line, source, files=False)
         return Place(opened.repo, opened.base, opened.source.name,
-                     lambda: opened.source.bring(opened.base, ()))  # fmt: skip
+                     lambda paths: opened.source.bring(opened.base, paths))  # fmt: skip
 
     def bring(self, other: Line) -> Oid:
         """Bring the base of another line, and what its patches change, into the same store."""

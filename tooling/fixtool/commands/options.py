@@ -261,8 +261,8 @@ class BaseStore:
     source: SourceOfTree
 
 
-def open_base(context: Context, line: Line, source: str | None) -> BaseStore:
-    """Fetch the base of ``line`` and the files that its patches change into a store."""
+def open_base(context: Context, line: Line, source: str | None, *, files: bool = True) -> BaseStore:
+    """Fetch the base of ``line`` into a store, and also the ``files`` that its patches change."""
     from fixtool.sources.source import open_source
     from fixtool.sources.target import bring_base, line_source
 
@@ -272,7 +272,8 @@ def open_base(context: Context, line: Line, source: str | None) -> BaseStore:
         name, upstream.settings(settings), settings.url or upstream.url, progress, [upstream.base]
     )
     base = bring_base(opened, upstream, settings, progress)
-    opened.bring(base, line.paths)
+    if files:
+        opened.bring(base, line.paths)
     return BaseStore(opened.repo, base, opened)
 
 

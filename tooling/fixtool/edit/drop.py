@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fixtool.edit.sequence import Conflict, FileChange, OwnSeries, Plan, make, own_series
+from fixtool.edit._cache import keep_series, series_from
+from fixtool.edit.sequence import Conflict, FileChange, OwnSeries, Plan, make
 from fixtool.errors import Refused
-from fixtool.git.database import passing_objects
+from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series import shelf
@@ -40,10 +41,13 @@ def drop(
     reason: str,
     *,
     dry_run: bool = False,
+    cache: Path | None = None,
 ) -> Dropped:
     """Move ``slug`` to the shelf, or find out what that would do (``dry_run``). ``repo`` holds the
     line's ``base``. If the newest commit is that of the same drop, which a killed run began, it is
-    the result. Raises Refused if a later patch needs it, or if the line has uncommitted changes."""
+    the result. ``cache`` is the folder in which the commits of series are kept.
+
+    Raises Refused if a later patch needs it, or if the line has uncommitted changes."""
     git = None if dry_run else open_for_commit(repository.root, line.folder)
     repository.read_anew()
     line = repository.line(line.name)
@@ -53,15 +57,20 @@ def drop(
     slug = line.find(slug).slug
     if named := [patch.slug for patch in line.patches if slug in patch.depends_on]:
         raise _needed(line, slug, named[-1], f"{', '.join(named)} would not work", reason)
-    with passing_objects(repo) as objects:
-        own = own_series(objects, line, base)
+    database = passing_objects if dry_run else ObjectDatabase
+    with database(repo) as objects:
+        own = series_from(cache, objects, line, base, lambda: None)
         try:
             made = make(objects, own, _without(own, slug, reason))
+            objects.flush()
         except Conflict as conflict:
             what = f"{conflict.slug} would not apply"
             raise _needed(line, slug, conflict.slug, what, reason) from conflict
     rewritten = [patch.slug for patch in made.patches if patch.change is FileChange.REWRITTEN]
-    commit = None if dry_run else made.write(repository, git)
+    commit = None
+    if not dry_run:
+        commit = made.write(repository, git)
+        keep_series(cache, made)
     file = _shelved_file(line, slug)
     return Dropped(line.name, slug, file, tuple(rewritten), commit, dry_run)
 

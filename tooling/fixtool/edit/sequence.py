@@ -153,8 +153,9 @@ class EditedPatch:
 
 @dataclass(frozen=True)
 class Made:
-    """A series that can be written: its files by name, and the names of those that go. ``commits``
-    are the patches by slug, in order, as commits on the base of the line."""
+    """A series that can be written: its files by name, and the names of those that go. ``series``
+    are its patches, and ``commits`` these by slug, in order, as commits on the base of the line.
+    ``patches`` says what happens to the files."""
 
     line: Line
     plan: Plan
@@ -163,6 +164,7 @@ class Made:
     remove: frozenset[str]
     commits: Mapping[str, Oid]
     patches: tuple[EditedPatch, ...]
+    series: tuple[Patch, ...]
     tree: Oid
     notes: tuple[str, ...]
 
@@ -205,6 +207,11 @@ def own_series(objects: ObjectDatabase, line: Line, base: Oid) -> OwnSeries:
             where=str(patch.path),
             hint=f"fixtool lint --line {line.name} --drift",
         )
+    return series_of(objects, line, base, commits)
+
+
+def series_of(objects: ObjectDatabase, line: Line, base: Oid, commits: Sequence[Oid]) -> OwnSeries:
+    """The same, with the commits that are known."""
     by_slug = dict(zip((patch.slug for patch in line.patches), commits, strict=True))
     return OwnSeries(line, base, by_slug, objects.tree_of([base, *commits][-1]))
 
@@ -282,11 +289,9 @@ class _Maker:
             )
         patches = self._patches(commits)
         files, remove, edited = self._files(patches)
-        slugs = {
-            patch.slug: commit for patch, commit in zip(patches, commits.values(), strict=True)
-        }
-        return Made(self.line, self.plan, digest, files, remove, slugs, edited, tree,
-                    tuple(self.notes))  # fmt: skip
+        by_slug = dict(zip((patch.slug for patch in patches), commits.values(), strict=True))
+        return Made(self.line, self.plan, digest, files, remove, by_slug, edited, tuple(patches),
+                    tree, tuple(self.notes))  # fmt: skip
 
     def _require_dependencies(self) -> None:
         """Raise Refused if a patch would depend on one that does not come before it any more."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -25,6 +25,7 @@ from fixtool.apply.waiting import (
     write_session,
 )
 from fixtool.documents import Field
+from fixtool.edit._cache import keep_series, series_from
 from fixtool.edit.sequence import (
     Conflict,
     EditedPatch,
@@ -34,7 +35,6 @@ from fixtool.edit.sequence import (
     Wanted,
     digest_of,
     make,
-    own_series,
 )
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 from fixtool.git import worktrees
@@ -57,12 +57,13 @@ _LARGEST = 256 << 20  # bytes of a session
 @dataclass(frozen=True)
 class Place:
     """Where a line's objects are: ``repo`` holds its ``base``, ``source`` is the name of the source
-    whose store that is, and ``bring`` brings all files of the base for a work tree."""
+    whose store that is, and ``bring`` brings the files of the base at some paths, or all files if
+    there are none."""
 
     repo: Repo
     base: Oid
     source: str
-    bring: Callable[[], None]
+    bring: Callable[[Sequence[str]], None]
 
 
 @dataclass(frozen=True)
@@ -160,18 +161,19 @@ def edit(
     changes; and whatever ``plan_of`` and ``make`` raise but Conflict.
     """
     git, line = _begin(context, line, options)
+    plan = None
+    # On a dry run, nothing is left in the store.
+    database = passing_objects if options.dry_run else ObjectDatabase
     try:
-        with passing_objects(place.repo) as objects:
-            own = own_series(objects, line, place.base)
-            made = make(objects, own, plan_of(objects, own))
-    except Conflict as conflict:
-        if options.dry_run:
-            return _waits_on_dry_run(line, options, conflict)
-        with ObjectDatabase(place.repo) as objects:  # once more, with objects that last
-            plan = plan_of(objects, own_series(objects, line, place.base))
+        with database(place.repo) as objects:
+            own = _own_series(context, objects, line, place)
+            plan = plan_of(objects, own)
+            made = make(objects, own, plan)
             objects.flush()
-        session = _session_of(line, place, options, plan)
-        return _park(context, line, place, session)
+    except Conflict as conflict:
+        if options.dry_run or plan is None:
+            return _waits_on_dry_run(line, options, conflict)
+        return _park(context, line, place, _session_of(line, place, options, plan))
     except (Refused, UsageError):
         if done := _done_before(git, line, options):
             return done
@@ -194,7 +196,7 @@ def stop_at(
     and the number of the patch. Raises Refused as ``edit`` does."""
     _, line = _begin(context, line, options)
     with ObjectDatabase(place.repo) as objects:
-        own = own_series(objects, line, place.base)
+        own = _own_series(context, objects, line, place)
         plan, number = plan_of(own)
         objects.flush()
     commits = [own.base, *own.commits.values()]
@@ -208,7 +210,7 @@ def stop_at(
         waiting = replace(waiting, worktree=None)
         return Edited(line.name, options.verb, line.folder, dry_run=True, waiting=waiting)
     assert session.stop is not None
-    place.bring()
+    place.bring(())
     make_worktree(context, place.repo, SESSION, session.line, session.stop)
     save_session(context, session)
     return Edited(line.name, options.verb, line.folder, waiting=waiting)
@@ -259,9 +261,17 @@ def _done_before(git: Repo | None, line: Line, options: EditOptions) -> Edited |
 
 
 def _written(context: Context, made: Made, verb: str, git: Repo | None) -> Edited:
-    """Write the line, and say what was done."""
+    """Write the line, and say what was done. The objects of ``made`` are in the store."""
     result = _result(made, verb)
-    return replace(result, committed=made.write(context.repository, git))
+    result = replace(result, committed=made.write(context.repository, git))
+    keep_series(context.settings.cache / "series", made)
+    return result
+
+
+def _own_series(context: Context, objects: ObjectDatabase, line: Line, place: Place) -> OwnSeries:
+    """The commits of the line's patches on its base, from the cache if they are there."""
+    cache = context.settings.cache / "series"
+    return series_from(cache, objects, line, place.base, lambda: place.bring(line.paths))
 
 
 def _result(made: Made, verb: str, *, dry_run: bool = False) -> Edited:
@@ -299,8 +309,9 @@ def resume(context: Context, session: Session, place: Place) -> Edited:
         session = replace(session, plan=plan, step=0, made=True)
         save_session(context, session)
     try:
-        with passing_objects(place.repo) as objects:
-            made = make(objects, own_series(objects, line, place.base), session.plan)
+        with ObjectDatabase(place.repo) as objects:
+            made = make(objects, _own_series(context, objects, line, place), session.plan)
+            objects.flush()
     except Conflict:
         return _park(context, line, place, session)
     except FixtoolError:
@@ -353,7 +364,7 @@ def _park(context: Context, line: Line, place: Place, session: Session) -> Edite
     objects that last."""
     with ObjectDatabase(place.repo) as objects:
         try:
-            make(objects, own_series(objects, line, place.base), session.plan)
+            make(objects, _own_series(context, objects, line, place), session.plan)
         except Conflict as found:
             conflict = found
             objects.flush()
@@ -382,7 +393,7 @@ def _worktree_at(context: Context, line: Line, place: Place, session: Session, c
             if tree.work_tree == folder.resolve():
                 tree.run("checkout", "--quiet", "--force", "--detach", commit)
                 return tree
-    place.bring()
+    place.bring(())
     return make_worktree(context, place.repo, SESSION, line.name, commit)
 
 

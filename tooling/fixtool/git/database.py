@@ -49,6 +49,7 @@ class ObjectDatabase:
         self._new: dict[Oid, PackedObject] = {}
         self._new_size = 0
         self._written: set[Oid] = set()
+        self._commits: dict[Oid, bytes] = {}  # that are in the repository
         self._trees: OrderedDict[Oid, Tree] = OrderedDict()
         self._entries = 0
         self._contents: OrderedDict[Oid, bytes] = OrderedDict()
@@ -125,13 +126,20 @@ class ObjectDatabase:
                 elif found is not None and found[0] == "blob":
                     self._keep_content(oid, found[1])
 
+    def remember(self, commits: Mapping[Oid, bytes]) -> None:
+        """Keep the contents of commits that were read elsewhere, by their ids."""
+        self._commits.update(commits)
+
     def tree_of(self, commit: Oid) -> Oid:
         """The tree of a commit."""
-        return Oid(self._expect(commit, "commit")[5:45].decode())
+        return Oid(self._commit(commit)[5:45].decode())
 
     def commit(self, oid: Oid) -> Commit:
         with reading_answer("cat-file"):
-            return parse_commit(self._expect(oid, "commit"))
+            return parse_commit(self._commit(oid))
+
+    def _commit(self, oid: Oid) -> bytes:
+        return self._commits.get(oid) or self._expect(oid, "commit")
 
     def entry(self, tree: Oid, path: str) -> TreeEntry | None:
         """What stands at ``path`` in a tree, a folder too; None if nothing does."""
@@ -210,7 +218,7 @@ class ObjectDatabase:
         """Keep a new object, which may be ``like`` another one. Returns its id."""
         head = f"{kind} {len(data)}\0".encode()
         oid = Oid(hashlib.sha1(head + data, usedforsecurity=False).hexdigest())
-        if oid not in self._new and oid not in self._written:
+        if oid not in self._new and oid not in self._written and oid not in self._commits:
             if self.scratch:
                 new = packed(kind, data, level=0)
             elif like in self._new and like in self._contents:

@@ -528,3 +528,30 @@ def test_without_git_the_line_is_written_alone(editing: Editing) -> None:
     ran = editing.run("move", "other", "--before", "twenty")
     assert (ran.status, "nothing was committed" in ran.out) == (0, True), ran.out
     assert editing.slugs == ["five", "other", "twenty", "again"]
+
+
+# -- the cache of series ---------------------------------------------------------------------
+
+
+def test_a_series_that_a_verb_made_is_not_applied_again(editing: Editing) -> None:
+    editing.edit("move", "other", "--before", "twenty")
+    with mock.patch("fixtool.edit._cache.own_series", side_effect=AssertionError):
+        done = editing.edit("reword", "five", "-m", f"new subject\n\nText.\n\n{TRAILERS}")
+        assert changes(done) == [("five", "rewritten")]
+        assert editing.run("drop", "twenty", "--reason", "why").status == 0
+        editing.edit("restore", "twenty")
+    editing.require_well_formed()
+
+
+@pytest.mark.parametrize("damage", ["[]", '{"commits": ["x"]}', "other commits"])
+def test_a_damaged_cache_costs_time_alone(editing: Editing, home: Path, damage: str) -> None:
+    tree = editing.tree()
+    editing.edit("move", "other", "--before", "twenty")
+    for path in (home / "cache" / "series").iterdir():
+        if damage == "other commits":
+            listed = json.loads(path.read_text())["commits"]
+            damage = json.dumps({"commits": [*listed[1:], listed[0]]})
+        path.write_text(damage)
+    done = editing.edit("move", "twenty", "--before", "other")
+    assert (done["tree"], editing.slugs) == (tree, ["five", "twenty", "other", "again"])
+    editing.require_well_formed()
