@@ -182,7 +182,7 @@ def _judge_by_file(
             return shown.enter_context(progress.task(f"judging {slug}", total=parts)).advance
 
         targets = [
-            Target(dict(state.files), dict(state.base_files), lost=state.lost is not None)
+            Target(dict(state.files), dict(state.base_files), state.lost_folders)
             for state in states
         ]
         judged = by_file.judge(targets, begin)

@@ -13,6 +13,7 @@ from pathlib import Path
 from fixtool.git.objects import Oid
 from fixtool.git.process import pool
 from fixtool.git.repo import Repo
+from fixtool.history._renamed_folders import not_renamed
 from fixtool.history._verdicts import Group, judge_groups
 from fixtool.history.ancestry import remember
 from fixtool.history.log import (
@@ -92,9 +93,10 @@ def judge_texts(
     by_text: dict[str, list[PatchState]] = {}
     judged = reused = 0
     together: list[Group] = []
+    kept = not_renamed(repo, line.upstream.base, files.lost_folders(line.patches), progress)
     for slugs in files.groups(line.patches):
         part = replace(line, entries=tuple(e for e in line.entries if e.slug in slugs))
-        together.append(Group(part, files.states(part.patches)))
+        together.append(Group(part, files.states(part.patches, kept)))
     results = judge_groups(repo, line, together, bring, cache, progress, earlier)
     for group, (verdicts, new) in zip(together, results, strict=True):
         judged, reused = judged + new, reused + len(verdicts) - new

@@ -29,12 +29,14 @@ Files = tuple[tuple[str, TreeEntry], ...]
 class FileState:
     """The files of one commit that can matter to some patches, and those of their base. If every
     file can matter, both are empty, and ``commit`` is the commit itself. ``lost`` is the commit if
-    a folder that gets a new file is gone, and git is known not to take it for renamed."""
+    ``lost_folders``, which get a new file, are gone, and git is known not to take them for renamed.
+    """
 
     files: Files = ()
     base_files: Files = ()
     commit: Oid | None = None
     lost: Oid | None = None
+    lost_folders: frozenset[str] = frozenset()
 
     @property
     def key(self) -> str:
@@ -89,11 +91,10 @@ class UpstreamFiles:
         file that a patch removes, and takes a file away that a patch changes. git may then find
         that the one has moved to the place of the other, for which no patch names both."""
         paths = {path for patch in patches for path in patch.paths}
-        removed = {file.old_path for patch in patches for file in patch.files
-                   if file.old_path != file.new_path}  # fmt: skip
+        removed = _removed_by(patches)
         base, trees = self._base_files, [self._start_files, *(c.files for c in self._changes)]
         written = any(tree[path] not in (None, base.get(path))
-                      for tree in trees for path in removed & tree.keys() if path)  # fmt: skip
+                      for tree in trees for path in removed & tree.keys())  # fmt: skip
         gone = (paths & base.keys()) - self._start_files.keys() or any(
             tree[path] is None for tree in trees[1:] for path in paths & tree.keys()
         )
@@ -101,44 +102,65 @@ class UpstreamFiles:
             return [frozenset(patch.slug for patch in patches)]
         return groups(patches)
 
-    def states(self, patches: Iterable[Patch], kept: Collection[Oid] = ()) -> list[FileState]:
-        """The state of each commit for ``patches``, the first for the start. Two states are equal
-        if no file that matters differs. ``kept`` are commits on which git is known not to take a
-        folder for renamed that gets a new file."""
+    def _tree(self, patches: Collection[Patch]) -> _Tree:
+        """The files of the start, as they matter to ``patches``."""
         paths = frozenset(path for patch in patches for path in patch.paths)
-        tree = _Tree(
-            self._base_files, self._base_folders, self._start_files, paths,
+        removed = Counter(folder for path in _removed_by(patches) for folder in _folders(path))
+        emptied = [folder for folder, files in removed.items()
+                   if self._base_folders[folder] <= files]  # fmt: skip
+        return _Tree(
+            self._base_files, self._base_folders, self._start_files, paths, emptied,
             has_base=self._has_base,
         )  # fmt: skip
+
+    def lost_folders(self, patches: Iterable[Patch]) -> dict[Oid, frozenset[str]]:
+        """For each commit on which a folder is gone that gets a new file of ``patches``: these
+        folders. Commits are left out that move no file: what git makes of the folders is then what
+        it made of them on the commit before."""
+        tree = self._tree(tuple(patches))
+        lost = {self._start: tree.lost_folders}
+        for change in self._changes:
+            if tree.put_all(change.files):
+                lost[change.commit.sha] = tree.lost_folders
+        return {commit: folders for commit, folders in lost.items() if folders}
+
+    def states(self, patches: Iterable[Patch], kept: Collection[Oid] = ()) -> list[FileState]:
+        """The state of each commit for ``patches``, the first for the start. Two states are equal
+        if no file that matters differs. ``kept`` are those of ``lost_folders`` on which git is
+        known not to take these folders for renamed."""
+        patches = tuple(patches)
+        paths = frozenset(path for patch in patches for path in patch.paths)
+        tree = self._tree(patches)
         gone = {path for change in self._changes for path in paths & change.files.keys()
                 if change.files[path] is None}  # fmt: skip
         in_base = tree.in_base
         self._similar_to(  # all at once: git then compares side by side
             {in_base[path] for path in {*gone, *tree.missing} if path in in_base}
         )
-        states = [self._state(self._start, tree, kept)]
+        states = [self._state(self._start, tree, renamed=self._start not in kept)]
+        renamed = self._start not in kept
         for change in self._changes:
-            unusual = any(path not in tree.files or path not in self._base_files
-                          for path in change.files)  # fmt: skip
-            for path, entry in change.files.items():
-                tree.put(path, entry)
+            moves = tree.put_all(change.files)
+            if moves:
+                renamed = change.commit.sha not in kept
+            before = states[-1]
             if (
                 None in change.files.values()
                 or not paths.isdisjoint(change.files)
-                or change.commit.sha in kept
                 # git may take a file that the base lacks as the new place of one that is gone.
-                or ((states[-1].commit or tree.missing) and unusual)
+                or (moves and (before.commit or before.lost or tree.searched))
             ):
-                state = self._state(change.commit.sha, tree, kept)
+                state = self._state(change.commit.sha, tree, renamed=renamed)
                 states.append(states[-1] if state == states[-1] else state)
             else:
                 states.append(states[-1])
         return states
 
-    def _state(self, commit: Oid, tree: _Tree, kept: Collection[Oid]) -> FileState:
-        """The state of a commit with the files of ``tree``."""
-        lost = tree.lost_a_folder
-        if tree.has_a_clash or (lost and commit not in kept):
+    def _state(self, commit: Oid, tree: _Tree, *, renamed: bool) -> FileState:
+        """The state of a commit with the files of ``tree``. ``renamed`` says that git may take a
+        folder that is gone for renamed."""
+        lost = tree.lost_folders
+        if tree.has_a_clash or tree.grew_where_emptied or (lost and renamed):
             return FileState(commit=commit)
         base_files = dict(tree.in_base)
         matter = {path: tree.files[path] for path in tree.paths if path in tree.files}
@@ -156,7 +178,7 @@ class UpstreamFiles:
             # takes it as that file's new place.
             base_files |= tree.gone_with({entry.blob for entry in similar.values()})
         files, base = (tuple(sorted(side.items())) for side in (matter, base_files))
-        return FileState(files, base, lost=commit if lost else None)
+        return FileState(files, base, None, commit if lost else None, lost)
 
     def _similar_to(self, entries: Iterable[TreeEntry]) -> dict[Oid, set[Oid]]:
         """For the blob of each of ``entries``, the blobs of new files that git's rename detection
@@ -191,7 +213,8 @@ class _Tree:
     matters to patches that change ``paths``.
 
     ``folders`` are those of the base, with the number of files in and below each. ``in_base`` are
-    the files of the base at these paths, and ``missing`` those of them that are
+    the files of the base at these paths, ``emptied`` the folders of which patches remove all files,
+    and ``missing`` those of them that are
     gone. ``new_names`` counts the names of the files that the base lacks.
     """
 
@@ -201,6 +224,7 @@ class _Tree:
         folders: Mapping[str, int],
         start: Mapping[str, TreeEntry],
         paths: frozenset[str],
+        emptied: Iterable[str],
         *,
         has_base: bool,
     ) -> None:
@@ -214,6 +238,8 @@ class _Tree:
         self._above = {folder for path in paths for folder in _folders(path)}
         self._below = tuple(f"{path}/" for path in paths)
         self._clashes: set[str] = set()
+        self._emptied = tuple(f"{folder}/" for folder in emptied)
+        self._grown: set[str] = set()
         self._by_blob: dict[Oid, list[str]] = {}
         # How many files each folder holds to which the patches add files.
         self._held = {
@@ -235,6 +261,15 @@ class _Tree:
         self._clashes = self._above & self._base.keys()
         if not self.paths.isdisjoint(folders):
             self._clashes.update(path for path in self._base if path.startswith(self._below))
+
+    def put_all(self, files: Mapping[str, TreeEntry | None]) -> bool:
+        """Set the entries at all these paths. Returns whether that may change where git finds that
+        a file has moved: it only edits files that the base has too, otherwise."""
+        moves = any(path not in self.files or path not in self._base or entry is None
+                    for path, entry in files.items())  # fmt: skip
+        for path, entry in files.items():
+            self.put(path, entry)
+        return moves
 
     def put(self, path: str, entry: TreeEntry | None) -> None:
         """Set the entry at ``path``; None takes the file away."""
@@ -262,6 +297,8 @@ class _Tree:
             (self._clashes.add if came else self._clashes.discard)(path)
         if path not in self._base:
             self.new_names[posixpath.basename(path)] += step
+            if path.startswith(self._emptied):
+                (self._grown.add if came else self._grown.discard)(path)
             return
         for kept, entries in ((self._gone, self._base), (self.missing, self.in_base)):
             if came:
@@ -275,9 +312,20 @@ class _Tree:
         return bool(self._clashes)
 
     @property
-    def lost_a_folder(self) -> bool:
-        """Whether a folder that gets a new file is gone: git may see that it was renamed."""
-        return 0 in self._held.values()
+    def searched(self) -> bool:
+        """Whether it matters what git takes for moved, besides folders that are gone."""
+        return bool(self.missing) or self.grew_where_emptied
+
+    @property
+    def grew_where_emptied(self) -> bool:
+        """Whether a new file is in a folder of which patches remove all files: git may see that
+        they rename the folder, and carry the file along."""
+        return bool(self._grown)
+
+    @property
+    def lost_folders(self) -> frozenset[str]:
+        """The folders that get a new file and are gone: git may see that they were renamed."""
+        return frozenset(folder for folder, files in self._held.items() if not files and folder)
 
     def keeps_folders_of(self, paths: Iterable[str]) -> bool:
         """Whether the folders of all these files still hold something."""
@@ -301,16 +349,10 @@ class _Tree:
                 if path in self._gone}  # fmt: skip
 
 
-def lost_folders(
-    base: Iterable[str], files: Iterable[str], patches: Iterable[Patch]
-) -> frozenset[str]:
-    """The folders of the ``base`` that get a new file of ``patches``, and that hold none of
-    ``files``."""
-    known = frozenset(base)
-    new = {path for patch in patches for path in patch.paths} - known
-    there = {folder for path in known for folder in _folders(path)}
-    folders = {_nearest(path, there) for path in new} - {""}
-    return frozenset(folder for folder in folders if not _holds(files, folder))
+def _removed_by(patches: Iterable[Patch]) -> set[str]:
+    """The files that ``patches`` remove, or put at another place."""
+    return {file.old_path for patch in patches for file in patch.files
+            if file.old_path and file.old_path != file.new_path}  # fmt: skip
 
 
 def _folders(path: str) -> Iterator[str]:

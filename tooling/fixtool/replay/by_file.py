@@ -64,12 +64,17 @@ _AS_WRITTEN = Outcome(
 
 class Target(NamedTuple):
     """The files of a target that can matter to the patches, and those of their base that can: the
-    patches' own, and the new and old places of files that are gone. ``lost`` says that a folder
-    which gets a new file is gone, although git does not take it for renamed."""
+    patches' own, and the new and old places of files that are gone. The target has no new file in a
+    folder of which patches remove all files. ``lost`` are the folders of the
+    base that get a new file and are gone, although git does not take them for renamed."""
 
     files: Files
     base_files: Files
-    lost: bool = False
+    lost: frozenset[str] = frozenset()
+
+    def has_lost_the_folder_of(self, added: Iterable[FilePatch]) -> bool:
+        """Whether the folder of one of the new files ``added`` is gone."""
+        return any(posixpath.dirname(file.path) in self.lost for file in added)
 
 
 @dataclass(frozen=True)
@@ -198,7 +203,7 @@ class ByFile:
         added = [file for file in patch.files if file.old_path is None]
         parts = []
         if whole:
-            if missing or any(file.path in files for file in added) or run.target.lost:
+            if missing or any(file.path in files for file in added):
                 raise _NeedsReplayError
             parts = self._unchanged_parts(position, whole, run)
         others = {
@@ -241,7 +246,7 @@ class ByFile:
         return (
             ours == base
             and all(same_blob(file, ours) for file in patch.files)
-            and not (added and run.target.lost)
+            and not run.target.has_lost_the_folder_of(added)
             and not self._may_move(added, run)
         )
 
@@ -261,18 +266,14 @@ class ByFile:
     def _unchanged_parts(self, position: int, files: Sequence[FilePatch], run: _Run) -> list[_Part]:
         """The parts of a patch that removes or renames ``files``, or changes them otherwise than as
         text, where they are as on its own base: what the patch does with them does not depend on
-        the other files then, unless a folder that it empties is taken for renamed."""
+        the other files then."""
         base, _ = self._sides[position]
         paths = {path for file in files for path in (file.old_path, file.new_path) if path}
         ours = {path: run.files[path] for path in paths if path in run.files}
-        folders = {posixpath.dirname(file.old_path) for file in files
-                   if file.old_path and file.old_path != file.new_path} - {""}  # fmt: skip
-        after = self._objects.tree_of(self._on_base.first(self._positions[position] + 1))
         if (
             ours != {path: base[path] for path in paths if path in base}
             or not all(same_blob(file, ours) for file in files)
             or self._may_move([file for file in files if file.new_path], run)
-            or folders - self._objects.folders(after, folders)
         ):
             raise _NeedsReplayError
         return [self._unchanged_part(position, [file]) for file in files]
@@ -478,7 +479,9 @@ class ByFile:
     def _conclude(self, position: int, run: _Run) -> None:
         """Note what is true of a patch on a target, and put it there if it goes in."""
         outcomes = [self.outcomes[position][part.key] for part in run.parts]
-        if run.target.lost and any(file.old_path is None for file in self._patches[position].files):
+        if run.target.has_lost_the_folder_of(
+            file for file in self._patches[position].files if file.old_path is None
+        ):
             outcomes = [outcome._replace(as_written=False) for outcome in outcomes]
         state = _together(outcomes)
         if state.verdict is Verdict.CONFLICT and (cause := self._blocked_by(position, run.failed)):

@@ -381,6 +381,8 @@ def test_patches_that_remove_files_as_by_force(team: Team, tmp_path: Path, seed:
     gone: dict[str, str | None] = {"python__old__a_py": None}
     if draw.random() < 0.4:
         gone["python__old__b_py"] = None  # the folder goes too
+        if draw.random() < 0.5:
+            gone |= {"python__older__a_py": a, "python__older__b_py": b}  # it is renamed
     team.patch("gone", "remove", base="patch/five", python__model_py=FIVE_AND_TWENTY, **gone)
     moved = {"python__c_py": None, "python__new__c_py": c.replace("c 7\n", "c seven\n")}
     team.patch("moved", "move", base="patch/gone", python__other_py=OTHER, **moved)
