@@ -212,7 +212,7 @@ class _Matching:
         """Match what a person has named. Raises UsageError if it is not there."""
         known = {*self.record.commits, *(entry.slug for entry in self.line.entries)}
         for slug, name in pairs.items():
-            commit = self.tree.commit_id(name)
+            commit = Oid(name) if name in self.commits else self.tree.commit_id(name)
             if commit not in self.commits:
                 raise UsageError(
                     f"{name!r} is no commit of this work tree's series",

@@ -18,14 +18,13 @@ from fixtool.apply.worktree import Record, require_clean, require_idle, write_re
 from fixtool.edit.change import Change, Edit, WrittenFile
 from fixtool.edit.merging import BothChanged, Favour, MergedSeries, merge_series, with_others
 from fixtool.errors import Refused
-from fixtool.git.objects import Oid
+from fixtool.git.objects import Oid, parse_commit
 from fixtool.git.repo import Repo
 from fixtool.git.trees import changed_paths
 from fixtool.judgement.manifest import Manifest, ManifestPatch
 from fixtool.replay.verdict import Verdict
 from fixtool.series.commit import open_for_commit, rewrite_and_commit
 from fixtool.series.line import Line, PatchRepository
-from fixtool.series.patch import export as export_patch
 from fixtool.series.patch import export_all
 from fixtool.series.write import rewrite, series_text, writing
 from fixtool.text import argument, count
@@ -358,13 +357,15 @@ def _manifest(
     files by slug, are written and the order is ``series``."""
     if record.manifest is None:
         return None
+    commits = {slug: record.commits[slug] for slug in digests}
+    subjects = {
+        oid: parse_commit(raw).subject
+        for oid, raw in tree.commits_here(list(commits.values())).items()
+    }
     written = {
-        slug: ManifestPatch(
-            slug, tree.read_commit(record.commits[slug]).subject, digest, Verdict.CLEAN,
-            record.commits[slug],
-        )
-        for slug, digest in digests.items()
-    }  # fmt: skip
+        slug: ManifestPatch(slug, subjects[oid], digests[slug], Verdict.CLEAN, oid)
+        for slug, oid in commits.items()
+    }
     return record.manifest.after_export(series, written)
 
 
@@ -380,18 +381,18 @@ def _patch_files(
 ) -> tuple[dict[str, bytes], list[WrittenFile]]:
     """The patch files of ``commits``, slug -> commit, by file name, and how each one changes."""
     at_base = _at_base(tree, record, line)
-    files: dict[str, bytes] = {}
-    changes = []
+    paths = {slug: line.folder / f"{slug}.patch" for slug in commits}
+    before = {slug: path.read_bytes() for slug, path in paths.items() if path.is_file()}
+    made = [
+        slug for slug, commit in commits.items()
+        if slug not in before or not at_base or record.commits.get(slug) != commit
+    ]  # fmt: skip
+    mails = export_all(tree, [commits[slug] for slug in made])
+    now = {**before, **dict(zip(made, mails, strict=True))}
+    files, changes = {}, []
     for slug, commit in commits.items():
-        path = line.folder / f"{slug}.patch"
-        before = path.read_bytes() if path.is_file() else None
-        if before is None:
-            data, change = export_patch(tree, commit), Change.ADDED
-        elif at_base and record.commits.get(slug) == commit:
-            data, change = before, Change.UNCHANGED
-        else:
-            data = export_patch(tree, commit)
-            change = Change.UNCHANGED if data == before else Change.REWRITTEN
-        files[path.name] = data
+        same = Change.UNCHANGED if now[slug] == before.get(slug) else Change.REWRITTEN
+        change = same if slug in before else Change.ADDED
+        files[paths[slug].name] = now[slug]
         changes.append(WrittenFile(slug, change, commit))
     return files, changes
