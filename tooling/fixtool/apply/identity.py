@@ -24,13 +24,14 @@ from fixtool.git.objects import Oid, Signature, parse_commit
 from fixtool.git.repo import Repo
 from fixtool.series.line import Line
 from fixtool.series.message import split_message
-from fixtool.series.patch import export_all, patch_ids, slugify
+from fixtool.series.patch import Patch, export_all, patch_ids, slugify
 from fixtool.text import argument, split_lines
 
 _SIMILAR = 0.4  # of the changed lines of two changes: then they may be one patch
 _CLEARLY = 0.75  # another candidate has at most this share of the similarity of the best one
 _HALF = 0.5  # of the lines of a part, and more, stand in the whole
 _TELLING = 3  # characters and more: such a changed line tells one change from another
+_PLACES = re.compile(rb"^(?:index|@@) .*\n?", re.MULTILINE)
 _DIFF = re.compile(rb"^diff --git ", re.MULTILINE)
 
 
@@ -50,12 +51,19 @@ class Identified:
 
 
 @dataclass(frozen=True)
-class _Side:
-    """One state of a change: of a commit, or of a patch file."""
+class Change:
+    """What a commit or a patch file does: its diff, and what it says of that."""
 
     subject: str
+    body: str
     author: Signature
     diff: bytes = field(repr=False)
+
+    @property
+    def essence(self) -> tuple[str, str, Signature, bytes]:
+        """The message, who wrote it, and the changed lines with those around them, wherever they
+        stand. (git's patch-id takes two changes for one that differ in blanks.)"""
+        return self.subject, self.body, self.author, _PLACES.sub(b"", self.diff)
 
     @cached_property
     def lines(self) -> Counter[bytes]:
@@ -68,7 +76,7 @@ class _Known:
     """A patch that has no commit yet, as it was when the work tree was made and as its file is."""
 
     slug: str
-    sides: tuple[_Side, ...]
+    sides: tuple[Change, ...]
 
 
 def identify(
@@ -161,21 +169,26 @@ def with_renames(record: Record, renamed: Mapping[str, str]) -> Record:
     return replace(record, commits=commits, manifest=manifest)
 
 
-def _recorded_sides(tree: Repo, record: Record, slugs: Sequence[str]) -> list[_Side | None]:
+def _recorded_sides(tree: Repo, record: Record, slugs: Sequence[str]) -> list[Change | None]:
     """The change of each of ``slugs`` as the work tree got it; None if its commit is not here."""
-    sides = _sides(tree, [record.commits[slug] for slug in slugs if slug in record.commits])
+    sides = sides_of(tree, [record.commits[slug] for slug in slugs if slug in record.commits])
     return [sides.get(record.commits.get(slug, Oid(""))) for slug in slugs]
 
 
-def _sides(tree: Repo, commits: Sequence[Oid]) -> dict[Oid, _Side]:
+def sides_of(tree: Repo, commits: Sequence[Oid]) -> dict[Oid, Change]:
     """The changes of those of ``commits`` that are here."""
     found = {oid: parse_commit(raw) for oid, raw in tree.commits_here(commits).items()}
     sides = {}
     for (oid, commit), mail in zip(found.items(), export_all(tree, list(found)), strict=True):
         start = _DIFF.search(mail)
-        subject, _ = split_message(commit.message)
-        sides[oid] = _Side(subject, commit.author, mail[start.start() :] if start else b"")
+        subject, body = split_message(commit.message)
+        sides[oid] = Change(subject, body, commit.author, mail[start.start() :] if start else b"")
     return sides
+
+
+def change_of(patch: Patch) -> Change:
+    """What a patch file does."""
+    return Change(patch.subject, patch.body, patch.author, patch.diff)
 
 
 def _one_to_one(before: Mapping[str, Hashable], after: Mapping[str, Hashable]) -> dict[str, str]:
@@ -206,7 +219,7 @@ class _Matching:
         slugs = {patch.slug for patch in record.manifest.patches} if record.manifest else None
         self.made_of = slugs or {*record.commits, *(entry.slug for entry in line.entries)}
         self.patches: dict[str, _Known] = {}
-        self.sides: dict[Oid, _Side] = {}
+        self.sides: dict[Oid, Change] = {}
 
     def take(self, pairs: Mapping[str, str]) -> None:
         """Match what a person has named. Raises UsageError if it is not there."""
@@ -233,7 +246,7 @@ class _Matching:
         open_commits = [oid for oid in self.commits if oid not in self.found]
         if not open_commits:
             return
-        self.sides = _sides(self.tree, open_commits)
+        self.sides = sides_of(self.tree, open_commits)
         self.patches = {patch.slug: patch for patch in self._open_patches()}
         self._by_change()
         self._by_message()
@@ -243,7 +256,7 @@ class _Matching:
     def _open_patches(self) -> list[_Known]:
         taken = set(self.found.values())
         ours = [slug for slug in self.record.commits if slug not in taken]
-        files = {patch.slug: _Side(patch.subject, patch.author, patch.diff)
+        files = {patch.slug: change_of(patch)
                  for patch in self.line.patches if patch.slug not in taken}  # fmt: skip
         recorded = dict(zip(ours, _recorded_sides(self.tree, self.record, ours), strict=True))
         order = [*ours, *(slug for slug in files if slug not in recorded)]
@@ -282,7 +295,7 @@ class _Matching:
     def _by_message(self) -> None:
         """The same author, date and subject, the same author and date, or the same subject, if only
         one patch and one commit have it, and no other patch has far more of the commit's lines."""
-        keys: tuple[tuple[Callable[[_Side], Hashable], str], ...] = (
+        keys: tuple[tuple[Callable[[Change], Hashable], str], ...] = (
             (lambda side: (side.author, side.subject), ""),
             (lambda side: side.author, "the same author and date"),
             (lambda side: side.subject, ""),
@@ -348,7 +361,7 @@ class _Matching:
                 why = "it holds a part of it" + ", and is the first that does" * (len(parts) > 1)
                 self._pair(slug, (titled or parts)[0], why)
 
-    def _is_part(self, commit: _Side, slug: str, *, inner: bool = False) -> bool:
+    def _is_part(self, commit: Change, slug: str, *, inner: bool = False) -> bool:
         """Whether most lines of a patch are in a commit, or most of a commit in a patch
         (``inner``)."""
         for side in self.patches[slug].sides:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fixtool.apply.identity import change_of, sides_of
 from fixtool.apply.worktree import Record
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series.line import Line
 from fixtool.series.patch import export_all
@@ -44,12 +47,22 @@ def newer_in(line: Line, tree: Repo, record: Record) -> Newer:
     now = {patch.slug: patch.digest for patch in line.patches}
     both = [slug for slug in now if slug in digests]
     before = [slug for slug in digests if slug in now]
+    others = [slug for slug in both if now[slug] != digests[slug]]
     return Newer(
-        tuple(slug for slug in both if now[slug] != digests[slug]),
+        tuple(_with_another_change(line, tree, record, others)),
         tuple(slug for slug in now if slug not in digests),
         tuple(slug for slug in digests if slug not in now),
         before != both,
     )
+
+
+def _with_another_change(line: Line, tree: Repo, record: Record, slugs: Sequence[str]) -> list[str]:
+    """Those of ``slugs`` whose change or message is another one: the file may have moved on because
+    an earlier patch has changed."""
+    old = sides_of(tree, [record.commits[slug] for slug in slugs if slug in record.commits])
+    before = {slug: old.get(record.commits.get(slug, Oid(""))) for slug in slugs}
+    now = {slug: change_of(line.find(slug)).essence for slug in slugs}
+    return [slug for slug, change in before.items() if not change or change.essence != now[slug]]
 
 
 def made_of(tree: Repo, record: Record) -> dict[str, str | None]:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fixtool.apply.worktree import Placed, Record, place, place_into, read_record
-from fixtool.errors import UsageError
+from fixtool.apply.newer import newer_in
+from fixtool.apply.sides import Side, state_of
+from fixtool.apply.worktree import (
+    OwnCommits,
+    Placed,
+    Record,
+    open_worktree,
+    place,
+    place_into,
+    read_record,
+)
+from fixtool.errors import FixtoolError, UsageError
 from fixtool.judgement.line import Choice, choose_line
 from fixtool.judgement.manifest import manifest_of
 from fixtool.judgement.run import Judgement, JudgeRequest
@@ -31,12 +42,14 @@ from fixtool.sources.target import (
 
 @dataclass(frozen=True)
 class Applied:
-    """The result of ``apply``. ``placed`` is None if a patch needs a person, or on a dry run."""
+    """The result of ``apply``. ``placed`` is None if a patch needs a person, or on a dry run.
+    ``newer`` says what has changed in the line since an older work tree there was made."""
 
     target: Target
     choice: Choice
     placed: Placed | None
     profile: Profile = PLAIN
+    newer: str = ""
 
     @property
     def new_line(self) -> str:
@@ -57,7 +70,7 @@ class Applied:
             notes.append(f"upstream's history was not read: {unread}")
         if kept := self.placed and self.placed.kept:
             notes.append(f"commits from a work tree that was deleted are in the branch {kept}")
-        return tuple(notes)
+        return (*notes, *([self.newer] if self.newer else []))
 
     @property
     def judgement(self) -> Judgement:
@@ -95,12 +108,13 @@ def apply(context: Context, request: ApplyRequest) -> Applied:
     wanted = request.line or context.settings.line
     choice = choose_line(context, source, target, wanted, JudgeRequest(decisions))
     _require_without(choice.line, without)
-    placed = None
+    placed, newer = None, ""
     if choice.ok and not request.dry_run:
         source.bring(target.commit, ())
+        newer = _since(context, request.worktree) if request.worktree else ""
         placed = _place(context, request, source, target, choice)
     profile = profile_of(context.settings, choice.line.upstream, source.repo, target.commit)
-    return Applied(target, choice, placed, profile)
+    return Applied(target, choice, placed, profile, newer)
 
 
 def _require_without(line: Line, without: Sequence[str]) -> None:
@@ -172,4 +186,34 @@ def _place(
         home = repository.digest[:6]
         folder = settings.worktrees / f"{repository.root.name}-{home}" / name
         record = replace(record, branch=f"fixtool/{home}/{name}")
-    return place(source.repo, folder, record, context.progress, settings.timeout)
+    try:
+        return place(source.repo, folder, record, context.progress, settings.timeout)
+    except OwnCommits as error:
+        error.message += _whose(context, folder)
+        error.args = (error.message,)
+        raise
+
+
+def _whose(context: Context, folder: Path) -> str:
+    """What is newer in the work tree at ``folder``, and what in its line."""
+    tree, record = open_worktree(folder)
+    if record.line not in context.repository.line_names:
+        return ""
+    state = state_of(tree, record, context.repository.line(record.line))
+    here = [patch.slug for patch in state.patches if patch.here is not Side.UNCHANGED]
+    there = [patch.slug for patch in state.patches if patch.there is not Side.UNCHANGED]
+    sides = ((here, "the work tree"), (there, "the line"))
+    parts = [f"{', '.join(slugs)} {'is' if len(slugs) == 1 else 'are'} newer in {where}"
+             for slugs, where in sides if slugs]  # fmt: skip
+    return f": {', and '.join(parts)}" if parts else ""
+
+
+def _since(context: Context, folder: Path) -> str:
+    """What has changed in the line since the work tree at ``folder`` was made from it; empty if
+    nothing has, or if there is no such work tree."""
+    with suppress(FixtoolError):
+        tree, record = open_worktree(folder)
+        if tree.work_tree == folder.resolve() and record.manifest:
+            newer = newer_in(context.repository.line(record.line), tree, record)
+            return f"since this work tree was made, {newer}" if newer else ""
+    return ""

@@ -60,6 +60,10 @@ class Record:
     manifest: Manifest | None = None
 
 
+class OwnCommits(Refused):
+    """A work tree has commits that were not exported."""
+
+
 @dataclass(frozen=True)
 class Placed:
     """``changed`` is False if the work tree was at this very commit before. ``kept`` is the branch
@@ -340,7 +344,7 @@ def _own_worktree(store: Repo, folder: Path) -> Repo:
     require_clean(tree)
     record = read_record(tree) or record
     if tree.head() != record.commit:
-        raise Refused(
+        raise OwnCommits(
             f"{folder} has commits of its own on top of the series",
             where=str(folder),
             hint=f"save them: fixtool export --worktree {argument(folder)}; or {other}",

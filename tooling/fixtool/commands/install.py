@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
-from fixtool.errors import ExitCode, FixtoolError
+from fixtool.errors import CannotRun, ExitCode, FixtoolError, UsageError
 from fixtool.text import count
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fixtool.apply.sides import WorktreeState
     from fixtool.install.find import Found
     from fixtool.install.project import Project
     from fixtool.install.run import Installed, Uninstalled
     from fixtool.install.state import Installation
     from fixtool.install.status import Status
 
+StatusOf = Annotated[
+    str | None,
+    Option("--python", metavar="PY", help="The interpreter that has the package installed."),
+]
 Target = Annotated[
     str, Option("--python", metavar="PY", help="The interpreter that has the package installed.")
 ]
@@ -55,11 +62,14 @@ def install(
 
 def status(
     ctx: typer.Context,
-    python: Target,
+    python: StatusOf = None,
+    worktree: options.Worktree = None,
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
     """Prove what is installed for an interpreter, or name the files that differ.
+
+    Without --python, it is about a work tree: which patches are newer there, and which in the line.
 
     Exit 0 says: exactly this line on this release is there, and an import loads it. Exit 1 names
     what is not so: an edited file, stale bytecode, a copy that comes earlier on the path, an import
@@ -69,6 +79,10 @@ def status(
     """
     from fixtool.install.status import read_status
 
+    if python is None:
+        _worktree_status(ctx, worktree, directory, json=json)
+    if worktree is not None:
+        raise UsageError("--python and --worktree exclude each other")
     found = read_status(_projects(ctx, directory), python, Path.cwd())
     exit_code = ExitCode.OK if found.ok else ExitCode.REFUSED
     if json:
@@ -76,6 +90,54 @@ def status(
     else:
         _show_status(found)
     raise typer.Exit(int(exit_code))
+
+
+def _worktree_status(
+    ctx: typer.Context, worktree: Path | None, directory: Path | None, *, json: bool
+) -> NoReturn:
+    """Say what is newer in a work tree, and what in its line. Exit 1 if anything is."""
+    from fixtool.apply.sides import state_of
+    from fixtool.apply.worktree import open_worktree
+
+    try:
+        tree, record = open_worktree(worktree or Path.cwd())
+    except CannotRun as error:
+        if worktree is not None:
+            raise
+        raise UsageError(
+            "name what the answer is to be about: this folder is no work tree of fixtool's",
+            hint="fixtool status --python PY, or fixtool status --worktree DIR",
+        ) from error
+    context = options.start(ctx, directory or ctx.obj or Path(record.patches))
+    state = state_of(tree, record, context.repository.line(record.line))
+    exit_code = ExitCode.OK if state.ok else ExitCode.REFUSED
+    if json:
+        body = terminal.fields(state, "line", "place", "onto", "at_base", "uncommitted", "patches",
+                               "reordered", "notes", "next")  # fmt: skip
+        terminal.print_document("status", exit_code, body)
+    else:
+        _show_worktree(state, context.typed)
+    raise typer.Exit(int(exit_code))
+
+
+def _show_worktree(state: WorktreeState, typed: Sequence[str]) -> None:
+    terminal.say(f"line      {state.line}")
+    terminal.say(f"worktree  {state.place}")
+    rows = [(patch.slug, patch.here.value, patch.there.value) for patch in state.patches]
+    terminal.table(("patch", "work tree", "line"), rows)
+    for side in state.reordered:
+        terminal.say(f"moved     the patches stand in another order in {side}")
+    for note in state.notes:
+        terminal.say(f"note      {note}")
+    if state.uncommitted:
+        shown = ", ".join(state.uncommitted[:3]) + ", ..." * (len(state.uncommitted) > 3)
+        terminal.say(f"edited    {shown}: not committed")
+    if not state.at_base:
+        terminal.say(f"note      the line has another base than {state.onto[:12]}, where this is")
+    if state.next:
+        options.say_next(state.next, typed)
+    else:
+        terminal.say("nothing differs")
 
 
 def uninstall(

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from fixtool.apply.identity import Identified
 from fixtool.apply.newer import made_of
+from fixtool.apply.sides import same_changes
 from fixtool.apply.worktree import Record
 from fixtool.edit.change import Change
 from fixtool.errors import Refused
@@ -24,7 +25,7 @@ from fixtool.git.objects import FILE_MODES, Commit, Oid, Signature, TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.series.line import Line
 from fixtool.series.message import split_message
-from fixtool.series.patch import diff_between, export_all, patch_ids
+from fixtool.series.patch import export_all
 from fixtool.series.strict import commits_on
 
 _T = TypeVar("_T")
@@ -197,7 +198,7 @@ class _Merging:
             for side in (self.ours, self.theirs)
             if slug in side and slug in self.base and side[slug] != self.base[slug]
         ]
-        same = dict(zip(pairs, self._same_changes(pairs), strict=True))
+        same = dict(zip(pairs, same_changes(self.objects.repo, pairs), strict=True))
         versions = {}
         for slug in slugs:
             base, ours, theirs = (side.get(slug) for side in (self.base, self.ours, self.theirs))
@@ -207,18 +208,6 @@ class _Merging:
                 there = False  # also where the file is not in normal form
             versions[slug] = _Versions(base, ours, theirs, here, there)
         return versions
-
-    def _same_changes(self, pairs: Sequence[tuple[Oid, Oid]]) -> list[bool]:
-        """Whether both commits of each pair have the same change and the same message."""
-        commits = list(dict.fromkeys(oid for pair in pairs for oid in pair))
-        read = {oid: self.objects.commit(oid) for oid in commits}
-        repo = self.objects.repo
-        diffs = [diff_between(repo, read[oid].parents[0], oid) for oid in commits]
-        ids = dict(zip(commits, patch_ids(repo, diffs), strict=True))
-        return [
-            ids[some] == ids[other] and _message(read[some]) == _message(read[other])
-            for some, other in pairs
-        ]
 
     def _removed(self, versions: Mapping[str, _Versions]) -> list[str]:
         """The patches that one side has taken out. If the other has changed one, that is a

@@ -124,6 +124,17 @@ def test_what_only_the_line_has_changed_is_kept(two: Two) -> None:
     assert two.is_sound()
 
 
+def test_blanks_are_a_change(two: Two) -> None:
+    """git's patch-id takes no notice of them, so a new indentation once was no change."""
+    two.amend(two.ada, "read", README_txt="    read it\n")
+    assert two.refresh(two.ada).status == 0
+    two.amend(two.bob, "five", python__model_py=FIVE.replace("line 1\n", "line one\n"))
+    ran = two.refresh(two.bob)
+    assert "read is newer in the line" in ran.out
+    assert "+    read it\n" in two.text("read")
+    assert "+line one" in two.text("five")
+
+
 def both_change_a_line(two: Two) -> None:
     two.amend(two.ada, "read", README_txt="read it, says Ada\n")
     two.amend(two.bob, "read", README_txt="read it, says Bob\n")
@@ -256,6 +267,53 @@ def test_the_commit_names_the_patch_and_may_be_left_out(two: Two) -> None:
     assert (ran.status, "is not committed" in ran.err) == (1, True)
     assert two.refresh(two.ada, "--no-commit").status == 0
     assert "+read it four times" in two.text("read")
+
+
+def test_status_says_what_is_newer_where(two: Two) -> None:
+    def status(tree: Git, *words: str) -> Ran:
+        return two.fixtool("status", *words, cwd=tree.path)
+
+    ran = status(two.bob)
+    assert (ran.status, "nothing differs" in ran.out) == (0, True)
+    two.amend(two.ada, "five", python__model_py=FIVE.replace("line 1\n", "line one\n"))
+    assert two.refresh(two.ada).status == 0
+    assert f"next      fixtool apply --line main --no-build --worktree {two.bob.path}" in (
+        status(two.bob).out
+    )
+    two.amend(two.bob, "read", README_txt="read it twice\n")
+    two.bob.commit(f"area: of Bob\n\n{WHY}", of_bob_txt="new\n")
+    ran = status(two.bob)
+    assert ran.status == 1
+    table = [line.split() for line in ran.out.splitlines()[2:7]]
+    assert table == [
+        ["patch", "work", "tree", "line"], ["five", "unchanged", "changed"],
+        ["twenty", "unchanged", "unchanged"], ["read", "changed", "unchanged"],
+        ["area-of-bob", "added", "unchanged"],
+    ]  # fmt: skip
+    assert f"next      fixtool refresh --worktree {two.bob.path}" in ran.out
+    two.bob.write("scrap.txt", "x\n")
+    found = document(status(two.bob, "--json"))
+    assert found["uncommitted"] == ["scrap.txt"]
+    assert found["next"] == f"fixtool absorb --worktree {two.bob.path} --dry-run"
+    assert two.fixtool("status", cwd=two.team.root).status == 2
+    assert two.fixtool("status", "--worktree", two.team.root).status == 4
+
+
+def test_apply_says_what_is_newer_where(two: Two) -> None:
+    words = ("apply", "--ref", "v1.0", "--source", two.team.upstream.path, "--no-build")
+    two.amend(two.ada, "five", python__model_py=FIVE.replace("line 1\n", "line one\n"))
+    assert two.refresh(two.ada).status == 0
+    bob = ("--worktree", two.bob.path)
+    two.amend(two.bob, "read", README_txt="read it twice\n")
+    ran = two.fixtool(*words, *bob, cwd=two.team.root)
+    assert ran.status == 1
+    assert "read is newer in the work tree, and five is newer in the line" in ran.err
+    assert two.refresh(two.bob).status == 0
+    ran = two.fixtool(*words, *bob, cwd=two.team.root)
+    assert (ran.status, "since this work tree was made, five was changed" in ran.out) == (0, True)
+    assert "line one\n" in (two.bob.path / "python/model.py").read_text()
+    assert "read it twice\n" in (two.bob.path / "README.txt").read_text()
+    assert "since this" not in two.fixtool(*words, *bob, cwd=two.team.root).out
 
 
 def test_with_others() -> None:

@@ -203,6 +203,16 @@ def test_each_edit_goes_to_the_patch_that_last_changed_its_lines(work: Work) -> 
     assert work.is_sound(clean=False)
 
 
+def test_an_absorb_can_be_taken_back(work: Work) -> None:
+    work.edit("line thirty\n", "line thirty, and more\n")
+    work.edit("line 12\n", "line twelve\n")
+    old, edits, head = work.files(), work.tree("diff"), work.tree.head()
+    assert work.run("absorb").status == 0
+    assert work.files() != old
+    assert work.fixtool("undo", cwd=work.team.root).status == 0
+    assert (work.files(), work.tree("diff", "HEAD"), work.tree.head()) == (old, edits, head)
+
+
 def test_lines_of_two_patches_side_by_side_are_told_apart_by_what_is_edited(work: Work) -> None:
     work.edit("line five\n", "line five, and more\n")
     work.edit("line thirty\n", "line thirty\nline thirty and a third\n")
