@@ -11,7 +11,7 @@ from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
-from fixtool.errors import ExitCode, UsageError
+from fixtool.errors import ExitCode, Mistyped, UsageError
 from fixtool.text import count
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 Remove = Annotated[bool, Option("--remove", help="Remove what may go. (Default: show it.)")]
 Age = Annotated[
     str | None,
-    Option("--older-than", metavar="30d", help="Only what was not changed for days, or hours (h)."),
+    Option("--older-than", metavar="AGE", help="Only what is unchanged for so long, such as 30d."),
 ]
 Only = Annotated[
     list[str] | None,
-    Option("--only", metavar="KIND", help="Only worktree, store, cache or log (more than once)."),
+    Option("--only", metavar="worktree|store|cache|log", help="Only these (more than once)."),
 ]
 _SECONDS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -64,8 +64,11 @@ def _request(older_than: str | None, only: list[str] | None, *, remove: bool) ->
     if match is None:
         raise UsageError(f"{older_than!r} is no number of days", hint="--older-than 30d")
     if wrong := [kind for kind in only or () if kind not in list(Kind)]:
-        hint = f"--only with one of: {', '.join(Kind)}"
-        raise UsageError(f"{wrong[0]!r} is no kind of what fixtool keeps", hint=hint)
+        raise UsageError(
+            f"{wrong[0]!r} is none of {', '.join(Kind)}",
+            hint=f"--only {Kind.WORKTREE}",
+            mistyped=Mistyped(wrong[0], tuple(Kind)),
+        )
     kinds = tuple(Kind(kind) for kind in only or Kind)
     return CleanRequest(kinds, int(match[1]) * _SECONDS[match[2]], remove)
 

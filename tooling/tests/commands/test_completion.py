@@ -92,7 +92,7 @@ def test_the_refs_that_are_known_without_a_network(
 def test_what_a_verb_takes_is_known_to_completion() -> None:
     """A new metavar has to be something that completion knows, or a text that only a person has."""
     known = {"SLUG", "REF", "LINE", "A..B"}
-    free = {"NAME", "TEXT", "WHY", "N", "M", "JOBS", "PORT", "LABEL", "BRANCH", "REMOTE", "URL", "DATE",
+    free = {"NAME", "TEXT", "WHY", "N", "M", "AGE", "JOBS", "PORT", "LABEL", "BRANCH", "REMOTE", "URL", "DATE",
             "RELEASE", "SUBJECT", "OWNER[/NAME", "'NAME <MAIL>'", "NAME=PATH[,PATH", "SLUG=COMMIT", "PATH[:N"}  # fmt: skip
     unknown = {
         (verb, parameter.opts[0], parameter.metavar)
