@@ -421,8 +421,12 @@ class _Maker:
             number: parse(raw, self.plan.wanted[number].slug)
             for number, raw in zip(new, exported, strict=True)
         }
-        for patch in made.values():
+        for number, patch in made.items():
+            old = self.old.get(self.plan.wanted[number].old or "")
+            known = {(error.rule, error.message) for error in errors_in_patch(old)} if old else ()
             for error in errors_in_patch(patch):
+                if (error.rule, error.message) in known:
+                    continue  # it was there before, and the edit is not about it
                 raise Refused(f"{patch.slug}: {error.message}", where=str(self.line.folder),
                               hint=error.fix)  # fmt: skip
         return [kept.get(number) or made[number] for number in commits]

@@ -489,6 +489,16 @@ def test_a_verb_that_was_killed_when_it_had_written_is_the_same_again(
     assert editing.git("rev-list", "--count", "HEAD") == "2"
 
 
+def test_an_error_that_lint_finds_already_stops_no_edit(editing: Editing) -> None:
+    path = editing.folder / "twenty.patch"
+    path.write_bytes(path.read_bytes().replace(b"change twenty", b"change  twenty"))
+    editing.git.commit("two blanks")
+    assert changes(editing.edit("move", "twenty", "--before", "five"))[0][0] == "twenty"
+    ran = editing.run("reword", "five", "-m", "x\n\nFrom: a\n\ndiff -u")
+    assert ran.status == 0  # such lines are indented, so that git gives them back
+    assert editing.line.find("five").body == " From: a\n\n diff -u"
+
+
 # -- wrong command lines ---------------------------------------------------------------------
 
 MISTAKES = {
