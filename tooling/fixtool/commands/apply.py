@@ -178,7 +178,7 @@ def _show(
     terminal.table(("patch", "verdict", "commit", "subject"), rows)
     asking = [patch for patch in judgement.patches if patch.needs_person]
     for patch in judgement.patches if verbose else asking:
-        _show_patch(patch.result)
+        _show_patch(patch.result, everything=verbose)
     terminal.say()
     for patch in judgement.left_out:
         reason = "; ".join(patch.result.evidence[:1])
@@ -213,16 +213,24 @@ def _show_asking(applied: Applied, asking: Sequence[JudgedPatch], typed: Sequenc
     source = "" if target.source == "git" else f" --source {shlex.quote(target.source)}"
     onto, name = shlex.quote(target.ref), applied.new_line
     options.say_next(f"fixtool rebase --line {line} --onto {onto}{source} --new-line {name}", typed)
+    if len(asking) == len(applied.judgement.patches):
+        return  # without them all there is nothing to apply
     slugs = "".join(f" --without {patch.slug}" for patch in asking)
     options.say_next(f"fixtool apply --line {line} --ref {onto}{source}{slugs}", typed, label="or")
 
 
-def _show_patch(patch: PatchResult) -> None:
+def _show_patch(patch: PatchResult, *, everything: bool) -> None:
+    """Show the files and hunks of a patch: all of them, or those in conflict. A patch for eighty
+    files would hide a conflict among hundreds of lines that say that all is well."""
     terminal.say()
     terminal.say(f"{patch.slug}: {'; '.join(patch.evidence) or patch.verdict.value}")
     for file in patch.files:
+        if not everything and file.verdict.value != "conflict":
+            continue
         terminal.say(f"  {file.path}: {file.verdict.value}")
         for hunk in file.hunks:
+            if not everything and hunk.verdict.value != "conflict":
+                continue
             place = f"stands at {hunk.line}" if hunk.line else "no place found here"
             moved = f" ({hunk.offset:+d})" if hunk.offset else ""
             terminal.say(

@@ -71,14 +71,25 @@ def open_for_commit(root: Path, folder: Path) -> Repo | None:
 
 
 def require_committed(git: Repo, folder: Path) -> None:
-    """Raise Refused if ``folder`` has uncommitted changes: rewriting it could lose them."""
-    if changed := git.status(str(folder)):
+    """Raise Refused if ``folder`` has uncommitted changes: rewriting it could lose them. A line
+    that `init` has just made holds nothing to lose: it is committed with its first patch."""
+    changed = git.status(str(folder))
+    if changed and not _is_new_line(git, folder):
+        place, name = argument(git.work_tree), argument(folder)
         raise Refused(
             f"{changed[0]} is not committed",
             where=str(folder),
-            hint=f"git -C {argument(git.work_tree)} commit {argument(folder)}, or "
-            f"git -C {argument(git.work_tree)} stash --include-untracked",
+            hint=f"git -C {place} add {name} && git -C {place} commit {name}, or "
+            f"git -C {place} stash --include-untracked",
         )
+
+
+def _is_new_line(git: Repo, folder: Path) -> bool:
+    """Whether the line at ``folder`` has no patch yet, and was never committed."""
+    assert git.work_tree is not None
+    head, place = git.head(), str(folder.resolve().relative_to(git.work_tree))
+    committed = head and list_tree(git, git.tree_id(head), place)
+    return not committed and not any(folder.rglob("*.patch"))
 
 
 def committer(git: Repo) -> Signature:

@@ -129,3 +129,21 @@ def test_a_history_that_cannot_be_read_is_told(team: Team, fixtool: Run) -> None
     (note,) = answer["notes"]
     assert note.startswith("upstream's history was not read: ")
     assert "is a partial clone and lacks files" in note
+
+
+def test_only_what_is_in_conflict_is_shown(team: Team, fixtool: Run) -> None:
+    """A patch for many files once hid its conflict among lines that said that all is well. There is
+    nothing to apply without the only patch, so no command without it is offered."""
+    team.patch("both", "fix both", python__model_py=FIVE_AND_TWENTY, python__other_py=OTHER)
+    team.upstream.commit("rewrite", python__model_py=REWRITTEN)
+    place = ("-C", team.root, "--source", team.upstream.path, "--sglang-ref", "main")
+    shown = fixtool("apply", *place, "--dry-run")
+    assert shown.status == 3
+    assert "python/model.py: conflict" in shown.out
+    assert "hunk 1: conflict" in shown.out
+    assert "python/other.py" not in shown.out.replace("conflict in python/model.py", "")
+    assert "hunk 2" not in shown.out
+    assert "--without" not in shown.out
+    verbose = fixtool("apply", *place, "--dry-run", "--verbose")
+    assert "python/other.py: clean" in verbose.out
+    assert "hunk 2: clean" in verbose.out

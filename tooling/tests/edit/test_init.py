@@ -118,3 +118,28 @@ def test_the_wheel_carries_the_templates(own: Path) -> None:
 def test_the_sample_in_the_documents_is_the_example() -> None:
     blocks = re.findall(r"(?ms)^```python\n(.*?)^```", (ROOT / "docs/probes.md").read_text())
     assert EXAMPLE.read_text() in blocks
+
+
+def test_the_first_import_commits_the_line_that_init_made(
+    fixtool: Run, upstream: Git, tmp_path: Path
+) -> None:
+    """Whoever ran `git init` before was refused, and told to type a command that git refused too."""
+    own = tmp_path / "own"
+    words = ("init", own, "--upstream", upstream.path, "--base", "v1.0", "--line", "main")
+    assert fixtool(*words).status == 0
+    git = Git(own)
+    git("init", "--quiet", "--initial-branch=main")
+    git("config", "user.name", "A Maintainer")
+    git("config", "user.email", "m@example.org")
+    upstream.commit("fix five", python__model_py=NUMBERS.replace("line 5\n", "line five\n"))
+    came = document(fixtool("import", "v1.0..main", "--from", upstream.path, "-C", own, "--json"))
+    assert came["committed"] == git.head()
+    names = git("ls-tree", "--name-only", "HEAD:patches/main").split()
+    assert names == ["fix-five.patch", "series", "upstream.toml"]
+
+    (own / "patches/other").mkdir()
+    for path in (own / "patches/main").iterdir():
+        (own / "patches/other" / path.name).write_bytes(path.read_bytes())
+    refused = fixtool("drop", "fix-five", "--line", "other", "--reason", "x", "-C", own)
+    assert (refused.status, "patches/other/ is not committed" in refused.err) == (1, True)
+    assert f"git -C {own} add {own}/patches/other && git -C {own} commit" in refused.err
