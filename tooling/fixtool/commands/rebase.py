@@ -66,7 +66,7 @@ def rebase(
     Example: fixtool rebase --onto main
     """
     from fixtool.rebase import run
-    from fixtool.rebase.session import end_session, find_session
+    from fixtool.rebase.session import find_session, give_up
 
     if [bool(onto), go_on, skip, abort].count(True) != 1:
         hint = "fixtool rebase --onto main"
@@ -81,7 +81,7 @@ def rebase(
     else:
         session = find_session(context, line or context.settings.line)
         if abort:
-            end_session(context, session)
+            give_up(context, session)
             _answer_aborted(session.line, json=json)
         ask = _ask_probes(context, session.source, session.python) if session.probe else None
         why = reason if skip else None

@@ -7,6 +7,7 @@ thousands of lines, and does not name the file that has these lines now.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from fixtool.series.patch import Patch
 _LEAST = 12  # characters of a line by which moved lines are looked for
 _FEW = 3  # lines of a hunk that the other file must have at least
 _MOST = 400  # lines that are looked for at once
+_SPREAD = 3  # times as far apart as in the hunk, lines still belong together
+_TIMES = 50  # places of one line in one file
 
 
 def places_of(tree: Repo, folder: Path, conflicts: Sequence[str]) -> tuple[Place, ...]:
@@ -43,12 +46,15 @@ def open_hunks(
     ``parent``."""
     verdicts = {(file.path, hunk.number): hunk.verdict for file in result.files
                 for hunk in file.hunks}  # fmt: skip
-    sought = []
+    sought, whole = [], unmarked(tree)  # a file without markers is the one of one side, as it was
     for file in patch.files:
-        rest = _without_conflicts(folder / file.path) if file.path in conflicts else ""
-        for hunk in file.hunks if file.path in conflicts else ():
+        if file.path not in conflicts:
+            continue
+        merged = "" if file.path in whole else _without_conflicts(folder / file.path)
+        placed = _runs_in(file.hunks, Lines(merged))
+        for hunk in file.hunks:
             unplaced = verdicts.get((file.path, hunk.number)) is Verdict.CONFLICT
-            if unplaced and not _is_in(hunk, rest):
+            if unplaced and not (hunk.added_runs and placed.issuperset(hunk.added_runs)):
                 sought.append((file.path, hunk))
     homes = _homes(tree, parent, sought)
     return tuple(
@@ -79,11 +85,11 @@ def _without_conflicts(file: Path) -> str:
     return "".join(kept)
 
 
-def _is_in(hunk: Hunk, text: str) -> bool:
-    """Whether all that a hunk adds stands in ``text``, in one piece each."""
-    runs = [run for run in hunk.added_runs if any(line.strip() for line in run)]
-    lines = Lines(text)
-    return bool(runs) and all(lines.places(run) for run in runs)
+def _runs_in(hunks: Sequence[Hunk], text: Lines) -> set[tuple[str, ...]]:
+    """The lines that ``hunks`` add, those that follow each other together, that stand in ``text``
+    as often as all hunks together add them."""
+    wanted = Counter(run for hunk in hunks for run in hunk.added_runs)
+    return {run for run, times in wanted.items() if len(text.places(run)) >= times}
 
 
 def _homes(
@@ -96,16 +102,30 @@ def _homes(
     found = _grep(tree, parent, every) if every else {}
     homes = {}
     for (path, number), lines in wanted.items():
-        count: dict[str, list[int]] = {}
-        for line in lines:
-            for name, at in found.get(line, {}).items():
-                count.setdefault(name, []).append(at)
-        own = len(count.pop(path, ()))
-        best = max(count, key=lambda name: len(count[name]), default=None)
+        own = sum(path in found.get(line, {}) for line in lines)
         enough = max(_FEW, (len(lines) + 1) // 2, own + 1)
-        if best is not None and len(count[best]) >= enough:
-            homes[path, number] = (best, min(count[best]))
+        best = (0.0, "", 0)
+        for name in {name for line in lines for name in found.get(line, {})} - {path}:
+            at, weight, count = _cluster({line: found.get(line, {}) for line in lines}, name)
+            if count >= enough:
+                best = max(best, (weight, name, at))
+        if best[1]:
+            homes[path, number] = best[1:]
     return homes
+
+
+def _cluster(places: Mapping[str, Mapping[str, list[int]]], name: str) -> tuple[int, float, int]:
+    """Where the most of the lines stand close together in the file ``name``: the first line there,
+    how much they tell, and how many they are. A line that few files have tells more."""
+    at = sorted((number, line) for line, files in places.items() for number in files.get(name, ()))
+    reach = _SPREAD * len(places)
+    best = (0, 0.0, 0)
+    for index, (first, _) in enumerate(at):
+        near = {line for number, line in at[index:] if number <= first + reach}
+        weight = sum(1 / len(places[line]) for line in near)
+        if weight > best[1]:
+            best = (first, weight, len(near))
+    return best
 
 
 def _telling(hunk: Hunk) -> list[str]:
@@ -115,18 +135,20 @@ def _telling(hunk: Hunk) -> list[str]:
     return list(dict.fromkeys(line for line in lines if len(line) >= _LEAST and "\0" not in line))
 
 
-def _grep(tree: Repo, commit: Oid, lines: Sequence[str]) -> Mapping[str, dict[str, int]]:
-    """For each of the ``lines``: the files of the commit that have it, and the number of the first
-    line there."""
+def _grep(tree: Repo, commit: Oid, lines: Sequence[str]) -> Mapping[str, dict[str, list[int]]]:
+    """For each of the ``lines``: the files of the commit that have it, and the numbers of the lines
+    there."""
     patterns = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
     words = ("grep", "-z", "-n", "--fixed-strings", "--full-name", "-I", "-f", "-", commit)
     out = tree.run(*words, stdin=patterns, accept=(0, 1)).stdout.decode("utf-8", "surrogateescape")
     known = set(lines)
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, list[int]]] = {}
     for record in out.split("\n"):
         name, _, rest = record.partition("\0")
         number, _, text = rest.partition("\0")
         line, path = text.strip(), name.partition(":")[2]
         if line in known:
-            found.setdefault(line, {}).setdefault(path, int(number))
+            at = found.setdefault(line, {}).setdefault(path, [])
+            if len(at) < _TIMES:
+                at.append(int(number))
     return found

@@ -25,6 +25,7 @@ from fixtool.rebase.session import (
     Session,
     decisions_so_far,
     end_session,
+    forget_given_up,
     packed,
     park,
     parked_worktree,
@@ -130,6 +131,7 @@ def resume(
     rebased = _move(context, request, line, source, target, decided, ask)
     if rebased.parked is None:
         end_session(context, session)
+        forget_given_up(context, decided.resolutions)
     return rebased
 
 
@@ -208,7 +210,7 @@ def _park(
     base = facts.line.upstream.base
     commit, _ = on_own_base(source.repo, facts.extended, slug, base)
     parent, folder = commit_before(result, slug), parked_worktree(context, facts.line.name)
-    conflicts, memory = park(context, source.repo, facts.line, parent, commit)
+    parked = park(context, source.repo, facts.line, parent, commit)
     session = Session(
         line=facts.line.name,
         patches=str(context.repository.root.resolve()),
@@ -221,12 +223,14 @@ def _park(
         slug=slug,
         position=1 + [patch.slug for patch in result.patches].index(slug),
         of=len(result.patches),
-        conflicts=conflicts,
-        memory=memory,
+        conflicts=parked.conflicts,
+        memory=parked.memory,
+        merged=parked.merged,
+        unmerged=parked.unmerged,
         new_line=request.new_line,
         probe=request.probe,
         python=request.python,
-        remembered=not conflicts,
+        remembered=not parked.conflicts,
         resolved=decided.resolved,
         skipped=decided.skipped,
         learned=packed(decided.resolutions),

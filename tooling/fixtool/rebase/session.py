@@ -9,9 +9,11 @@ it when the same conflict comes up again.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -27,7 +29,7 @@ from fixtool.apply.waiting import (
 )
 from fixtool.documents import Field
 from fixtool.errors import UsageError
-from fixtool.files import read_plain
+from fixtool.files import private_folder, read_plain, temporary_folder, write_atomically
 from fixtool.git import worktrees
 from fixtool.git.objects import Oid, TreeEntry, parse_oid, read_oid
 from fixtool.git.repo import Repo
@@ -68,6 +70,8 @@ class Session:
     of: int
     conflicts: tuple[str, ...]
     memory: tuple[str, ...] = ()  # git's names of these conflicts in its rr-cache
+    merged: Oid | None = None  # the tree of the files that merged without a conflict
+    unmerged: tuple[str, ...] = ()  # all others, also those that an earlier resolution settled
     new_line: str | None = None
     probe: bool = False
     python: str | None = None
@@ -145,6 +149,8 @@ def _session(session: Field, context: Context, line: str) -> Session:
         of=session["of"].count(),
         conflicts=session["conflicts"].each(_path_in_tree),
         memory=session["memory"].each(_conflict_name),
+        merged=session["merged"].optional(read_oid),
+        unmerged=session["unmerged"].each(_path_in_tree),
         new_line=session["new_line"].optional(_slug),
         probe=session["probe"].flag(),
         python=session["python"].optional(Field.text),
@@ -208,6 +214,27 @@ def find_session(context: Context, line: str | None) -> Session:
     )  # fmt: skip
 
 
+def give_up(context: Context, session: Session) -> None:
+    """End a rebase that a person gives up. What they resolved so far is kept on this machine, and
+    is offered when the same conflict comes up again."""
+    folder = _given_up(context)
+    for name, data in decisions_so_far(session).resolutions.items():
+        private_folder((folder / name).parent)
+        write_atomically(folder / name, data)
+    end_session(context, session)
+
+
+def _given_up(context: Context) -> Path:
+    """The folder of the resolutions that were made in rebases which a person gave up."""
+    return context.settings.state / _VERB / context.repository.digest[:10]
+
+
+def forget_given_up(context: Context, names: Iterable[str]) -> None:
+    """Forget resolutions that are now with the line."""
+    for name in names:
+        (_given_up(context) / name).unlink(missing_ok=True)
+
+
 def save_session(context: Context, session: Session) -> None:
     write_session(context, _VERB, session.line, json.dumps(asdict(session), indent=1))
 
@@ -226,14 +253,21 @@ def parked_worktree(context: Context, line: str) -> Path:
 # -- the work tree ---------------------------------------------------------------------------
 
 
-def park(
-    context: Context, store: Store, line: Line, parent: Oid, commit: Oid
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Make the work tree at ``parent``, in the middle of a cherry-pick of ``commit``.
+@dataclass(frozen=True)
+class Parked:
+    """What is in conflict in a new work tree: the paths (none if earlier resolutions settled them
+    all), git's names of the conflicts, the paths that were ``unmerged`` before these resolutions,
+    and the tree of all other files, as the merge left them."""
 
-    Returns the paths in conflict (none if earlier resolutions settled them all), and git's names of
-    the conflicts.
-    """
+    conflicts: tuple[str, ...]
+    memory: tuple[str, ...]
+    merged: Oid
+    unmerged: tuple[str, ...]
+
+
+def park(context: Context, store: Store, line: Line, parent: Oid, commit: Oid) -> Parked:
+    """Make the work tree at ``parent``, in the middle of a cherry-pick of ``commit``. Earlier
+    resolutions are put in."""
     tree, folder = (
         make_worktree(context, store, _VERB, line.name, parent),
         parked_worktree(context, line.name),
@@ -242,12 +276,33 @@ def park(
         image.unlink()  # only the line's resolutions count, which the team shares
     resolving.pick(tree, commit, _RERERE)
     conflicts = _conflicts(tree)
-    for conflict, path in conflicts.items():
-        text = _remembered(tree, line, conflict)
-        if text is not None and not resolving.MARKER.search(text):
-            (folder / path).write_bytes(text)
-            tree.run("add", "--", f":(literal){path}")
-    return resolving.unmerged(tree), tuple(sorted(conflicts))
+    merged, unmerged = _merged_tree(tree), resolving.unmerged(tree)
+    memory = _Memory(context, line)
+    texts = {path: _remembered(tree, memory, conflict) for conflict, path in conflicts.items()}
+    whole = all(text is not None for text in texts.values())
+    beside = memory.find(_name_beside(conflicts)) if whole and conflicts else None
+    if beside is None or _apply(tree, beside):
+        for path, text in texts.items():
+            if text is not None:
+                (folder / path).write_bytes(text)
+                tree.run("add", "--", f":(literal){path}")
+    return Parked(resolving.unmerged(tree), tuple(sorted(conflicts)), merged, unmerged)
+
+
+def _merged_tree(tree: Repo) -> Oid:
+    """The tree of the files in the index that are in no conflict."""
+    staged = tree.run("ls-files", "--stage", "-z").stdout.split(b"\0")[:-1]
+    settled = b"".join(entry + b"\0" for entry in staged
+                       if entry.partition(b"\t")[0].endswith(b" 0"))  # fmt: skip
+    with temporary_folder("fixtool-index-") as folder:
+        index = folder / "index"
+        tree.run("update-index", "-z", "--index-info", stdin=settled, index=index)
+        return write_tree(tree, index)
+
+
+def _apply(tree: Repo, diff: bytes) -> bool:
+    """Apply a diff to the work tree and its index, whole or not at all."""
+    return tree.run("apply", "--index", "--binary", "-", stdin=diff, accept=None).status == 0
 
 
 def _conflicts(tree: Repo) -> dict[str, str]:
@@ -269,7 +324,7 @@ def read_resolution(session: Session) -> tuple[Oid, dict[str, bytes]]:
         Path(session.worktree), session.parent, session.conflicts, "rebase", session.line
     )
     tree, result = resolving.resolved_tree(conflict, _remember)
-    return result, _learned(tree, session)
+    return result, _learned(tree, session, result)
 
 
 def _remember(tree: Repo) -> None:
@@ -280,18 +335,28 @@ def _remember(tree: Repo) -> None:
 # -- resolutions -----------------------------------------------------------------------------
 
 
-def _learned(tree: Repo, session: Session) -> dict[str, bytes]:
-    """The resolutions of the session's conflicts: file name in the line's folder -> diff."""
+def _learned(tree: Repo, session: Session, result: Oid) -> dict[str, bytes]:
+    """The resolutions of the session's conflicts: file name in the line's folder -> diff. One more
+    holds what the person changed in other files than those in conflict: without it, the resolution
+    is not whole, as when upstream has moved the lines elsewhere."""
     resolutions = {}
+    heading = f"# {session.slug} onto {session.onto}\n".encode()
     for conflict in session.memory:
         images = [_image(tree, conflict, name) for name in ("preimage", "postimage")]
         if not all(image.is_file() for image in images):
             continue
         trees = write_trees(tree, [{_IMAGE: _stored(tree, image)} for image in images])
-        diff = tree.run("diff-tree", "-p", "--no-renames", "--no-color", *trees).stdout
-        heading = f"# {session.slug} onto {session.onto}\n".encode()
-        resolutions[_file_name(conflict)] = heading + diff
+        resolutions[_file_name(conflict)] = heading + _diff(tree, *trees)
+    if session.merged and session.memory:
+        others = [f":(exclude,literal){path}" for path in session.unmerged]
+        if beside := _diff(tree, session.merged, result, "--", ".", *others):
+            resolutions[_name_beside(session.memory)] = heading + beside
     return resolutions
+
+
+def _diff(tree: Repo, before: Oid, after: Oid, *paths: str) -> bytes:
+    words = ("-r", "-p", "--binary", "--full-index", "--no-renames", "--no-color")
+    return tree.run("diff-tree", *words, before, after, *paths).stdout
 
 
 def _stored(tree: Repo, image: Path) -> TreeEntry:
@@ -300,17 +365,34 @@ def _stored(tree: Repo, image: Path) -> TreeEntry:
     return TreeEntry("100644", parse_oid(blob, "git hash-object"))
 
 
-def _remembered(tree: Repo, line: Line, conflict: str) -> bytes | None:
-    """The resolved file, if the line has a resolution for ``conflict`` that applies; else None.
+@dataclass(frozen=True)
+class _Memory:
+    """The resolutions that are at hand for a rebase of ``line``: its own, those of the other lines
+    of the patch repository, and those of rebases that were given up on this machine. A rebase to a
+    new line leaves its resolutions there, and the old line may be rebased again."""
+
+    context: Context
+    line: Line
+
+    def find(self, name: str) -> bytes | None:
+        """The diff of this name, which belongs to one conflict, whatever line it is in."""
+        repository = self.context.repository
+        others = (repository.folder / other for other in sorted(repository.line_names))
+        for folder in (self.line.folder, *others, _given_up(self.context)):
+            with suppress(FileNotFoundError):
+                return read_plain(folder, name, LARGEST)
+        return None
+
+
+def _remembered(tree: Repo, memory: _Memory, conflict: str) -> bytes | None:
+    """The resolved file, if there is a resolution for ``conflict`` that applies and leaves no
+    marker; else None.
 
     git keeps the whole file before and after; the line keeps only the difference.
     """
     image = _image(tree, conflict, "preimage")
-    try:
-        resolution = read_plain(line.folder, _file_name(conflict), LARGEST)
-    except FileNotFoundError:
-        return None
-    if not image.is_file():
+    resolution = memory.find(_file_name(conflict))
+    if resolution is None or not image.is_file():
         return None
     (before,) = write_trees(tree, [{_IMAGE: _stored(tree, image)}])
     with scratch_index(tree, before) as index:
@@ -318,7 +400,14 @@ def _remembered(tree: Repo, line: Line, conflict: str) -> bytes | None:
             return None
         after = write_tree(tree, index)
     entry = list_tree(tree, after).get(_IMAGE)
-    return tree.read_blob(entry.blob) if entry else None
+    text = tree.read_blob(entry.blob) if entry else None
+    return None if text is None or resolving.MARKER.search(text) else text
+
+
+def _name_beside(conflicts: Iterable[str]) -> str:
+    """The name of the diff of the other files that were changed to resolve ``conflicts``."""
+    names = sorted(conflict.partition(".")[0] for conflict in conflicts)
+    return f"{RESOLUTIONS}/{hashlib.sha256(' '.join(names).encode()).hexdigest()}.diff"
 
 
 def _file_name(conflict: str) -> str:

@@ -329,7 +329,55 @@ def test_a_file_that_upstream_removed_has_to_be_decided(maintainer: Maintainer) 
     stopped = _parked_on(maintainer, python__model_py=None)
     (place,) = stopped.document["session"]["places"]
     assert (place["lines"], "upstream has removed it" in place["why"]) == ([], True)
+    assert [hunk["number"] for hunk in stopped.document["session"]["hunks"]] == [1]
     message = "python/model.py is not resolved: upstream has removed it"
     expect_refusal(maintainer, "--continue", status=1, message=message)
     Git(stopped.tree)("rm", "--quiet", "python/model.py")
     assert outcomes(maintainer.resume("--continue"))["five"] == ("absorbed", "dropped")
+
+
+def test_a_resolution_is_offered_again_to_the_old_line(stopped: Stopped) -> None:
+    """A rebase to a new line keeps its resolutions there, and the old line is rebased again."""
+    maintainer = stopped.maintainer
+    assert maintainer.run("rebase", "--abort").status == 0
+    again = Stopped(maintainer, maintainer.rebase("--new-line", "next"))
+    again.resolve()
+    rebased = maintainer.resume("--continue")
+    offered = maintainer.rebase("--line", "main", "--new-line", "later")
+    assert offered["session"]["remembered"] is True
+    assert maintainer.resume("--continue", "--line", "main")["tree"] == rebased["tree"]
+
+
+def test_what_was_resolved_outlives_a_rebase_that_is_given_up(maintainer: Maintainer) -> None:
+    """The second patch was too much for the day; the first one need not be resolved again."""
+    maintainer.patch_five()
+    maintainer.patch_other()
+    maintainer.save()
+    rewrite(maintainer.upstream)
+    maintainer.upstream.commit("rewrite other", python__other_py="Alpha\nBeta\nGamma\n")
+    first = Stopped(maintainer, maintainer.rebase())
+    first.resolve()
+    assert maintainer.resume("--continue")["session"]["patch"] == "other"
+    before = maintainer.files()
+    assert maintainer.run("rebase", "--abort").status == 0
+    assert maintainer.files() == before
+    session = maintainer.rebase()["session"]
+    assert (session["patch"], session["remembered"]) == ("five", True)
+
+
+def test_a_resolution_in_other_files_is_remembered_too(stopped: Stopped) -> None:
+    """The person has made the change elsewhere: without that file, the resolution is not whole."""
+    maintainer = stopped.maintainer
+    stopped.resolve("line V\n")
+    elsewhere = stopped.tree / "python/other.py"
+    elsewhere.write_text(elsewhere.read_text() + "five = 'fixed'\n")
+    rebased = maintainer.resume("--continue")
+    maintainer.git("checkout", "--quiet", "HEAD^", "--", "patches/main")
+    maintainer.save()
+    once_more = maintainer.rebase("--accept-resolutions", "--new-line", "next")
+    assert once_more["tree"] == rebased["tree"]
+    shutil.rmtree(maintainer.folder / "resolutions")  # what was learned from what was remembered
+    maintainer.save()
+    accepted = maintainer.rebase("--accept-resolutions", "--line", "main")
+    assert accepted["exit_code"] == 0, accepted["session"]
+    assert accepted["tree"] == rebased["tree"]

@@ -253,7 +253,8 @@ _RECORD = {
 _SESSION = {
     "line": "main", "patches": "/x", "ref": "main", "onto": _SHA, "source": "git", "store": "/x/y.git",
     "worktree": "/x", "parent": _SHA, "slug": "fix", "position": 1, "of": 2, "conflicts": ["a.py"],
-    "memory": [_SHA], "new_line": None, "probe": False, "python": None, "remembered": False,
+    "memory": [_SHA], "merged": _SHA, "unmerged": ["a.py"], "new_line": None, "probe": False, "python": None,
+    "remembered": False,
     "resolved": {"one": _SHA}, "skipped": {"two": "why"}, "learned": {f"resolutions/{_SHA}.diff": "eA=="},
 }  # fmt: skip
 _IMPORTED = {"tree": _SHA, "notes": ["n"], "excluded": ["a"], "recorded": ["a (it lacks it)"]}
