@@ -102,12 +102,10 @@ def apply(context: Context, request: ApplyRequest) -> Applied:
     clean, and CannotRun if the ref or its files cannot be had.
     """
     source, target = _find_target(context, request)
-    by_hand = PatchState(Verdict.LEFT_OUT, ("left out by hand",))
-    without = [slug.removesuffix(".patch") for slug in request.without]
-    decisions = Decisions(dict.fromkeys(without, by_hand))
+    decisions = left_out_by_hand(request.without)
     wanted = request.line or context.settings.line
     choice = choose_line(context, source, target, wanted, JudgeRequest(decisions))
-    _require_without(choice.line, without)
+    require_without(choice.line, decisions)
     placed, newer = None, ""
     if choice.ok and not request.dry_run:
         source.bring(target.commit, ())
@@ -117,9 +115,16 @@ def apply(context: Context, request: ApplyRequest) -> Applied:
     return Applied(target, choice, placed, profile, newer)
 
 
-def _require_without(line: Line, without: Sequence[str]) -> None:
-    """Raise UsageError if ``line`` lacks a patch of ``without``, or has another that depends on
-    it: that one would be put in broken."""
+def left_out_by_hand(without: Sequence[str]) -> Decisions:
+    """The decisions that leave out the patches ``without``, which the user named."""
+    by_hand = PatchState(Verdict.LEFT_OUT, ("left out by hand",))
+    return Decisions(dict.fromkeys((slug.removesuffix(".patch") for slug in without), by_hand))
+
+
+def require_without(line: Line, decisions: Decisions) -> None:
+    """Raise UsageError if ``line`` lacks a patch that ``decisions`` leave out, or has another that
+    depends on it: that one would be put in broken."""
+    without = decisions.left_out
     for slug in without:
         line.find(slug)
     for patch in line.patches:

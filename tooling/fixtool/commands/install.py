@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -11,6 +12,7 @@ from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
+from fixtool.commands.apply import Without
 from fixtool.errors import CannotRun, ExitCode, FixtoolError, UsageError
 from fixtool.text import count
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from fixtool.install.run import Installed, Uninstalled
     from fixtool.install.state import Installation
     from fixtool.install.status import Status
+    from fixtool.series.line import PatchRepository
 
 StatusOf = Annotated[
     str | None,
@@ -37,6 +40,7 @@ def install(
     ctx: typer.Context,
     python: Target,
     line: options.LineName = None,
+    without: Without = None,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
     json: options.Json = False,
@@ -51,12 +55,13 @@ def install(
     """
     from fixtool.install.run import install as run
 
-    installed = run(options.start(ctx, directory), python, line, dry_run=dry_run)
+    context = options.start(ctx, directory)
+    installed = run(context, python, line, without or (), dry_run=dry_run)
     exit_code = ExitCode.OK if installed.ok else ExitCode.CONFLICT
     if json:
         terminal.print_document("install", exit_code, _body_of_install(installed))
     else:
-        _show_installed(installed, dry_run=dry_run)
+        _show_installed(installed, context.typed, dry_run=dry_run)
     raise typer.Exit(int(exit_code))
 
 
@@ -83,7 +88,8 @@ def status(
         _worktree_status(ctx, worktree, directory, json=json)
     if worktree is not None:
         raise UsageError("--python and --worktree exclude each other")
-    found = read_status(_projects(ctx, directory), python, Path.cwd())
+    candidates, repository = _projects(ctx, directory)
+    found = read_status(candidates, python, Path.cwd(), repository)
     exit_code = ExitCode.OK if found.ok else ExitCode.REFUSED
     if json:
         terminal.print_document("status", exit_code, _body_of_status(found))
@@ -155,16 +161,19 @@ def uninstall(
     """
     from fixtool.install.run import uninstall as run
 
-    done = run(_projects(ctx, directory), python, dry_run=dry_run)
+    candidates, _ = _projects(ctx, directory)
+    done = run(candidates, python, dry_run=dry_run)
     if json:
         terminal.print_document("uninstall", ExitCode.OK, _body_of_uninstall(done))
     else:
         _show_uninstalled(done, dry_run=dry_run)
 
 
-def _projects(ctx: typer.Context, directory: Path | None) -> list[Project]:
-    """The projects of the patch repository. Where there is none, as in an image that holds only the
-    package, the one of the environment's settings."""
+def _projects(
+    ctx: typer.Context, directory: Path | None
+) -> tuple[list[Project], PatchRepository | None]:
+    """The projects of the patch repository, and the repository. Where there is none, as in an image
+    that holds only the package, the project of the environment's settings."""
     from fixtool.install.project import projects
     from fixtool.settings import load
 
@@ -173,8 +182,8 @@ def _projects(ctx: typer.Context, directory: Path | None) -> list[Project]:
     except FixtoolError:
         if directory or ctx.obj:
             raise
-        return projects(load(None))
-    return projects(context.settings, context.repository)
+        return projects(load(None)), None
+    return projects(context.settings, context.repository), context.repository
 
 
 def _body_of_place(found: Found) -> dict[str, Any]:
@@ -252,7 +261,7 @@ def _show_place(found: Found) -> None:
     terminal.say(f"package   {what} in {found.place.root}")
 
 
-def _show_installed(installed: Installed, *, dry_run: bool) -> None:
+def _show_installed(installed: Installed, typed: Sequence[str], *, dry_run: bool) -> None:
     _show_place(installed.found)
     if installed.recovered:
         terminal.say(f"recovered an earlier run was killed, and was {installed.recovered.value}")
@@ -270,7 +279,7 @@ def _show_installed(installed: Installed, *, dry_run: bool) -> None:
     for patch in judgement.left_out:
         terminal.say(f"left out  {patch.slug}: {'; '.join(patch.result.evidence[:1])}")
     if not installed.ok or installed.installation is None:
-        _show_asking(installed)
+        _show_asking(installed, typed)
         return
     _show_files(installed.installation)
     if installed.replaced:
@@ -294,7 +303,7 @@ def _show_files(installation: Installation) -> None:
     terminal.say(f"tree      {installation.package_tree} {installation.package}")
 
 
-def _show_asking(installed: Installed) -> None:
+def _show_asking(installed: Installed, typed: Sequence[str]) -> None:
     """Say that a person is needed, and the command with which to go on."""
     patches = installed.choice.judgement.patches
     asking = [patch for patch in patches if patch.needs_person]
@@ -306,9 +315,14 @@ def _show_asking(installed: Installed) -> None:
     onto, source = found.version, "pypi"
     if found.checkout is not None:
         source = shlex.quote(str(found.place.root))
-    terminal.say(
-        f"next      fixtool rebase --line {name} --onto {onto} --source {source} --new-line NAME"
+    options.say_next(
+        f"fixtool rebase --line {name} --onto {onto} --source {source} --new-line NAME", typed
     )
+    if asking and len(asking) < len(patches):
+        slugs = "".join(f" --without {patch.slug}" for patch in asking)
+        python = shlex.quote(found.facts.python)
+        again = f"fixtool install --python {python} --line {name}{slugs}"
+        options.say_next(again, typed, label="or")
 
 
 def _show_status(found: Status) -> None:

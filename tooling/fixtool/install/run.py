@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from fixtool.apply.run import left_out_by_hand, require_without
 from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import FileChange
 from fixtool.git.trees import changed_files, list_tree
@@ -17,6 +18,7 @@ from fixtool.install.project import Project, find_project, projects
 from fixtool.install.state import Installation, digest_of, read_installation
 from fixtool.judgement.line import Choice, choose_line
 from fixtool.judgement.manifest import manifest_of
+from fixtool.judgement.run import JudgeRequest
 from fixtool.series.context import Context
 from fixtool.sources.resolve import Target
 from fixtool.sources.source import Local, Releases, Source
@@ -55,20 +57,29 @@ class Uninstalled:
 
 
 def install(
-    context: Context, python: str, line: str | None = None, *, dry_run: bool = False
+    context: Context,
+    python: str,
+    line: str | None = None,
+    without: Sequence[str] = (),
+    *,
+    dry_run: bool = False,
 ) -> Installed:
     """Put the line that fits best into what ``python`` has installed: the package of a release, or
-    the checkout of an editable install. An older series is taken out in the same step.
+    the checkout of an editable install. An older series is taken out in the same step. ``without``
+    are the slugs of patches that the user leaves out.
 
     Nothing is changed if a patch needs a person. Raises Refused if a file is not the one of the
-    release or of the commit, or cannot be written, and the errors of ``find``.
+    release or of the commit, or cannot be written, UsageError if the line lacks a patch of
+    ``without`` or has another that needs it, and the errors of ``find``.
     """
+    decisions = left_out_by_hand(without)
     wanted_line = line or context.settings.line
     candidates = projects(context.settings, context.repository, wanted_line)
     project, found = find_project(python, candidates)
     with _recovered(found, dry_run=dry_run) as recovered:
         source, target = _target(context, found, project)
-        choice = choose_line(context, source, target, wanted_line)
+        choice = choose_line(context, source, target, wanted_line, JudgeRequest(decisions))
+        require_without(choice.line, decisions)
         unread = choice.judgement.unread
         more = (f"upstream's history was not read: {unread}",) if unread else ()
         notes = (*choice.notes, *more)

@@ -16,6 +16,7 @@ from fixtool.install.bytecode import cached
 from fixtool.install.find import Found, first_on_path
 from fixtool.install.project import Project, find_project
 from fixtool.install.state import Installation, digest_of, read_installation
+from fixtool.series.line import Line, PatchRepository
 
 
 class Fault(StrEnum):
@@ -31,6 +32,7 @@ class Fault(StrEnum):
     ELSEWHERE = "elsewhere"  # an import loads another file
     MOVED = "moved"  # the checkout is at another commit
     TREE = "tree"  # the files do not give the tree of the series
+    OUTDATED = "outdated"  # the line has changed since it was put in
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,16 @@ class Status:
         return not self.problems
 
 
-def read_status(candidates: Sequence[Project], python: str, here: Path) -> Status:
+def read_status(
+    candidates: Sequence[Project],
+    python: str,
+    here: Path,
+    repository: PatchRepository | None = None,
+) -> Status:
     """What ``python`` has installed of ``candidates``, and what is not as it should be. ``here`` is
-    the folder of the user, in which Python looks first. Nothing is changed, and no repository and
-    no network is needed. Raises the errors of ``find``."""
+    the folder of the user, in which Python looks first. With a ``repository``, the line that was
+    put in is compared with the one there. Nothing is changed, and no network is needed. Raises the
+    errors of ``find``."""
     _, found = find_project(python, candidates, first_on_path(os.environ, here))
     installation = read_installation(found.place)
     tree = contents.package_tree(found, installation)
@@ -74,7 +82,32 @@ def read_status(candidates: Sequence[Project], python: str, here: Path) -> Statu
     if installation and not problems and tree != installation.package_tree and not own:
         message = f"the files give the tree {tree[:12]}, not {installation.package_tree[:12]}"
         problems.append(Problem(Fault.TREE, found.package, message))
-    return Status(found, installation, tree, tuple(problems), contents.notes(found, installation))
+    notes = contents.notes(found, installation)
+    if installation and repository:
+        if installation.manifest.line in repository.line_names:
+            problems += _outdated(repository.line(installation.manifest.line), installation)
+        else:
+            name = installation.manifest.line
+            notes += (f"{repository.folder} has no line {name}, so it was not compared with it",)
+    return Status(found, installation, tree, tuple(problems), notes)
+
+
+def _outdated(line: Line, installation: Installation) -> Iterator[Problem]:
+    """How the line has changed since it was put in."""
+    now = {patch.slug: patch.digest for patch in line.patches}
+    then = {patch.slug: patch.sha256 for patch in installation.manifest.patches}
+    if list(now.items()) == list(then.items()):
+        return
+    changes = {
+        "changed": [slug for slug in now if slug in then and now[slug] != then[slug]],
+        "new": [slug for slug in now if slug not in then],
+        "gone": [slug for slug in then if slug not in now],
+    }
+    told = [f"{', '.join(slugs)} {'is' if len(slugs) == 1 else 'are'} {how}"
+            for how, slugs in changes.items() if slugs]  # fmt: skip
+    what = "; ".join(told) or "the patches are in another order"
+    message = f"the line has changed since it was put in: {what}"
+    yield Problem(Fault.OUTDATED, str(line.folder), f"{message}; fixtool install puts it in")
 
 
 def _unfinished(found: Found, installation: Installation | None) -> Iterator[Problem]:

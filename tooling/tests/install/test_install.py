@@ -344,3 +344,16 @@ def test_another_project_beside_sglang(
     assert environment.run("uninstall").status == 0
     assert environment.snapshot() == before
     assert environment.run("install", "--line", "sglang").status == 4
+
+
+def test_a_patch_is_left_out_by_hand(environment: Environment) -> None:
+    before = environment.snapshot()
+    (patch,) = (environment.team / "patches/main").glob("*.patch")
+    answer = document(environment.run("install", *MAIN, "--without", patch.name, "--json"))
+    assert [entry["verdict"] for entry in answer["patches"]] == ["left-out"]
+    assert answer["files"] == []
+    assert "0 patches, 1 left out" in environment.run("status").out
+    assert environment.run("uninstall").status == 0
+    assert environment.snapshot() == before
+    wrong = environment.run("install", *MAIN, "--without", "nothing")
+    assert (wrong.status, "nothing" in wrong.err) == (2, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import py_compile
+import shutil
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,17 @@ def test_what_is_not_installed(environment: Environment) -> None:
         if path.is_file():
             path.unlink()
     assert environment.run("status").status in (1, 4)
+
+
+def test_a_line_that_has_changed_since(environment: Environment) -> None:
+    """Whoever pulled the patch repository, and installed nothing, has yesterday's series."""
+    folder = environment.team / "patches/main"
+    (patch,) = folder.glob("*.patch")
+    patch.write_bytes(patch.read_bytes().replace(b"[PATCH] ", b"[PATCH] still: "))
+    assert faults(environment) == [("outdated", str(folder))]
+    assert f"put in: {patch.stem} is changed; fixtool install" in environment.run("status").out
+    (folder / "series").write_text("# none\n")
+    assert f"put in: {patch.stem} is gone" in environment.run("status").out
+    shutil.rmtree(folder)
+    ran = environment.run("status")
+    assert (ran.status, "has no line main" in ran.out) == (0, True)
