@@ -205,5 +205,12 @@ def _is_left(note: Path) -> bool:
 
 
 def public_words(words: Sequence[str]) -> tuple[str, ...]:
-    """The words of a command without the logins in addresses."""
-    return tuple(redact(word) for word in words)
+    """The words of a command without the logins in addresses, and without the option that names the
+    patch repository, of which the log is."""
+    kept, left = [], iter(words)
+    for word in left:
+        if word in ("-C", "--repository"):
+            next(left, None)
+        else:
+            kept.append(redact(word))
+    return tuple(kept)

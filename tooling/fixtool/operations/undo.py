@@ -143,7 +143,7 @@ def _merged(operations: Sequence[Operation], *, undoing: bool) -> _Change:
     """What all the operations change together. Raises Refused if something else was changed
     between two of them."""
     change = _Change()
-    for operation in operations:
+    for steps, operation in enumerate(operations):
         source, target = operation.after, operation.before
         if not undoing:
             source, target = target, source
@@ -157,8 +157,7 @@ def _merged(operations: Sequence[Operation], *, undoing: bool) -> _Change:
                     raise Refused(
                         f"{_name(part)} was changed by something else after `{operation.command}`",
                         where=_name(part),
-                        hint=f"fixtool log, then fixtool {'undo' if undoing else 'redo'} with a "
-                        "smaller number",
+                        hint=f"fixtool {'undo' if undoing else 'redo'} {steps}",
                     )
             elif part in here:
                 change.expected[part] = here[part]
@@ -324,7 +323,8 @@ def _newer_in_tree(
         yield what, path, f"save them: fixtool export --worktree {argument(path)}"
     elif expected.files:
         if present.files != expected.files:
-            yield f"edits in the work tree {path}", path, _save(path)
+            end = "end what waits there with --abort, then run the same command again"
+            yield f"edits in the work tree {path}", path, end if expected.note else _save(path)
     elif tree.status():
         yield f"edits in the work tree {path} that are not committed", path, _save(path)
     missing = [oid for oid in (wanted and wanted.head, wanted and wanted.files) if oid]

@@ -63,8 +63,13 @@ class Place:
 def make_place(
     fixtool: Callable[..., Ran], team: Team, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Place:
-    """The place in ``folder``. Upstream has gone on by one commit, v1.1, without a conflict."""
+    """The place in ``folder``, with upstream's repository as the source."""
     monkeypatch.setenv("FIXTOOL_SOURCE", str(team.upstream.path))
+    return fill(fixtool, team, folder)
+
+
+def fill(fixtool: Callable[..., Ran], team: Team, folder: Path) -> Place:
+    """The place in ``folder``. Upstream has gone on by one commit, v1.1, without a conflict."""
     maintainer = Maintainer(fixtool, team)
     maintainer.track()
     team.upstream.commit("go on", README_txt="read me more\n")
