@@ -8,13 +8,14 @@ caller prints texts of files and hosts as they are.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from enum import Enum
 from itertools import zip_longest
 from pathlib import Path
@@ -37,7 +38,7 @@ _COLOURS = {
 _CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
 _DIFF = (
     ("diff --git ", "bold"), ("--- ", "bold"), ("+++ ", "bold"), ("index ", "bold"),
-    ("@@ ", "cyan"), ("+", "green"), ("-", "red"),
+    ("@@ ", "cyan"), ("## ", "bold"), ("+", "green"), ("-", "red"),
 )  # fmt: skip
 """The styles of the lines of a diff, by how they begin."""
 _GAP = "  "  # between two columns
@@ -173,19 +174,39 @@ def _shows_colours(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def patch_text(text: str, page: Callable[[str], bool] = lambda _: False) -> None:
-    """Show a patch in colours and as it is, but with its control characters made visible: in the
-    pager ``page``, or, if that says that there is none, on stdout."""
-    lines = split_lines(printable(text.replace("\t", "    ")))
+def patch_text(text: str) -> None:
+    """Print a patch, or a comparison of two, in colours and as it is, but with its control
+    characters made visible."""
     in_diff = False
-    shown = []
-    for line in lines:
-        in_diff = in_diff or line.startswith("diff --git ")
-        style = next((style for start, style in _DIFF if line.startswith(start)), "")
-        shown.append(_coloured(line, style if in_diff else ""))
-    whole = "\n".join(shown)
-    if not page(f"{whole}\n"):
-        print(whole)
+    for line in split_lines(printable(text.replace("\t", "    "))):
+        changed = line.removeprefix("    ")  # `git range-diff` indents
+        in_diff = in_diff or line.startswith("diff --git ") or changed.startswith(("@@ ", "## "))
+        style = next((style for start, style in _DIFF if changed.startswith(start)), "")
+        print(_coloured(line, style if in_diff else ""))
+
+
+@contextmanager
+def paged(page: Callable[[str], bool]) -> Iterator[None]:
+    """What is printed in the block goes to ``page`` if stdout is a terminal. If that says that
+    there is no pager, it is printed."""
+    stdout = sys.stdout
+    if not stdout.isatty():
+        yield
+        return
+    held = _Held()
+    try:
+        with redirect_stdout(held):
+            yield
+    finally:
+        if held.getvalue() and not page(held.getvalue()):
+            stdout.write(held.getvalue())
+
+
+class _Held(io.StringIO):
+    """Text that is meant for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def failure(error: FixtoolError, command: str, *, as_json: bool) -> None:

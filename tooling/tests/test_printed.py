@@ -30,8 +30,10 @@ from fixtool.announce.tell import AsText
 from fixtool.announce.text import NightlyTexts, annotate
 from fixtool.announce.webhook import payload
 from fixtool.errors import CannotRun, ExitCode, FixtoolError, Refused
+from fixtool.git.objects import TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.history.log import UpstreamCommit
+from fixtool.replay._merge import Contents
 from fixtool.report import page
 from fixtool.report._inputs import Plot, Report
 from fixtool.report.nights import NightsReport
@@ -96,6 +98,7 @@ DOORS: dict[str, Callable[[], object]] = {
     "command": lambda: terminal.command("::notice title=nightly rebase::" + TEXT),
 
     "table": lambda: terminal.table((TEXT, "b"), [(TEXT, TEXT), ("clean", TEXT)]),
+    "paged": lambda: _paged(),
     "patch_text": lambda: terminal.patch_text(re.sub(f"{TOKEN}|::|##", "", TEXT)),
     "failure": lambda: [
         terminal.failure(Refused(TEXT, where=TEXT, hint=TEXT), "apply", as_json=as_json)
@@ -109,6 +112,11 @@ DOORS: dict[str, Callable[[], object]] = {
     ),
     "fields": lambda: terminal.fields(Refused(TEXT), "message"),
 }  # fmt: skip
+
+
+def _paged() -> None:
+    with terminal.paged(lambda _: False):
+        terminal.say(TEXT)
 
 
 def _advance() -> None:
@@ -163,7 +171,7 @@ def filler(turn: int) -> Filler:
         report = make.report(results=[make.result(TEXT, outcome="failed", line=TEXT)])
     result = report.results[0].result
     return Filler(TEXT, turn, {
-        Result: result, Plot: Plot(TEXT, make.png(), "../" + TEXT.replace("\ud800", "\udcff").replace(TOKEN, "")), UpstreamCommit: HOSTILE_COMMIT, Repo: None,
+        Result: result, Plot: Plot(TEXT, make.png(), "../" + TEXT.replace("\ud800", "\udcff").replace(TOKEN, "")), UpstreamCommit: HOSTILE_COMMIT, Repo: None, Contents: None, TreeEntry: None,
         Source: SimpleNamespace(name=TEXT, url=TEXT),
         **{error: error(TEXT, where=TEXT, hint=TEXT) for error in (FixtoolError, CannotRun, Refused)},
     })  # fmt: skip

@@ -36,6 +36,7 @@ def diff(
         Option("--worktree", metavar="DIR", help="Show what this work tree's commits change."),
     ] = None,
     line: options.LineName = None,
+    no_pager: options.NoPager = False,
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
@@ -68,7 +69,8 @@ def diff(
         body = terminal.fields(compared, "line", "old", "new", "patches", "reordered", "last")
         terminal.print_document("diff", ExitCode.OK, body)
     else:
-        _show(compared, slug, context.typed)
+        with options.pager(no_pager):
+            _show(compared, slug, context.typed)
 
 
 def _show(compared: Compared, slug: str | None, typed: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -204,6 +205,13 @@ def _require_committer(ctx: typer.Context, repository: PatchRepository) -> None:
 
     if git := open_git(repository.root):
         committer(git)
+
+
+def pager(no_pager: bool) -> AbstractContextManager[None]:
+    """What is printed in the block goes to the user's pager, unless ``no_pager``."""
+    from fixtool.commands.pager import page
+
+    return nullcontext() if no_pager else terminal.paged(page)
 
 
 def say_next(text: str, words: Sequence[str], label: str = "next") -> None:

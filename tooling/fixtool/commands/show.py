@@ -10,7 +10,6 @@ from typer import Argument
 
 from fixtool import terminal
 from fixtool.commands import options
-from fixtool.commands.pager import page
 from fixtool.errors import ExitCode, Mistyped, UsageError
 
 if TYPE_CHECKING:
@@ -40,11 +39,8 @@ def show(
     if json:
         terminal.print_document("show", ExitCode.OK, _body(chosen, patch))
     elif sys.stdout.isatty():
-        text = patch.raw.decode("utf-8", "replace")
-        if no_pager:
-            terminal.patch_text(text)
-        else:
-            terminal.patch_text(text, page)
+        with options.pager(no_pager):
+            terminal.patch_text(patch.raw.decode("utf-8", "replace"))
     else:
         sys.stdout.buffer.write(patch.raw)
 

@@ -56,6 +56,7 @@ def redo(
 
 def log(
     ctx: typer.Context,
+    no_pager: options.NoPager = False,
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
@@ -89,7 +90,8 @@ def log(
          operation.command, "; ".join(_changes(operation)))
         for operation in operations
     ]  # fmt: skip
-    terminal.table(("", "when (UTC)", "state", "command", "what changed"), rows)
+    with options.pager(no_pager):
+        terminal.table(("", "when (UTC)", "state", "command", "what changed"), rows)
 
 
 def _log(ctx: typer.Context, directory: Any) -> Log:
