@@ -16,7 +16,7 @@ from fixtool.git.repo import Repo
 from fixtool.git.store import Store, restore_settings_behind
 from fixtool.operations.capture import own_branches, session_path, tree_of_files
 from fixtool.operations.log import Log
-from fixtool.operations.state import EXECUTABLE, GIT_FILES, Branch, TreeState
+from fixtool.operations.state import EXECUTABLE, MIDDLE_FILES, Branch, TreeState
 from fixtool.series.write import rewrite
 from fixtool.settings import Settings
 
@@ -174,7 +174,7 @@ def _restore(
     tree.run("update-index", "-q", "--refresh", accept=None)
     kept = {RECORD: wanted.record, NOTE: wanted.note}
     if wanted.files:
-        kept |= dict.fromkeys(GIT_FILES) | dict(wanted.git_files)
+        kept |= dict.fromkeys(MIDDLE_FILES) | dict(wanted.git_files)
     for name, digest in kept.items():
         path = tree.git_dir / name
         if digest is None:

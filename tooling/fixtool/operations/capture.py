@@ -19,7 +19,7 @@ from fixtool.git.repo import Repo
 from fixtool.git.store import restore_settings_behind
 from fixtool.git.trees import stage, write_tree
 from fixtool.operations.contents import LARGEST, Contents
-from fixtool.operations.state import AROUND, EXECUTABLE, GIT_FILES, Branch, State, TreeState
+from fixtool.operations.state import AROUND, EXECUTABLE, MIDDLE_FILES, Branch, State, TreeState
 from fixtool.series.line import PatchRepository
 from fixtool.series.patch import is_slug
 from fixtool.settings import Settings
@@ -218,7 +218,7 @@ def _tree(
     if whole:
         if store is not None:
             restore_settings_behind(tree, settings.stores)
-        git_files = dict(_kept(git_dir, GIT_FILES, contents))
+        git_files = dict(_kept(git_dir, MIDDLE_FILES, contents))
         index = next((digest for _, digest in _kept(git_dir, ("index",), contents)), None)
         files = tree_of_files(tree)
     return TreeState(

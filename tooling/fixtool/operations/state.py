@@ -17,7 +17,7 @@ from fixtool.text import count
 
 EXECUTABLE = "+x"
 """What follows the hash of a file that may be run."""
-GIT_FILES = ("CHERRY_PICK_HEAD", "MERGE_MSG", "MERGE_RR", "ORIG_HEAD")
+MIDDLE_FILES = ("CHERRY_PICK_HEAD", "MERGE_MSG", "MERGE_RR", "ORIG_HEAD")
 """The files in a git folder that say what git is in the middle of."""
 AROUND = (
     "pyproject.toml", ".gitattributes", ".gitignore", "verify/probes/README.md",
@@ -133,7 +133,7 @@ def _check_tree(tree: Field) -> None:
     for key in ("record", "note", "index"):
         tree[key].optional(_hash)
     for name in tree["git_files"].table():
-        if name not in GIT_FILES:
+        if name not in MIDDLE_FILES:
             raise Field(name, "git_files").wrong("a file of git's")
         _hash(tree["git_files"][name])
 

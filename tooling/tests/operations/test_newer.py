@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from fixtool.errors import FixtoolError, Refused, UsageError
 from fixtool.operations import record
 from fixtool.operations import undo as undoing
 from fixtool.operations.log import Log, Operation
+from fixtool.series.write import writing
 from support.json_documents import document
 from support.operations import Place, make_place
 from support.repositories import Git, Ran, Team
@@ -377,3 +381,43 @@ def test_a_work_tree_is_named_by_the_directory_to_run_in(place: Place) -> None:
     assert ran.status == 0, ran.err
     ran = place.maintainer.fixtool("-C", place.tree.path, "undo")
     assert (ran.status, "undone" in ran.out) == (0, True)
+
+
+_KILLED = """
+import os, signal
+from pathlib import Path
+from fixtool.operations.record import Scope, begin
+from fixtool.series.line import PatchRepository
+from fixtool.settings import load
+repository = PatchRepository(Path({root!r}))
+begin(repository, load(repository.root), ("killed",), Scope())
+(repository.folder / "main" / "other.patch").write_bytes(b"half\\n")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_that_was_killed(place: Place) -> None:
+    """The kernel gives its lock back, so the next command knows that it has ended."""
+    before = place.snapshot()
+    script = _KILLED.format(root=str(place.maintainer.team.root))
+    ended = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+    (operation,) = document(place.run("log", "--json"))["operations"]
+    assert (operation["command"], operation["exit_code"]) == ("fixtool killed", None)
+    place.done("undo")
+    assert place.snapshot() == before
+
+
+def test_two_undos_at_once(place: Place) -> None:
+    place.done(*DROP)
+    after = place.snapshot()
+    with writing(place.maintainer.team.repository):
+        ran = place.run("undo")
+    assert (ran.status, "is in use by" in ran.err) == (4, True)
+    assert place.snapshot() == after
+    place.done("undo")
+
+
+def test_outside_of_a_patch_repository(place: Place, tmp_path: Path) -> None:
+    for verb in ("undo", "redo", "log"):
+        assert place.maintainer.fixtool(verb, cwd=tmp_path).status == 2
