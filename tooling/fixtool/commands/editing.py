@@ -56,7 +56,8 @@ def at(before: str | None, after: str | None) -> At:
 
     if before and after:
         raise UsageError("--before and --after exclude each other")
-    return At(before or after, before is not None)
+    slug = before or after
+    return At(slug.removesuffix(".patch") if slug else None, before is not None)
 
 
 def message_from(words: list[str] | None, file: Path | None) -> str | None:

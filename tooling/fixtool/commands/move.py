@@ -36,6 +36,6 @@ def move(
     edit = editing.Edit(ctx, "move", directory, line, source, json=json)
     if slug is None:
         edit.go_on(abort=abort)
-    place = editing.at(before, after)
+    slug, place = slug.removesuffix(".patch"), editing.at(before, after)
     wanted = edit.options(f"move {slug} {place.words}", dry_run=dry_run, no_commit=no_commit)
     edit.run(wanted, lambda objects, own: moved(objects, own, slug, place))

@@ -383,8 +383,7 @@ class _Maker:
                 where=str(self.line.folder),
                 hint=hint,
             )
-        if wanted not in self.emptied:
-            self.emptied.append(wanted)
+        self.emptied.append(wanted)
 
     def _text(self, wanted: Wanted) -> tuple[str, Signature]:
         """The message and the author of a patch."""

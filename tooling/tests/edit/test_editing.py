@@ -137,15 +137,14 @@ def test_reword(editing: Editing, how: str, tmp_path: Path) -> None:
 
 def test_what_an_editor_wrote_is_kept_if_lint_refuses_it(editing: Editing, home: Path) -> None:
     old = editing.files()
-    write_it = "printf 'short\\n\\nbody' >"
+    wrong = "short\n\nApplied-Upstream: 0123456789ab, 0123456789cd"
+    write_it = f"printf '{wrong}' >"
     ran = editing.run("reword", "five", GIT_EDITOR="printf '' >")
     assert (ran.status, "the message is empty" in ran.err) == (1, True)
-    with mock.patch("fixtool.edit.sequence.errors_in_patch") as errors:
-        errors.return_value = [mock.Mock(message="it is bad", fix="mend it")]
-        ran = editing.run("reword", "five", GIT_EDITOR=write_it)
+    ran = editing.run("reword", "five", GIT_EDITOR=write_it)
     kept = home / "state" / "edit" / "main-five.txt"
     assert (ran.status, f"five --file {kept}" in ran.err) == (1, True)
-    assert kept.read_text() == "short\n\nbody"
+    assert kept.read_text() == wrong
     assert editing.files() == old
     ran = editing.run("reword", "five", GIT_EDITOR="false")
     assert (ran.status, "exit code 1" in ran.err) == (4, True)
@@ -392,6 +391,45 @@ def test_squash_can_stop_at_a_change_inside_of_a_patch(
         ("other", "rewritten"), ("five", "rewritten"), ("twenty", "rewritten"), ("again", "removed")
     ]  # fmt: skip
     editing.require_well_formed()
+
+
+def test_what_is_restored_can_conflict(editing: Editing, worktree: Callable[[], Git]) -> None:
+    assert editing.run("drop", "twenty", "--reason", "no use").status == 0
+    editing.edit("edit", "five")
+    worktree().write("python/model.py", FIVE.replace("line 20\n", "line XX\n"))
+    editing.edit("edit", "--continue")
+    ran = editing.run("restore", "twenty", "--json")
+    assert (ran.status, document(ran)["edited"]["waiting"]["slug"]) == (3, "twenty")
+    assert (editing.folder / "shelf" / "twenty.patch").is_file()
+    worktree().write("python/model.py", FIVE.replace("line 20\n", "line twenty, XX\n"))
+    done = editing.edit("restore", "--continue")
+    assert changes(done) == [("twenty", "added"), ("again", "rewritten")]
+    assert editing.slugs == ["five", "twenty", "other", "again"]
+    assert not (editing.folder / "shelf.toml").exists()
+    assert "line twenty, XX\n" in editing.content("python/model.py")
+    editing.require_well_formed()
+
+
+def test_what_is_copied_can_conflict_and_is_in_its_line_then(
+    editing: Editing, home: Path, waits: Callable[[], bool]
+) -> None:
+    git = editing.team.upstream
+    git("checkout", "--quiet", "--detach", "v1.0")
+    later = git.commit("later", python__model_py=NUMBERS.replace("line 5\n", "line V\n"))
+    editing.team.line("next", later)
+    editing.git.commit("a line")
+    old = editing.files()
+    words = ("copy", "five", "--line", "main", "--to", "next")
+    assert editing.run(*words).status == 3
+    with_both = editing.run("edit", "--continue", "--line", "main")
+    assert (with_both.status, "no edit is parked here" in with_both.err) == (2, True)
+    (folder,) = (home / "state" / "worktrees").glob("*/edit-next")
+    Git(folder).write("python/model.py", NUMBERS.replace("line 5\n", "line five V\n"))
+    done = editing.edit("copy", "--continue")
+    assert (done["line"], changes(done), waits()) == ("next", [("five", "added")], False)
+    assert (editing.files(), editing.git("status", "--porcelain")) == (old, "")
+    ran = editing.run("lint", "--drift", "--line", "next")
+    assert ran.status == 0, ran.out
 
 
 def test_a_line_that_changed_meanwhile_is_refused(
