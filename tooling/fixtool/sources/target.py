@@ -157,10 +157,12 @@ def line_source(settings: Settings, upstream: Upstream) -> str:
 
 
 def source_name(settings: Settings, upstreams: Iterable[Upstream], ref: str | None) -> str:
-    """The source of ``ref`` if the user names none: that of the settings, or else the lines' own.
-    Lines of releases come from the package index, if ``ref`` can be a release."""
-    only_releases = all(upstream.release for upstream in upstreams)
-    release = only_releases and (ref is None or version_of(ref) is not None)
+    """The source of ``ref`` if the user names none: that of the settings, or else the lines' own. A
+    release comes from the package index if a line is for it, or if all lines are for releases."""
+    releases = [upstream.release for upstream in upstreams]
+    version = None if ref is None else version_of(ref)
+    wanted = version in releases if version else False
+    release = wanted or (all(releases) and (ref is None or version is not None))
     return settings.source or ("pypi" if release else "git")
 
 

@@ -10,13 +10,15 @@ import pytest
 
 from fixtool.errors import CannotRun, UsageError
 from fixtool.git.names import check_ref, check_url
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.progress import Silence
 from fixtool.series.context import Context
+from fixtool.series.line import Upstream
 from fixtool.settings import Settings, load
 from fixtool.sources.resolve import resolve_local, version_of
 from fixtool.sources.source import Local, open_source
-from fixtool.sources.target import TargetRequest, find_target
+from fixtool.sources.target import TargetRequest, find_target, source_name
 from support.repositories import Git, Team
 
 
@@ -150,3 +152,27 @@ def test_settings_in_order(tmp_path: Path) -> None:
     assert load(None, plain).state == Path("/h/.local/state/fixtool")
     assert load(None, {**plain, "XDG_CACHE_HOME": "/c"}).cache == Path("/c/fixtool")
     assert load(None, {**plain, "FIXTOOL_CACHE_DIR": "/d"}).cache == Path("/d")
+
+
+@pytest.mark.parametrize(
+    ("releases", "ref", "expected"),
+    [
+        (["0.5.23", None], "v0.5.23", "pypi"),  # once git, although a line is for that release
+        (["0.5.23", None], "0.5.23", "pypi"),
+        (["0.5.23", None], "v0.5.21", "git"),
+        (["0.5.23", None], "main", "git"),
+        (["0.5.23", "0.5.21"], "v0.5.22", "pypi"),
+        (["0.5.23", "0.5.21"], "main", "git"),
+        (["0.5.23"], None, "pypi"),
+        ([None], "v0.5.23", "git"),
+    ],
+)
+def test_the_source_of_a_ref_is_that_of_a_line_for_it(
+    settings: Settings, releases: list[str | None], ref: str | None, expected: str
+) -> None:
+    upstreams = [
+        Upstream("https://example.org/x", Oid("a1" * 20), Oid("b2" * 20), release, "0.5.23", "")
+        for release in releases
+    ]
+    assert source_name(settings, upstreams, ref) == expected
+    assert source_name(replace(settings, source="git"), upstreams, ref) == "git"
