@@ -17,9 +17,11 @@ from fixtool.replay.absorption import compare_with_upstream, missing_lines
 from fixtool.replay.run import series_on_base
 from fixtool.replay.verdict import FAILED, PatchResult, Verdict
 from fixtool.series.patch import export_all
+from fixtool.text import count
 
 _ALWAYS = 10_000  # percent: git takes two commits for the same patch, however much differs
 _INTENT_LINES = 8  # of a commit message
+_SHOWN = 3  # lines of a patch that are missing
 _TOGETHER = 100  # patch files that are compared at a time
 _WHY_RESTORED = {
     Restored.BUG_IS_THERE: "its bug is there again",
@@ -100,8 +102,11 @@ def warnings_of(facts: Facts, outcomes: Sequence[PatchOutcome]) -> Iterable[str]
             if warning := _warning(facts, result, outcome.action):
                 yield f"{result.slug}: {warning}"
             if result.commit and result.verdict is not Verdict.CLEAN:
-                for line in _missing_lines(objects, facts, result)[:3]:
+                lines = _missing_lines(objects, facts, result)
+                for line in lines[:_SHOWN]:
                     yield f"{result.slug}: line of your patch missing after the rebase: {line}"
+                if more := lines[_SHOWN:]:
+                    yield f"{result.slug}: {count(len(more), 'more line')} of your patch missing"
 
 
 def _warning(facts: Facts, result: PatchResult, action: Action) -> str | None:

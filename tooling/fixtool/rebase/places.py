@@ -107,7 +107,7 @@ def _homes(
         best = (0.0, "", 0)
         for name in {name for line in lines for name in found.get(line, {})} - {path}:
             at, weight, count = _cluster({line: found.get(line, {}) for line in lines}, name)
-            if count >= enough:
+            if count >= enough and weight >= 1:
                 best = max(best, (weight, name, at))
         if best[1]:
             homes[path, number] = best[1:]
@@ -116,7 +116,8 @@ def _homes(
 
 def _cluster(places: Mapping[str, Mapping[str, list[int]]], name: str) -> tuple[int, float, int]:
     """Where the most of the lines stand close together in the file ``name``: the first line there,
-    how much they tell, and how many they are. A line that few files have tells more."""
+    how much they tell, and how many they are. A line tells 1 if no other file has it, and next to
+    nothing if many files have it, as imports are."""
     at = sorted((number, line) for line, files in places.items() for number in files.get(name, ()))
     reach = _SPREAD * len(places)
     best = (0, 0.0, 0)

@@ -308,7 +308,7 @@ def test_a_hunk_that_the_merge_has_put_in_is_not_named(maintainer: Maintainer) -
 
 def test_lines_that_upstream_moved_are_found(maintainer: Maintainer) -> None:
     """Upstream has moved the function to another file, and has changed a line of it there, so that
-    the hunk cannot follow by itself."""
+    the hunk cannot follow by itself. Another file has half of the lines too."""
     before = "".join(f"    statement number {number} of it\n" for number in range(1, 10))
     maintainer.upstream.commit("write", python__long_py=f"def long():\n{before}\n\nend = True\n")
     maintainer.team.line(base=maintainer.upstream.head())
@@ -317,8 +317,10 @@ def test_lines_that_upstream_moved_are_found(maintainer: Maintainer) -> None:
     ))  # fmt: skip
     maintainer.save()
     moved = before.replace("number 6 of it", "number six of it").replace("    ", "        ")
-    maintainer.upstream.commit("move", python__long_py="end = True\n",
-                               python__other_py=f"import os\n\n\ndef long():\n{moved}")  # fmt: skip
+    maintainer.upstream.commit(
+        "move", python__long_py="end = True\n", python__a_twin_py="".join(moved.splitlines(True)[:5]),
+        python__other_py=f"import os\n\n\ndef long():\n{moved}",
+    )  # fmt: skip
     session = maintainer.rebase()["session"]
     (hunk,) = session["hunks"]
     assert (hunk["now_in"], hunk["now_at"]) == ("python/other.py", 6)
