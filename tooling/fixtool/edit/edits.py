@@ -24,7 +24,7 @@ from fixtool.git.repo import Repo
 from fixtool.git.trees import write_tree
 from fixtool.series.diff import FilePatch, Hunk, read_diff
 from fixtool.series.lines import lines_of
-from fixtool.text import split_lines
+from fixtool.text import argument, split_lines
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Unfit(FixtoolError):
         super().__init__(
             f"the edits of {', '.join(self.paths)} conflict in {slug}",
             where=where,
-            hint="see whose lines they are: fixtool absorb --dry-run; nothing was changed",
+            hint=f"see whose lines they are: fixtool absorb --worktree {argument(where)} --dry-run",
         )
 
 

@@ -214,21 +214,23 @@ class _Export:
             return Refused(
                 f"{slug} is squashed into {squashed[slug]} in the work tree",
                 where=str(self.tree.work_tree),
-                hint="write all that changed: fixtool refresh",
+                hint="write all that changed: fixtool refresh --worktree "
+                f"{argument(self.tree.work_tree)}",
             )
         alike = [(slug, oid) for slug in missing for oid in self.found.alike.get(slug, ())]
         said = "".join(
             f"; {oid[:12]} {self.tree.read_commit(oid).subject!r} may be {slug}, or a new patch"
             for slug, oid in alike[:3]
         )
+        at = f"--worktree {argument(self.tree.work_tree)}"
         keep = "bring it back"
         if alike:
             slug, oid = alike[0]
-            keep = f"say which it is: fixtool export --pair {slug}={oid[:12]}"
+            keep = f"say which it is: fixtool export --pair {slug}={oid[:12]} {at}"
         return Refused(
             f"no commit in the work tree holds {', '.join(missing)} any more{said}",
             where=str(self.tree.work_tree),
-            hint=f"{keep}, or say that it may go: fixtool export --remove-missing",
+            hint=f"{keep}; or say that it may go: fixtool export --remove-missing {at}",
         )
 
     def _needs_merge(self) -> bool:

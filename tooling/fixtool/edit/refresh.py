@@ -32,7 +32,7 @@ from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series.line import Line, PatchRepository
-from fixtool.text import count
+from fixtool.text import argument, count
 
 Choose = Callable[[Sequence[HunkText]], Collection[str]]
 """Asks a person which hunks go into the patch. Returns their places."""
@@ -179,9 +179,10 @@ class _Work:
         slugs = list(dict.fromkeys(slug for found in owned.values() for slug in found))
         if slugs == [last]:
             return last
-        hint = "say which patch is meant: fixtool refresh SLUG"
+        at = f"--worktree {argument(self.tree.work_tree)}"
+        hint = f"put them into one: fixtool refresh {slugs[0] if slugs else last} {at}"
         if slugs:
-            hint = f"{hint}, such as {slugs[0]}; or each edit to its patch: fixtool absorb"
+            hint = f"{hint}; or each into the patch whose lines it changes: fixtool absorb {at}"
         what = f"the lines are of {', '.join(slugs)}" if slugs else "the lines are of no patch"
         raise Refused(
             f"it is not clear which patch the uncommitted edits belong to: {what}",

@@ -159,7 +159,7 @@ def test_without_a_slug_only_what_is_clear(work: Work) -> None:
     work.edit("line thirty\n", "line 30, as it was\n")
     ran = work.run("refresh")
     assert (ran.status, "the lines are of thirty" in ran.err) == (1, True)
-    assert "fixtool refresh SLUG, such as thirty" in ran.err
+    assert f"fixtool refresh thirty --worktree {work.tree.path}" in ran.err
     work.tree("checkout", "--quiet", "--", ".")
     work.edit("line 12\n", "line twelve\n")
     ran = work.run("refresh")
