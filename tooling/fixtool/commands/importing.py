@@ -13,6 +13,7 @@ from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.commands import options
+from fixtool.commands.retype import complete
 from fixtool.errors import ExitCode, UsageError
 from fixtool.text import count
 
@@ -193,11 +194,11 @@ class _Place:
         if options.dry_run:
             repository = context.repository
             imported = import_changes(repository, line, source.repo, bring, changes, options)
-            _answer(line, imported, None, dry_run=True, json=json)
+            _answer(context, line, imported, None, dry_run=True, json=json)
         imported, parked = import_or_park(
             context, line, source.repo, source.name, bring, changes, options
         )
-        _answer(line, imported, parked, dry_run=False, json=json)
+        _answer(context, line, imported, parked, dry_run=False, json=json)
 
     def with_finders(self, options: ImportOptions) -> ImportOptions:
         """``options`` with what finds older files, and releases, in the source."""
@@ -243,14 +244,24 @@ def _go_on(
         else:
             terminal.say(f"line {session.line} is as it was; the work tree is gone")
         raise typer.Exit
-    imported, parked = resume(context, session, place.source.repo, place.with_finders(given))
-    _answer(place.line, imported, parked, dry_run=False, json=json)
+    # Whoever goes on stays on this line: no command is offered that imports it elsewhere.
+    finders = replace_fields(place.with_finders(given), advice=None)
+    imported, parked = resume(context, session, place.source.repo, finders)
+    _answer(context, place.line, imported, parked, dry_run=False, json=json)
 
 
 def _answer(
-    line: Line, imported: Imported | None, parked: Parked | None, *, dry_run: bool, json: bool
+    context: Context,
+    line: Line,
+    imported: Imported | None,
+    parked: Parked | None,
+    *,
+    dry_run: bool,
+    json: bool,
 ) -> NoReturn:
     exit_code = ExitCode.CONFLICT if parked else ExitCode.OK
+    if parked:
+        parked = replace_fields(parked, next=complete(parked.next, context.typed))
     if json:
         patches, skipped = (imported.patches, imported.skipped) if imported else ((), ())
         body = {"line": line.name, "folder": line.folder, "patches": patches, "skipped": skipped,
