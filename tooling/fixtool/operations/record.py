@@ -69,7 +69,8 @@ def add(log: Log, operation: Operation, after: State, seen: frozenset[int]) -> N
         numbers = log.numbers()
         for number in numbers:
             if number not in seen:
-                before = _with_changes(before, log.read(number))
+                other = log.read(number)
+                before = with_changes(before, other.before, other.after)
         old, new = differing(before, after)
         if not _changed(old, new) and operation.beyond is None:
             return
@@ -94,9 +95,9 @@ def _readable(log: Log, number: int) -> Operation | None:
     return None
 
 
-def _with_changes(state: State, operation: Operation) -> State:
-    """``state`` with what ``operation`` changed in it."""
-    old, new = operation.before, operation.after
+def with_changes(state: State, old: State, new: State) -> State:
+    """``state`` with each part that is as in ``old`` as it is in ``new``. The two hold what
+    differs between them."""
     tables = {}
     for kind in ("files", "waiting", "trees"):
         table = dict(getattr(state, kind))
@@ -133,12 +134,9 @@ def settle(log: Log) -> None:
 
 def _settled(log: Log, note: Operation, after: State) -> bool:
     """Whether a killed ``undo`` or ``redo`` had done all of its work; the log then says so."""
-    wanted = note.after
-    for kind in ("files", "waiting", "trees"):
-        for name in {*getattr(note.before, kind), *getattr(wanted, kind)}:
-            if getattr(after, kind).get(name) != getattr(wanted, kind).get(name):
-                return False
-    if wanted.branch and after.branch != wanted.branch:
+    old, new = (state.parts() for state in differing(note.before, note.after))
+    now = after.parts()
+    if any(now.get(part) != new.get(part) for part in {*old, *new}):
         return False
     mark(log, note.steps, note.standing)
     return True

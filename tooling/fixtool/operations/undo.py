@@ -18,7 +18,7 @@ from fixtool.git.repo import Repo
 from fixtool.operations import _put_back
 from fixtool.operations.capture import Scope, capture
 from fixtool.operations.log import Log, Operation, Standing, now
-from fixtool.operations.record import mark, settle
+from fixtool.operations.record import mark, settle, with_changes
 from fixtool.operations.state import Branch, State, TreeState, describe
 from fixtool.series.commit import open_git
 from fixtool.series.write import writing
@@ -129,8 +129,8 @@ def _take(
             verb = "undo" if standing is Standing.UNDONE else "redo"
             words = (verb,) if len(numbers) == 1 else (verb, str(len(numbers)))
             note = Operation(
-                0, now(), words, str(repository.root.resolve()), present, after,
-                standing=standing, steps=numbers,
+                0, now(), words, str(repository.root.resolve()), present,
+                with_changes(present, before, after), standing=standing, steps=numbers,
             )  # fmt: skip
             with log.noting(note) as path:
                 _carry_out(log, git, change, present, f"fixtool {' '.join(words)}")

@@ -243,6 +243,11 @@ def test_a_killed_undo(place: Place, monkeypatch: pytest.MonkeyPatch, at: str) -
     assert ran.status in (0, 130)
     if at == "session":  # there was none to be put back
         assert ran.status == 0
+    if at in ("session", "mark"):  # all was done by then, and the log says so
+        assert place.snapshot() == before
+        (operation,) = document(place.run("log", "--json"))["operations"]
+        assert operation["standing"] == "undone"
+        place.done("redo")
     for _ in range(2):
         if place.snapshot() != before:
             place.done("undo")
