@@ -56,7 +56,7 @@ class TreeState:
     record: str | None = None
     note: str | None = None
     files: Oid | None = None
-    index: str | None = None
+    index: str | None = field(default=None, compare=False)  # it holds times: git status changes it
     git_files: Mapping[str, str] = field(default_factory=dict)
     branches: Mapping[str, Oid] = field(default_factory=dict)
 

@@ -426,3 +426,15 @@ def test_two_undos_at_once(place: Place) -> None:
 def test_outside_of_a_patch_repository(place: Place, tmp_path: Path) -> None:
     for verb in ("undo", "redo", "log"):
         assert place.maintainer.fixtool(verb, cwd=tmp_path).status == 2
+
+
+def test_git_status_in_a_work_tree_changes_nothing(place: Place) -> None:
+    """It writes the index anew, with other times of the files."""
+    start = place.snapshot()
+    place.done("edit", "five")
+    (tree,) = place.state.glob("worktrees/*/edit-main")
+    (tree / "python/model.py").touch()
+    Git(tree)("status")
+    place.done("edit", "--abort")
+    place.done("undo", "2")
+    assert place.snapshot() == start

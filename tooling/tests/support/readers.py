@@ -24,6 +24,7 @@ from markdown_it import MarkdownIt
 from fixtool import documents, markdown, text
 from fixtool.announce.outcome import load_history, read_outcome
 from fixtool.announce.text import NightlyTexts, annotate
+from fixtool.apply.home import home_at
 from fixtool.apply.worktree import read_record
 from fixtool.documents import Field
 from fixtool.edit import parked
@@ -37,6 +38,8 @@ from fixtool.incoming.inputs import read_inputs
 from fixtool.incoming.read import Given, read_paths
 from fixtool.install import record
 from fixtool.judgement.covered import read_coverage
+from fixtool.operations.log import Log
+from fixtool.operations.state import describe
 from fixtool.profile import SGLANG
 from fixtool.rebase.session import load_session
 from fixtool.replay.verdict import read_patch_result
@@ -250,6 +253,19 @@ _RECORD = {
         {"slug": "fix", "subject": "s", "sha256": "0" * 64, "verdict": "clean", "commit": _SHA,
          "evidence": [], "culprit": None}], "own_commits": 0},
 }  # fmt: skip
+_HALF = {
+    "files": {"main/fix.patch": "a" * 64, "/pyproject.toml": f"{'b' * 64}+x"},
+    "branch": {"name": "refs/heads/main", "commit": _SHA}, "waiting": {"rebase/main": "c" * 64},
+    "trees": {"/x/tree": {
+        "store": "x.git", "head": _SHA, "branch": "refs/heads/fixtool/x", "record": "d" * 64,
+        "note": None, "files": _SHA, "index": "e" * 64, "git_files": {"MERGE_MSG": "f" * 64},
+        "branches": {"refs/heads/fixtool/y": _SHA}}},
+}  # fmt: skip
+_OPERATION = {
+    "number": 1, "time": "2026-01-02T03:04:05+00:00", "words": ["drop", "fix"], "patches": "/x",
+    "before": _HALF, "after": {"files": {}, "branch": None, "waiting": {}, "trees": {}}, "exit_code": 0, "beyond": None, "standing": "done", "steps": [],
+}  # fmt: skip
+_WAITING = {"patches": "/x", "line": "main", "verb": "rebase"}
 _SESSION = {
     "line": "main", "patches": "/x", "ref": "main", "onto": _SHA, "source": "git", "store": "/x/y.git",
     "worktree": "/x", "parent": _SHA, "slug": "fix", "position": 1, "of": 2, "conflicts": ["a.py"],
@@ -387,6 +403,8 @@ class Readers:
             Reader("coverage", self.coverage, (_json(example.coverage()), _json(example.coverage_of_releases()))),
             Reader("record", self.record, (_json(_RECORD),)),
             Reader("session", self.session, (_json(_SESSION),)),
+            Reader("operation", self.operation, (_json(_OPERATION),)),
+            Reader("home", self.home, (_json(_WAITING),)),
             Reader("import-session", self.import_session, (_json(_IMPORT),)),
             Reader("note", self.note, (_json(_NOTE),)),
             Reader("cached-replay", self.own(read_patch_result), (_json(_PATCH_RESULT),)),
@@ -593,6 +611,22 @@ class Readers:
         assert session is None or Path(session.worktree).is_relative_to(context.settings.worktrees)
         assert session is None or Path(session.store).parent == context.settings.stores
         return session
+
+    def operation(self, raw: bytes) -> object:
+        log = Log(self._context.repository, self._context.settings)
+        log.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (log.folder / "000001.json").write_bytes(raw)
+        operation = log.read(1)
+        return operation.command, describe(operation.before, operation.after)
+
+    def home(self, raw: bytes) -> object:
+        top = self._place / "home-tree"
+        (top / ".git").mkdir(parents=True, exist_ok=True)
+        (top / ".git/HEAD").write_text("ref: refs/heads/fixtool/x\n")
+        (top / ".git/fixtool.waiting.json").write_bytes(raw)
+        found = home_at(top)
+        assert found is None or found.patches.is_absolute()
+        return found
 
     def import_session(self, raw: bytes) -> object:
         context = self._context
