@@ -296,13 +296,15 @@ class _Export:
         mails = dict(zip(own, export_all(self.tree, list(own.values())), strict=True))
         for patch in merged.patches:
             slug = patch.slug
-            if slug not in own or patch.change is Change.NEWER:
+            if slug not in own or (patch.there and not patch.here):
                 continue
-            # The file may stand on patches that the work tree has in another version.
-            as_written = patch.change is Change.MERGED or mails[slug] == patch.data
-            if as_written or not self.only or slug in self.only:
-                commits[slug] = own[slug] if as_written else patch.commit
-                digests[slug] = _sha256(mails[slug] if as_written else patch.data)
+            # The file may have what the line has changed, or stand on patches of the line. What the
+            # work tree has of the patch is then what it was made of from now on.
+            as_own = mails[slug] == patch.data or (patch.here and patch.there)
+            if as_own:
+                commits[slug], digests[slug] = own[slug], _sha256(mails[slug])
+            elif patch.here and (not self.only or slug in self.only):
+                commits[slug], digests[slug] = patch.commit, _sha256(patch.data)
         known = [slug for slug in newer.made_of(self.tree, self.record)
                  if slug not in merged.removed]  # fmt: skip
         order = with_others([patch.slug for patch in merged.patches], known)

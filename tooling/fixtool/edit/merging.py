@@ -66,13 +66,16 @@ class BothChanged:
 @dataclass(frozen=True)
 class MergedPatch:
     """A patch of the merged series: ``commit`` is the one on the line's base, ``data`` its file,
-    and ``own`` the commit of the work tree, None if it has none."""
+    and ``own`` the commit of the work tree, None if it has none. ``here`` and ``there`` say which
+    sides have changed the patch."""
 
     slug: str
     change: Change
     commit: Oid
     data: bytes
     own: Oid | None
+    here: bool
+    there: bool
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ class _Merging:
         self.objects, self.line, self.record = objects, line, record
         self.favour: Favour | None = None
         self.favoured: Collection[str] = ()
+        self.taken: dict[str, Favour] = {}
         self.made_of = made_of(objects.repo, record)
         self.squashed = {} if only else found.squashed
         self.gone = set() if only else {*missing, *self.squashed}
@@ -269,6 +273,7 @@ class _Merging:
             favour = self._favour(slug)
             if (merged is None or commit is None) and favour:
                 side = ours if favour is Favour.OURS else theirs
+                self.taken[slug] = favour
                 merged, commit = self._pick(side), self.objects.commit(side)
         if merged is None or commit is None or merged == self.tree:
             if not self.conflicts or (version.here and version.there):
@@ -353,8 +358,13 @@ class _Merging:
                 if data == file and change is not Change.NEWER:
                     change = Change.UNCHANGED
             own = self.ours.get(slug)
-            patches.append(MergedPatch(slug, change, commit, data, own))
-            if change is Change.NEWER and own is not None:
+            patches.append(
+                MergedPatch(slug, change, commit, data, own, version.here, version.there)
+            )
+            if slug in self.taken:
+                side = "work tree" if self.taken[slug] is Favour.OURS else "line"
+                self.notes.append(f"{slug} was changed on both sides: that of the {side} was taken")
+            elif change is Change.NEWER and own is not None:
                 self.notes.append(f"{slug} is newer in the line than in this work tree: it is kept")
             elif change is Change.NEWER and slug not in self.made_of:
                 self.notes.append(f"{slug} was added to the line since: it is kept")
@@ -367,6 +377,8 @@ class _Merging:
             return Change.ADDED
         if version.there and not version.here:
             return Change.NEWER
+        if slug in self.taken:
+            return Change.REWRITTEN if self.taken[slug] is Favour.OURS else Change.NEWER
         if version.there and slug in self.made_of:
             return Change.MERGED
         return Change.REWRITTEN

@@ -124,6 +124,22 @@ def test_what_only_the_line_has_changed_is_kept(two: Two) -> None:
     assert two.is_sound()
 
 
+def test_a_part_of_what_the_line_has_changed_takes_nothing_of_it_back(two: Two) -> None:
+    """Both sides had changed the patch, and the merge was the line's version. The next refresh took
+    the work tree's older one for a change of it."""
+    two.amend(two.ada, "five", new_txt="of both\n", other_txt="of Ada\n")
+    two.amend(two.bob, "five", new_txt="of both\n")
+    assert two.refresh(two.ada).status == 0
+    for _ in range(2):
+        ran = two.refresh(two.bob)
+        assert (ran.status, "0 files written" in ran.out) == (0, True), ran.out
+        assert "of Ada" in two.text("five")
+    two.amend(two.bob, "five", more_txt="of Bob\n")
+    assert two.refresh(two.bob).status == 0
+    assert "of Ada" in two.text("five")
+    assert "of Bob" in two.text("five")
+
+
 def test_blanks_are_a_change(two: Two) -> None:
     """git's patch-id takes no notice of them, so a new indentation once was no change."""
     two.amend(two.ada, "read", README_txt="    read it\n")
@@ -163,6 +179,9 @@ def test_a_person_chooses_a_side(two: Two, side: str, name: str) -> None:
     assert two.refresh(two.bob, side).status == 0
     assert f"+read it, says {name}" in two.text("read")
     assert two.is_sound()
+    again = two.refresh(two.bob)
+    assert (again.status, "0 files written" in again.out) == (0, True)
+    assert f"+read it, says {name}" in two.text("read")
     assert two.refresh(two.bob, "--ours", "--theirs").status == 2
 
 
