@@ -20,8 +20,7 @@ def run(given: Namespace) -> list[Group]:
         at = place.folder
         apply = [given.fixtool, "-C", given.patches, "apply", "--line", given.line,
                  "--sglang-ref", line_base(given), "--source", clone, "--dry-run"]  # fmt: skip
-        complete = {"_FIXTOOL_COMPLETE": "complete_bash", "COMP_WORDS": "fixtool a",
-                    "COMP_CWORD": "1"}  # fmt: skip
+        complete = {"_FIXTOOL_COMPLETE": "bash", "_FIXTOOL_LINE": "fixtool a"}
         place.run(*apply)
         contestants = [
             Contestant(PASS, [[python, "-c", "pass"]], at),

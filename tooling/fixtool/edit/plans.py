@@ -175,11 +175,12 @@ def copied(
     wanted.insert(number, Wanted(patch.slug, commit))
     earlier = [each.slug for each in wanted[:number]]
     if missing := [needed for needed in patch.depends_on if needed not in earlier]:
+        first, to = f"fixtool copy {missing[0]}", f"--line {other.name} --to {own.line.name}"
+        later = f"put it behind that: fixtool copy {patch.slug} {to} --after {missing[0]}"
         raise Refused(
             f"{patch.slug} depends on {missing[0]}, which line {own.line.name} does not have "
             "before it",
             where=str(patch.path),
-            hint=f"copy that first: fixtool copy {missing[0]} --line {other.name} "
-            f"--to {own.line.name}",
+            hint=later if missing[0] in own.commits else f"copy that first: {first} {to}",
         )
     return Plan(tuple(wanted), f"copy {patch.slug} from {other.name}")

@@ -191,6 +191,8 @@ def test_copy(editing: Editing) -> None:
         assert ran.status == 0, ran.out
     needs = editing.run("copy", "again", "--line", "main", "--to", "next", "--before", "twenty")
     assert (needs.status, "again depends on five" in needs.err) == (1, True)
+    assert "fixtool copy" in needs.err
+    assert "again --line main --to next --after five\n" in needs.err
     assert "five --line main --to next" in needs.err
 
 
