@@ -229,12 +229,14 @@ def require_free(line: Line, *slugs: str) -> None:
             raise UsageError(
                 f"line {line.name} has a patch {slug!r} already",
                 where=str(line.folder / f"{slug}.patch"),
-                hint=f"choose another name, or change that patch: fixtool edit {slug}",
+                hint=f"choose another name, or change that patch: fixtool edit {slug} "
+                f"--line {line.name}",
             )
         if slug in shelved:
             raise UsageError(
                 f"the shelf of line {line.name} has a patch {slug!r}",
-                hint=f"choose another name, or bring that back: fixtool restore {slug}",
+                hint=f"choose another name, or bring that back: fixtool restore {slug} "
+                f"--line {line.name}",
             )
 
 
