@@ -1,0 +1,298 @@
+"""Times the router's chain on a CUDA GPU beside what it replaces. verify/bench/NOTES.md says what was learned.
+
+    chain.py [--kernel FILE] [--peer FILE] [--matvec FILE] [--small-align FILE] [--out JSON] [--seconds N]
+
+--kernel holds ``gemma4_router_chain`` (default: FIXTOOL_TREE's); --peer another fused routing (of an
+SGLang wheel); --matvec SGLang's ``router_gate_matvec.py``; --small-align its ``moe_align_small_numel.py``.
+flashinfer and sgl_kernel are used if they can be imported; what is missing is named in the result.
+
+128 experts, 2,816 channels, top-8, bf16. A time is the median of REPLAYS replays of a CUDA graph of
+two calls for each of WEIGHTS sets of weights, which take turns: 86 MB, more than the L2, so each call
+finds its weights cold. `warm` uses one set. Rows take turns, so that a drifting clock affects all
+alike. Before a row is timed its answer is compared with float64. Rows:
+
+    chain              norm, projection, routing and the experts' norm: the patch's first launch
+    chain+align        the same, then the patch's align of the pairs
+    ours apart         flashinfer's norm, cuBLAS, our fused routing, flashinfer's norm for the experts
+    peer apart         the same with the peer's fused routing: what SGLang 0.5.23 does
+    matvec             norm, SGLang's matvec with fp32 logits, our routing, the experts' norm
+    … - norm           without the experts' norm: the columns of older tables
+    … +align           then sgl_kernel's moe_align_block_size
+
+Exit 4 without a GPU; 1 if the chain is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from fixtool.verify.answer import CANNOT_RUN, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
+from fixtool.verify.runner.git_ids import blob_id
+from verify.bench.peer import load_peer
+from verify.bench.routing import empty_kernel, microseconds
+from verify.routing.chain import call, inputs
+from verify.routing.chain_oracle import ChainInputs, compare_chain
+from verify.routing.load import find_kernel, load_kernel
+
+TOKENS = (1, 2, 4, 8, 16, 32, 64, 256, 1024, 8192, 65536)
+SHAPE, WEIGHTS, REPLAYS, BLOCK = (2816, 128, 8), 120, 9, 16
+Run = Callable[[ChainInputs], Any]
+
+
+def load_sglang_file(file: str, name: str) -> ModuleType:
+    """A kernel file of SGLang alone: what it asks SGLang is whether the GPU can launch early."""
+    import types
+
+    stub: Any = types.ModuleType("sglang.kernels.jit.utils")
+    stub.is_arch_support_pdl = lambda: torch.cuda.get_device_capability() >= (9, 0)
+    before = dict(sys.modules)
+    for parent in ("sglang", "sglang.kernels", "sglang.kernels.jit"):
+        sys.modules.setdefault(parent, types.ModuleType(parent))
+    sys.modules[stub.__name__] = stub
+    try:
+        import importlib.util
+
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    finally:
+        for added in set(sys.modules) - set(before) - {name}:
+            if added.startswith("sglang"):
+                del sys.modules[added]
+    return module
+
+
+def align_buffers(pairs: int, experts: int) -> list[torch.Tensor]:
+    most = pairs * BLOCK if pairs < experts + 1 else pairs + (experts + 1) * (BLOCK - 1)
+    sizes = ((most + 3) // 4 * 4, (most + BLOCK - 1) // BLOCK, 1)
+    return [torch.empty(size, dtype=torch.int32, device="cuda") for size in sizes]
+
+
+class Parts:
+    """The kernels that rows are made of. ``missing`` names those that this host lacks."""
+
+    def __init__(self, options: argparse.Namespace, ours: ModuleType) -> None:
+        self.ours, self.missing = ours, {}
+        self.norm: Callable[..., torch.Tensor] | None = None
+        self.align: Callable[..., Any] | None = None
+        self.peer = load_peer(options.peer, "peer_routing") if options.peer else None
+        self.matvec = load_sglang_file(options.matvec, "matvec") if options.matvec else None
+        small = options.small_align
+        self.small = load_sglang_file(small, "small_align") if small else None
+        try:
+            from flashinfer.norm import rmsnorm
+
+            self.norm = rmsnorm
+        except Exception as error:
+            self.missing["flashinfer"] = repr(error)[:200]
+        try:
+            from sgl_kernel import moe_align_block_size
+
+            self.align = moe_align_block_size
+        except Exception as error:
+            self.missing["sgl_kernel"] = repr(error)[:200]
+
+    def apart(self, routing: Callable[..., Any], given: ChainInputs, experts_norm: bool) -> Any:
+        """One kernel after the other, as in SGLang 0.5.23."""
+        assert self.norm is not None
+        logits = self.norm(given.x, given.channel, given.eps) @ given.matrix.T
+        normed = self.norm(given.x, given.norm, given.norm_eps) if experts_norm else None
+        return logits, *routing(logits, given.scale, given.topk), normed
+
+    def by_matvec(self, given: ChainInputs, experts_norm: bool) -> Any:
+        assert self.norm is not None
+        assert self.matvec is not None
+        x = self.norm(given.x, given.channel, given.eps)
+        logits = self.matvec.router_gate_matvec(x, given.matrix)
+        normed = self.norm(given.x, given.norm, given.norm_eps) if experts_norm else None
+        return logits, *self.ours.gemma4_fused_routing(logits, given.scale, given.topk), normed
+
+    def aligned(self, answer: Any, given: ChainInputs) -> Any:
+        """sgl_kernel's align (two kernels) of an answer's ids."""
+        assert self.align is not None
+        ids, experts = answer[2], len(given.matrix)
+        buffers = align_buffers(ids.numel(), experts)
+        sums = torch.empty(experts + 2, dtype=torch.int32, device="cuda")
+        self.align(ids, experts + 1, BLOCK, *buffers, sums, True)
+        return buffers
+
+    def aligned_small(self, answer: Any, given: ChainInputs) -> Any:
+        assert self.small is not None
+        buffers = align_buffers(answer[2].numel(), len(given.matrix))
+        self.small.moe_align_small_numel(answer[2], len(given.matrix) + 1, BLOCK, *buffers)
+        return buffers
+
+    def aligned_by_us(self, answer: Any, given: ChainInputs) -> Any:
+        buffers = align_buffers(answer[2].numel(), len(given.matrix))
+        if not self.ours.moe_align_few(answer[2], BLOCK, *buffers):
+            raise ValueError("more pairs than our align takes")
+        return buffers
+
+
+def rows_for(parts: Parts, tokens: int) -> dict[str, Run]:
+    """What can be timed for so many tokens, by name."""
+    ours = parts.ours.gemma4_fused_routing
+    chain: Run = lambda given: call(parts.ours, given)
+    rows: dict[str, Run] = {}
+    if tokens <= parts.ours._CHAIN_TILES[-1][0]:
+        rows["chain"] = chain
+        if tokens * SHAPE[2] <= 256:
+            rows["chain+align"] = lambda given: parts.aligned_by_us(chain(given), given)
+        if parts.align:
+            rows["chain, sgl_kernel's align"] = lambda given: parts.aligned(chain(given), given)
+    if parts.norm:
+        named: list[tuple[str, Callable[..., Any]]] = [("ours", ours)]
+        if parts.peer:
+            named.append(("peer", parts.peer.gemma4_fused_routing))
+        for name, routing in named:
+            rows[f"{name} apart"] = lambda given, r=routing: parts.apart(r, given, True)
+            rows[f"{name} apart - norm"] = lambda given, r=routing: parts.apart(r, given, False)
+            if parts.align:
+                rows[f"{name} apart+align"] = lambda given, r=routing: parts.aligned(
+                    parts.apart(r, given, True), given
+                )
+                rows[f"{name} apart+align - norm"] = lambda given, r=routing: parts.aligned(
+                    parts.apart(r, given, False), given
+                )
+            if parts.small and tokens * SHAPE[2] <= 64:
+                rows[f"{name} apart+small align - norm"] = lambda given, r=routing: (
+                    parts.aligned_small(parts.apart(r, given, False), given)
+                )
+        if parts.matvec and tokens <= 64:
+            rows["matvec - norm"] = lambda given: parts.by_matvec(given, False)
+            rows["matvec"] = lambda given: parts.by_matvec(given, True)
+    rows["empty"] = lambda given: empty(given)
+    return rows
+
+
+_nothing = None
+
+
+def empty(given: ChainInputs) -> None:
+    global _nothing
+    _nothing = _nothing or empty_kernel()
+    _nothing(None, given.scale, 1)
+
+
+def graph_of(run: Run, sets: list[ChainInputs]) -> Callable[[], float]:
+    """A function that times a call: a graph of two calls with each set of weights."""
+    run(sets[0])
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for given in sets * 2:
+            run(given)
+    graph.replay()
+    torch.cuda.synchronize()
+    return lambda: microseconds(graph.replay) / (2 * len(sets))
+
+
+def problem(parts: Parts, name: str, run: Run, given: ChainInputs) -> str:
+    """What is wrong with a row's answer; "" if nothing is, or if it is no whole answer."""
+    answer = run(given)
+    torch.cuda.synchronize()
+    if name == "chain" or name in ("ours apart", "peer apart"):
+        return "; ".join(compare_chain(answer, given).problems)[:400]
+    if "align" in name:
+        total = int(answer[2])
+        pairs = given.topk * len(given.x)
+        placed = sorted(place for place in answer[0][:total].tolist() if place < pairs)
+        return "" if placed == list(range(pairs)) else "the places hold other pairs"
+    return ""
+
+
+def measure(parts: Parts, tokens: int, weights: list[ChainInputs], wrong: dict[str, str]) -> Any:
+    import dataclasses
+
+    draw = inputs(tokens, SHAPE, torch.bfloat16, "cuda", False)
+    sets = [dataclasses.replace(given, x=draw.x) for given in weights]
+    # Long batches need no more than a few calls, and would not fit in memory.
+    sets = sets if tokens <= 1024 else sets[:4]
+    timed: dict[tuple[str, str], Callable[[], float]] = {}
+    for name, run in rows_for(parts, tokens).items():
+        try:
+            if why := problem(parts, name, run, sets[0]):
+                wrong[f"{name} T={tokens}"] = why
+                print(f"WRONG {name} T={tokens}: {why}", flush=True)
+                continue
+            timed[name, "cold"] = graph_of(run, sets)
+            if tokens <= 64:
+                timed[name, "warm"] = graph_of(run, sets[:1] * 60)
+        except Exception as error:
+            wrong[f"{name} T={tokens}"] = repr(error)[:300]
+            print(f"FAILED {name} T={tokens}: {error!r}"[:400], flush=True)
+    samples: dict[tuple[str, str], list[float]] = {key: [] for key in timed}
+    for _ in range(REPLAYS):
+        for key, run_once in timed.items():
+            samples[key].append(run_once())
+    point: dict[str, Any] = {"T": tokens, "cold": {}, "warm": {}}
+    for (name, how), us in samples.items():
+        point[how][name] = [round(x, 3) for x in (statistics.median(us), min(us), max(us))]
+    return point
+
+
+def show(point: dict[str, Any]) -> None:
+    print(f"\nT={point['T']}: us a call, cold (warm)")
+    for name, us in point["cold"].items():
+        warm = point["warm"].get(name)
+        print(f"{name:>32} {us[0]:8.2f}" + (f" ({warm[0]:.2f})" if warm else ""), flush=True)
+
+
+def main(options: argparse.Namespace) -> Answer:
+    if not torch.cuda.is_available():
+        return Answer(CANNOT_RUN, "no CUDA GPU to time anything on")
+    start = time.perf_counter()
+    file = options.kernel or find_kernel(tree())
+    ours = load_kernel(file, "chain_under_test") if file else None
+    if ours is None or not hasattr(ours, "gemma4_router_chain"):
+        return Answer(DOES_NOT_APPLY, "Gemma 4 has no chain in this tree")
+    parts = Parts(options, ours)
+    weights = [inputs(1, SHAPE, torch.bfloat16, "cuda", False, seed=n) for n in range(WEIGHTS)]
+    wrong: dict[str, str] = {}
+    points = []
+    for tokens in TOKENS:
+        if time.perf_counter() - start > options.seconds:
+            break
+        points.append(measure(parts, tokens, weights, wrong))
+        show(points[-1])
+    paths = (str(file), options.peer, options.matvec, options.small_align)
+    details = {
+        "device": torch.cuda.get_device_name(), "torch": torch.__version__,
+        "triton": importlib.metadata.version("triton"),
+        "files": {Path(path).name: blob_id(Path(path).read_bytes()) for path in paths if path},
+        "patch": "gemma4-router-chain", "missing": parts.missing, "points": points,
+        "points_skipped": len(TOKENS) - len(points), "wrong": wrong,
+        "seconds": round(time.perf_counter() - start, 1),
+    }  # fmt: skip
+    if options.out:
+        Path(options.out).write_text(json.dumps(details, indent=1), encoding="utf-8")
+    saw = f"{len(points)} points, {len(wrong)} wrong; {details['device']}, {details['seconds']} s"
+    if any(name.startswith("chain") for name in wrong):
+        return Answer(FAILED, f"{saw}: {next(iter(wrong.items()))}", details)
+    return Answer(PASSED, saw, details)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kernel", metavar="FILE")
+    parser.add_argument("--peer", metavar="FILE")
+    parser.add_argument("--matvec", metavar="FILE")
+    parser.add_argument("--small-align", metavar="FILE")
+    parser.add_argument("--out", metavar="FILE")
+    parser.add_argument("--seconds", type=float, default=300.0, help="start no point after these")
+    options = parser.parse_args()
+    answer(lambda: main(options))
