@@ -7,7 +7,7 @@ the order on the stream is
     router GEMM (and its split-K sum) | RMSNorm of the experts' input | ROUTING | moe_align… | experts
 
 Between the last matrix product and each ``moe_align`` (or whatever first dispatches tokens to experts),
-the first kernel with "topk" or "routing" in its name begins the call. Every kernel from there to the
+the first kernel with "topk", "routing" or "router_chain" in its name begins the call. Every kernel from there to the
 dispatch belongs to it, except fills and memsets, which prepare the dispatch's buffers. The torch ops
 are ``gatherTopK``, a sort of the winners, softmax, index, casts and a product (six to eight kernels); a
 fused router is one kernel. All calls should consist of the same kernels: ``odd`` counts those that
@@ -27,9 +27,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_DISPATCH = re.compile(r"moe_align|count_and_sort_expert|fused_moe_kernel|moe_permute", re.I)
+_DISPATCH = re.compile(
+    r"moe_align|align_few|count_and_sort_expert|fused_moe_kernel|moe_permute", re.I
+)
 _PRODUCT = re.compile(r"gemm(?!a)|gemv|nvjet|cutlass|cublas|splitk|xmma|wgmma", re.I)  # not Gemma
-_BEGINS = re.compile(r"topk|routing", re.I)
+_BEGINS = re.compile(r"topk|routing|router_chain", re.I)
 _NOT_ROUTING = re.compile(r"memset|FillFunctor|memcpy", re.I)
 _ON_GPU = ("kernel", "gpu_memcpy", "gpu_memset")
 
