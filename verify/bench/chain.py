@@ -25,7 +25,9 @@ Exit 4 without a GPU; 1 if the chain is wrong.
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
+import importlib.util
 import json
 import statistics
 import sys
@@ -61,8 +63,6 @@ def load_sglang_file(file: str, name: str) -> ModuleType:
         sys.modules.setdefault(parent, types.ModuleType(parent))
     sys.modules[stub.__name__] = stub
     try:
-        import importlib.util
-
         spec = importlib.util.spec_from_file_location(name, file)
         assert spec is not None
         assert spec.loader is not None
@@ -94,15 +94,11 @@ class Parts:
         small = options.small_align
         self.small = load_sglang_file(small, "small_align") if small else None
         try:
-            from flashinfer.norm import rmsnorm
-
-            self.norm = rmsnorm
+            self.norm = importlib.import_module("flashinfer.norm").rmsnorm
         except Exception as error:
             self.missing["flashinfer"] = repr(error)[:200]
         try:
-            from sgl_kernel import moe_align_block_size
-
-            self.align = moe_align_block_size
+            self.align = importlib.import_module("sgl_kernel").moe_align_block_size
         except Exception as error:
             self.missing["sgl_kernel"] = repr(error)[:200]
 
@@ -143,6 +139,20 @@ class Parts:
         return buffers
 
 
+def rows_apart(parts: Parts, name: str, routing: Callable[..., Any], tokens: int) -> dict[str, Run]:
+    """The rows of one routing, kernel by kernel, with and without what comes beside it."""
+    whole: Run = lambda given: parts.apart(routing, given, True)
+    less: Run = lambda given: parts.apart(routing, given, False)
+    rows = {f"{name} apart": whole, f"{name} apart - norm": less}
+    if parts.align:
+        rows[f"{name} apart+align"] = lambda given: parts.aligned(whole(given), given)
+        rows[f"{name} apart+align - norm"] = lambda given: parts.aligned(less(given), given)
+    if parts.small and tokens * SHAPE[2] <= 64:
+        small: Run = lambda given: parts.aligned_small(less(given), given)
+        rows[f"{name} apart+small align - norm"] = small
+    return rows
+
+
 def rows_for(parts: Parts, tokens: int) -> dict[str, Run]:
     """What can be timed for so many tokens, by name."""
     ours = parts.ours.gemma4_fused_routing
@@ -159,19 +169,7 @@ def rows_for(parts: Parts, tokens: int) -> dict[str, Run]:
         if parts.peer:
             named.append(("peer", parts.peer.gemma4_fused_routing))
         for name, routing in named:
-            rows[f"{name} apart"] = lambda given, r=routing: parts.apart(r, given, True)
-            rows[f"{name} apart - norm"] = lambda given, r=routing: parts.apart(r, given, False)
-            if parts.align:
-                rows[f"{name} apart+align"] = lambda given, r=routing: parts.aligned(
-                    parts.apart(r, given, True), given
-                )
-                rows[f"{name} apart+align - norm"] = lambda given, r=routing: parts.aligned(
-                    parts.apart(r, given, False), given
-                )
-            if parts.small and tokens * SHAPE[2] <= 64:
-                rows[f"{name} apart+small align - norm"] = lambda given, r=routing: (
-                    parts.aligned_small(parts.apart(r, given, False), given)
-                )
+            rows |= rows_apart(parts, name, routing, tokens)
         if parts.matvec and tokens <= 64:
             rows["matvec - norm"] = lambda given: parts.by_matvec(given, False)
             rows["matvec"] = lambda given: parts.by_matvec(given, True)

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -295,18 +295,21 @@ def check_all(
 
     cut, tally = truncates(device), Tally()
 
-    def steps() -> Iterator[None]:
-        if part == 0:
-            yield check_align(module, device, tally)
-            yield check_left_alone(module, device, cut, tally)
-            yield check_one_answer(module, device, cut, tally)
-        if part == 0 and device == "cpu":
-            yield check_apart(module, tally)
-        yield check_values(module, device, cut, tally, part, parts)
-        if device == "cuda" and part == 0:
-            yield check_streams(module, cut, tally)
-
-    for _ in steps():
+    steps: list[Callable[[], None]] = [
+        lambda: check_values(module, device, cut, tally, part, parts)
+    ]
+    if part == 0:
+        steps[:0] = [
+            lambda: check_align(module, device, tally),
+            lambda: check_left_alone(module, device, cut, tally),
+            lambda: check_one_answer(module, device, cut, tally),
+        ]
+        if device == "cpu":
+            steps.insert(0, lambda: check_apart(module, tally))
+        else:
+            steps.append(lambda: check_streams(module, cut, tally))
+    for step in steps:
+        step()
         if fail_fast and tally.problems:
             break
     return tally
@@ -328,7 +331,7 @@ def main(options: argparse.Namespace) -> Answer:
     if device == "cpu":
         warnings.filterwarnings("ignore")
     module = load_kernel(file) if file else None
-    if module is None or not hasattr(module, "gemma4_router_chain"):
+    if file is None or module is None or not hasattr(module, "gemma4_router_chain"):
         return Answer(DOES_NOT_APPLY, "Gemma 4 has no chain in this tree")
     import torch
     import triton
