@@ -138,10 +138,12 @@ def _telling(hunk: Hunk) -> list[str]:
 
 def _grep(tree: Repo, commit: Oid, lines: Sequence[str]) -> Mapping[str, dict[str, list[int]]]:
     """For each of the ``lines``: the files of the commit that have it, and the numbers of the lines
-    there."""
+    there. If git cannot tell, as in a clone that lacks files, there are none: this is only to help.
+    """
     patterns = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
     words = ("grep", "-z", "-n", "--fixed-strings", "--full-name", "-I", "-f", "-", commit)
-    out = tree.run(*words, stdin=patterns, accept=(0, 1)).stdout.decode("utf-8", "surrogateescape")
+    reply = tree.run(*words, stdin=patterns, accept=None)
+    out = reply.stdout.decode("utf-8", "surrogateescape") if reply.status == 0 else ""
     known = set(lines)
     found: dict[str, dict[str, list[int]]] = {}
     for record in out.split("\n"):
