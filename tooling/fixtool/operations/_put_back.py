@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from fixtool.apply.home import NOTE, RECORD
+from fixtool.apply.home import NOTE, RECORD, git_folder
 from fixtool.errors import CannotRun
 from fixtool.files import private_folder, write_atomically
 from fixtool.git import worktrees
-from fixtool.git.objects import Oid
+from fixtool.git.objects import ZERO, Oid
 from fixtool.git.process import remove_stale_locks, wait_for_lock
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store, restore_settings_behind
+from fixtool.git.trees import changed_files
 from fixtool.operations.capture import own_branches, session_path, tree_of_files
 from fixtool.operations.log import Log
 from fixtool.operations.state import EXECUTABLE, MIDDLE_FILES, Branch, TreeState
@@ -73,10 +75,17 @@ def branch(git: Repo, now: Branch, wanted: Branch, names: list[str], reason: str
     if now.commit == wanted.commit:
         return
     git = git.durably()
+    remove_stale_locks(git.git_dir, git.work_tree, "HEAD", now.name)
     if wanted.commit:
         git.update_refs([(now.name, wanted.commit, now.commit)], reason)
     elif now.commit:
         git.run("update-ref", "-m", reason, "-d", now.name, now.commit)
+    index(git, names)
+
+
+def index(git: Repo, names: list[str]) -> None:
+    """Let the user's index agree with HEAD about the files ``names``."""
+    git = git.durably()
     remove_stale_locks(git.git_dir, git.work_tree, "index")
     wait_for_lock(git.git_dir, git.work_tree, "index")
     top = git.work_tree
@@ -172,15 +181,64 @@ def _restore(
     elif now != target or wanted.files:
         tree.run("read-tree", wanted.head)
     tree.run("update-index", "-q", "--refresh", accept=None)
-    kept = {RECORD: wanted.record, NOTE: wanted.note}
+    kept: dict[str, str | None] = {}
     if wanted.files:
         kept |= dict.fromkeys(MIDDLE_FILES) | dict(wanted.git_files)
+    kept |= {RECORD: wanted.record, NOTE: wanted.note}  # last: they say that the tree is whole
     for name, digest in kept.items():
         path = tree.git_dir / name
         if digest is None:
             path.unlink(missing_ok=True)
         else:
             write_atomically(path, log.contents.read(digest), durable=True)
+
+
+def finish_tree(
+    log: Log,
+    path: str,
+    expected: TreeState | None,
+    wanted: TreeState | None,
+    present: TreeState | None,
+) -> bool:
+    """Whether what is at ``path`` may be what a killed run has left on its way from ``expected`` to
+    ``wanted``. A work tree that it had only begun to make, or to remove, goes: nobody was told of
+    it, or it had to be gone."""
+    settings, folder = log.settings, Path(path)
+    if present is not None:
+        if _is_at(present, wanted):
+            return True
+        if not _is_at(present, expected):
+            return False
+        old = present.files or present.head
+        new = (wanted.files or wanted.head) if wanted else old
+        return _is_between(open_tree(settings, path, present), old, new)
+    git = git_folder(folder) if os.path.lexists(folder / ".git") else None
+    state = wanted or expected
+    if not folder.exists() or state is None or state.store is None:
+        return True
+    store = Store(settings.stores / state.store)
+    if git and store.git_dir.resolve() not in git.resolve().parents:
+        return False
+    if wanted is None or git or not any(folder.iterdir()):
+        worktrees.remove(store, folder)
+        return True
+    return False
+
+
+def _is_at(present: TreeState, state: TreeState | None) -> bool:
+    """Whether a work tree is in this state, but for what git and fixtool keep beside it."""
+    if state is None or (present.head, present.branch) != (state.head, state.branch):
+        return False
+    return None in (present.files, state.files) or present.files == state.files
+
+
+def _is_between(tree: Repo, old: Oid, new: Oid) -> bool:
+    """Whether each file of a work tree is that of ``old`` or of ``new``, or is missing."""
+    ours = {(change.path, change.new_blob) for change in changed_files(tree, old, new)}
+    changes = changed_files(tree, old, tree_of_files(tree))
+    return all(
+        change.new_blob == ZERO or (change.path, change.new_blob) in ours for change in changes
+    )
 
 
 def _restore_branch(tree: Repo, present: TreeState | None, wanted: TreeState, reason: str) -> None:

@@ -111,35 +111,31 @@ def with_changes(state: State, old: State, new: State) -> State:
     return State(branch=branch, **tables)
 
 
-def settle(log: Log) -> None:
+def settle(log: Log) -> tuple[Operation, ...]:
     """Make entries of the notes that killed runs have left. What they had still to write into
-    ``patches/`` and to commit is finished first. Raises CannotRun if a note is damaged."""
+    ``patches/`` and to commit is finished first, and so is an ``undo`` or a ``redo``: the notes of
+    these are returned. Raises CannotRun if a note is damaged."""
+    from fixtool.operations.undo import finish  # which imports this module
+
+    finished = []
     for path in log.left_notes():
         note = log.read_note(path)
         with suppress(FixtoolError):
             open_git(log.repository.root)
             with writing(log.repository):
                 pass  # what was half written is repaired
+        if note.steps and finish(log, note):
+            finished.append(note)
+            path.unlink(missing_ok=True)
+            continue
         places = tuple(map(Path, note.before.trees))
         whole = any(tree.files for tree in note.before.trees.values())
         scope = Scope(places, whole, note.words[:1] == ("init",))
         after = capture(log.repository, log.settings, log.contents, scope)
         seen = frozenset(number for number in log.numbers() if log.read(number).time < note.time)
-        if note.steps and _settled(log, note, after):
-            path.unlink(missing_ok=True)
-            continue
         add(log, replace(note, steps=(), standing=Standing.DONE), after, seen)
         path.unlink(missing_ok=True)
-
-
-def _settled(log: Log, note: Operation, after: State) -> bool:
-    """Whether a killed ``undo`` or ``redo`` had done all of its work; the log then says so."""
-    old, new = (state.parts() for state in differing(note.before, note.after))
-    now = after.parts()
-    if any(now.get(part) != new.get(part) for part in {*old, *new}):
-        return False
-    mark(log, note.steps, note.standing)
-    return True
+    return tuple(finished)
 
 
 def mark(log: Log, numbers: Sequence[int], standing: Standing) -> None:

@@ -63,13 +63,17 @@ def undo(log: Log, steps: int = 1, *, dry_run: bool = False) -> TakenBack:
     Raises Refused, and changes nothing, if something newer would be lost; UsageError if there are
     fewer operations; CannotRun if the log is damaged or too little is left of what was there.
     """
-    settle(log)
+    for note in settle(log):
+        if _is_same(note, "undo", steps) and not dry_run:
+            return _finished(log, note)
     return _take(log, _last(log, steps), Standing.UNDONE, dry_run=dry_run)
 
 
 def redo(log: Log, steps: int = 1, *, dry_run: bool = False) -> TakenBack:
     """Do the last ``steps`` operations again that were undone. Raises as ``undo`` does."""
-    settle(log)
+    for note in settle(log):
+        if _is_same(note, "redo", steps) and not dry_run:
+            return _finished(log, note)
     undone: list[Operation] = []
     for number in reversed(log.numbers()):
         operation = log.read(number)
@@ -80,6 +84,54 @@ def redo(log: Log, steps: int = 1, *, dry_run: bool = False) -> TakenBack:
     if len(undone) < steps:
         raise _too_few(len(undone), steps, "redo", "do again")
     return _take(log, undone[:steps], Standing.DONE, dry_run=dry_run)
+
+
+def _is_same(note: Operation, verb: str, steps: int) -> bool:
+    """Whether a killed run was the same command."""
+    return note.words[:1] == (verb,) and len(note.steps) == steps
+
+
+def _finished(log: Log, note: Operation) -> TakenBack:
+    """What the killed run of ``note`` did, which is finished now."""
+    operations = tuple(log.read(number) for number in note.steps)
+    before, after = _states(_merged(operations, undoing=note.standing is Standing.UNDONE))
+    return TakenBack(operations, describe(before, after),
+                     ("an earlier run had begun this; it is finished now",))  # fmt: skip
+
+
+def finish(log: Log, note: Operation) -> bool:
+    """Finish an ``undo`` or a ``redo`` that was killed, of which ``note`` is left. Returns False,
+    and changes nothing, if what it was about to change has been changed otherwise since."""
+    repository = log.repository
+    try:
+        operations = [log.read(number) for number in note.steps]
+        change = _merged(operations, undoing=note.standing is Standing.UNDONE)
+    except FixtoolError:
+        return False
+    git = open_git(repository.root)
+    with writing(repository):
+        present = capture(repository, log.settings, log.contents, _scope(change))
+        there = present.parts()
+        moves = change.expected.get(_BRANCH) != change.wanted.get(_BRANCH)
+        for part in change.parts:
+            states = change.expected.get(part), change.wanted.get(part)
+            if part[0] != "trees" and there.get(part) not in states:
+                return False
+        for path, expected, wanted in change.of("trees"):
+            if not _put_back.finish_tree(log, path, expected, wanted, present.trees.get(path)):
+                return False
+        for part in change.parts:
+            if part[0] not in ("trees", "branch"):
+                continue
+            if part in there:
+                change.expected[part] = there[part]
+            else:
+                change.expected.pop(part, None)
+        _carry_out(log, git, change, present, f"fixtool {' '.join(note.words)}")
+        if git and moves:  # the branch may have moved, and the index not yet
+            _put_back.index(git, _paths(log, git, change))
+        mark(log, note.steps, note.standing)
+    return True
 
 
 def _last(log: Log, steps: int) -> list[Operation]:
@@ -115,11 +167,7 @@ def _take(
     git = open_git(repository.root)
     with writing(repository):
         change = _merged(operations, undoing=standing is Standing.UNDONE)
-        trees = [name for name, _, _ in change.of("trees")]
-        whole = any(state and state.files for _, *states in change.of("trees") for state in states)
-        around = any(name.startswith("/") for name, _, _ in change.of("files"))
-        scope = Scope(tuple(map(Path, trees)), whole, around)
-        present = capture(repository, log.settings, log.contents, scope)
+        present = capture(repository, log.settings, log.contents, _scope(change))
         _require_nothing_newer(log, git, change, present, operations, standing)
         before, after = _states(change)
         changed = describe(before, after)
@@ -167,6 +215,14 @@ def _merged(operations: Sequence[Operation], *, undoing: bool) -> _Change:
             if part not in change.expected and part not in change.wanted:
                 change.expected.pop(part, None)
     return change
+
+
+def _scope(change: _Change) -> Scope:
+    """What to look at before a change."""
+    trees = [name for name, _, _ in change.of("trees")]
+    whole = any(state and state.files for _, *states in change.of("trees") for state in states)
+    around = any(name.startswith("/") for name, _, _ in change.of("files"))
+    return Scope(tuple(map(Path, trees)), whole, around)
 
 
 def _states(change: _Change) -> tuple[State, State]:
