@@ -8,7 +8,7 @@ import typer
 from typer import Option
 
 from fixtool import terminal
-from fixtool.commands import options
+from fixtool.commands import editing, options
 from fixtool.errors import ExitCode
 
 
@@ -32,11 +32,8 @@ def drop(
 
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
-    base = options.open_base(context, chosen, source)
-    cache = context.settings.cache / "series"
-    dropped = run(
-        context.repository, chosen, base.repo, base.base, slug, reason, dry_run=dry_run, cache=cache
-    )
+    place = editing.place_of(options.open_base(context, chosen, source, files=False))
+    dropped = run(context, chosen, place, slug, reason, dry_run=dry_run)
     if json:
         terminal.print_document("drop", ExitCode.OK, {"dropped": dropped})
         return

@@ -76,6 +76,14 @@ def message_from(words: list[str] | None, file: Path | None) -> str | None:
     return None
 
 
+def place_of(opened: options.BaseStore) -> Place:
+    """Where a line's base is, for the verbs that edit its series."""
+    from fixtool.edit.waiting import Place
+
+    return Place(opened.repo, opened.base, opened.source.name,
+                 lambda paths: opened.source.bring(opened.base, paths))  # fmt: skip
+
+
 class Edit:
     """One run of a verb on a line: it edits the series, or goes on with what waits."""
 
@@ -104,11 +112,8 @@ class Edit:
 
     def place(self, line: Line, source: str | None) -> Place:
         """The line's base in a store."""
-        from fixtool.edit.waiting import Place
-
-        opened = self.opened = options.open_base(self.context, line, source, files=False)
-        return Place(opened.repo, opened.base, opened.source.name,
-                     lambda paths: opened.source.bring(opened.base, paths))  # fmt: skip
+        self.opened = options.open_base(self.context, line, source, files=False)
+        return place_of(self.opened)
 
     def bring(self, other: Line) -> Oid:
         """Bring the base of another line, and what its patches change, into the same store."""

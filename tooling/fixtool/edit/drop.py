@@ -7,13 +7,14 @@ from pathlib import Path
 
 from fixtool.edit._cache import keep_series, series_from
 from fixtool.edit.sequence import Conflict, FileChange, OwnSeries, Plan, make
+from fixtool.edit.waiting import Place
 from fixtool.errors import Refused
 from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
-from fixtool.git.repo import Repo
 from fixtool.series import shelf
 from fixtool.series.commit import open_for_commit
-from fixtool.series.line import Line, PatchRepository
+from fixtool.series.context import Context
+from fixtool.series.line import Line
 from fixtool.series.shelf import Shelved
 from fixtool.text import argument
 
@@ -33,21 +34,13 @@ class Dropped:
 
 
 def drop(
-    repository: PatchRepository,
-    line: Line,
-    repo: Repo,
-    base: Oid,
-    slug: str,
-    reason: str,
-    *,
-    dry_run: bool = False,
-    cache: Path | None = None,
+    context: Context, line: Line, place: Place, slug: str, reason: str, *, dry_run: bool = False
 ) -> Dropped:
-    """Move ``slug`` to the shelf, or find out what that would do (``dry_run``). ``repo`` holds the
-    line's ``base``. If the newest commit is that of the same drop, which a killed run began, it is
-    the result. ``cache`` is the folder in which the commits of series are kept.
+    """Move ``slug`` to the shelf, or find out what that would do (``dry_run``). If the newest
+    commit is that of the same drop, which a killed run began, it is the result.
 
     Raises Refused if a later patch needs it, or if the line has uncommitted changes."""
+    repository, cache = context.repository, context.settings.cache / "series"
     git = None if dry_run else open_for_commit(repository.root, line.folder)
     repository.read_anew()
     line = repository.line(line.name)
@@ -58,8 +51,8 @@ def drop(
     if named := [patch.slug for patch in line.patches if slug in patch.depends_on]:
         raise _needed(line, slug, named[-1], f"{', '.join(named)} would not work", reason)
     database = passing_objects if dry_run else ObjectDatabase
-    with database(repo) as objects:
-        own = series_from(cache, objects, line, base, lambda: None)
+    with database(place.repo) as objects:
+        own = series_from(cache, objects, line, place.base, lambda: place.bring(line.paths))
         try:
             made = make(objects, own, _without(own, slug, reason))
             objects.flush()
