@@ -17,7 +17,7 @@ def absorb(
     worktree: options.Worktree = None,
     ours: options.Ours = False,
     theirs: options.Theirs = False,
-    commit: options.Commit = True,
+    no_commit: options.NoCommit = False,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
     json: options.Json = False,
@@ -36,7 +36,7 @@ def absorb(
     tree, record = open_worktree(worktree or options.here(ctx, directory))
     repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
     exported = run(repository, tree, record, ExportOptions(
-        favour=options.read_favour(ours=ours, theirs=theirs), commit=commit, dry_run=dry_run,
+        favour=options.read_favour(ours=ours, theirs=theirs), commit=not no_commit, dry_run=dry_run,
         command="absorb",
     ))  # fmt: skip
     if not exported.edits and not json:

@@ -45,9 +45,7 @@ GoOn = Annotated[
     Option("--continue", help="Go on with the edit that waits in the line, whichever verb it is."),
 ]
 Abort = Annotated[bool, Option("--abort", help="End an edit that waits. The line stays as it was.")]
-NoCommit = Annotated[
-    bool, Option("--no-commit", help="Write the line, and leave it to you to commit it.")
-]
+NoCommit = options.NoCommit
 
 
 def at(before: str | None, after: str | None) -> At:

@@ -57,7 +57,7 @@ def export(
     pair: options.Pair = None,
     ours: options.Ours = False,
     theirs: options.Theirs = False,
-    commit: options.Commit = True,
+    no_commit: options.NoCommit = False,
     check: Check = False,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
@@ -93,7 +93,7 @@ def export(
     repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
     exported = run(repository, tree, record, ExportOptions(
         output=output, remove_missing=remove_missing, pairs=options.read_pairs(pair),
-        favour=options.read_favour(ours=ours, theirs=theirs), commit=commit,
+        favour=options.read_favour(ours=ours, theirs=theirs), commit=not no_commit,
         dry_run=dry_run or check,
     ))  # fmt: skip
     if exported.conflicts and not json:

@@ -121,7 +121,7 @@ def import_patches(
     find_base: FindBase = False,
     go_on: GoOn = False,
     abort: Abort = False,
-    commit: options.Commit = True,
+    no_commit: options.NoCommit = False,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
     json: options.Json = False,
@@ -156,7 +156,7 @@ def import_patches(
         raise UsageError("--replace and --split exclude each other: one patch becomes several")
     import_options = ImportOptions(
         replacing=replace, skip_empty=skip_empty, fit=fit,
-        split=options.read_by(split, "--split"), commit=commit, dry_run=dry_run,
+        split=options.read_by(split, "--split"), commit=not no_commit, dry_run=dry_run,
     )  # fmt: skip
     if find_base:
         context = options.start_anywhere(ctx, directory)

@@ -63,9 +63,8 @@ Python = Annotated[
     str | None,
     Option("--python", metavar="PY", help="The target's Python, with upstream's dependencies."),
 ]
-Commit = Annotated[
-    bool,
-    Option("--commit/--no-commit", help="Commit it in the patch repository (the default)."),
+NoCommit = Annotated[
+    bool, Option("--no-commit", help="Write the line, and leave it to you to commit it.")
 ]
 Pair = Annotated[
     list[str] | None,

@@ -39,7 +39,7 @@ def refresh(
     pair: options.Pair = None,
     ours: options.Ours = False,
     theirs: options.Theirs = False,
-    commit: options.Commit = True,
+    no_commit: options.NoCommit = False,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
     json: options.Json = False,
@@ -69,7 +69,7 @@ def refresh(
     repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
     export_options = ExportOptions(
         only=(slug,) if slug else (), pairs=options.read_pairs(pair),
-        favour=options.read_favour(ours=ours, theirs=theirs), commit=commit, dry_run=dry_run,
+        favour=options.read_favour(ours=ours, theirs=theirs), commit=not no_commit, dry_run=dry_run,
         command="refresh",
     )  # fmt: skip
     if has_edits(tree):
