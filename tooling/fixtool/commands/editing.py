@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -13,6 +14,7 @@ from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.commands import options
+from fixtool.commands.retype import complete
 from fixtool.errors import CannotRun, ExitCode, UsageError
 from fixtool.text import argument, count
 
@@ -161,6 +163,9 @@ class Edit:
     def answer(self, edited: Edited) -> NoReturn:
         conflict = edited.waiting is not None and bool(edited.waiting.conflicts)
         exit_code = ExitCode.CONFLICT if conflict else ExitCode.OK
+        if edited.waiting:
+            then = complete(edited.waiting.next, self.context.typed)
+            edited = replace(edited, waiting=replace(edited.waiting, next=then))
         if self.json:
             terminal.print_document(self.verb, exit_code, {"edited": _body(edited)})
         elif edited.waiting:

@@ -13,6 +13,7 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.commands.apply import Without
+from fixtool.commands.retype import complete
 from fixtool.errors import CannotRun, ExitCode, FixtoolError, UsageError
 from fixtool.text import count
 
@@ -119,7 +120,8 @@ def _worktree_status(
     exit_code = ExitCode.OK if state.ok else ExitCode.REFUSED
     if json:
         body = terminal.fields(state, "line", "place", "onto", "at_base", "uncommitted", "patches",
-                               "reordered", "notes", "next")  # fmt: skip
+                               "reordered", "notes")  # fmt: skip
+        body["next"] = state.next and complete(state.next, context.typed)
         terminal.print_document("status", exit_code, body)
     else:
         _show_worktree(state, context.typed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -167,3 +168,13 @@ def test_an_option_in_a_hint_becomes_a_whole_command(hint: str, whole: str) -> N
 def test_an_option_in_a_hint_takes_the_place_of_the_one_given(given: list[str]) -> None:
     typed = ["list", *given, "--json"]
     assert completed("--line main", typed) == "fixtool list --line main --json"
+
+
+def test_what_waits_goes_on_by_the_command_of_the_document(
+    fixtool: Callable[..., Ran], tracked: Git, upstream: Git, tmp_path: Path
+) -> None:
+    """Outside of the repository, that has to name it."""
+    words = ("edit", "fix", "--source", upstream.path, "-C", tracked.path, "--json")
+    then = document(fixtool(*words, cwd=tmp_path))["edited"]["waiting"]["next"]
+    ran = fixtool(*shlex.split(then)[1:], cwd=tmp_path)
+    assert (ran.status, ran.err) == (0, "")
