@@ -29,7 +29,7 @@ from fixtool.progress import Progress
 from fixtool.settings import Settings
 from fixtool.text import argument
 
-CACHES = ("history", "patches", "pre-commit", "releases", "replay", "sites", "wheels")
+CACHES = ("history", "patches", "pre-commit", "releases", "replay", "series", "sites", "wheels")
 """The folders in the cache. No other is ever removed: a setting may name a folder of the user's."""
 _LOG = re.compile("[0-9a-f]{10}")
 _MOMENT = 60  # seconds: a store or a cache that was just written to is in use
