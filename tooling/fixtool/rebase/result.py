@@ -160,7 +160,9 @@ def _parked(session: Field) -> ParkedPatch:
         session["worktree"].text(), session["patch"].text(), session["position"].count(),
         session["of"].count(), session["conflicts"].texts(), session["remembered"].flag(),
         session["culprit"].optional(read_upstream_commit), session["intent"].text(),
-        session["places"].each(_place), session["hunks"].each(_open_hunk),
+        # The documents of nights before these keys lack them.
+        session["places"].optional(lambda places: places.each(_place)) or (),
+        session["hunks"].optional(lambda hunks: hunks.each(_open_hunk)) or (),
     )  # fmt: skip
 
 

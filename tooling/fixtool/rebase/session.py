@@ -150,7 +150,7 @@ def _session(session: Field, context: Context, line: str) -> Session:
         conflicts=session["conflicts"].each(_path_in_tree),
         memory=session["memory"].each(_conflict_name),
         merged=session["merged"].optional(read_oid),
-        unmerged=session["unmerged"].each(_path_in_tree),
+        unmerged=session["unmerged"].optional(lambda paths: paths.each(_path_in_tree)) or (),
         new_line=session["new_line"].optional(_slug),
         probe=session["probe"].flag(),
         python=session["python"].optional(Field.text),
