@@ -124,6 +124,8 @@ def check_values(
         every = TOKENS if not slow and large else (1, 3) if large or shape[1] > 128 else (3, 17)
         rounds = (False, True) if name == "bf16" else (False,)
         listed += [(shape, name, dtype, tokens, twice) for tokens in every for twice in rounds]
+    if slow:  # small ones first, which find most mistakes
+        listed.sort(key=lambda case: case[0][0] * case[0][1] * case[3])
     for shape, name, dtype, tokens, twice in listed[part::parts]:
         given = inputs(tokens, shape, dtype, device, cut, twice)
         compare(f"{name} H{shape[0]} E{shape[1]} T{tokens} twice={twice}", given)
@@ -305,7 +307,7 @@ def check_all(
             lambda: check_one_answer(module, device, cut, tally),
         ]
         if device == "cpu":
-            steps.insert(0, lambda: check_apart(module, tally))
+            steps.append(lambda: check_apart(module, tally))
         else:
             steps.append(lambda: check_streams(module, cut, tally))
     for step in steps:
