@@ -149,12 +149,12 @@ def _require_settled(tree: Repo, conflict: Resolving) -> None:
     """Raise Refused if git could write no markers into a file in conflict, and it is still in
     conflict: the whole file of the patch would come back, although upstream has removed it."""
     for path, why in unmarked(tree).items():
-        folder, name = argument(conflict.folder), argument(path)
+        at = f"git -C {argument(conflict.folder)}"
         raise Refused(
             f"{path} is not resolved: {why}",
             where=str(conflict.folder / path),
-            hint=f"git -C {folder} add {name} to keep it as it is there, or git -C {folder} rm "
-            f"{name} to remove it; then: fixtool {conflict.command} --continue",
+            hint=f"{at} add {argument(path)} to keep it as it is there, or {at} rm "
+            f"{argument(path)} to remove it; then: fixtool {conflict.command} --continue",
         )
 
 

@@ -87,7 +87,7 @@ def export(
     if line is not None or source is not None:
         raise UsageError(
             "--line and --source are for --mbox, --combined and --series",
-            hint="fixtool export --worktree DIR writes into the line that the work tree is of",
+            hint="to write into the line that a work tree is of: fixtool export --worktree DIR",
         )
     tree, record = open_worktree(worktree or options.here(ctx, directory))
     repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository

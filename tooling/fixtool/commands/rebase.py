@@ -13,6 +13,7 @@ from fixtool import terminal
 from fixtool.commands import options
 from fixtool.commands.retype import complete
 from fixtool.errors import ExitCode, UsageError
+from fixtool.text import argument
 
 if TYPE_CHECKING:
     from fixtool.rebase.result import AskProbes, ParkedPatch, PatchOutcome, Place, Rebased
@@ -231,9 +232,9 @@ def _show_parked(rebased: Rebased, parked: ParkedPatch, typed: Sequence[str]) ->
 def _show_place(place: Place, worktree: str) -> None:
     """Say where to edit a file in conflict: the lines at which its conflict markers begin."""
     if place.why:
-        folder, name = shlex.quote(worktree), shlex.quote(place.path)
+        at, file = f"git -C {argument(worktree)}", argument(place.path)
         terminal.say(f"decide    {place.path}: {place.why}")
-        terminal.say(f"          git -C {folder} add {name} or git -C {folder} rm {name}")
+        terminal.say(f"          {at} add {file} or {at} rm {file}")
         return
     more = f" (and at {', '.join(map(str, place.lines[1:]))})" if place.lines[1:] else ""
     line = f":{place.lines[0]}" if place.lines else ""

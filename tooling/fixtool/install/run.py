@@ -23,6 +23,7 @@ from fixtool.series.context import Context
 from fixtool.sources.resolve import Target
 from fixtool.sources.source import Local, Releases, Source
 from fixtool.sources.target import upstream_url
+from fixtool.text import argument
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def _require_unchanged(
 
 def _as_released(found: Found) -> str:
     if found.checkout is not None:
-        return f"commit or stash the edits: git -C {found.place.root} stash"
+        return f"commit or stash the edits: git -C {argument(found.place.root)} stash"
     return (
         f"keep a copy of the edits, then: {found.facts.python} -m pip install --force-reinstall "
         f"--no-deps {found.project}=={found.version}"

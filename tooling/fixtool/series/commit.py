@@ -75,12 +75,11 @@ def require_committed(git: Repo, folder: Path) -> None:
     that `init` has just made holds nothing to lose: it is committed with its first patch."""
     changed = git.status(str(folder))
     if changed and not _is_new_line(git, folder):
-        place, name = argument(git.work_tree), argument(folder)
+        at, name = f"git -C {argument(git.work_tree)}", argument(folder)
         raise Refused(
             f"{changed[0]} is not committed",
             where=str(folder),
-            hint=f"git -C {place} add {name} && git -C {place} commit {name}, or "
-            f"git -C {place} stash --include-untracked",
+            hint=f"{at} add {name} && {at} commit {name}, or {at} stash --include-untracked",
         )
 
 

@@ -125,7 +125,7 @@ def test_a_file_of_another_folder_is_another_file(
     assert bring(tmp_path / "b.patch", "--subject", "elsewhere").status == 1
     up("mv", "python/model.py", "python/moved.py")
     (tmp_path / "c.patch").write_text(diff(up, up.commit("move", new__added_py="n\n")))
-    assert bring(tmp_path / "c.patch", "--subject", "again").status == 1  # not to b/new/added.py
+    assert bring(tmp_path / "c.patch", "--subject", "added").status == 1  # not to b/new/added.py
 
 
 def test_a_place_that_is_not_the_only_one(bring: Any, world: Team, tmp_path: Path) -> None:
