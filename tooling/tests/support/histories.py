@@ -516,7 +516,6 @@ class Histories(RuleBasedStateMachine):
         assert len(commits) == len(line.series) == out.count("\x02"), (commits, line)
         head = commits[-1].oid if commits else ""
         person.tree = WorkTree(person.tree.git, line, head, tuple(commits))
-        self.require_files(person.tree.git, line.base, line.marks)
 
     def require_files(self, git: Git, tag: str, marks: Marks) -> None:
         """The files of a work tree are those of the base with the marks."""
@@ -930,8 +929,9 @@ class Histories(RuleBasedStateMachine):
             assert not tree.dirty
             assert self.saved(tree), "apply went over commits that are in no patch"
             self.look_at_tree(person)
+            self.require_tree(person)
         else:
-            self.refused(done, bool(tree.dirty), not self.saved(tree),
+            self.refused(done, tree.recorded is None, bool(tree.dirty), not self.saved(tree),
                          not person.lines["main"].series)  # fmt: skip
             self.require_tree(person)
 
@@ -1074,6 +1074,8 @@ class Histories(RuleBasedStateMachine):
         words: list[str | Path] = [verb, "--worktree", tree.git.path]
         if tree.dropped and verb == "export":
             words.append("--remove-missing")
+        if tree.dirty and verb == "refresh":
+            return  # that puts the edits into a patch: see refresh_into
         done = self.do(person, *words)
         if done.status == 3:
             assert line != tree.recorded, "nobody else has changed the line"
@@ -1089,6 +1091,77 @@ class Histories(RuleBasedStateMachine):
             self.refused(done, bool(tree.dirty), bool(tree.dropped), line.base != tree.recorded.base,
                          self.waits(person, "edit", "main"))  # fmt: skip
         self.require_tree(person)
+
+    @rule(who=who_, number=number_)
+    def refresh_into(self, who: str, number: int) -> None:
+        """Put what is not committed in the work tree into a patch of the line."""
+        person, tree = self.people[who], self.people[who].tree
+        named = [commit for commit in tree.commits if commit.slug]
+        if tree.recorded is None or not tree.dirty or not named:
+            return
+        into = named[number % len(named)]
+        at = tree.commits.index(into)
+        commits = [replace(commit, marks=commit.marks | tree.dirty) if commit == into else commit
+                   for commit in tree.commits]  # fmt: skip
+        words = ("refresh", into.slug or "", "--worktree", tree.git.path)
+        self.write_edits(person, words, commits, frozenset(), [into.slug or ""], at)
+
+    @rule(who=who_)
+    def absorb(self, who: str) -> None:
+        """Put each edit into the patch that last changed its line."""
+        person, tree = self.people[who], self.people[who].tree
+        if tree.recorded is None or not tree.dirty or not tree.commits:
+            return
+        commits, stays = list(tree.commits), set()
+        for mark in tree.dirty:
+            owners = [number for number, commit in enumerate(tree.commits)
+                      if self.touches(Change("", "", commit.marks), frozenset({mark}))]  # fmt: skip
+            if owners:
+                owner = commits[owners[-1]]
+                commits[owners[-1]] = replace(owner, marks=owner.marks | {mark})
+            else:
+                stays.add(mark)
+        slugs = [commit.slug or "" for commit, old in zip(commits, tree.commits, strict=True)
+                 if commit != old]  # fmt: skip
+        words = ("absorb", "--worktree", tree.git.path)
+        self.write_edits(person, words, commits, frozenset(stays), slugs, 0)
+
+    def write_edits(
+        self, person: Person, words: Sequence[str | Path], commits: Sequence[Commit], stays: Marks,
+        slugs: Sequence[str], at: int,
+    ) -> None:  # fmt: skip
+        """Run a command that puts uncommitted edits into patches. If it succeeds, the work tree
+        has ``commits``, and the edits ``stays``; the patches ``slugs`` of the line have what they
+        lacked."""
+        tree, line = person.tree, person.lines["main"]
+        assert tree.recorded is not None
+        plain = (
+            line == tree.recorded and all(commit.slug for commit in commits) and self.saved(tree)
+        )
+        done = self.do(person, *words)
+        now = person.lines["main"]
+        if done.status == 0 and not done.died and plain:
+            added = {commit.slug: commit.marks for commit in commits}
+            wanted = line.with_series(
+                replace(change, marks=change.marks | added[change.slug])
+                if change.slug in slugs
+                else change
+                for change in line.series
+            )
+            assert now == wanted, differing({"main": now}, {"main": wanted})
+        elif done.status == 0:
+            assert now.marks <= line.marks | tree.marks | tree.dirty, now
+        else:
+            later = any(self.touches(Change("", "", commit.marks), tree.dirty)
+                        for commit in commits[at + 1 :])  # fmt: skip
+            self.refused(done, later, not plain, self.waits(person, "edit", "main"))
+        everything = tree.marks | tree.dirty
+        self.require_files(tree.git, tree.recorded.base, everything)
+        if done.status == 0 and plain and not done.died:
+            self.look_at_tree(person)
+            person.tree.dirty = stays
+        elif done.status == 0 or done.died:
+            person.tree = WorkTree(tree.git)  # what each commit holds is not foreseen here
 
     def judge_written(self, person: Person, before: LineState, done: Done, named: set[str]) -> None:
         """Judge what refresh or export made of the line ``before``. ``named`` are the patches that
@@ -1196,10 +1269,8 @@ class Histories(RuleBasedStateMachine):
         assert person.lines == wanted.lines, differing(person.lines, wanted.lines)
         assert person.kept_sessions() == wanted.sessions.keys(), wanted.sessions.keys()
         person.sessions = {key: replace(session) for key, session in wanted.sessions.items()}
-        if entry.verb == "apply":
+        if entry.verb in ("apply", "refresh", "export", "absorb"):
             person.tree = replace(wanted.tree)
-        elif entry.verb in ("refresh", "export"):
-            person.tree = replace(wanted.tree, dirty=person.tree.dirty)
         self.require_tree(person)
         others.append(entry)
 
