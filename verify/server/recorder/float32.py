@@ -34,7 +34,7 @@ def install(module: ModuleType, report: Callable[[str], None]) -> None:
         if name == _EXPERTS:
             # Its own forward_native loops over all experts and waits for the GPU before each.
             from sglang.srt.layers.moe.fused_moe_native import fused_moe_forward_native as forward
-        elif type(self).__module__.startswith(_PLAIN):
+        elif any(base.__module__.startswith(_PLAIN) for base in type(self).__mro__):
             forward = self.forward_native
         else:
             return usual(self)
