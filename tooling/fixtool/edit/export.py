@@ -163,6 +163,7 @@ class _Export:
 
     def run(self) -> Exported:
         self._require_changes()
+        self._require_alone()
         missing = self._missing()
         if missing and not self.options.remove_missing:
             raise self._no_commit(missing)
@@ -193,6 +194,21 @@ class _Export:
                     hint=f"git -C {argument(where)} rebase --interactive {self.record.onto[:12]}",
                 )
 
+    def _require_alone(self) -> None:
+        """Raise Refused if a patch is to be written alone into which another one was squashed: the
+        series would hold that one twice."""
+        for slug, holder in self.found.squashed.items():
+            if holder in self.only and slug not in self.only and slug in self._entries:
+                raise self._squashed(slug)
+
+    def _squashed(self, slug: str) -> Refused:
+        where = self.tree.work_tree
+        return Refused(
+            f"{slug} is squashed into {self.found.squashed[slug]} in the work tree",
+            where=str(where),
+            hint=f"write all that changed: fixtool refresh --worktree {argument(where)}",
+        )
+
     @property
     def _entries(self) -> list[str]:
         return [entry.slug for entry in self.line.entries]
@@ -207,16 +223,9 @@ class _Export:
 
     def _no_commit(self, missing: Sequence[str]) -> Refused:
         """The refusal to lose patches. It shows the new commits that may be one of them."""
-        squashed = self.found.squashed
         for slug in self.only:
-            if slug not in squashed:
-                continue
-            return Refused(
-                f"{slug} is squashed into {squashed[slug]} in the work tree",
-                where=str(self.tree.work_tree),
-                hint="write all that changed: fixtool refresh --worktree "
-                f"{argument(self.tree.work_tree)}",
-            )
+            if slug in self.found.squashed:
+                return self._squashed(slug)
         alike = [(slug, oid) for slug in missing for oid in self.found.alike.get(slug, ())]
         said = "".join(
             f"; {oid[:12]} {self.tree.read_commit(oid).subject!r} may be {slug}, or a new patch"
@@ -240,6 +249,8 @@ class _Export:
             return True
         changed = {slug for slug, commit in self.found.commits.items()
                    if self.record.commits.get(slug) != commit}  # fmt: skip
+        # The change of one without a commit may be in another one, which then would hold it too.
+        changed |= self.record.commits.keys() - self.found.commits.keys()
         return bool(self.only) and not changed <= {*self.only}
 
     # -- nobody else has changed the line ---------------------------------------------------

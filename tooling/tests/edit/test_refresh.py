@@ -203,6 +203,20 @@ def test_each_edit_goes_to_the_patch_that_last_changed_its_lines(work: Work) -> 
     assert work.is_sound(clean=False)
 
 
+def test_a_patch_is_not_written_alone_with_the_change_of_another_one(work: Work) -> None:
+    five, six, thirty, read = work.tree("rev-list", "--reverse", "HEAD", "-4").split()
+    work.tree("reset", "--hard", "--quiet", five)
+    work.tree("cherry-pick", "--no-commit", six)
+    work.tree("commit", "--amend", "--quiet", "--no-edit")
+    work.tree("cherry-pick", thirty, read)
+    work.edit("line six\n", "line six, and more\n")
+    before = work.files()
+    ran = work.run("absorb")
+    assert ran.status in (1, 3), ran.out
+    assert work.files() == before
+    assert "line six, and more" in (work.tree.path / "python/model.py").read_text()
+
+
 def test_an_absorb_can_be_taken_back(work: Work) -> None:
     work.edit("line thirty\n", "line thirty, and more\n")
     work.edit("line 12\n", "line twelve\n")
