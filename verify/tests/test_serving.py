@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -646,12 +646,14 @@ def test_no_gpu_no_run(gpu_host: FakeGpuHost, monkeypatch: pytest.MonkeyPatch) -
 # --- out of a bundle -----------------------------------------------------------------------------
 
 
-def make_bundle(gpu_host: FakeGpuHost) -> Path:
-    """As fixtool makes them: a base, what each of two patches changes, and what both do."""
+def make_bundle(gpu_host: FakeGpuHost, above: Sequence[str] = ()) -> Path:
+    """As fixtool makes them: a base, what each of two patches changes, and what both do; and what a
+    patch that stands on the second changes, besides it, at the paths ``above``."""
     base = make_tree(gpu_host.folder / "base", fused=False)
     series = make_tree(gpu_host.folder / "series")
     other = "python/sglang/srt/models/other.py"
-    (series / other).write_text("x = 1\n")
+    for path in (other, *above):
+        (series / path).write_text("x = 1\n")
     folder = gpu_host.folder / "fixtool-verify"
     (folder / "blobs").mkdir(parents=True)
 
@@ -665,11 +667,13 @@ def make_bundle(gpu_host: FakeGpuHost) -> Path:
 
     routing = [f"python/sglang/{CAUSAL}", f"python/sglang/{FUSED}"]
     trees = {
-        "base": {}, "series": changed(other, *routing),
+        "base": {}, "series": changed(other, *routing, *above),
         "+fix": changed(other), "+gemma4-fused-routing": changed(*routing),
     }  # fmt: skip
+    if above:
+        trees["+chain"] = changed(*routing, *above)
     plan = {
-        "about": {"patches": [{"slug": "fix"}, {"slug": "gemma4-fused-routing"}]},
+        "about": {"patches": [{"slug": name[1:]} for name in trees if name[0] == "+"]},
         "trees": {
             name: {
                 "folder": name, "changes": changes, "touched": [],
@@ -703,6 +707,23 @@ def test_out_of_a_bundle(gpu_host: FakeGpuHost) -> None:
     fixes = work / "trees/fixes/python/sglang"
     assert (fixes / "srt/models/other.py").read_text() == "x = 1\n"
     assert (fixes / FUSED).read_text() == "KERNEL = None\n"
+
+
+@pytest.mark.slow(6)
+def test_what_stands_on_the_routing_is_in_neither_of_its_contenders(gpu_host: FakeGpuHost) -> None:
+    above = "python/sglang/srt/models/chain.py"
+    bundle, work = make_bundle(gpu_host, [above]), gpu_host.folder / "work"
+    peer = gpu_host.folder / "peer.py"
+    peer.write_text(PEER)
+    gpu_host.script = "ci/serving"
+    order = "fixes,upstream,routing,series"
+    words = (bundle, "--peer", peer, "--work", work, "--", "--tiny", "--reps", 1, "--batches", 1)
+    gpu_host.expect(0, "", "", *words, "--order", order, "--out", gpu_host.details_file)
+    has = {tree: ((work / "trees" / tree / above).exists(),
+                  (work / "trees" / tree / "python/sglang" / FUSED).read_text() != "KERNEL = None\n")
+           for tree in ("fixes", "routing", "series")}  # fmt: skip
+    assert has == {"fixes": (False, False), "routing": (False, True), "series": (True, True)}
+    assert len(json.loads(gpu_host.details_file.read_text())["boots"]) == 4
 
 
 def test_a_bundle_that_will_not_do(gpu_host: FakeGpuHost) -> None:
