@@ -1091,7 +1091,7 @@ class Histories(RuleBasedStateMachine):
             self.judge_written(person, line, done, set())
         else:
             self.refused(done, bool(tree.dirty),
-                "no commit in the work tree holds" in done.message,  # changed in several ways bool(tree.dropped), line.base != tree.recorded.base,
+                "no commit in the work tree holds" in done.message,  bool(tree.dropped), line.base != tree.recorded.base,
                          self.waits(person, "edit", "main"))  # fmt: skip
         self.require_tree(person)
 
