@@ -69,7 +69,7 @@ class Applied:
         if unread := self.judgement.unread:
             notes.append(f"upstream's history was not read: {unread}")
         if kept := self.placed and self.placed.kept:
-            notes.append(f"commits from a work tree that was deleted are in the branch {kept}")
+            notes.append(f"commits of yours that were on this branch are in the branch {kept} now")
         return (*notes, *([self.newer] if self.newer else []))
 
     @property

@@ -31,7 +31,7 @@ from fixtool.judgement.manifest import Manifest, read_manifest
 from fixtool.progress import Progress
 from fixtool.series.patch import is_slug
 from fixtool.settings import state_folder
-from fixtool.text import argument
+from fixtool.text import argument, split_lines
 
 _PATIENCE = 60.0  # seconds
 _NEXT = "fixtool.next.json"  # the record to come, while a work tree moves to another commit
@@ -67,7 +67,8 @@ class OwnCommits(Refused):
 @dataclass(frozen=True)
 class Placed:
     """``changed`` is False if the work tree was at this very commit before. ``kept`` is the branch
-    of the store that now holds commits of the user's from a work tree that was deleted."""
+    of the store that now holds commits of the user's that were on the branch of the work tree: it
+    was deleted, or had gone to another base since."""
 
     path: Path
     branch: str
@@ -88,8 +89,10 @@ def place(
     with lock(_lock_file(store, folder), f"the work tree {folder}", patience):
         _clear_staging(store, folder)
         if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-            return _move_on(_own_worktree(store, folder), record)
-        tip, kept = _own_branch(store, record)
+            tree = _own_worktree(store, folder)
+            _, kept = _free_branch(tree, record)
+            return replace(_move_on(tree, record), kept=kept)
+        tip, kept = _free_branch(store, record)
         worktrees.forget(store, folder)
         with _staging(store, folder) as staging:
             with progress.task(f"writing {folder}"):
@@ -111,6 +114,7 @@ def place_into(store: Repo, checkout: Repo, record: Record, patience: float = _P
     with lock(checkout.git_dir / "fixtool.lock", place, patience):
         recover(checkout)
         require_clean(checkout)
+        _require_own_branch(checkout, record)
         _send_objects(store, checkout, record)
         return _move_on(checkout, record)
 
@@ -272,14 +276,6 @@ def _move_on(tree: Repo, record: Record) -> Placed:
     assert tree.work_tree is not None
     before = read_record(tree)
     tip = tree.ref(f"refs/heads/{record.branch}")
-    records = [record for record in (before, read_record(tree, _NEXT)) if record]
-    ours = {commit for record in records for commit in (record.commit, record.onto)}
-    if tip is not None and tip != record.commit and tip not in ours:
-        raise Refused(
-            f"the branch {record.branch} exists and holds commits that fixtool did not make",
-            where=str(tree.work_tree),
-            hint=f"keep them: git -C {argument(tree.work_tree)} branch -m {record.branch} NEW-NAME",
-        )
     head = tree.head()
     changed = head != record.commit
     on_branch = tree.current_branch() == f"refs/heads/{record.branch}"
@@ -402,22 +398,42 @@ def _clear_staging(store: Repo, folder: Path) -> None:
             worktrees.remove(store, staging)
 
 
-def _own_branch(store: Repo, record: Record) -> tuple[Oid | None, str | None]:
-    """Where a deleted work tree left the branch; None if there is no branch. If commits of the
-    user's are there, they go to a branch of their own first, whose name is the second value."""
-    name = f"refs/heads/{record.branch}"
-    tip = store.ref(name)
-    if (
-        tip is None
-        or tip in (record.onto, record.commit)
-        or store.read_commit(tip).committer.email == MACHINE.email
-    ):
+def _free_branch(repo: Repo, record: Record) -> tuple[Oid | None, str | None]:
+    """Where the branch of ``record`` is; None if there is none. If commits of the user's are on it,
+    they go to a branch of their own first, whose name is the second value."""
+    tip = repo.ref(f"refs/heads/{record.branch}")
+    if tip is None or not _has_own_commits(repo, record, tip):
         return tip, None
     kept = f"kept/{record.branch.removeprefix('fixtool/')}-{tip[:12]}"
-    if store.ref(f"refs/heads/{kept}") is None:
-        reason = "fixtool apply: commits from a work tree that was deleted"
-        store.update_refs([(f"refs/heads/{kept}", tip, None)], reason)
+    if repo.ref(f"refs/heads/{kept}") is None:
+        reason = "fixtool apply: commits that were on the branch of a work tree"
+        repo.update_refs([(f"refs/heads/{kept}", tip, None)], reason)
     return tip, kept
+
+
+def _require_own_branch(checkout: Repo, record: Record) -> None:
+    """Raise Refused if the branch of ``record`` is in the user's checkout, with commits of the
+    user's."""
+    tip = checkout.ref(f"refs/heads/{record.branch}")
+    if tip is not None and _has_own_commits(checkout, record, tip):
+        where = argument(checkout.work_tree)
+        raise Refused(
+            f"the branch {record.branch} exists and holds commits that fixtool did not make",
+            where=str(checkout.work_tree),
+            hint=f"keep them: git -C {where} branch -m {record.branch} NEW-NAME",
+        )
+
+
+def _has_own_commits(repo: Repo, record: Record, tip: Oid) -> bool:
+    """Whether ``tip``, where the branch of ``record`` is, has commits of the user's that fixtool
+    has not recorded. The branch may be from an earlier time, before its work tree went to another
+    base."""
+    records = [known for known in (read_record(repo), read_record(repo, _NEXT)) if known]
+    recorded = {commit for known in records for commit in (known.commit, known.onto)}
+    if tip in (record.onto, record.commit) or tip in recorded:
+        return False
+    committers = repo.run("log", "--format=%ce", tip, f"^{record.onto}").text
+    return any(mail != MACHINE.email for mail in split_lines(committers))
 
 
 def _lock_file(store: Repo, folder: Path) -> Path:

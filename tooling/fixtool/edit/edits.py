@@ -126,8 +126,11 @@ def fold(
                 where=slug,
                 hint=f"take it out: fixtool drop {slug} --reason WHY",
             )
-        machine = replace(MACHINE, date=old.author.date)
-        parent = objects.add_commit(replace(old, tree=after, parents=(parent,), committer=machine))
+        # The committer tells which commits are a person's: those that were stay so.
+        ours = old.committer.email == MACHINE.email
+        committer = replace(MACHINE, date=old.author.date) if ours else old.committer
+        commit = replace(old, tree=after, parents=(parent,), committer=committer)
+        parent = objects.add_commit(commit)
         commits[slug] = parent
     return Folded(commits, trees[-1])
 

@@ -51,7 +51,8 @@ class Operation:
     """One command that changed something. ``before`` and ``after`` hold what differs. ``exit_code``
     is None if the command was killed. ``beyond`` names what it also changed, and ``undo`` cannot
     take back. A note of ``undo`` or ``redo`` has the numbers of the ``steps`` that it takes, and
-    what becomes of them."""
+    what becomes of them. The ``number`` of a note is that of the newest entry when its command
+    began."""
 
     number: int
     time: str

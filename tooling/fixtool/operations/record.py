@@ -54,8 +54,10 @@ def begin(
     settle(log)
     before = capture(repository, settings, log.contents, scope)
     root = str(repository.root.resolve())
-    note = Operation(0, now(), public_words(words), root, before, beyond=beyond)
-    seen = frozenset(log.numbers())
+    numbers = log.numbers()
+    newest = max(numbers, default=0)
+    note = Operation(newest, now(), public_words(words), root, before, beyond=beyond)
+    seen = frozenset(numbers)
     with ExitStack() as stack:
         path = stack.enter_context(log.noting(note))
         return Recording(log, scope, note, seen, path, stack.pop_all())
@@ -70,7 +72,8 @@ def add(log: Log, operation: Operation, after: State, seen: frozenset[int]) -> N
         for number in numbers:
             if number not in seen:
                 other = log.read(number)
-                before = with_changes(before, other.before, other.after)
+                if other.standing is Standing.DONE:
+                    before = with_changes(before, other.before, other.after)
         old, new = differing(before, after)
         if not _changed(old, new) and operation.beyond is None:
             return
@@ -132,7 +135,7 @@ def settle(log: Log) -> tuple[Operation, ...]:
         whole = any(tree.files for tree in note.before.trees.values())
         scope = Scope(places, whole, note.words[:1] == ("init",))
         after = capture(log.repository, log.settings, log.contents, scope)
-        seen = frozenset(number for number in log.numbers() if log.read(number).time < note.time)
+        seen = frozenset(number for number in log.numbers() if number <= note.number)
         add(log, replace(note, steps=(), standing=Standing.DONE), after, seen)
         path.unlink(missing_ok=True)
     return tuple(finished)

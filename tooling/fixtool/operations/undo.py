@@ -177,7 +177,7 @@ def _take(
             verb = "undo" if standing is Standing.UNDONE else "redo"
             words = (verb,) if len(numbers) == 1 else (verb, str(len(numbers)))
             note = Operation(
-                0, now(), words, str(repository.root.resolve()), present,
+                max(log.numbers()), now(), words, str(repository.root.resolve()), present,
                 with_changes(present, before, after), standing=standing, steps=numbers,
             )  # fmt: skip
             with log.noting(note) as path:
@@ -383,6 +383,8 @@ def _newer_in_tree(
             yield f"edits in the work tree {path}", path, end if expected.note else _save(path)
     elif tree.status():
         yield f"edits in the work tree {path} that are not committed", path, _save(path)
+    if wanted is not None and wanted.branch not in (None, present.branch):
+        yield from _newer_on_branch(tree, path, str(wanted.branch), wanted.head, verb)
     missing = [oid for oid in (wanted and wanted.head, wanted and wanted.files) if oid]
     if missing and tree.lacks(missing):
         raise CannotRun(
@@ -390,6 +392,18 @@ def _newer_in_tree(
             where=path,
             hint="make it again: fixtool apply",
         )
+
+
+def _newer_on_branch(tree: Repo, path: str, name: str, head: Oid, verb: str) -> Iterator[_Newer]:
+    """Commits on a branch that is not checked out now, and that would go back to ``head``."""
+    tip = tree.ref(name)
+    if tip is not None and tip != head and (commits := _commits(tree, head, tip)):
+        short = name.removeprefix("refs/heads/")
+        yield (
+            f"commits on the branch {short} of {path} ({', '.join(commits)})", path,
+            f"keep them: git -C {argument(path)} branch NEW-NAME {short}; then git -C "
+            f"{argument(path)} branch --force {short} {head[:12]}, and fixtool {verb}",
+        )  # fmt: skip
 
 
 def _save(path: str) -> str:

@@ -133,6 +133,51 @@ def test_commits_of_a_deleted_work_tree_are_kept(series: Team, settings: Setting
     assert store("rev-parse", again.placed.kept) == mine
 
 
+def there_and_back(
+    series: Team, settings: Settings, folder: Path, meanwhile: Callable[[Git], object]
+) -> Applied:
+    """A work tree goes to the next base, the series changes, and it goes back."""
+    run(series, settings, worktree=folder)
+    tree = Git(folder)
+    branch = tree("symbolic-ref", "--short", "HEAD")
+    series.upstream("checkout", "--quiet", "main")
+    series.upstream.commit("next", README_txt="next\n")
+    run(series, settings, ref="main", worktree=folder)
+    away = tree("symbolic-ref", "--short", "HEAD")
+    tree("checkout", "--quiet", branch)
+    meanwhile(tree)
+    tree("checkout", "--quiet", away)
+    series.patch("more", "more", python__other_py="alpha\nBETA\ngamma\n")
+    again = run(series, settings, worktree=folder)
+    assert again.placed
+    assert tree("rev-parse", "HEAD", branch).split() == 2 * [again.replay.commit]
+    assert tree("symbolic-ref", "--short", "HEAD") == branch
+    return again
+
+
+def test_a_work_tree_goes_to_another_base_and_back(
+    series: Team, settings: Settings, tmp_path: Path
+) -> None:
+    """The branch that it left was taken for one with commits of the user's."""
+    again = there_and_back(series, settings, tmp_path / "tree", lambda tree: None)
+    assert again.placed
+    assert again.placed.kept is None
+
+
+def test_commits_on_the_branch_that_a_work_tree_left_are_kept(
+    series: Team, settings: Settings, tmp_path: Path
+) -> None:
+    mine: list[str] = []
+    again = there_and_back(
+        series, settings, tmp_path / "tree",
+        lambda tree: mine.append(tree.commit("my own work", README_txt="mine\n")),
+    )  # fmt: skip
+    assert again.placed
+    assert again.placed.kept
+    assert any(again.placed.kept in note for note in again.notes)
+    assert Git(tmp_path / "tree")("rev-parse", again.placed.kept) == mine[0]
+
+
 def test_a_failed_replay_leaves_no_trace(series: Team, settings: Settings, tmp_path: Path) -> None:
     series.upstream.commit("same", python__model_py=NUMBERS.replace("line 20\n", "theirs\n"))
     applied = run(series, settings, ref="main", worktree=tmp_path / "wt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -215,6 +216,21 @@ def test_a_patch_is_not_written_alone_with_the_change_of_another_one(work: Work)
     assert ran.status in (1, 3), ran.out
     assert work.files() == before
     assert "line six, and more" in (work.tree.path / "python/model.py").read_text()
+
+
+def test_a_later_commit_of_a_person_stays_theirs(work: Work) -> None:
+    """The commit that moved got fixtool's name. With its work tree removed, nothing kept it."""
+    work.tree.commit("mine", README_txt="mine\n")
+    work.edit("line 12\n", "line twelve\n")
+    assert work.run("refresh", "five").status == 0
+    mine = work.tree.head()
+    assert "+mine" not in "".join(map(work.text, ("five", "six", "thirty", "read")))
+    shutil.rmtree(work.tree.path)
+    request = ApplyRequest("v1.0", str(work.team.upstream.path), worktree=work.tree.path)
+    applied = apply(Context(work.team.repository, work.settings), request)
+    assert applied.placed
+    assert applied.placed.kept
+    assert work.tree("rev-parse", applied.placed.kept) == mine
 
 
 def test_an_absorb_can_be_taken_back(work: Work) -> None:

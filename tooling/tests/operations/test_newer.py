@@ -98,6 +98,34 @@ def test_a_commit_in_a_work_tree(place: Place) -> None:
     assert "fixtool export" in ran.err
 
 
+@pytest.mark.parametrize("into", [False, True])
+def test_commits_on_the_branch_that_a_work_tree_has_left(place: Place, into: bool) -> None:
+    """Undo would move that branch back, also one of the user's in a checkout of the user's."""
+    tree = place.tree
+    if into:
+        tree = Git(place.folder / "clone")
+        upstream = place.maintainer.upstream
+        upstream("clone", "--quiet", str(upstream.path), str(tree.path))
+        words: list[str | Path] = ["apply", "--into", tree.path, "--ref", "v1.0", "--no-build"]
+    else:
+        place.done("apply", "--no-build", "--worktree", tree.path)
+        words = ["apply", "--ref", "v1.1", "--no-build", "--worktree", tree.path]
+    branch = tree("symbolic-ref", "--short", "HEAD")
+    old = tree.head()
+    place.done(*words)
+    away = tree("symbolic-ref", "--short", "HEAD")
+    tree("checkout", "--quiet", branch)
+    mine = tree.commit("mine", notes_txt="mine\n")
+    tree("checkout", "--quiet", away)
+    ran = refusal(place)
+    assert f"commits on the branch {branch}" in ran.err
+    assert tree("rev-parse", branch) == mine
+    tree("branch", "saved", branch)
+    tree("branch", "--force", branch, old)
+    place.done("undo")
+    assert tree.head() == old
+
+
 def test_an_ignored_file_is_no_work(place: Place) -> None:
     place.done("apply", "--no-build", "--worktree", place.tree.path)
     place.tree.write("python/__pycache__/x.pyc", "made\n")
@@ -225,6 +253,26 @@ def test_a_killed_command_is_recorded_by_the_next(
     assert place.maintainer.files()["series"] == b"# in order\nfive.patch\ntwenty.patch\n"
     (operation,) = document(place.run("log", "--json"))["operations"]
     assert (operation["exit_code"], operation["command"][:18]) == (None, "fixtool drop other")
+    place.done("undo")
+    assert place.snapshot() == before
+
+
+def test_a_killed_command_after_one_that_was_taken_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within one second: the killed one was told from those before it by the time."""
+    before = place.snapshot()
+
+    def die(*_: Any) -> None:
+        raise SystemExit(9)
+
+    for module in (record, undoing):
+        monkeypatch.setattr(module, "now", lambda: "2026-01-02T03:04:05+00:00")
+    place.done(*DROP)
+    place.done("undo")
+    with monkeypatch.context() as patched:
+        patched.setattr(record.Recording, "finish", die)
+        assert place.run("rename", "five", "V").status == 9
     place.done("undo")
     assert place.snapshot() == before
 
