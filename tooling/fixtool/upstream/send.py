@@ -264,7 +264,7 @@ def _require_ours(plan: SendPlan) -> None:
     if pull:
         why, hint = "", other
         if pull.merged:
-            why, hint = "was merged", "fixtool upstream --status writes that into the patch"
+            why, hint = "was merged", "write that into the patch: fixtool upstream --status"
         elif pull.state != "open":
             why = "was closed"
         elif marker is None:

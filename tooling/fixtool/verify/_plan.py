@@ -15,7 +15,7 @@ from fixtool.series.line import Line
 from fixtool.sources.resolve import Target
 from fixtool.sources.source import Source
 from fixtool.sources.target import bring_base, python_folder
-from fixtool.verify._trees import NoTree, Tree, Trees, touched
+from fixtool.verify._trees import NoTree, Tree, Trees, needs, touched
 from fixtool.verify.answer import DOES_NOT_APPLY, NOT_PRESENT, PASSED, PRESENT
 from fixtool.verify.request import RunKind
 from fixtool.verify.result import StepKind
@@ -125,7 +125,12 @@ def plan_line(
         "commit": whole.commit if whole else None,
         "tree": whole.tree if whole else None,
         "patches": [
-            {"slug": patch.slug, "sha256": patch.digest, "diff": patch.diff_digest}
+            {
+                "slug": patch.slug,
+                "sha256": patch.digest,
+                "diff": patch.diff_digest,
+                "needs": list(needs(line, patch.slug)),
+            }
             for patch in line.patches
         ],
         "kinds": list(kinds),

@@ -88,13 +88,7 @@ class Trees:
 
     def alone(self, slug: str) -> Tree | NoTree:
         """The base with one patch, and the patches that it declares as its dependencies."""
-        by_slug = {patch.slug: patch for patch in self.line.patches}
-        wanted, queue = set[str](), [slug]
-        while queue:
-            needed = queue.pop()
-            if needed in by_slug and needed not in wanted:
-                wanted.add(needed)
-                queue += by_slug[needed].depends_on
+        wanted = {slug, *needs(self.line, slug)}
         entries = tuple(entry for entry in self.line.entries if entry.slug in wanted)
         return self._replayed(alone(slug), replace(self.line, entries=entries))
 
@@ -231,3 +225,16 @@ def touched(line: Line, trees: Sequence[Tree], folder: str) -> list[str]:
         {path for path in line.paths if _importable(path, folder)}
         | {path for tree in trees for path in tree.changes}
     )
+
+
+def needs(line: Line, slug: str) -> tuple[str, ...]:
+    """The patches of ``line`` that a patch depends on, directly or through others, by its trailers:
+    in the order of the series."""
+    by_slug = {patch.slug: patch for patch in line.patches}
+    found, queue = set[str](), [slug]
+    while queue:
+        patch = by_slug.get(queue.pop())
+        needed = patch.depends_on if patch else ()
+        queue += [other for other in needed if other not in found]
+        found.update(needed)
+    return tuple(other for other in by_slug if other in found and other != slug)

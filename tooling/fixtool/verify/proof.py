@@ -109,7 +109,8 @@ def _proof_backwards(result: Result, slug: str, *, at_home: bool) -> tuple[Proof
 
 
 def _proof_forwards(result: Result, slug: str, columns: Sequence[str]) -> tuple[Proof, str]:
-    """The base has the bug: it must go with the patch alone, which may move no other probe."""
+    """The base has the bug: it must go with the patch alone, which may move no other probe but
+    those of the patches that it needs: they are in its tree."""
     with_patch = result.answer(slug, alone(slug))
     if with_patch is None:
         return Proof.CONFLICT, result.missing.get(alone(slug), "it has no tree")
@@ -117,9 +118,10 @@ def _proof_forwards(result: Result, slug: str, columns: Sequence[str]) -> tuple[
         return Proof.UNPROVED, f"with the patch alone, its probe still says {with_patch}"
     if (whole := result.answer(slug, SERIES)) not in (0, None):
         return Proof.UNPROVED, f"on the whole series, its probe says {whole}"
+    besides = {slug, *result.needs(slug)}
     moved = [
         other for other in columns
-        if other != slug and result.answer(other, alone(slug)) != result.answer(other, BASE)
+        if other not in besides and result.answer(other, alone(slug)) != result.answer(other, BASE)
     ]  # fmt: skip
     if moved:
         return Proof.UNPROVED, f"it also moves the probe of {', '.join(moved)}"

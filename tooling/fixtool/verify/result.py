@@ -88,6 +88,14 @@ class Result:
     ended: str | None
     prepare_seconds: float
 
+    def needs(self, slug: str) -> tuple[str, ...]:
+        """The patches that a patch needs, which are with it in the tree of the patch alone. None
+        is known in the result of an older fixtool."""
+        patches = self.about["patches"]
+        return next(
+            (tuple(patch.get("needs", ())) for patch in patches if patch["slug"] == slug), ()
+        )
+
     @property
     def finished(self) -> bool:
         return self.ended is not None
@@ -215,6 +223,11 @@ def _not_a_result(path: Path, why: str) -> Refused:
     )
 
 
+def _list(value: Any) -> list[Any]:
+    _require(isinstance(value, list), "a list")
+    return list(value)
+
+
 def _result(raw: Mapping[str, Any]) -> Result:
     """The result in a parsed document. Raises KeyError, TypeError, ValueError or AttributeError if
     a field is missing or wrong."""
@@ -228,6 +241,8 @@ def _result(raw: Mapping[str, Any]) -> Result:
     for key, fields in (("patches", ("slug", "sha256")), ("missing", ("name", "why"))):
         texts = (table[field] for table in about[key] for field in fields)
         _require(all(isinstance(text, str) for text in texts), key)
+    needs = (name for patch in about["patches"] for name in _list(patch.get("needs", [])))
+    _require(all(isinstance(name, str) for name in needs), "needs")
     _require(all(isinstance(kind, str) for kind in about["kinds"]), "kinds")
     _require(all(isinstance(gpu["name"], str) for gpu in environment.get("gpus", ())), "gpus")
     _require(isinstance(environment.get("packages", {}), dict), "packages")

@@ -139,16 +139,19 @@ BIG: dict[str, Callable[[int], bytes]] = {
 
 @pytest.mark.parametrize("name", BIG)
 def test_reading_takes_linear_time(name: str) -> None:
-    """Eight times as much takes less than thirty times as long: a quadratic reader takes 64 times."""
+    """Eight times as much takes less than thirty times as long: a quadratic reader takes 64 times,
+    however often it is asked. A busy machine may spoil one try, and not all of them."""
 
     def seconds(size: int) -> float:
         raw = BIG[name](size)
-        best = 1e9
-        for _ in range(3):
-            start = time.process_time()
-            with suppress(FixtoolError):
-                read_trailers(read_mail(raw, "x").body)
-            best = min(best, time.process_time() - start)
-        return best
+        start = time.process_time()
+        with suppress(FixtoolError):
+            read_trailers(read_mail(raw, "x").body)
+        return time.process_time() - start
 
-    assert seconds(160_000) < 30 * max(seconds(20_000), 0.001)
+    long, short = 1e9, 1e9
+    for _ in range(20):
+        long, short = min(long, seconds(160_000)), min(short, seconds(20_000))
+        if long < 30 * max(short, 0.001):
+            return
+    pytest.fail(f"{long:.3f} s against {short:.3f} s for an eighth")

@@ -322,7 +322,7 @@ def test_a_pull_request_that_is_done_or_not_ours(single: Hosting) -> None:
     merged = {"state": "closed", "merged_at": "2026-11-24T00:00:00Z"}
     for change, message in (
         ({"state": "closed"}, f"{PULL} was closed | choose another branch"),
-        (merged, "--status writes that into the patch"),
+        (merged, "write that into the patch"),
         ({"body": "by hand"}, f"{PULL} was not opened by fixtool, so its text is left alone"),
         ({"body": "x\n<!-- fixtool upstream 1 head=a -->"}, "was not opened by fixtool"),
     ):

@@ -45,6 +45,18 @@ def test_each_patch_flips_its_own_probe(fixtool: Run, proved: Team) -> None:
     assert result["trees"]["series"] == Git(store_path())("rev-parse", f"{result['tree']}:python")  # fmt: skip
 
 
+def test_a_patch_that_needs_another_may_move_its_probe(fixtool: Run, proved: Team) -> None:
+    """Its tree holds both, so the probes of both change their answers there."""
+    path = proved.root / "patches/main/twenty.patch"
+    text = path.read_bytes()
+    assert b"\nSigned-off-by:" in text
+    path.write_bytes(text.replace(b"\nSigned-off-by:", b"\nDepends-On: five\nSigned-off-by:", 1))
+    result = prove(fixtool, proved)
+    assert answers(result)["+twenty"] == [0, 0]
+    assert proofs(result) == {"five": "proved", "twenty": "proved"}
+    assert result["exit_code"] == 0
+
+
 def test_for_a_person(fixtool: Run, proved: Team) -> None:
     ran = fixtool(
         "verify", "--prove", "--sglang-ref", "v1.0", "--source", proved.upstream.path,
