@@ -78,12 +78,27 @@ class LineState:
     def marks(self) -> Marks:
         return union(self.series)
 
+    @property
+    def everything(self) -> Marks:
+        """The marks of all patches, also of those on the shelf."""
+        return self.marks | union(self.shelf)
+
     def with_series(self, series: Iterable[Change]) -> LineState:
         return replace(self, series=tuple(series))
 
 
 def union(changes: Iterable[Change]) -> Marks:
     return frozenset().union(*(change.marks for change in changes))
+
+
+def apart(order: Iterable[Change]) -> list[Change]:
+    """The patches without the marks that an earlier one of them has."""
+    there: Marks = frozenset()
+    found = []
+    for change in order:
+        found.append(replace(change, marks=change.marks - there))
+        there |= change.marks
+    return found
 
 
 def base_lines(tag: str, name: str) -> list[str]:
@@ -212,7 +227,8 @@ def mail_of(subject: str, mark: int, before: Mapping[str, str], after: Mapping[s
 class Session:
     """An edit, an import or a rebase that waits for a person. ``wanted`` is the line once it is
     done, and ``steps`` are the patches in order, each with all marks of the tree after it. It waits
-    at ``slug``, in ``folder``. ``line`` is how the line was when it began."""
+    at ``slug``, in ``folder``. ``line`` is how the line was when it began. It may be refused in the
+    end if a patch of it would be empty (``hollow``)."""
 
     verb: str
     line: LineState
@@ -220,6 +236,7 @@ class Session:
     steps: tuple[tuple[str, Marks], ...]
     slug: str
     folder: Path
+    hollow: bool = False
 
     def tree(self) -> Marks:
         return dict(self.steps)[self.slug]
@@ -258,11 +275,14 @@ class WorkTree:
 
 @dataclass
 class Typed:
-    """A command that a person has typed, and how all was before it and after it."""
+    """A command that a person has typed, and how all was before it and after it. ``number`` is
+    that of its entry in the log, None if it made none."""
 
     verb: str
     before: Snapshot
     after: Snapshot | None = None
+    number: int | None = None
+    undone: bool = False
 
 
 @dataclass(frozen=True)
@@ -279,13 +299,12 @@ class Snapshot:
 
 @dataclass
 class Person:
-    """``past`` are the commands that undo may take back, and ``future`` those that redo may do
-    again. Both are forgotten when a command dies: what the log then holds, the model cannot know."""
+    """``typed`` are the commands that undo may take back, or redo do again. They are forgotten when
+    a command dies: what the log then holds, the model cannot know."""
 
     name: str
     root: Path
-    past: list[Typed] = field(default_factory=list)
-    future: list[Typed] = field(default_factory=list)
+    typed: list[Typed] = field(default_factory=list)
     lines: dict[str, LineState] = field(default_factory=dict)
     sessions: dict[tuple[str, str], Session] = field(default_factory=dict)  # by verb and line
     tree: WorkTree = field(default_factory=lambda: WorkTree(Git(Path())))
@@ -300,8 +319,17 @@ class Person:
 
     def close(self) -> None:
         """Note how all is after the last command: the next thing is about to happen."""
-        if self.past and self.past[-1].after is None:
-            self.past[-1].after = self.snapshot()
+        if self.typed and self.typed[-1].after is None:
+            last = self.typed[-1]
+            last.after = self.snapshot()
+            if last.number is None:
+                assert last.before.is_same_for_fixtool(last.after), f"the log has no {last.verb}"
+                self.typed.pop()
+
+    def newest_entry(self) -> int:
+        """The number of the newest entry of the operation log."""
+        folder = self.root / f"home-{self.name}" / "state" / "operations"
+        return max((int(path.stem) for path in folder.glob("*/[0-9]*.json")), default=0)
 
     def kept_sessions(self) -> set[tuple[str, str]]:
         """What waits, as the state folder tells it."""
@@ -331,6 +359,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.root, self.template = folder / "world", folder / "template"
+        self.judge = folder / "judge"
         self.places: Places = {}
         self.sound: set[str] = set()  # digests of lines that lint and apply have judged
         self.root.mkdir(parents=True)
@@ -483,7 +512,6 @@ class Histories(RuleBasedStateMachine):
         world.reset()
         self.places = dict(world.places)
         self.story: list[str] = []
-        self.excused: set[int] = set()
         self.people = {name: Person(name, world.root) for name in PEOPLE}
         for person in self.people.values():
             person.lines = self.read(person)
@@ -523,7 +551,8 @@ class Histories(RuleBasedStateMachine):
             assert (git.path / name).read_text() == text, (git.path / name, sorted(marks))
 
     def judge(self, person: Person) -> None:
-        """lint finds no error, and apply makes the tree of the model."""
+        """lint finds no error, and apply makes the tree of the model. They have a cache of their own:
+        what is judged once is not judged again, and a command must not go otherwise then."""
         for line, state in person.lines.items():
             folder = person.folder(line)
             digest = hashlib.sha256(line.encode())
@@ -532,7 +561,11 @@ class Histories(RuleBasedStateMachine):
                     digest.update(f"{path.name}\0".encode() + path.read_bytes())
             if digest.hexdigest() in self.world.sound:
                 continue
-            cwd, env = person.git.path, person.env
+            cwd, judge = person.git.path, self.world.judge
+            env = {
+                **person.env, "FIXTOOL_STATE_DIR": str(judge / "state"),
+                "FIXTOOL_CACHE_DIR": str(judge / "cache"),
+            }  # fmt: skip
             ran = run_here("lint", "--line", line, "--json", cwd=cwd, env=env)
             assert ran.status == 0, ran.out
             if state.series:
@@ -554,17 +587,17 @@ class Histories(RuleBasedStateMachine):
         self.counts["runs"] += 1
         self.counts[f"verb {words[0]}"] += 1
         person.close()
+        before = person.newest_entry()
         if words[0] not in ("undo", "redo"):
-            person.past.append(Typed(str(words[0]), person.snapshot()))
+            person.typed.append(Typed(str(words[0]), person.snapshot()))
         if point:
             ran = run_and_die(given, folder, person.env, person.root, point)
             self.tell(f"{person.name}$ fixtool", *words, f"(dies at {point})" if not ran else "")
             if ran is None:
                 self.counts["deaths"] += 1
-                person.past.clear()
-                person.future.clear()
+                person.typed.clear()
                 done = self.call(person, *words, cwd=cwd, again=True)
-                person.past.clear()
+                person.typed.clear()
                 return replace(done, died=True)
         else:
             self.tell(f"{person.name}$ fixtool", *words)
@@ -574,6 +607,10 @@ class Histories(RuleBasedStateMachine):
         assert ran.status in CODES, (ran.status, ran.out, ran.err)
         document = json.loads(ran.out)
         assert document["exit_code"] == ran.status
+        newest = person.newest_entry()
+        if words[0] not in ("undo", "redo") and newest > before:
+            person.typed = [typed for typed in person.typed if not typed.undone]
+            person.typed[-1].number = newest
         self.counts[f"exit {ran.status}"] += 1
         done = Done(ran.status, document)
         if ran.status in (1, 2, 4):
@@ -586,9 +623,12 @@ class Histories(RuleBasedStateMachine):
         *words: str | Path,
         after: Mapping[str, LineState] | None = None,
         cwd: Path | None = None,
+        loses: Marks | None = frozenset(),
     ) -> Done:
         """Run a command that gives the line ``after`` if it succeeds, and judge what it left. If
-        ``after`` is None, the caller judges the lines, and takes what is there."""
+        ``after`` is None, the caller judges the lines, and takes what is there. No change may go
+        from the patches of a line, in its series or on its shelf, but those of ``loses``; None are
+        any."""
         before = person.lines
         wanted = {**before, **after} if after is not None else None
         done = self.call(person, *words, cwd=cwd)
@@ -597,6 +637,9 @@ class Histories(RuleBasedStateMachine):
             assert now == wanted, differing(now, wanted)
         elif done.status and not (done.died and wanted in (now, None)):
             assert now == before, differing(now, before)
+        for line, state in before.items() if loses is not None else ():
+            lost = state.everything - now[line].everything - (loses or frozenset())
+            assert not lost, f"{words[0]} has lost {sorted(lost)} of line {line}"
         person.lines = now
         assert person.git("status", "--porcelain") == "", person.git("status", "--porcelain")
         self.judge(person)
@@ -730,8 +773,9 @@ class Histories(RuleBasedStateMachine):
                 marks |= change.marks
                 steps.append((change.slug, marks))
             person.sessions[session, line] = Session(
-                str(words[0]), state, wanted, tuple(steps), slug, folder
-            )
+                str(words[0]), state, wanted, tuple(steps), slug, folder,
+                not all(change.marks for change in wanted.series),
+            )  # fmt: skip
             if now:
                 self.finish(person, session, line)
         elif done.status:
@@ -773,7 +817,7 @@ class Histories(RuleBasedStateMachine):
         elif done.died:
             self.end(person, kind, line)
         else:
-            assert changed, done.message
+            assert changed or session.hollow, done.message
             self.end(person, kind, line)
 
     def end(self, person: Person, kind: str, line: str) -> None:
@@ -783,7 +827,7 @@ class Histories(RuleBasedStateMachine):
         assert done.status in (0, 2), done.message
         assert done.status == 0 or waits is None or done.died, done.message
         if waits is None:
-            person.past.clear()  # what undo would bring back is unknown to the model
+            person.typed.clear()  # what undo would bring back is unknown to the model
 
     @rule(who=who_, line=line_, number=number_, place=place_, before=st.booleans(), now=often_)
     def new(self, who: str, line: str, number: int, place: int, before: bool, now: bool) -> None:
@@ -878,8 +922,9 @@ class Histories(RuleBasedStateMachine):
         at, words = self.place(state, to, before)
         order = list(state.series)
         order.insert(at, change)
-        wanted = replace(state.with_series(order), shelf=state.shelf - {change})
-        empty = change.marks <= state.marks
+        series = apart(order)
+        wanted = replace(state.with_series(series), shelf=state.shelf - {change})
+        empty = not all(other.marks for other in series)
         self.begin(person, line, wanted, order, "restore", change.slug, *words, "--line", line,
                    now=now, allowed=[empty])  # fmt: skip
 
@@ -953,6 +998,7 @@ class Histories(RuleBasedStateMachine):
         """Give the work tree these commits, as `git rebase -i` does: those that stay at the
         beginning keep their ids."""
         tree = person.tree
+        person.close()
         assert tree.recorded is not None
         tag = tree.recorded.base
         kept = 0
@@ -1041,6 +1087,7 @@ class Histories(RuleBasedStateMachine):
     @rule(who=who_, place=place_)
     def edit_a_file(self, who: str, place: int) -> None:
         tree = self.people[who].tree
+        self.people[who].close()
         if tree.recorded is not None:
             mark = self.new_mark(place)
             tree.dirty |= {mark}
@@ -1054,6 +1101,7 @@ class Histories(RuleBasedStateMachine):
         tree = self.people[who].tree
         if tree.recorded is None:
             return
+        self.people[who].close()
         self.tell(f"{who}'s work tree: {way}")
         if way == "reset":
             tree.git(
@@ -1078,13 +1126,14 @@ class Histories(RuleBasedStateMachine):
             words.append("--remove-missing")
         if tree.dirty and verb == "refresh":
             return  # that puts the edits into a patch: see refresh_into
-        done = self.do(person, *words)
+        gone = tree.recorded.marks - tree.marks  # by the person's own hand
+        done = self.do(person, *words, loses=gone)
         if done.status == 3:
             assert line != tree.recorded, "nobody else has changed the line"
             named = {both["slug"] for both in done.document["conflicts"]}
             if not favour:
                 return
-            done = self.do(person, *words, favour)
+            done = self.do(person, *words, favour, loses=None)
             assert done.status in (0, 3), done.message  # a side alone may not fit either
             self.judge_written(person, line, done, named)
         elif done.status == 0:
@@ -1141,7 +1190,8 @@ class Histories(RuleBasedStateMachine):
         plain = (
             line == tree.recorded and all(commit.slug for commit in commits) and self.saved(tree)
         )
-        done = self.do(person, *words)
+        kept = tree.marks | tree.recorded.marks  # what it does not write stays in the work tree
+        done = self.do(person, *words, loses=kept)
         now = person.lines["main"]
         if done.status == 0 and not done.died and plain:
             added = {commit.slug: commit.marks for commit in commits}
@@ -1197,8 +1247,7 @@ class Histories(RuleBasedStateMachine):
         tree.recorded = replace(before, series=tuple(
             Change(commit.slug or "?", commit.subject, commit.marks) for commit in commits
         ))  # fmt: skip
-        if now == tree.recorded:
-            tree.head = commits[-1].oid if commits else tree.head
+        tree.head = commits[-1].oid if commits else tree.head
         tree.commits, tree.dropped = tuple(commits), ()
 
     # -- between the two -----------------------------------------------------------------------
@@ -1245,30 +1294,24 @@ class Histories(RuleBasedStateMachine):
     def take(self, verb: str, person: Person) -> None:
         person.close()
         before, waited = person.lines, person.kept_sessions()
-        entries, others = (
-            (person.past, person.future) if verb == "undo" else (person.future, person.past)
-        )
-        done = self.do(person, verb)
+        done = self.do(person, verb, loses=None)
         if done.status:
             assert done.status in (1, 2), done.message
             assert done.died or (person.lines, person.kept_sessions()) == (before, waited)
             return
         (operation,) = done.document["operations"]
-        words = operation["command"].split()
-        entry = None
-        while entries and entry is None:
-            last = entries.pop()
-            if last.verb == words[1]:
-                entry = last
-            else:
-                assert last.before.is_same_for_fixtool(last.after), (
-                    f"{verb} passed over {last.verb}"
-                )
-        if entry is None or done.died or entry.after is None:
-            entries.clear()
-            others.clear()
+        entry = next((typed for typed in person.typed if typed.number == operation["number"]), None)
+        if entry is None or done.died or entry.after is None or operation["exit_code"] is None:
+            person.typed.clear()
             self.adopt(person)
             return
+        assert entry.verb == operation["command"].split()[1], (entry.verb, operation)
+        place = person.typed.index(entry)
+        passed = person.typed[place + 1 :] if verb == "undo" else person.typed[:place]
+        assert entry.undone == (verb == "redo"), f"{verb} took {entry.verb} again"
+        skipped = [typed.verb for typed in passed if typed.undone == entry.undone]
+        assert not skipped, f"{verb} passed over {skipped}"
+        entry.undone = verb == "undo"
         wanted = entry.before if verb == "undo" else entry.after
         assert person.lines == wanted.lines, differing(person.lines, wanted.lines)
         assert person.kept_sessions() == wanted.sessions.keys(), wanted.sessions.keys()
@@ -1276,7 +1319,6 @@ class Histories(RuleBasedStateMachine):
         if entry.verb in ("apply", "refresh", "export", "absorb"):
             person.tree = replace(wanted.tree)
         self.require_tree(person)
-        others.append(entry)
 
     def adopt(self, person: Person) -> None:
         """Take what is there for granted, where the model cannot know what undo takes back."""
