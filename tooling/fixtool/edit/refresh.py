@@ -31,6 +31,7 @@ from fixtool.errors import Refused
 from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
+from fixtool.series import shelf
 from fixtool.series.line import Line, PatchRepository
 from fixtool.text import argument, count
 
@@ -79,6 +80,7 @@ def refresh_edits(
                 where=str(tree.work_tree),
                 hint="make a work tree that has it: fixtool apply --worktree DIR",
             )
+        work.require_in_line(slug)
         units = _chosen(edits, slug, selection)
         marked = [
             Edit(place_of(unit, edits.files), slug if unit in units else None,
@@ -105,7 +107,9 @@ def absorb(
         targets: dict[str, set[Unit]] = {}
         stays: dict[Unit, str] = {}
         for unit, found in owned.items():
-            if len(found) == 1:
+            if len(found) == 1 and work.is_gone(found[0]):
+                stays[unit] = f"{found[0]} is not in the line any more"
+            elif len(found) == 1:
                 targets.setdefault(found[0], set()).add(unit)
             elif found:
                 stays[unit] = f"its lines are of {' and '.join(found)}"
@@ -169,6 +173,27 @@ class _Work:
         """Where new objects go: on a dry run, they are removed."""
         return passing_objects(self.tree) if self.options.dry_run else ObjectDatabase(self.tree)
 
+    def is_gone(self, slug: str) -> bool:
+        """Whether somebody has taken a patch of this work tree out of the line since."""
+        entries = {entry.slug for entry in self.line.entries}
+        return slug in self.record.commits and slug not in entries
+
+    def require_in_line(self, slug: str) -> None:
+        """Raise Refused if somebody has taken a patch out of the line since the work tree was made:
+        the edits would be in its commit then, and in no file."""
+        if self.is_gone(slug):
+            line = self.line
+            on_shelf = slug in {entry.slug for entry in shelf.read(line.folder)}
+            hint = f"fixtool restore {slug} --line {line.name}, then run the same command again"
+            if not on_shelf:
+                hint = f"keep the edits: git -C {argument(self.tree.work_tree)} stash"
+            raise Refused(
+                f"line {line.name} has no {slug} any more: it was taken out since this work tree "
+                "was made",
+                where=str(line.folder / "series"),
+                hint=hint,
+            )
+
     def last_patch(self, objects: ObjectDatabase) -> str:
         """The last patch, if the edits can belong to no other. Raises Refused otherwise."""
         last = list(self.series)[-1]
@@ -230,7 +255,8 @@ class _Work:
         known = {*recorded, *(entry.slug for entry in self.line.entries)}
         pairs = {slug: oid for slug, oid in folded.commits.items() if slug in known}
         # The later patches have moved; what else a person has changed of them is not written.
-        only = [slug for slug in self.series if slug in {*saved, *slugs}]
+        only = [slug for slug in self.series
+                if slug in {*saved, *slugs} and not self.is_gone(slug)]  # fmt: skip
         options = replace(self.options, only=only if known >= {*only} else (), pairs=pairs,
                           named=tuple(slugs))  # fmt: skip
         done = export(self.repository, self.tree, self.record, options)

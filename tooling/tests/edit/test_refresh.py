@@ -218,6 +218,29 @@ def test_a_patch_is_not_written_alone_with_the_change_of_another_one(work: Work)
     assert "line six, and more" in (work.tree.path / "python/model.py").read_text()
 
 
+def test_a_patch_that_is_not_in_the_line_any_more(work: Work) -> None:
+    """The edits went into its commit, and then the command was refused."""
+    for slug in ("thirty", "read"):
+        ran = work.fixtool("drop", slug, "--reason", "unused", cwd=work.team.root)
+        assert ran.status == 0, ran.err
+    work.edit("line thirty\n", "line thirty, and more\n")
+    before = work.git.snapshot(), work.tree.snapshot()
+    ran = work.run("refresh", "thirty")
+    assert (ran.status, "line main has no thirty any more" in ran.err) == (1, True)
+    assert "fixtool restore thirty" in ran.err
+    assert (work.git.snapshot(), work.tree.snapshot()) == before
+    work.edit("line six\n", "line six, and more\n")
+    ran = work.run("absorb")
+    assert ran.status == 0, ran.err
+    assert "thirty is not in the line any more" in ran.out
+    assert "+line six, and more" in work.text("six")
+    assert "and more" in work.tree("diff")
+    assert work.fixtool("restore", "thirty", cwd=work.team.root).status == 0
+    ran = work.run("refresh", "thirty")
+    assert ran.status == 0, ran.err
+    assert "+line thirty, and more" in work.text("thirty")
+
+
 def test_a_later_commit_of_a_person_stays_theirs(work: Work) -> None:
     """The commit that moved got fixtool's name. With its work tree removed, nothing kept it."""
     work.tree.commit("mine", README_txt="mine\n")

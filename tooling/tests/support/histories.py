@@ -822,8 +822,9 @@ class Histories(RuleBasedStateMachine):
 
     def end(self, person: Person, kind: str, line: str) -> None:
         """Abort what waits, if anything does."""
-        waits = person.sessions.pop((kind, line), None)
+        waits = person.sessions.get((kind, line))
         done = self.do(person, kind, "--abort", "--line", line, after={})
+        person.sessions.pop((kind, line), None)
         assert done.status in (0, 2), done.message
         assert done.status == 0 or waits is None or done.died, done.message
         if waits is None:
@@ -1213,7 +1214,7 @@ class Histories(RuleBasedStateMachine):
         if done.status == 0 and plain and not done.died:
             self.look_at_tree(person)
             person.tree.dirty = stays
-        elif done.status == 0 or done.died:
+        elif done.status in (0, 3) or done.died:
             person.tree = WorkTree(tree.git)  # what each commit holds is not foreseen here
 
     def judge_written(self, person: Person, before: LineState, done: Done, named: set[str]) -> None:
