@@ -317,11 +317,18 @@ class _Matching:
                         self._pair(slug, oid, why)
 
     def _is_another(self, slug: str, oid: Oid) -> bool:
-        """Whether a commit has lines of another patch, and none of this one."""
+        """Whether a commit has lines of another patch, and none of this one. That it only takes
+        away the same line tells nothing: two patches may have changed it one after the other."""
         if self._likeness(slug, oid) > 0:
             return False
-        others = self.patches.keys() - {slug}
-        return any(self._likeness(other, oid) >= _SIMILAR for other in others)
+        lines = self.sides[oid].lines
+        added = {line for line in lines if line.startswith(b"+")}
+        return any(
+            self._likeness(other, oid) >= _SIMILAR
+            and (not added or any(not added.isdisjoint(side.lines) for side in patch.sides))
+            for other, patch in self.patches.items()
+            if other != slug
+        )
 
     def _likeness(self, slug: str, oid: Oid) -> float:
         """Which part of the changed lines of a patch and of a commit is the same, from 0 to 1."""

@@ -270,3 +270,24 @@ def test_a_patch_that_is_taken_out_is_not_found_in_a_squash(work: Work) -> None:
     work.export(remove_missing=True)
     assert work.slugs == ["five", "read"]
     assert not Path(work.folder / "twenty.patch").exists()
+
+
+def test_the_first_of_two_patches_that_change_one_line_is_taken_out(
+    team: Team, settings: Settings
+) -> None:
+    """What is left takes away the line that the other one took away: it was taken for that one."""
+    one, two = (NUMBERS.replace("line 5\n", f"line 5 {words}\n") for words in ("one", "one two"))
+    team.patch("one", "model: say one", python__model_py=one)
+    team.patch("two", "model: say two", "patch/one", python__model_py=two)
+    request = ApplyRequest(ref="v1.0", source=str(team.upstream.path))
+    applied = apply(Context(team.repository, settings), request)
+    assert applied.placed is not None
+    tree = Git(applied.placed.path)
+    tree("reset", "--quiet", "--hard", "HEAD~2")
+    tree.write("python/model.py", NUMBERS.replace("line 5\n", "line 5 two\n"))
+    tree("add", "--all")
+    tree("commit", "--quiet", "--reuse-message", applied.replay.commit)
+    repo, record = open_worktree(tree.path)
+    export(team.repository, repo, record, ExportOptions(remove_missing=True))
+    (left,) = team.repository.line("main").patches
+    assert (left.slug, left.subject) == ("two", "model: say two")
