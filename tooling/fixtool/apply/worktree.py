@@ -416,11 +416,11 @@ def _require_own_branch(checkout: Repo, record: Record) -> None:
     user's."""
     tip = checkout.ref(f"refs/heads/{record.branch}")
     if tip is not None and _has_own_commits(checkout, record, tip):
-        where = argument(checkout.work_tree)
+        at = f"git -C {argument(checkout.work_tree)}"
         raise Refused(
             f"the branch {record.branch} exists and holds commits that fixtool did not make",
             where=str(checkout.work_tree),
-            hint=f"keep them: git -C {where} branch -m {record.branch} NEW-NAME",
+            hint=f"keep them: {at} branch -m {record.branch} NEW-NAME",
         )
 
 
