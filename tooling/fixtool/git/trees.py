@@ -122,28 +122,13 @@ def _copies(repo: Repo, blobs: Sequence[Oid], others: Sequence[Oid]) -> set[Oid]
     return similar
 
 
-@reading_answer("diff-tree")
 def changed_paths(repo: Repo, commits: Sequence[Oid]) -> list[set[str]]:
     """The paths that each of ``commits`` changes against its parent, from one process."""
-    if not commits:
-        return []
-    out = repo.run(
-        "diff-tree", "--stdin", "--always", "-r", "-z", "--no-renames", "--name-only",
-        stdin="".join(f"{commit}\n" for commit in commits).encode(),
-    ).stdout  # fmt: skip
-    paths: list[set[str]] = []
-    for name in out.decode("utf-8", "surrogateescape").split("\0")[:-1]:
-        if name == "".join(commits[len(paths) : len(paths) + 1]):
-            paths.append(set())
-        else:
-            paths[-1].add(name)
-    if len(paths) != len(commits):
-        raise ValueError(out)
-    return paths
+    return [{path for _, path in changes} for changes in raw_changes(repo, commits)]
 
 
 @reading_answer("diff-tree")
-def raw_changes(repo: Repo, commits: Sequence[Oid]) -> list[tuple[str, ...]]:
+def raw_changes(repo: Repo, commits: Sequence[Oid]) -> list[tuple[tuple[str, str], ...]]:
     """What each of ``commits`` changes against its parent, from one process: for each file, in
     order, the modes and the blobs before and after, and its path. Renames are not followed."""
     if not commits:
@@ -152,16 +137,18 @@ def raw_changes(repo: Repo, commits: Sequence[Oid]) -> list[tuple[str, ...]]:
         "diff-tree", "--stdin", "--always", "-r", "-z", "--no-renames", "--raw", "--no-abbrev",
         stdin="".join(f"{commit}\n" for commit in commits).encode(),
     ).stdout  # fmt: skip
-    changes: list[list[str]] = []
+    changes: list[list[tuple[str, str]]] = []
     fields = iter(out.decode("utf-8", "surrogateescape").split("\0")[:-1])
-    for name in fields:
-        if name == "".join(commits[len(changes) : len(changes) + 1]):
+    for field in fields:
+        if field == "".join(commits[len(changes) : len(changes) + 1]):
             changes.append([])
+        elif field.startswith(":") and (path := next(fields, "")):
+            changes[-1].append((field, path))
         else:
-            changes[-1].append(f"{name} {next(fields)}")
+            raise ValueError(field[:100])
     if len(changes) != len(commits):
         raise ValueError(out[:100])
-    return [tuple(lines) for lines in changes]
+    return [tuple(files) for files in changes]
 
 
 @contextmanager

@@ -129,8 +129,8 @@ class UpstreamFiles:
         if no file that matters differs. ``kept`` are those of ``lost_folders`` on which git is
         known not to take these folders for renamed."""
         patches = tuple(patches)
-        paths = frozenset(path for patch in patches for path in patch.paths)
         tree = self._tree(patches)
+        paths = tree.paths
         gone = {path for change in self._changes for path in paths & change.files.keys()
                 if change.files[path] is None}  # fmt: skip
         in_base = tree.in_base
@@ -351,8 +351,7 @@ class _Tree:
 
 def _removed_by(patches: Iterable[Patch]) -> set[str]:
     """The files that ``patches`` remove, or put at another place."""
-    return {file.old_path for patch in patches for file in patch.files
-            if file.old_path and file.old_path != file.new_path}  # fmt: skip
+    return {file.left_path for patch in patches for file in patch.files if file.left_path}
 
 
 def _folders(path: str) -> Iterator[str]:

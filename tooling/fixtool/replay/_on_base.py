@@ -40,43 +40,65 @@ class PatchesOnBase:
         self._base: Oid | None = None
         # The commit that a patch makes on another: by that one and by the position of the patch.
         self.after = dict(after or {})
+        self._first: list[Oid] = []  # the base, then the commits of the first patches
 
     def commit(self, positions: Iterable[int]) -> Oid | None:
         """The commit of the patches at ``positions``, in that order, on the base; None if one of
         them does not apply there."""
-        self._base = commit = self._base or self._bring_base()
+        commit = self._begin()
         for position in positions:
-            key = (commit, position)
-            if key not in self.after:
-                self.after[key] = self._add(self._patches[position], commit)
-            after = self.after[key]
+            after = self._after(commit, position)
             if after is None:
                 return None
             commit = after
         return commit
 
+    def applies(self, number: int) -> bool:
+        """Whether the first ``number`` patches apply to the base."""
+        return self._made(number) is not None
+
     def known(self, position: int) -> tuple[Oid, Oid] | None:
         """The commit of the patches before ``position``, and that with the one there too, if they
         have been made already."""
-        if self.after and self._base is None:
-            self._base = self._bring_base()
-        commit = self._base
-        for number in range(position + 1):
-            before, commit = commit, self.after.get((commit, number)) if commit else None
-        return (before, commit) if before and commit else None
+        if not self.after:
+            return None
+        before, after = (self._made(number, new=False) for number in (position, position + 1))
+        return (before, after) if before and after else None
 
     def first(self, number: int) -> Oid:
         """The commit of the first ``number`` patches. Raises Refused if one does not apply."""
-        commit = self.commit(range(number))
+        commit = self._made(number)
         if commit is not None:
             return commit
-        failing = next(size for size in range(number) if self.commit(range(size + 1)) is None)
-        patch = self._patches[failing]
+        patch = self._patches[len(self._first) - 1]
         raise Refused(
             f"{patch.slug} does not apply to the base of its own line",
             where=str(patch.path or patch.slug),
             hint="fixtool lint --drift",
         )
+
+    def _made(self, number: int, *, new: bool = True) -> Oid | None:
+        """The commit of the first ``number`` patches; None if one does not apply, or, unless it may
+        be made ``new``, if it has not been made."""
+        if not self._first:
+            self._first.append(self._begin())
+        while len(self._first) <= number:
+            position, parent = len(self._first) - 1, self._first[-1]
+            after = self._after(parent, position) if new else self.after.get((parent, position))
+            if after is None:
+                return None
+            self._first.append(after)
+        return self._first[number]
+
+    def _begin(self) -> Oid:
+        self._base = self._base or self._bring_base()
+        return self._base
+
+    def _after(self, parent: Oid, position: int) -> Oid | None:
+        key = (parent, position)
+        if key not in self.after:
+            self.after[key] = self._add(self._patches[position], parent)
+        return self.after[key]
 
     def _add(self, patch: Patch, parent: Oid) -> Oid | None:
         tree = apply_patch(self._objects, patch, self._objects.tree_of(parent))

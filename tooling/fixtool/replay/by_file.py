@@ -136,7 +136,7 @@ class ByFile:
         self._single: dict[tuple[int, str, TreeEntry | None], _Part] = {}
         self._paths = frozenset(path for patch in patches for path in patch.paths)
         self._as_they_are = [_only_as_they_are(patch) for patch in patches]
-        self.possible = self._on_base.commit(range(self._positions[-1] + 1)) is not None
+        self.possible = self._on_base.applies(self._positions[-1] + 1)
         if self.possible:
             self._base_tree = objects.tree_of(self._on_base.first(0))
             self._original = objects.files(self._base_tree, self._paths)
@@ -252,23 +252,28 @@ class ByFile:
 
     def _unchanged_part(self, position: int, files: Sequence[FilePatch]) -> _Part:
         """Files of a patch that are in the target as they are on the patch's own base."""
-        paths = {path for file in files for path in (file.old_path, file.new_path) if path}
+        paths = {path for file in files for path in file.paths}
         base, theirs = (
             {path: entry for path, entry in side.items() if path in paths}
             for side in self._sides[position]
         )
         part = _Part(_key((base, base, theirs)), tuple(files), base, base, theirs, alone=False)
+        self._keep_as_written(position, part)
+        return part
+
+    def _keep_as_written(self, position: int, part: _Part) -> None:
+        """Keep the outcome of a part whose files are the very ones that the patch was written
+        against."""
         self.outcomes[position][part.key] = _AS_WRITTEN
         for key in (part.key, f"strict {part.key}"):
-            self._results[position, key] = theirs
-        return part
+            self._results[position, key] = part.theirs
 
     def _unchanged_parts(self, position: int, files: Sequence[FilePatch], run: _Run) -> list[_Part]:
         """The parts of a patch that removes or renames ``files``, or changes them otherwise than as
         text, where they are as on its own base: what the patch does with them does not depend on
         the other files then."""
         base, _ = self._sides[position]
-        paths = {path for file in files for path in (file.old_path, file.new_path) if path}
+        paths = {path for file in files for path in file.paths}
         ours = {path: run.files[path] for path in paths if path in run.files}
         if (
             ours != {path: base[path] for path in paths if path in base}
@@ -306,9 +311,7 @@ class ByFile:
     def _removed_before(self, position: int) -> Iterator[str]:
         """The files that the patches before ``position`` remove."""
         for patch in self._patches[:position]:
-            for file in patch.files:
-                if file.old_path and file.old_path != file.new_path:
-                    yield file.old_path
+            yield from (file.left_path for file in patch.files if file.left_path)
 
     def _may_move(self, added: Sequence[FilePatch], run: _Run) -> bool:
         """Whether git may take a folder of one of the files ``added`` for renamed: a patch made it
@@ -360,9 +363,7 @@ class ByFile:
         if any(entry.mode not in FILE_MODES for entry in targets.values()):
             raise LeftToGit
         if part.alone and part.ours == part.base and same_blob(part.files[0], targets):
-            self.outcomes[position][part.key] = _AS_WRITTEN
-            for key in (part.key, f"strict {part.key}"):
-                self._results[position, key] = part.theirs
+            self._keep_as_written(position, part)
             return None
         placed = tuple(place(file, targets, self._objects.blob) for file in part.files)
         strict: dict[str, TreeEntry] | None = dict(part.ours)
@@ -541,10 +542,9 @@ def _only_as_they_are(patch: Patch) -> tuple[FilePatch, ...] | None:
 
 def _is_plain(file: FilePatch) -> bool:
     """Whether a file is text that a patch adds or changes."""
-    renamed = file.old_path is not None and file.old_path != file.new_path
     only_mode = not file.hunks and file.old_path is not None
     mode = file.mode in (None, *FILE_MODES)
-    return mode and not (file.binary or renamed or file.new_path is None or only_mode)
+    return mode and not (file.binary or file.left_path or only_mode)
 
 
 def _alone(

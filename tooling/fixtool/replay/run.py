@@ -161,7 +161,7 @@ def series_on_base(repo: Repo, line: Line, earlier: Earlier) -> SeriesOnBase | N
     with ObjectDatabase(repo, scratch=earlier.scratch) as objects:
         on_base = PatchesOnBase(objects, line.patches, lambda: line.upstream.base, earlier.after)
         size = len(line.patches)
-        if on_base.commit(range(size)) is None:
+        if not on_base.applies(size):
             return None
         commits = [on_base.first(number + 1) for number in range(size)]
         objects.flush()
@@ -359,9 +359,8 @@ class _Run:
         files that it names are its base. None if these are not here either. ``strict`` is what `git
         apply` makes of it. Also tells whether only these files matter to it."""
         patch = self.patches[position]
-        commit = self.on_base.commit(range(position + 1))
-        if commit is not None:
-            sides = self.on_base.first(position), commit
+        if self.on_base.applies(position + 1):
+            sides = self.on_base.first(position), self.on_base.first(position + 1)
         elif (named := on_named_files(self.objects, patch, self.commit)) is not None:
             sides = named
         else:

@@ -134,6 +134,11 @@ class FilePatch:
     def paths(self) -> tuple[str, ...]:
         return tuple(path for path in (self.old_path, self.new_path) if path)
 
+    @property
+    def left_path(self) -> str | None:
+        """The path at which the patch leaves no file: it removes it, or puts it elsewhere."""
+        return self.old_path if self.old_path != self.new_path else None
+
 
 class _Damaged(Exception):
     """What is wrong with a diff, and in which of its lines, from 0."""

@@ -71,6 +71,16 @@ def test_no_answer(
         QUESTIONS[question](repo, commit)
 
 
+def test_an_answer_that_ends_within_a_record(
+    upstream: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path of a changed file is missing."""
+    repo, commit = upstream.repo, Oid(upstream.head())
+    spoil(monkeypatch, tmp_path, f"printf '{commit}\\0:100644 100644 {commit} {commit} M\\0'")
+    with pytest.raises(CannotRun, match="cannot be read"):
+        trees.raw_changes(repo, [commit])
+
+
 def test_a_repository_that_git_cannot_open_is_no_folder_without_git(
     team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

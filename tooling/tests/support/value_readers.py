@@ -172,7 +172,7 @@ class ValueReaders:
         return [
             Reader("git-ls-tree", self.git(lambda repo: (trees.list_tree(repo, "x"), trees.list_folders(repo, "x", "a"), trees.missing_files(repo, "x"))), (_TREE.encode("latin-1"),)),
             Reader("git-diff-tree", self.git(lambda repo: trees.changed_files(repo, "a", "b")), (_RAW_DIFF.encode(),)),
-            Reader("git-changed-paths", self.git(lambda repo: trees.changed_paths(repo, [Oid(_SHA), Oid(_OTHER)])), (f"{_SHA}\0a.py\0{_OTHER}\0".encode(),)),
+            Reader("git-changed-paths", self.git(lambda repo: trees.changed_paths(repo, [Oid(_SHA), Oid(_OTHER)])), (f"{_SHA}\0:100644 100644 {_SHA} {_OTHER} M\0a.py\0{_OTHER}\0".encode(),)),
             Reader("git-similar", self.git(self._similar), (f"C075\told/{_SHA}\tnew/{_OTHER}\n".encode(),)),
             Reader("git-merge-tree", self.git(self._merge), (f"{_SHA}\0a.py\0b.py\0".encode(), _SHA.encode())),
             Reader("git-cat-file", self.git(self._blobs), (batch.encode(),)),
