@@ -25,14 +25,14 @@ Exit 4 without a GPU; 1 if the chain is wrong.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import importlib.metadata
-import importlib.util
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,10 +42,10 @@ import torch
 from fixtool.verify.answer import CANNOT_RUN, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
 from fixtool.verify.runner.git_ids import blob_id
 from verify.bench.peer import load_peer
-from verify.bench.routing import empty_kernel, microseconds
+from verify.bench.timing import capture, empty_kernel, in_turns, microseconds
 from verify.routing.chain import call, inputs
 from verify.routing.chain_oracle import ChainInputs, compare_chain
-from verify.routing.load import find_kernel, load_kernel
+from verify.routing.load import find_kernel, load_file, load_kernel
 
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 256, 1024, 8192, 65536)
 SHAPE, WEIGHTS, REPLAYS, BLOCK = (2816, 128, 8), 120, 9, 16
@@ -54,26 +54,18 @@ Run = Callable[[ChainInputs], Any]
 
 def load_sglang_file(file: str, name: str) -> ModuleType:
     """A kernel file of SGLang alone: what it asks SGLang is whether the GPU can launch early."""
-    import types
-
-    stub: Any = types.ModuleType("sglang.kernels.jit.utils")
+    stub: Any = ModuleType("sglang.kernels.jit.utils")
     stub.is_arch_support_pdl = lambda: torch.cuda.get_device_capability() >= (9, 0)
-    before = dict(sys.modules)
+    before = set(sys.modules)
     for parent in ("sglang", "sglang.kernels", "sglang.kernels.jit"):
-        sys.modules.setdefault(parent, types.ModuleType(parent))
+        sys.modules.setdefault(parent, ModuleType(parent))
     sys.modules[stub.__name__] = stub
     try:
-        spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
+        return load_file(file, name)
     finally:
-        for added in set(sys.modules) - set(before) - {name}:
+        for added in set(sys.modules) - before - {name}:
             if added.startswith("sglang"):
                 del sys.modules[added]
-    return module
 
 
 def align_buffers(pairs: int, experts: int) -> list[torch.Tensor]:
@@ -86,7 +78,7 @@ class Parts:
     """The kernels that rows are made of. ``missing`` names those that this host lacks."""
 
     def __init__(self, options: argparse.Namespace, ours: ModuleType) -> None:
-        self.ours, self.missing = ours, {}
+        self.ours, self.missing, self.empty = ours, {}, empty_kernel()
         self.norm: Callable[..., torch.Tensor] | None = None
         self.align: Callable[..., Any] | None = None
         self.peer = load_peer(options.peer, "peer_routing") if options.peer else None
@@ -173,29 +165,15 @@ def rows_for(parts: Parts, tokens: int) -> dict[str, Run]:
         if parts.matvec and tokens <= 64:
             rows["matvec - norm"] = lambda given: parts.by_matvec(given, False)
             rows["matvec"] = lambda given: parts.by_matvec(given, True)
-    rows["empty"] = lambda given: empty(given)
+    rows["empty"] = lambda given: parts.empty(given.scale)
     return rows
-
-
-_nothing = None
-
-
-def empty(given: ChainInputs) -> None:
-    global _nothing
-    _nothing = _nothing or empty_kernel()
-    _nothing(None, given.scale, 1)
 
 
 def graph_of(run: Run, sets: list[ChainInputs]) -> Callable[[], float]:
     """A function that times a call: a graph of two calls with each set of weights."""
     run(sets[0])
     torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for given in sets * 2:
-            run(given)
-    graph.replay()
-    torch.cuda.synchronize()
+    graph = capture(partial(run, given) for given in sets * 2)
     return lambda: microseconds(graph.replay) / (2 * len(sets))
 
 
@@ -214,8 +192,6 @@ def problem(parts: Parts, name: str, run: Run, given: ChainInputs) -> str:
 
 
 def measure(parts: Parts, tokens: int, weights: list[ChainInputs], wrong: dict[str, str]) -> Any:
-    import dataclasses
-
     draw = inputs(tokens, SHAPE, torch.bfloat16, "cuda", False)
     sets = [dataclasses.replace(given, x=draw.x) for given in weights]
     # Long batches need no more than a few calls, and would not fit in memory.
@@ -233,13 +209,9 @@ def measure(parts: Parts, tokens: int, weights: list[ChainInputs], wrong: dict[s
         except Exception as error:
             wrong[f"{name} T={tokens}"] = repr(error)[:300]
             print(f"FAILED {name} T={tokens}: {error!r}"[:400], flush=True)
-    samples: dict[tuple[str, str], list[float]] = {key: [] for key in timed}
-    for _ in range(REPLAYS):
-        for key, run_once in timed.items():
-            samples[key].append(run_once())
     point: dict[str, Any] = {"T": tokens, "cold": {}, "warm": {}}
-    for (name, how), us in samples.items():
-        point[how][name] = [round(x, 3) for x in (statistics.median(us), min(us), max(us))]
+    for (name, how), us in in_turns(timed, REPLAYS).items():
+        point[how][name] = us
     return point
 
 

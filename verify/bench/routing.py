@@ -40,6 +40,7 @@ from fixtool.verify.answer import CANNOT_RUN, DOES_NOT_APPLY, FAILED, PASSED, An
 from fixtool.verify.runner.git_ids import blob_id
 from verify.bench.peer import load_peer
 from verify.bench.plot import plot
+from verify.bench.timing import capture, empty_kernel, in_turns, microseconds
 from verify.routing import variants
 from verify.routing.cases import Case
 from verify.routing.compare import compare_with_oracle
@@ -130,17 +131,6 @@ def torch_ops(
     return weights.to(torch.float32), ids.to(torch.int32)
 
 
-def empty_kernel() -> Routing:
-    """A launch of one program that does nothing."""
-    import triton
-
-    @triton.jit
-    def nothing(pointer):  # type: ignore[no-untyped-def]  # Triton reads annotations
-        pass
-
-    return lambda logits, scale, topk: nothing[(1,)](scale, num_warps=1)
-
-
 def load(argument: str, number: int, peer: bool) -> tuple[str, Row]:
     """The name and the row of an argument NAME[@VARIANT[:ROWSxWARPS]]=FILE, or FILE alone."""
     name, _, file = argument.rpartition("=")
@@ -197,7 +187,7 @@ def first_calls(argument: str, peer: bool, cache: str) -> tuple[str, list[float 
     os.environ["TRITON_CACHE_DIR"] = cache
     name, row = load(argument, 0, peer)
     batches = [(inputs(point), point) for point in points(("first",))]
-    empty_kernel()(None, batches[0][0][1], 1)
+    empty_kernel()(batches[0][0][1])
     torch.cuda.synchronize()
     seconds: list[float | None] = []
     for (logits, scale), point in batches:
@@ -272,32 +262,12 @@ def problem(
     return "; ".join(comparison.problems)[:400]
 
 
-def microseconds(run: Callable[[], object]) -> float:
-    """GPU time of ``run``."""
-    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    run()
-    stop.record()
-    torch.cuda.synchronize()
-    return start.elapsed_time(stop) * 1e3
-
-
 def graph_of(call: Callable[[], object]) -> tuple[Any, int]:
     """A CUDA graph of about BATCH_US microseconds of calls, and their number."""
-
-    def captured(calls: int) -> Any:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            for _ in range(calls):
-                call()
-        graph.replay()
-        torch.cuda.synchronize()
-        return graph
-
-    few = captured(10)
+    few = capture([call] * 10)
     each = statistics.median(microseconds(few.replay) for _ in range(3)) / 10
     calls = max(10, min(600, int(BATCH_US / each)))
-    return captured(calls), calls
+    return capture([call] * calls), calls
 
 
 def host_batch(call: Callable[[], object], calls: int = 200) -> float:
@@ -349,15 +319,7 @@ def measure(bench: RoutingBench, point: Point) -> None:
             bench.refused.add((name, point.shape))
             if isinstance(error, ValueError):
                 bench.wrong[name] = what
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(REPLAYS):
-        for name, run in runs.items():
-            times[name].append(run())
-    us = {
-        name: [round(us, 3) for us in (statistics.median(all_), min(all_), max(all_))]
-        for name, all_ in times.items()
-    }
-    bench.points.append({**point.details(), "us": us})
+    bench.points.append({**point.details(), "us": in_turns(runs, REPLAYS)})
 
 
 # --- the report ---------------------------------------------------------------------------------
@@ -417,7 +379,9 @@ def load_rows(
             continue
         rows[name] = row
         peers += [name] if is_peer else []
-    rows |= {"torch ops": Row(torch_ops), "empty": Row(empty_kernel())}
+    nothing = empty_kernel()
+    rows["torch ops"] = Row(torch_ops)
+    rows["empty"] = Row(lambda logits, scale, topk: nothing(scale))
     rows["copy"] = Row(lambda logits, scale, topk: logits.clone())
     return rows, peers, broken
 

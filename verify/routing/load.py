@@ -57,14 +57,20 @@ def find_kernel(tree: str | Path) -> Path | None:
     raise ValueError(f"{file} neither defines {name} nor imports it")
 
 
-def load_kernel(file: str | Path, name: str = "routing_under_test") -> ModuleType:
-    """Return the module of that file, imported under ``name``. Raises whatever running it raises,
-    and AttributeError if it has no ``gemma4_fused_routing``."""
+def load_file(file: str | Path, name: str) -> ModuleType:
+    """Return the module of a Python file, imported under ``name``. Raises whatever running it raises."""
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # triton looks a kernel's globals up here
     spec.loader.exec_module(module)
+    return module
+
+
+def load_kernel(file: str | Path, name: str = "routing_under_test") -> ModuleType:
+    """Return the module of that file, imported under ``name``. Raises whatever running it raises,
+    and AttributeError if it has no ``gemma4_fused_routing``."""
+    module = load_file(file, name)
     getattr(module, LAUNCHER)
     return module

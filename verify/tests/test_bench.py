@@ -63,3 +63,19 @@ def test_a_file_without_a_launcher_is_no_peer(tmp_path: Path) -> None:
     file.write_text("def routing(): ...\n")
     with pytest.raises(AttributeError, match=r"other\.py has no gemma4_fused_routing"):
         peer.load_peer(str(file), "peer_under_test")
+
+
+def test_what_is_timed_takes_turns() -> None:
+    """A clock that drifts affects all alike, and each has its median, least and most."""
+    pytest.importorskip("torch")
+    from verify.bench.timing import in_turns
+
+    clock: list[str] = []
+
+    def timed(name: str, *results: float) -> float:
+        clock.append(name)
+        return results[clock.count(name) - 1]
+
+    runs = {"a": lambda: timed("a", 3, 1.00049, 9), "b": lambda: timed("b", 5, 5, 4)}
+    assert in_turns(runs, 3) == {"a": [3, 1.0, 9], "b": [5, 4, 5]}
+    assert "".join(clock) == "ababab"
