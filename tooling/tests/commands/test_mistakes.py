@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from fixtool.commands.verbs import VERBS
+from support.command import clean_environment
 from support.mistakes import HEAD, MISTAKES, Mistake, Situation, prepare, section
 from support.repositories import ROOT, make_upstream
 
@@ -50,3 +52,13 @@ def test_the_page_has_nothing_else() -> None:
 def test_there_is_a_mistake_for_every_verb_that_people_type() -> None:
     typed = {word for mistake in ALL for word in mistake.typed.split()}
     assert set(VERBS) - typed == {"status", "uninstall", "coverage"}
+
+
+def test_the_page_does_not_depend_on_who_writes_it() -> None:
+    """A FIXTOOL_LINE of the caller's once came into every answer."""
+    settings = dict.fromkeys(("FIXTOOL_LINE", "GIT_AUTHOR_NAME", "XDG_STATE_HOME"), "x")
+    with mock.patch.dict(os.environ, {**settings, "KEPT": "x"}):
+        clean_environment()
+        left = {name for name in os.environ if name.startswith(("FIXTOOL_", "GIT_", "XDG_"))}
+        assert "KEPT" in os.environ
+    assert left == {"GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_GLOBAL"}

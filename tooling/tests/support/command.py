@@ -34,6 +34,13 @@ def command_line(*args: str | Path) -> list[str]:
     return [sys.executable, "-m", "fixtool", *map(str, args)]
 
 
+def clean_environment() -> None:
+    """For a script: nothing of the caller's settings shines through in this process."""
+    for name in [name for name in os.environ if name.startswith(("GIT_", "FIXTOOL_", "XDG_"))]:
+        del os.environ[name]
+    os.environ.update(GIT_CONFIG_NOSYSTEM="1", GIT_CONFIG_GLOBAL=os.devnull)
+
+
 def run_process(*args: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> Ran:
     """Run fixtool as a process of its own: for signals, pipes, imports, and limits of a process."""
     result = subprocess.run(
@@ -41,7 +48,7 @@ def run_process(*args: str | Path, cwd: Path, env: Mapping[str, str] | None = No
         capture_output=True, text=True, timeout=GENEROUS,
     )  # fmt: skip
     ran = _checked(result.returncode, result.stdout, result.stderr)
-    return _told(args, cwd, env, ran)
+    return _report(args, cwd, env, ran)
 
 
 def run_here(
@@ -70,12 +77,12 @@ def run_here(
             main()
         except SystemExit as ended:
             status = int(ended.code or 0)  # (a text would end a process with 1)
-    return _told(args, cwd, env, _checked(status, _text(out), _text(err)))
+    return _report(args, cwd, env, _checked(status, _text(out), _text(err)))
 
 
-def _told(args: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None, ran: Ran) -> Ran:
-    for tell in AFTER:
-        tell([str(word) for word in args], cwd, env or {}, ran)
+def _report(args: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None, ran: Ran) -> Ran:
+    for look in AFTER:
+        look([str(word) for word in args], cwd, env or {}, ran)
     return ran
 
 
