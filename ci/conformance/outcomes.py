@@ -7,7 +7,8 @@ A result is the file ``results/<suite>.json``:
      "stricter": ["<sample>: <reason>"], "found": ["<a sentence>"]}
 
 ``stricter`` names what fixtool refuses although the other tool takes it, with the reason. ``found``
-are the faults that the suite found, those that are mended too.
+are the faults that the suite found, those that are mended too. ``problems``, if the suite tells them
+apart, are those of this run.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ def write(
     stricter: Sequence[str] = (),
     found: Sequence[str] = (),
     folder: Path = RESULTS,
+    problems: Sequence[str] | None = None,
 ) -> Path:
     """Write the result of a suite that began at ``started``, a value of ``time.monotonic()``."""
     document = {
@@ -122,6 +124,8 @@ def write(
         "stricter": list(stricter),
         "found": list(found),
     }
+    if problems is not None:
+        document["problems"] = list(problems)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{suite}.json"
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
