@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from typer import Option
 
 from fixtool import terminal
@@ -33,6 +36,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def clean(
+    ctx: typer.Context,
     remove: Remove = False,
     older_than: Age = None,
     only: Only = None,
@@ -54,7 +58,7 @@ def clean(
         body = {"items": [_body(item) for item in items], "removed": request.remove}
         terminal.print_document("clean", ExitCode.OK, body)
         return
-    _show(items, removing=request.remove)
+    _show(items, options.typed(ctx), removing=request.remove)
 
 
 def _request(older_than: str | None, only: list[str] | None, *, remove: bool) -> CleanRequest:
@@ -100,7 +104,7 @@ def _time(item: Item) -> datetime:
     return datetime.fromtimestamp(item.changed, UTC)
 
 
-def _show(items: tuple[Item, ...], *, removing: bool) -> None:
+def _show(items: tuple[Item, ...], typed: Sequence[str], *, removing: bool) -> None:
     if not items:
         terminal.say("fixtool keeps nothing on this disk")
         return
@@ -124,7 +128,9 @@ def _show(items: tuple[Item, ...], *, removing: bool) -> None:
     else:
         terminal.say(f"may go    {count(len(chosen), 'thing')}, {size}")
         if chosen:
-            terminal.say("next      fixtool clean --remove")
+            # The same choice again: without its --older-than or --only, more would go.
+            words = [word for word in typed if word not in ("--dry-run", "--remove")]
+            terminal.say(f"next      {shlex.join(['fixtool', *words, '--remove'])}")
 
 
 def size_in_words(size: float) -> str:

@@ -69,6 +69,15 @@ def test_it_shows_and_removes_nothing(place: Place) -> None:
     assert "next      fixtool clean --remove" in shown.out
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",), ("--remove", "--dry-run")])
+def test_the_next_command_removes_what_was_shown_and_no_more(
+    place: Place, dry: tuple[str, ...]
+) -> None:
+    make_old(place, days=10)
+    shown = place.maintainer.fixtool("clean", "--only=worktree", *dry, "--older-than", "1w")
+    assert "next      fixtool clean --only=worktree --older-than 1w --remove\n" in shown.out
+
+
 def test_it_removes_what_may_go(place: Place) -> None:
     make_old(place)
     items = run(place, "--remove")
