@@ -31,7 +31,7 @@ def describe(error: Any, typed: Sequence[str]) -> UsageError:
     hint is the whole command as it was probably meant, or else the help to read."""
     options, words = _split(typed)
     is_verb = bool(words) and words[0] in VERBS
-    hint = _for_verb(error, words) if is_verb else _for_program(words)
+    hint = _for_verb(error, words, options) if is_verb else _for_program(words)
     return UsageError(
         _message(error),
         where=as_typed(typed),
@@ -141,9 +141,9 @@ def _valid(words: Sequence[str]) -> list[str] | None:
     return list(words) if is_valid(words) else None
 
 
-def _for_verb(error: Any, words: Sequence[str]) -> list[str]:
+def _for_verb(error: Any, words: Sequence[str], before: Sequence[str]) -> list[str]:
     """What was probably meant by ``words``, a verb and what follows it, for which typer raised
-    ``error``."""
+    ``error``. The options of the program itself stand ``before`` the verb."""
     verb = words[0]
     found: list[str] | None = None
     if error.message == "it is empty" and error.param is not None:
@@ -156,7 +156,7 @@ def _for_verb(error: Any, words: Sequence[str]) -> list[str]:
         case "BadOptionUsage":
             found = _bad_value(words, error.option_name)
         case _ if extra := re.search(r"unexpected extra argument\S* \((.*)\)", error.message):
-            found = _extra(words, extra[1])
+            found = _extra(words, extra[1], before)
     return found or [verb, "--help"]
 
 
@@ -217,11 +217,12 @@ def _bad_value(words: Sequence[str], name: str) -> list[str] | None:
     return ["list"] if name == "--line" else None
 
 
-def _extra(words: Sequence[str], extra: str) -> list[str] | None:
+def _extra(words: Sequence[str], extra: str, before: Sequence[str]) -> list[str] | None:
     """The command in which the word ``extra``, which its verb does not take, is an option's
     value."""
     options = options_of(words[0])
-    wanted = ["--line"] if extra in _line_names(words) else ["--ref", "--onto", "--to"]
+    lines = _line_names([*before, *words])
+    wanted = ["--line"] if extra in lines else ["--ref", "--onto", "--to"]
     for option in wanted:
         taken = option in options and not {option, *options[option].opts}.intersection(words)
         if taken and (command := _with(words, extra, [option, extra])):

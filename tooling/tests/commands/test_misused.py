@@ -56,6 +56,16 @@ def test_the_command_that_was_meant(
     assert words[0] in ("--help", "--version") or is_valid(words)
 
 
+@pytest.mark.parametrize("folder", ["-C team lint", "lint -C team", "-C elsewhere lint -C team"])
+def test_a_line_is_one_of_the_repository_that_is_named(
+    fixtool: Callable[..., Ran], team: Team, folder: str
+) -> None:
+    team.line("next")
+    typed = folder.replace("team", str(team.root))
+    ran = fixtool(*typed.split(), "next", cwd=team.root.parent)
+    assert ran.err.splitlines()[-1] == f"  try: fixtool {typed} --line next"
+
+
 @pytest.mark.parametrize("typed", ["--json lint", "aply --json", "apply --soruce x --json"])
 def test_a_wrong_command_line_is_json_where_json_was_typed(
     fixtool: Callable[..., Ran], typed: str
