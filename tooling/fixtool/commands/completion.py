@@ -363,15 +363,7 @@ the line which that file needs."""
 def install(shell: str, home: Path) -> tuple[Path, ...]:
     """Write the script of ``shell`` to where the shell finds it, and a line into the file that it
     reads at its start where it needs one. Returns the files that were written."""
-    script, start, line = {
-        "bash": (
-            ".bash_completions/fixtool.sh",
-            ".bashrc",
-            "source ~/.bash_completions/fixtool.sh",
-        ),
-        "zsh": (".zfunc/_fixtool", ".zshrc", "fpath+=~/.zfunc; autoload -Uz compinit; compinit"),
-        "fish": (".config/fish/completions/fixtool.fish", "", ""),
-    }[shell]
+    script, start, line = _PLACES[shell]
     path = home / script
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(SCRIPTS[shell], "utf-8")
