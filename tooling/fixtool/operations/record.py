@@ -75,7 +75,7 @@ def add(log: Log, operation: Operation, after: State, seen: frozenset[int]) -> N
                 if other.standing is Standing.DONE:
                     before = with_changes(before, other.before, other.after)
         old, new = differing(before, after)
-        if not _changed(old, new) and operation.beyond is None:
+        if old == new and operation.beyond is None:
             return
         for number in reversed(numbers):
             entry = _readable(log, number)
@@ -88,10 +88,6 @@ def add(log: Log, operation: Operation, after: State, seen: frozenset[int]) -> N
         log.prune()
 
 
-def _changed(old: State, new: State) -> bool:
-    return old != new
-
-
 def _readable(log: Log, number: int) -> Operation | None:
     with suppress(FixtoolError):
         return log.read(number)
@@ -101,17 +97,13 @@ def _readable(log: Log, number: int) -> Operation | None:
 def with_changes(state: State, old: State, new: State) -> State:
     """``state`` with each part that is as in ``old`` as it is in ``new``. The two hold what
     differs between them."""
-    tables = {}
-    for kind in ("files", "waiting", "trees"):
-        table = dict(getattr(state, kind))
-        for name in {*getattr(old, kind), *getattr(new, kind)}:
-            if table.get(name) == getattr(old, kind).get(name):
-                table.pop(name, None)
-                if name in getattr(new, kind):
-                    table[name] = getattr(new, kind)[name]
-        tables[kind] = table
-    branch = new.branch if state.branch == old.branch else state.branch
-    return State(branch=branch, **tables)
+    parts, was, now_there = state.parts(), old.parts(), new.parts()
+    for part in {*was, *now_there}:
+        if parts.get(part) == was.get(part):
+            parts.pop(part, None)
+            if part in now_there:
+                parts[part] = now_there[part]
+    return State.of(parts)
 
 
 def settle(log: Log) -> tuple[Operation, ...]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from fixtool.documents import Field
 from fixtool.git.names import check_ref
@@ -27,7 +27,9 @@ AROUND = (
 _LINE = re.compile(r"\w[\w.+-]{0,99}")
 _VERB = re.compile("[a-z]{1,20}")
 _FEW = 3  # names that are written out
-_T = TypeVar("_T")
+_TABLES = ("files", "waiting", "trees")
+BRANCH = ("branch", "")
+"""The only part of a state that has no name."""
 
 
 @dataclass(frozen=True)
@@ -75,30 +77,30 @@ class State:
     def parts(self) -> dict[tuple[str, str], object]:
         """All parts by kind and name. A part that is not there has no entry."""
         parts: dict[tuple[str, str], object] = {}
-        for kind in ("files", "waiting", "trees"):
+        for kind in _TABLES:
             parts |= {(kind, name): value for name, value in getattr(self, kind).items()}
         if self.branch:
-            parts["branch", ""] = self.branch
+            parts[BRANCH] = self.branch
         return parts
+
+    @classmethod
+    def of(cls, parts: Mapping[tuple[str, str], Any]) -> State:
+        """The state that has these ``parts``."""
+        tables: dict[str, dict[str, Any]] = {kind: {} for kind in _TABLES}
+        for (kind, name), value in parts.items():
+            if kind in tables:
+                tables[kind][name] = value
+        return cls(branch=parts.get(BRANCH), **tables)
 
 
 def differing(before: State, after: State) -> tuple[State, State]:
     """The parts of both states that differ. The branch stays where it is known: it says on which
     commit the command ran."""
-    halves = []
-    for state, other in ((before, after), (after, before)):
-        kept = {
-            kind: {name: value for name, value in getattr(state, kind).items()
-                   if getattr(other, kind).get(name) != value}
-            for kind in ("files", "waiting", "trees")
-        }  # fmt: skip
-        halves.append(State(branch=state.branch, **kept))
-    return halves[0], halves[1]
-
-
-def is_same(before: State, after: State) -> bool:
-    """Whether nothing changed between two states."""
-    return before == after
+    old, new = before.parts(), after.parts()
+    return (
+        State.of({part: old[part] for part in old if part == BRANCH or old[part] != new.get(part)}),
+        State.of({part: new[part] for part in new if part == BRANCH or new[part] != old.get(part)}),
+    )
 
 
 def check_state(state: Field) -> None:

@@ -19,13 +19,12 @@ from fixtool.operations import _put_back
 from fixtool.operations.capture import Scope, capture
 from fixtool.operations.log import Log, Operation, Standing, now
 from fixtool.operations.record import mark, settle, with_changes
-from fixtool.operations.state import Branch, State, TreeState, describe
+from fixtool.operations.state import BRANCH, Branch, State, TreeState, describe
 from fixtool.series.commit import open_git
 from fixtool.series.write import writing
 from fixtool.text import argument, count, split_lines
 
 _MOST_SHOWN = 3  # things that a message names
-_BRANCH = ("branch", "")
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,9 @@ def _is_same(note: Operation, verb: str, steps: int) -> bool:
 def _finished(log: Log, note: Operation) -> TakenBack:
     """What the killed run of ``note`` did, which is finished now."""
     operations = tuple(log.read(number) for number in note.steps)
-    before, after = _states(_merged(operations, undoing=note.standing is Standing.UNDONE))
-    return TakenBack(operations, describe(before, after),
+    change = _merged(operations, undoing=note.standing is Standing.UNDONE)
+    changed = describe(State.of(change.expected), State.of(change.wanted))
+    return TakenBack(operations, changed,
                      ("an earlier run had begun this; it is finished now",))  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def finish(log: Log, note: Operation) -> bool:
     with writing(repository):
         present = capture(repository, log.settings, log.contents, _scope(change))
         there = present.parts()
-        moves = change.expected.get(_BRANCH) != change.wanted.get(_BRANCH)
+        moves = change.expected.get(BRANCH) != change.wanted.get(BRANCH)
         for part in change.parts:
             states = change.expected.get(part), change.wanted.get(part)
             if part[0] != "trees" and there.get(part) not in states:
@@ -169,7 +169,7 @@ def _take(
         change = _merged(operations, undoing=standing is Standing.UNDONE)
         present = capture(repository, log.settings, log.contents, _scope(change))
         _require_nothing_newer(log, git, change, present, operations, standing)
-        before, after = _states(change)
+        before, after = State.of(change.expected), State.of(change.wanted)
         changed = describe(before, after)
         notes = tuple(_notes(git, change, operations, standing))
         if not dry_run:
@@ -197,8 +197,8 @@ def _merged(operations: Sequence[Operation], *, undoing: bool) -> _Change:
             source, target = target, source
         here, there = source.parts(), target.parts()
         parts = {*here, *there}
-        if here.get(_BRANCH) == there.get(_BRANCH) and (change.parts or not source.files):
-            parts.discard(_BRANCH)  # it tells only on which commit the command ran
+        if here.get(BRANCH) == there.get(BRANCH) and (change.parts or not source.files):
+            parts.discard(BRANCH)  # it tells only on which commit the command ran
         for part in parts:
             if part in change.expected or part in change.wanted:
                 if change.wanted.get(part) != here.get(part):
@@ -223,18 +223,6 @@ def _scope(change: _Change) -> Scope:
     whole = any(state and state.files for _, *states in change.of("trees") for state in states)
     around = any(name.startswith("/") for name, _, _ in change.of("files"))
     return Scope(tuple(map(Path, trees)), whole, around)
-
-
-def _states(change: _Change) -> tuple[State, State]:
-    """The two states that a change leads between."""
-    halves = []
-    for table in (change.expected, change.wanted):
-        parts: dict[str, dict[str, Any]] = {"files": {}, "waiting": {}, "trees": {}}
-        for (kind, name), value in table.items():
-            if kind != "branch":
-                parts[kind][name] = value
-        halves.append(State(branch=table.get(_BRANCH), **parts))
-    return halves[0], halves[1]
 
 
 def _name(part: tuple[str, str]) -> str:
@@ -297,8 +285,8 @@ def _newer_commits(
     operations: Sequence[Operation],
     verb: str,
 ) -> Iterator[_Newer]:
-    expected = change.expected.get(_BRANCH)
-    wanted = change.wanted.get(_BRANCH)
+    expected = change.expected.get(BRANCH)
+    wanted = change.wanted.get(BRANCH)
     here = present.branch
     if git is None or expected is None or here is None or here == expected:
         return
@@ -447,7 +435,7 @@ def _carry_out(log: Log, git: Repo | None, change: _Change, present: State, reas
     for name, _, wanted in change.of("waiting"):
         _put_back.session(log, name, wanted)
     _put_back.files(log, {name: wanted for name, _, wanted in change.of("files")})
-    expected, wanted = (table.get(_BRANCH) for table in (change.expected, change.wanted))
+    expected, wanted = (table.get(BRANCH) for table in (change.expected, change.wanted))
     if git is not None and isinstance(expected, Branch) and isinstance(wanted, Branch):
         _put_back.branch(git, expected, wanted, _paths(log, git, change), reason)
 
