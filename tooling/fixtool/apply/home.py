@@ -16,13 +16,13 @@ from pathlib import Path
 from fixtool.documents import LARGEST_TEXT, Field
 from fixtool.errors import Refused
 from fixtool.files import read_plain, write_atomically
+from fixtool.series.line import is_line_name
 
 RECORD = "fixtool.json"
 """The name of the record of ``apply`` in a git folder."""
 NOTE = "fixtool.waiting.json"
 """The name of the note in the git folder of a work tree in which a conflict waits."""
 _VERB = re.compile("[a-z]{1,20}")
-_LINE = re.compile(r"\w[\w.+-]{0,99}")
 _SHORT = 4096  # bytes of a file that names a folder or a branch
 
 
@@ -74,7 +74,7 @@ def _home(top: Path, git_dir: Path, said: Field) -> Home:
     patches, line = Path(said["patches"].text()), said["line"].text()
     if not patches.is_absolute() or "\0" in str(patches):
         raise said["patches"].wrong("the path of a folder")
-    if not _LINE.fullmatch(line) or ".." in line:
+    if not is_line_name(line):
         raise said["line"].wrong("the name of a line")
     verb, branch = (said[key].optional(Field.text) for key in ("verb", "branch"))
     if verb is not None and not _VERB.fullmatch(verb):

@@ -20,11 +20,10 @@ from fixtool.git.store import restore_settings_behind
 from fixtool.git.trees import stage, write_tree
 from fixtool.operations.contents import LARGEST, Contents
 from fixtool.operations.state import AROUND, EXECUTABLE, MIDDLE_FILES, Branch, State, TreeState
-from fixtool.series.line import PatchRepository
+from fixtool.series.line import PatchRepository, is_line_name
 from fixtool.series.patch import is_slug
 from fixtool.settings import Settings
 
-_LINE = re.compile(r"\w[\w.+-]{0,99}")
 _OID = re.compile("[0-9a-f]{40}")
 _DEEPEST = 3  # folders below that of a line
 _MOST = 256 << 20  # bytes of all files of patches/
@@ -76,7 +75,7 @@ def _files(patches: Path, contents: Contents) -> Iterator[tuple[str, str]]:
         folders = sorted(
             line.name
             for line in lines
-            if _LINE.fullmatch(line.name) and line.is_dir(follow_symlinks=False)
+            if is_line_name(line.name) and line.is_dir(follow_symlinks=False)
         )
     for name in folders:
         for file, about in _walk(patches / name, "", 0):
@@ -142,13 +141,13 @@ def _common(git_dir: Path) -> Path:
 def _waiting(
     repository: PatchRepository, settings: Settings, contents: Contents
 ) -> Iterator[tuple[str, str]]:
-    own = re.compile(rf"{repository.digest[:10]}-({_LINE.pattern})\.json")
+    own = re.compile(rf"{repository.digest[:10]}-(.+)\.json")
     with suppress(FileNotFoundError), os.scandir(settings.state) as verbs:
         for verb in sorted(entry.name for entry in verbs if entry.is_dir(follow_symlinks=False)):
             if verb in _NOT_WAITING:
                 continue
             for name in sorted(os.listdir(settings.state / verb)):  # noqa: PTH208 - it is quicker
-                if match := own.fullmatch(name):
+                if (match := own.fullmatch(name)) and is_line_name(match[1]):
                     data = read_plain(settings.state / verb, name, LARGEST)
                     yield f"{verb}/{match[1]}", contents.keep(data)
 

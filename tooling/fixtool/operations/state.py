@@ -12,6 +12,7 @@ from fixtool.documents import Field
 from fixtool.git.names import check_ref
 from fixtool.git.objects import Oid
 from fixtool.operations.contents import is_digest
+from fixtool.series.line import is_line_name
 from fixtool.series.patch import is_slug
 from fixtool.text import count
 
@@ -24,7 +25,6 @@ AROUND = (
     "verify/probes/example.py",
 )  # fmt: skip
 """What ``init`` writes beside ``patches/``. In a state, their names begin with a slash."""
-_LINE = re.compile(r"\w[\w.+-]{0,99}")
 _VERB = re.compile("[a-z]{1,20}")
 _FEW = 3  # names that are written out
 _TABLES = ("files", "waiting", "trees")
@@ -111,11 +111,11 @@ def check_state(state: Field) -> None:
         if name[:1] == "/" and name[1:] in AROUND:
             continue
         line, *rest = name.split("/")
-        if not _is_line(line) or not 1 <= len(rest) <= 4 or not all(map(is_slug, rest)):
+        if not is_line_name(line) or not 1 <= len(rest) <= 4 or not all(map(is_slug, rest)):
             raise Field(name, "files").wrong("a file of a line")
     for name in state["waiting"].table():
         verb, _, line = name.partition("/")
-        if not _VERB.fullmatch(verb) or not _is_line(line):
+        if not _VERB.fullmatch(verb) or not is_line_name(line):
             raise Field(name, "waiting").wrong("a verb and a line")
         _hash(state["waiting"][name])
     if branch := state["branch"].optional(lambda branch: branch["name"].text()):
@@ -144,10 +144,6 @@ def _hash(value: Field) -> str:
     if not is_digest(value.text().removesuffix(EXECUTABLE)):
         raise value.wrong("a hash")
     return value.text()
-
-
-def _is_line(name: str) -> bool:
-    return bool(_LINE.fullmatch(name)) and ".." not in name
 
 
 # -- in words --------------------------------------------------------------------------------

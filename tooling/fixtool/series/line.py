@@ -35,6 +35,11 @@ _NAME = re.compile(r"\w[\w.+-]{0,99}")
 _KNOWN = {"url", "base", "tree", "release", "version", "date", "why", "profile", "project"}
 
 
+def is_line_name(text: str) -> bool:
+    """Whether a line can have this name."""
+    return bool(_NAME.fullmatch(text)) and ".." not in text
+
+
 @dataclass(frozen=True)
 class Upstream:
     """What a line is based on: a commit (``base`` and its ``tree``) or a PyPI ``release``.
@@ -161,7 +166,7 @@ class PatchRepository:
         signs that mean nothing to a shell."""
         names = sorted(path.parent.name for path in self.folder.glob(_LINES))
         for name in names:
-            if not _NAME.fullmatch(name) or ".." in name:
+            if not is_line_name(name):
                 raise Refused(
                     f"{name!r} cannot be the name of a line",
                     where=str(self.folder),
