@@ -10,13 +10,14 @@ file of the work tree is ever written.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from fixtool.apply.resolving import marker_line, unmerged
 from fixtool.edit.parts import Part, Unit, tree_with, units_of
-from fixtool.errors import ExitCode, FixtoolError, Refused
-from fixtool.files import temporary_folder
+from fixtool.errors import ExitCode, FixtoolError, Refused, UsageError
+from fixtool.files import temporary_folder, write_atomically
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.merges import Question, merge_many
 from fixtool.git.objects import MACHINE, Oid, TreeEntry
@@ -135,20 +136,36 @@ def fold(
     return Folded(commits, trees[-1])
 
 
-def take_over(tree: Repo, edits: Edits, folded: Folded, reason: str) -> None:
+@contextmanager
+def take_over(tree: Repo, edits: Edits, folded: Folded, reason: str) -> Iterator[None]:
     """Move the branch of a work tree to the commits that hold its edits. Its files stay as they
     are: they hold the same. The objects are there already. The index moves first, so that a killed
-    run leaves edits that are staged, and no more."""
+    run leaves edits that are staged, and no more. If the block is refused, all is as before."""
     tip = list(folded.commits.values())[-1]
+    index = tree.git_dir / "index"
+    before = index.read_bytes() if index.is_file() else None
+    _move_index(tree, folded.tree)
+    branch = tree.current_branch()
+    tree.update_refs([(branch, tip, edits.head)], reason)
+    try:
+        yield
+    except (Refused, UsageError):
+        tree.update_refs([(branch, edits.head, tip)], f"{reason}: refused")
+        if before is not None:
+            write_atomically(index, before)
+        raise
+
+
+def _move_index(tree: Repo, to: Oid) -> None:
+    """Stage the tree ``to``. A new file that was added, and is not in there, stays added."""
     staged = tree.run("diff", "--cached", "--name-only", "--no-renames", "--diff-filter=A", "-z")
     added = staged.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]
-    tree.run("read-tree", folded.tree)
+    tree.run("read-tree", to)
     tree.run("update-index", "-q", "--refresh", accept=None)
     listed = tree.run("ls-files", "-z", "--", *(f":(top,literal){path}" for path in added))
     known = listed.stdout.decode("utf-8", "surrogateescape").split("\0")
     if added and (left := [path for path in added if path not in known]):
         tree.run("add", "--intent-to-add", "--", *(f":(top,literal){path}" for path in left))
-    tree.update_refs([(tree.current_branch(), tip, edits.head)], reason)
 
 
 def _tree_with(objects: ObjectDatabase, head: Oid, edits: Edits, units: Collection[Unit]) -> Oid:

@@ -1,8 +1,8 @@
 """Puts the uncommitted edits of a work tree into the patches that they belong to.
 
 The commits of the work tree come first: its branch moves to ones that hold the edits, and no file
-changes. Then the patch files are written as by every export. A run that is killed in between leaves
-commits that the next one exports.
+changes. Then the patch files are written as by every export. If that is refused, the branch moves
+back. A run that is killed in between leaves commits that the next one exports.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def refresh_edits(
 ) -> Exported:
     """Put the uncommitted edits of a work tree into one patch, and write its file.
 
-    Raises Unfit if they do not fit below the later patches; Refused if it cannot be told which
+    Raises Unfit if they do not fit below the later patches; Refused if it cannot be shown which
     patch is meant, and as ``export`` does; UsageError if the selection names what is not there.
     """
     work = _open(repository, tree, record, options)
@@ -88,7 +88,7 @@ def refresh_edits(
             for unit in edits.units
         ]  # fmt: skip
         folded = work.fold(objects, edits, {slug: units}) if units else None
-    return work.write([slug], folded, [*marked, *_untracked(edits)])
+    return work.write([slug], folded, edits, marked)
 
 
 def absorb(
@@ -122,7 +122,7 @@ def absorb(
             for unit in edits.units
         ]
     slugs = [slug for slug in work.series if targets.get(slug)]
-    return work.write(slugs, folded, [*marked, *_untracked(edits)])
+    return work.write(slugs, folded, edits, marked)
 
 
 def _untracked(edits: Edits) -> list[Edit]:
@@ -219,10 +219,7 @@ class _Work:
         self, objects: ObjectDatabase, edits: Edits, targets: Mapping[str, Collection[Unit]]
     ) -> Folded:
         folded = fold(objects, edits, self.series, targets)
-        if not self.options.dry_run:
-            objects.flush()
-            names = ", ".join(targets) if len(targets) < 4 else count(len(targets), "patch")
-            take_over(self.tree, edits, folded, f"fixtool {self.options.command}: {names}")
+        objects.flush()
         return folded
 
     def fold_what_fits(
@@ -244,12 +241,14 @@ class _Work:
                         stays[unit] = f"it conflicts in {unfit.slug}"
         return None
 
-    def write(self, slugs: Sequence[str], folded: Folded | None, edits: Sequence[Edit]) -> Exported:
-        """Export the patches of ``slugs``, whose commits are in ``folded``."""
-        folder = self.line.folder
-        nothing = Exported(self.line.name, folder, (), False, edits=tuple(edits))
+    def write(
+        self, slugs: Sequence[str], folded: Folded | None, edits: Edits, marked: Sequence[Edit]
+    ) -> Exported:
+        """Export the patches of ``slugs``, whose commits with the edits are in ``folded``.
+        ``marked`` says what became of each edit."""
+        shown = (*marked, *_untracked(edits))
         if self.options.dry_run or folded is None:
-            return nothing
+            return Exported(self.line.name, self.line.folder, (), False, edits=shown)
         recorded = self.record.commits
         saved = {slug for slug, oid in self.series.items() if recorded.get(slug) == oid}
         known = {*recorded, *(entry.slug for entry in self.line.entries)}
@@ -259,5 +258,7 @@ class _Work:
                 if slug in {*saved, *slugs} and not self.is_gone(slug)]  # fmt: skip
         options = replace(self.options, only=only if known >= {*only} else (), pairs=pairs,
                           named=tuple(slugs))  # fmt: skip
-        done = export(self.repository, self.tree, self.record, options)
-        return replace(done, edits=tuple(edits))
+        names = ", ".join(slugs) if len(slugs) < 4 else count(len(slugs), "patch")
+        with take_over(self.tree, edits, folded, f"fixtool {options.command}: {names}"):
+            done = export(self.repository, self.tree, self.record, options)
+        return replace(done, edits=shown)

@@ -204,18 +204,43 @@ def test_each_edit_goes_to_the_patch_that_last_changed_its_lines(work: Work) -> 
     assert work.is_sound(clean=False)
 
 
-def test_a_patch_is_not_written_alone_with_the_change_of_another_one(work: Work) -> None:
+def squash_six_into_five(work: Work) -> None:
     five, six, thirty, read = work.tree("rev-list", "--reverse", "HEAD", "-4").split()
     work.tree("reset", "--hard", "--quiet", five)
     work.tree("cherry-pick", "--no-commit", six)
     work.tree("commit", "--amend", "--quiet", "--no-edit")
     work.tree("cherry-pick", thirty, read)
+
+
+def test_a_patch_is_not_written_alone_with_the_change_of_another_one(work: Work) -> None:
+    squash_six_into_five(work)
     work.edit("line six\n", "line six, and more\n")
     before = work.files()
     ran = work.run("absorb")
     assert ran.status in (1, 3), ran.out
     assert work.files() == before
     assert "line six, and more" in (work.tree.path / "python/model.py").read_text()
+
+
+@pytest.mark.parametrize("words", [("refresh", "five"), ("absorb",)])
+def test_a_refused_export_leaves_the_work_tree_as_it_was(
+    work: Work, words: tuple[str, ...]
+) -> None:
+    """`six` is squashed into `five`, which only the export finds out."""
+    squash_six_into_five(work)
+    work.edit("five\n", "five, and more\n", "docs/five.txt")
+    work.tree("add", "docs/five.txt")
+    work.edit("line 12\n", "line twelve\n")
+    work.tree.write("new.txt", "new\n")
+    work.tree("add", "--intent-to-add", "new.txt")
+
+    def state() -> tuple[object, ...]:
+        return work.tree.snapshot(), work.tree("diff"), work.tree("diff", "--cached"), work.files()
+
+    before = state()
+    ran = work.run(*words)
+    assert (ran.status, "six is squashed into five" in ran.err) == (1, True)
+    assert state() == before
 
 
 def test_a_patch_that_is_not_in_the_line_any_more(work: Work) -> None:
