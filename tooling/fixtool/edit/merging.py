@@ -18,15 +18,14 @@ from fixtool.apply.newer import made_of
 from fixtool.apply.sides import same_changes
 from fixtool.apply.worktree import Record
 from fixtool.edit.change import Change
-from fixtool.errors import Refused
+from fixtool.edit.sequence import own_series
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.merges import Question, merge_many
-from fixtool.git.objects import FILE_MODES, Commit, Oid, Signature, TreeEntry
+from fixtool.git.objects import FILE_MODES, MACHINE, Commit, Oid, Signature, TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.series.line import Line
 from fixtool.series.message import split_message
 from fixtool.series.patch import export_all
-from fixtool.series.strict import commits_on
 
 _T = TypeVar("_T")
 
@@ -160,17 +159,9 @@ class _Merging:
         return {slug: known[slug] for slug in with_others(list(self.base), list(ours))}
 
     def _theirs(self) -> dict[str, Oid]:
-        patches = self.line.patches
-        commits, complaint = commits_on(self.objects, patches, self.record.onto)
-        if complaint:
-            failing = patches[len(commits)]
-            raise Refused(
-                f"{failing.slug} does not apply on the line's own base: {complaint}",
-                where=str(failing.path),
-                hint=f"fixtool lint --line {self.line.name} --drift",
-            )
+        own = own_series(self.objects, self.line, self.record.onto)
         self.objects.flush()
-        return dict(zip((patch.slug for patch in patches), commits, strict=True))
+        return dict(own.commits)
 
     # -- the merge ----------------------------------------------------------------------------
 
@@ -279,7 +270,7 @@ class _Merging:
             if not self.conflicts or (version.here and version.there):
                 self._conflict(slug, version)
             return self.tip
-        machine = Signature("fixtool", "fixtool@localhost", commit.author.date)
+        machine = replace(MACHINE, date=commit.author.date)
         added = Commit(merged, (self.tip,), commit.author, machine, commit.message)
         self.tip, self.tree = self.objects.add_commit(added), merged
         return self.tip
