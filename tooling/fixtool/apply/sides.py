@@ -97,11 +97,18 @@ def state_of(tree: Repo, record: Record, line: Line) -> WorktreeState:
     kept = [slug for slug in found.commits if slug in record.commits]
     if kept != [slug for slug in record.commits if slug in kept]:
         reordered.insert(0, "the work tree")
-    upstream = line.upstream
-    at_base = record.onto == upstream.base or tree.tree_id(record.onto) == upstream.tree
-    state = WorktreeState(line.name, tree.work_tree, record.onto, at_base, tuple(tree.status()),
-                          patches, tuple(reordered), found.notes, "")  # fmt: skip
+    state = WorktreeState(
+        line.name, tree.work_tree, record.onto, is_at_base(tree, record, line),
+        tuple(tree.status()), patches, tuple(reordered), found.notes, "",
+    )  # fmt: skip
     return replace(state, next=_next(state))
+
+
+def is_at_base(tree: Repo, record: Record, line: Line) -> bool:
+    """Whether the work tree is on the base of the line, or on another commit with the same files:
+    patches are written against files."""
+    upstream = line.upstream
+    return record.onto == upstream.base or tree.tree_id(record.onto) == upstream.tree
 
 
 def _here(slug: str, record: Record, found: Identified, same: dict[str, bool]) -> Side:

@@ -226,7 +226,7 @@ def _show(exported: Exported, *, dry_run: bool) -> None:
         for note in exported.notes:
             terminal.warn(note)
         return
-    changed = sum(file.change.value not in ("unchanged", "newer") for file in files)
+    changed = sum(file.changed for file in files)
     verb = "would change" if dry_run else "changed"
     terminal.say(f"{changed} of {len(files)} files {verb} in {exported.folder}")
     show_notes(exported)

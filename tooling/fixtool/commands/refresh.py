@@ -128,7 +128,7 @@ def _ask(hunks: Sequence[HunkText]) -> list[str]:
 
 
 def _show(exported: Exported, *, dry_run: bool) -> None:
-    changed = [file for file in exported.patches if file.change.value not in ("unchanged", "newer")]
+    changed = [file for file in exported.patches if file.changed]
     for file in changed:
         terminal.say(f"{file.change.value:9} {file.slug}")
     verb = "would be written" if dry_run else "written"

@@ -29,6 +29,11 @@ class WrittenFile:
     change: Change
     commit: Oid | None
 
+    @property
+    def changed(self) -> bool:
+        """Whether the file is written or removed."""
+        return self.change not in (Change.UNCHANGED, Change.NEWER)
+
 
 @dataclass(frozen=True)
 class Edit:

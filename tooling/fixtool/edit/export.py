@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fixtool.apply import newer
 from fixtool.apply.identity import identify, with_renames
+from fixtool.apply.sides import is_at_base
 from fixtool.apply.worktree import Record, require_clean, require_idle, write_record
 from fixtool.edit.change import Change, Edit, WrittenFile
 from fixtool.edit.merging import BothChanged, Favour, MergedSeries, merge_series, with_others
@@ -68,12 +69,8 @@ class Exported:
 
     @property
     def changed(self) -> bool:
-        same = (Change.UNCHANGED, Change.NEWER)
-        return (
-            self.series_changed
-            or self.written_anew
-            or any(file.change not in same for file in self.patches)
-        )
+        files = any(file.changed for file in self.patches)
+        return self.series_changed or self.written_anew or files
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ def open_to_export(
 
 def require_base(tree: Repo, record: Record, line: Line, options: ExportOptions) -> None:
     """Raise Refused if a work tree is not on the base of the line, and goes to no other folder."""
-    if options.output is None and not _at_base(tree, record, line):
+    if options.output is None and not is_at_base(tree, record, line):
         raise Refused(
             f"this work tree is on {record.onto[:12]}, but line {line.name} is written against "
             f"{line.upstream.base[:12]}",
@@ -351,8 +348,7 @@ class _Export:
 
 def _message(line: Line, options: ExportOptions, changes: Sequence[WrittenFile]) -> str:
     """The message of the commit in the patch repository."""
-    same = (Change.UNCHANGED, Change.NEWER)
-    changed = [file for file in changes if file.change not in same]
+    changed = [file for file in changes if file.changed]
     named = list(options.named) or [file.slug for file in changed]
     what = named[0] if len(named) == 1 else count(len(named), "patch")
     if not named:
@@ -384,18 +380,11 @@ def _manifest(
     return record.manifest.after_export(series, written)
 
 
-def _at_base(tree: Repo, record: Record, line: Line) -> bool:
-    """Whether the work tree is on the base of the line, or on another commit with the same files:
-    patches are written against files."""
-    upstream = line.upstream
-    return record.onto == upstream.base or tree.tree_id(record.onto) == upstream.tree
-
-
 def _patch_files(
     line: Line, tree: Repo, record: Record, commits: Mapping[str, Oid]
 ) -> tuple[dict[str, bytes], list[WrittenFile]]:
     """The patch files of ``commits``, slug -> commit, by file name, and how each one changes."""
-    at_base = _at_base(tree, record, line)
+    at_base = is_at_base(tree, record, line)
     paths = {slug: line.folder / f"{slug}.patch" for slug in commits}
     before = {slug: path.read_bytes() for slug, path in paths.items() if path.is_file()}
     made = [
