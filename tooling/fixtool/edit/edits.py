@@ -25,6 +25,7 @@ from fixtool.git.repo import Repo
 from fixtool.git.trees import write_tree
 from fixtool.series.diff import FilePatch, Hunk, read_diff
 from fixtool.series.lines import lines_of
+from fixtool.series.patch import diff_between
 from fixtool.text import argument, split_lines
 
 
@@ -85,12 +86,7 @@ def read_edits(tree: Repo, objects: ObjectDatabase, context: int = 3) -> Edits:
             shutil.copyfile(own, index)
         objects.repo.run("add", "--update", "--", ":/", index=index)
         edited = write_tree(objects.repo, index)
-    diff = objects.repo.run(
-        "diff-tree", "--full-index", "-p", "--no-renames", "--diff-algorithm=myers",
-        f"--unified={context}", "--inter-hunk-context=0", "--src-prefix=a/", "--dst-prefix=b/",
-        "--no-color", "--no-ext-diff", "--no-textconv", "--binary", "--no-indent-heuristic",
-        f"{head}^{{tree}}", edited,
-    ).stdout  # fmt: skip
+    diff = diff_between(objects.repo, f"{head}^{{tree}}", edited, context)
     listed = tree.run("ls-files", "-z", "--others", "--exclude-standard", "--", ":/").stdout
     untracked = listed.decode("utf-8", "surrogateescape").split("\0")[:-1]
     files = read_diff(diff, where=str(tree.work_tree)) if diff else ()

@@ -262,12 +262,14 @@ def _export_together(repo: Repo, commits: Sequence[str]) -> list[bytes]:
     ]
 
 
-def diff_between(repo: Repo, old: str, new: str) -> bytes:
-    """The diff between two commits, in the form that it has in a patch file."""
-    out = repo.run_on_objects("diff-tree", *_DIFF_FORM, old, new, accept=None)
+def diff_between(repo: Repo, old: str, new: str, context: int = 3) -> bytes:
+    """The diff between two commits or trees, in the form that it has in a patch file, with
+    ``context`` lines around each change."""
+    words = ("diff-tree", *_DIFF_FORM, f"--unified={context}", old, new)
+    out = repo.run_on_objects(*words, accept=None)
     if out.status != 0:  # a partial clone lacks files, which this fetches
-        repo.run("diff-tree", *_DIFF_FORM, old, new)
-        out = repo.run_on_objects("diff-tree", *_DIFF_FORM, old, new)
+        repo.run(*words)
+        out = repo.run_on_objects(*words)
     return out.stdout
 
 

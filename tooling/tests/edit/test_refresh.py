@@ -137,6 +137,17 @@ def test_one_hunk_of_several(work: Work) -> None:
     assert work.is_sound()
 
 
+def test_no_attribute_hides_the_hunks_of_a_file(work: Work) -> None:
+    """The whole file was one edit, which no hunk could be taken of."""
+    work.tree.write(".gitattributes", "*.py -diff\n")
+    work.edit("line 12\n", "line twelve\n")
+    work.edit("line 22\n", "line twenty-two\n")
+    ran = work.run("refresh", "six", "--take", "python/model.py:2")
+    assert ran.status == 0, ran.err
+    assert "+line twenty-two" in work.text("six")
+    assert "+line twelve" not in work.text("six")
+
+
 def test_hunks_are_asked_for(work: Work) -> None:
     ran = work.run("refresh", "six", "--hunks")
     assert (ran.status, "refresh six --take PATH:N" in ran.err) == (2, True)
