@@ -17,7 +17,6 @@ with a work tree, so that `--continue` goes on with it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -30,7 +29,7 @@ from fixtool.git.objects import MACHINE, Commit, Oid, Signature
 from fixtool.git.repo import Repo
 from fixtool.replay.changes import Change, put_changes
 from fixtool.series import shelf
-from fixtool.series.commit import rewrite_and_commit
+from fixtool.series.commit import digest_of_files, rewrite_and_commit
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import errors_in_patch
 from fixtool.series.message import split_message
@@ -251,11 +250,7 @@ def digest_of(
         if path.is_file() and not path.is_symlink()
     }
     contents |= files or {}
-    digest = hashlib.sha256()
-    for name in sorted(contents.keys() - remove):
-        digest.update(f"{name}\0{len(contents[name])}\0".encode("utf-8", "surrogateescape"))
-        digest.update(contents[name])
-    return digest.hexdigest()
+    return digest_of_files({name: data for name, data in contents.items() if name not in remove})
 
 
 def make(objects: ObjectDatabase, own: OwnSeries, plan: Plan) -> Made:

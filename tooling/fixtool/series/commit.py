@@ -184,8 +184,8 @@ def _noted(change: Rewrite) -> dict[str, Any]:
     after = {name: data for name, data in written.items() if name not in change.remove}
     return {
         "folder": str(change.folder),
-        "before": _digest(before),
-        "after": _digest(after),
+        "before": digest_of_files(before),
+        "after": digest_of_files(after),
         "files": {name: b64encode(data).decode() for name, data in change.files.items()},
         "remove": sorted(change.remove),
     }
@@ -202,7 +202,7 @@ def _finish(git: Repo, root: Path) -> None:
     except (OSError, ValueError, RecursionError, TooLarge):
         return
     changes = [change for change, _, _ in noted]
-    now = [_digest(_contents(change.folder)) for change in changes]
+    now = [digest_of_files(_contents(change.folder)) for change in changes]
     known = all(digest in (old, new) for digest, (_, old, new) in zip(now, noted, strict=True))
     if known and any(digest == new for digest, (_, _, new) in zip(now, noted, strict=True)):
         for digest, (change, _, new) in zip(now, noted, strict=True):
@@ -245,7 +245,8 @@ def _contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def _digest(files: Mapping[str, bytes]) -> str:
+def digest_of_files(files: Mapping[str, bytes]) -> str:
+    """A digest of files and their names."""
     digest = hashlib.sha256()
     for name in sorted(files):
         digest.update(f"{name}\0{len(files[name])}\0".encode("utf-8", "surrogateescape"))
