@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -44,9 +43,7 @@ class SeriesCache:
         stored = objects.repo.commits_here(commits)
         parent = base
         for commit, patch in zip(commits, patches, strict=True):
-            raw = stored.get(commit, b"")
-            match = re.match(rb"tree ([0-9a-f]{40})\n", raw)
-            if not match or raw != patch.commit(Oid(match[1].decode()), parent).raw:
+            if not patch.makes(stored.get(commit, b""), parent):
                 return None
             parent = commit
         objects.remember(stored)

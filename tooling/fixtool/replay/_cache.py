@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +80,7 @@ class PrefixCache:
                 return number
             if result.commit is None:
                 continue
-            raw = stored.get(result.commit, b"")
-            match = re.match(rb"tree ([0-9a-f]{40})\n", raw)
-            if not match or raw != patch.commit(Oid(match[1].decode()), parent).raw:
+            if not patch.makes(stored.get(result.commit, b""), parent):
                 return number
             parent = result.commit
         return len(results)

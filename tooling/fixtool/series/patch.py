@@ -19,12 +19,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from fixtool.errors import Refused
-from fixtool.git.objects import Commit, Oid, Signature
+from fixtool.git.objects import MACHINE, Commit, Oid, Signature
 from fixtool.git.repo import Output, Repo, reading_answer
 from fixtool.git.trees import apply_to_index, changed_files, scratch_index, write_tree
 from fixtool.series.diff import FilePatch, read_diff
@@ -38,6 +38,7 @@ _TOGETHER = 100  # commits that one process exports
 _DAY = b"Mon Sep 17 00:00:00 2001"  # in the first line of every patch file
 _TAG = "[PATCH] "
 _DIFF_START = re.compile(rb"^diff --git ", re.MULTILINE)
+_TREE_LINE = re.compile(rb"tree ([0-9a-f]{40})\n")
 _TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")
 
 # What a diff and a patch file are like. Neither a setting nor an attribute can say otherwise: git
@@ -124,8 +125,14 @@ class Patch:
     def commit(self, tree: Oid, parent: Oid) -> Commit:
         """This patch as a commit. The committer's date is the author's, so that the same patch on
         the same parent is the same commit on every machine."""
-        machine = Signature("fixtool", "fixtool@localhost", self.author.date)
+        machine = replace(MACHINE, date=self.author.date)
         return Commit(tree, (parent,), self.author, machine, self.message)
+
+    def makes(self, raw: bytes, parent: Oid) -> bool:
+        """Whether ``raw``, the bytes of a commit, is what this patch makes on ``parent``, with
+        whatever tree: what a cache says of a commit is believed only then."""
+        match = _TREE_LINE.match(raw)
+        return match is not None and raw == self.commit(Oid(match[1].decode()), parent).raw
 
 
 def parse(raw: bytes, slug: str, path: Path | None = None) -> Patch:
