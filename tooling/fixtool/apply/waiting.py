@@ -1,13 +1,13 @@
 """Where a command that waits for a person keeps its work tree and its session, by line.
 
-``verb`` is the command: ``rebase`` or ``import``.
+``verb`` is the command: ``rebase`` or ``import``, and ``edit`` for all that edit a series.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from fixtool.apply.home import Note, write_note
@@ -17,6 +17,7 @@ from fixtool.files import private_folder, read_at_most, require_private, write_a
 from fixtool.git import worktrees
 from fixtool.git.repo import Repo
 from fixtool.series.context import Context
+from fixtool.series.patch import is_slug
 from fixtool.text import argument
 
 _T = TypeVar("_T")
@@ -76,6 +77,22 @@ def read_session(
             where=str(path),
             hint=f"{again}: rm {argument(path)}",
         ) from error
+
+
+def path_in_tree(field: Field) -> str:
+    """The path in a work tree that a session names. Raises FieldError if it leads out of it."""
+    path = PurePosixPath(field.text())
+    if path.is_absolute() or ".." in path.parts or "\0" in field.text():
+        raise field.wrong("a path in the work tree")
+    return field.text()
+
+
+def name_of_patch(field: Field) -> str:
+    """The patch that a session names, or the line, whose name has the same form. Raises FieldError
+    if it is none."""
+    if not is_slug(field.text()):
+        raise field.wrong("the name of a patch or a line")
+    return field.text()
 
 
 def find_waiting(

@@ -6,18 +6,18 @@ came in. Nothing in ``patches/`` is touched until all of them fit.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from fixtool.apply import resolving
 from fixtool.apply.waiting import (
     find_waiting,
     is_abandoned,
     make_worktree,
+    path_in_tree,
     read_session,
     session_file,
     worktree_for,
@@ -29,10 +29,11 @@ from fixtool.edit.parts import By
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git import worktrees
 from fixtool.git.database import ObjectDatabase
-from fixtool.git.objects import Oid, Signature, read_oid
+from fixtool.git.objects import Oid, read_oid, read_signature
 from fixtool.git.repo import Repo
 from fixtool.incoming.change import Incoming
 from fixtool.incoming.fit import Conflict, FitOptions, Fitted
+from fixtool.series.commit import digest_of_files
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.write import writing
@@ -241,12 +242,7 @@ def _shown(
 def _digest(line: Line, made: Prepared | None = None) -> str:
     """A digest of all files of the line, as they are or as the import leaves them."""
     files = {path.name: path.read_bytes() for path in line.folder.iterdir() if path.is_file()}
-    files |= made.files if made else {}
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        digest.update(f"{name}\0{len(files[name])}\0".encode("utf-8", "surrogateescape"))
-        digest.update(files[name])
-    return digest.hexdigest()
+    return digest_of_files({**files, **(made.files if made else {})})
 
 
 # -- the session's file ----------------------------------------------------------------------
@@ -302,7 +298,7 @@ def _session(session: Field, line: str) -> Session:
         before=session["before"].text(),
         number=number,
         parent=read_oid(session["parent"]),
-        conflicts=session["conflicts"].each(_path_in_tree),
+        conflicts=session["conflicts"].each(path_in_tree),
         fitted=_fitted(session["fitted"]),
         changes=changes,
         replacing=session["replacing"].flag(),
@@ -319,10 +315,9 @@ def _session(session: Field, line: str) -> Session:
 
 
 def _change(change: Field) -> Incoming:
-    author = change.only(Incoming)["author"].only(Signature)
-    signature = Signature(*(author[key].text() for key in ("name", "email", "date")))
     return Incoming(
-        change["subject"].text(), change["body"].text(), signature,
+        change.only(Incoming)["subject"].text(), change["body"].text(),
+        read_signature(change["author"]),
         b64decode(change["diff"].text(), validate=True), change["where"].text(),
         change["commit"].optional(read_oid), change["notes"].texts(),
         change["strip"].optional(Field.count), change["reverse"].flag(),
@@ -341,10 +336,3 @@ def _fit_options(options: Field) -> FitOptions:
         options["folder"].optional(Field.text), options["exclude"].texts(),
         options["three_way"].flag(), options["leave_out_missing"].flag(),
     )  # fmt: skip
-
-
-def _path_in_tree(place: Field) -> str:
-    path = PurePosixPath(place.text())
-    if path.is_absolute() or ".." in path.parts or "\0" in place.text():
-        raise place.wrong("a path in the work tree")
-    return place.text()

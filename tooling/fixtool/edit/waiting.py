@@ -12,13 +12,15 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from fixtool.apply import resolving
 from fixtool.apply.waiting import (
     find_waiting,
     is_abandoned,
     make_worktree,
+    name_of_patch,
+    path_in_tree,
     read_session,
     session_file,
     worktree_for,
@@ -39,7 +41,7 @@ from fixtool.edit.sequence import (
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 from fixtool.git import worktrees
 from fixtool.git.database import ObjectDatabase, passing_objects
-from fixtool.git.objects import Oid, Signature, read_oid
+from fixtool.git.objects import Oid, read_oid, read_signature
 from fixtool.git.repo import Repo
 from fixtool.series.commit import open_for_commit, open_git
 from fixtool.series.context import Context
@@ -470,7 +472,7 @@ def _session(session: Field, line: str) -> Session:
         number=number,
         parent=read_oid(session["parent"]),
         step=step,
-        conflicts=session["conflicts"].each(_path_in_tree),
+        conflicts=session["conflicts"].each(path_in_tree),
         stop=session["stop"].optional(read_oid),
         commit=session["commit"].flag(),
         made=session["made"].flag(),
@@ -484,7 +486,8 @@ def _plan(plan: Field) -> Plan:
         wanted=plan["wanted"].each(_wanted),
         subject=plan["subject"].text(),
         body=plan["body"].text(),
-        names={_slug(Field(slug, "names")): names[slug].each(_slug) for slug in names.table()},
+        names={name_of_patch(Field(slug, "names")): names[slug].each(name_of_patch)
+               for slug in names.table()},
         same_tree=plan["same_tree"].flag(),
         emptied=plan["emptied"].optional(Field.text),
         files={_file(Field(name, "files")): b64decode(files[name].text(), validate=True)
@@ -496,31 +499,20 @@ def _plan(plan: Field) -> Plan:
 
 def _wanted(wanted: Field) -> Wanted:
     return Wanted(
-        slug=_slug(wanted.only(Wanted)["slug"]),
+        slug=name_of_patch(wanted.only(Wanted)["slug"]),
         commit=wanted["commit"].optional(read_oid),
-        old=wanted["old"].optional(_slug),
+        old=wanted["old"].optional(name_of_patch),
         message=wanted["message"].optional(Field.text),
-        author=wanted["author"].optional(_signature),
+        author=wanted["author"].optional(read_signature),
         tree=wanted["tree"].optional(read_oid),
         ends_in=wanted["ends_in"].optional(read_oid),
         then=wanted["then"].each(read_oid),
     )
 
 
-def _signature(field: Field) -> Signature:
-    author = field.only(Signature)
-    return Signature(*(author[key].text() for key in ("name", "email", "date")))
-
-
 def _verb(field: Field) -> str:
     if not (field.text().isalpha() and field.text().isascii()):
         raise field.wrong("the name of a command")
-    return field.text()
-
-
-def _slug(field: Field) -> str:
-    if not is_slug(field.text()):
-        raise field.wrong("the name of a patch")
     return field.text()
 
 
@@ -536,10 +528,3 @@ def _store(field: Field) -> str:
     if Path(name).name != name or not name.endswith(".git") or "\0" in name:
         raise field.wrong("a store of fixtool's")
     return name
-
-
-def _path_in_tree(field: Field) -> str:
-    path = PurePosixPath(field.text())
-    if path.is_absolute() or ".." in path.parts or "\0" in field.text():
-        raise field.wrong("a path in the work tree")
-    return field.text()

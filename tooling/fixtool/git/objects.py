@@ -134,3 +134,9 @@ def read_oid(field: Field) -> Oid:
     if not is_full_sha(field.text()):
         raise field.wrong("an object id of 40 digits")
     return Oid(field.text())
+
+
+def read_signature(field: Field) -> Signature:
+    """The person and the time at a key of a JSON document. Raises FieldError if it is none."""
+    field.only(Signature)
+    return Signature(*(field[key].text() for key in ("name", "email", "date")))

@@ -15,13 +15,15 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from fixtool.apply import resolving
 from fixtool.apply.waiting import (
     find_waiting,
     is_abandoned,
     make_worktree,
+    name_of_patch,
+    path_in_tree,
     read_session,
     session_file,
     worktree_for,
@@ -37,7 +39,7 @@ from fixtool.git.store import Store
 from fixtool.git.trees import apply_to_index, list_tree, scratch_index, write_tree, write_trees
 from fixtool.series.context import Context
 from fixtool.series.line import Line
-from fixtool.series.patch import LARGEST, is_slug
+from fixtool.series.patch import LARGEST
 
 RESOLUTIONS = "resolutions"
 _VERB = "rebase"
@@ -144,14 +146,14 @@ def _session(session: Field, context: Context, line: str) -> Session:
         store=str(store),
         worktree=str(parked_worktree(context, line)),
         parent=read_oid(session["parent"]),
-        slug=_slug(session["slug"]),
+        slug=name_of_patch(session["slug"]),
         position=session["position"].count(),
         of=session["of"].count(),
-        conflicts=session["conflicts"].each(_path_in_tree),
+        conflicts=session["conflicts"].each(path_in_tree),
         memory=session["memory"].each(_conflict_name),
         merged=session["merged"].optional(read_oid),
-        unmerged=session["unmerged"].optional(lambda paths: paths.each(_path_in_tree)) or (),
-        new_line=session["new_line"].optional(_slug),
+        unmerged=session["unmerged"].optional(lambda paths: paths.each(path_in_tree)) or (),
+        new_line=session["new_line"].optional(name_of_patch),
         probe=session["probe"].flag(),
         python=session["python"].optional(Field.text),
         remembered=session["remembered"].flag(),
@@ -162,14 +164,8 @@ def _session(session: Field, context: Context, line: str) -> Session:
     )  # fmt: skip
 
 
-def _slug(field: Field) -> str:
-    if not is_slug(field.text()):
-        raise field.wrong("the name of a patch or a line")
-    return field.text()
-
-
 def _by_slug(table: Field) -> list[tuple[str, Field]]:
-    return [(_slug(Field(name, table.key)), table[name]) for name in table.table()]
+    return [(name_of_patch(Field(name, table.key)), table[name]) for name in table.table()]
 
 
 def _store_name(field: Field) -> str:
@@ -177,13 +173,6 @@ def _store_name(field: Field) -> str:
     if not name.endswith(".git") or "\0" in name:
         raise field.wrong("a store of fixtool's")
     return name
-
-
-def _path_in_tree(field: Field) -> str:
-    path = PurePosixPath(field.text())
-    if path.is_absolute() or ".." in path.parts or "\0" in field.text():
-        raise field.wrong("a path in the work tree")
-    return field.text()
 
 
 def _conflict_name(field: Field) -> str:
