@@ -24,7 +24,7 @@ from fixtool.git.merges import Question, merge_many
 from fixtool.git.objects import FILE_MODES, MACHINE, Commit, Oid, Signature, TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.series.line import Line
-from fixtool.series.message import split_message
+from fixtool.series.message import join_message, split_message
 from fixtool.series.patch import export_all
 
 _T = TypeVar("_T")
@@ -315,8 +315,7 @@ class _Merging:
             body = self._merged_text(old[1], own[1], other[1])
         if author is None or subject is None or body is None:
             return None
-        message = f"{subject}\n\n{body}\n" if body else f"{subject}\n"
-        return replace(ours, author=author, message=message)
+        return replace(ours, author=author, message=join_message(subject, body))
 
     def _merged_text(self, *texts: str) -> str | None:
         """The three-way merge of a text, by lines."""

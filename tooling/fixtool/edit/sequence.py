@@ -32,7 +32,7 @@ from fixtool.series import shelf
 from fixtool.series.commit import digest_of_files, rewrite_and_commit
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import errors_in_patch
-from fixtool.series.message import split_message
+from fixtool.series.message import join_message, split_message
 from fixtool.series.patch import Patch, export_all, is_slug, parse
 from fixtool.series.shelf import Shelved
 from fixtool.series.strict import commits_on
@@ -399,7 +399,7 @@ class _Maker:
             subject, body = split_message(message)
             changed = with_dependencies(body, self.plan.names, wanted.slug)
             if changed != body:
-                message = f"{subject}\n\n{changed}\n" if changed else f"{subject}\n"
+                message = join_message(subject, changed)
         return message, author
 
     def _patches(self, commits: Mapping[int, Oid]) -> list[Patch]:

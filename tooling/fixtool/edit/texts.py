@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fixtool.errors import Refused
 from fixtool.git.objects import Signature
-from fixtool.series.message import clean, mailable, split_message
+from fixtool.series.message import clean, join_message, mailable, split_message
 from fixtool.series.patch import Patch, parse, read_trailers
 
 _DEPENDS_ON = "depends-on"
@@ -82,7 +82,7 @@ def joined_message(patches: Sequence[Patch]) -> str:
         (key.lower(), value): (key, value) for key, value in reversed([*rest, *others, *signed])
     }
     body = with_trailers(clean("\n\n".join(texts)).strip("\n"), list(reversed(once.values())))
-    return f"{first.subject}\n\n{body}\n" if body else f"{first.subject}\n"
+    return join_message(first.subject, body)
 
 
 def dependencies_in(body: str) -> list[str]:
@@ -97,7 +97,7 @@ def mailable_message(text: str) -> str:
     subject, body, _ = mailable(*split_message(text))
     if not subject:
         raise Refused("the message is empty; nothing was changed", hint="write a subject")
-    return f"{subject}\n\n{body}\n" if body else f"{subject}\n"
+    return join_message(subject, body)
 
 
 def named_outside(root: Path, slug: str, instead: str) -> Iterator[str]:

@@ -46,7 +46,7 @@ from fixtool.git.repo import Repo
 from fixtool.series.commit import open_for_commit, open_git
 from fixtool.series.context import Context
 from fixtool.series.line import Line
-from fixtool.series.message import mailable, split_message
+from fixtool.series.message import join_message, mailable, split_message
 from fixtool.series.patch import is_slug
 from fixtool.text import argument, split_lines
 
@@ -348,7 +348,7 @@ def _changed_by_hand(
     tree, head, commit = resolving.edited_tree(place)
     if head not in (session.stop, session.parent):
         subject, body, _ = mailable(*split_message(commit.message))
-        message = f"{subject}\n\n{body}\n" if body else f"{subject}\n"
+        message = join_message(subject, body)
         return replace(wanted, tree=tree, message=message, author=commit.author)
     if wanted.commit is None and not wanted.message:
         where = argument(place.folder)

@@ -48,6 +48,11 @@ def split_message(message: str) -> tuple[str, str]:
     return subject.replace("\n", " "), body
 
 
+def join_message(subject: str, body: str) -> str:
+    """The message of a commit with this subject and body."""
+    return f"{subject}\n\n{body}\n" if body else f"{subject}\n"
+
+
 def mailable(subject: str, body: str) -> tuple[str, str, tuple[str, ...]]:
     """A subject and a body that git gives back as they are, and sentences on what was changed.
 

@@ -29,6 +29,7 @@ from fixtool.git.repo import Output, Repo, reading_answer
 from fixtool.git.trees import apply_to_index, changed_files, scratch_index, write_tree
 from fixtool.series.diff import FilePatch, read_diff
 from fixtool.series.mail import read_mail
+from fixtool.series.message import join_message
 from fixtool.text import split_lines
 
 LARGEST = 8 << 20
@@ -71,7 +72,7 @@ class Patch:
 
     @property
     def message(self) -> str:
-        return f"{self.subject}\n\n{self.body}\n" if self.body else f"{self.subject}\n"
+        return join_message(self.subject, self.body)
 
     @cached_property
     def trailers(self) -> tuple[tuple[str, str], ...]:
