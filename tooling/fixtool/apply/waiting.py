@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from fixtool.series.patch import is_slug
 from fixtool.text import argument
 
 _T = TypeVar("_T")
+_LARGEST = 256 << 20  # bytes of a session, which holds patches and resolutions
 
 
 def worktree_for(context: Context, verb: str, line: str) -> Path:
@@ -55,20 +57,26 @@ def session_file(context: Context, verb: str, line: str) -> Path:
     return folder / f"{context.repository.digest[:10]}-{line}.json"
 
 
-def write_session(context: Context, verb: str, line: str, text: str) -> None:
+def write_session(context: Context, verb: str, line: str, session: Mapping[str, object]) -> None:
+    """Keep the session of ``line``, which is a JSON document but for bytes: these become base64."""
     path = session_file(context, verb, line)
     private_folder(path.parent)
-    write_atomically(path, text, durable=True)
+    write_atomically(path, json.dumps(session, indent=1, default=_base64), durable=True)
+
+
+def _base64(value: object) -> str:
+    assert isinstance(value, bytes)
+    return b64encode(value).decode()
 
 
 def read_session(
-    context: Context, verb: str, line: str, read: Callable[[Field], _T], limit: int, again: str
+    context: Context, verb: str, line: str, read: Callable[[Field], _T], again: str
 ) -> _T | None:
     """What ``read`` makes of the session of ``line``; None if none waits. Raises CannotRun if its
-    file, of at most ``limit`` bytes, is damaged; ``again`` says what to do then."""
+    file is damaged; ``again`` says what to do then."""
     path = session_file(context, verb, line)
     try:
-        return read(Field(json.loads(read_at_most(path, limit))))
+        return read(Field(json.loads(read_at_most(path, _LARGEST))))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError, FixtoolError) as error:

@@ -6,8 +6,7 @@ came in. Nothing in ``patches/`` is touched until all of them fit.
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -39,7 +38,6 @@ from fixtool.series.line import Line
 from fixtool.series.write import writing
 
 _VERB = "import"
-_LARGEST = 256 << 20  # bytes of a session, which holds the changes
 
 
 @dataclass(frozen=True)
@@ -265,20 +263,14 @@ def end_session(context: Context, session: Session, repo: Repo) -> None:
 
 
 def save_session(context: Context, session: Session) -> None:
-    text = json.dumps(asdict(session), indent=1, default=_plain)
-    write_session(context, _VERB, session.line, text)
-
-
-def _plain(value: object) -> str:
-    assert isinstance(value, bytes)
-    return b64encode(value).decode()
+    write_session(context, _VERB, session.line, asdict(session))
 
 
 def load_session(context: Context, line: str) -> Session | None:
     """Read the session of the import into ``line`` that waits; None if none waits. Raises CannotRun
     if the session file is damaged."""
     return read_session(
-        context, _VERB, line, lambda session: _session(session, line), _LARGEST, "import again"
+        context, _VERB, line, lambda session: _session(session, line), "import again"
     )
 
 

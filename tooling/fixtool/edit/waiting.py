@@ -7,8 +7,7 @@ go on, the series is made again. Nothing in ``patches/`` is touched until it is 
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -52,8 +51,6 @@ from fixtool.text import argument, split_lines
 
 SESSION = "edit"
 """The name of the sessions and of the work trees, whatever the verb is."""
-
-_LARGEST = 256 << 20  # bytes of a session
 
 
 @dataclass(frozen=True)
@@ -432,20 +429,14 @@ def end_session(context: Context, session: Session) -> None:
 
 
 def save_session(context: Context, session: Session) -> None:
-    text = json.dumps(asdict(session), indent=1, default=_plain)
-    write_session(context, SESSION, session.line, text)
-
-
-def _plain(value: object) -> str:
-    assert isinstance(value, bytes)
-    return b64encode(value).decode()
+    write_session(context, SESSION, session.line, asdict(session))
 
 
 def load_session(context: Context, line: str) -> Session | None:
     """Read the session of the edit of ``line`` that waits; None if none waits. Raises CannotRun if
     the session file is damaged."""
     return read_session(
-        context, SESSION, line, lambda session: _session(session, line), _LARGEST, "begin again"
+        context, SESSION, line, lambda session: _session(session, line), "begin again"
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -43,7 +42,6 @@ from fixtool.series.patch import LARGEST
 
 RESOLUTIONS = "resolutions"
 _VERB = "rebase"
-_LARGEST = 256 << 20  # bytes of a session, which holds resolutions
 _IMAGE = "image"  # the name of the file in a resolution's diff
 _RERERE = ("-c", "rerere.enabled=true", "-c", "rerere.autoupdate=true")
 
@@ -115,9 +113,8 @@ def load_session(context: Context, line: str) -> Session | None:
     """Read the session of the rebase of ``line`` that waits for a person; None if no rebase waits.
     Raises CannotRun if the session file is damaged."""
     return read_session(
-        context, _VERB, line, lambda session: _session(session, context, line), _LARGEST,
-        "start again",
-    )  # fmt: skip
+        context, _VERB, line, lambda session: _session(session, context, line), "start again"
+    )
 
 
 def waiting_session(context: Context, line: str) -> Session | None:
@@ -225,7 +222,7 @@ def forget_given_up(context: Context, names: Iterable[str]) -> None:
 
 
 def save_session(context: Context, session: Session) -> None:
-    write_session(context, _VERB, session.line, json.dumps(asdict(session), indent=1))
+    write_session(context, _VERB, session.line, asdict(session))
 
 
 def end_session(context: Context, session: Session) -> None:
