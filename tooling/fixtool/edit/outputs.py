@@ -11,6 +11,7 @@ from fixtool.apply.identity import identify
 from fixtool.apply.worktree import Record, require_clean
 from fixtool.edit.change import Change, WrittenFile
 from fixtool.edit.export import Exported, Form, Output
+from fixtool.edit.sequence import own_series
 from fixtool.errors import CannotRun, Refused
 from fixtool.files import holds, write_atomically
 from fixtool.git.database import ObjectDatabase
@@ -18,7 +19,6 @@ from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series.line import Line, PatchRepository, read_series
 from fixtool.series.patch import diff_between, export_all, parse
-from fixtool.series.strict import commits_on
 from fixtool.series.write import rewrite
 from fixtool.text import count
 
@@ -54,17 +54,9 @@ def of_line(repo: Repo, base: Oid, line: Line) -> PatchSet:
     """The patches of a line on its base, which ``repo`` holds. Raises Refused if one does not
     apply."""
     with ObjectDatabase(repo) as objects:
-        commits, complaint = commits_on(objects, line.patches, base)
+        own = own_series(objects, line, base)
         objects.flush()
-    if complaint:
-        patch = line.patches[len(commits)]
-        raise Refused(
-            f"{patch.slug} does not apply on the line's own base: {complaint}",
-            where=str(patch.path),
-            hint=f"fixtool lint --line {line.name} --drift",
-        )
-    slugs = (patch.slug for patch in line.patches)
-    return PatchSet(repo, line.name, line.folder, base, dict(zip(slugs, commits, strict=True)))
+    return PatchSet(repo, line.name, line.folder, base, own.commits)
 
 
 def write(patches: PatchSet, outputs: Sequence[Output], *, dry_run: bool = False) -> Exported:
