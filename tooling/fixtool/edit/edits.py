@@ -120,7 +120,7 @@ def fold(
         if after == objects.tree_of(parent):
             raise Refused(
                 f"with these edits, {slug} would change nothing any more",
-                where=slug,
+                where=str(objects.repo.work_tree),
                 hint=f"take it out: fixtool drop {slug} --reason WHY",
             )
         # The committer tells which commits are a person's: those that were stay so.

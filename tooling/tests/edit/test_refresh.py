@@ -329,6 +329,17 @@ def test_what_is_not_ready_is_refused(work: Work) -> None:
     assert (ran.status, "git is in the middle of something" in ran.err) == (1, True)
 
 
+def test_an_edit_that_takes_all_of_a_patch_back_is_refused_where_it_was_made(work: Work) -> None:
+    """The place in the message was the name of the patch."""
+    work.tree("checkout", "HEAD~", "--", "README.txt")
+    before = work.tree.snapshot()
+    ran = work.run("refresh", "read")
+    assert (ran.status, "read would change nothing any more" in ran.err) == (1, True)
+    assert f"at: {work.tree.path}\n" in ran.err
+    assert "fixtool drop read --reason WHY" in ran.err
+    assert work.tree.snapshot() == before
+
+
 def test_somebody_else_has_changed_the_patch_too(work: Work, tmp_path: Path) -> None:
     other = work.worktree(tmp_path / "other")
     work.edit("line thirty\n", "line thirty, says Ada\n")
