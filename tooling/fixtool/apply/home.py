@@ -63,22 +63,22 @@ def home_at(top: Path) -> Home | None:
             return None
         for name in (RECORD, NOTE):
             if os.path.lexists(git_dir / name) and _is_ours(git_dir / name):
-                said = Field(json.loads(read_plain(git_dir, name, LARGEST_TEXT)))
-                return _home(top, git_dir, said)
+                document = Field(json.loads(read_plain(git_dir, name, LARGEST_TEXT)))
+                return _home(top, git_dir, document)
     except (OSError, ValueError, RecursionError, Refused):
         pass  # a damaged record: the verbs that need all of it say so
     return None
 
 
-def _home(top: Path, git_dir: Path, said: Field) -> Home:
-    patches, line = Path(said["patches"].text()), said["line"].text()
+def _home(top: Path, git_dir: Path, document: Field) -> Home:
+    patches, line = Path(document["patches"].text()), document["line"].text()
     if not patches.is_absolute() or "\0" in str(patches):
-        raise said["patches"].wrong("the path of a folder")
+        raise document["patches"].wrong("the path of a folder")
     if not is_line_name(line):
-        raise said["line"].wrong("the name of a line")
-    verb, branch = (said[key].optional(Field.text) for key in ("verb", "branch"))
+        raise document["line"].wrong("the name of a line")
+    verb, branch = (document[key].optional(Field.text) for key in ("verb", "branch"))
     if verb is not None and not _VERB.fullmatch(verb):
-        raise said["verb"].wrong("a command")
+        raise document["verb"].wrong("a command")
     head = read_plain(git_dir, "HEAD", _SHORT).decode("utf-8", "replace").strip()
     away = branch is not None and head != f"ref: refs/heads/{branch}"
     return Home(top, git_dir, patches, line, verb, away)

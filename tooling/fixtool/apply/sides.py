@@ -68,8 +68,8 @@ def same_changes(repo: Repo, pairs: Sequence[tuple[Oid, Oid]]) -> list[bool]:
     same message and author. One that is not here is another one."""
     some, others = (sides_of(repo, [pair[side] for pair in pairs]) for side in (0, 1))
     return [
-        one in some and other in others and some[one].essence == others[other].essence
-        for one, other in pairs
+        before in some and after in others and some[before].essence == others[after].essence
+        for before, after in pairs
     ]
 
 

@@ -79,9 +79,9 @@ class ExportOptions:
     none means all. ``unclean`` leaves alone what is not committed in the work tree.
     ``remove_missing`` removes the patches that have no commit any more. ``pairs`` names commits
     that are a patch, by slug. ``favour`` chooses a side where both have changed a patch: one of
-    ``named``, or of ``only``, or any. ``commit``
-    commits the change in the patch repository. ``command`` is the verb that the commit names, with
-    the patches ``named``, or those that changed."""
+    ``named``, or of ``only``, or any. ``commit`` commits the change in the patch repository.
+    ``command`` is the verb that the commit names, with the patches ``named``, or those that
+    changed."""
 
     output: Path | None = None
     only: Sequence[str] = ()
@@ -224,7 +224,7 @@ class _Export:
             if slug in self.found.squashed:
                 return self._squashed(slug)
         alike = [(slug, oid) for slug in missing for oid in self.found.alike.get(slug, ())]
-        said = "".join(
+        candidates = "".join(
             f"; {oid[:12]} {self.tree.read_commit(oid).subject!r} may be {slug}, or a new patch"
             for slug, oid in alike[:3]
         )
@@ -234,7 +234,7 @@ class _Export:
             slug, oid = alike[0]
             keep = f"say which it is: fixtool export --pair {slug}={oid[:12]} {at}"
         return Refused(
-            f"no commit in the work tree holds {', '.join(missing)} any more{said}",
+            f"no commit in the work tree holds {', '.join(missing)} any more{candidates}",
             where=str(self.tree.work_tree),
             hint=f"{keep}; or say that it may go: fixtool export --remove-missing {at}",
         )
