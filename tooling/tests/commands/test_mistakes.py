@@ -55,7 +55,7 @@ def test_there_is_a_mistake_for_every_verb_that_people_type() -> None:
 
 
 def test_the_page_does_not_depend_on_who_writes_it() -> None:
-    """A FIXTOOL_LINE of the caller's once came into every answer."""
+    """With a FIXTOOL_LINE of the caller's, ci/mistakes ended in an AssertionError."""
     settings = dict.fromkeys(("FIXTOOL_LINE", "GIT_AUTHOR_NAME", "XDG_STATE_HOME"), "x")
     with mock.patch.dict(os.environ, {**settings, "KEPT": "x"}):
         clean_environment()

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fixtool.apply.run import ApplyRequest, apply
 from fixtool.edit.compare import range_diff
-from fixtool.series.context import Context
 from fixtool.series.patch import parse
 from fixtool.settings import Settings
+from support.editing import make_worktree
 from support.json_documents import document
 from support.repositories import NUMBERS, Git, Ran, Team, format_patch
 
@@ -71,9 +70,7 @@ def test_what_was_added_removed_renamed_and_moved(
 def test_what_a_work_tree_changes(
     fixtool: Callable[..., Ran], team: Team, git: Git, settings: Settings, tmp_path: Path
 ) -> None:
-    request = ApplyRequest("v1.0", str(team.upstream.path), worktree=tmp_path / "tree")
-    assert apply(Context(team.repository, settings), request).placed
-    tree = Git(tmp_path / "tree")
+    tree = make_worktree(team, settings, tmp_path / "tree")
     words = ("diff", "--worktree", tree.path)
     assert "no change of line main from the files to the work tree" in fixtool(*words).out
     tree.write("README.txt", "read it twice\n")

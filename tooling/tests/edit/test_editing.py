@@ -13,9 +13,9 @@ from unittest import mock
 import pytest
 
 from fixtool.series.patch import parse
-from support.editing import AGAIN, FIVE, SERIES, TRAILERS, Editing, copied, make_team
+from support.editing import AGAIN, FIVE, SERIES, Editing, copied, make_team
 from support.json_documents import document
-from support.repositories import NUMBERS, Git, Ran, Team
+from support.repositories import NUMBERS, TRAILERS, Git, Ran, Team
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from fixtool.incoming.fork import read_range
 from fixtool.incoming.read import Given, read_paths
 from fixtool.series.context import Context
 from fixtool.settings import Settings
+from support.editing import make_worktree
 from support.repositories import NUMBERS, Git, Team, format_patch
 
 FIX = NUMBERS.replace("line 20\n", "line 20 fixed\n")
@@ -28,10 +29,7 @@ BETA = "alpha\nBETA\ngamma\n"
 def tree(team: Team, settings: Settings) -> Git:
     team.patch("fix", "fix twenty", python__model_py=FIX)
     team.patch("beta", "fix beta", python__other_py=BETA)
-    request = ApplyRequest(ref="v1.0", source=str(team.upstream.path))
-    applied = apply(Context(team.repository, settings), request)
-    assert applied.placed is not None
-    return Git(applied.placed.path)
+    return make_worktree(team, settings)
 
 
 def out(team: Team, tree: Git, **options: object) -> Exported:

@@ -14,6 +14,7 @@ from fixtool.edit.export import Exported, ExportOptions, export
 from fixtool.errors import Refused, UsageError
 from fixtool.series.context import Context
 from fixtool.settings import Settings
+from support.editing import make_worktree
 from support.repositories import NUMBERS, Git, Team
 
 FIVE = NUMBERS.replace("line 5\n", "line five, as a word\n")
@@ -32,10 +33,7 @@ class Work:
         team.patch("five", "model: say five", python__model_py=FIVE, docs__five_txt="five words\n")
         team.patch("twenty", "model: say twenty", python__model_py=TWENTY, python__other_py=BETA)
         team.patch("read", "docs: read", README_txt=READ)
-        request = ApplyRequest(ref="v1.0", source=str(team.upstream.path))
-        applied = apply(Context(team.repository, settings), request)
-        assert applied.placed is not None
-        self.team, self.tree = team, Git(applied.placed.path)
+        self.team, self.tree = team, make_worktree(team, settings)
         self.folder = team.root / "patches" / "main"
         self.base, *self.commits = self.tree("rev-list", "--reverse", "HEAD", "-4").split()
 
@@ -46,7 +44,7 @@ class Work:
 
     @property
     def slugs(self) -> list[str]:
-        return [entry.slug for entry in self.team.repository.line("main").entries]
+        return self.team.slugs
 
     def message(self, slug: str) -> str:
         return self.team.repository.line("main").find(slug).subject

@@ -58,8 +58,7 @@ def test_no_commit_and_a_line_that_is_not_committed(importing: Importing) -> Non
     assert (ran.status, "is not committed" in ran.err) == (1, True)
     assert importing.run(importing.patch("two"), "--dry-run").status == 0
     assert importing.run(importing.patch("two"), "--no-commit").status == 0
-    names = [entry.slug for entry in importing.team.repository.line("main").entries]
-    assert names == ["fix", "area-one", "area-two"]
+    assert importing.team.slugs == ["fix", "area-one", "area-two"]
 
 
 @pytest.mark.parametrize("words", [(), ("--no-commit",)])

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from fixtool.apply.run import ApplyRequest, apply
 from fixtool.edit.merging import with_others
-from fixtool.series.context import Context
 from fixtool.settings import Settings
+from support.editing import is_well_formed, make_worktree
 from support.json_documents import document
-from support.repositories import NUMBERS, Git, Ran, Team
+from support.repositories import NUMBERS, TRAILERS, Git, Ran, Team
 
 FIVE = NUMBERS.replace("line 5\n", "line five\n")
 TWENTY = FIVE.replace("line 20\n", "line twenty\n")
-WHY = "Why.\n\nOrigin: vendor\nForwarded: no\nDrop-When: never\nSigned-off-by: A <a@example.org>"
+WHY = f"Why.\n\n{TRAILERS}"
 
 
 class Two:
@@ -34,10 +33,7 @@ class Two:
         self.ada, self.bob = self.worktree(folder / "ada"), self.worktree(folder / "bob")
 
     def worktree(self, place: Path) -> Git:
-        source = str(self.team.upstream.path)
-        request = ApplyRequest(ref="v1.0", source=source, worktree=place)
-        assert apply(Context(self.team.repository, self.settings), request).placed is not None
-        return Git(place)
+        return make_worktree(self.team, self.settings, place)
 
     def refresh(self, tree: Git, *words: str) -> Ran:
         return self.fixtool("refresh", *words, "--worktree", tree.path, cwd=self.team.root)
@@ -63,13 +59,10 @@ class Two:
 
     @property
     def slugs(self) -> list[str]:
-        return [entry.slug for entry in self.team.repository.line("main").entries]
+        return self.team.slugs
 
     def is_sound(self) -> bool:
-        source = self.team.upstream.path
-        ran = self.fixtool("lint", "--drift", "--source", source, cwd=self.team.root)
-        print(ran.out, ran.err)
-        return ran.status == 0 and self.git("status", "--porcelain") == ""
+        return is_well_formed(self.fixtool, self.team)
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ from fixtool.apply.run import ApplyRequest, apply
 from fixtool.edit import refresh as refreshing
 from fixtool.series.context import Context
 from fixtool.settings import Settings
+from support.editing import is_well_formed, make_worktree
 from support.json_documents import document
-from support.repositories import NUMBERS, Git, Ran, Team
+from support.repositories import NUMBERS, TRAILERS, Git, Ran, Team
 
-WHY = "Why.\n\nOrigin: vendor\nForwarded: no\nDrop-When: never\nSigned-off-by: A <a@example.org>"
+WHY = f"Why.\n\n{TRAILERS}"
 FIVE = NUMBERS.replace("line 5\n", "line five\n")
 NEXT = FIVE.replace("line 6\n", "line six\n")
 THIRTY = NEXT.replace("line 30\n", "line thirty\nline thirty and a half\n")
@@ -39,9 +40,7 @@ class Work:
         self.tree = self.worktree(place)
 
     def worktree(self, place: Path) -> Git:
-        request = ApplyRequest("v1.0", str(self.team.upstream.path), worktree=place)
-        assert apply(Context(self.team.repository, self.settings), request).placed
-        return Git(place)
+        return make_worktree(self.team, self.settings, place)
 
     def run(self, *words: str) -> Ran:
         return self.fixtool(*words, "--worktree", self.tree.path, cwd=self.team.root)
@@ -60,15 +59,11 @@ class Work:
 
     def is_sound(self, *, clean: bool = True) -> bool:
         """Whether the line is well formed and committed, and makes the tree of the work tree."""
-        source = self.team.upstream.path
-        ran = self.fixtool("lint", "--drift", "--source", source, cwd=self.team.root)
-        print(ran.out, ran.err, self.tree("status"), self.git("status"))
+        print(self.tree("status"))
         other = self.worktree(self.team.root.parent / f"other-{self.git.head()[:6]}")
         same = other("rev-parse", "HEAD^{tree}") == self.tree("rev-parse", "HEAD^{tree}")
         is_clean = self.tree("status", "--porcelain") == ""
-        return ran.status == 0 and self.git("status", "--porcelain") == "" and same and (
-            is_clean or not clean
-        )  # fmt: skip
+        return is_well_formed(self.fixtool, self.team) and same and (is_clean or not clean)
 
 
 @pytest.fixture

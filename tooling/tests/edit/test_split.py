@@ -45,7 +45,7 @@ class Splitting:
 
     @property
     def slugs(self) -> list[str]:
-        return [entry.slug for entry in self.team.repository.line("main").entries]
+        return self.team.slugs
 
     def tree(self) -> str:
         """The tree that the series makes."""

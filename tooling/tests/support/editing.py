@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fixtool.apply.run import ApplyRequest, apply
 from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
+from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.strict import commits_on
+from fixtool.settings import Settings
 from support.json_documents import document
-from support.repositories import NUMBERS, Git, Ran, Team, format_patch
+from support.repositories import NUMBERS, TRAILERS, Git, Ran, Team, format_patch
 
-TRAILERS = "Origin: vendor\nForwarded: no\nDrop-When: never\nSigned-off-by: A <a@example.org>"
 FIVE = NUMBERS.replace("line 5\n", "line five\n")
 FIVE_AND_TWENTY = FIVE.replace("line 20\n", "line twenty\n")
 AGAIN = FIVE_AND_TWENTY.replace("line five\n", "line FIVE\n")
@@ -62,7 +64,7 @@ class Editing:
 
     @property
     def slugs(self) -> list[str]:
-        return [entry.slug for entry in self.line.entries]
+        return self.team.slugs
 
     def run(self, *words: str | Path, **env: str) -> Ran:
         source = () if "--continue" in words or "--abort" in words else self.source
@@ -108,6 +110,22 @@ class Editing:
         assert self.git("status", "--porcelain") == ""
         ran = self.run("lint", "--drift")
         assert (ran.status, "error" in ran.out) == (0, False), ran.out
+
+
+def make_worktree(team: Team, settings: Settings, place: Path | None = None) -> Git:
+    """A work tree of the line ``main`` on its base."""
+    request = ApplyRequest("v1.0", str(team.upstream.path), worktree=place)
+    applied = apply(Context(team.repository, settings), request)
+    assert applied.placed is not None
+    return Git(applied.placed.path)
+
+
+def is_well_formed(fixtool: Callable[..., Ran], team: Team) -> bool:
+    """Whether the series is committed, and lint finds no error and no drift."""
+    ran = fixtool("lint", "--drift", "--source", team.upstream.path, cwd=team.root)
+    status = Git(team.root)("status", "--porcelain")
+    print(ran.out, ran.err, status)
+    return (ran.status, status) == (0, "")
 
 
 def make_team(folder: Path, made_upstream: Path) -> Team:

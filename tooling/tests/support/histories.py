@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from support.command import run_here
-from support.repositories import Git, Ran, Team
+from support.repositories import TRAILERS, Git, Ran, Team, format_patch
 
 FILES = tuple(f"f{number}.txt" for number in range(5))
 PLACES = tuple((name, number) for number in (4, 12, 20, 28) for name in FILES)
@@ -41,7 +41,6 @@ PEOPLE = ("ada", "bob")
 CODES = {0, 1, 2, 3, 4}
 MOST_WRITES = 70  # writes and gits of a command, about
 MARK = re.compile(r" mark-(\d+)")
-TRAILERS = "Origin: vendor\nForwarded: no\nDrop-When: never\nSigned-off-by: A <a@example.org>"
 WRITES = {
     "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate",
     "shutil.rmtree", "shutil.copytree", "subprocess.Popen",
@@ -411,8 +410,6 @@ class World:
             for name, text in content("v1.0", made, self.places).items():
                 git.write(name, text)
             git.commit(f"say mark-{mark}\n\nWhy {mark}.\n\n{TRAILERS}")
-        from support.repositories import format_patch
-
         team.add(f"p{mark}", format_patch(git), line)
         git("checkout", "--quiet", "main")
 

@@ -51,10 +51,7 @@ class Maintainer:
 
     def track(self) -> None:
         """Put the patch repository in git."""
-        self.git("init", "--quiet", "--initial-branch=main")
-        self.git("config", "user.name", "A Maintainer")
-        self.git("config", "user.email", "m@example.org")
-        self.git.write(".gitignore", "patches/.lock\n")
+        self.team.init()
 
     def save(self) -> str:
         """Commit the patch repository as it is."""

@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 DATE = "2026-01-02T03:04:05+0100"
 
+TRAILERS = "Origin: vendor\nForwarded: no\nDrop-When: never\nSigned-off-by: A <a@example.org>"
+"""What lint asks of the end of a message."""
+
 
 @dataclass(frozen=True)
 class Git:
@@ -141,15 +144,25 @@ class Team:
         self.add(slug, raw)
         return raw
 
-    def track(self) -> Git:
-        """Put the patch repository into git, and commit all of it."""
+    def init(self) -> Git:
+        """Put the patch repository into git, without a commit."""
         git = Git(self.root)
         git("init", "--quiet", "--template=", "--initial-branch=main")
         git("config", "user.name", "A Maintainer")
         git("config", "user.email", "m@example.org")
         git.write(".gitignore", "patches/.lock\n")
+        return git
+
+    def track(self) -> Git:
+        """Put the patch repository into git, and commit all of it."""
+        git = self.init()
         git.commit("first")
         return git
+
+    @property
+    def slugs(self) -> list[str]:
+        """The series of the line ``main``."""
+        return [entry.slug for entry in self.repository.line("main").entries]
 
     @property
     def repository(self) -> PatchRepository:
