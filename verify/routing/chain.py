@@ -196,9 +196,9 @@ def check_streams(module: ModuleType, cut: bool, tally: Tally) -> None:
                 graph.replay()
     torch.cuda.synchronize()
     wrong = sum(
-        not all(map(torch.equal, one, other))
-        for one, all_ in zip(want, outputs, strict=True)
-        for other in all_
+        not all(map(torch.equal, wanted, found))
+        for wanted, answers in zip(want, outputs, strict=True)
+        for found in answers
     )
     tally.add("graphs beside each other", [f"{wrong} answers differ"] if wrong else [], 53 * 20)
     wrong = 0

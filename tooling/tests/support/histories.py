@@ -656,10 +656,10 @@ class Histories(RuleBasedStateMachine):
         self.places[mark] = PLACES[place]
         return mark
 
-    def touches(self, change: Change, marks: Marks) -> bool:
-        """Whether a patch changes a line that one of ``marks`` is on."""
-        return not {self.places[mark] for mark in change.marks}.isdisjoint(
-            self.places[mark] for mark in marks
+    def touches(self, first: Marks, second: Marks) -> bool:
+        """Whether marks of both are on one line."""
+        return not {self.places[mark] for mark in first}.isdisjoint(
+            self.places[mark] for mark in second
         )
 
     def message(self, mark: int, again: str = "") -> tuple[str, ...]:
@@ -712,7 +712,7 @@ class Histories(RuleBasedStateMachine):
             self.refused(done, self.waits(person, "edit", line), self.touched_later(change, later))
 
     def touched_later(self, change: Change, later: Sequence[Change]) -> bool:
-        return any(self.touches(change, other.marks) for other in later)
+        return any(self.touches(change.marks, other.marks) for other in later)
 
     @rule(who=who_, line=line_, number=number_, hunk=st.booleans())
     def split(self, who: str, line: str, number: int, hunk: bool) -> None:
@@ -1165,7 +1165,7 @@ class Histories(RuleBasedStateMachine):
         commits, stays = list(tree.commits), set()
         for mark in tree.dirty:
             owners = [number for number, commit in enumerate(tree.commits)
-                      if self.touches(Change("", "", commit.marks), frozenset({mark}))]  # fmt: skip
+                      if self.touches(commit.marks, frozenset({mark}))]  # fmt: skip
             if owners:
                 owner = commits[owners[-1]]
                 commits[owners[-1]] = replace(owner, marks=owner.marks | {mark})
@@ -1203,7 +1203,7 @@ class Histories(RuleBasedStateMachine):
         elif done.status == 0:
             assert now.marks <= line.marks | tree.marks | tree.dirty, now
         else:
-            later = any(self.touches(Change("", "", commit.marks), tree.dirty)
+            later = any(self.touches(commit.marks, tree.dirty)
                         for commit in commits[at + 1 :])  # fmt: skip
             self.refused(done, later, not plain, self.waits(person, "edit", "main"))
         everything = tree.marks | tree.dirty
@@ -1336,9 +1336,6 @@ class Histories(RuleBasedStateMachine):
     def next_death(self) -> int:
         """The write or git at which the next command is killed; 0 for one that lives."""
         return self.draw.randint(1, MOST_WRITES) if self.draw.random() < self.deaths else 0
-
-    def teardown(self) -> None:
-        self.counts["steps"] += len(self.story)
 
 
 def differing(now: Mapping[str, LineState], wanted: Mapping[str, LineState]) -> str:
