@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
 from fixtool import terminal
@@ -34,7 +32,7 @@ def absorb(
     from fixtool.edit.refresh import absorb as run
 
     tree, record = open_worktree(worktree or options.here(ctx, directory))
-    repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
+    repository = options.start_of(ctx, directory, record).repository
     exported = run(repository, tree, record, ExportOptions(
         favour=options.read_favour(ours=ours, theirs=theirs), commit=not no_commit, dry_run=dry_run,
         command="absorb",

@@ -59,7 +59,7 @@ def diff(
         if against is not None:
             raise UsageError("--against and --worktree exclude each other")
         tree, record = open_worktree(worktree)
-        context = options.start(ctx, directory or ctx.obj or Path(record.patches))
+        context = options.start_of(ctx, directory, record)
         compared = with_worktree(tree, record, context.repository.line(line or record.line), slug)
     else:
         context = options.start(ctx, directory)

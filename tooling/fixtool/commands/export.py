@@ -90,7 +90,7 @@ def export(
             hint="to write into the line that a work tree is of: fixtool export --worktree DIR",
         )
     tree, record = open_worktree(worktree or options.here(ctx, directory))
-    repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
+    repository = options.start_of(ctx, directory, record).repository
     exported = run(repository, tree, record, ExportOptions(
         output=output, remove_missing=remove_missing, pairs=options.read_pairs(pair),
         favour=options.read_favour(ours=ours, theirs=theirs), commit=not no_commit,
@@ -147,7 +147,7 @@ def _patches(
             if worktree is not None:
                 raise
         else:
-            start = options.start(ctx, directory or ctx.obj or Path(record.patches))
+            start = options.start_of(ctx, directory, record)
             return of_worktree(start.repository, tree, record)
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)

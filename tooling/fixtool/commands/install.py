@@ -18,8 +18,6 @@ from fixtool.errors import CannotRun, ExitCode, FixtoolError, UsageError
 from fixtool.text import count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from fixtool.apply.sides import WorktreeState
     from fixtool.install.find import Found
     from fixtool.install.project import Project
@@ -115,7 +113,7 @@ def _worktree_status(
             "name what the answer is to be about: this folder is no work tree of fixtool's",
             hint="fixtool status --python PY, or fixtool status --worktree DIR",
         ) from error
-    context = options.start(ctx, directory or ctx.obj or Path(record.patches))
+    context = options.start_of(ctx, directory, record)
     state = state_of(tree, record, context.repository.line(record.line))
     exit_code = ExitCode.OK if state.ok else ExitCode.REFUSED
     if json:

@@ -20,6 +20,7 @@ from fixtool.isolation import exposed
 
 if TYPE_CHECKING:
     from fixtool.apply.home import Home
+    from fixtool.apply.worktree import Record
     from fixtool.edit.merging import Favour
     from fixtool.edit.parts import By
     from fixtool.git.objects import Oid
@@ -105,8 +106,14 @@ def start(ctx: typer.Context, directory: Path | None) -> Context:
     return _context(ctx, repository, home)
 
 
+def start_of(ctx: typer.Context, directory: Path | None, record: Record) -> Context:
+    """Like ``start``, for a command about the work tree of ``record``: the default is the patch
+    repository that it was made of."""
+    return start(ctx, directory or ctx.obj or Path(record.patches))
+
+
 def start_anywhere(ctx: typer.Context, directory: Path | None) -> Context:
-    """The same, also where no patch repository is yet: it then has no lines."""
+    """Like ``start``, also where no patch repository is yet: it then has no lines."""
     from fixtool.series.line import PatchRepository
 
     try:
@@ -116,7 +123,7 @@ def start_anywhere(ctx: typer.Context, directory: Path | None) -> Context:
 
 
 def start_logged(ctx: typer.Context, directory: Path | None) -> Context:
-    """The same, also where the command that made the patch repository was taken back. Raises
+    """Like ``start``, also where the command that made the patch repository was taken back. Raises
     UsageError if no command ever changed anything there."""
     from fixtool.operations.log import Log
 

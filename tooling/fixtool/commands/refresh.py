@@ -66,7 +66,7 @@ def refresh(
             hint=f"fixtool refresh {argument(slug or 'SLUG')} --take PATH:N",
         )
     tree, record = open_worktree(worktree or options.here(ctx, directory))
-    repository = options.start(ctx, directory or ctx.obj or Path(record.patches)).repository
+    repository = options.start_of(ctx, directory, record).repository
     export_options = ExportOptions(
         only=(slug,) if slug else (), pairs=options.read_pairs(pair),
         favour=options.read_favour(ours=ours, theirs=theirs), commit=not no_commit, dry_run=dry_run,
