@@ -44,4 +44,4 @@ def drop(
     if dry_run:
         terminal.say("nothing was written (--dry-run)")
     elif dropped.committed:
-        terminal.say(f"committed {dropped.committed[:12]} in the patch repository")
+        options.say_committed(dropped.committed)

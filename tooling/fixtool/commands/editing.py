@@ -206,7 +206,7 @@ def _show(edited: Edited) -> None:
     if edited.dry_run:
         terminal.say("nothing was written (--dry-run)")
     elif edited.committed:
-        terminal.say(f"committed {edited.committed[:12]} in the patch repository")
+        options.say_committed(edited.committed)
     elif edited.changed:
         terminal.say(f"written   {edited.folder}; nothing was committed")
     elif not edited.before:

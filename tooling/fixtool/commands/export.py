@@ -179,7 +179,7 @@ def show_notes(exported: Exported) -> None:
     for note in exported.notes:
         terminal.say(f"note      {note}")
     if exported.committed:
-        terminal.say(f"committed {exported.committed[:12]} in the patch repository")
+        options.say_committed(exported.committed)
 
 
 def show_conflicts(exported: Exported, place: Path | None, typed: Sequence[str]) -> None:

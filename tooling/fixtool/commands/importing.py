@@ -286,7 +286,7 @@ def _show(imported: Imported, *, dry_run: bool) -> None:
         terminal.say(f"left out {skipped.where}: {skipped.subject} ({skipped.reason})")
     terminal.say(f"{'would go' if dry_run else 'went'} into {imported.folder}")
     if imported.committed:
-        terminal.say(f"committed {imported.committed[:12]} in the patch repository")
+        options.say_committed(imported.committed)
 
 
 def _show_parked(parked: Parked) -> None:

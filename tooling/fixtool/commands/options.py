@@ -225,6 +225,11 @@ def say_next(text: str, words: Sequence[str], label: str = "next") -> None:
     terminal.say(f"{label:9} {complete(text, words)}")
 
 
+def say_committed(commit: str) -> None:
+    """Say which commit of the patch repository holds what the command changed."""
+    terminal.say(f"committed {commit[:12]} in the patch repository")
+
+
 def typed(ctx: typer.Context) -> tuple[str, ...]:
     """The words of the command after ``fixtool``, as the user typed them."""
     words: tuple[str, ...] = ctx.meta.get("typed", ())

@@ -191,7 +191,7 @@ def _show_moved(rebased: Rebased, typed: Sequence[str], *, verbose: bool) -> Non
     if rebased.dry_run:
         terminal.say("nothing was written (--dry-run)")
     elif rebased.committed:
-        terminal.say(f"committed {rebased.committed[:12]} in the patch repository")
+        options.say_committed(rebased.committed)
     else:
         terminal.say("written; the patch repository is not in git, so nothing was committed")
     if verbose and rebased.range_diff:

@@ -129,7 +129,7 @@ def _show(done: Split, *, dry_run: bool) -> None:
     if dry_run:
         terminal.say("nothing was written (--dry-run)")
     elif done.committed:
-        terminal.say(f"committed {done.committed[:12]} in the patch repository")
+        options.say_committed(done.committed)
         root = argument(done.folder.parent.parent)
         terminal.say(f"undo      git -C {root} revert --no-edit {done.committed[:12]}")
     else:
