@@ -18,9 +18,8 @@ import typer
 from typer.core import TyperGroup
 
 from fixtool import __version__, signals, terminal
-from fixtool.commands import completion, recording
+from fixtool.commands import recording
 from fixtool.commands.command import Misused, refuse_empty_values
-from fixtool.commands.fault import report_fault
 from fixtool.commands.retype import complete
 from fixtool.commands.verbs import GROUPS, VERBS, parser_of, summary
 from fixtool.errors import SYSTEM_HINTS, CannotRun, ExitCode, FixtoolError
@@ -47,7 +46,9 @@ class Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         typed = tuple(args)
         if typed and typed[-1] in ("--install-completion", "--show-completion"):
-            args.append(completion.this_shell(os.environ))
+            from fixtool.commands.completion import this_shell
+
+            args.append(this_shell(os.environ))
         try:
             refuse_empty_values(self, ctx, args)
             return super().parse_args(ctx, args)
@@ -125,6 +126,8 @@ def _report(error: BaseException, verb: str, typed: Sequence[str], *, as_json: b
             terminal.failure(failure, verb, as_json=as_json)
             return failure.exit_code
         case _:
+            from fixtool.commands.fault import report_fault
+
             assert isinstance(error, Exception)
             return report_fault(error, verb, as_json=as_json)
     from fixtool.commands.misused import as_typed, completed, correction
@@ -161,9 +164,11 @@ def _version(wanted: bool) -> None:
 
 def _script_of(shell: str) -> str:
     """The script that completes in ``shell``. Raises typer's BadParameter if there is none."""
-    if shell not in completion.SHELLS:
-        raise typer.BadParameter(f"{shell!r} is none of {', '.join(completion.SHELLS)}")
-    return completion.SCRIPTS[shell]
+    from fixtool.commands.completion import SCRIPTS
+
+    if shell not in SCRIPTS:
+        raise typer.BadParameter(f"{shell!r} is none of {', '.join(SCRIPTS)}")
+    return SCRIPTS[shell]
 
 
 def _show_completion(shell: str | None) -> None:
@@ -174,7 +179,9 @@ def _show_completion(shell: str | None) -> None:
 
 def _install_completion(shell: str | None) -> None:
     if shell and _script_of(shell):
-        for path in completion.install(shell, Path.home()):
+        from fixtool.commands.completion import install
+
+        for path in install(shell, Path.home()):
             terminal.say(f"wrote {path}")
         terminal.say(f"Completion works in every {shell} that is started from now on.")
         raise typer.Exit

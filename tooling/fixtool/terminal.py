@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, TextIO
 from unicodedata import combining, east_asian_width
 
-from fixtool.documents import SCHEMA
 from fixtool.errors import ExitCode, FixtoolError
 from fixtool.progress import Progress, Silence, Task
 from fixtool.text import escaped, printable, redact, split_lines
@@ -46,6 +45,8 @@ _GAP = "  "  # between two columns
 
 def document(command: str, exit_code: ExitCode, body: Mapping[str, Any]) -> str:
     """The JSON document of a command, as `schemas/output.json` describes it."""
+    from fixtool.documents import SCHEMA  # few runs need it
+
     head = {"schema": SCHEMA, "command": command, "ok": exit_code == ExitCode.OK}
     text = json.dumps({**head, "exit_code": int(exit_code), **body}, default=_plain, indent=2)
     if command != "show":  # it gives the patch as it is

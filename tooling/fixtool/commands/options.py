@@ -16,7 +16,6 @@ from fixtool import terminal
 from fixtool.commands.recording import record
 from fixtool.commands.retype import complete
 from fixtool.errors import Mistyped, UsageError
-from fixtool.isolation import exposed
 
 if TYPE_CHECKING:
     from fixtool.apply.home import Home
@@ -187,7 +186,7 @@ def _context(ctx: typer.Context, repository: PatchRepository, home: Home | None 
     if home and home.line in repository.line_names:
         settings = replace(settings, line=home.line)
     _require_committer(ctx, repository)
-    record(ctx, repository, settings, home or _home(Path.cwd()))
+    record(ctx, repository, settings, lambda: home or _home(Path.cwd()))
     progress = terminal.progress(quiet=ctx.meta.get("json", False))
     return Context(repository, settings, progress, typed(ctx))
 
@@ -304,6 +303,8 @@ def pick_line(context: Context, name: str | None) -> Line:
 
 def warn_of_credentials() -> None:
     """Warn if the code of others that runs now could find a credential of the user's."""
+    from fixtool.isolation import exposed
+
     if names := exposed(os.environ):
         terminal.warn(
             f"the code that runs now could read {', '.join(names[:3])} of this environment: this "

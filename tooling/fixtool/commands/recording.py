@@ -6,6 +6,7 @@ can take back are named here, so that they stay quick.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,9 +38,12 @@ _BEYOND = {
 
 
 def record(
-    ctx: typer.Context, repository: PatchRepository, settings: Settings, home: Home | None = None
+    ctx: typer.Context,
+    repository: PatchRepository,
+    settings: Settings,
+    find_home: Callable[[], Home | None] = lambda: None,
 ) -> None:
-    """Record what the command of ``ctx`` changes from now on; ``home`` is the work tree of
+    """Record what the command of ``ctx`` changes from now on; ``find_home`` finds the work tree of
     fixtool's in which it was typed. Whether that is possible never decides whether it runs."""
     verb, given = str(ctx.info_name), ctx.params
     if (
@@ -52,6 +56,7 @@ def record(
     from fixtool.operations.capture import Scope
     from fixtool.operations.record import begin
 
+    home = find_home()
     # The `--into` of `split` is a list of names.
     places = (given.get("into"), given.get("worktree"), home and home.top)
     folders = tuple(Path(place) for place in places if isinstance(place, str | Path))

@@ -46,6 +46,18 @@ def upstream_option(series: Team) -> tuple[str, Path]:
     return "--source", series.upstream.path
 
 
+def test_help_loads_only_what_it_needs(tmp_path: Path) -> None:
+    code = "import sys; from fixtool.cli import app\ntry: app(['--help'])\nfinally: print(*sys.modules)"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    loaded = set(shown.stdout.splitlines()[-1].split())
+    assert {"fixtool.commands.undo", "fixtool.terminal"} <= loaded
+    unneeded = {"ctypes", "tomllib", "fixtool.documents", "fixtool.files", "fixtool.git",
+                "fixtool.isolation", "fixtool.commands.completion", "fixtool.commands.fault"}  # fmt: skip
+    assert loaded & unneeded == set()
+
+
 def test_apply_as_typed(run: Any, upstream_option: Any, tmp_path: Path) -> None:
     words = ("--worktree", tmp_path / "wt", "--no-build")
     ran = run("apply --sglang-ref v1.0", *upstream_option, *words)
