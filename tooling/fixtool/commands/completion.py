@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fixtool.commands.verbs import VERBS, options_of, parser_of, summary
+from fixtool.commands.verbs import PROGRAM_OPTIONS, VERBS, options_of, parser_of, summary
 
 SHELL, LINE = "_FIXTOOL_COMPLETE", "_FIXTOOL_LINE"
 """The variables in which a shell gives its name and the line up to the cursor."""
@@ -25,13 +25,6 @@ SHELLS = ("bash", "zsh", "fish")
 _PLAIN = re.compile(r"[\w.+/@%,:=^~-]+", re.ASCII)  # nothing of it means anything to a shell
 _MOST = 2000  # candidates that a shell is given
 _LARGEST = 1 << 20  # bytes of a file that is read
-_PROGRAM_OPTIONS = {
-    "-C": "Run as if started in DIR.",
-    "--version": "Print the version.",
-    "--help": "Show the commands.",
-    "--install-completion": "Install completion for a shell.",
-    "--show-completion": "Print the script that completes in a shell.",
-}
 
 
 @dataclass(frozen=True)
@@ -104,7 +97,7 @@ def _folder_of(words: Sequence[str]) -> tuple[Path, list[str] | None]:
 
 def _program(word: str, *, described: bool) -> Answer:
     if word.startswith("-"):
-        return Answer(_PROGRAM_OPTIONS)
+        return Answer(PROGRAM_OPTIONS)
     verbs = [verb for verb in VERBS if verb.startswith(word)]
     return Answer({verb: summary(verb) if described else "" for verb in verbs})
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fixtool.commands.verbs import VERBS, is_valid, options_of
+from fixtool.commands.verbs import PROGRAM_OPTIONS, VERBS, is_valid, options_of
 from fixtool.errors import FixtoolError, Mistyped, UsageError
 from fixtool.text import closest, shortened
 
@@ -23,7 +23,6 @@ _ELSEWHERE = {
 }  # fmt: skip
 """What other tools call a verb, such as git, quilt, StGit and jj."""
 _LONGEST = 300  # characters of a command line that is shown
-_PROGRAM_OPTIONS = ("--help", "--version", "--install-completion", "--show-completion")
 
 
 def describe(error: Any, typed: Sequence[str]) -> UsageError:
@@ -126,7 +125,7 @@ def _for_program(words: Sequence[str]) -> list[str]:
         if verbs:  # an option of the verb before the verb
             at = verbs[0]
             return _valid([words[at], *words[:at], *words[at + 1 :]]) or [words[at], "--help"]
-        if option := _closest_option(first, _PROGRAM_OPTIONS):
+        if option := _closest_option(first, PROGRAM_OPTIONS):
             return [option, "bash"] if option.endswith("-completion") else [option]
         first = first.lstrip("-")
     verb = _ELSEWHERE.get(first, "")

@@ -68,6 +68,14 @@ GROUPS = {
 }
 """For each group, its verbs: the module of ``fixtool.commands`` and the function of each."""
 VERBS = {verb: place for group in GROUPS.values() for verb, place in group.items()}
+PROGRAM_OPTIONS = {
+    "-C": "Run as if started in DIR.",
+    "--version": "Print the version.",
+    "--help": "Show the commands.",
+    "--install-completion": "Install completion for a shell.",
+    "--show-completion": "Print the script that completes in a shell.",
+}
+"""The options of the program itself, and what each does."""
 
 
 def function_of(verb: str) -> Callable[..., object]:
