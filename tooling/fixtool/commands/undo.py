@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -94,7 +95,7 @@ def log(
         terminal.table(("", "when (UTC)", "state", "command", "what changed"), rows)
 
 
-def _log(ctx: typer.Context, directory: Any) -> Log:
+def _log(ctx: typer.Context, directory: Path | None) -> Log:
     from fixtool.operations.log import Log
 
     context = options.start_logged(ctx, directory)
@@ -105,7 +106,7 @@ def _take(
     ctx: typer.Context,
     run: Callable[..., TakenBack],
     steps: int,
-    directory: Any,
+    directory: Path | None,
     *,
     dry_run: bool,
     json: bool,

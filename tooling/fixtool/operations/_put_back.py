@@ -16,14 +16,11 @@ from fixtool.git.process import remove_stale_locks, wait_for_lock
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store, restore_settings_behind
 from fixtool.git.trees import changed_files
-from fixtool.operations.capture import own_branches, session_path, tree_of_files
+from fixtool.operations.capture import OWN_BRANCHES, own_branches, session_path, tree_of_files
 from fixtool.operations.log import Log
 from fixtool.operations.state import EXECUTABLE, MIDDLE_FILES, Branch, TreeState
 from fixtool.series.write import rewrite
 from fixtool.settings import Settings
-
-_OURS = "refs/heads/fixtool/"
-
 
 # -- patches/ ---------------------------------------------------------------------------------
 
@@ -156,7 +153,7 @@ def _remove(settings: Settings, path: str, state: TreeState) -> None:
     assert state.store
     store = Store(settings.stores / state.store)
     worktrees.remove(store, Path(path))
-    if state.branch and state.branch.startswith(_OURS):
+    if state.branch and state.branch.startswith(OWN_BRANCHES):
         _delete(store, state.branch, state.head)
 
 
@@ -265,5 +262,5 @@ def _restore_branch(tree: Repo, present: TreeState | None, wanted: TreeState, re
         for name, commit in wanted.branches.items():
             if tree.ref(name) is None:
                 tree.update_refs([(name, commit, None)], reason)
-    elif left and left != wanted.branch and left.startswith(_OURS):
+    elif left and left != wanted.branch and left.startswith(OWN_BRANCHES):
         _delete(tree, left, present.head)

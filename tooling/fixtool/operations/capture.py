@@ -24,6 +24,8 @@ from fixtool.series.line import PatchRepository, is_line_name
 from fixtool.series.patch import is_slug
 from fixtool.settings import Settings
 
+OWN_BRANCHES = "refs/heads/fixtool/"
+"""Where the branches are that fixtool makes."""
 _OID = re.compile("[0-9a-f]{40}")
 _DEEPEST = 3  # folders below that of a line
 _MOST = 256 << 20  # bytes of all files of patches/
@@ -235,7 +237,7 @@ def _kept(git_dir: Path, names: Iterable[str], contents: Contents) -> Iterator[t
 def own_branches(repo: Repo) -> dict[str, Oid]:
     """The branches that fixtool made in a repository, with their commits."""
     form = "--format=%(objectname) %(refname)"
-    listed = repo.run("for-each-ref", form, "refs/heads/fixtool/").text
+    listed = repo.run("for-each-ref", form, OWN_BRANCHES).text
     pairs = (line.partition(" ") for line in listed.split("\n") if line)
     return {name: Oid(commit) for commit, _, name in pairs}
 

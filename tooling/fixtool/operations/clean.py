@@ -24,7 +24,7 @@ from fixtool.git import worktrees
 from fixtool.git.objects import MACHINE
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store, restore_settings_behind
-from fixtool.operations.capture import registered
+from fixtool.operations.capture import OWN_BRANCHES, registered
 from fixtool.progress import Progress
 from fixtool.settings import Settings
 from fixtool.text import argument
@@ -269,7 +269,7 @@ def _remove_tree(settings: Settings, item: Item, exported: Exported, stack: Exit
     branch = Repo(home.git_dir, item.path).current_branch()
     commit = store.ref(branch)
     worktrees.remove(store, item.path)
-    if commit and branch.startswith("refs/heads/fixtool/"):
+    if commit and branch.startswith(OWN_BRANCHES):
         store.run("update-ref", "-d", branch, commit)
     if item.path.exists():
         return replace(item, kept="some of its files could not be removed")

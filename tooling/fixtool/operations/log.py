@@ -95,10 +95,6 @@ class Log:
         """The operation of this number. Raises CannotRun if its file is damaged."""
         return self._read(self._path(number))
 
-    def operations(self) -> list[Operation]:
-        """All operations, the oldest first. Raises CannotRun if one is damaged."""
-        return [self.read(number) for number in self.numbers()]
-
     def _read(self, path: Path) -> Operation:
         try:
             document = Field(json.loads(read_plain(path.parent, path.name, _LARGEST)))
