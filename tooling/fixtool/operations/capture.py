@@ -158,16 +158,21 @@ def _waiting(
 
 
 def registered(settings: Settings) -> Iterator[tuple[Path, Path]]:
-    """The work trees that git has entries of in the stores: the topmost folder, which may be gone,
-    and the git folder."""
+    """The work trees that git has entries of in the stores, as ``registered_in`` gives them."""
     with suppress(FileNotFoundError), os.scandir(settings.stores) as stores:
         for store in sorted(entry.name for entry in stores if entry.name.endswith(".git")):
-            folder = settings.stores / store / "worktrees"
-            with suppress(FileNotFoundError), os.scandir(folder) as entries:
-                for name in sorted(entry.name for entry in entries):
-                    with suppress(OSError, UnicodeError):
-                        text = (folder / name / "gitdir").read_text("utf-8").strip()
-                        yield Path(text).parent, folder / name
+            yield from registered_in(settings.stores / store)
+
+
+def registered_in(store: Path) -> Iterator[tuple[Path, Path]]:
+    """The work trees that git has entries of in ``store``: the topmost folder, which may be gone,
+    and the git folder."""
+    folder = store / "worktrees"
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for name in sorted(entry.name for entry in entries):
+            with suppress(OSError, UnicodeError):
+                text = (folder / name / "gitdir").read_text("utf-8").strip()
+                yield Path(text).parent, folder / name
 
 
 def _trees(

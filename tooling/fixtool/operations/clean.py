@@ -24,7 +24,7 @@ from fixtool.git import worktrees
 from fixtool.git.objects import MACHINE
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store, restore_settings_behind
-from fixtool.operations.capture import OWN_BRANCHES, registered
+from fixtool.operations.capture import OWN_BRANCHES, registered, registered_in
 from fixtool.progress import Progress
 from fixtool.settings import Settings
 from fixtool.text import argument
@@ -189,14 +189,12 @@ def _tree_is_needed(
 
 def _store_is_needed(path: Path) -> tuple[str | None, str | None]:
     """Why a store must not go, and the command that changes that."""
-    for entry in (path / "worktrees").glob("*/gitdir"):
-        with suppress(OSError, UnicodeError):
-            top = Path(entry.read_text("utf-8").strip()).parent
-            if top.exists():
-                return f"the work tree {top} belongs to it", "fixtool clean --remove"
-            if not top.parent.exists():
-                hint = f"git -C {argument(path)} worktree prune"
-                return f"the work tree {top} belongs to it, and may be on another disk", hint
+    for top, _ in registered_in(path):
+        if top.exists():
+            return f"the work tree {top} belongs to it", "fixtool clean --remove"
+        if not top.parent.exists():
+            hint = f"git -C {argument(path)} worktree prune"
+            return f"the work tree {top} belongs to it, and may be on another disk", hint
     try:
         form = "--format=%(objectname) %(committeremail) %(refname:short)"
         listed = Store(path).run("for-each-ref", form, "refs/heads/").text
