@@ -27,7 +27,7 @@ from fixtool.announce.text import NightlyTexts, annotate
 from fixtool.apply.home import home_at
 from fixtool.apply.worktree import read_record
 from fixtool.documents import Field
-from fixtool.edit import parked
+from fixtool.edit import parked, waiting
 from fixtool.errors import FixtoolError
 from fixtool.git.objects import Oid, parse_signature
 from fixtool.git.repo import Output, Repo
@@ -286,6 +286,20 @@ _IMPORT = {
         "strip": None, "reverse": False, "first_line": 1,
     }],
 }  # fmt: skip
+_EDIT = {
+    "verb": "edit", "line": "main", "source": "git", "store": "y.git", "base": _SHA, "before": "a",
+    "number": 0, "parent": _SHA, "step": 1, "conflicts": ["a.py"], "stop": None, "commit": True,
+    "made": False, "after": "",
+    "plan": {
+        "wanted": [{
+            "slug": "fix", "commit": _SHA, "old": "fix", "message": "s\n", "tree": _SHA,
+            "author": {"name": "A", "email": "a@b", "date": "1700000000 +0000"}, "ends_in": _SHA,
+            "then": [_SHA],
+        }],
+        "subject": "edit fix", "body": "", "names": {"old": ["fix"]}, "same_tree": True,
+        "emptied": None, "files": {"shelf/old.patch": "eA=="}, "remove": ["shelf.toml"], "notes": [],
+    },
+}  # fmt: skip
 _NOTE = {"message": "m", "folders": [
     {"folder": "/x/patches/main", "before": "a", "after": "b", "files": {"shelf/a.patch": "eA=="},
      "remove": ["a.patch"]}]}  # fmt: skip
@@ -406,6 +420,7 @@ class Readers:
             Reader("operation", self.operation, (_json(_OPERATION),)),
             Reader("home", self.home, (_json(_WAITING),)),
             Reader("import-session", self.import_session, (_json(_IMPORT),)),
+            Reader("edit-session", self.edit_session, (_json(_EDIT),)),
             Reader("note", self.note, (_json(_NOTE),)),
             Reader("cached-replay", self.own(read_patch_result), (_json(_PATCH_RESULT),)),
             Reader("cached-release", self.own(documents.written(Release)), (_json(_RELEASE),)),
@@ -630,11 +645,21 @@ class Readers:
 
     def import_session(self, raw: bytes) -> object:
         context = self._context
-        name = f"{context.repository.digest[:10]}-main.json"
-        folder = context.settings.state / "import"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (folder / name).write_bytes(raw)
+        self._session_file("import").write_bytes(raw)
         return parked.load_session(context, "main")
+
+    def edit_session(self, raw: bytes) -> object:
+        context = self._context
+        self._session_file(waiting.SESSION).write_bytes(raw)
+        session = waiting.load_session(context, "main")
+        store = context.settings.stores / session.store if session else None
+        assert store is None or store.parent == context.settings.stores
+        return session
+
+    def _session_file(self, verb: str) -> Path:
+        folder = self._context.settings.state / verb
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder / f"{self._context.repository.digest[:10]}-main.json"
 
     def note(self, raw: bytes) -> object:
         def read(note: Field) -> object:
