@@ -3,7 +3,8 @@
 In SGLang a layer of Gemma 4 launches four or five kernels between the residual and the experts' ids,
 and one more for the experts' norm of the same residual. With the patch `Gemma4Router` does it all in
 one launch, for up to 32 tokens. The probe calls router, norm and routing function as the decoder layer
-does, and compares logits, weights, ids and the experts' input with their definition in float64. Without a GPU the kernel runs in Triton's interpreter.
+does, and compares logits, weights, ids and the experts' input with their definition in float64. Without
+a GPU the kernel runs in Triton's interpreter.
 
 0   one launch, and everything right
 1   the router has no such path; or its result is wrong: the line says how

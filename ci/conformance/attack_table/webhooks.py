@@ -64,7 +64,7 @@ def answering(
     return url, asked
 
 
-def told(place: Place, url: str, document: object) -> Ran:
+def announced(place: Place, url: str, document: object) -> Ran:
     """What `announce --by webhook` says. The address, which is a secret, may be in no answer."""
     path = place.out / "night.json"
     path.write_text(json.dumps(document))
@@ -78,7 +78,7 @@ def told(place: Place, url: str, document: object) -> Ran:
 def answered(status: int, leads_to: str, body: bytes) -> Callable[[Place], Ran]:
     def attempt(place: Place) -> Ran:
         url, asked = answering(place, status, leads_to, body)
-        ran = told(place, url, conflict())
+        ran = announced(place, url, conflict())
         if asked != [f"POST /hooks/{TOKEN}"]:
             raise Wrong(f"the server was asked {asked}")
         return ran
@@ -88,7 +88,7 @@ def answered(status: int, leads_to: str, body: bytes) -> Callable[[Place], Ran]:
 
 def named(address: str) -> Callable[[Place], Ran]:
     def attempt(place: Place) -> Ran:
-        return told(place, address.format(private=place.private, token=TOKEN), conflict())
+        return announced(place, address.format(private=place.private, token=TOKEN), conflict())
 
     return attempt
 
@@ -99,7 +99,7 @@ def sent(place: Place) -> Ran:
     url, _ = answering(place, 200, "", b"", bodies)
     document = conflict(warnings=[HOSTILE])
     document["patches"][0]["subject"] = HOSTILE
-    ran = told(place, url, document)
+    ran = announced(place, url, document)
     (body,) = bodies
     if any(byte < 32 and byte != 10 for byte in body) or SECRET.encode() in body:
         raise Wrong(f"sent as it is: {body[:200]!r}")
