@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fixtool.settings import Settings
 
 _CHANGES_NOTHING = {
-    "announce", "build", "clean", "coverage", "deps", "diff", "history", "lint", "list", "log",
+    "announce", "build", "clean", "coverage", "deps", "diff", "lint", "list", "log",
     "redo", "report", "show", "status", "undo", "verify",
 }  # fmt: skip
 _OF_CLEAN_TREES = {
@@ -48,6 +48,7 @@ def record(
     verb, given = str(ctx.info_name), ctx.params
     if (
         verb in _CHANGES_NOTHING
+        or (verb == "history" and not given.get("record"))
         or given.get("dry_run")
         or given.get("check")
         or _FINISH in ctx.meta

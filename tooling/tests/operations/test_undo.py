@@ -2,18 +2,18 @@
 work trees and what waits for a person.
 
 A new verb needs one line in ``VERBS``: its words, and, where it needs more than the series of
-``repository``, a function that prepares it. All verbs share one repository, in which each is run,
-taken back, done again, and taken back.
+``place``, a function that prepares it. It is run, taken back, done again, and taken back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from fixtool.commands import verbs
 from support.operations import Place, make_place
 from support.rebase import FIVE, FIVE_AND_TWENTY, rewrite
 from support.repositories import NUMBERS, Ran, Team
@@ -109,6 +109,10 @@ def other_is_on_the_shelf(place: Place) -> None:
     place.done("drop", "other", "--reason", "unused")
 
 
+def upstream_merged_a_patch(place: Place) -> None:
+    place.maintainer.upstream.commit("fix five, and twenty", python__model_py=FIVE_AND_TWENTY)
+
+
 def clone(place: Place) -> None:
     upstream = place.maintainer.upstream
     upstream("clone", "--quiet", str(upstream.path), str(place.folder / "clone"))
@@ -121,7 +125,6 @@ class Verb:
     words: str
     prepare: Callable[[Place], None] = no_preparation
     status: int = 0
-    more: tuple[str, ...] = field(default=())
 
 
 VERBS = {
@@ -156,8 +159,20 @@ VERBS = {
     "import that stops": Verb("import {}/theirs.diff --3way", a_file_that_conflicts, status=3),
     "import --continue": Verb("import --continue", import_is_resolved),
     "import --abort": Verb("import --abort", import_is_resolved),
+    "history --record": Verb("history --record --to main", upstream_merged_a_patch),
     "init of a line": Verb("init {}/team --upstream {}/upstream --base v1.1 --line second"),
 }
+
+NOT_RECORDED = {
+    "announce", "build", "clean", "coverage", "deps", "diff", "lint", "list", "log", "redo", "report",
+    "show", "status", "undo", "verify",
+}  # fmt: skip
+BEYOND_THE_LOG = {"install", "uninstall", "upstream"}  # an installed package, and what was pushed
+
+
+def test_every_verb_is_in_one_of_the_tables() -> None:
+    taken_back = {verb.words.split()[0] for verb in VERBS.values()}
+    assert taken_back | NOT_RECORDED | BEYOND_THE_LOG == set(verbs.VERBS)
 
 
 @pytest.fixture
