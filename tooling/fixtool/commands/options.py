@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -233,6 +234,17 @@ def typed(ctx: typer.Context) -> tuple[str, ...]:
     """The words of the command after ``fixtool``, as the user typed them."""
     words: tuple[str, ...] = ctx.meta.get("typed", ())
     return words
+
+
+def on_terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def require_terminal(*, json: bool, hint: str) -> None:
+    """Raise UsageError if `--hunks` cannot ask: without a terminal, or where the answer is JSON."""
+    if json or not on_terminal():
+        raise UsageError("--hunks asks on a terminal, and this is none", hint=hint)
 
 
 def read_by(text: str | None, option: str) -> By | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -60,11 +59,9 @@ def refresh(
 
     if hunks and take:
         raise UsageError("--hunks and --take exclude each other: --take names the hunks")
-    if hunks and (json or not on_terminal()):
-        raise UsageError(
-            "--hunks asks on a terminal, and this is none",
-            hint=f"fixtool refresh {argument(slug or 'SLUG')} --take PATH:N",
-        )
+    if hunks:
+        other = f"fixtool refresh {argument(slug or 'SLUG')} --take PATH:N"
+        options.require_terminal(json=json, hint=other)
     tree, record = open_worktree(worktree or options.here(ctx, directory))
     repository = options.start_of(ctx, directory, record).repository
     export_options = ExportOptions(
@@ -110,10 +107,6 @@ def _show_edits(exported: Exported, *, dry_run: bool) -> None:
             for edit in exported.edits]  # fmt: skip
     if rows:
         terminal.table(("edit", "patch"), rows)
-
-
-def on_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _ask(hunks: Sequence[HunkText]) -> list[str]:

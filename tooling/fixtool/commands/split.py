@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -65,11 +64,9 @@ def split(
         )
     if depth is not None and by != "folder":
         raise UsageError("--depth is for --by folder")
-    if hunks and (json or not _on_terminal()):
-        raise UsageError(
-            "--hunks asks on a terminal, and this is none",
-            hint=f"fixtool split {argument(slug)} --into NAME=PATH:N[,PATH:N-M]",
-        )
+    if hunks:
+        other = f"fixtool split {argument(slug)} --into NAME=PATH:N[,PATH:N-M]"
+        options.require_terminal(json=json, hint=other)
     request = SplitRequest(options.read_by(by, "--by"), depth, tuple(into or ()), dry_run)
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
@@ -89,10 +86,6 @@ def split(
         terminal.print_document("split", ExitCode.OK, {"split": {**body, "dry_run": dry_run}})
     else:
         _show(done, dry_run=dry_run)
-
-
-def _on_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _ask(hunks: Sequence[HunkText]) -> list[str]:

@@ -149,7 +149,7 @@ def test_hunks_are_asked_for(work: Work) -> None:
     work.edit("line 12\n", "line twelve\n")
     work.edit("line 22\n", "line twenty-two\n")
     with (
-        mock.patch("fixtool.commands.refresh.on_terminal", return_value=True),
+        mock.patch("fixtool.commands.options.on_terminal", return_value=True),
         mock.patch("typer.confirm", lambda text, default: text.startswith("1 of 2")),
     ):
         ran = work.run("refresh", "six", "--hunks")

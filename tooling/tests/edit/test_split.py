@@ -285,7 +285,7 @@ def test_hunks_are_asked_for_on_a_terminal(
         return next(answers)
 
     monkeypatch.setattr("typer.prompt", answer)
-    monkeypatch.setattr("fixtool.commands.split._on_terminal", lambda: True)
+    monkeypatch.setattr("fixtool.commands.options.on_terminal", lambda: True)
     ran = splitting.run("big", "--hunks")
     assert ran.status == 0, ran.err
     assert [label.split(":")[0] for label in asked] == [f"{n} of 6" for n in range(1, 7)]
