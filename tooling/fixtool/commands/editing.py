@@ -47,7 +47,6 @@ GoOn = Annotated[
     Option("--continue", help="Go on with the edit that waits in the line, whichever verb it is."),
 ]
 Abort = Annotated[bool, Option("--abort", help="End an edit that waits. The line stays as it was.")]
-NoCommit = options.NoCommit
 
 
 def at(before: str | None, after: str | None) -> At:

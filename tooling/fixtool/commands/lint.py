@@ -61,9 +61,9 @@ def lint(
     context = options.start(ctx, directory)
     repository = context.repository
     lines = [repository.line(line)] if line else list(repository.lines)
-    told = Trailers(trailers)
+    about = Trailers(trailers)
     findings = [
-        finding for line in lines for finding in _check(context, line, source, told, drift=drift)
+        finding for line in lines for finding in _check(context, line, source, about, drift=drift)
     ]
     levels = {finding.level.value for finding in findings}
     failing = "error" in levels or (strict and "warning" in levels)

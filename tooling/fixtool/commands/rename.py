@@ -16,7 +16,7 @@ def rename(
     new: Annotated[str, Argument(metavar="NAME", help="Its new name.")],
     source: options.Source = None,
     line: options.LineName = None,
-    no_commit: editing.NoCommit = False,
+    no_commit: options.NoCommit = False,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
     json: options.Json = False,

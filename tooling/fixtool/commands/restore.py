@@ -22,7 +22,7 @@ def restore(
     line: options.LineName = None,
     go_on: editing.GoOn = False,
     abort: editing.Abort = False,
-    no_commit: editing.NoCommit = False,
+    no_commit: options.NoCommit = False,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
     json: options.Json = False,

@@ -14,7 +14,7 @@ def reword(
     file: editing.File = None,
     source: options.Source = None,
     line: options.LineName = None,
-    no_commit: editing.NoCommit = False,
+    no_commit: options.NoCommit = False,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
     json: options.Json = False,
