@@ -12,6 +12,7 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import CannotRun, ExitCode, FixtoolError, UsageError
+from fixtool.text import argument
 
 if TYPE_CHECKING:
     from fixtool.apply.worktree import Record
@@ -150,4 +151,4 @@ def show_built(built: BuiltWheel) -> None:
     for note in built.notes:
         terminal.say(f"note      {note}")
     if built.path.suffix == ".whl":
-        terminal.say(f"next      pip install --no-deps {built.path}")
+        terminal.say(f"next      pip install --no-deps {argument(built.path)}")

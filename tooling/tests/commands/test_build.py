@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fixtool.commands.build import show_built
+from fixtool.wheel.build import BuiltWheel
 from support.json_documents import document
 from support.repositories import Git, Ran, Team
 from support.wheels import read
@@ -45,6 +48,15 @@ def tree(team: Team, fixtool: Fixtool, tmp_path: Path) -> Git:
     )  # fmt: skip
     assert ran.status == 0, ran.err
     return Git(tmp_path / "tree")
+
+
+def test_the_command_that_installs_the_wheel_can_be_typed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = Path("/my cache/sglang-1.0+fixtool.1-py3-none-any.whl")
+    show_built(BuiltWheel(path, "1.0+fixtool.1", "0" * 64, 1, False, (), (), "tree", (), None))
+    (shown,) = [line for line in capsys.readouterr().out.split("\n") if line.startswith("next")]
+    assert shlex.split(shown) == ["next", "pip", "install", "--no-deps", str(path)]
 
 
 def record_of(tree: Git) -> Path:
