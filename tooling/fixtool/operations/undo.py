@@ -296,7 +296,7 @@ def _newer_commits(
             name = expected.name.removeprefix("refs/heads/")
             yield (
                 f"another branch is checked out than {name}", where,
-                f"git -C {argument(where)} switch {name}, then fixtool {verb}",
+                f"git -C {argument(where)} switch {argument(name)}, then fixtool {verb}",
             )  # fmt: skip
         return
     commits = _commits(git, expected.commit, here.commit)
@@ -389,8 +389,8 @@ def _newer_on_branch(tree: Repo, path: str, name: str, head: Oid, verb: str) -> 
         short = name.removeprefix("refs/heads/")
         yield (
             f"commits on the branch {short} of {path} ({', '.join(commits)})", path,
-            f"keep them: git -C {argument(path)} branch NEW-NAME {short}; then git -C "
-            f"{argument(path)} branch --force {short} {head[:12]}, and fixtool {verb}",
+            f"keep them: git -C {argument(path)} branch NEW-NAME {argument(short)}; then git -C "
+            f"{argument(path)} branch --force {argument(short)} {head[:12]}, and fixtool {verb}",
         )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ killed, and when a file of it is damaged."""
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -73,12 +74,14 @@ def test_an_edit_in_another_patch_stays(place: Place) -> None:
     assert place.maintainer.git("status", "--porcelain") == "?? README"
 
 
-def test_another_branch(place: Place) -> None:
+@pytest.mark.parametrize("name", ["main", "it's;mine"])
+def test_another_branch(place: Place, name: str) -> None:
+    place.maintainer.git("branch", "--quiet", "--move", name)
     place.done(*DROP)
     place.maintainer.git("checkout", "--quiet", "-b", "topic")
     ran = refusal(place)
-    assert "another branch is checked out than main" in ran.err
-    assert "switch main" in ran.err
+    assert f"another branch is checked out than {name}" in ran.err
+    assert f"switch {shlex.quote(name)}, then fixtool undo" in ran.err
 
 
 def test_a_commit_of_the_same_files_by_hand(place: Place) -> None:
