@@ -225,8 +225,8 @@ def test_the_command_to_go_on_works_where_it_was_begun(importer: Importer) -> No
     place = ("-C", importer.team.root)
     source = ("--source", importer.team.upstream.path)
     ran = importer.fixtool("import", importer.patch, *source, *place, cwd=importer.patch.parent)
-    told = f"next      fixtool import -C {importer.team.root} --continue   (or --abort)"
-    assert (ran.status, told in ran.out) == (3, True)
+    advice = f"next      fixtool import -C {importer.team.root} --continue   (or --abort)"
+    assert (ran.status, advice in ran.out) == (3, True)
     assert importer.fixtool("import", *place, "--abort").status == 0
     session = document(importer.fixtool("import", importer.patch, *source, *place, "--json"))
     assert session["session"]["next"] == f"fixtool import -C {importer.team.root} --continue"
