@@ -673,7 +673,10 @@ def make_bundle(gpu_host: FakeGpuHost, above: Sequence[str] = ()) -> Path:
     if above:
         trees["+chain"] = changed(*routing, *above)
     plan = {
-        "about": {"patches": [{"slug": name[1:]} for name in trees if name[0] == "+"]},
+        "about": {"patches": [
+            {"slug": slug, "needs": ["gemma4-fused-routing"] if slug == "chain" else []}
+            for slug in (name[1:] for name in trees if name[0] == "+")
+        ]},
         "trees": {
             name: {
                 "folder": name, "changes": changes, "touched": [],
