@@ -94,26 +94,27 @@ def _is_new_line(git: Repo, folder: Path) -> bool:
 def committer(git: Repo) -> Signature:
     """Who commits, as git says it, from the environment or the user's configuration. Raises
     CannotRun if git does not know."""
-    return _identity(git, "GIT_COMMITTER_IDENT", git.work_tree, "the change cannot be committed")
+    unknown = "git does not know who you are, so the change cannot be committed"
+    return _identity(git, "GIT_COMMITTER_IDENT", git.work_tree, unknown)
 
 
 def author_of(root: Path) -> Signature:
     """Who makes a new patch now, as git says it in the patch repository at ``root``. Raises
     CannotRun if git does not know."""
     git = open_git(root)
-    so = "the patch would have no author"
-    return _identity(git or Repo(root), "GIT_AUTHOR_IDENT", root, so, here=git is not None)
+    unknown = "git does not know who you are, so the patch would have no author"
+    return _identity(git or Repo(root), "GIT_AUTHOR_IDENT", root, unknown, here=git is not None)
 
 
 def _identity(
-    git: Repo, variable: str, where: Path | None, so: str, *, here: bool = True
+    git: Repo, variable: str, where: Path | None, unknown: str, *, here: bool = True
 ) -> Signature:
-    """Who the user is for git, ``here`` in the repository or anywhere. ``so`` is what follows if
-    git does not know."""
+    """Who the user is for git, ``here`` in the repository or anywhere. ``unknown`` is the message
+    if git does not know."""
     text = git.run_as_user("var", variable, here=here).strip()
     if not re.search(r"<\S+@?\S*> \d+ [+-]\d{4}$", text):
         raise CannotRun(
-            f"git does not know who you are, so {so}",
+            unknown,
             where=str(where),
             hint="git config --global user.name NAME; git config --global user.email MAIL",
         )
