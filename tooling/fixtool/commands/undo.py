@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from fixtool.operations.log import Log, Operation
     from fixtool.operations.undo import TakenBack
 
-Steps = Annotated[int, Argument(metavar="[N]", help="How many commands (default: 1).")]
+Steps = Annotated[
+    int, Argument(metavar="[N]", show_default=False, help="How many commands (default: 1).")
+]
 
 
 def undo(
