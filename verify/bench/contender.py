@@ -7,8 +7,6 @@ with something appended: the later definition of a function is the one that is i
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -124,21 +122,9 @@ def overlay(tree: Path, target: Path, contents: Mapping[str, bytes]) -> None:
         (target / path).write_bytes(content)
 
 
-def compile_ahead(trees: list[Path], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Compile the bytecode of all trees in the background, while the first of them boots.
-
-    ``env`` is its server's environment; the mark of the server's own processes is taken out.
-    compileall follows a link to a folder only if it is named, so the links are named.
-    """
-    folders = []
-    for tree in trees:
-        folders.append(tree / "python")
-        for folder, names, _ in os.walk(tree / "python"):
-            folders += [path for name in names if (path := Path(folder, name)).is_symlink()]
-    return subprocess.Popen(
-        [sys.executable, "-m", "compileall", "-q", "-j", "4", *map(str, folders)],
-        env={name: value for name, value in env.items() if name != "FIXTOOL_SERVER"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def folders_of_modules(tree: Path) -> list[Path]:
+    """The folders to name to compileall, which follows a link to a folder only if it is named."""
+    folders = [tree / "python"]
+    for folder, names, _ in os.walk(tree / "python"):
+        folders += [path for name in names if (path := Path(folder, name)).is_symlink()]
+    return folders

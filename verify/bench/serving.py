@@ -34,7 +34,6 @@ import platform
 import random
 import re
 import shutil
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -42,7 +41,8 @@ from typing import Any
 
 from fixtool.verify.answer import BROKE, CANNOT_RUN, FAILED, PASSED, Answer, answer
 from verify.bench import trace
-from verify.bench.contender import Contender, compile_ahead
+from verify.bench.bytecode import compile_in_background, stop_compiling
+from verify.bench.contender import Contender, folders_of_modules
 from verify.bench.summary import decode_rates, ratios, summarise, table
 from verify.bench.timed_server import FULL, TINY, TimedServer
 from verify.server import checkpoint, gpu, tiny_models
@@ -94,7 +94,7 @@ class ServingBench:
         self.left_out: list[str] = []
         self.boots: list[dict[str, Any]] = []
         self.details: dict[str, Any] = {"schema": 1}
-        self.compiling: subprocess.Popen[bytes] | None = None
+        self.compiling = False
         self.limit = options.boot_timeout or (300.0 if options.tiny else 600.0)
 
     def say(self, text: str) -> None:
@@ -121,8 +121,7 @@ class ServingBench:
                     dead.add(name)
                 self._save()
         finally:
-            if self.compiling is not None:
-                self.compiling.kill()
+            stop_compiling()
             self._save()
         return self._answer()
 
@@ -215,9 +214,8 @@ class ServingBench:
         self.say(f"{what}; log: {log.path.name}")
         try:
             server.launch(env)
-            if self.compiling is None and "PYTHONPYCACHEPREFIX" in env:
-                folders = [contender.folder for contender in self.contenders.values()]
-                self.compiling = compile_ahead(folders, env)
+            if not self.compiling and "PYTHONPYCACHEPREFIX" in env:
+                self._compile(env)
             self._wait(server, log, boot, start)
             self.boots.append(boot)  # from here on its measurements count
             boot["server"] = server.info()
@@ -237,6 +235,14 @@ class ServingBench:
         if alive:
             raise Answer(BROKE, f"processes of the server that would not die: {alive}")
         return boot
+
+    def _compile(self, env: dict[str, str]) -> None:
+        """Compile the bytecode of all trees in the background, while the first of them boots."""
+        self.compiling = True
+        trees = [contender.folder for contender in self.contenders.values()]
+        unmarked = {name: value for name, value in env.items() if name != "FIXTOOL_SERVER"}
+        folders = [folder for tree in trees for folder in folders_of_modules(tree)]
+        compile_in_background(folders, unmarked, jobs=4)
 
     def _wait(
         self, server: TimedServer, log: ServerLog, boot: dict[str, Any], start: float

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import signal
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ import pytest
 from fixtool.verify.answer import Answer
 from fixtool.verify.runner.git_ids import blob_id, folder_id
 from support.processes import GENEROUS, wait_until, with_enough_time
+from support.repositories import ROOT
 from support.sglang_server import (
     JSON_HANDLER,
     SMI,
@@ -31,7 +34,7 @@ from support.sglang_server import (
 from verify.bench import serving, trace
 from verify.bench.contender import Contender, overlay
 from verify.bench.summary import decode_rates, ratios, summarise, table
-from verify.server.supervisor import send_signal
+from verify.server.supervisor import leftover_processes, send_signal
 
 pytestmark = pytest.mark.slow(1)  # each times servers
 
@@ -422,6 +425,31 @@ def test_a_trees_id_is_gits(tmp_path: Path) -> None:
     assert folder_id(tmp_path / "linked/python") == folder_id(tmp_path / "whole/python")
 
 
+def test_a_compilation_is_ended_with_its_workers(tmp_path: Path) -> None:
+    """Workers of compileall wait for ever if only their parent is killed."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    for number in range(2000):
+        (folder / f"m{number}.py").write_text("x = [" + "1, " * 2000 + "]\n")
+    mark = f"TEST_MARK={tmp_path}"
+    script = (
+        "import os, sys; from pathlib import Path; from verify.bench import bytecode as b\n"
+        "b.compile_in_background([Path(sys.argv[1])], dict(os.environ), jobs=2)\n"
+        "sys.stdin.read(1); b.stop_compiling()\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
+    env["TEST_MARK"] = str(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)], stdin=subprocess.PIPE, env=env
+    ) as process:
+        wait_until(lambda: len(leftover_processes(mark, "-")) >= 4)  # two, and two workers
+        assert process.stdin is not None
+        process.stdin.write(b"x")
+        process.stdin.close()
+        assert process.wait(GENEROUS) == 0
+    wait_until(lambda: not leftover_processes(mark, "-"))
+
+
 # --- whole runs ----------------------------------------------------------------------------------
 
 
@@ -434,7 +462,8 @@ class FakeGpuHost(FakeHost):
 
     def end(self, process: subprocess.Popen[str]) -> ScriptResult:
         code = process.wait(GENEROUS)
-        wait_until(lambda: not self.processes())  # the compilation of bytecode may end later
+        # The compilation of bytecode was killed, and the kernel needs a moment to end it.
+        wait_until(lambda: not self.processes(), "the compilation of bytecode was left behind")
         return self.result(code)
 
     def run(self, trees: dict[str, Path], *words: object) -> ScriptResult:
