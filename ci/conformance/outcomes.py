@@ -88,7 +88,15 @@ def bring_source(source: str, target: Path, tag: str = "HEAD") -> Path:
             subprocess.run(["tar", "-x", "-C", target], input=archive, check=True)
         else:
             branch = [] if tag == "HEAD" else [f"--branch={tag}"]
-            command = ["git", "clone", "--quiet", "--depth=1", *branch, source, target]
+            command: list[str | Path] = [
+                "git",
+                "clone",
+                "--quiet",
+                "--depth=1",
+                *branch,
+                source,
+                target,
+            ]
             subprocess.run(command, check=True)
     return target
 

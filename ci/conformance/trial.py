@@ -145,8 +145,8 @@ class World:
             os.killpg(pid, signal.SIGKILL)
         if status is None:
             os.waitpid(pid, 0)
-        texts = [(self.root / name).read_text("utf-8", "replace") for name in ("out", "err")]
-        return Ended(status, *texts, seconds, fresh)
+        out, err = ((self.root / name).read_text("utf-8", "replace") for name in ("out", "err"))
+        return Ended(status, out, err, seconds, fresh)
 
     def run(self, command: str, env: Mapping[str, str] | None = None) -> Ended:
         started = time.monotonic()

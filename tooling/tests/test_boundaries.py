@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,38 @@ def test_lines_end_at_newlines_alone(module: str) -> None:
     calls = [node for node in ast.walk(ast.parse(MODULES[module].read_text("utf-8")))
              if isinstance(node, ast.Attribute) and node.attr in ("splitlines", "readlines")]  # fmt: skip
     assert [node.lineno for node in calls] == []
+
+
+# mypy takes a script for a module of its name. A library has this name too, and the script needs it.
+NOT_TYPED = {"ci/conformance/coverage"}
+
+
+def python_scripts() -> set[str]:
+    """The files of the repository that Python runs, and that have no suffix to say so."""
+    found = set()
+    for folder in ("ci", "tooling", "verify", "docs", ".ci", ".github"):
+        for path in (ROOT / folder).rglob("*"):
+            if not path.suffix and path.is_file():
+                with path.open("rb") as file:
+                    first = file.readline(80)
+                if first.startswith(b"#!") and b"python" in first:
+                    found.add(path.relative_to(ROOT).as_posix())
+    return found
+
+
+def test_scripts_without_a_suffix_are_checked_like_other_files() -> None:
+    """ruff and mypy find Python files by their suffix, so scripts without one must be named to them."""
+    scripts, configured = python_scripts(), tomllib.loads((ROOT / "pyproject.toml").read_text())
+    shown = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--show-files", str(ROOT)],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    checked = {Path(name).relative_to(ROOT).as_posix() for name in shown.split("\n") if name}
+    unusual = {name for name in checked if not Path(name).suffix}
+    assert scripts
+    assert unusual == scripts
+    typed = {name for name in configured["tool"]["mypy"]["files"] if (ROOT / name).is_file()}
+    assert typed == scripts - NOT_TYPED
 
 
 @pytest.mark.parametrize("folder", ["tooling/tests", "verify/tests"])
