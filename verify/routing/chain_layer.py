@@ -1,10 +1,16 @@
-"""Calls the chain through SGLang's own router and MoE block, and compares what they give."""
+"""Calls the chain through SGLang's own router and MoE block, and compares what they give.
+
+An answer alone proves nothing: the other kernels give the same. So the launches of the chain's kernel
+are counted, and the calls of the routing that the chain makes needless.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from verify.routing.chain_oracle import ChainComparison, ChainInputs, compare_chain
+from verify.routing.launcher import count_launches
 
 
 def truncates(device: str) -> bool:
@@ -43,11 +49,21 @@ def experts_norm(gemma4: Any, router: Any, moe: Any) -> Any:
     return norm
 
 
-def run_chain(gemma4: Any, router: Any, norm: Any, states: Any) -> tuple[Any, Any, int]:
+@dataclass(frozen=True)
+class ChainRun:
+    """What router and norm gave. ``answers`` counts the batches that the chain's launcher took, and
+    ``launches`` the launches of its kernel."""
+
+    logits: Any
+    normed: Any
+    answers: int
+    launches: int
+
+
+def run_chain(gemma4: Any, router: Any, norm: Any, states: Any) -> ChainRun:
     """Call the router and then the norm, as the decoder layer does.
 
-    Returns the logits, the experts' input, and how often the chain's launcher gave an answer. Without
-    a GPU the states claim to be on one, and the kernel runs in Triton's interpreter.
+    Without a GPU the states claim to be on one, and the kernel runs in Triton's interpreter.
     """
     import torch
 
@@ -68,13 +84,14 @@ def run_chain(gemma4: Any, router: Any, norm: Any, states: Any) -> tuple[Any, An
 
     gemma4.gemma4_router_chain = counted
     try:
-        if not states.is_cuda:
-            router._can_chain = True  # without a GPU it would say no
-            states = claim_cuda(states)
-        logits = router(states)
-        if not answers:
-            states = plain(states)
-        return logits, norm(states), answers
+        with count_launches(launcher) as launches:
+            if not states.is_cuda:
+                router._can_chain = True  # without a GPU it would say no
+                states = claim_cuda(states)
+            logits = router(states)
+            if not answers:
+                states = plain(states)
+            return ChainRun(logits, norm(states), answers, len(launches))
     finally:
         gemma4.gemma4_router_chain = launcher
 
@@ -82,10 +99,13 @@ def run_chain(gemma4: Any, router: Any, norm: Any, states: Any) -> tuple[Any, An
 def compare_layer(
     gemma4: Any, router: Any, moe: Any, norm: Any, states: Any, topk: int, cut: bool
 ) -> ChainComparison:
-    """Run the chain, then the routing function, as the decoder layer does, and compare both."""
-    logits, normed, answers = run_chain(gemma4, router, norm, states)
-    if answers != 1:
-        return ChainComparison([f"the chain took {len(states)} tokens {answers} times, not once"])
+    """Run the chain, then the routing function, as the decoder layer does, and compare both. The chain
+    must take the batch by one launch of its kernel."""
+    ran = run_chain(gemma4, router, norm, states)
+    if (ran.answers, ran.launches) != (1, 1):
+        times = f"{ran.answers} times by {ran.launches} launches of its kernel"
+        return ChainComparison([f"the chain took {len(states)} tokens {times}, not once by one"])
+    logits, normed = ran.logits, ran.normed
     # What the routing function gives for these logits is the chain's own answer.
     weights, ids = moe.topk.topk_config.custom_routing_function(states, logits, topk, True)
     twice = hasattr(router, "_fused_scale")

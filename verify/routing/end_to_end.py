@@ -5,11 +5,15 @@ each batch. The router's logits must be those of its definition in float64: RMS 
 1/sqrt(hidden), times the channels' scale, projected. And `Gemma4MoE`'s routing function must give the
 oracle's answer on those very logits, by calling the fused kernel.
 
+If the tree has the router's chain, `Gemma4DecoderLayer`'s router, MoE block and experts' norm are then
+called as the layer calls them. Every batch that is small enough must be taken by one launch of the chain's
+kernel, and be right; larger ones must be left to the other kernels.
+
 On a CUDA GPU everything is as in a server. Without one the kernel runs in Triton's interpreter, and
 its logits claim to be on a GPU, since that is what the routing function asks; logits that do not
 claim it must go to the torch ops.
 
-0   right    1   wrong, or the fused kernel is not called    77  the tree has no fused routing
+0   right    1   wrong, or the fused kernel or the chain is not called    77  the tree has no fused routing
 2   the check broke, for example because a package is missing
 """
 
@@ -20,6 +24,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +37,9 @@ SHAPES = {  # name -> hidden, experts, winners
     "26B-A4B": (2816, 128, 8),
 }
 TOKENS_ON_CPU, TOKENS_ON_GPU = (0, 1, 7, 64), (0, 1, 7, 64, 1024, 1025, 8192)
+# Batches for the chain. In Triton's interpreter a token of 26B-A4B's shape takes seconds.
+CHAINED_ON_CPU = {"tiny": (1, 7, 32), "26B-A4B": (1,)}
+CHAINED_ON_GPU = dict.fromkeys(SHAPES, (1, 2, 4, 8, 16, 32))
 # How far a logit may be off, in epsilons of its dtype, as a root mean square over the batch: bf16 is
 # rounded four times on the way, fp32 is summed over 2,816 products.
 EPSILONS = {"bf16": 1.0, "fp32": 64.0}
@@ -41,25 +49,45 @@ def build_layers(
     gemma4: Any, shape: tuple[int, int, int], dtype: Any, device: str
 ) -> tuple[Any, Any]:
     """The tree's router and MoE block of that shape, with random parameters."""
-    import torch
+    hidden = shape[0]
+    config = shape_config(shape)
+    with building(dtype, device):
+        router, moe = gemma4.Gemma4Router(config), gemma4.Gemma4MoE(hidden, 0, config)
+    draw_parameters(router, moe)
+    return router, moe
 
+
+def shape_config(shape: tuple[int, int, int]) -> Any:
     from verify.tiny import moe_text_config
 
     hidden, experts, winners = shape
-    config = moe_text_config(hidden_size=hidden, num_experts=experts, top_k_experts=winners)
+    return moe_text_config(hidden_size=hidden, num_experts=experts, top_k_experts=winners)
+
+
+@contextmanager
+def building(dtype: Any, device: str) -> Iterator[None]:
+    """Modules that are built in this context have that dtype, on that device."""
+    import torch
+
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with torch.device(device):
-            router, moe = gemma4.Gemma4Router(config), gemma4.Gemma4MoE(hidden, 0, config)
+            yield
     finally:
         torch.set_default_dtype(before)
+
+
+def draw_parameters(router: Any, moe: Any) -> None:
+    """Fill their parameters with random numbers, the same for each call."""
+    import torch
+
+    experts, hidden = router.proj.weight.shape
     draw = torch.Generator().manual_seed(hidden)
     with torch.no_grad():
         router.scale.copy_(torch.rand(hidden, generator=draw) + 0.5)
         router.proj.weight.copy_(2 * torch.randn(experts, hidden, generator=draw))
         moe.per_expert_scale.copy_(torch.rand(experts, generator=draw) + 0.5)
-    return router, moe
 
 
 def hidden_states(tokens: int, hidden: int, dtype: Any, device: str) -> Any:
@@ -124,13 +152,17 @@ def main() -> Answer:
 
     stand_ins += one_rank()
     notes: list[str] = []
-    results = list(check_batches(gemma4, "cuda" if on_gpu else "cpu", notes))
+    device = "cuda" if on_gpu else "cpu"
+    results = list(check_batches(gemma4, device, notes))
+    chains = list(check_chains(gemma4, device))
+    results += chains
     problems = [f"{name}: {problem}" for name, batch in results for problem in batch.problems]
-    worst = max(batch.relative for _, batch in results)
+    worst = max(getattr(batch, "relative", 0.0) for _, batch in results)
     rows = sum(batch.rows for _, batch in results)
     details = {
         "batches": len(results),
         "rows": rows,
+        "chained_batches": len(chains),
         "worst_relative_weight_error": worst,
         "problems": problems[:20],
         "notes": notes,
@@ -144,7 +176,8 @@ def main() -> Answer:
         wrong = sum(bool(batch.problems) for _, batch in results)
         summary = f"{wrong} of {len(results)} batches wrong; first: {problems[0][:400]}"
         return Answer(FAILED, summary, details)
-    summary = f"{len(results)} batches, {rows:,} rows as the oracle says, through {in_tree(gemma4.__file__)}"
+    chained = f", {len(chains)} of them for the chain," if chains else ","
+    summary = f"{len(results)} batches{chained} {rows:,} rows as the oracle says, through {in_tree(gemma4.__file__)}"
     noted = f"; noted: {notes[0]}" if notes else ""
     noted += f" and {len(notes) - 1} more" if len(notes) > 1 else ""
     return Answer(PASSED, f"{summary}; worst relative weight error {worst:.1e}{noted}", details)
@@ -258,6 +291,69 @@ def check_batches(gemma4: Any, device: str, notes: list[str]) -> Iterator[tuple[
             except Exception as error:
                 comparison = OracleComparison([f"raised {type(error).__name__}: {error}"[:600]])
             yield where, comparison
+
+
+def check_chains(gemma4: Any, device: str) -> Iterator[tuple[str, Any]]:
+    """Yield the name of every batch for the chain, and its comparison with the chain's definition (a
+    `ChainComparison`); none, if the tree has no chain."""
+    import torch
+
+    from verify.routing.chain_layer import compare_layer, has_chain, truncates
+    from verify.routing.chain_oracle import ChainComparison
+
+    if not has_chain(gemma4):
+        return
+    cut = truncates(device)
+    dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    chained = CHAINED_ON_GPU if device == "cuda" else CHAINED_ON_CPU
+    for shape_name, dtype_name in itertools.product(SHAPES, dtypes):
+        if device == "cpu" and (shape_name, dtype_name) == ("26B-A4B", "fp32"):
+            continue  # slow there, and no server runs it
+        shape, dtype = SHAPES[shape_name], dtypes[dtype_name]
+        router, moe, norm = decoder_parts(gemma4, shape, dtype, device)
+        for tokens in chained[shape_name]:
+            where = f"chain {shape_name} {dtype_name} T{tokens}"
+            states = hidden_states(tokens, shape[0], dtype, device)
+            try:
+                with torch.no_grad():
+                    found = compare_layer(gemma4, router, moe, norm, states, shape[2], cut)
+            except Exception as error:
+                found = ChainComparison([f"raised {type(error).__name__}: {error}"[:600]])
+            yield where, found
+        yield f"chain {shape_name} {dtype_name}, too many", check_left(gemma4, router, norm, dtype, device)  # fmt: skip
+
+
+def decoder_parts(
+    gemma4: Any, shape: tuple[int, int, int], dtype: Any, device: str
+) -> tuple[Any, Any, Any]:
+    """Router, MoE block and experts' norm of a decoder layer of the tree, joined as the layer joins
+    them, with random parameters."""
+    import torch
+
+    with building(dtype, device):
+        layer = gemma4.Gemma4DecoderLayer(0, shape_config(shape))
+    draw_parameters(layer.router, layer.moe)
+    norm = layer.pre_feedforward_layernorm_2
+    draw = torch.Generator().manual_seed(shape[0] + 1)
+    with torch.no_grad():
+        norm.weight.copy_(torch.rand(shape[0], generator=draw) + 0.5)
+    return layer.router, layer.moe, norm
+
+
+def check_left(gemma4: Any, router: Any, norm: Any, dtype: Any, device: str) -> Any:
+    """One token more than the chain takes must be left to the other kernels."""
+    import torch
+
+    from verify.routing.chain_layer import run_chain
+    from verify.routing.chain_oracle import ChainComparison
+    from verify.routing.launcher import most_tokens
+
+    tokens = most_tokens(gemma4.gemma4_router_chain) + 1
+    with torch.no_grad():
+        states = hidden_states(tokens, router.proj.weight.shape[1], dtype, device)
+        ran = run_chain(gemma4, router, norm, states)
+    taken = ran.answers or ran.launches
+    return ChainComparison([f"{tokens} tokens were not left to other kernels"] if taken else [])
 
 
 def apply_folded_scale(router: Any) -> bool:

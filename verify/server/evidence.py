@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from verify.routing.launcher import CHAIN
+
 HOOK_FOLDER = Path(__file__).resolve().parent / "recorder" / "hook"
 
 
 @dataclass
 class LiveEvidence:
-    """What the recorders of all processes of a server wrote; ``routers`` counts those that routed."""
+    """What the recorders of all processes of a server wrote; ``routers`` counts those that routed, and
+    ``chained`` those in which the router's chain took a batch."""
 
     installed: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -23,6 +26,7 @@ class LiveEvidence:
     patched: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     native: set[str] = field(default_factory=set)
     routers: int = 0
+    chained: int = 0
 
     def details(self) -> dict[str, Any]:
         return {**vars(self), "counts": dict(self.counts), "native": sorted(self.native)}
@@ -51,6 +55,7 @@ def read_evidence(folder: Path) -> LiveEvidence:
             for name, file in (event.get("patched") or {}).items():
                 evidence.patched.setdefault(name, []).append(file)
         evidence.routers += bool(summary.get("launches"))
+        evidence.chained += bool(summary.get("chain_taken"))
         evidence.counts.update(
             {name: n for name, n in summary.items() if isinstance(n, int) and name != "pid"}
         )
@@ -65,7 +70,7 @@ def foreign_files(evidence: LiveEvidence, tree: Path, blobs: dict[str, str]) -> 
         sglang = process.get("sglang")
         if not sglang or not Path(os.path.abspath(sglang)).is_relative_to(root):
             return f"the server imported sglang from {sglang}, not from {root}"
-        for part in ("caller", "kernel"):
+        for part in ("caller", "kernel", "chain"):
             if (file := process.get(part)) is None:
                 continue
             path = Path(str(file.get("file")))
@@ -120,6 +125,8 @@ def missing_proof(
         problem = "; ".join(first.get("problems", [])[:1])
         where = f"{first.get('where')} {first.get('shape')}"
         return f"{n} routings are not the oracle's; the first ({where}): {problem}"
+    if (problem := missing_chain(evidence, root, blobs, graphs=graphs, ranks=ranks)) is not None:
+        return problem
     if not counts["eager_compared"]:
         return "no routing outside a graph was compared with the oracle"
     if not counts["eager_varied"]:
@@ -134,12 +141,48 @@ def missing_proof(
     return None
 
 
+def missing_chain(
+    evidence: LiveEvidence, root: Path, blobs: dict[str, str], *, graphs: bool, ranks: int
+) -> str | None:
+    """What is missing from the proof that the router's chain took every batch that is small enough for
+    it, each by a launch of its kernel; None if nothing is, or if this tree has no chain."""
+    counts = evidence.counts
+    if not any(process.get("chain") for process in evidence.installed):
+        file = next((name for name in sorted(blobs) if _defines_chain(root / name)), None)
+        return f"{file} defines {CHAIN}, and gemma4_causal does not import it" if file else None
+    if counts["bypassed"]:
+        calls = (
+            f"{counts['chain_calls']} calls of {CHAIN}, {counts['chain_taken']} of which it took"
+        )
+        return f"{counts['bypassed']} batches that the chain takes were routed without it ({calls})"
+    if evidence.chained < ranks:
+        return f"{evidence.chained} of {ranks} ranks ran {CHAIN}"
+    if "chain_enqueued" in counts and counts["chain_enqueued"] != counts["chain_taken"]:
+        launches = f"{counts['chain_enqueued']} launches of its kernel"
+        return f"{CHAIN} took {counts['chain_taken']} batches, with {launches}"
+    if not counts["chain_compared"]:
+        return f"no answer of {CHAIN} outside a graph was compared with its definition"
+    if graphs and not counts["chain_replayed"]:
+        return f"no CUDA graph that holds {CHAIN} was replayed"
+    return None
+
+
+def _defines_chain(file: Path) -> bool:
+    if file.suffix != ".py" or not file.is_file():
+        return False
+    return f"\ndef {CHAIN}(" in file.read_text(encoding="utf-8", errors="replace")
+
+
 def summarise(evidence: LiveEvidence) -> str:
     """The calls that were seen and compared, as a phrase."""
     counts = evidence.counts
     calls = f"{counts['eager']} calls of this tree's kernel"
     if counts["replayed"]:
         calls += f" and {counts['replayed']} more in graph replays"
-    rows = counts["eager_rows"] + counts["graph_rows"]
-    compared = counts["eager_compared"] + counts["graph_compared"]
+    if counts["chain_taken"]:
+        calls += f"; the router's chain took {counts['chain_taken']} batches"
+        calls += f", and {counts['chain_replayed']} in replays" * bool(counts["chain_replayed"])
+    names = ("eager", "chain", "graph")
+    rows = sum(counts[f"{name}_rows"] for name in names)
+    compared = sum(counts[f"{name}_compared"] for name in names)
     return f"{calls}; {compared} routings ({rows} tokens) as the oracle's"

@@ -1,5 +1,6 @@
-"""Wraps gemma4_fused_routing inside a live server and records which file it comes from, how often it
-runs, and whether it routes as the oracle does.
+"""Wraps gemma4_fused_routing and gemma4_router_chain inside a live server. Records which files they come
+from, how often they run, whether they route as the oracle does, and that the chain's kernel was launched
+for each batch that is small enough for it.
 
 Evidence goes to FIXTOOL_LIVE/<pid>.jsonl, one JSON object a line, flushed at once, since a server's
 processes are killed without warning:
@@ -15,6 +16,10 @@ copies of the inputs and results are captured with the call, into buffers that e
 again, and so is a counter that every replay raises. The next call outside a graph (a prefill) reads
 them. The buffers are allocated at the first such call: memory that is allocated during a capture
 belongs to the graph's pool, which reuses it. (SGLang runs each shape eagerly before it captures it.)
+
+The chain routes the logits that it computes itself. They are compared with their definition, and what it
+chose with the oracle on these logits; in a graph, where its inputs are not kept, only the latter. A batch
+that the chain takes and that comes to gemma4_fused_routing nevertheless is counted as `bypassed`.
 
 With FIXTOOL_ROUTES=N every call outside a graph of at least N rows (a long prefill) is saved in
 FIXTOOL_LIVE/<pid>-<number>.pt, to be compared with another server's.
@@ -32,12 +37,13 @@ import os
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType, ModuleType
 from typing import Any
 
 from fixtool.verify.runner.git_ids import blob_id
+from verify.routing.launcher import CHAIN, kernels_of, most_tokens, on_launch
 
 CALLER = "sglang.srt.models.gemma4_causal"
 ROUTING = "gemma4_fused_routing"
@@ -67,8 +73,8 @@ class EvidenceFile:
 
 
 def install(module: ModuleType, evidence: EvidenceFile) -> Recorder | None:
-    """Record which files this process runs, and replace the routing function by a recorder."""
-    routing = getattr(module, ROUTING, None)
+    """Record which files this process runs, and have a recorder stand before both launchers."""
+    routing, chain = getattr(module, ROUTING, None), getattr(module, CHAIN, None)
     sglang = sys.modules.get("sglang")
     evidence.write(
         "installed",
@@ -76,12 +82,15 @@ def install(module: ModuleType, evidence: EvidenceFile) -> Recorder | None:
         sglang=getattr(sglang, "__file__", None),
         caller=_of_file(module.__file__),
         kernel=None if routing is None else _of_function(routing),
+        chain=None if chain is None else _of_function(chain),
         patched=_Patched().new(),
     )
     if routing is None:
         return None
-    recorder = Recorder(routing, evidence)
+    recorder = Recorder(routing, evidence, chain=chain)
     setattr(module, ROUTING, recorder.wrapped())
+    if chain is not None:
+        setattr(module, CHAIN, recorder.wrapped_chain())
     atexit.register(recorder.summarise)
     return recorder
 
@@ -148,6 +157,7 @@ class _Slot:
     ids: Any
     scale: Any
     topk: int
+    chained: bool = False  # the chain routes it
     replays_read: int = 0  # replays, when last read
     reads: int = 0
 
@@ -197,8 +207,9 @@ class _Call:
 
 
 class Recorder:
-    """Counts and compares the calls of one routing function, and never disturbs them. ``capturing``
-    says whether a call on these logits is being captured; tests pass their own."""
+    """Counts and compares the calls of a routing function, and of the chain that takes small batches
+    in its place, if there is one. It never disturbs them. ``capturing`` says whether a call on such a
+    tensor is being captured; tests pass their own."""
 
     def __init__(
         self,
@@ -206,22 +217,27 @@ class Recorder:
         evidence: EvidenceFile,
         capturing: Callable[[Any], bool] | None = None,
         floats: int = 1 << 22,
+        chain: Callable[..., Any] | None = None,
     ) -> None:
-        self._routing = routing
+        self._routing, self._chain = routing, chain
         self._signature = inspect.signature(routing)
         self._evidence = evidence
         self._capturing = capturing or self._cuda_capturing
         self._floats = floats
         self._buffers: _Buffers | None = None
         self._slots: list[_Slot] = []
-        self._rows: Counter[int] = Counter()
+        self._rows: Counter[tuple[str, int]] = Counter()
         self._patched = _Patched()
         self._broken = False
         self._reported = 0
         self._saved = 0
         self._save_from = int(os.environ.get("FIXTOOL_ROUTES", "0"))
         self.counts: Counter[str] = Counter()
-        self._count_enqueues()
+        self._count_enqueues(routing, "enqueued")
+        self._chained_to = 0  # the most tokens of a batch that the chain takes
+        if chain is not None:
+            self._chained_to = most_tokens(chain)
+            self._count_enqueues(chain, "chain_enqueued")
 
     def wrapped(self) -> Callable[..., Any]:
         @functools.wraps(self._routing)
@@ -235,6 +251,19 @@ class Recorder:
             if call is not None:
                 self._guarded(self._after, call, result)
             return result
+
+        return recorded
+
+    def wrapped_chain(self) -> Callable[..., Any]:
+        chain = self._chain
+        assert chain is not None
+        signature = inspect.signature(chain)
+
+        @functools.wraps(chain)
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            answer = chain(*args, **kwargs)
+            self._guarded(self._after_chain, signature, args, kwargs, answer)
+            return answer
 
         return recorded
 
@@ -260,31 +289,45 @@ class Recorder:
         return bool(logits.is_cuda and torch.cuda.is_current_stream_capturing())
 
     def _before(self, args: Any, kwargs: Any) -> _Call | None:
-        import torch
-
         logits, scale, topk = list(self._signature.bind(*args, **kwargs).arguments.values())[:3]
         rows = logits.shape[0]
         if rows == 0:
             return None  # nothing is launched
         self.counts["launches"] += 1
+        self.counts["bypassed"] += rows <= self._chained_to
         if self._capturing(logits):
-            self.counts["captured"] += 1
-            slot = None
-            if self._buffers is not None:
-                slot = self._buffers.slot(rows, logits.shape[1], scale, topk)
-            if slot is not None:
-                slot.logits.copy_(logits)
-                self._slots.append(slot)
-                self.counts["slots"] += 1
+            slot = self._capture(logits, scale, topk)
             return _Call(logits, scale, topk, slot, captured=True)
-        self.counts["eager"] += 1
-        if self._buffers is None:
-            self._buffers = _Buffers(torch, logits.device, self._floats)
-        self._rows[rows] += 1
-        if self._rows[rows] > _COMPARED_PER_ROWS and self.counts["eager"] % _THEN_EVERY:
+        if not self._is_compared("routing", logits):
             return None
         before = logits[:_ROWS_AT_ONCE].detach().clone()  # the routing might write to them
         return _Call(before, scale, topk, None, captured=False)
+
+    def _is_compared(self, which: str, logits: Any) -> bool:
+        """Count a call outside a graph. Whether this one is to be compared."""
+        import torch
+
+        self.counts["eager"] += 1
+        if self._buffers is None:
+            self._buffers = _Buffers(torch, logits.device, self._floats)
+        seen = which, len(logits)
+        self._rows[seen] += 1
+        return self._rows[seen] <= _COMPARED_PER_ROWS or not self.counts["eager"] % _THEN_EVERY
+
+    def _capture(
+        self, logits: Any, scale: Any, topk: int, *, chained: bool = False
+    ) -> _Slot | None:
+        """Count a captured call, and have a copy of its logits captured with it."""
+        self.counts["captured"] += 1
+        slot = None
+        if self._buffers is not None:
+            slot = self._buffers.slot(len(logits), logits.shape[1], scale, topk)
+        if slot is not None:
+            slot.chained = chained
+            slot.logits.copy_(logits)
+            self._slots.append(slot)
+            self.counts["slots"] += 1
+        return slot
 
     def _after(self, call: _Call, result: Any) -> None:
         weights, ids = result
@@ -297,24 +340,47 @@ class Recorder:
             self._read_replays()
             self.summarise()
             return
+        self._captured(call.slot, weights, ids)
+
+    def _after_chain(self, signature: Any, args: Any, kwargs: Any, answer: Any) -> None:
+        """Record one answer of the chain; None, if it left the batch to other kernels."""
+        given = list(signature.bind(*args, **kwargs).arguments.values())
+        x, scale, topk = given[0], given[4], given[5]
+        if not 0 < len(x) <= self._chained_to:
+            return
+        self.counts["chain_calls"] += 1
+        if answer is None:
+            return
+        self.counts["chain_taken"] += 1
+        logits, weights, ids, _ = answer
+        if self._capturing(x):
+            self._captured(self._capture(logits, scale, topk, chained=True), weights, ids)
+        elif self._is_compared("chain", logits):
+            problems = self._compare_chain(given, answer)
+            self._record("chain", logits, problems)
+            self._read_replays()
+            self.summarise()
+
+    def _captured(self, slot: _Slot | None, weights: Any, ids: Any) -> None:
+        """Have copies of a captured call's answer captured too, and a count of its replays."""
         if self._buffers is None:
             return
-        if call.slot is not None:
+        if slot is not None:
             # Checked here, since copying into the buffers would convert a wrong dtype or shape.
             wrong = [
                 f"{name} of {value.dtype} {list(value.shape)}, not {copy.dtype} {list(copy.shape)}"
                 for name, value, copy in (
-                    ("weights", weights, call.slot.weights),
-                    ("ids", ids, call.slot.ids),
+                    ("weights", weights, slot.weights),
+                    ("ids", ids, slot.ids),
                 )
                 if value.dtype != copy.dtype or value.shape != copy.shape
             ]
             if wrong:
-                self._record("capture", call.slot.logits, wrong)
+                self._record("capture", slot.logits, wrong)
                 return
-            call.slot.weights.copy_(weights)
-            call.slot.ids.copy_(ids)
-        self._buffers.counters[call.slot.index if call.slot else 0].add_(1)
+            slot.weights.copy_(weights)
+            slot.ids.copy_(ids)
+        self._buffers.counters[slot.index if slot else 0].add_(1)
 
     def _save(self, logits: Any, ids: Any) -> None:
         import torch
@@ -334,6 +400,7 @@ class Recorder:
             torch.cuda.synchronize(self._buffers.counters.device)
         counters = self._buffers.counters.tolist()
         self.counts["replayed"] = sum(counters)
+        self.counts["chain_replayed"] = sum(counters[s.index] for s in self._slots if s.chained)
         for slot in self._slots:
             replays = counters[slot.index]
             if replays == slot.replays_read or slot.reads >= _READS_PER_SLOT:
@@ -349,6 +416,14 @@ class Recorder:
         answer = weights.detach().cpu(), ids.detach().cpu()
         inputs = logits.detach().cpu(), scale.detach().cpu(), topk
         return compare_with_oracle(*answer, *inputs).problems
+
+    @staticmethod
+    def _compare_chain(given: list[Any], answer: Any) -> list[str]:
+        from verify.routing.chain_oracle import ChainInputs, compare_chain
+
+        x, channel, matrix, eps, scale, topk, norm, norm_eps, *twice = given
+        inputs = ChainInputs(x, channel, matrix, scale, norm, topk, eps, norm_eps, *twice)
+        return compare_chain(answer, inputs).problems
 
     def _record(self, where: str, logits: Any, problems: list[str]) -> None:
         """Count a comparison, and report a mismatch.
@@ -366,21 +441,18 @@ class Recorder:
                 shape = list(logits.shape)
                 self._evidence.write("mismatch", where=where, shape=shape, problems=problems[:4])
 
-    def _count_enqueues(self) -> None:
-        """Count the Triton launches that the function makes, by wrapping the kernels it names."""
-        for kernel in set(_kernels(inspect.unwrap(self._routing))):
+    def _count_enqueues(self, launcher: Any, name: str) -> None:
+        """Count, as ``name``, the Triton launches of the kernels that a launcher names."""
+
+        def count() -> None:
+            self.counts[name] += 1
+
+        for kernel in kernels_of(launcher):
             try:
-                kernel.run = self._counting(kernel.run)
-                self.counts["enqueued"] += 0
+                on_launch(kernel, count)
+                self.counts[name] += 0
             except Exception:
                 self._evidence.write("note", text=f"cannot count launches of {kernel!r}")
-
-    def _counting(self, run: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            self.counts["enqueued"] += 1
-            return run(*args, **kwargs)
-
-        return counted
 
 
 def _place() -> tuple[int, int]:
@@ -389,15 +461,3 @@ def _place() -> tuple[int, int]:
     if groups is None:
         return 0, 0
     return groups.get_pp_group().rank_in_group, groups.get_tp_group().rank_in_group
-
-
-def _kernels(function: Any) -> Iterator[Any]:
-    """The Triton kernels that a function names, by themselves or in a table of tuples."""
-    code = getattr(function, "__code__", None)
-    named = [function.__globals__.get(name) for name in code.co_names] if code is not None else []
-    while named:
-        value = named.pop()
-        if isinstance(value, tuple):
-            named.extend(value)
-        elif type(value).__module__.startswith("triton.") and callable(getattr(value, "run", None)):
-            yield value
