@@ -109,6 +109,7 @@ class ComparedServer(Boot):
             self._compare(server, self.reference)
 
     def _ask(self, server: Server, prompts: dict[str, list[int]], tokens: int) -> None:
+        self.enter(f"generation, {', '.join(prompts)}")
         answers = server.generate(list(prompts.values()), tokens, self.options.generate_timeout)
         self.prompts |= prompts
         for name, reply in zip(prompts, answers, strict=True):
@@ -116,9 +117,9 @@ class ComparedServer(Boot):
             if reply["tokens"] != tokens or not isinstance(reply["output_ids"], list):
                 raise Answer(FAILED, f"{name}: {reply['tokens']} tokens generated, not {tokens}")
             self.answers[name] = reply["output_ids"]
-        self.say(f"generated {', '.join(prompts)}")
 
     def _compare(self, server: Server, reference: ComparedServer) -> None:
+        self.enter("comparison")
         lengths = [*_ALONE, *(length + _TOKENS for length in (*_ALONE, *_BATCH))]
         routing = self.routing = compare_routing(
             reference.saved_calls, self.saved_calls, lengths, self.layout.tp, self.layout.pp

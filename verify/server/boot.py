@@ -6,7 +6,8 @@
 
 The server gets tiny models, made on the spot, or a real checkpoint with --model. The working directory
 gets the server's log, server.log, and in the end the evidence of its processes, live.log. Runs under
-the contract of verify/README.md.
+the contract of verify/README.md: within the FIXTOOL_SECONDS of the environment, less the time that it
+takes to end a server, it answers, and says in which phase it was and where the server's processes stood.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from verify.server.process import ONE_GPU, RequestRefused, Server, ServerHangs, 
 
 # How long a server may take to end after the wanted message, or after one of its processes gave up.
 _LAST_WORDS_SECONDS = 10.0
+# Kept back from FIXTOOL_SECONDS: to show stacks and logs, and to end all processes.
+_ENDING_SECONDS = 12.0
 # A missing package is the host's fault; a missing module of sglang is the tree's.
 _MISSING_PACKAGE = re.compile(r"ModuleNotFoundError: No module named '(?!sglang\b)([\w.]+)'")
 _ADDRESS_IN_USE = re.compile(r"address already in use|Errno 98", re.IGNORECASE)
@@ -63,6 +66,10 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+class OutOfTime(Answer):
+    """The check is nearly over its time. Raised by a signal, wherever the check is."""
+
+
 class Boot:
     """One run of one server: its preparation, its boot, the checks, and the answer. ``name`` and
     ``live_name`` name its log and its evidence, ``size`` the models that are made for it."""
@@ -85,11 +92,22 @@ class Boot:
         self.log = ServerLog(self.folder / f"{self.name}.log", self.wanted)
         longest = (800.0 if self.wanted else 1800.0) if options.model else 300.0
         self.timeout = options.boot_timeout or longest
-        self.details: dict[str, Any] = {}
-        self.start = time.monotonic()
+        self.details: dict[str, Any] = {"phases": {}}
+        self.start = self.phase_since = time.monotonic()
+        self.phase = "preparation"
 
     def say(self, text: str) -> None:
         print(f"[{time.monotonic() - self.start:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase of the check, and note how long the one before took."""
+        now = time.monotonic()
+        self.details["phases"][self.phase] = round(now - self.phase_since, 1)
+        self.phase, self.phase_since = phase, now
+        self.say(f"{phase} …")
+
+    def stands(self) -> str:
+        return f"{self.name} was in {self.phase} for {time.monotonic() - self.phase_since:.0f} s"
 
     def run(self) -> Answer:
         try:
@@ -107,6 +125,8 @@ class Boot:
                     result = self._check_death(server)
                 else:
                     result = self._check_service(server, blobs)
+            except OutOfTime as over:
+                self._fail_as_late(server, over)
             finally:
                 self._stop(server)
             if self.wanted:
@@ -114,6 +134,8 @@ class Boot:
             result.details = self.details
             return result
         except Answer as raised:
+            if isinstance(raised, OutOfTime) and self.name not in raised.saw:
+                raised.saw += f"; {self.stands()}"
             raised.details = {**self.details, **raised.details}
             if raised.code in (FAILED, CANNOT_RUN):
                 self._show_log()
@@ -194,6 +216,7 @@ class Boot:
 
     def _boot(self, server: Server) -> None:
         """Wait until it is ready, or has ended or logged why; raise Answer (failed) if it hangs."""
+        self.enter("boot")
         self.ready = self.gone = False
         deadline = self.start + self.timeout
         while not self.ready:
@@ -239,6 +262,7 @@ class Boot:
             raise self._failure(f"died: {self._cause(server)}")
         try:
             self._generate(server)
+            self.enter("health")
             health = server.health(within=min(90.0, self.options.generate_timeout))
             info = server.info()
         except ServerHangs as error:
@@ -289,6 +313,7 @@ class Boot:
         self.generated: list[dict[str, Any]] = []
         self.details["generated"] = self.generated
         for name, texts, tokens in prompts(real=self.options.model is not None):
+            self.enter(f"generation, {name}")
             start = time.monotonic()
             answers = server.generate(texts, tokens, self.options.generate_timeout)
             seconds = round(time.monotonic() - start, 2)
@@ -326,13 +351,26 @@ class Boot:
 
     def _fail_as_hanging(self, server: Server, what: str) -> NoReturn:
         """Show where its processes stand, and raise Answer (failed)."""
-        self.log.read(final=True)
         self.say(f"hangs: {what}")
+        raise self._failure(f"hangs: {what}; {self._where_it_stands(server)}")
+
+    def _fail_as_late(self, server: Server, over: OutOfTime) -> NoReturn:
+        """Show where its processes stand, and raise Answer (broke): whether it hangs is not known."""
+        stands = self.stands()
+        self.say(f"{over.saw}: {stands}")
+        raise OutOfTime(
+            BROKE,
+            f"{over.saw}; {stands}; {self._where_it_stands(server)}; log: {self.log.path.name}",
+        ) from None
+
+    def _where_it_stands(self, server: Server) -> str:
+        """Have its processes write their stacks. Returns the log's last line, and where they are."""
+        self.log.read(final=True)
         stacks = server.stacks(self.live)
         for path in stacks:
             print(f"--- {path}\n{path.read_text(errors='replace')[-3000:]}", file=sys.stderr)
         hint = f"; where its processes stand: {self.live_name}.log" if stacks else ""
-        raise self._failure(f"hangs: {what}; last line: {self.log.last}{hint}")
+        return f"last line: {self.log.last}{hint}"
 
     def _evidence(self) -> LiveEvidence:
         evidence = read_evidence(self.live)
@@ -345,6 +383,7 @@ class Boot:
             raise Answer(FAILED, f"{problem}; evidence: {self.live_name}.log")
 
     def _stop(self, server: Server) -> None:
+        self.enter("its end")
         alive = server.stop()
         with open(self.folder / f"{self.live_name}.log", "w", encoding="utf-8") as log:
             for path in sorted((*self.live.glob("*.jsonl"), *self.live.glob("*.stacks"))):
@@ -368,7 +407,8 @@ class Boot:
 
 
 def end_on_signals() -> None:
-    """Have SIGTERM and SIGHUP raise an Answer, so that the server is stopped."""
+    """Have SIGTERM and SIGHUP raise an Answer, so that the server is stopped, and have OutOfTime raised
+    shortly before FIXTOOL_SECONDS are over."""
 
     def end(number: int, _frame: object) -> NoReturn:
         raise Answer(128 + number, f"ended by {signal.Signals(number).name}")
@@ -376,6 +416,13 @@ def end_on_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, end)
+    if seconds := os.environ.get("FIXTOOL_SECONDS"):
+
+        def out_of_time(_number: int, _frame: object) -> NoReturn:
+            raise OutOfTime(BROKE, f"no answer within the {seconds} s that it has")
+
+        signal.signal(signal.SIGALRM, out_of_time)
+        signal.setitimer(signal.ITIMER_REAL, max(0.5, float(seconds) - _ENDING_SECONDS))
 
 
 def main(options: argparse.Namespace) -> Answer:

@@ -17,7 +17,7 @@ import pytest
 
 from support.processes import wait_until, with_enough_time
 from support.repositories import ROOT
-from support.sglang_server import BUG, KERNEL, FakeHost
+from support.sglang_server import BUG, KERNEL, FakeHost, ScriptResult
 from verify.server import boot, gpu
 from verify.server.log import ServerLog
 from verify.server.supervisor import leftover_processes, send_signal
@@ -152,6 +152,22 @@ def test_a_server_that_hangs(host: FakeHost) -> None:
     words = ("--serves", "--generate-timeout", 1)
     host.expect(1, "hangs: no answer from /generate within 1 s", "hangs-generating", *words)
     host.expect(1, "not healthy: /health answers 503", "unhealthy", *words)
+
+
+@pytest.mark.slow(10)
+def test_a_server_that_is_late_is_told_of_before_the_time_is_over(host: FakeHost) -> None:
+    """A host's time ran out twice without a word of how far the check was."""
+
+    def run(seconds: int) -> ScriptResult:
+        host.env["FIXTOOL_SECONDS"] = str(boot._ENDING_SECONDS + seconds)
+        return host.boot("hangs-generating", "--serves")
+
+    result, _ = with_enough_time(run, lambda result: "in generation" in result.last_line)
+    assert result.code == 2, result
+    assert re.search(r"no answer within the \d+\.0 s that it has; server was in generation, short "
+                     r"for \d+ s; last line: .*; where its processes stand: live\.log", result.last_line)  # fmt: skip
+    assert {"preparation", "boot", "generation, short"} <= set(result.details["phases"])
+    assert "do_POST" in (result.folder / "live.log").read_text()
 
 
 # --- what the host lacks -------------------------------------------------------------------------

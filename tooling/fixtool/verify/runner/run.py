@@ -1,11 +1,15 @@
 """Runs a plan of probes and checks on a host, and writes result.json.
 
     python3 run.py [--jobs N] [--require-gpu] [--only NAME] [--model PATH --assistant PATH]
-                   [--tp N] [--pp M] …
+                   [--tp N] [--pp M] [--seconds N] …
 
 `fixtool verify` starts it for a local run; a bundle carries it, so that a GPU host with another
 Python, no network and no fixtool gives the same JSON. In --folder lie plan.json, base.tar[.xz],
 blobs/, verify/ and perhaps site.tar.xz.
+
+--seconds N is for a host that is lent for a time: the run ends within it, with the results that
+it has. A step that is then still running is told to end, and its record says how far it was. About
+every half minute the run says on stderr where each step stands.
 
 Exit codes: 0 as wanted, 1 a check said no, 2 usage, 4 cannot run, 130 interrupted.
 """
@@ -38,6 +42,8 @@ from .layout import Stop, archive_in, lay_out, unpack
 from .processes import TOKEN, die_with_parent, sweep
 
 SCHEMA = 1
+_SAY_SECONDS = 30.0
+_LAST_SECONDS = 12.0  # kept back from --seconds, to stop servers and to write the result
 _END = 1 << 16  # bytes of a log in which its last line is looked for
 _SHIM = str(Path(__file__).with_name("script.py"))
 _SCRATCH = ("trees", "scratch", "shared", "pycache", "site")  # folders that no result needs
@@ -75,6 +81,9 @@ class Run:
         if self.plan.get("schema") != SCHEMA:
             raise Stop(4, f"plan.json has schema {self.plan.get('schema')!r}, this runner knows 1")
         self.token = f"{os.getpid()}-{time.time_ns()}"
+        self.end = float("inf")
+        if options.seconds is not None:
+            self.end = time.monotonic() + options.seconds - _LAST_SECONDS
         self.spread = {"tp": options.tp or 1, "pp": options.pp or 1}
         self.steps = self._chosen()
         self.result: dict[str, Any] = {
@@ -217,6 +226,9 @@ class Run:
             return record | {"outcome": "skipped", "said": "interrupted before it began"}
         if step["needs"] == "gpu" and not self.result["environment"]["gpus"]:
             return record | {"outcome": "skipped", "said": "no CUDA GPU on this host"}
+        if time.monotonic() >= self.end:
+            said = f"not begun: the {self.options.seconds:g} s of --seconds are over"
+            return record | {"outcome": "broke", "said": said}
         name = f"{number:03}-{re.sub(r'[^A-Za-z0-9.+-]+', '-', step['name'])[:60]}"
         scratch, log = self.work / "scratch" / name, self.work / "logs" / name
         scratch.mkdir(parents=True)
@@ -233,7 +245,7 @@ class Run:
         shutil.rmtree(scratch, ignore_errors=True)
         last = _last_line(log / "stdout") or _last_line(log / "stderr") or "said nothing"
         if status is None:
-            last = f"no answer in {step['timeout']} s: {last}"
+            last = f"no answer in {record['seconds']:.0f} s: {last}"
         if leftovers:
             last += f" [{leftovers} processes were left behind and stopped]"
         record |= {"answer": status, "outcome": outcome(status, step["want"], step["kind"])}
@@ -249,13 +261,15 @@ class Run:
         env |= {TOKEN: token, "FIXTOOL_DETAILS": str(log / "details.json")}
         script = str(self.folder / "verify" / step["script"])
         command = [sys.executable, _SHIM, script, *step["args"], *self._flags(step)]
-        until = time.monotonic() + step["timeout"]
+        until = min(time.monotonic() + step["timeout"], self.end)
+        # A script that can then ends by itself in time, with an answer.
+        env["FIXTOOL_SECONDS"] = f"{until - time.monotonic():.0f}"
         with (log / "stdout").open("wb") as out, (log / "stderr").open("wb") as err:
             process = subprocess.Popen(
                 command, cwd=scratch, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                 start_new_session=True,
             )  # fmt: skip
-            return self._wait(process, token, until)
+            return self._wait(process, token, until, step["name"], log)
 
     def _flags(self, step: dict[str, Any]) -> list[str]:
         """The flags of the run that a step takes."""
@@ -266,12 +280,17 @@ class Run:
         return [word for name, value in chosen.items() for word in (f"--{name}", str(value))]
 
     def _wait(
-        self, process: subprocess.Popen[bytes], token: str, until: float
+        self, process: subprocess.Popen[bytes], token: str, until: float, name: str, log: Path
     ) -> tuple[int | None, int]:
         """Exit status (None: no answer in time) and the peak memory, in bytes, of the largest
         process of the step."""
-        pause, overdue = 0.01, False
+        pause, overdue, began = 0.01, False, time.monotonic()
+        say_at = began + _SAY_SECONDS
         while True:
+            if (now := time.monotonic()) > say_at:
+                say_at = now + _SAY_SECONDS
+                stands = _last_line(log / "stderr") or _last_line(log / "stdout")
+                print(f"{name}: {now - began:.0f} s: {stands[:200]}", file=sys.stderr, flush=True)
             pid, raw, usage = os.wait4(process.pid, os.WNOHANG)
             if pid:
                 process.returncode = os.waitstatus_to_exitcode(raw)
@@ -386,6 +405,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, help="the servers' port; default a free one")
     parser.add_argument("--tp", type=ranks, metavar="N", help="GPUs that share a server's layers")
     parser.add_argument("--pp", type=ranks, metavar="M", help="GPUs in a row, as its stages")
+    parser.add_argument("--seconds", type=float, metavar="N", help="end the run within so many")
     parser.add_argument("--require-gpu", action="store_true", help="a skip is exit 4")
     parser.add_argument("--with-parent", action="store_true", help="stop when the starter is gone")
     parser.add_argument("--keep-trees", action="store_true", help="leave the trees in --work")
