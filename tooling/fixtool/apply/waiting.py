@@ -1,6 +1,7 @@
 """Where a command that waits for a person keeps its work tree and its session, by line.
 
-``verb`` is the command: ``rebase`` or ``import``, and ``edit`` for all that edit a series.
+``verb`` is the command: ``rebase`` or ``import``, and ``edit`` for all that edit a series. While
+one waits, no other command changes the line: what the person makes is for the line as it was.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TypeVar
 
 from fixtool.apply.home import Note, write_note
 from fixtool.documents import Field
-from fixtool.errors import CannotRun, FixtoolError, UsageError
+from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 from fixtool.files import private_folder, read_at_most, require_private, write_atomically
 from fixtool.git import worktrees
 from fixtool.git.repo import Repo
@@ -23,6 +24,7 @@ from fixtool.text import argument
 
 _T = TypeVar("_T")
 _LARGEST = 256 << 20  # bytes of a session, which holds patches and resolutions
+_VERBS = {"edit": "an edit of", "import": "an import into", "rebase": "a rebase of"}
 
 
 def worktree_for(context: Context, verb: str, line: str) -> Path:
@@ -48,6 +50,25 @@ def is_abandoned(context: Context, verb: str, line: str) -> bool:
     """Whether the work tree of a session is gone: somebody removed it instead of typing `--abort`.
     Such a session keeps nobody from beginning anew."""
     return not worktree_for(context, verb, line).is_dir()
+
+
+def require_nothing_waits(context: Context, line: str) -> None:
+    """Raise Refused if a command waits for a person in ``line``. Called before another one changes
+    the line: `--continue` would have to refuse then, and what the person has made would be of no
+    use. A change that comes in by git cannot be refused; `--continue` tells it."""
+    for verb, what in _VERBS.items():
+        if is_waiting(context, verb, line):
+            raise Refused(
+                f"{what} line {line} waits for you, and is for the line as it is now",
+                where=str(worktree_for(context, verb, line)),
+                hint=f"fixtool {verb} --continue --line {line}, or give it up: "
+                f"fixtool {verb} --abort --line {line}",
+            )
+
+
+def is_waiting(context: Context, verb: str, line: str) -> bool:
+    """Whether a session of ``verb`` waits in ``line``, with its work tree."""
+    return session_file(context, verb, line).is_file() and not is_abandoned(context, verb, line)
 
 
 def session_file(context: Context, verb: str, line: str) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -115,7 +115,7 @@ def place_into(store: Repo, checkout: Repo, record: Record, patience: float = _P
         recover(checkout)
         require_clean(checkout)
         _require_own_branch(checkout, record)
-        _send_objects(store, checkout, record)
+        send_objects(store, checkout, [record.commit], record.onto)
         return _move_on(checkout, record)
 
 
@@ -348,14 +348,15 @@ def _own_worktree(store: Repo, folder: Path) -> Repo:
     return tree
 
 
-def _send_objects(store: Repo, checkout: Repo, record: Record) -> None:
-    """Copy the objects that the series added into the checkout's object database, as one pack.
+def send_objects(store: Repo, checkout: Repo, commits: Sequence[Oid], onto: Oid) -> None:
+    """Copy the objects that lead from ``onto`` to ``commits`` into another object database, as from
+    a store into a checkout, as one pack.
 
     Each is looked for there, also if the commit is there already: a git that was interrupted may
     have written the commit and not its tree, and each later run failed at that. git seeks no
     differences of its own, since the store keeps objects as differences where that is worth it.
     """
-    words = ("rev-list", "--objects", "--no-object-names", record.commit, f"^{record.onto}")
+    words = ("rev-list", "--objects", "--no-object-names", *commits, f"^{onto}")
     missing = checkout.lacks(map(Oid, store.run(*words).text.split()))
     if not missing:
         return

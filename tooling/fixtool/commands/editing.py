@@ -19,11 +19,13 @@ from fixtool.errors import CannotRun, ExitCode, UsageError
 from fixtool.text import argument, count
 
 if TYPE_CHECKING:
+    from fixtool.edit.below import NeedsPerson
     from fixtool.edit.plans import At
     from fixtool.edit.sequence import OwnSeries, Plan
     from fixtool.edit.waiting import Edited, EditOptions, Place, Waiting
     from fixtool.git.database import ObjectDatabase
     from fixtool.git.objects import Oid
+    from fixtool.git.repo import Repo
     from fixtool.series.context import Context
     from fixtool.series.line import Line
     from fixtool.series.shelf import Shelved
@@ -142,6 +144,17 @@ class Edit:
         line = self.line
         place = self.place(line, self.source)
         self.answer(edit(self.context, line, place, options, plan_of))
+
+    def wait_with(
+        self, unfit: NeedsPerson, tree: Repo, *, dry_run: bool, no_commit: bool
+    ) -> NoReturn:
+        """Put the edits of the work tree ``tree`` into a patch in which they conflict: wait for a
+        person."""
+        from fixtool.edit.below import with_edits
+
+        wanted = self.options(f"refresh {unfit.below.slug}", dry_run=dry_run, no_commit=no_commit)
+        wanted = replace(wanted, taken=unfit.below.taken)
+        self.run(wanted, lambda objects, own: with_edits(objects, own, unfit, tree))
 
     def go_on(self, *, abort: bool) -> NoReturn:
         """Go on with the edit that waits, or end it."""

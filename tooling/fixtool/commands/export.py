@@ -73,6 +73,7 @@ def export(
 
     Example: fixtool export --worktree ~/patched
     """
+    from fixtool.apply.waiting import require_nothing_waits
     from fixtool.apply.worktree import open_worktree
     from fixtool.edit.export import ExportOptions
     from fixtool.edit.export import export as run
@@ -90,8 +91,10 @@ def export(
             hint="to write into the line that a work tree is of: fixtool export --worktree DIR",
         )
     tree, record = open_worktree(worktree or options.here(ctx, directory))
-    repository = options.start_of(ctx, directory, record).repository
-    exported = run(repository, tree, record, ExportOptions(
+    context = options.start_of(ctx, directory, record)
+    if not (dry_run or check or output):
+        require_nothing_waits(context, record.line)
+    exported = run(context.repository, tree, record, ExportOptions(
         output=output, remove_missing=remove_missing, pairs=options.read_pairs(pair),
         favour=options.read_favour(ours=ours, theirs=theirs), commit=not no_commit,
         dry_run=dry_run or check,
@@ -182,8 +185,11 @@ def show_notes(exported: Exported) -> None:
         options.say_committed(exported.committed)
 
 
-def show_conflicts(exported: Exported, place: Path | None, typed: Sequence[str]) -> None:
-    """Show what both sides did to each patch that both have changed, and how to go on."""
+def show_conflicts(
+    exported: Exported, place: Path | None, typed: Sequence[str], verb: str = "refresh"
+) -> None:
+    """Show what both sides did to each patch that both have changed, and how to go on: ``verb`` is
+    the command, with the patch that it is about."""
     where = argument(place)
     for note in exported.notes:
         terminal.say(f"note      {note}")
@@ -194,13 +200,18 @@ def show_conflicts(exported: Exported, place: Path | None, typed: Sequence[str])
         terminal.say(f"  line       {_side(both.there)}")
     terminal.say("nothing was written: both sides have changed these patches")
     first = exported.conflicts[0]
-    command = f"fixtool refresh --worktree {where}"
+    command = f"fixtool {verb} --worktree {where}"
     if first.here.what == "unchanged" or first.there.what == "unchanged":
         options.say_next(command, typed)
         terminal.say("          (it needs the other changes of the work tree, or of the line)")
         return
     if first.take_up:
-        terminal.say(f"next      git -C {where} cherry-pick --no-commit {first.take_up[:12]}")
+        label = "next"
+        if exported.edits:
+            terminal.say(f"next      git -C {where} add --update")
+            label = "then"
+        pick = f"git -C {where} cherry-pick --no-commit {first.take_up[:12]}"
+        terminal.say(f"{label}      {pick}")
         terminal.say("          and resolve the conflict there; then, with what you made:")
         options.say_next(f"fixtool refresh {first.slug} --worktree {where} --ours", typed, label="")
     else:

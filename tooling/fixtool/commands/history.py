@@ -55,9 +55,13 @@ def history(
 
     Example: fixtool history gemma4-fused-routing --to main --source ~/upstream
     """
+    from fixtool.apply.waiting import require_nothing_waits
+
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
     wanted = {chosen.find(slug).slug for slug in slugs or ()}
+    if record:
+        require_nothing_waits(context, chosen.name)
     traced = matrix = None
     facts: list[FoundFact] = []
     if releases is None or from_ or to:

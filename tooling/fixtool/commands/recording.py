@@ -7,6 +7,7 @@ can take back are named here, so that they stay quick.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +62,9 @@ def record(
     # The `--into` of `split` is a list of names.
     places = (given.get("into"), given.get("worktree"), home and home.top)
     folders = tuple(Path(place) for place in places if isinstance(place, str | Path))
-    scope = Scope(folders, verb not in _OF_CLEAN_TREES, verb == "init")
+    edited = _with_edits(repository, settings) if given.get("go_on") else ()
+    whole = verb not in _OF_CLEAN_TREES or bool(edited)
+    scope = Scope((*folders, *edited), whole, verb == "init")
     beyond = _BEYOND.get(verb) if verb != "upstream" or given.get("send") else None
     try:
         recording = begin(repository, settings, ctx.meta.get("typed", ()), scope, beyond)
@@ -76,6 +79,20 @@ def record(
             _warn(error)
 
     ctx.meta[_FINISH] = finish
+
+
+def _with_edits(repository: PatchRepository, settings: Settings) -> tuple[Path, ...]:
+    """The work trees with edits that wait for a person before they go into a patch."""
+    from fixtool.edit.waiting import load_session
+    from fixtool.series.context import Context
+
+    found = []
+    for line in repository.line_names:
+        with suppress(FixtoolError):  # a damaged session: the command itself says so
+            session = load_session(Context(repository, settings), line)
+            if session and session.taken:
+                found.append(Path(session.taken.worktree))
+    return tuple(found)
 
 
 def finish(ctx: typer.Context, exit_code: int) -> None:

@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Option
 
 from fixtool import terminal
-from fixtool.commands import options
+from fixtool.commands import editing, options
 from fixtool.commands.export import body, show_conflicts, show_notes
 from fixtool.errors import ExitCode, UsageError
 from fixtool.text import argument, count
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from fixtool.edit.export import Exported
     from fixtool.edit.split import HunkText
 
+WaitingLine = Annotated[
+    str | None,
+    Option("--line", metavar="NAME", help="The line in which a refresh waits, for --continue."),
+]
 Hunks = Annotated[bool, Option("--hunks", help="Ask for each uncommitted hunk.")]
 Take = Annotated[
     list[str] | None,
@@ -38,6 +42,9 @@ def refresh(
     pair: options.Pair = None,
     ours: options.Ours = False,
     theirs: options.Theirs = False,
+    line: WaitingLine = None,
+    go_on: editing.GoOn = False,
+    abort: editing.Abort = False,
     no_commit: options.NoCommit = False,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
@@ -47,23 +54,38 @@ def refresh(
 
     What is not committed in the work tree goes into the patch first; --hunks asks what of it. What
     somebody has changed in the line since the work tree was made is merged; if it cannot be, both
-    sides are shown and nothing is written.
+    sides are shown and nothing is written. Edits that conflict below later patches wait in a work
+    tree of their own: --continue or --abort.
 
     One hunk of a file: fixtool refresh gemma4-fused-routing --take python/sglang/srt/server.py:2
 
     Example: fixtool refresh gemma4-fused-routing --worktree ~/patched
     """
+    from fixtool.apply.waiting import require_nothing_waits
     from fixtool.apply.worktree import open_worktree
+    from fixtool.edit.below import NeedsPerson
     from fixtool.edit.export import ExportOptions, export
     from fixtool.edit.refresh import Selection, has_edits, refresh_edits
 
+    if go_on or abort:
+        if slug or worktree or hunks or take or go_on == abort:
+            raise UsageError("--continue and --abort are for what waits, and stand alone",
+                             hint="fixtool refresh --continue")  # fmt: skip
+        editing.Edit(ctx, "refresh", directory, line, None, json=json).go_on(abort=abort)
+    if line:
+        hint = f"fixtool refresh {argument(slug or 'SLUG')} --worktree DIR"
+        raise UsageError(
+            "--line is for --continue and --abort: a work tree has its line", hint=hint
+        )
     if hunks and take:
         raise UsageError("--hunks and --take exclude each other: --take names the hunks")
     if hunks:
         other = f"fixtool refresh {argument(slug or 'SLUG')} --take PATH:N"
         options.require_terminal(json=json, hint=other)
     tree, record = open_worktree(worktree or options.here(ctx, directory))
-    repository = options.start_of(ctx, directory, record).repository
+    context = options.start_of(ctx, directory, record)
+    if not dry_run:
+        require_nothing_waits(context, record.line)
     export_options = ExportOptions(
         only=(slug,) if slug else (), pairs=options.read_pairs(pair),
         favour=options.read_favour(ours=ours, theirs=theirs), commit=not no_commit, dry_run=dry_run,
@@ -71,11 +93,18 @@ def refresh(
     )  # fmt: skip
     if has_edits(tree):
         selection = Selection(slug, tuple(take or ()), _ask if hunks else None)
-        exported = refresh_edits(repository, tree, record, selection, export_options)
+        try:
+            exported = refresh_edits(context.repository, tree, record, selection, export_options)
+        except NeedsPerson as unfit:
+            if export_options.favour:
+                raise
+            start = directory or ctx.obj or Path(record.patches)
+            edit = editing.Edit(ctx, "refresh", start, record.line, None, json=json)
+            edit.wait_with(unfit, tree, dry_run=dry_run, no_commit=no_commit)
     elif hunks or take:
         raise UsageError("there is nothing uncommitted to choose from", where=str(tree.work_tree))
     else:
-        exported = export(repository, tree, record, export_options)
+        exported = export(context.repository, tree, record, export_options)
     finish(ctx, "refresh", exported, tree.work_tree, json=json, dry_run=dry_run)
 
 
@@ -95,14 +124,16 @@ def finish(
     else:
         _show_edits(exported, dry_run=dry_run)
         if exported.conflicts:
-            show_conflicts(exported, place, options.typed(ctx))
+            into = next((edit.slug for edit in exported.edits if edit.slug), None)
+            verb = f"refresh {into}" if into and command == "refresh" else command
+            show_conflicts(exported, place, options.typed(ctx), verb)
         else:
             _show(exported, dry_run=dry_run)
     raise typer.Exit(int(exit_code))
 
 
 def _show_edits(exported: Exported, *, dry_run: bool) -> None:
-    verb = "would go into" if dry_run else "is in"
+    verb = "would go into" if dry_run or exported.conflicts else "is in"
     rows = [(edit.place, f"{verb} {edit.slug}" if edit.slug else f"stays: {edit.why}")
             for edit in exported.edits]  # fmt: skip
     if rows:

@@ -55,6 +55,7 @@ def split(
 
     Example: fixtool split sglang --by folder
     """
+    from fixtool.apply.waiting import require_nothing_waits
     from fixtool.edit.split import SplitRequest
     from fixtool.edit.split import split as run
 
@@ -70,6 +71,8 @@ def split(
     request = SplitRequest(options.read_by(by, "--by"), depth, tuple(into or ()), dry_run)
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
+    if not dry_run:
+        require_nothing_waits(context, chosen.name)
     base = options.open_base(context, chosen, source)
     if hunks:
         from dataclasses import replace

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fixtool.apply.waiting import require_nothing_waits
 from fixtool.edit._cache import keep_series, series_from
 from fixtool.edit.sequence import Conflict, FileChange, OwnSeries, Plan, make
 from fixtool.edit.waiting import Place
@@ -39,7 +40,10 @@ def drop(
     """Move ``slug`` to the shelf, or find out what that would do (``dry_run``). If the newest
     commit is that of the same drop, which a killed run began, it is the result.
 
-    Raises Refused if a later patch needs it, or if the line has uncommitted changes."""
+    Raises Refused if a later patch needs it, if the line has uncommitted changes, or if a command
+    waits for a person in the line."""
+    if not dry_run:
+        require_nothing_waits(context, line.name)
     repository, cache = context.repository, context.settings.cache / "series"
     git = None if dry_run else open_for_commit(repository.root, line.folder)
     repository.read_anew()

@@ -10,13 +10,13 @@ file of the work tree is ever written.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from fixtool.apply.resolving import marker_line, unmerged
 from fixtool.edit.parts import Part, Unit, tree_with, units_of
-from fixtool.errors import ExitCode, FixtoolError, Refused, UsageError
+from fixtool.errors import ExitCode, FixtoolError, Refused
 from fixtool.files import temporary_folder, write_atomically
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.merges import Question, merge_many
@@ -50,6 +50,17 @@ class Folded:
     """The commits of a series with edits in them, by slug and in order."""
 
     commits: Mapping[str, Oid]
+    tree: Oid
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Edits of the work tree ``worktree`` that are to go into a patch: the change of ``commit``,
+    whose parent was checked out there. ``tree`` holds all that was not committed there."""
+
+    worktree: str
+    commit: Oid
+    head: Oid
     tree: Oid
 
 
@@ -111,8 +122,13 @@ def fold(
     units: set[Unit] = set()
     for slug in slugs[first:]:
         units.update(targets.get(slug, ()))
-        wanted.append(_tree_with(objects, head, edits, units))
-    trees = _placed(objects, slugs[first:], series, head, wanted)
+        wanted.append(tree_with_edits(objects, edits, units))
+    placed = _placed(objects, slugs[first:], series, head, wanted)
+    trees = []
+    for after in placed:
+        if isinstance(after, Unfit):
+            raise after
+        trees.append(after)
     commits = dict(series)
     parent = objects.commit(series[slugs[first]]).parents[0]
     for slug, after in zip(slugs[first:], trees, strict=True):
@@ -132,23 +148,47 @@ def fold(
     return Folded(commits, trees[-1])
 
 
+def trees_with(
+    objects: ObjectDatabase, edits: Edits, series: Mapping[str, Oid], slug: str, tree: Oid
+) -> dict[str, Oid]:
+    """The trees of the patches of a ``series`` from ``slug`` on, with the edits that lead to
+    ``tree`` in them; without those of patches where they conflict."""
+    slugs = list(series)
+    later = slugs[slugs.index(slug) :]
+    placed = _placed(objects, later, series, objects.tree_of(edits.head), [tree] * len(later))
+    return {slug: tree for slug, tree in zip(later, placed, strict=True)
+            if not isinstance(tree, Unfit)}  # fmt: skip
+
+
 @contextmanager
-def take_over(tree: Repo, edits: Edits, folded: Folded, reason: str) -> Iterator[None]:
+def take_over(
+    tree: Repo, edits: Edits, folded: Folded, reason: str, is_written: Callable[[], bool]
+) -> Iterator[Callable[[], None]]:
     """Move the branch of a work tree to the commits that hold its edits. Its files stay as they
     are: they hold the same. The objects are there already. The index moves first, so that a killed
-    run leaves edits that are staged, and no more. If the block is refused, all is as before."""
+    run leaves edits that are staged, and no more.
+
+    The block gets a function that puts the branch and the index back. If the block fails, they go
+    back too, whatever the reason is, unless ``is_written`` says that the patch files hold the edits
+    already."""
     tip = list(folded.commits.values())[-1]
     index = tree.git_dir / "index"
     before = index.read_bytes() if index.is_file() else None
-    _move_index(tree, folded.tree)
     branch = tree.current_branch()
-    tree.update_refs([(branch, tip, edits.head)], reason)
-    try:
-        yield
-    except (Refused, UsageError):
-        tree.update_refs([(branch, edits.head, tip)], f"{reason}: refused")
+
+    def put_back() -> None:
+        if tree.ref(branch) == tip:
+            tree.update_refs([(branch, edits.head, tip)], f"{reason}: taken back")
         if before is not None:
             write_atomically(index, before)
+
+    try:
+        _move_index(tree, folded.tree)
+        tree.update_refs([(branch, tip, edits.head)], reason)
+        yield put_back
+    except BaseException:
+        if not is_written():
+            put_back()
         raise
 
 
@@ -164,10 +204,11 @@ def _move_index(tree: Repo, to: Oid) -> None:
         tree.run("add", "--intent-to-add", "--", *(f":(top,literal){path}" for path in left))
 
 
-def _tree_with(objects: ObjectDatabase, head: Oid, edits: Edits, units: Collection[Unit]) -> Oid:
+def tree_with_edits(objects: ObjectDatabase, edits: Edits, units: Collection[Unit]) -> Oid:
     """The newest tree with some of the edits."""
     if set(edits.units) == set(units):
         return edits.tree
+    head = objects.tree_of(edits.head)
     part = Part("", tuple(unit for unit in edits.units if unit in units))
     return tree_with(objects, head, edits.tree, edits.files, part) if units else head
 
@@ -181,16 +222,16 @@ def _placed(
     series: Mapping[str, Oid],
     head: Oid,
     wanted: Sequence[Oid],
-) -> list[Oid]:
+) -> list[Oid | Unfit]:
     """The tree of each of ``slugs`` with the edits that lead from the tree ``head`` to the one in
-    ``wanted``."""
+    ``wanted``; where they conflict, what says so."""
     questions = [
         Question(head, objects.tree_of(series[slug]), tree)
         for slug, tree in zip(slugs, wanted, strict=True)
     ]
     pairs = [question.commits(objects) for question in questions]
     objects.flush()
-    trees = []
+    trees: list[Oid | Unfit] = []
     for slug, question, merge in zip(
         slugs, questions, merge_many(objects.repo, pairs, keep=True), strict=True
     ):
@@ -200,7 +241,8 @@ def _placed(
         elif merge.conflicts:
             entries = {path: _by_lines(objects, question, path) for path in set(merge.conflicts)}
             if bad := [path for path, entry in entries.items() if entry is None]:
-                raise Unfit(slug, bad, str(objects.repo.work_tree))
+                trees.append(Unfit(slug, bad, str(objects.repo.work_tree)))
+                continue
             tree = objects.with_files(tree, entries)
         trees.append(tree)
     return trees

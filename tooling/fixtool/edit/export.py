@@ -268,8 +268,8 @@ class _Export:
                 record = replace(record, commit=list(self.found.commits.values())[-1])
         elif commits:  # saved: the next apply may move this work tree on
             record = replace(record, commit=list(commits.values())[-1], commits=commits)
-        digests = {slug: _sha256(files[f"{slug}.patch"]) for slug in commits}
-        record = replace(record, manifest=_manifest(self.tree, record, order, digests))
+        digests = {slug: sha256(files[f"{slug}.patch"]) for slug in commits}
+        record = replace(record, manifest=manifest_after(self.tree, record, order, digests))
         return self._write(files, changes, gone, notes, record)
 
     # -- the line has changed too -------------------------------------------------------------
@@ -310,14 +310,14 @@ class _Export:
             # work tree has of the patch is then what it was made of from now on.
             as_own = mails[slug] == patch.data or (patch.here and patch.there)
             if as_own:
-                commits[slug], digests[slug] = own[slug], _sha256(mails[slug])
+                commits[slug], digests[slug] = own[slug], sha256(mails[slug])
             elif patch.here and (not self.only or slug in self.only):
-                commits[slug], digests[slug] = patch.commit, _sha256(patch.data)
+                commits[slug], digests[slug] = patch.commit, sha256(patch.data)
         known = [slug for slug in newer.made_of(self.tree, self.record)
                  if slug not in merged.removed]  # fmt: skip
         order = with_others([patch.slug for patch in merged.patches], known)
         record = replace(self.record, commits=commits)
-        record = replace(record, manifest=_manifest(self.tree, record, order, digests))
+        record = replace(record, manifest=manifest_after(self.tree, record, order, digests))
         head = self.tree.head()
         whole = not self.only or record.commits == own
         return replace(record, commit=head) if head and whole else record
@@ -357,11 +357,11 @@ def _message(line: Line, options: ExportOptions, changes: Sequence[WrittenFile])
     return f"{line.name}: {options.command} {what}\n" + (f"\n{listed}" if len(changed) > 1 else "")
 
 
-def _sha256(data: bytes) -> str:
+def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _manifest(
+def manifest_after(
     tree: Repo, record: Record, series: Sequence[str], digests: Mapping[str, str]
 ) -> Manifest | None:
     """The manifest of a work tree once the patches of ``digests``, which gives the sha256 of their

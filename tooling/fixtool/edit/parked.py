@@ -18,6 +18,7 @@ from fixtool.apply.waiting import (
     make_worktree,
     path_in_tree,
     read_session,
+    require_nothing_waits,
     session_file,
     worktree_for,
     write_session,
@@ -114,8 +115,8 @@ def import_or_park(
     options: ImportOptions,
 ) -> tuple[Imported | None, Parked | None]:
     """Like ``import_changes``, but a change that a person has to merge is parked in a work tree.
-    ``source`` is the name of the source whose store is ``repo``. Raises Refused if an import of the
-    line waits already."""
+    ``source`` is the name of the source whose store is ``repo``. Raises Refused if a command
+    waits for a person in the line already."""
     waiting = load_session(context, line.name)
     if waiting and is_abandoned(context, _VERB, line.name):
         end_session(context, waiting, repo)
@@ -125,6 +126,7 @@ def import_or_park(
             where=str(worktree_for(context, _VERB, line.name)),
             hint="fixtool import --continue or --abort",
         )
+    require_nothing_waits(context, line.name)
     git = open_to_import(context.repository, line, options)
     base = bring_base()
     with writing(context.repository):

@@ -1,8 +1,8 @@
 """Puts the uncommitted edits of a work tree into the patches that they belong to.
 
 The commits of the work tree come first: its branch moves to ones that hold the edits, and no file
-changes. Then the patch files are written as by every export. If that is refused, the branch moves
-back. A run that is killed in between leaves commits that the next one exports.
+changes. Then the patch files are written as by every export. If they are not, for whatever reason,
+the branch moves back. A run that is killed in between leaves commits that the next one exports.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from fixtool.apply.identity import identify
 from fixtool.apply.worktree import Record
+from fixtool.edit.below import needs_person
 from fixtool.edit.change import Edit
 from fixtool.edit.edits import (
     Edits,
@@ -26,6 +27,7 @@ from fixtool.edit.edits import (
 )
 from fixtool.edit.export import Exported, ExportOptions, export, open_to_export, require_base
 from fixtool.edit.parts import Unit, parts_into
+from fixtool.edit.sequence import digest_of
 from fixtool.edit.split import HunkText, hunk_text
 from fixtool.errors import Refused
 from fixtool.git.database import ObjectDatabase, passing_objects
@@ -64,8 +66,9 @@ def refresh_edits(
 ) -> Exported:
     """Put the uncommitted edits of a work tree into one patch, and write its file.
 
-    Raises Unfit if they do not fit below the later patches; Refused if it cannot be shown which
-    patch is meant, and as ``export`` does; UsageError if the selection names what is not there.
+    Raises NeedsPerson if they do not fit below the later patches; Refused if it cannot be shown
+    which patch is meant, and as ``export`` does; UsageError if the selection names what is not
+    there.
     """
     work = _open(repository, tree, record, options)
     with work.objects() as objects:
@@ -87,7 +90,14 @@ def refresh_edits(
                  "" if unit in units else "not chosen")
             for unit in edits.units
         ]  # fmt: skip
-        folded = work.fold(objects, edits, {slug: units}) if units else None
+        try:
+            folded = work.fold(objects, edits, {slug: units}) if units else None
+        except Unfit as unfit:
+            if options.dry_run:
+                raise
+            raise needs_person(
+                objects, unfit, edits, work.series, slug, units, record.onto
+            ) from unfit
     return work.write([slug], folded, edits, marked)
 
 
@@ -259,6 +269,14 @@ class _Work:
         options = replace(self.options, only=only if known >= {*only} else (), pairs=pairs,
                           named=tuple(slugs))  # fmt: skip
         names = ", ".join(slugs) if len(slugs) < 4 else count(len(slugs), "patch")
-        with take_over(self.tree, edits, folded, f"fixtool {options.command}: {names}"):
+        reason = f"fixtool {options.command}: {names}"
+        before = digest_of(self.line)
+
+        def is_written() -> bool:
+            return digest_of(self.line) != before
+
+        with take_over(self.tree, edits, folded, reason, is_written) as put_back:
             done = export(self.repository, self.tree, self.record, options)
+            if done.conflicts:
+                put_back()
         return replace(done, edits=shown)

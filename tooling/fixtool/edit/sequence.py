@@ -346,8 +346,8 @@ class _Maker:
             raise Conflict(self.plan, number, step, parent, put.conflicts, self.line.folder)
         for forced in put.forced:
             self.notes.append(
-                f"{wanted[steps[forced][0]].slug} conflicted, and became what leads to the same "
-                "tree as before: look at it"
+                f"{wanted[steps[forced][0]].slug} conflicted, and became what leads to the tree "
+                "that is wanted after it: look at it"
             )
         return [after[number, len(each.then)] for number, each in enumerate(wanted)]
 

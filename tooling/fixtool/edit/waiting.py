@@ -21,12 +21,15 @@ from fixtool.apply.waiting import (
     name_of_patch,
     path_in_tree,
     read_session,
+    require_nothing_waits,
     session_file,
     worktree_for,
     write_session,
 )
 from fixtool.documents import Field
 from fixtool.edit._cache import keep_series, series_from
+from fixtool.edit.below import handed_over
+from fixtool.edit.edits import Taken
 from fixtool.edit.sequence import (
     Conflict,
     EditedPatch,
@@ -67,12 +70,14 @@ class Place:
 
 @dataclass(frozen=True)
 class EditOptions:
-    """``verb`` is the command, and ``subject`` what it commits, without the name of the line."""
+    """``verb`` is the command, and ``subject`` what it commits, without the name of the line.
+    ``taken`` are the edits of a work tree that go into a patch."""
 
     verb: str
     subject: str
     dry_run: bool = False
     commit: bool = True
+    taken: Taken | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,8 @@ class Session:
     the edit is written. It waits at the patch ``number`` of the plan, on the commit ``parent``. If
     its change number ``step`` conflicts, ``conflicts`` are the paths, and ``stop`` is None; else a
     person changes the patch, and ``stop`` is the commit that was checked out. ``made`` says that
-    the plan holds what the person made, so the work tree counts no more."""
+    the plan holds what the person made, so the work tree counts no more. ``taken`` are the edits of
+    another work tree that go into a patch."""
 
     verb: str
     line: str
@@ -141,6 +147,7 @@ class Session:
     commit: bool = True
     made: bool = False
     after: str = ""
+    taken: Taken | None = None
 
 
 # -- beginning -------------------------------------------------------------------------------
@@ -181,7 +188,7 @@ def edit(
         return _result(made, options.verb, dry_run=True)
     if not made.changed and (done := _done_before(git, line, options)):
         return done
-    return _written(context, made, options.verb, git)
+    return _written(context, place, made, options.verb, git, options.taken)
 
 
 def stop_at(
@@ -226,6 +233,8 @@ def _begin(context: Context, line: Line, options: EditOptions) -> tuple[Repo | N
             where=str(worktree_for(context, SESSION, line.name)),
             hint=f"fixtool {waits.verb} --continue or --abort",
         )
+    if not options.dry_run:
+        require_nothing_waits(context, line.name)
     root, git = context.repository.root, None
     if options.commit and not options.dry_run:
         git = open_for_commit(root, line.folder)
@@ -238,7 +247,7 @@ def _begin(context: Context, line: Line, options: EditOptions) -> tuple[Repo | N
 def _session_of(line: Line, place: Place, options: EditOptions, plan: Plan) -> Session:
     store = Path(place.repo.git_dir).name
     return Session(options.verb, line.name, place.source, store, place.base, digest_of(line), plan,
-                   0, place.base, commit=options.commit)  # fmt: skip
+                   0, place.base, commit=options.commit, taken=options.taken)  # fmt: skip
 
 
 def _waits_on_dry_run(line: Line, options: EditOptions, conflict: Conflict) -> Edited:
@@ -259,10 +268,15 @@ def _done_before(git: Repo | None, line: Line, options: EditOptions) -> Edited |
     return Edited(line.name, options.verb, line.folder, series=series, committed=head, before=True)
 
 
-def _written(context: Context, made: Made, verb: str, git: Repo | None) -> Edited:
-    """Write the line, and say what was done. The objects of ``made`` are in the store."""
+def _written(
+    context: Context, place: Place, made: Made, verb: str, git: Repo | None, taken: Taken | None
+) -> Edited:
+    """Write the line, and say what was done. The objects of ``made`` are in the store. The work
+    tree of the edits ``taken`` gets the new series."""
     result = _result(made, verb)
-    result = replace(result, committed=made.write(context.repository, git))
+    with handed_over(place.repo, taken, made) as notes:
+        committed = made.write(context.repository, git)
+        result = replace(result, notes=(*result.notes, *notes), committed=committed)
     keep_series(context.settings.cache / "series", made)
     return result
 
@@ -317,7 +331,7 @@ def resume(context: Context, session: Session, place: Place) -> Edited:
         save_session(context, replace(session, made=False))  # the person may mend the work tree
         raise
     save_session(context, replace(session, after=made.digest_after))
-    edited = _written(context, made, session.verb, git)
+    edited = _written(context, place, made, session.verb, git, session.taken)
     end_session(context, session)
     return edited
 
@@ -468,7 +482,16 @@ def _session(session: Field, line: str) -> Session:
         commit=session["commit"].flag(),
         made=session["made"].flag(),
         after=session["after"].text(),
+        taken=session["taken"].optional(_taken),
     )
+
+
+def _taken(taken: Field) -> Taken:
+    worktree = taken.only(Taken)["worktree"].text()
+    if not Path(worktree).is_absolute() or "\0" in worktree:
+        raise taken["worktree"].wrong("the path of a work tree")
+    commit, head, tree = (read_oid(taken[key]) for key in ("commit", "head", "tree"))
+    return Taken(worktree, commit, head, tree)
 
 
 def _plan(plan: Field) -> Plan:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fixtool.apply.waiting import require_nothing_waits
 from fixtool.errors import Refused, UsageError
 from fixtool.git.repo import Repo
 from fixtool.judgement.run import commit_before
@@ -34,7 +35,13 @@ from fixtool.rebase.session import (
     waiting_session,
 )
 from fixtool.replay.run import Replay, on_own_base
-from fixtool.series.commit import committer, open_git, require_committed
+from fixtool.series.commit import (
+    committer,
+    digest_of_files,
+    files_of,
+    open_git,
+    require_committed,
+)
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.lint import require_well_formed
@@ -77,6 +84,8 @@ def rebase(context: Context, request: RebaseRequest, ask: AskProbes | None = Non
             where=waiting.worktree,
             hint="fixtool rebase --continue, --skip or --abort",
         )
+    if not request.dry_run:
+        require_nothing_waits(context, line.name)
     if request.new_line and request.new_line in repository.line_names:
         raise UsageError(f"there is a line {request.new_line!r} already")
     if request.new_line and not is_slug(request.new_line):
@@ -99,7 +108,8 @@ def resume(
     """Go on with a rebase that waits: with the resolution that its work tree holds, or, given a
     reason to ``skip``, without the patch, which is kept on the shelf.
 
-    Raises Refused if the work tree holds no resolution yet.
+    Raises Refused if the work tree holds no resolution yet, or if the line has changed meanwhile: a
+    resolution is a whole tree, and would take back what an earlier patch has gained since.
     """
     repository = context.repository
     # The package index knows a release by its version, not by the commit that it became.
@@ -118,6 +128,13 @@ def resume(
             session.line, session.new_line, session.onto, target.commit, target.ref, target.source
         )
     line = repository.line(session.line)
+    if session.before not in (None, digest_of_files(files_of(line.folder))):
+        raise Refused(
+            f"line {line.name} has changed since the rebase began",
+            where=str(line.folder),
+            hint=f"fixtool rebase --abort --line {line.name}, then rebase again: what you resolved "
+            "of earlier patches is offered then",
+        )
     decided = decisions_so_far(session)
     if skip is None:
         decided.resolved[session.slug], learned = read_resolution(session)
@@ -234,6 +251,7 @@ def _park(
         resolved=decided.resolved,
         skipped=decided.skipped,
         learned=packed(decided.resolutions),
+        before=digest_of_files(files_of(facts.line.folder)),
     )
     save_session(context, session)
     return session

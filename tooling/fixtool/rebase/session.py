@@ -79,6 +79,7 @@ class Session:
     resolved: Mapping[str, Oid] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     learned: Mapping[str, str] = field(default_factory=dict)  # resolutions: file name -> base64
+    before: str | None = None  # the digest of the line; an older fixtool did not note it
 
 
 @dataclass
@@ -158,6 +159,7 @@ def _session(session: Field, context: Context, line: str) -> Session:
         skipped={slug: reason.text() for slug, reason in _by_slug(session["skipped"])},
         learned={_resolution_name(Field(name, "learned")): _base64(session["learned"][name])
                  for name in session["learned"].table()},
+        before=session["before"].optional(Field.text),
     )  # fmt: skip
 
 

@@ -150,7 +150,7 @@ def rewrite_and_commit(
             change.carry_out()
         return None
     note, head = git.git_dir / _NOTE, git.head()
-    before = {change.folder: _contents(change.folder) for change in changes}
+    before = {change.folder: files_of(change.folder) for change in changes}
     text = json.dumps({"message": message, "folders": list(map(_noted, changes))})
     write_atomically(note, text, durable=True)
     try:
@@ -173,7 +173,7 @@ def rewrite_and_commit(
 def _put_back(folder: Path, files: Mapping[str, bytes]) -> None:
     """Give ``folder`` the files that it had."""
     if files:
-        rewrite(folder, files, frozenset(_contents(folder).keys() - files.keys()))
+        rewrite(folder, files, frozenset(files_of(folder).keys() - files.keys()))
     else:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -181,7 +181,7 @@ def _put_back(folder: Path, files: Mapping[str, bytes]) -> None:
 def _noted(change: Rewrite) -> dict[str, Any]:
     """What the note says of one folder: enough to carry the rewrite out, and the digests by which
     the next run sees whether it was."""
-    before = _contents(change.folder)
+    before = files_of(change.folder)
     written = before | dict(change.files)
     after = {name: data for name, data in written.items() if name not in change.remove}
     return {
@@ -204,7 +204,7 @@ def _finish(git: Repo, root: Path) -> None:
     except (OSError, ValueError, RecursionError, TooLarge):
         return
     changes = [change for change, _, _ in noted]
-    now = [digest_of_files(_contents(change.folder)) for change in changes]
+    now = [digest_of_files(files_of(change.folder)) for change in changes]
     known = all(digest in (old, new) for digest, (_, old, new) in zip(now, noted, strict=True))
     if known and any(digest == new for digest, (_, _, new) in zip(now, noted, strict=True)):
         for digest, (change, _, new) in zip(now, noted, strict=True):
@@ -238,7 +238,8 @@ def _plain_name(field: Field, kind: type[Path] | None = None) -> str:
     return "/".join(parts)
 
 
-def _contents(folder: Path) -> dict[str, bytes]:
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The files of a line by name, also those in its folders."""
     require_plain(folder)
     return {
         str(path.relative_to(folder)): path.read_bytes()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtool import documents
+from fixtool.apply.waiting import require_nothing_waits
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.files import lock, private_folder, write_atomically
 from fixtool.git.names import check_ref
@@ -80,6 +81,7 @@ def find_destination(
     """Check the token, the fork (``OWNER`` or ``OWNER/NAME``, None: the token owner's) and whether
     the pull request's address can be written into the patch. All that takes seconds; preparing the
     pull request takes a minute."""
+    require_nothing_waits(context, line.name)
     trailers.require_recordable(context.repository, line)
     repository = _upstream_of(context, line, environment)
     if repository.token is None:

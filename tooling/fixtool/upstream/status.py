@@ -7,6 +7,7 @@ import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fixtool.apply.waiting import require_nothing_waits
 from fixtool.errors import CannotRun, FixtoolError
 from fixtool.git.objects import Oid
 from fixtool.github.model import PullRequestStatus
@@ -95,6 +96,7 @@ def record_merges(
         if fact := _merge(context, line, status, source):
             try:
                 merged = f"Merged as {fact.value}."
+                require_nothing_waits(context, line.name)
                 if trailers.record_facts(context.repository, line, {status.slug: fact}, merged):
                     status = replace(status, written=fact.value)
             except FixtoolError as error:

@@ -221,6 +221,11 @@ def test_no_commit_and_dry_run(editing: Editing) -> None:
     assert (editing.slugs, editing.git.head()) == (["five", "twenty", "other", "again"], head)
     ran = editing.run(*words)
     assert (ran.status, "is not committed" in ran.err) == (1, True)
+    ran = editing.run("drop", "twenty", "--reason", "no use", "--no-commit")
+    assert (ran.status, "; nothing was committed" in ran.out) == (0, True), ran.err
+    assert (editing.slugs, editing.git.head()) == (["five", "other", "again"], head)
+    assert editing.edit("restore", "twenty", "--no-commit")["committed"] is None
+    assert editing.git("status", "--porcelain") == ""
 
 
 # -- a person changes a patch ----------------------------------------------------------------
@@ -330,7 +335,7 @@ def test_a_conflict_waits_and_goes_on(
     worktree().write("python/model.py", NUMBERS.replace("line 5\n", "line 5, half\n"))
     done = editing.edit("edit", "--continue")  # any of the verbs goes on
     assert (done["verb"], editing.slugs) == ("move", ["again", "five", "twenty", "other"])
-    assert "five conflicted, and became what leads to the same tree as before" in done["notes"][0]
+    assert "five conflicted, and became what leads to the tree" in done["notes"][0]
     assert changes(done) == [("again", "rewritten"), ("five", "rewritten")]
     assert editing.tree() == done["tree"] == tree
     assert not waits()

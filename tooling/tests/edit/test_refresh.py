@@ -11,6 +11,7 @@ import pytest
 
 from fixtool.apply.run import ApplyRequest, apply
 from fixtool.edit import refresh as refreshing
+from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.series.context import Context
 from fixtool.settings import Settings
 from support.editing import is_well_formed, make_worktree
@@ -53,6 +54,12 @@ class Work:
 
     def text(self, slug: str) -> str:
         return (self.folder / f"{slug}.patch").read_text()
+
+    def state(self) -> tuple[dict[str, str], dict[str, str]]:
+        """All that a command may change in the work tree and in the patch repository."""
+        found = self.git.snapshot()
+        found.pop("patches/.lock", None)
+        return self.tree.snapshot(), found
 
     def files(self) -> dict[str, bytes]:
         return {str(path): path.read_bytes() for path in self.folder.iterdir()}
@@ -103,15 +110,123 @@ def test_an_edit_beside_the_lines_of_a_later_patch(work: Work) -> None:
     assert work.is_sound()
 
 
-def test_an_edit_of_the_lines_of_a_later_patch_is_a_conflict(work: Work) -> None:
+def waits(work: Work) -> Git:
+    """Edit lines of `six`, and put that into `five`, which stands below it. Returns the work tree
+    in which this waits. A new file stays uncommitted."""
     work.edit("line six\n", "line six, and more\n")
-    old, head = work.files(), work.tree.head()
-    ran = work.run("refresh", "five")
-    assert (ran.status, "the edits of python/model.py conflict in five" in ran.err) == (3, True)
-    assert (work.files(), work.tree.head()) == (old, head)
-    assert "line six, and more\n" in (work.tree.path / "python/model.py").read_text()
+    work.edit("line 22\n", "line twenty-two\n")
+    work.tree.write("new.txt", "new\n")
+    work.tree("add", "new.txt")
+    ran = work.run("refresh", "five", "--take", "python")
+    assert ran.status == 3, ran.err
+    assert "five (patch 1 of 4) conflicts in 1 file\n  python/model.py:" in ran.out
+    assert "fixtool refresh --continue --line main   (or --abort)" in ran.out
+    (place,) = work.settings.worktrees.glob("*/edit-main")
+    return Git(place)
+
+
+BELOW = NUMBERS.replace("line 5\n", "line five\n").replace("line 22\n", "line twenty-two\n")
+
+
+def test_an_edit_of_the_lines_of_a_later_patch_waits(work: Work) -> None:
+    """It was refused, and the edits had to be made once more in a work tree of the patch."""
+    before = work.state()[1]
+    there = waits(work)
+    assert work.state()[1] == before
+    other = work.run("refresh", "six")
+    assert (other.status, "an edit of line main waits" in other.err) == (1, True)
+    early = work.fixtool("refresh", "--continue", cwd=there.path)
+    assert (early.status, "a conflict marker is left" in early.err) == (1, True)
+    there.write("python/model.py", BELOW.replace("line 6\n", "line 6, and more\n"))
+    times = (work.tree.path / "python/model.py").stat().st_mtime_ns
+    ran = work.fixtool("refresh", "--continue", "--json", cwd=there.path)
+    assert ran.status == 0, ran.out
+    edited = document(ran)["edited"]
+    assert (ran.status, edited["verb"], edited["waiting"]) == (0, "refresh", None), ran.err
+    assert [patch["slug"] for patch in edited["patches"]] == ["five", "six", "thirty"]
+    assert "six conflicted, and became what leads to the tree" in edited["notes"][0]
+    assert "\n+line 6, and more\n" in work.text("five")
+    assert "\n+line six, and more\n" in work.text("six")
+    assert "\n+line twenty-two\n" in work.text("five")
+    assert work.git("log", "-1", "--format=%s") == "main: refresh five"
+    assert not there.path.exists()
+    assert (work.tree.path / "python/model.py").stat().st_mtime_ns == times
+    assert work.tree("status", "--porcelain").strip() == "A new.txt"
+    again = work.run("refresh", "read")
+    assert (again.status, "+new" in work.text("read")) == (0, True), again.err
+    assert work.is_sound()
+
+
+def test_a_refresh_that_waits_is_given_up(work: Work) -> None:
+    work.edit("line six\n", "line six, and more\n")
+    before = work.state()
+    planned = work.run("refresh", "five", "--dry-run")
+    assert (planned.status, "of python/model.py conflict in five" in planned.err) == (3, True)
+    assert work.state() == before
+    assert work.run("refresh", "five").status == 3
+    ran = work.fixtool("refresh", "--abort", cwd=work.team.root)
+    assert (ran.status, "line main is as it was" in ran.out) == (0, True)
+    assert work.state() == before
     assert work.run("refresh", "six").status == 0
     assert work.is_sound()
+    ran = work.fixtool("refresh", "--continue", cwd=work.team.root)
+    assert (ran.status, "no edit is parked here" in ran.err) == (2, True)
+    for words in (("five", "--continue"), ("--continue", "--abort"), ("five", "--line", "main")):
+        assert work.run("refresh", *words).status == 2
+
+
+def test_a_work_tree_that_has_changed_meanwhile_stays_as_it_is(work: Work) -> None:
+    there = waits(work)
+    there.write("python/model.py", BELOW.replace("line 6\n", "line 6, and more\n"))
+    work.edit("line 12\n", "line twelve\n")
+    before = work.tree.snapshot()
+    ran = work.fixtool("refresh", "--continue", cwd=work.team.root)
+    assert ran.status == 0, ran.err
+    assert "the work tree of the edits stays as it is, since it has changed since" in ran.out
+    assert work.tree.snapshot() == before
+    assert "\n+line 6, and more\n" in work.text("five")
+
+
+def test_another_result_than_the_edits_leaves_the_work_tree(work: Work) -> None:
+    """What the person makes of the last patch need not be what the work tree holds."""
+    there = waits(work)
+    there.write("python/model.py", BELOW)
+    there.write("docs/five.txt", "another five\n")
+    before = work.tree.snapshot()
+    ran = work.fixtool("refresh", "--continue", cwd=work.team.root)
+    assert ran.status == 0, ran.err
+    assert work.tree.snapshot() == before
+    assert "since the series makes other files now" in ran.out
+
+
+@pytest.mark.parametrize("place", ["edit.waiting.end_session", "series.commit._commit",
+                                   "edit.below.write_record"])  # fmt: skip
+def test_a_refresh_that_goes_on_can_be_killed(work: Work, place: str) -> None:
+    there = waits(work)
+    there.write("python/model.py", BELOW.replace("line 6\n", "line 6, and more\n"))
+
+    class Killed(BaseException):
+        pass
+
+    with (
+        mock.patch(f"fixtool.{place}", side_effect=Killed),
+        mock.patch("fixtool.series.commit._put_back", side_effect=OSError),
+        pytest.raises(Killed),
+    ):
+        work.fixtool("refresh", "--continue", cwd=work.team.root)
+    ran = work.fixtool("refresh", "--continue", cwd=work.team.root)
+    assert ran.status == 0, ran.err
+    assert not there.path.exists()
+    ran = work.run("refresh", "read")
+    assert ran.status == 0, ran.err
+    assert work.is_sound()
+
+
+def test_a_work_tree_with_other_patches_than_the_line_is_refused(work: Work) -> None:
+    work.tree.commit("mine", README_txt="mine\n")
+    work.edit("line six\n", "line six, and more\n")
+    ran = work.run("refresh", "five")
+    assert (ran.status, "the edits of python/model.py conflict in five" in ran.err) == (3, True)
 
 
 def test_one_hunk_of_several(work: Work) -> None:
@@ -341,12 +456,55 @@ def test_somebody_else_has_changed_the_patch_too(work: Work, tmp_path: Path) -> 
     assert work.run("absorb").status == 0
     work.tree = other
     work.edit("line thirty\n", "line thirty, says Bob\n")
+    before = work.state()
     ran = work.run("absorb")
     assert (ran.status, "conflict  thirty: python/model.py" in ran.out) == (3, True)
+    assert "would go into thirty" in ran.out
     assert "+line thirty, says Ada" in work.text("thirty")
-    assert other("status", "--porcelain") == ""
-    assert work.run("refresh", "--ours").status == 0
-    assert "+line thirty, says Bob" in work.text("thirty")
+    assert work.state() == before
+    commands = [line.partition("  ")[2].strip() for line in ran.out.splitlines()
+                if " git -C " in line or " fixtool " in line]  # fmt: skip
+    add, take_up, again, theirs = commands
+    assert theirs.startswith(f"fixtool absorb --worktree {other.path} --theirs")
+    other(*add.split()[3:])
+    other(*take_up.split()[3:], check=False)
+    assert "<<<<<<<" in (other.path / "python/model.py").read_text()
+    other.write("python/model.py", THIRTY.replace("line thirty\n", "line thirty, say both\n"))
+    assert work.fixtool(*again.split()[1:], cwd=work.team.root).status == 0
+    assert "+line thirty, say both" in work.text("thirty")
+    assert work.is_sound()
+
+
+LATE = {
+    "refused": (Refused("late"), 1),
+    "a wrong pair": (UsageError("late"), 2),
+    "another run is at work": (CannotRun("late"), 4),
+    "a full disk": (OSError(28, "No space left on device"), 4),
+    "a fault": (ValueError("late"), 70),
+    "interrupted": (KeyboardInterrupt(), 130),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [("refresh", "thirty"), ("absorb",)])
+def test_what_fails_late_leaves_the_commits_of_the_work_tree(
+    work: Work, words: tuple[str, ...]
+) -> None:
+    """Only what was refused was taken back: the branch stayed moved after any other failure."""
+    work.edit("line thirty\n", "line thirty, and more\n")
+    work.tree("add", "--update")
+    work.edit("line thirty, and more\n", "line thirty, and much more\n")
+    before = work.state()
+    for name, (error, status) in LATE.items():
+        with mock.patch("fixtool.edit.export.rewrite_and_commit", side_effect=error):
+            assert work.run(*words).status == status, name
+        assert work.state() == before, name
+    with mock.patch("fixtool.edit.export.write_record", side_effect=OSError(28, "full")):
+        assert work.run(*words).status == 4
+    assert "+line thirty, and much more" in work.text("thirty")
+    assert refreshing.has_edits(work.tree.repo) is False  # the file has them, and the commit too
+    again = work.run("refresh")
+    assert (again.status, "0 files written" in again.out) == (0, True), again.out
+    assert work.is_sound()
 
 
 @pytest.mark.parametrize("step", ["read-tree", "update-refs", "export"])

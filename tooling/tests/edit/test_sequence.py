@@ -114,7 +114,7 @@ def test_what_ends_in_a_tree_is_what_leads_there(objects: ObjectDatabase, own: O
     assert made.tree == own.tree
     assert b"-line 5, half\n+line FIVE\n" in made.files["five.patch"]
     assert made.notes == (
-        "five conflicted, and became what leads to the same tree as before: look at it",
+        "five conflicted, and became what leads to the tree that is wanted after it: look at it",
     )
 
 

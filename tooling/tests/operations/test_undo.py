@@ -82,6 +82,20 @@ def work_tree_with_edits(place: Place) -> None:
     place.tree.write("python/model.py", text)
 
 
+def edits_below(place: Place) -> None:
+    """Edits of lines of a later patch, which are to go into an earlier one."""
+    work_tree(place)
+    text = FIVE_AND_TWENTY.replace("line 20 fixed\n", "line 20 mended\n")
+    place.tree.write("python/model.py", text)
+
+
+def refresh_is_resolved(place: Place) -> None:
+    edits_below(place)
+    place.done("refresh", "five", "--worktree", place.tree.path, status=3)
+    (tree,) = place.state.glob("worktrees/*/edit-main")
+    (tree / "python/model.py").write_text(FIVE.replace("line 20\n", "line 20, half\n"))
+
+
 def two_hunks(place: Place) -> None:
     maintainer = place.maintainer
     files = maintainer.folder
@@ -155,6 +169,9 @@ VERBS = {
     "refresh": Verb("refresh --worktree {}/tree", work_tree_with_a_commit),
     "export --no-commit": Verb("export --worktree {}/tree --no-commit", work_tree_with_a_commit),
     "refresh of edits": Verb("refresh five --worktree {}/tree", work_tree_with_edits),
+    "refresh that stops": Verb("refresh five --worktree {}/tree", edits_below, status=3),
+    "refresh --continue": Verb("refresh --continue", refresh_is_resolved),
+    "refresh --abort": Verb("refresh --abort", refresh_is_resolved),
     "absorb": Verb("absorb --worktree {}/tree", work_tree_with_edits),
     "import that stops": Verb("import {}/theirs.diff --3way", a_file_that_conflicts, status=3),
     "import --continue": Verb("import --continue", import_is_resolved),
