@@ -18,6 +18,7 @@ def drop(
     reason: Annotated[
         str, Option("--reason", metavar="TEXT", help="Why the line no longer needs it.")
     ],
+    no_commit: options.NoCommit = False,
     dry_run: options.DryRun = False,
     source: options.Source = None,
     line: options.LineName = None,
@@ -33,7 +34,7 @@ def drop(
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
     place = editing.place_of(options.open_base(context, chosen, source, files=False))
-    dropped = run(context, chosen, place, slug, reason, dry_run=dry_run)
+    dropped = run(context, chosen, place, slug, reason, dry_run=dry_run, commit=not no_commit)
     if json:
         terminal.print_document("drop", ExitCode.OK, {"dropped": dropped})
         return
@@ -45,3 +46,5 @@ def drop(
         terminal.say("nothing was written (--dry-run)")
     elif dropped.committed:
         options.say_committed(dropped.committed)
+    else:
+        terminal.say(f"written   {dropped.file.parent.parent}; nothing was committed")

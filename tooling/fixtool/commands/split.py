@@ -42,6 +42,7 @@ def split(
     hunks: Hunks = False,
     source: options.Source = None,
     line: options.LineName = None,
+    no_commit: options.NoCommit = False,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
     json: options.Json = False,
@@ -68,7 +69,8 @@ def split(
     if hunks:
         other = f"fixtool split {argument(slug)} --into NAME=PATH:N[,PATH:N-M]"
         options.require_terminal(json=json, hint=other)
-    request = SplitRequest(options.read_by(by, "--by"), depth, tuple(into or ()), dry_run)
+    kind, parts = options.read_by(by, "--by"), tuple(into or ())
+    request = SplitRequest(kind, depth, parts, dry_run, commit=not no_commit)
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
     if not dry_run:
@@ -79,8 +81,8 @@ def split(
 
         from fixtool.edit.split import hunks_of
 
-        parts = _ask(hunks_of(chosen, base.repo, base.base, slug))
-        request = replace(request, into=tuple(parts))
+        asked = _ask(hunks_of(chosen, base.repo, base.base, slug))
+        request = replace(request, into=tuple(asked))
     done = run(context.repository, chosen, base.repo, base.base, slug, request)
     if json:
         body = terminal.fields(
@@ -129,7 +131,7 @@ def _show(done: Split, *, dry_run: bool) -> None:
         root = argument(done.folder.parent.parent)
         terminal.say(f"undo      git -C {root} revert --no-edit {done.committed[:12]}")
     else:
-        terminal.say("written; the patch repository is not in git, so nothing was committed")
+        terminal.say(f"written   {done.folder}; nothing was committed")
 
 
 def _file(file: PartFile) -> str:

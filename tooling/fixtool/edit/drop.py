@@ -13,7 +13,7 @@ from fixtool.errors import Refused
 from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
 from fixtool.series import shelf
-from fixtool.series.commit import open_for_commit
+from fixtool.series.commit import open_for_commit, open_git
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.shelf import Shelved
@@ -23,8 +23,8 @@ from fixtool.text import argument
 @dataclass(frozen=True)
 class Dropped:
     """``file`` is where the patch is now; ``rewritten`` are the patches whose line numbers moved;
-    ``committed`` is the commit in the patch repository, if it has git. After a ``dry_run``, all
-    this is what would happen."""
+    ``committed`` is the commit in the patch repository, None if nothing was committed. After a
+    ``dry_run``, all this is what would happen."""
 
     line: str
     slug: str
@@ -35,22 +35,33 @@ class Dropped:
 
 
 def drop(
-    context: Context, line: Line, place: Place, slug: str, reason: str, *, dry_run: bool = False
+    context: Context,
+    line: Line,
+    place: Place,
+    slug: str,
+    reason: str,
+    *,
+    dry_run: bool = False,
+    commit: bool = True,
 ) -> Dropped:
-    """Move ``slug`` to the shelf, or find out what that would do (``dry_run``). If the newest
-    commit is that of the same drop, which a killed run began, it is the result.
+    """Move ``slug`` to the shelf, or find out what that would do (``dry_run``), and ``commit`` it.
+    If the newest commit is that of the same drop, which a killed run began, it is the result.
 
     Raises Refused if a later patch needs it, if the line has uncommitted changes, or if a command
     waits for a person in the line."""
     if not dry_run:
         require_nothing_waits(context, line.name)
     repository, cache = context.repository, context.settings.cache / "series"
-    git = None if dry_run else open_for_commit(repository.root, line.folder)
+    git = None
+    if commit and not dry_run:
+        git = open_for_commit(repository.root, line.folder)
+    elif not dry_run:
+        open_git(repository.root)  # finishes what a killed run began
     repository.read_anew()
     line = repository.line(line.name)
-    commit = git.head() if git and _is_dropped(line, slug) else None
-    if git and commit and git.read_commit(commit).message == _message(line, slug, reason):
-        return Dropped(line.name, slug, _shelved_file(line, slug), (), commit)
+    head = git.head() if git and _is_dropped(line, slug) else None
+    if git and head and git.read_commit(head).message == _message(line, slug, reason):
+        return Dropped(line.name, slug, _shelved_file(line, slug), (), head)
     slug = line.find(slug).slug
     if named := [patch.slug for patch in line.patches if slug in patch.depends_on]:
         raise _needed(line, slug, named[-1], f"{', '.join(named)} would not work", reason)
@@ -64,12 +75,12 @@ def drop(
             what = f"{conflict.slug} would not apply"
             raise _needed(line, slug, conflict.slug, what, reason) from conflict
     rewritten = [patch.slug for patch in made.patches if patch.change is FileChange.REWRITTEN]
-    commit = None
+    committed = None
     if not dry_run:
-        commit = made.write(repository, git)
+        committed = made.write(repository, git)
         keep_series(cache, made)
     file = _shelved_file(line, slug)
-    return Dropped(line.name, slug, file, tuple(rewritten), commit, dry_run)
+    return Dropped(line.name, slug, file, tuple(rewritten), committed, dry_run)
 
 
 def _without(own: OwnSeries, slug: str, reason: str) -> Plan:

@@ -23,7 +23,7 @@ from fixtool.errors import Refused, UsageError
 from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
-from fixtool.series.commit import open_for_commit, rewrite_and_commit
+from fixtool.series.commit import open_for_commit, open_git, rewrite_and_commit
 from fixtool.series.diff import FilePatch
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import errors_in_patch
@@ -37,12 +37,14 @@ from fixtool.text import count, split_lines
 @dataclass(frozen=True)
 class SplitRequest:
     """How a patch is split: one part for each file or folder (``by``, where ``depth`` is the number
-    of folders that count), or the parts that ``into`` names, as `edit.parts` reads them."""
+    of folders that count), or the parts that ``into`` names, as `edit.parts` reads them. ``commit``
+    commits it in the patch repository."""
 
     by: By | None = None
     depth: int | None = None
     into: tuple[str, ...] = ()
     dry_run: bool = False
+    commit: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ class SplitPart:
 @dataclass(frozen=True)
 class Split:
     """``rewritten`` are the patches whose `Depends-On:` now names the parts. ``tree`` is what the
-    series makes, before and after. ``committed`` is the commit in the patch repository, None
-    without git and on a dry run."""
+    series makes, before and after. ``committed`` is the commit in the patch repository, None if
+    nothing was committed."""
 
     line: str
     slug: str
@@ -101,10 +103,15 @@ def split(
     is that of the same split, which a killed run began, it is the result.
 
     Raises Refused if there is only one part, the series would make another tree, or the line has
-    uncommitted changes; UsageError if the request names what is not there.
+    uncommitted changes and the split is to be committed; UsageError if the request names what is
+    not there.
     """
     root, folder = repository.root, line.folder
-    git = None if request.dry_run else open_for_commit(root, folder)
+    git = None
+    if request.commit and not request.dry_run:
+        git = open_for_commit(root, folder)
+    elif not request.dry_run:
+        open_git(root)  # finishes what a killed run began
     repository.read_anew()
     line = repository.line(line.name)
     if git and (done := _done_before(git, line, repo, base, slug)):

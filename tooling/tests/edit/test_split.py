@@ -16,6 +16,7 @@ from fixtool.git.database import passing_objects
 from fixtool.git.objects import Oid
 from fixtool.series.commit import Rewrite
 from fixtool.series.strict import commits_on
+from support.editing import is_well_formed
 from support.json_documents import document
 from support.repositories import NUMBERS, Git, Ran, Team, format_patch
 
@@ -194,6 +195,21 @@ def test_a_dry_run_writes_nothing(splitting: Splitting) -> None:
     done = splitting.split("big", "--by", "file", "--dry-run")
     assert (done["dry_run"], done["committed"], len(done["parts"])) == (True, None, 5)
     assert (splitting.files(), splitting.git.head()) == (old, head)
+
+
+def test_no_commit_leaves_the_commit_to_the_user(splitting: Splitting) -> None:
+    tree, head = splitting.tree(), splitting.git.head()
+    words = ("big", "--into", "docs=README.txt", "--no-commit")
+    done = splitting.split(*words)
+    assert (done["committed"], splitting.git.head()) == (None, head)
+    assert (splitting.slugs, splitting.tree()) == (["before", "docs", "big", "after"], tree)
+    ran = splitting.run("big", "--by", "folder")
+    assert (ran.status, "is not committed" in ran.err) == (1, True)
+    ran = splitting.run("big", "--by", "folder", "--no-commit")  # on top of what is not committed
+    assert (ran.status, "; nothing was committed" in ran.out) == (0, True), ran.err
+    assert (splitting.tree(), splitting.git.head()) == (tree, head)
+    splitting.git.commit("of my own")
+    assert is_well_formed(splitting.fixtool, splitting.team)
 
 
 REFUSED = {
