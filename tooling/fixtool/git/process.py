@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -91,6 +92,19 @@ class _Process(subprocess.Popen[bytes]):
         _processes.add(self)
         super().__init__(words, **options)
 
+    def wait(self, timeout: float | None = None) -> int:
+        """As Popen's, which with a time limit would look again and again whether it has ended."""
+        if timeout is not None and self.returncode is None and hasattr(os, "pidfd_open"):
+            with suppress(OSError):
+                ended = os.pidfd_open(self.pid)
+                try:
+                    poll = select.poll()
+                    poll.register(ended, select.POLLIN)
+                    poll.poll(timeout * 1000)
+                finally:
+                    os.close(ended)
+        return super().wait(timeout)
+
     def __del__(self, *_: Any) -> None:
         if is_running(self):
             with suppress(OSError, subprocess.TimeoutExpired):
@@ -171,25 +185,18 @@ def communicate(
     Raises TimeLimit if the process does not end within ``limit`` seconds, and KeyboardInterrupt if
     it was interrupted, as fixtool then is too.
     """
-    late = threading.Event()
-
-    def stop() -> None:
-        late.set()
-        end(process)
-
-    timer = threading.Timer(limit, stop)
-    timer.daemon = True
     try:
-        timer.start()
         with known_to_its_pool(process):
-            stdout, stderr = _read(process, stdin, hear)
+            if hear is None:
+                stdout, stderr = process.communicate(stdin, limit)
+            else:
+                stdout, stderr = _hear_lines(process, hear, limit)
+    except subprocess.TimeoutExpired as error:
+        end(process)
+        raise TimeLimit from error
     except BaseException:
         end(process)  # an interrupted fixtool leaves no git running
         raise
-    finally:
-        timer.cancel()
-    if late.is_set():
-        raise TimeLimit
     if process.returncode in (-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP):
         raise KeyboardInterrupt
     return stdout, stderr
@@ -261,19 +268,32 @@ def known_to_its_pool(process: subprocess.Popen[bytes]) -> Iterator[None]:
             running.processes.discard(process)
 
 
-def _read(
-    process: subprocess.Popen[bytes], stdin: bytes | None, hear: Callable[[str], None] | None
+def _hear_lines(
+    process: subprocess.Popen[bytes], hear: Callable[[str], None], limit: float
 ) -> tuple[bytes, bytes]:
-    if hear is None:
-        return process.communicate(stdin)
+    """Stdout and stderr of ``process``. ``hear`` gets each line of stderr when it comes."""
     assert process.stderr is not None
     assert process.stdout is not None
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        end(process)
+
+    timer = threading.Timer(limit, stop)
+    timer.daemon = True
+    timer.start()
     lines = []
-    for line in iter(lambda: _read_line(process), b""):
-        lines.append(line)
-        hear(line.decode("utf-8", "replace").strip())
-    stdout = process.stdout.read()
-    process.wait()
+    try:
+        for line in iter(lambda: _read_line(process), b""):
+            lines.append(line)
+            hear(line.decode("utf-8", "replace").strip())
+        stdout = process.stdout.read()
+        process.wait()
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise TimeLimit
     return stdout, b"".join(lines)
 
 
