@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid
@@ -36,13 +38,22 @@ def compare_with_upstream(
     patch stands the upstream commit that changed the patch's verdict, if there is one; its diff is
     compared with the patch."""
     evidence: list[tuple[str, ...]] = []
-    for at in range(0, len(patches), _TOGETHER):
-        group = patches[at : at + _TOGETHER]
-        compared = _compare(objects.repo, [(patch, sha) for patch, sha in group if sha])
-        for patch, sha in group:
-            found = compared[patch.slug] if sha else ()
-            applies = "applies" if _is_undone_by(objects, patch, onto) else "does not apply"
-            evidence.append((*found, f"its reverse {applies}"))
+    with ExitStack() as stack:
+        index: Path | None = None
+        tree = objects.tree_of(onto)
+        for at in range(0, len(patches), _TOGETHER):
+            group = patches[at : at + _TOGETHER]
+            compared = _compare(objects.repo, [(patch, sha) for patch, sha in group if sha])
+            for patch, sha in group:
+                found = compared[patch.slug] if sha else ()
+                try:
+                    undone = applies_reversed(objects, patch, tree)
+                except LeftToGit:
+                    # One index serves all patches: to read a tree takes git longer than the rest.
+                    index = index or stack.enter_context(scratch_index(objects.repo, onto))
+                    undone = _is_undone_by_git(objects.repo, patch, index)
+                applies = "applies" if undone else "does not apply"
+                evidence.append((*found, f"its reverse {applies}"))
     return evidence
 
 
@@ -93,14 +104,10 @@ def _part(repo: Repo, commit: str, diff: bytes, patch: Patch) -> bytes:
     return b"".join(part for part in sections if part.partition(b"\n")[0] in heads)
 
 
-def _is_undone_by(objects: ObjectDatabase, patch: Patch, onto: Oid) -> bool:
-    """Whether `git apply --reverse` takes the patch out of commit ``onto``."""
-    try:
-        return applies_reversed(objects, patch, objects.tree_of(onto))
-    except LeftToGit:
-        with scratch_index(objects.repo, onto) as index:
-            words = ("apply", "--cached", "--check", "-R", "--binary", "-")
-            return objects.repo.run(*words, stdin=patch.diff, index=index, accept=None).status == 0
+def _is_undone_by_git(repo: Repo, patch: Patch, index: Path) -> bool:
+    """Whether `git apply --reverse` takes the patch out of the tree that an index holds."""
+    words = ("apply", "--cached", "--check", "-R", "--binary", "-")
+    return repo.run(*words, stdin=patch.diff, index=index, accept=None).status == 0
 
 
 def missing_lines(patch: Patch, texts: Iterable[str]) -> list[str]:

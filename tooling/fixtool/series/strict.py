@@ -152,20 +152,44 @@ def _with_hunks(data: bytes, file: FilePatch) -> bytes:
 
 def applies_reversed(objects: ObjectDatabase, patch: Patch, tree: Oid) -> bool:
     """Whether ``patch`` can be taken out of a tree. Raises LeftToGit if git alone can tell."""
-    fits = True
-    if len({file.path for file in patch.files}) < len(patch.files):
+    paths = {file.path for file in patch.files}
+    moves = any(file.left_path and file.new_path for file in patch.files)
+    if moves or len(paths) < len(patch.files):
         raise LeftToGit
+    left_to_git = False
     for file in patch.files:
-        entry = objects.entry(tree, file.path)
-        changed = file.old_path == file.new_path and file.mode is None
-        if entry is None or entry.mode not in FILE_MODES or file.binary or not file.hunks:
+        try:
+            if not _fits_reversed(objects, file, tree):
+                return False  # git takes all of a patch out, or nothing
+        except LeftToGit:
+            left_to_git = True
+    if left_to_git:
+        raise LeftToGit
+    return True
+
+
+def _fits_reversed(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> bool:
+    """Whether what a patch does to one file can be taken back in a tree."""
+    entry = objects.entry(tree, file.path)
+    if file.new_path is None:
+        if entry is None or entry.mode == FOLDER:
             raise LeftToGit
-        if not changed and (file.old_path is not None or file.mode not in FILE_MODES):
+        return False  # a file stands where the removed one would come back
+    if entry is None:
+        return False
+    if entry.mode not in FILE_MODES or file.binary or not file.hunks:
+        raise LeftToGit
+    hunks = tuple(hunk.undoing() for hunk in file.hunks)
+    data = with_hunks(objects.blob(entry.blob), replace(file, hunks=hunks))
+    if data is None:
+        return False
+    if file.old_path is None:
+        if file.mode not in FILE_MODES:
             raise LeftToGit
-        hunks = tuple(hunk.undoing() for hunk in file.hunks)
-        data = with_hunks(objects.blob(entry.blob), replace(file, hunks=hunks))
-        fits = fits and data is not None and (changed or not data)
-    return fits
+        return not data
+    if file.mode is not None:
+        raise LeftToGit
+    return True
 
 
 def _in_place(data: bytes, hunks: Sequence[Hunk]) -> bytes | None:

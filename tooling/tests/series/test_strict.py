@@ -105,6 +105,40 @@ def test_new_and_removed_files_modes_and_names(objects: ObjectDatabase, diff: st
         assert apply_patch(objects, patch, tree) == apply_by_git(objects, patch, tree)[0]
 
 
+@pytest.mark.parametrize(
+    ("diff", "answers"),
+    [
+        (NEW.format("d/g", 100644), (False, True)), (GONE.format(",2", "-a\n-b\n"), (False, None)),
+        (MODE, (None, None)), (MODE.replace("d/f", "d/none"), (False, False)),
+        (MODE + "--- a/d/f\n+++ b/d/f\n@@ -1,2 +1,2 @@\n-a\n+c\n b\n", (False, None)),
+        (diff_of("a\nb\n", "a\nc\n", 3, "d/none"), (False, False)),
+        (diff_of("a\nb\n", "c\nb\n", 3) + GONE.format("", "-h\n").replace("d/f", "h"), (False, None)),
+        (GONE.format("", "-h\n").replace("d/f", "h") + diff_of("b\n", "c\nb\n", 3), (False, False)),
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_taking_out_what_adds_removes_or_changes_a_mode(
+    objects: ObjectDatabase, diff: str, answers: tuple[bool | None, bool | None]
+) -> None:
+    """Before the patch, and after it: what is told without git is what git says. A patch of which
+    one file cannot be taken out is not left to git."""
+    patch = patch_of(diff)
+    with objects:
+        tree = tree_of(objects, d__f="a\nb\n", h="h\n")
+        after = apply_patch(objects, patch, tree) or tree
+        objects.flush()
+        for now, expected in zip((tree, after), answers, strict=True):
+            with scratch_index(objects.repo, now) as index:
+                words = ("apply", "--cached", "--check", "--reverse", "-")
+                out = objects.repo.run(*words, stdin=diff.encode(), index=index, accept=None)
+            try:
+                found = applies_reversed(objects, patch, now)
+            except LeftToGit:
+                assert expected is None
+            else:
+                assert (found, out.status == 0) == (expected, expected)
+
+
 def test_the_usual_changes_need_no_process(
     objects: ObjectDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
