@@ -20,6 +20,7 @@ from fixtool.series.patch import export_all
 from fixtool.text import count
 
 _ALWAYS = 10_000  # percent: git takes two commits for the same patch, however much differs
+_NO_BLOB = "0" * 40
 _INTENT_LINES = 8  # of a commit message
 _SHOWN = 3  # lines of a patch that are missing
 _TOGETHER = 100  # patch files that are compared at a time
@@ -55,19 +56,32 @@ def outcomes_of(
 
 def _unchanged(facts: Facts, results: Sequence[PatchResult]) -> set[str]:
     """The slugs of the patches whose files stay as they are, byte for byte. Most change the very
-    files that they change on the line's own base; of the others, the new file is compared."""
-    added = [(result.slug, result.commit) for result in results if result.commit]
-    before = _commits_on_base(facts)
-    known = [(slug, commit, before[slug]) for slug, commit in added if slug in before]
-    changes = raw_changes(facts.repo, [oid for _, *pair in known for oid in pair])
-    same = {slug for at, (slug, *_) in enumerate(known) if changes[2 * at] == changes[2 * at + 1]}
-    others = [(slug, commit) for slug, commit in added if slug not in same]
+    files that they change on the line's own base. Of the others, most name other blobs than the new
+    file would; for the rest, the new file is made and compared."""
+    added = {result.slug: result.commit for result in results if result.commit}
+    before = {slug: commit for slug, commit in _commits_on_base(facts).items() if slug in added}
+    every = raw_changes(facts.repo, [*added.values(), *before.values()])
+    now = dict(zip(added, every, strict=False))
+    then = dict(zip(before, every[len(added) :], strict=True))
+    same = {slug for slug in added if now[slug] == then.get(slug)}
+    others = [(slug, commit) for slug, commit in added.items()
+              if slug not in same and _names_blobs(facts.patch(slug).raw, now[slug])]  # fmt: skip
     for at in range(0, len(others), _TOGETHER):
         group = others[at : at + _TOGETHER]
         files = export_all(facts.repo, [commit for _, commit in group])
         same |= {slug for (slug, _), file in zip(group, files, strict=True)
                  if file == facts.patch(slug).raw}  # fmt: skip
     return same
+
+
+def _names_blobs(raw: bytes, changes: Iterable[tuple[str, str]]) -> bool:
+    """Whether a patch file names the blob that each of ``changes`` makes, as the file of a commit
+    with these changes does in its index lines."""
+    for meta, _ in changes:
+        _, _, before, after, _ = meta.split(" ")
+        if after not in (before, _NO_BLOB) and f"..{after}".encode() not in raw:
+            return False
+    return True
 
 
 def _commits_on_base(facts: Facts) -> dict[str, Oid]:
