@@ -135,7 +135,12 @@ class ByFile:
         self._results: dict[tuple[int, str], Files] = {}
         self._single: dict[tuple[int, str, TreeEntry | None], _Part] = {}
         self._paths = frozenset(path for patch in patches for path in patch.paths)
+        self._own = [tuple(sorted(patch.paths)) for patch in patches]
         self._as_they_are = [_only_as_they_are(patch) for patch in patches]
+        self._searched = [
+            () if whole != () else tuple(f.path for f in patch.files if f.old_path)
+            for whole, patch in zip(self._as_they_are, patches, strict=True)
+        ]
         self.possible = self._on_base.applies(self._positions[-1] + 1)
         if self.possible:
             self._base_tree = objects.tree_of(self._on_base.first(0))
@@ -167,26 +172,49 @@ class ByFile:
         returns what is to be told how many are done."""
         runs = [_Run(target) for target in targets]
         for position in range(len(self._patches)):
+            alike: dict[object, list[_Run]] = {}
             for run in runs:
                 if run.possible:
-                    try:
-                        run.parts = self._parts(position, run)
-                    except _NeedsReplayError:
-                        run.possible = False
-            alive = [run for run in runs if run.possible]
-            known = self.outcomes[position]
-            new = {part.key: part for run in alive for part in run.parts
-                   if part.key not in known}  # fmt: skip
-            for run in alive:
-                run.judged |= any(part.key in new for part in run.parts)
-            impossible = self._measure(position, list(new.values()), begin(position, len(new)))
-            for run in alive:
-                if impossible.isdisjoint(part.key for part in run.parts):
-                    self._conclude(position, run)
-                else:
-                    run.possible = False
+                    alike.setdefault(self._case(position, run), []).append(run)
+            self._judge_patch(position, list(alike.values()), begin)
         self.judged = sum(run.judged for run in runs if run.possible)
         return [run.states if run.possible else None for run in runs]
+
+    def _case(self, position: int, run: _Run) -> object:
+        """What the verdict on a patch depends on. Most targets are alike for most patches, since
+        upstream's commits change few files each. If a file is missing whose new place git may look
+        for, other files matter too, so the target is like no other."""
+        files = run.files
+        if any(path not in files for path in self._searched[position]):
+            return run
+        return tuple(map(files.get, self._own[position])), tuple(run.failed), run.target.lost
+
+    def _judge_patch(
+        self,
+        position: int,
+        alike: Sequence[Sequence[_Run]],
+        begin: Callable[[int, int], Callable[[int], None]],
+    ) -> None:
+        """Judge the patch at ``position`` on targets: those that are ``alike`` for it at once."""
+        cases: list[tuple[Sequence[_Run], list[_Part]]] = []
+        for runs in alike:
+            try:
+                cases.append((runs, self._parts(position, runs[0])))
+            except _NeedsReplayError:
+                _give_up(runs)
+        known = self.outcomes[position]
+        new = {part.key: part for _, parts in cases for part in parts if part.key not in known}
+        if new:
+            for runs, parts in cases:
+                if any(part.key in new for part in parts):
+                    for run in runs:
+                        run.judged = True
+        impossible = self._measure(position, list(new.values()), begin(position, len(new)))
+        for runs, parts in cases:
+            if impossible.isdisjoint(part.key for part in parts):
+                self._conclude(position, runs, parts)
+            else:
+                _give_up(runs)
 
     # -- taking apart ------------------------------------------------------------------------
 
@@ -206,9 +234,10 @@ class ByFile:
             if missing or any(file.path in files for file in added):
                 raise _NeedsReplayError
             parts = self._unchanged_parts(position, whole, run)
-        others = {
-            path: entry for path, entry in run.target.files.items() if path not in self._paths
-        }
+        others: dict[str, TreeEntry] = {}
+        if missing:
+            others = {path: entry for path, entry in run.target.files.items()
+                      if path not in self._paths}  # fmt: skip
         together: list[FilePatch] = []
         if missing and (others or any(file.path in files for file in added)):
             together = [*missing, *(file for file in added if file.path in files)]
@@ -477,30 +506,40 @@ class ByFile:
 
     # -- putting together --------------------------------------------------------------------
 
-    def _conclude(self, position: int, run: _Run) -> None:
-        """Note what is true of a patch on a target, and put it there if it goes in."""
-        outcomes = [self.outcomes[position][part.key] for part in run.parts]
-        if run.target.has_lost_the_folder_of(
+    def _conclude(self, position: int, runs: Sequence[_Run], parts: Sequence[_Part]) -> None:
+        """Note what is true of a patch on targets that are alike for it, and put it there if it
+        goes in."""
+        outcomes = [self.outcomes[position][part.key] for part in parts]
+        first = runs[0]
+        if first.target.has_lost_the_folder_of(
             file for file in self._patches[position].files if file.old_path is None
         ):
             outcomes = [outcome._replace(as_written=False) for outcome in outcomes]
         state = _together(outcomes)
-        if state.verdict is Verdict.CONFLICT and (cause := self._blocked_by(position, run.failed)):
+        if state.verdict is Verdict.CONFLICT and (
+            cause := self._blocked_by(position, first.failed)
+        ):
             reason = f"does not apply to its own base without {cause}"
             state = PatchState(Verdict.BLOCKED, (*state.evidence, reason))
-        run.states.append(state)
-        if state.verdict in FAILED:
-            run.failed.append(position)
-        elif len(self._patches) > position + 1:
+        failed = state.verdict in FAILED
+        gone: set[str] = set()
+        changed: dict[str, TreeEntry] = {}
+        moved = False
+        if not failed and len(self._patches) > position + 1:
             strict = all(outcome.as_written and outcome.strict is not None for outcome in outcomes)
-            moved = any(not part.alone for part in run.parts)
-            run.moved |= moved and not self._as_they_are[position]
-            for part in run.parts:
-                key = f"strict {part.key}" if strict else part.key
-                result = self._results[position, key]
-                for path in part.ours.keys() - result.keys():
-                    del run.files[path]
-                run.files.update(result)
+            moved = not self._as_they_are[position] and any(not part.alone for part in parts)
+            for part in parts:
+                result = self._results[position, f"strict {part.key}" if strict else part.key]
+                gone |= part.ours.keys() - result.keys()
+                changed.update(result)
+        for run in runs:
+            run.states.append(state)
+            if failed:
+                run.failed.append(position)
+            run.moved |= moved
+            for path in gone:
+                del run.files[path]
+            run.files.update(changed)
 
     def _blocked_by(self, position: int, failed: Sequence[int]) -> str | None:
         """The patches without which this one does not apply even to its own base
@@ -516,18 +555,22 @@ class ByFile:
 
 class _Run:
     """One target, to which patches are applied in order. ``failed`` are the positions of those that
-    did not go in, and ``parts`` are those of the patch that is judged now. ``moved`` says that a
-    patch went in with a file that has a new place here."""
+    did not go in. ``moved`` says that a patch went in with a file that has a new place here."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.files = dict(target.files)
         self.states: list[PatchState] = []
         self.failed: list[int] = []
-        self.parts: list[_Part] = []
         self.possible = True
         self.judged = False
         self.moved = False
+
+
+def _give_up(runs: Iterable[_Run]) -> None:
+    """Leave targets to a replay."""
+    for run in runs:
+        run.possible = False
 
 
 def _only_as_they_are(patch: Patch) -> tuple[FilePatch, ...] | None:
