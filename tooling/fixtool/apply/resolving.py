@@ -49,8 +49,9 @@ def pick(tree: Repo, commit: Oid, settings: Sequence[str] = ()) -> None:
 
 def unmerged(tree: Repo) -> tuple[str, ...]:
     """The paths in conflict."""
-    out = tree.run("diff", "--name-only", "--diff-filter=U", "-z").stdout
-    return tuple(out.decode("utf-8", "surrogateescape").split("\0")[:-1])
+    # `git diff` would tell it too, and would look at every file of the work tree for that.
+    out = tree.run("ls-files", "--unmerged", "-z").stdout.decode("utf-8", "surrogateescape")
+    return tuple(dict.fromkeys(entry.partition("\t")[2] for entry in out.split("\0")[:-1]))
 
 
 def marker_line(file: Path) -> int | None:
