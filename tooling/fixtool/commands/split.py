@@ -57,7 +57,8 @@ def split(
     Example: fixtool split sglang --by folder
     """
     from fixtool.apply.waiting import require_nothing_waits
-    from fixtool.edit.split import SplitRequest
+    from fixtool.commands.editing import place_of
+    from fixtool.edit.split import KnownSeries, SplitRequest
     from fixtool.edit.split import split as run
 
     if [by is not None, bool(into), hunks].count(True) != 1:
@@ -75,15 +76,16 @@ def split(
     chosen = options.pick_line(context, line)
     if not dry_run:
         require_nothing_waits(context, chosen.name)
-    base = options.open_base(context, chosen, source)
+    base = options.open_base(context, chosen, source, files=False)
+    known = KnownSeries(context.settings.cache / "series", place_of(base).bring)
     if hunks:
         from dataclasses import replace
 
         from fixtool.edit.split import hunks_of
 
-        asked = _ask(hunks_of(chosen, base.repo, base.base, slug))
+        asked = _ask(hunks_of(chosen, base.repo, base.base, slug, known))
         request = replace(request, into=tuple(asked))
-    done = run(context.repository, chosen, base.repo, base.base, slug, request)
+    done = run(context.repository, chosen, base.repo, base.base, slug, request, known)
     if json:
         body = terminal.fields(
             done, "line", "slug", "parts", "rewritten", "tree", "notes", "committed"

@@ -1,7 +1,9 @@
 """The cache of series on their own base: the commits of all patches, by content.
 
 To read and apply the patches of a long series takes longer than all else that a verb does which
-edits it. The commits stay in the store, and a file of the cache lists them. It is safe to delete.
+edits it. The commits stay in the store, and a file of the cache lists them. One more file lists
+those of the newest series of each line: if somebody has changed a patch since, the commits before
+it are still right. It is safe to delete.
 """
 
 from __future__ import annotations
@@ -31,59 +33,101 @@ class SeriesCache:
         self._folder = folder
 
     def load(
-        self, objects: ObjectDatabase, base: Oid, patches: Sequence[Patch]
-    ) -> list[Oid] | None:
-        """The commits of ``patches`` on ``base``; None if they are not known, or not in the store.
-        A commit is believed only if its parent, author, committer and message are those that its
-        patch makes there. Raises CannotRun if others may have written to the cache."""
+        self, objects: ObjectDatabase, name: str, base: Oid, patches: Sequence[Patch]
+    ) -> list[Oid]:
+        """The commits of ``patches``, those of the line ``name``, on ``base``: of all, or of as
+        many of the first ones as are known and in the store. A commit is believed only if its
+        parent, author, committer and message are those that its patch makes there. Raises CannotRun
+        if others may have written to the cache."""
         require_private(self._folder)
-        commits = read_own(self._file(base, patches), _commits)
-        if commits is None or len(commits) != len(patches):
-            return None
+        commits = read_own(self._file(base, patches), lambda root: _commits(root, len(patches)))
+        if commits is None:
+            newest = read_own(self._newest(name, base), _newest) or []
+            same = 0
+            while same < min(len(newest), len(patches)):
+                if newest[same][0] != patches[same].digest:
+                    break
+                same += 1
+            commits = tuple(commit for _, commit in newest[:same])
         stored = objects.repo.commits_here(commits)
-        parent = base
-        for commit, patch in zip(commits, patches, strict=True):
+        believed: list[Oid] = []
+        for commit, patch in zip(commits, patches, strict=False):
+            parent = believed[-1] if believed else base
             if not patch.makes(stored.get(commit, b""), parent):
-                return None
-            parent = commit
-        objects.remember(stored)
-        return list(commits)
+                break
+            believed.append(commit)
+        objects.remember({commit: stored[commit] for commit in believed})
+        return believed
 
-    def store(self, base: Oid, patches: Sequence[Patch], commits: Sequence[Oid]) -> None:
+    def store(self, name: str, base: Oid, patches: Sequence[Patch], commits: Sequence[Oid]) -> None:
         """Keep the commits, which are in the store. If that cannot be written (a disk that is full
         or read-only), the next run takes longer; its result is the same."""
         try:
             private_folder(self._folder)
+            digests = [patch.digest for patch in patches]
             text = json.dumps({"commits": list(commits)})
             write_atomically(self._file(base, patches), text)
+            text = json.dumps({"digests": digests, "commits": list(commits)})
+            write_atomically(self._newest(name, base), text)
             remove_old(self._folder, _DAYS)
         except (OSError, CannotRun):
             return
 
     def _file(self, base: Oid, patches: Sequence[Patch]) -> Path:
-        parts = [f"{_FORMAT} {base}", *(patch.digest for patch in patches)]
-        return self._folder / f"{hashlib.sha256(' '.join(parts).encode()).hexdigest()}.json"
+        return self._of(str(base), *(patch.digest for patch in patches))
+
+    def _newest(self, name: str, base: Oid) -> Path:
+        return self._of("newest", name, base)
+
+    def _of(self, *parts: str) -> Path:
+        text = " ".join([str(_FORMAT), *parts])
+        return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
 
 
 def series_from(
-    cache: Path | None, objects: ObjectDatabase, line: Line, base: Oid, bring: Callable[[], object]
+    cache: Path | None,
+    objects: ObjectDatabase,
+    line: Line,
+    base: Oid,
+    bring: Callable[[Sequence[str]], object],
 ) -> OwnSeries:
     """The commits of the patches of ``line`` on its ``base``: from the folder ``cache``, or made.
-    ``bring`` brings the files that the patches change, if they are needed."""
-    commits = SeriesCache(cache).load(objects, base, line.patches) if cache else None
-    if commits is not None:
-        return series_of(objects, line, base, commits)
-    bring()
-    return own_series(objects, line, base)
+    ``bring`` brings the files at some paths of the base: those that the patches change which have
+    to be applied. Raises Refused if one does not apply."""
+    known = SeriesCache(cache).load(objects, line.name, base, line.patches) if cache else []
+    if len(known) == len(line.patches):
+        return series_of(objects, line, base, known)
+    bring(sorted({path for patch in line.patches[len(known) :] for path in patch.paths}))
+    own = own_series(objects, line, base, known)
+    if cache and objects.scratch is None:
+        objects.flush()
+        SeriesCache(cache).store(line.name, base, line.patches, list(own.commits.values()))
+    return own
 
 
 def keep_series(cache: Path | None, made: Made) -> None:
     """Keep the commits of the series of ``made``, which are in the store, in the folder
     ``cache``."""
+    base, commits = made.line.upstream.base, list(made.commits.values())
+    keep_commits(cache, made.line.name, base, made.series, commits)
+
+
+def keep_commits(
+    cache: Path | None, name: str, base: Oid, patches: Sequence[Patch], commits: Sequence[Oid]
+) -> None:
+    """Keep the ``commits`` of the line ``name``, which are in the store, in the folder ``cache``:
+    those that ``patches`` make on its ``base``."""
     if cache:
-        base = made.line.upstream.base
-        SeriesCache(cache).store(base, made.series, list(made.commits.values()))
+        SeriesCache(cache).store(name, base, patches, commits)
 
 
-def _commits(root: Field) -> tuple[Oid, ...]:
-    return root["commits"].each(read_oid)
+def _commits(root: Field, number: int) -> tuple[Oid, ...]:
+    commits = root["commits"].each(read_oid)
+    if len(commits) != number:
+        raise root["commits"].wrong(f"{number} commits")
+    return commits
+
+
+def _newest(root: Field) -> list[tuple[str, Oid]]:
+    digests, commits = root["digests"].texts(), root["commits"].each(read_oid)
+    return list(zip(digests, commits, strict=True))

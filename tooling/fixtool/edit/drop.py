@@ -67,7 +67,7 @@ def drop(
         raise _needed(line, slug, named[-1], f"{', '.join(named)} would not work", reason)
     database = passing_objects if dry_run else ObjectDatabase
     with database(place.repo) as objects:
-        own = series_from(cache, objects, line, place.base, lambda: place.bring(line.paths))
+        own = series_from(cache, objects, line, place.base, place.bring)
         try:
             made = make(objects, own, _without(own, slug, reason))
             objects.flush()

@@ -196,7 +196,7 @@ def _move_index(tree: Repo, to: Oid) -> None:
     """Stage the tree ``to``. A new file that was added, and is not in there, stays added."""
     staged = tree.run("diff", "--cached", "--name-only", "--no-renames", "--diff-filter=A", "-z")
     added = staged.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]
-    # With --reset, an entry that stays keeps the times of its file: git need not read all files.
+    # With --reset, an entry that stays keeps the times of its file, and git does not read it.
     tree.run("read-tree", "--reset", to)
     tree.run("update-index", "-q", "--refresh", accept=None)
     listed = tree.run("ls-files", "-z", "--", *(f":(top,literal){path}" for path in added))

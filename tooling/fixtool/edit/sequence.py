@@ -195,18 +195,21 @@ class Made:
             return rewrite_and_commit(git, self.line.folder, self.files, self.remove, self.message)
 
 
-def own_series(objects: ObjectDatabase, line: Line, base: Oid) -> OwnSeries:
-    """The commits of the patches of ``line`` on its ``base``. Raises Refused if one does not
-    apply."""
-    commits, complaint = commits_on(objects, line.patches, base)
+def own_series(
+    objects: ObjectDatabase, line: Line, base: Oid, known: Sequence[Oid] = ()
+) -> OwnSeries:
+    """The commits of the patches of ``line`` on its ``base``. Those of the first patches may be
+    ``known``. Raises Refused if one does not apply."""
+    rest = line.patches[len(known) :]
+    made, complaint = commits_on(objects, rest, [base, *known][-1])
     if complaint:
-        patch = line.patches[len(commits)]
+        patch = rest[len(made)]
         raise Refused(
             f"{patch.slug} does not apply on the line's own base: {complaint}",
             where=str(patch.path),
             hint=f"fixtool lint --line {line.name} --drift",
         )
-    return series_of(objects, line, base, commits)
+    return series_of(objects, line, base, [*known, *made])
 
 
 def series_of(objects: ObjectDatabase, line: Line, base: Oid, commits: Sequence[Oid]) -> OwnSeries:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fixtool.apply.identity import free_slug
+from fixtool.edit._cache import keep_commits, series_from
 from fixtool.edit.parts import (
     By,
     Part,
@@ -45,6 +46,19 @@ class SplitRequest:
     into: tuple[str, ...] = ()
     dry_run: bool = False
     commit: bool = True
+
+
+@dataclass(frozen=True)
+class KnownSeries:
+    """How the commits of a line's patches are found: in the folder ``cache``, if there is one, and
+    else made. ``bring`` brings the files at some paths of the base."""
+
+    cache: Path | None = None
+    bring: Callable[[Sequence[str]], object] = lambda _: None
+
+    def commits(self, objects: ObjectDatabase, line: Line, base: Oid) -> list[Oid]:
+        """Raises Refused if a patch does not apply."""
+        return list(series_from(self.cache, objects, line, base, self.bring).commits.values())
 
 
 @dataclass(frozen=True)
@@ -98,6 +112,7 @@ def split(
     base: Oid,
     slug: str,
     request: SplitRequest,
+    known: KnownSeries = KnownSeries(),
 ) -> Split:
     """Split ``slug`` as ``request`` says. ``repo`` holds the line's ``base``. If the newest commit
     is that of the same split, which a killed run began, it is the result.
@@ -114,10 +129,12 @@ def split(
         open_git(root)  # finishes what a killed run began
     repository.read_anew()
     line = repository.line(line.name)
-    if git and (done := _done_before(git, line, repo, base, slug)):
+    if git and (done := _done_before(git, line, repo, base, slug, known)):
         return done
-    with passing_objects(repo) as objects:
-        made = _Splitter(objects, line, base, line.find(slug).slug, request).make()
+    database = passing_objects if request.dry_run else ObjectDatabase
+    with database(repo) as objects:
+        made = _Splitter(objects, line, base, line.find(slug).slug, request, known).make()
+        objects.flush()
     committed = None
     if not request.dry_run:
         with writing(repository):
@@ -127,6 +144,7 @@ def split(
             gone = {f"{made.slug}.patch"} - made.files.keys()
             files = {**made.files, "series": made.series}
             committed = rewrite_and_commit(git, folder, files, gone, made.message)
+        keep_commits(known.cache, line.name, base, made.patches, made.commits)
     notes = tuple(_to_mend(root, made))
     return Split(line.name, made.slug, folder, made.parts, made.rewritten, made.tree, notes,
                  committed)  # fmt: skip
@@ -143,11 +161,18 @@ def _to_mend(root: Path, made: _Splitter) -> Iterator[str]:
         yield from named_outside(root, made.slug, "the part that it breaks")
 
 
-def hunks_of(line: Line, repo: Repo, base: Oid, slug: str) -> tuple[HunkText, ...]:
+def hunks_of(
+    line: Line, repo: Repo, base: Oid, slug: str, known: KnownSeries = KnownSeries()
+) -> tuple[HunkText, ...]:
     """What `split` can put into parts, in order: each hunk, and each file that has no hunks to tell
     apart."""
+    slug = line.find(slug).slug
     with passing_objects(repo) as objects:
-        files = _own_diff(objects, line, base, slug).files
+        number = [entry.slug for entry in line.entries].index(slug)
+        commit = known.commits(objects, line, base)[number]
+        objects.flush()
+        # The patch as its commit on the line's base gives it: its line numbers are exact.
+        files = parse(export(objects.repo, commit), slug).files
     return tuple(hunk_text(file, unit) for file in files for unit in units_of(file))
 
 
@@ -163,41 +188,27 @@ def hunk_text(file: FilePatch, unit: Unit) -> HunkText:
     return HunkText(place, f"{place} (line {hunk.old_start})\n{text}")
 
 
-def _own_diff(objects: ObjectDatabase, line: Line, base: Oid, slug: str) -> Patch:
-    """The patch as its commit on the line's base gives it: its line numbers are exact."""
-    number = [entry.slug for entry in line.entries].index(line.find(slug).slug)
-    commits = _commits(objects, line, line.patches[: number + 1], base)
-    objects.flush()
-    return parse(export(objects.repo, commits[-1]), slug)
-
-
-def _commits(objects: ObjectDatabase, line: Line, patches: Sequence[Patch], base: Oid) -> list[Oid]:
-    """The commits of ``patches`` on the line's base. Raises Refused if one does not apply."""
-    commits, complaint = commits_on(objects, patches, base)
-    if complaint:
-        raise Refused(
-            f"{patches[len(commits)].slug} does not apply on the line's own base: {complaint}",
-            where=str(patches[len(commits)].path),
-            hint=f"fixtool lint --line {line.name} --drift",
-        )
-    return commits
-
-
 class _Splitter:
     """The new files of a line in which one patch is split."""
 
     def __init__(
-        self, objects: ObjectDatabase, line: Line, base: Oid, slug: str, request: SplitRequest
+        self,
+        objects: ObjectDatabase,
+        line: Line,
+        base: Oid,
+        slug: str,
+        request: SplitRequest,
+        known: KnownSeries,
     ) -> None:
         self.objects, self.line, self.base, self.slug = objects, line, base, slug
-        self.request = request
+        self.request, self.known = request, known
         self.patch = line.find(slug)
         self.slugs: list[str] = []
         self.files: dict[str, bytes] = {}
 
     def make(self) -> _Splitter:
         number = [entry.slug for entry in self.line.entries].index(self.slug)
-        commits = _commits(self.objects, self.line, self.line.patches, self.base)
+        commits = self.known.commits(self.objects, self.line, self.base)
         self.objects.flush()
         parent = commits[number - 1] if number else self.base
         whole = parse(export(self.objects.repo, commits[number]), self.slug)
@@ -214,7 +225,9 @@ class _Splitter:
         self.rewritten = tuple(patch.slug for patch in later if patch.slug + ".patch" in self.files)
         self.series = series_with(self.line, self.slug, self.slugs)
         self.tree = self.objects.tree_of(commits[-1])
-        self._require_same([*self.line.patches[:number], *made, *later])
+        of_parts = self._commits_of_parts(made, parent, after)
+        self.commits = [*commits[:number], *of_parts, *self._moved(later, of_parts[-1], commits)]
+        self.patches = (*self.line.patches[:number], *made, *later)
         self.parts = tuple(
             SplitPart(patch.slug, patch.subject, tuple(_files(part, whole.files)),
                       tuple(needs.get(patch.slug, ())))
@@ -313,20 +326,36 @@ class _Splitter:
             if self.slug in patch.depends_on:
                 raw = renamed_dependency(patch, self.slug, self.slugs)
                 self.files[f"{patch.slug}.patch"] = raw
-                patch = parse(raw, patch.slug, patch.path)
+                renamed = parse(raw, patch.slug, patch.path)
+                assert renamed.diff == patch.diff
+                patch = renamed
             later.append(patch)
         return later
 
-    def _require_same(self, patches: Sequence[Patch]) -> None:
-        """Raise Refused unless ``patches`` make the tree that the series made before."""
-        commits = _commits(self.objects, self.line, patches, self.base)
-        tree = self.objects.tree_of(commits[-1])
-        if tree != self.tree:
+    def _commits_of_parts(self, made: Sequence[Patch], parent: Oid, after: Oid) -> list[Oid]:
+        """The commits that the new patches make on ``parent``. Raises Refused unless they make the
+        tree ``after``, which the patch makes: then all later patches apply to what they did."""
+        commits, complaint = commits_on(self.objects, made, parent)
+        tree = self.objects.tree_of([parent, *commits][-1])
+        if complaint or tree != after:
+            what = f"{made[len(commits)].slug} does not apply: {complaint}" if complaint else (
+                f"the parts would make tree {tree[:12]}, and {self.slug} makes {after[:12]}"
+            )  # fmt: skip
             raise Refused(
-                f"the parts would make tree {tree[:12]}, and the series makes {self.tree[:12]}",
+                what,
                 where=str(self.patch.path),
                 hint="split it in another way: --by file, --by folder or --into NAME=PATH",
             )
+        return commits
+
+    def _moved(self, later: Sequence[Patch], tip: Oid, commits: Sequence[Oid]) -> list[Oid]:
+        """The commits of the patches ``later``, the last of the series, on ``tip``: each makes the
+        tree that it made. ``commits`` are those of the series as it is."""
+        moved = []
+        for patch, commit in zip(later, commits[len(commits) - len(later) :], strict=True):
+            tip = self.objects.add_commit(patch.commit(self.objects.tree_of(commit), tip))
+            moved.append(tip)
+        return moved
 
 
 def _files(part: Part, files: Sequence[FilePatch]) -> list[PartFile]:
@@ -362,7 +391,9 @@ def _subject(line: Line, slug: str) -> str:
     return f"{line.name}: split {slug}"
 
 
-def _done_before(git: Repo, line: Line, repo: Repo, base: Oid, slug: str) -> Split | None:
+def _done_before(
+    git: Repo, line: Line, repo: Repo, base: Oid, slug: str, known: KnownSeries
+) -> Split | None:
     """The result of the split whose commit is the newest one, if that is a split of ``slug``, which
     is therefore in the line no more."""
     head = git.head()
@@ -374,8 +405,7 @@ def _done_before(git: Repo, line: Line, repo: Repo, base: Oid, slug: str) -> Spl
     names = [text[2:] for text in split_lines(message) if text.startswith("- ")]
     patches = [patch for patch in line.patches if patch.slug in names]
     with passing_objects(repo) as objects:
-        commits = _commits(objects, line, line.patches, base)
-        tree = objects.tree_of(commits[-1])
+        tree = objects.tree_of(known.commits(objects, line, base)[-1])
     parts = [
         SplitPart(patch.slug, patch.subject, tuple(PartFile(file.path) for file in patch.files))
         for patch in patches

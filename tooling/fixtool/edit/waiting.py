@@ -284,7 +284,7 @@ def _written(
 def _own_series(context: Context, objects: ObjectDatabase, line: Line, place: Place) -> OwnSeries:
     """The commits of the line's patches on its base, from the cache if they are there."""
     cache = context.settings.cache / "series"
-    return series_from(cache, objects, line, place.base, lambda: place.bring(line.paths))
+    return series_from(cache, objects, line, place.base, place.bring)
 
 
 def _result(made: Made, verb: str, *, dry_run: bool = False) -> Edited:

@@ -169,7 +169,7 @@ def _restore(
     now = tree_of_files(tree) if present else tree.tree_id(wanted.head)
     target = wanted.files or tree.tree_id(wanted.head)
     if now != target:
-        # With --reset, an entry that stays keeps the times of its file: git need not read all files.
+        # With --reset, an entry that stays keeps the times of its file, and git does not read it.
         tree.run("read-tree", "--reset", now)
         tree.run("update-index", "-q", "--refresh", accept=None)
         tree.run("read-tree", "-m", "-u", now, target)

@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 
 from fixtool.series.patch import parse
+from fixtool.series.strict import commits_on
 from support.editing import AGAIN, FIVE, SERIES, Editing, copied, make_team
 from support.json_documents import document
 from support.repositories import NUMBERS, TRAILERS, Git, Ran, Team
@@ -597,15 +598,37 @@ def test_a_series_that_a_verb_made_is_not_applied_again(editing: Editing) -> Non
     editing.require_well_formed()
 
 
-@pytest.mark.parametrize("damage", ["[]", '{"commits": ["x"]}', "other commits"])
+def test_only_the_patches_from_a_changed_one_on_are_applied_again(editing: Editing) -> None:
+    """Somebody has changed a patch file, for example by a pull. The patches before it are not
+    applied again; and what is applied then, also on the way to a work tree, is known from then
+    on."""
+    editing.edit("move", "other", "--before", "twenty")
+    again = editing.folder / "again.patch"
+    again.write_bytes(again.read_bytes().replace(b"Subject: [PATCH] ", b"Subject: [PATCH] re-"))
+    editing.git.commit("a change by hand")
+    with mock.patch("fixtool.edit.sequence.commits_on", wraps=commits_on) as applied:
+        assert editing.run("edit", "five", "--json").status == 0
+        editing.run("edit", "--abort")
+        editing.edit("rename", "five", "line-five")
+    assert [[patch.slug for patch in call.args[1]] for call in applied.call_args_list] == [
+        ["again"]
+    ]
+    editing.require_well_formed()
+
+
+@pytest.mark.parametrize("damage", ["[]", '{"commits": ["x"]}', "other commits", "other digests"])
 def test_a_damaged_cache_costs_time_alone(editing: Editing, home: Path, damage: str) -> None:
     tree = editing.tree()
     editing.edit("move", "other", "--before", "twenty")
     for path in (home / "cache" / "series").iterdir():
+        kept = json.loads(path.read_text())
+        listed = kept["commits"]
+        text = damage
         if damage == "other commits":
-            listed = json.loads(path.read_text())["commits"]
-            damage = json.dumps({"commits": [*listed[1:], listed[0]]})
-        path.write_text(damage)
+            text = json.dumps({**kept, "commits": [*listed[1:], listed[0]]})
+        elif damage == "other digests":
+            text = json.dumps({"commits": [], "digests": ["0" * 64]})
+        path.write_text(text)
     done = editing.edit("move", "twenty", "--before", "other")
     assert (done["tree"], editing.slugs) == (tree, ["five", "twenty", "other", "again"])
     editing.require_well_formed()

@@ -358,3 +358,17 @@ def test_odd_files_in_parts_of_their_own_make_the_same_tree(
     assert fixtool(*words, "--by", "file", cwd=team.root).status == 0
     lint = fixtool("lint", "--line", "odd", "--drift", "--source", git.path, cwd=team.root)
     assert lint.status == 0, lint.out
+
+
+def test_a_known_series_is_split_without_applying_the_other_patches(splitting: Splitting) -> None:
+    """What was applied for one split is known to the next one: it applies its own parts alone."""
+    assert splitting.run("big", "--by", "file", "--dry-run").status == 0
+    splitting.split("big", "--into", "docs=README.txt")
+    with (
+        mock.patch("fixtool.edit.sequence.commits_on", side_effect=AssertionError),
+        mock.patch("fixtool.edit.split.commits_on", wraps=commits_on) as applied,
+    ):
+        parts = splitting.split("big", "--by", "file")["parts"]
+    (call,) = applied.call_args_list
+    assert [patch.slug for patch in call.args[1]] == [part["slug"] for part in parts]
+    assert splitting.fixtool("lint", "--line", "main", cwd=splitting.team.root).status == 0
