@@ -49,7 +49,6 @@ def read_plain(folder: Path, name: str, limit: int) -> bytes:
     Neither ``folder`` nor a folder in ``name`` may be a link. Raises Refused for all of these,
     TooLarge if the file has more than ``limit`` bytes, FileNotFoundError if there is none.
     """
-    path = folder / name
     at = None
     try:
         at = os.open(folder, _NOT_FOLLOWED | os.O_DIRECTORY)
@@ -61,15 +60,15 @@ def read_plain(folder: Path, name: str, limit: int) -> bytes:
         descriptor = os.open(last, _NOT_FOLLOWED, dir_fd=at)
     except OSError as error:
         if error.errno == errno.ENOTDIR or error.errno in _LINK_OR_DEVICE:
-            raise _not_plain(path) from error
+            raise _not_plain(folder / name) from error
         raise
     finally:
         if at is not None:
             os.close(at)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _not_plain(path)
-        return _read(descriptor, path, limit)
+            raise _not_plain(folder / name)
+        return _read(descriptor, folder, limit, name)
     finally:
         os.close(descriptor)
 
@@ -96,17 +95,19 @@ def _not_plain(path: Path) -> Refused:
     )
 
 
-def _read(descriptor: int, path: Path, limit: int) -> bytes:
+def _read(descriptor: int, path: Path, limit: int, name: str = "") -> bytes:
+    """What can be read from a file: ``path``, or ``name`` in the folder ``path``. Their path is put
+    together only for an error, since that takes as long as to read a small file."""
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode) and status.st_size > limit:
-        raise _too_large(path, status.st_size, limit)
+        raise _too_large(path / name, status.st_size, limit)
     chunks = []
     left = limit + 1
     while left and (chunk := os.read(descriptor, min(left, 1 << 20))):
         chunks.append(chunk)
         left -= len(chunk)
     if not left:
-        raise _too_large(path, None, limit)
+        raise _too_large(path / name, None, limit)
     return b"".join(chunks)
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from attack_table.place import Attack, Place, Wrong
 from support.repositories import Ran
@@ -25,7 +26,7 @@ def answer(place: Place, ref: str = "v1.1") -> tuple[Ran, object]:
     )
 
 
-def replays(change: Callable[[Place, Path, dict[str, object]], None]) -> Callable[[Place], Ran]:
+def replays(change: Callable[[Place, Path, dict[str, Any]], None]) -> Callable[[Place], Ran]:
     """After every file of the replay cache was changed, the answer is the same."""
 
     def attempt(place: Place) -> Ran:
@@ -50,33 +51,42 @@ def foreign(place: Place, **fields: str) -> str:
     return git(*words, "-p", fields.get("parent") or git("rev-parse", "v1.1"))
 
 
-def commit_of(**fields: str) -> Callable[[Place, Path, dict[str, object]], None]:
-    def change(place: Place, file: Path, data: dict[str, object]) -> None:
+def commit_of(**fields: str) -> Callable[[Place, Path, dict[str, Any]], None]:
+    def change(place: Place, file: Path, data: dict[str, Any]) -> None:
         made = {
             key: place.up("rev-parse", value) for key, value in fields.items() if key != "message"
         }
-        file.write_text(json.dumps({**data, "commit": foreign(place, **made)}))
+        file.write_text(json.dumps(each_result(data, "commit", foreign(place, **made))))
 
     return change
 
 
-def rewrite(text: str) -> Callable[[Place, Path, dict[str, object]], None]:
+def rewrite(text: str) -> Callable[[Place, Path, dict[str, Any]], None]:
     return lambda place, file, data: file.write_text(text) and None
 
 
-def field(key: str, value: object) -> Callable[[Place, Path, dict[str, object]], None]:
-    return lambda place, file, data: file.write_text(json.dumps({**data, key: value})) and None
+def field(key: str, value: object) -> Callable[[Place, Path, dict[str, Any]], None]:
+    return lambda place, file, data: (
+        file.write_text(json.dumps(each_result(data, key, value))) and None
+    )
 
 
-def linked(target: str) -> Callable[[Place, Path, dict[str, object]], None]:
-    def change(place: Place, file: Path, data: dict[str, object]) -> None:
+def each_result(data: dict[str, Any], key: str, value: object) -> dict[str, Any]:
+    """The document of a file in the cache of replays, with another value in each of its results."""
+    entries = data.get("results", [])
+    changed = [{**entry, "result": {**entry["result"], key: value}} for entry in entries]
+    return {**data, "results": changed} if entries else data
+
+
+def linked(target: str) -> Callable[[Place, Path, dict[str, Any]], None]:
+    def change(place: Place, file: Path, data: dict[str, Any]) -> None:
         file.unlink()
         file.symlink_to(target.format(private=place.private))
 
     return change
 
 
-def pipe(place: Place, file: Path, data: dict[str, object]) -> None:
+def pipe(place: Place, file: Path, data: dict[str, Any]) -> None:
     file.unlink()
     os.mkfifo(file)
 
@@ -85,7 +95,7 @@ REPLAYS = {
     "another commit of upstream's": commit_of(),
     "another tree": commit_of(tree="v1.0^{tree}"),
     "another parent": commit_of(parent="v1.0"),
-    "another commit, which is a tag": lambda place, file, data: file.write_text(json.dumps({**data, "commit": place.up("rev-parse", "v1.0")})) and None,
+    "another commit, which is a tag": lambda place, file, data: file.write_text(json.dumps(each_result(data, "commit", place.up("rev-parse", "v1.0")))) and None,
     "a commit that is not there": field("commit", "a" * 40),
     "a commit that is an option": field("commit", "--all"),
     "no commit": field("commit", None), "another verdict": field("verdict", "absorbed"),

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fixtool.apply.home import RECORD, home_at
@@ -287,9 +287,7 @@ def _move_on(tree: Repo, record: Record) -> Placed:
         write_record(tree, replace(before or record, moving_to=record.commit))
     try:
         if changed:
-            # The files of a copied checkout have other times than its index has recorded.
-            tree.run("update-index", "-q", "--refresh", accept=None)
-            tree.run("read-tree", "-m", "-u", head or "", record.commit)
+            _change_files(tree, head or "", record.commit)
         _set_branch(tree, record, tip)
     except BaseException:
         recover(tree)
@@ -297,6 +295,19 @@ def _move_on(tree: Repo, record: Record) -> Placed:
     write_record(tree, record)
     (tree.git_dir / _NEXT).unlink(missing_ok=True)
     return Placed(tree.work_tree, record.branch, changed)
+
+
+def _change_files(tree: Repo, head: str, commit: str) -> None:
+    """Bring the files of a clean work tree from ``head`` to ``commit``."""
+    words = ("read-tree", "-m", "-u", head, commit)
+    try:
+        tree.run(*words)
+    except CannotRun as error:
+        if "not uptodate" not in error.message:
+            raise
+        # The files of a copied checkout have other times than its index has recorded.
+        tree.run("update-index", "-q", "--refresh", accept=None)
+        tree.run(*words)
 
 
 def _require_free(tree: Repo, head: str, commit: str) -> None:
@@ -357,6 +368,8 @@ def send_objects(store: Repo, checkout: Repo, commits: Sequence[Oid], onto: Oid)
     differences of its own, since the store keeps objects as differences where that is worth it.
     """
     words = ("rev-list", "--objects", "--no-object-names", *commits, f"^{onto}")
+    if checkout.run_on_objects(*words, "--quiet", accept=None).status == 0:
+        return  # all are there: git has looked for each of them
     missing = checkout.lacks(map(Oid, store.run(*words).text.split()))
     if not missing:
         return
@@ -370,7 +383,7 @@ def send_objects(store: Repo, checkout: Repo, commits: Sequence[Oid], onto: Oid)
 
 def write_record(tree: Repo, record: Record, name: str = RECORD) -> None:
     """Keep ``record`` with the work tree."""
-    write_atomically(tree.git_dir / name, json.dumps(asdict(record), indent=1), durable=True)
+    write_atomically(tree.git_dir / name, json.dumps(record, default=vars), durable=True)
 
 
 @contextmanager

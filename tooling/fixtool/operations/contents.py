@@ -27,6 +27,7 @@ class Contents:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._start = f"{folder}/"
         self._known: dict[tuple[int, ...], str] = {}
 
     def keep_file(self, folder: Path, name: str, about: os.stat_result) -> str:
@@ -40,10 +41,10 @@ class Contents:
     def keep(self, data: bytes) -> str:
         """Keep ``data``, and return the name by which ``read`` finds it."""
         digest = hashlib.sha256(data).hexdigest()
-        path = self.folder / digest[:2] / digest
-        try:
-            os.utime(path)  # another run, which removes what is old, then sees that it is needed
+        try:  # another run, which removes what is old, then sees that it is needed
+            os.utime(f"{self._start}{digest[:2]}/{digest}")
         except FileNotFoundError:
+            path = self.folder / digest[:2] / digest
             private_folder(self.folder)
             path.parent.mkdir(mode=0o700, exist_ok=True)
             write_atomically(path, data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, TypeGuard
 
 from fixtool.documents import Field
 from fixtool.git.objects import Oid, read_oid
@@ -24,6 +25,9 @@ class Verdict(StrEnum):
     NOT_NEEDED = "not-needed"  # its bug is not there
     LEFT_OUT = "left-out"  # a person said so
 
+
+_VERDICTS = {verdict.value: verdict for verdict in Verdict}
+_LARGE = 1 << 31  # more than any number of a line
 
 FAILED = frozenset({Verdict.CONFLICT, Verdict.BLOCKED})
 """A patch with one of these needs a person."""
@@ -87,7 +91,25 @@ def _read_file(file: Field) -> FileResult:
     return FileResult(file["path"].text(), file["verdict"].member(Verdict), hunks)
 
 
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value < _LARGE
+
+
 def _read_hunk(hunk: Field) -> HunkResult:
+    # A long series has tens of thousands of hunks. A Field for each value of each would take four
+    # times as long, and is needed only to say what is wrong.
+    table = hunk.table()
+    number, written_for = table.get("number"), table.get("written_for")
+    line, offset = table.get("line"), table.get("offset")
+    verdict = _VERDICTS.get(str(table.get("verdict")))
+    if (
+        verdict is not None
+        and _is_count(number)
+        and _is_count(written_for)
+        and (line is None or _is_count(line))
+        and (offset is None or (type(offset) is int and abs(offset) < _LARGE))
+    ):
+        return HunkResult(number, verdict, written_for, line, offset)
     return HunkResult(
         hunk["number"].count(), hunk["verdict"].member(Verdict), hunk["written_for"].count(),
         hunk["line"].optional(Field.count), hunk["offset"].optional(Field.integer),

@@ -1,8 +1,9 @@
 """The cache of the patches whose diffs were checked before and found to be in order.
 
 To read the diffs of a thousand patches takes longer than all else that an apply does which finds
-its result in the cache. A file of the cache has the digest of a patch as its name, and holds the
-paths of that patch. It is safe to delete.
+its result in the cache. The cache has one file for each line, which holds the digests of its
+patches, and the paths of each: to open a file for each patch would take as long as to read it. It
+is safe to delete.
 """
 
 from __future__ import annotations
@@ -10,60 +11,75 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fixtool.documents import Field, read_own
 from fixtool.errors import CannotRun
 from fixtool.files import private_folder, remove_old, require_private, write_atomically
 from fixtool.series.patch import Patch
 
-_FORMAT = 1  # raised whenever a rule about diffs changes: what was in order may no longer be
+_FORMAT = 2  # raised whenever a rule about diffs changes: what was in order may no longer be
 _DAYS = 90
 
 
+@dataclass
 class CheckedPatches:
-    """The patches of which ``folder`` says that their diffs are in order. Without a folder nothing
-    is known and nothing is kept. Raises CannotRun if others may have written to the folder."""
+    """The patches of the line in the folder ``line`` whose diffs are in order, as the folder
+    ``cache`` says. Without that folder nothing is known and nothing is kept. Raises CannotRun if
+    others may have written to it."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._added = False
-        if folder:
-            require_private(folder)
+    cache: Path | None
+    line: Path
+    _before: dict[str, Any] = field(default_factory=dict)
+    _now: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.cache:
+            require_private(self.cache)
+            self._before = read_own(self._file(self.cache), Field.table) or {}
+
+    def _file(self, cache: Path) -> Path:
+        name = hashlib.sha256(str(self.line.absolute()).encode("utf-8", "surrogateescape"))
+        return cache / f"{name.hexdigest()}.json"
 
     def holds(self, patch: Patch) -> bool:
         """Whether the diff of ``patch`` is in order. If it is, the patch knows its paths, and its
         diff need not be read for them."""
-        if self._folder is None:
-            return False
-        paths = read_own(self._folder / f"{patch.digest}.json", lambda root: _paths(root, patch))
+        known = Field(self._before.get(patch.digest))
+        paths = known.optional(lambda entry: _paths(entry, patch))
         if paths is None:
             return False
-        patch.know_paths(paths)
+        patch.know_paths(frozenset(paths))
+        self._now[patch.digest] = known.value
         return True
 
     def add(self, patch: Patch) -> None:
-        """Keep that the diff of ``patch`` is in order. If that cannot be written (a disk that is
-        full or read-only), the next run takes longer; its result is the same."""
-        if self._folder is None:
-            return
+        """Note that the diff of ``patch`` is in order."""
         paths = sorted(patch.paths)
+        self._now[patch.digest] = {"paths": paths, "sum": _sum(patch, paths)}
+
+    def keep(self) -> None:
+        """Write down what is known now, if it is more than before. If it cannot be written (a disk
+        that is full or read-only), the next run takes longer; its result is the same."""
+        if self.cache is None or self._now.keys() <= self._before.keys():
+            return
         try:
-            if not self._added:
-                private_folder(self._folder)
-                remove_old(self._folder, _DAYS)
-                self._added = True
-            text = json.dumps({"paths": paths, "sum": _sum(patch, paths)})
-            write_atomically(self._folder / f"{patch.digest}.json", text)
+            private_folder(self.cache)
+            remove_old(self.cache, _DAYS)
+            write_atomically(self._file(self.cache), json.dumps(self._now))
         except (OSError, CannotRun):
-            self._folder = None
+            return
 
 
-def _paths(root: Field, patch: Patch) -> frozenset[str]:
-    paths = root["paths"].texts()
-    if root["sum"].text() != _sum(patch, paths):
-        raise root["sum"].wrong("the sum of the paths")
-    return frozenset(paths)
+def _paths(entry: Field, patch: Patch) -> tuple[str, ...] | None:
+    """The paths in an entry; None if it is damaged."""
+    try:
+        paths = entry["paths"].texts()
+        return paths if entry["sum"].value == _sum(patch, paths) else None
+    except ValueError:
+        return None
 
 
 def _sum(patch: Patch, paths: Sequence[str]) -> str:

@@ -86,7 +86,7 @@ class Trailers(StrEnum):
 
 def lint(line: Line, trailers: Trailers = Trailers.EACH) -> tuple[Finding, ...]:
     """Check everything that needs no git: files, mail headers, messages, trailers and paths."""
-    found = tuple(_findings(line, CheckedPatches(None)))
+    found = tuple(_findings(line, CheckedPatches(None, line.folder)))
     if trailers is Trailers.EACH:
         return found
     missing = [finding for finding in found if finding.rule == "trailer"]
@@ -108,7 +108,9 @@ def _summed_up(line: Line, missing: Sequence[Finding]) -> Finding:
 
 def errors_in(line: Line, cache: Path | None = None) -> tuple[Finding, ...]:
     """The findings because of which a series must not be applied."""
-    found = _findings(line, CheckedPatches(cache))
+    checked = CheckedPatches(cache, line.folder)
+    found = tuple(_findings(line, checked))
+    checked.keep()
     return tuple(finding for finding in found if finding.level is Level.ERROR)
 
 
@@ -261,10 +263,9 @@ def _trailers(patch: Patch, earlier: Mapping[str, int], line: Line) -> Iterator[
     for key in _WANTED:
         if patch.trailer(key) is None:
             yield _finding("trailer", where, f"no {key}: trailer")
-    listed = {entry.slug for entry in line.entries}
     for slug in patch.depends_on:
         if slug not in earlier:
-            later = slug in listed
+            later = any(entry.slug == slug for entry in line.entries)
             message = (
                 f"Depends-On: {slug}, which {'comes later' if later else 'is not'} in the series"
             )

@@ -298,6 +298,32 @@ def test_objects_that_an_interrupted_git_did_not_write(
     checkout("fsck", "--strict")
 
 
+def test_into_a_checkout_whose_objects_are_partly_there(
+    series: Team, settings: Settings, checkout: Git
+) -> None:
+    """The commit and its trees are there from an earlier time, and a file of them is gone."""
+    applied = into(series, settings, checkout)
+    blob = checkout("rev-parse", "HEAD:new.py")
+    checkout("checkout", "--quiet", "--detach", applied.target.commit)
+    (loose,) = (checkout.path / ".git/objects" / blob[:2]).glob(blob[2:])
+    loose.unlink()
+    assert into(series, settings, checkout).placed
+    assert checkout("cat-file", "-t", blob) == "blob"
+    checkout("fsck", "--strict")
+
+
+def test_into_a_copied_checkout(
+    series: Team, settings: Settings, checkout: Git, tmp_path: Path
+) -> None:
+    """Its files have other times than its index has recorded."""
+    copy = tmp_path / "copy"
+    shutil.copytree(checkout.path, copy, symlinks=True)
+    for path in copy.rglob("*.py"):
+        os.utime(path, (1, 1))
+    assert into(series, settings, Git(copy)).placed
+    assert Git(copy)("status", "--porcelain") == ""
+
+
 def test_into_again_replaces_the_series(series: Team, settings: Settings, checkout: Git) -> None:
     first = into(series, settings, checkout)
     series.patch("more", "more", python__other_py="alpha\nBETA\ngamma\n")

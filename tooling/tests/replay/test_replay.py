@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from fixtool.documents import Field, FieldError
 from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import Oid
+from fixtool.replay import _cache
 from fixtool.replay.run import Decisions, Replay, replay
-from fixtool.replay.verdict import PatchState, Verdict
+from fixtool.replay.verdict import PatchResult, PatchState, Verdict, read_patch_result
 from fixtool.series.line import PatchRepository
 from fixtool.series.trailers import with_trailer
 from support.repositories import NUMBERS, Git, Team, format_patch
@@ -364,6 +366,60 @@ def test_cache_answers_and_is_checked(team: Team, tmp_path: Path) -> None:
     for file in cache.iterdir():
         file.write_text(file.read_text().replace(first.commit, "f" * 40))
     assert run(team, cache=cache).commit == first.commit
+
+
+@pytest.mark.parametrize("together", [1000, 1])
+def test_each_replay_keeps_what_it_adds(
+    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    """A file has the results that one replay has added; the next ones go on after any of them."""
+    monkeypatch.setattr(_cache, "_TOGETHER", together)
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.patch("other", "fix beta", python__other_py=OTHER)
+    folder, cache = team.root / "patches/main", tmp_path / "verdicts"
+    first = run(team, cache=cache)
+    assert len(list(cache.iterdir())) == (1 if together > 1 else 2)
+    before = {path.name for path in cache.iterdir()}
+    raw = (folder / "other.patch").read_bytes()
+    (folder / "other.patch").write_bytes(raw.replace(b"Subject: [PATCH] ", b"Subject: [PATCH] x "))
+    edited = run(team, cache=cache)
+    assert edited.reused == 1
+    assert run(team, cache=cache).reused == 2
+    (added,) = (path for path in cache.iterdir() if path.name not in before)
+    added.write_text("{")
+    assert run(team, cache=cache).reused == 1
+    (folder / "other.patch").write_bytes(raw)
+    again = run(team, cache=cache)
+    assert (again.reused, again.patches) == (2, first.patches)
+
+
+HUNK = {"number": 1, "verdict": "offset", "written_for": 9, "line": 7, "offset": -2}
+
+
+def read_with(**changes: object) -> PatchResult:
+    hunks = [{**HUNK, **changes}]
+    files = [{"path": "f", "verdict": "offset", "hunks": hunks}]
+    patch = {"slug": "a", "subject": "b", "verdict": "clean", "files": files, "evidence": []}
+    return read_patch_result(Field(patch))
+
+
+@pytest.mark.parametrize("empty", [(), ("line",), ("line", "offset")])
+def test_a_hunk_is_read_as_it_was_written(empty: tuple[str, ...]) -> None:
+    (file,) = read_with(**dict.fromkeys(empty)).files
+    assert [vars(hunk) for hunk in file.hunks] == [{**HUNK, **dict.fromkeys(empty)}]
+
+
+@pytest.mark.parametrize("key", ["number", "written_for", "line", "offset"])
+@pytest.mark.parametrize("value", [True, "1", 1.0, 1 << 31, [], -(1 << 31)])
+def test_a_hunk_with_another_number_is_refused(key: str, value: object) -> None:
+    with pytest.raises(FieldError, match=rf"files\[0\].hunks\[0\].{key} is"):
+        read_with(**{key: value})
+
+
+@pytest.mark.parametrize("value", ["perfect", None, 1, [], {}])
+def test_a_hunk_with_an_unknown_verdict_is_refused(value: object) -> None:
+    with pytest.raises(FieldError, match=r"verdict is .* one of clean"):
+        read_with(verdict=value)
 
 
 @pytest.mark.parametrize("part", ["parent", "author", "message", "slug"])

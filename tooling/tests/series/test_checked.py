@@ -23,30 +23,63 @@ def patch(raw: bytes = GOOD) -> Patch:
     return parse(raw, "fix")
 
 
+OTHER = GOOD.replace(b"+b", b"+c")
+
+
+def known(tmp_path: Path, line: str = "line") -> CheckedPatches:
+    return CheckedPatches(tmp_path / "patches", tmp_path / line)
+
+
+def keep(tmp_path: Path, *patches: Patch) -> None:
+    checked = known(tmp_path)
+    for each in patches:
+        if not checked.holds(each):
+            checked.add(each)
+    checked.keep()
+
+
 def test_a_patch_in_order_is_known_by_its_bytes(tmp_path: Path) -> None:
-    checked = CheckedPatches(tmp_path / "patches")
-    assert not checked.holds(patch())
-    checked.add(patch())
+    assert not known(tmp_path).holds(patch())
+    keep(tmp_path, patch())
     again = patch()
-    assert CheckedPatches(tmp_path / "patches").holds(again)
+    assert known(tmp_path).holds(again)
     assert again.__dict__["paths"] == again.paths == {"f"}
-    assert not checked.holds(patch(GOOD.replace(b"+b", b"+c")))
+    assert not known(tmp_path).holds(patch(OTHER))
+    assert not known(tmp_path, "another-line").holds(patch())
+
+
+def test_a_patch_more_keeps_what_is_known_of_the_others(tmp_path: Path) -> None:
+    """And a patch that the line has no more is forgotten then."""
+    keep(tmp_path, patch())
+    keep(tmp_path, patch(), patch(OTHER))
+    assert known(tmp_path).holds(patch())
+    assert known(tmp_path).holds(patch(OTHER))
+    keep(tmp_path, patch(OTHER), patch(GOOD.replace(b"+b", b"+d")))
+    assert not known(tmp_path).holds(patch())
+    assert known(tmp_path).holds(patch(OTHER))
+
+
+def test_nothing_is_written_if_all_was_known(tmp_path: Path) -> None:
+    keep(tmp_path, patch(), patch(OTHER))
+    (file,) = (tmp_path / "patches").iterdir()
+    before = file.stat()
+    keep(tmp_path, patch())
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 @pytest.mark.parametrize(("old", "new"), [('["f"]', '["g"]'), ("[", ""), ('"sum": "', '"sum": "0')])
 def test_a_damaged_file_is_not_believed(tmp_path: Path, old: str, new: str) -> None:
-    checked = CheckedPatches(tmp_path / "patches")
-    checked.add(patch())
+    keep(tmp_path, patch())
     (file,) = (tmp_path / "patches").iterdir()
     file.write_text(file.read_text().replace(old, new))
-    assert not checked.holds(patch())
+    assert not known(tmp_path).holds(patch())
 
 
 def test_a_folder_of_others_is_refused(tmp_path: Path) -> None:
     (tmp_path / "patches").mkdir()
     (tmp_path / "patches").chmod(0o777)
     with pytest.raises(CannotRun):
-        CheckedPatches(tmp_path / "patches")
+        known(tmp_path)
 
 
 def line_with(folder: Path, raw: bytes) -> Path:
