@@ -32,6 +32,15 @@ _BINARY = re.compile(r"(literal|delta) \d{1,12}")
 _BASE85 = re.compile(r"[A-Za-z][0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]+")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _AT, _BACKSLASH, _BLANK, _MINUS, _NEWLINE, _PLUS = b"@\\ -\n+"  # as numbers
+# What git writes before the hunks of most files: those whose names need no quotes.
+_USUAL_HEAD = re.compile(
+    rb'diff --git a/([^\n\t"\\]+) b/\1\n'
+    rb"(?:index (?P<changed>BLOB)\.\.BLOB (?:MODE)\n--- a/\1\n\+\+\+ b/\1\n"
+    rb"|new file mode (?P<mode>MODE)\nindex (?P<new>BLOB)\.\.BLOB\n--- /dev/null\n\+\+\+ b/\1\n"
+    rb"|deleted file mode (?:MODE)\nindex (?P<deleted>BLOB)\.\.BLOB\n--- a/\1\n\+\+\+ /dev/null\n"
+    rb")(?=@@ -)".replace(b"BLOB", b"[0-9a-f]{4,64}").replace(b"MODE", "|".join(MODES).encode())
+)
+_USUAL_HUNK = re.compile(rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@.*\n")
 _ESCAPE = re.compile(rb"\\([0-3][0-7]{2}|.)", re.DOTALL)
 _ESCAPES = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f": b"\f",
             b"r": b"\r", b'"': b'"', b"\\": b"\\"}  # fmt: skip
@@ -173,6 +182,7 @@ class _Reader:
         self.begin = 0
         self.at = 0
         self.first_line = first_line
+        self._next_hunk = self._next_file = -1  # the newline before each of them
 
     @property
     def more(self) -> bool:
@@ -207,7 +217,25 @@ class _Reader:
                 self._skip()  # git skips it too: the signature of a mail, a blank line
         return files
 
+    def _usual_file(self) -> FilePatch | None:
+        """The next file, if its head is as git writes most of them. None if it has to be read line
+        by line, which takes several times as long."""
+        match = _USUAL_HEAD.match(self.diff, self.begin)
+        if match is None:
+            return None
+        path, start = match[1].decode("utf-8", "surrogateescape"), self.at
+        self.begin = match.end()
+        self.at += match[0].count(b"\n")
+        mode = match["mode"].decode() if match["mode"] else None
+        blob = (match["changed"] or match["new"] or match["deleted"]).decode()
+        return FilePatch(
+            path, None if match["new"] else path, None if match["deleted"] else path, blob, mode,
+            False, self._hunks(), self.first_line + start,
+        )  # fmt: skip
+
     def _file(self) -> FilePatch:
+        if usual := self._usual_file():
+            return usual
         start, names = self.at, self._peek()[len("diff --git ") :]
         self._skip()
         headers = self._headers()
@@ -276,11 +304,47 @@ class _Reader:
 
     def _hunks(self) -> tuple[Hunk, ...]:
         hunks: list[Hunk] = []
-        while self._peek().startswith("@@ -"):
-            hunks.append(self._hunk(len(hunks) + 1))
+        while self.diff.startswith(b"@@ -", self.begin):
+            number = len(hunks) + 1
+            hunks.append(self._usual_hunk(number) or self._hunk(number))
         if not hunks:
             raise _Damaged("no hunk follows the names of the file", self.at)
         return tuple(hunks)
+
+    def _usual_hunk(self, number: int) -> Hunk | None:
+        """The next hunk, if each of its lines begins with a blank, a minus or a plus, and they are
+        as many as its head says. None if it has to be read line by line: it may be damaged."""
+        diff = self.diff
+        match = _USUAL_HUNK.match(diff, self.begin)
+        if match is None or self.cut:
+            return None
+        begin = match.end()
+        before = begin - 1  # the newline before each line tells where it begins
+        end = self._end_of_hunk(before)
+        blank = diff.count(b"\n ", before, end)
+        minus = diff.count(b"\n-", before, end)
+        plus = diff.count(b"\n+", before, end)
+        lines = diff.count(b"\n", begin, end)
+        old_start, old, new_start, new = match.groups(b"1")
+        if (blank + minus, blank + plus, blank + minus + plus) != (int(old), int(new), lines):
+            return None
+        if not minus + plus:
+            return None
+        to_end = diff[diff.rfind(b"\n", before, end - 1) + 1] != _BLANK
+        self.begin = end
+        self.at += 1 + lines
+        return Hunk(number, int(old_start), int(new_start), to_end, diff, begin, end)
+
+    def _end_of_hunk(self, start: int) -> int:
+        """Where the next hunk or file begins after byte ``start``, or the diff ends. Each byte is
+        looked at once, whatever the number of hunks."""
+        if self._next_hunk < start:
+            found = self.diff.find(b"\n@@ -", start)
+            self._next_hunk = found if found >= 0 else len(self.diff) - 1
+        if self._next_file < start:
+            found = self.diff.find(b"\ndiff --git ", start)
+            self._next_file = found if found >= 0 else len(self.diff) - 1
+        return 1 + min(self._next_hunk, self._next_file)
 
     def _hunk(self, number: int) -> Hunk:
         header, line = self.at, self._peek()

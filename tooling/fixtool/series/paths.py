@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from fixtool.series.diff import FilePatch
 
@@ -17,6 +18,7 @@ path must fit too."""
 
 _LONGEST_NAME = 255  # bytes of a file's name, on every file system
 _DEEPEST = 100  # folders: removing a tree takes one call of a function for each
+_REMEMBERED = 4096  # answers: the patches of a series change the same files again and again
 _IGNORED_BY_HFS = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 _GIT = re.compile(r"\.git|git~\d+")
 _GIT_RULES = re.compile(
@@ -56,6 +58,19 @@ def rules_touched(file: FilePatch) -> str | None:
 
 
 def _unsafe(path: str, links: set[str]) -> str | None:
+    if why := _unsafe_alone(path):
+        return why
+    if not links:
+        return None
+    folded = _folded_path(path).split("/")
+    if any("/".join(folded[:depth]) in links for depth in range(1, len(folded))):
+        return "behind a symlink that this patch makes (CVE-2023-23946)"
+    return None
+
+
+@lru_cache(_REMEMBERED)
+def _unsafe_alone(path: str) -> str | None:
+    """Why no patch may write a path, whatever else the patch does."""
     parts = path.split("/")
     if (
         len(parts) > _DEEPEST
@@ -71,9 +86,6 @@ def _unsafe(path: str, links: set[str]) -> str | None:
         return "a path inside git's own folder"
     if "\\" in path or re.search(r"[\x00-\x1f\x7f]", path):
         return "a backslash or control character"
-    folded = _folded_path(path).split("/")
-    if links and any("/".join(folded[:depth]) in links for depth in range(1, len(parts))):
-        return "behind a symlink that this patch makes (CVE-2023-23946)"
     return None
 
 
@@ -81,10 +93,12 @@ def _size(text: str) -> int:
     return len(text.encode("utf-8", "surrogateescape"))
 
 
+@lru_cache(_REMEMBERED)
 def _folded_path(path: str) -> str:
     return "/".join(map(_folded, path.split("/")))
 
 
+@lru_cache(_REMEMBERED)
 def _folded(part: str) -> str:
     """The name of a file or folder as the least careful file system compares it."""
     return _IGNORED_BY_HFS.sub("", part).lower().partition(":")[0].rstrip(". ")

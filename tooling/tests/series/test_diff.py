@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, example, given
@@ -283,3 +284,63 @@ def test_reading_takes_linear_time(name: str) -> None:
         return best
 
     assert seconds(16_000) < 30 * max(seconds(2_000), 0.001)
+
+
+PIECES = ("\n", " ", "-", "+", "\\ No newline at end of file\n", "@@ -1 +1 @@\n", "\n@@ -1", "-- \n2\n",
+          "diff --git a/x b/x\n", "\r\n", '"', "\t", "100755", "new file mode 100644\n", "\udcff",
+          "\u0661", "rename from x\n", "@@ -0,0 +0,0 @@\n", "/dev/null", "9", "old mode 100644\n")  # fmt: skip
+
+
+def changed_at_random(diff: str, random: Random) -> str:
+    """A diff with some of its lines or characters taken out, doubled or replaced."""
+    for _ in range(random.randint(0, 3)):
+        at, line = random.randrange(len(diff) + 1), diff.split("\n")
+        number = random.randrange(len(line))
+        diff = random.choice((
+            diff[:at] + random.choice(PIECES) + diff[at:],
+            diff[:at] + random.choice(PIECES) + diff[at + 1 :],
+            diff[: at or 1],
+            "\n".join(line[:number] + line[number + 1 :]),
+            "\n".join(line[:number] + line[number : number + 1] + line[number:]),
+        ))  # fmt: skip
+    return diff
+
+
+def test_the_usual_form_of_a_diff_means_the_same_if_it_is_read_line_by_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = Random(18)
+    long = CHANGE.replace(
+        "-x\n+y\n", "-x\n+y\n@@ -9,3 +9,4 @@ f\n a\n+b\n c\n d\n@@ -20 +21 @@\n-x\n+y\n"
+    )
+    gone = (
+        NEW.replace("new file", "deleted file")
+        .replace("/dev/null", "X")
+        .format(path="d", mode="100644")
+    )
+    gone = gone.replace("+++ b/d", "+++ /dev/null").replace("--- X", "--- a/d").replace("+x", "-x")
+    gone = gone.replace("-0,0 +1", "-1 +0,0")
+    usual = (
+        CHANGE,
+        long,
+        new("a/b c"),
+        new("a/ü", "120000"),
+        gone,
+        new("x") + long + gone + CHANGE,
+    )
+    diffs = [*usual, *(changed_at_random(random.choice(usual), random) for _ in range(1500))]
+
+    def answers() -> list[object]:
+        found: list[object] = []
+        for diff in diffs:
+            try:
+                found.append(list(read(diff)))
+            except Refused as refused:
+                found.append((refused.message, refused.where))
+        return found
+
+    fast = answers()
+    for method in ("_usual_file", "_usual_hunk"):
+        monkeypatch.setattr(f"fixtool.series.diff._Reader.{method}", lambda *_: None)
+    assert fast == answers()
+    assert 150 < sum(isinstance(answer, list) for answer in fast) < len(fast) - 150
