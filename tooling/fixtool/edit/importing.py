@@ -23,7 +23,15 @@ from fixtool.series.diff import FilePatch, read_diff
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import errors_in_patch
 from fixtool.series.message import mailable
-from fixtool.series.patch import LARGEST, Patch, apply_diff, export_all, parse, read_trailers
+from fixtool.series.patch import (
+    LARGEST,
+    Patch,
+    apply_diff,
+    export_all,
+    export_with,
+    parse,
+    read_trailers,
+)
 from fixtool.series.paths import rules_touched, unsafe_paths
 from fixtool.series.strict import LeftToGit, apply_in_memory
 from fixtool.series.write import series_text, writing
@@ -190,12 +198,13 @@ def _change(line: Line, place: _Place, slug: str, files: Mapping[str, bytes]) ->
 @dataclass(frozen=True)
 class _Place:
     """A place in the new series. A patch that comes in has its change beside it, and what happens
-    to its file."""
+    to its file; and the files of its diff, if they were read."""
 
     patch: Patch
     incoming: Incoming | None = None
     change: Change | None = None
     number: int = -1  # of the incoming change
+    files: tuple[FilePatch, ...] | None = None
 
 
 def _queue(
@@ -221,8 +230,10 @@ def _queue(
                 where=incoming.where,
                 hint="split it; large data does not belong in a series",
             )
+        files = None
         if incoming.diff.startswith(b"diff --git a/"):  # others are judged by what they do
-            _require_safe(read_diff(incoming.diff, where=incoming.where), incoming.where)
+            files = read_diff(incoming.diff, where=incoming.where)
+            _require_safe(files, incoming.where)
         same = at_subject.get(incoming.subject, [])
         if same and not options.replacing:
             raise Refused(
@@ -239,7 +250,7 @@ def _queue(
         )
         names.add(slug)
         patch = Patch(slug, b"", incoming.subject, incoming.body, incoming.author, incoming.diff)
-        queue[place : place + 1] = [_Place(patch, incoming, change, number)]
+        queue[place : place + 1] = [_Place(patch, incoming, change, number, files)]
     return queue, skipped
 
 
@@ -254,6 +265,19 @@ def _changes_nothing(subject: str, where: str, reason: str) -> Refused:
 def _require_safe(files: Sequence[FilePatch], where: str) -> None:
     for _, path, why in unsafe_paths(files):
         raise Refused(f"{path!r:.200}: {why}", where=where)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The commit of a patch that came in. ``same`` means that it changes a tree from and to those
+    of the commit that came in, so its diff is the same."""
+
+    commit: Oid
+    patch: Patch
+    incoming: Incoming
+    fitted: Fitted
+    files: tuple[FilePatch, ...] | None
+    same: bool
 
 
 class _Commits:
@@ -275,7 +299,7 @@ class _Commits:
         self._objects, self._fitter, self._options = objects, fitter, options
         self._tip, self._tree = base, objects.tree_of(base)
         self._taken = taken
-        self._came_in: list[tuple[Oid, Patch, Incoming, Fitted]] = []
+        self._came_in: list[_Made] = []
         self.slugs: dict[str, list[str]] = {}
         self.files: dict[str, bytes] = {}
         self.subjects: dict[str, str] = {}
@@ -296,11 +320,12 @@ class _Commits:
         patch = replace(patch, body=_with_excluded(patch.body, fitted.recorded))
         for part, tree in self._parts(patch, fitted.tree, split=incoming is not None):
             self._tip = self._objects.add_commit(part.commit(tree, self._tip))
-            self._tree = tree
+            before, self._tree = self._tree, tree
             self.slugs[patch.slug].append(part.slug)
             self.subjects[part.slug] = part.subject
             if incoming is not None:
-                self._came_in.append((self._tip, part, incoming, fitted))
+                same = incoming.trees == (before, tree)
+                self._came_in.append(_Made(self._tip, part, incoming, fitted, place.files, same))
 
     def _fit(self, place: _Place, incoming: Incoming) -> Fitted:
         if fitted := self._options.resolved.get(place.number):
@@ -338,9 +363,11 @@ class _Commits:
     def export(self) -> None:
         """Make the files of the patches that came in. What git did is read and judged: an incoming
         diff may have any form. Raises Refused if it is not safe."""
-        raw = export_all(self._objects.repo, [commit for commit, *_ in self._came_in])
-        for (_, patch, incoming, fitted), data in zip(self._came_in, raw, strict=True):
+        for made, data in zip(self._came_in, self._exported(), strict=True):
+            patch, incoming, fitted = made.patch, made.incoming, made.fitted
             exported = parse(data, patch.slug)
+            if made.files is not None and exported.diff == incoming.diff:
+                exported.know_files(made.files)
             _require_safe(exported.files, incoming.where)
             for error in errors_in_patch(exported):
                 raise Refused(
@@ -353,9 +380,18 @@ class _Commits:
             self.files[f"{patch.slug}.patch"] = data
             self.notes[patch.slug] = notes
 
+    def _exported(self) -> list[bytes]:
+        """What git makes of each patch that came in."""
+        repo = self._objects.repo
+        same = {made.commit: made.incoming.diff for made in self._came_in if made.same}
+        other = [made.commit for made in self._came_in if not made.same]
+        mails = dict(zip(same, export_with(repo, same), strict=True))
+        mails.update(zip(other, export_all(repo, other), strict=True))
+        return [mails[made.commit] for made in self._came_in]
+
     def require_used(self, patterns: Sequence[str]) -> None:
         """Raise UsageError if one of the patterns has left nothing out: it may be misspelled."""
-        used = {pattern for *_, fitted in self._came_in for pattern in fitted.excluded}
+        used = {pattern for made in self._came_in for pattern in made.fitted.excluded}
         for pattern in patterns:
             if pattern not in used and self._came_in:
                 raise UsageError(

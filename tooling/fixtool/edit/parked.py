@@ -316,6 +316,7 @@ def _change(change: Field) -> Incoming:
         change["commit"].optional(read_oid), change["notes"].texts(),
         change["strip"].optional(Field.count), change["reverse"].flag(),
         change["first_line"].count(),
+        change["trees"].optional(lambda trees: trees.each(read_oid)) or (),
     )  # fmt: skip
 
 

@@ -20,7 +20,8 @@ class Incoming:
     changed or made up while it was read. ``strip`` is how many leading folders the names in the
     diff lose, as `patch -p` says; None if nobody has said so. ``reverse`` means that the diff is
     undone. ``first_line`` is the line of its file at which the diff begins; 0 if that is not
-    known, as in an encoded mail."""
+    known, as in an encoded mail. ``trees`` are those before and after a commit of a fork, between
+    which git made the diff as it is in a patch file; else there are none."""
 
     subject: str
     body: str
@@ -32,6 +33,7 @@ class Incoming:
     strip: int | None = None
     reverse: bool = False
     first_line: int = 0
+    trees: tuple[Oid, ...] = ()
 
     def line(self, number: int) -> str:
         """The file and line of the line ``number`` (from 0) of the diff; ``where`` if the lines of
@@ -55,10 +57,11 @@ def make_change(
     *,
     commit: Oid | None = None,
     notes: tuple[str, ...] = (),
+    trees: tuple[Oid, ...] = (),
 ) -> Incoming:
     """A change whose message is in a form that lint takes and git gives back unchanged."""
     title, text, changed = mailable(subject, body)
-    return Incoming(title, text, author, diff, where, commit, (*notes, *changed))
+    return Incoming(title, text, author, diff, where, commit, (*notes, *changed), trees=trees)
 
 
 def date_from(text: str) -> str:

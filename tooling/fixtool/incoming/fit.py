@@ -52,6 +52,11 @@ class FitOptions:
     three_way: bool = True
     leave_out_missing: bool = False
 
+    @property
+    def as_it_is(self) -> bool:
+        """Whether a change whose names are those of the tree goes in whole, at its own place."""
+        return self.strip in (None, 1) and not self.exclude and not self.folder
+
 
 @dataclass(frozen=True)
 class Base:
@@ -145,6 +150,8 @@ class Fitter:
     def fit(self, change: Incoming, tip: Oid) -> Fitted:
         """The tree of ``tip`` with ``change``; the tree of ``tip`` itself if it has the change
         already. Raises Refused, with the reason, if the change does not fit."""
+        if change.trees and self.options.as_it_is and self.objects.tree_of(tip) == change.trees[0]:
+            return Fitted(change.trees[1])  # git made the diff between these two trees
         lines = change.diff.split(b"\n")
         sections = read_sections(lines)
         options = self.options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fixtool.errors import Refused, UsageError
 from fixtool.git.database import ObjectDatabase
@@ -13,9 +13,11 @@ from fixtool.git.repo import Repo, reading_answer
 from fixtool.git.store import Store
 from fixtool.incoming.change import Incoming, make_change
 from fixtool.series.message import split_message
-from fixtool.series.patch import export_all, parse
+from fixtool.series.patch import export_all
 from fixtool.sources.resolve import resolve_local
 from fixtool.text import split_lines
+
+_DIFF = b"\ndiff --git "
 
 
 def read_range(repo: Store, fork: Repo, text: str, *, first_parent: bool = False) -> list[Incoming]:
@@ -36,7 +38,7 @@ def read_range(repo: Store, fork: Repo, text: str, *, first_parent: bool = False
     listed = split_lines(fork.run("rev-list", "--reverse", "--parents", *way, f"{old}..{new}").text)
     if not listed:
         raise UsageError(f"no commits in {text}", where=where)
-    commits = []
+    commits = {}
     for oid, *parents in (map(Oid, entry.split()) for entry in listed):
         if not parents:
             raise Refused(f"{oid[:12]} has no parent to differ from", where=where)
@@ -47,63 +49,63 @@ def read_range(repo: Store, fork: Repo, text: str, *, first_parent: bool = False
                 hint="make each merge one patch of all that it brought: fixtool import "
                 f"{shlex.quote(text)} --from {shlex.quote(where)} --first-parent",
             )
-        commits.append(oid)
+        commits[oid] = parents[0]
     return _read_commits(repo, commits)
 
 
-def _read_commits(repo: Store, ids: Sequence[Oid]) -> list[Incoming]:
-    """The changes of commits against their first parents. A diff is empty if the commit changes no
-    file."""
+def _read_commits(repo: Store, parents: Mapping[Oid, Oid]) -> list[Incoming]:
+    """The changes of commits against their first ``parents``. A diff is empty if the commit changes
+    no file."""
+    texts = _texts(repo, list(parents))
+    made = {oid: Oid(text[0]) for oid, text in texts.items()}
     with ObjectDatabase(repo) as objects:
-        commits = {oid: objects.commit(oid) for oid in ids}
-        # As commits with another message, which cannot be taken for a part of the diff.
-        plain = {
-            oid: objects.add_commit(
-                Commit(commit.tree, commit.parents[:1], MACHINE, MACHINE, "commit\n")
+        plain: dict[Oid, Oid] = {}
+        trees: dict[Oid, tuple[Oid, Oid]] = {}
+        for oid, parent in parents.items():
+            # As a commit with another message, which cannot be taken for a part of the diff.
+            plain[oid] = objects.add_commit(
+                Commit(made[oid], (parent,), MACHINE, MACHINE, "commit\n")
             )
-            for oid, commit in commits.items()
-        }
-        trees = {oid: commit.tree for oid, commit in commits.items()}
-        full = [
-            oid
-            for oid, commit in commits.items()
-            if commit.tree != (trees.get(commit.parents[0]) or objects.tree_of(commit.parents[0]))
-        ]
+            trees[oid] = made.get(parent) or objects.tree_of(parent), made[oid]
         objects.flush()
+    full = [oid for oid, (before, after) in trees.items() if before != after]
     raw = export_all(repo, [plain[oid] for oid in full])
-    diffs = {oid: parse(mail, oid[:12]).diff for oid, mail in zip(full, raw, strict=True)}
-    texts = _texts(repo, ids)
-    return [_read_commit(oid, texts[oid], diffs.get(oid, b""), plain[oid]) for oid in ids]
+    diffs = {oid: mail[mail.index(_DIFF) + 1 :] for oid, mail in zip(full, raw, strict=True)}
+    return [
+        _read_commit(oid, texts[oid], diffs.get(oid, b""), plain[oid], trees[oid])
+        for oid in parents
+    ]
 
 
 @reading_answer("log")
-def _texts(repo: Store, ids: Sequence[Oid]) -> dict[Oid, tuple[str, str, str, str]]:
-    """The name, the mail address, the date and the message of each commit, in UTF-8, whatever it is
-    stored in; from one process."""
-    form = "--format=%H%x00%an%x00%ae%x00%ad%x00%B"
+def _texts(repo: Store, ids: Sequence[Oid]) -> dict[Oid, tuple[str, ...]]:
+    """The tree, and the name, the mail address, the date and the message of each commit, in UTF-8,
+    whatever it is stored in; from one process."""
+    form = "--format=%H%x00%T%x00%an%x00%ae%x00%ad%x00%B"
     words = ("log", "--no-walk=unsorted", "--stdin", "-z", "--encoding=UTF-8", "--no-mailmap",
              "--no-notes", "--date=raw", form)  # fmt: skip
     out = repo.run(*words, stdin="".join(f"{oid}\n" for oid in ids).encode()).stdout
     fields = out.decode("utf-8", "surrogateescape").split("\0")
-    texts = {
-        Oid(oid): (name, address, date, message)
-        for oid, name, address, date, message in zip(*[iter(fields[:-1])] * 5, strict=True)
-    }
+    texts = {Oid(oid): tuple(text) for oid, *text in zip(*[iter(fields[:-1])] * 6, strict=True)}
     if texts.keys() != set(ids):
         raise ValueError(fields[:1])
     return texts
 
 
-def _read_commit(oid: Oid, text: tuple[str, str, str, str], diff: bytes, plain: Oid) -> Incoming:
-    """The change of a commit, whose diff is that of the commit ``plain``."""
-    name, address, date, message = text
+def _read_commit(
+    oid: Oid, text: tuple[str, ...], diff: bytes, plain: Oid, trees: tuple[Oid, Oid]
+) -> Incoming:
+    """The change of a commit, whose diff is that of the commit ``plain``, between two ``trees``."""
+    _, name, address, date, message = text
     subject, body = split_message(message)
     notes = () if address else (f"its author {name} has no mail address",)
     if not subject:
         subject = f"commit {oid[:12]}"
         notes = (f"it has no message: {subject!r} was written", *notes)
     author = Signature(name, address, date)
-    return make_change(subject, body, author, diff, oid[:12], commit=plain, notes=notes)
+    return make_change(
+        subject, body, author, diff, oid[:12], commit=plain, notes=notes, trees=trees
+    )
 
 
 def _endpoint(fork: Repo, name: str, where: str) -> Oid:

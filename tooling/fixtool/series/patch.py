@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ LARGEST = 8 << 20
 """The most bytes of a patch file: large data does not belong in a series."""
 
 _TOGETHER = 100  # commits that one process exports
+_HEADS_TOGETHER = 1000  # the same, without their diffs
 _DAY = b"Mon Sep 17 00:00:00 2001"  # in the first line of every patch file
 _TAG = "[PATCH] "
 _DIFF_START = re.compile(rb"^diff --git ", re.MULTILINE)
@@ -103,6 +104,11 @@ class Patch:
     def know_paths(self, paths: frozenset[str]) -> None:
         """Take ``paths`` as its paths, which its diff gave when it was read before."""
         self.__dict__["paths"] = paths
+
+    def know_files(self, files: tuple[FilePatch, ...]) -> None:
+        """Take ``files`` as what its diff gave when it was read before. Their lines are counted
+        from the first line of the diff then."""
+        self.__dict__["files"] = files
 
     @cached_property
     def digest(self) -> str:
@@ -251,13 +257,30 @@ def export_all(repo: Repo, commits: Sequence[str]) -> list[bytes]:
     return mails
 
 
-def _export_together(repo: Repo, commits: Sequence[str]) -> list[bytes]:
+def export_with(repo: Repo, diffs: Mapping[Oid, bytes]) -> list[bytes]:
+    """The patch files of commits, full ids in the order of their history, as ``export`` gives them,
+    where ``diffs`` has what git has made of the same two trees before. To compare the files takes
+    most of the time of an export, so that is not done again."""
+    mails: list[bytes] = []
+    commits = list(diffs)
+    for at in range(0, len(commits), _HEADS_TOGETHER):
+        batch = commits[at : at + _HEADS_TOGETHER]
+        # No change is of type X, so git writes the heads alone.
+        heads = _export_together(repo, batch, "--always", "--diff-filter=X")
+        if heads:
+            mails += [head + b"\n" + diffs[oid] for head, oid in zip(heads, batch, strict=True)]
+        else:
+            mails += export_all(repo, batch)
+    return mails
+
+
+def _export_together(repo: Repo, commits: Sequence[str], *options: str) -> list[bytes]:
     """The patch files of full ids, from one process; none if git does not give one for each. The
     ids in their first lines tell them apart: no message can hold the id of a later commit."""
     if len(commits) < 2:
         return []
     ids = "".join(f"{commit}\n" for commit in reversed(commits)).encode()  # git reverses them
-    words = ("format-patch", *_FORM, "--no-walk=unsorted", "--stdin")
+    words = ("format-patch", *_FORM, *options, "--no-walk=unsorted", "--stdin")
     text = repo.run_on_objects(*words, stdin=ids, accept=None).stdout
     starts = [text.find(b"From %s %s\n" % (commit.encode(), _DAY)) for commit in commits]
     separated = all(text[start - 2 : start] == b"\n\n" for start in starts[1:])

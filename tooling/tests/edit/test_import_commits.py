@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fixtool.incoming import fork
+from support.export_settings import odd_commits
 from support.json_documents import document
 from support.repositories import NUMBERS, Git, Ran, Team, format_patch
 
@@ -77,3 +79,34 @@ def test_what_waited_for_a_person_is_committed_as_it_was_asked_for(
     assert ran.status == 0, ran.err
     assert (importing.git.head() == head) is bool(words)
     assert (importing.git("status", "--porcelain") == "") is not bool(words)
+
+
+def test_a_range_on_the_base_of_the_line_is_imported_as_if_each_commit_were_applied(
+    fixtool: Callable[..., Ran], team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is applied then: the trees of the commits are those of the patches."""
+    up = team.upstream
+    up("checkout", "--quiet", "--detach", "v1.0")
+    commits = odd_commits(up)
+    words = ("import", f"v1.0..{commits[-1]}", "--from", up.path, "--line", "main", "--no-commit")
+
+    folder = team.line()
+
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.glob("*")}
+
+    before = files()
+    with monkeypatch.context() as patched:
+        patched.setattr("fixtool.incoming.fit.read_sections", None)
+        patched.setattr("fixtool.edit.importing.export_all", lambda _, commits: list(commits))
+        assert fixtool(*words, cwd=team.root).status == 0
+    fast = files()
+    assert len(fast) == len(before) + 1 + len(commits)
+    for name in fast.keys() - before.keys():
+        (folder / name).unlink()
+    for name, data in before.items():
+        (folder / name).write_bytes(data)
+    make = fork.make_change
+    monkeypatch.setattr(fork, "make_change", lambda *a, trees, **b: make(*a, **b))
+    assert fixtool(*words, cwd=team.root).status == 0
+    assert files() == fast
