@@ -73,9 +73,7 @@ class ComparedServer(Boot):
         words = ["--serves", "--eager", "--boot-timeout", str(options.boot_timeout)]
         words += ["--generate-timeout", str(_FIRST_FORWARD_SECONDS)]
         super().__init__(boot.parse_arguments(words))
-        self.options.more = [
-            "--disable-radix-cache", "--disable-custom-all-reduce", *_without_multicast(self.tree),
-        ]  # fmt: skip
+        self.options.more = flags_of_both(self.tree)
         self.prompts: dict[str, list[int]] = {}
         self.answers: dict[str, list[int]] = {}
         self.saved_calls: SavedCalls = {}
@@ -154,9 +152,11 @@ class ComparedServer(Boot):
         self.ties.append(tie)
 
 
-def _without_multicast(tree: Path) -> list[str]:
-    flag = "--enforce-disable-flashinfer-allreduce-fusion"
-    return [flag] if flag in source(tree, "server_args.py") else []
+def flags_of_both(tree: Path) -> list[str]:
+    """The flags that both servers of this tree get beside those of any server of the checks."""
+    without_multicast = "--enforce-disable-flashinfer-allreduce-fusion"
+    known = [without_multicast] if without_multicast in source(tree, "server_args.py") else []
+    return ["--disable-radix-cache", "--disable-custom-all-reduce", *known]
 
 
 def require_stages(folder: Path) -> None:

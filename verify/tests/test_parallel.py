@@ -390,9 +390,21 @@ def test_another_expert_without_a_tie_is_a_problem() -> None:
 # --- computing in float32 ------------------------------------------------------------------------
 
 
-def test_layers_whose_kernels_are_not_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+FUSED_OPS = OPS.replace("MultiPlatformOp", "BaseFusedOp").replace("dispatch_", "_resolve_").replace(
+    "forward()", "forward_method()").replace("_forward(self)", "_forward_method(self)")  # fmt: skip
+OLD_NAME = "class MultiPlatformOp(BaseFusedOp): ..."
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [(OPS, "MultiPlatformOp"), (f"{FUSED_OPS}\n{OLD_NAME}", "BaseFusedOp")]
+)
+def test_layers_whose_kernels_are_not_float32(
+    monkeypatch: pytest.MonkeyPatch, text: str, name: str
+) -> None:
+    """In a tree of May 2026, and in 0.5.23, where another class chooses."""
+    base = name
     ops = types.ModuleType("ops")
-    exec(OPS, vars(ops))
+    exec(text, vars(ops))
     native = types.ModuleType("sglang.srt.layers.moe.fused_moe_native")
     vars(native)["fused_moe_forward_native"] = "all experts"
     for name in ("sglang", "sglang.srt", "sglang.srt.layers", "sglang.srt.layers.moe"):
@@ -402,7 +414,7 @@ def test_layers_whose_kernels_are_not_float32(monkeypatch: pytest.MonkeyPatch) -
     float32.install(ops, reported.append)
 
     def chosen(name: str, module: str) -> object:
-        layer = type(name, (vars(ops)["MultiPlatformOp"],), {"__module__": module, "forward_native": "PyTorch's"})  # fmt: skip
+        layer = type(name, (vars(ops)[base],), {"__module__": module, "forward_native": "PyTorch's"})  # fmt: skip
         return layer().chosen
 
     layernorm = "sglang.srt.layers.layernorm"
@@ -412,6 +424,12 @@ def test_layers_whose_kernels_are_not_float32(monkeypatch: pytest.MonkeyPatch) -
     experts = chosen("UnquantizedFusedMoEMethod", "sglang.srt.layers.quantization.unquant")
     assert experts == "all experts"
     assert reported == ["Gemma4RMSNorm", "RotaryEmbedding", "UnquantizedFusedMoEMethod"]
+    # The module that keeps the old name imports the class, and leaves it as it is.
+    plugins = types.ModuleType("plugins")
+    vars(plugins)[base] = vars(ops)[base]
+    float32.install(plugins, reported.append)
+    assert chosen("TopK", "sglang.srt.layers.moe.topk") == "a kernel's"
+    assert len(reported) == 3
 
 
 # --- ranks that are stages -----------------------------------------------------------------------

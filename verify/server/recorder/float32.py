@@ -13,7 +13,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-OPS = "sglang.srt.layers.utils.multi_platform"
+# Where a layer's implementation is chosen: in the first up to 0.5.20 or so, in the second at 0.5.23.
+OPS = ("sglang.srt.layers.utils.multi_platform", "sglang.kernels.fused_op")
+_CHOOSERS = {"MultiPlatformOp": "dispatch_forward", "BaseFusedOp": "_resolve_forward_method"}
 
 _PLAIN = (
     "sglang.srt.layers.layernorm",
@@ -23,10 +25,23 @@ _PLAIN = (
 _EXPERTS = "UnquantizedFusedMoEMethod"
 
 
+def chooser(module: ModuleType) -> tuple[Any, str] | None:
+    """The class of this module, which is one of OPS, and its method that chooses a layer's
+    implementation; None if another module has it, as where the old name is kept for plugins."""
+    for name, method in _CHOOSERS.items():
+        layer = vars(module).get(name)
+        if layer is not None and method in vars(layer):
+            return layer, method
+    return None
+
+
 def install(module: ModuleType, report: Callable[[str], None]) -> None:
-    """Patch the dispatch of ``module``, which is OPS; ``report`` gets each changed layer's class name."""
-    layer = module.MultiPlatformOp
-    usual = layer.dispatch_forward
+    """Patch the choice that is made in ``module``, which is one of OPS, if it is made there;
+    ``report`` gets each changed layer's class name."""
+    if (found := chooser(module)) is None or found[0].__module__ != module.__name__:
+        return
+    layer, method = found
+    usual = getattr(layer, method)
     reported: set[str] = set()
 
     def chosen(self: Any) -> Any:
@@ -43,4 +58,4 @@ def install(module: ModuleType, report: Callable[[str], None]) -> None:
             report(name)
         return forward
 
-    layer.dispatch_forward = chosen
+    setattr(layer, method, chosen)

@@ -31,9 +31,8 @@ def watch_imports(folder: str) -> None:
     if os.environ.get("FIXTOOL_FLOAT32"):
         float32 = _load_beside("float32")
         report = functools.partial(evidence.write, "native")
-        awaited[float32.OPS] = lambda module: float32.install(
-            module, lambda name: report(layer=name)
-        )
+        for name in float32.OPS:
+            awaited[name] = lambda module: float32.install(module, lambda name: report(layer=name))
     sys.meta_path.insert(0, _Watch(evidence, awaited))
 
 
