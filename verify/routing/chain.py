@@ -15,6 +15,7 @@ Align is compared with a few lines of Python. Without a GPU the kernels are comp
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -38,10 +39,15 @@ SHAPES = (  # hidden, experts, winners
 ALIGNS = ((1, 8, 128, 16), (4, 8, 128, 16), (32, 8, 128, 32), (7, 3, 4, 1), (31, 1, 600, 64), (5, 6, 64, 128))  # fmt: skip
 
 
+class Enough(Exception):
+    """A problem was found, and nobody asks for more."""
+
+
 @dataclass
 class Tally:
-    """What was compared so far."""
+    """What was compared so far. ``fail_fast``: the first problem ends it, by raising `Enough`."""
 
+    fail_fast: bool = False
     cases: int = 0
     rows: int = 0
     near_ties: int = 0
@@ -53,6 +59,8 @@ class Tally:
         self.cases += 1
         self.rows += rows
         self.problems += [f"{name}: {problem}" for problem in problems]
+        if self.fail_fast and problems:
+            raise Enough
 
 
 def inputs(
@@ -292,10 +300,10 @@ def check_apart(module: ModuleType, tally: Tally) -> None:
 def check_all(
     module: ModuleType, device: str, fail_fast: bool = False, part: int = 0, parts: int = 1
 ) -> Tally:
-    """Every part in turn; ``fail_fast``: none after one that fails."""
+    """Every part in turn; ``fail_fast``: nothing after the first problem."""
     from verify.routing.chain_layer import truncates
 
-    cut, tally = truncates(device), Tally()
+    cut, tally = truncates(device), Tally(fail_fast)
 
     steps: list[Callable[[], None]] = [
         lambda: check_values(module, device, cut, tally, part, parts)
@@ -310,10 +318,9 @@ def check_all(
             steps.append(lambda: check_apart(module, tally))
         else:
             steps.append(lambda: check_streams(module, cut, tally))
-    for step in steps:
-        step()
-        if fail_fast and tally.problems:
-            break
+    with contextlib.suppress(Enough):
+        for step in steps:
+            step()
     return tally
 
 

@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from support.repositories import ROOT
 
 torch: Any = pytest.importorskip("torch")
 
-from verify.routing.chain import inputs  # noqa: E402
+from verify.routing.chain import Enough, Tally, check_align, inputs  # noqa: E402
 from verify.routing.chain_oracle import ChainInputs, compare_chain  # noqa: E402
 from verify.routing.oracle import route  # noqa: E402
 
@@ -150,3 +151,14 @@ def test_every_breakage_fits_once(patch: Path) -> None:
     }
     assert len(fits) == sum(len(mutant["edit"]) for mutant in MUTANTS) > 30
     assert set(fits.values()) == {1}, [name for name, found in fits.items() if found != 1]
+
+
+def test_with_fail_fast_the_first_problem_ends_the_check() -> None:
+    """A mutant was killed by its first case, and the check went on for minutes."""
+    module: Any = SimpleNamespace(moe_align_few=lambda *_: True)
+    tally = Tally(fail_fast=True)
+    with pytest.raises(Enough):
+        check_align(module, "cpu", tally)
+    assert (tally.cases, len(tally.problems) > 0) == (1, True)
+    check_align(module, "cpu", whole := Tally())
+    assert whole.cases > 10
