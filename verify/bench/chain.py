@@ -1,6 +1,7 @@
 """Times the router's chain on a CUDA GPU beside what it replaces. verify/bench/NOTES.md says what was learned.
 
-    chain.py [--kernel FILE] [--peer FILE] [--matvec FILE] [--small-align FILE] [--out JSON] [--seconds N]
+    chain.py [--kernel FILE] [--peer FILE] [--matvec FILE] [--small-align FILE] [--vllm FILE]
+             [--sglang FOLDER] [--tokens 1,4,16] [--out JSON] [--seconds N]
 
 --kernel holds ``gemma4_router_chain`` (default: FIXTOOL_TREE's); --peer another fused routing (of an
 SGLang wheel); --matvec SGLang's ``router_gate_matvec.py``; --small-align its ``moe_align_small_numel.py``.
@@ -16,10 +17,15 @@ alike. Before a row is timed its answer is compared with float64. Rows:
     ours apart         flashinfer's norm, cuBLAS, our fused routing, flashinfer's norm for the experts
     peer apart         the same with the peer's fused routing: what SGLang 0.5.23 does
     matvec             norm, SGLang's matvec with fp32 logits, our routing, the experts' norm
+    vllm, quack, muse_spark, topk_softmax apart - norm
+                       norm, cuBLAS, another project's routing (others.py says which, and what it lacks)
+    vllm, quack, muse_spark, topk_softmax routing
+                       that routing alone, on logits that are there; `ours routing`, `heads routing`: ours
     … - norm           without the experts' norm: the columns of older tables
     … +align           then sgl_kernel's moe_align_block_size
 
-Exit 4 without a GPU; 1 if the chain is wrong.
+--out is written after each T, so that a run that is cut off keeps what it had. Exit 4 without a GPU; 1 if
+the chain is wrong.
 """
 
 from __future__ import annotations
@@ -36,19 +42,24 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import torch
 
 from fixtool.verify.answer import CANNOT_RUN, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
 from fixtool.verify.runner.git_ids import blob_id
+from verify.bench.others import OtherRouting, add_arguments, fp32_product, load_others
 from verify.bench.peer import load_peer
 from verify.bench.timing import capture, empty_kernel, in_turns, microseconds
+from verify.routing import variants
 from verify.routing.chain import call, inputs
 from verify.routing.chain_oracle import ChainInputs, compare_chain
 from verify.routing.load import find_kernel, load_file, load_kernel
 
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 256, 1024, 8192, 65536)
 SHAPE, WEIGHTS, REPLAYS, BLOCK = (2816, 128, 8), 120, 9, 16
+WARM = 60  # calls of a graph with one set of weights
+DEVICE = "cuda"
 Run = Callable[[ChainInputs], Any]
 
 
@@ -71,14 +82,16 @@ def load_sglang_file(file: str, name: str) -> ModuleType:
 def align_buffers(pairs: int, experts: int) -> list[torch.Tensor]:
     most = pairs * BLOCK if pairs < experts + 1 else pairs + (experts + 1) * (BLOCK - 1)
     sizes = ((most + 3) // 4 * 4, (most + BLOCK - 1) // BLOCK, 1)
-    return [torch.empty(size, dtype=torch.int32, device="cuda") for size in sizes]
+    return [torch.empty(size, dtype=torch.int32, device=DEVICE) for size in sizes]
 
 
 class Parts:
     """The kernels that rows are made of. ``missing`` names those that this host lacks."""
 
     def __init__(self, options: argparse.Namespace, ours: ModuleType) -> None:
-        self.ours, self.missing, self.empty = ours, {}, empty_kernel()
+        self.ours, self.empty = ours, empty_kernel()
+        self.others, self.missing = load_others(options)
+        self.notes: dict[str, str] = {}  # what others do otherwise
         self.norm: Callable[..., torch.Tensor] | None = None
         self.align: Callable[..., Any] | None = None
         self.peer = load_peer(options.peer, "peer_routing") if options.peer else None
@@ -101,6 +114,13 @@ class Parts:
         normed = self.norm(given.x, given.norm, given.norm_eps) if experts_norm else None
         return logits, *routing(logits, given.scale, given.topk), normed
 
+    def by_other(self, other: OtherRouting, given: ChainInputs) -> Any:
+        """Norm, cuBLAS with logits of the dtype that it takes, and another project's routing."""
+        assert self.norm is not None
+        x = self.norm(given.x, given.channel, given.eps)
+        logits = x @ given.matrix.T if other.dtype is None else fp32_product(x, given.matrix)
+        return logits, *other.route(logits, given.scale, given.topk)
+
     def by_matvec(self, given: ChainInputs, experts_norm: bool) -> Any:
         assert self.norm is not None
         assert self.matvec is not None
@@ -114,7 +134,7 @@ class Parts:
         assert self.align is not None
         ids, experts = answer[2], len(given.matrix)
         buffers = align_buffers(ids.numel(), experts)
-        sums = torch.empty(experts + 2, dtype=torch.int32, device="cuda")
+        sums = torch.empty(experts + 2, dtype=torch.int32, device=DEVICE)
         self.align(ids, experts + 1, BLOCK, *buffers, sums, True)
         return buffers
 
@@ -165,8 +185,32 @@ def rows_for(parts: Parts, tokens: int) -> dict[str, Run]:
         if parts.matvec and tokens <= 64:
             rows["matvec - norm"] = lambda given: parts.by_matvec(given, False)
             rows["matvec"] = lambda given: parts.by_matvec(given, True)
+        for other in parts.others:
+            rows[f"{other.name} apart - norm"] = partial(parts.by_other, other)
+    rows |= routings(parts, tokens)
     rows["empty"] = lambda given: parts.empty(given.scale)
     return rows
+
+
+def routings(parts: Parts, tokens: int) -> dict[str, Run]:
+    """The routings alone, each on logits of the dtype that it takes, which are drawn once."""
+    logits = torch.randn(tokens, SHAPE[1], generator=torch.Generator().manual_seed(tokens))
+    given_to = {None: logits.to(DEVICE, torch.bfloat16), torch.float32: logits.to(DEVICE)}
+    alone = [OtherRouting("ours", parts.ours.gemma4_fused_routing, scales=True)]
+    if "heads" in variants.variants_of(parts.ours):
+        table = variants.forced_table(parts.ours, "heads")
+
+        def by_heads(*arguments: Any) -> Any:
+            with mock.patch.object(parts.ours, variants.TABLE, table):
+                return parts.ours.gemma4_fused_routing(*arguments)
+
+        alone.append(OtherRouting("heads", by_heads, scales=True))
+
+    def run(other: OtherRouting, given: ChainInputs) -> Any:
+        own = given_to[other.dtype]
+        return own, *other.route(own, given.scale, given.topk)
+
+    return {f"{other.name} routing": partial(run, other) for other in (*alone, *parts.others)}
 
 
 def graph_of(run: Run, sets: list[ChainInputs]) -> Callable[[], float]:
@@ -181,6 +225,9 @@ def problem(parts: Parts, name: str, run: Run, given: ChainInputs) -> str:
     """What is wrong with a row's answer; "" if nothing is, or if it is no whole answer."""
     answer = run(given)
     torch.cuda.synchronize()
+    for other in parts.others:
+        if name in (f"{other.name} apart - norm", f"{other.name} routing"):
+            return other.problem(answer[0], given.scale, given.topk, answer[1:])
     if name == "chain" or name in ("ours apart", "peer apart"):
         return "; ".join(compare_chain(answer, given).problems)[:400]
     if "align" in name:
@@ -192,20 +239,24 @@ def problem(parts: Parts, name: str, run: Run, given: ChainInputs) -> str:
 
 
 def measure(parts: Parts, tokens: int, weights: list[ChainInputs], wrong: dict[str, str]) -> Any:
-    draw = inputs(tokens, SHAPE, torch.bfloat16, "cuda", False)
+    draw = inputs(tokens, SHAPE, torch.bfloat16, DEVICE, False)
     sets = [dataclasses.replace(given, x=draw.x) for given in weights]
     # Long batches need no more than a few calls, and would not fit in memory.
     sets = sets if tokens <= 1024 else sets[:4]
     timed: dict[tuple[str, str], Callable[[], float]] = {}
     for name, run in rows_for(parts, tokens).items():
         try:
-            if why := problem(parts, name, run, sets[0]):
+            why = problem(parts, name, run, sets[0])
+            if why and any(name.startswith(other.name) for other in parts.others):
+                # It may order ties and zeros as it likes: told, and timed nevertheless.
+                parts.notes[f"{name} T={tokens}"] = why
+            elif why:
                 wrong[f"{name} T={tokens}"] = why
                 print(f"WRONG {name} T={tokens}: {why}", flush=True)
                 continue
             timed[name, "cold"] = graph_of(run, sets)
             if tokens <= 64:
-                timed[name, "warm"] = graph_of(run, sets[:1] * 60)
+                timed[name, "warm"] = graph_of(run, sets[:1] * WARM)
         except Exception as error:
             wrong[f"{name} T={tokens}"] = repr(error)[:300]
             print(f"FAILED {name} T={tokens}: {error!r}"[:400], flush=True)
@@ -222,6 +273,14 @@ def show(point: dict[str, Any]) -> None:
         print(f"{name:>32} {us[0]:8.2f}" + (f" ({warm[0]:.2f})" if warm else ""), flush=True)
 
 
+def save(details: dict[str, Any], out: str | None) -> None:
+    """Write what there is so far; whoever reads meanwhile finds the old or the new."""
+    if out:
+        staged = Path(f"{out}.part")
+        staged.write_text(json.dumps(details, indent=1), encoding="utf-8")
+        staged.replace(out)
+
+
 def main(options: argparse.Namespace) -> Answer:
     if not torch.cuda.is_available():
         return Answer(CANNOT_RUN, "no CUDA GPU to time anything on")
@@ -231,32 +290,33 @@ def main(options: argparse.Namespace) -> Answer:
     if ours is None or not hasattr(ours, "gemma4_router_chain"):
         return Answer(DOES_NOT_APPLY, "Gemma 4 has no chain in this tree")
     parts = Parts(options, ours)
-    weights = [inputs(1, SHAPE, torch.bfloat16, "cuda", False, seed=n) for n in range(WEIGHTS)]
+    weights = [inputs(1, SHAPE, torch.bfloat16, DEVICE, False, seed=n) for n in range(WEIGHTS)]
     wrong: dict[str, str] = {}
-    points = []
-    for tokens in TOKENS:
-        if time.perf_counter() - start > options.seconds:
-            break
-        points.append(measure(parts, tokens, weights, wrong))
-        show(points[-1])
-    paths = (str(file), options.peer, options.matvec, options.small_align)
+    points: list[dict[str, Any]] = []
+    paths = (str(file), options.peer, options.matvec, options.small_align, options.vllm)
     details = {
         "device": torch.cuda.get_device_name(), "torch": torch.__version__,
         "triton": importlib.metadata.version("triton"),
         "files": {Path(path).name: blob_id(Path(path).read_bytes()) for path in paths if path},
         "patch": "gemma4-router-chain", "missing": parts.missing, "points": points,
-        "points_skipped": len(TOKENS) - len(points), "wrong": wrong,
-        "seconds": round(time.perf_counter() - start, 1),
+        "wrong": wrong, "notes": parts.notes,
     }  # fmt: skip
-    if options.out:
-        Path(options.out).write_text(json.dumps(details, indent=1), encoding="utf-8")
-    saw = f"{len(points)} points, {len(wrong)} wrong; {details['device']}, {details['seconds']} s"
+    for tokens in options.tokens:
+        if time.perf_counter() - start > options.seconds:
+            break
+        points.append(measure(parts, tokens, weights, wrong))
+        show(points[-1])
+        details["points_skipped"] = len(options.tokens) - len(points)
+        details["seconds"] = round(time.perf_counter() - start, 1)
+        save(details, options.out)
+    took = round(time.perf_counter() - start, 1)
+    saw = f"{len(points)} points, {len(wrong)} wrong; {details['device']}, {took} s"
     if any(name.startswith("chain") for name in wrong):
         return Answer(FAILED, f"{saw}: {next(iter(wrong.items()))}", details)
     return Answer(PASSED, saw, details)
 
 
-if __name__ == "__main__":
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kernel", metavar="FILE")
     parser.add_argument("--peer", metavar="FILE")
@@ -264,5 +324,12 @@ if __name__ == "__main__":
     parser.add_argument("--small-align", metavar="FILE")
     parser.add_argument("--out", metavar="FILE")
     parser.add_argument("--seconds", type=float, default=300.0, help="start no point after these")
-    options = parser.parse_args()
+    numbers = lambda word: tuple(int(number) for number in word.split(","))
+    parser.add_argument("--tokens", type=numbers, default=TOKENS, metavar="1,4,16")
+    add_arguments(parser)
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    options = parse_arguments()
     answer(lambda: main(options))

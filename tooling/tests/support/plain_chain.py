@@ -53,3 +53,25 @@ def gemma4_router_chain(
     channels = normed(eps, channel, twice)
     logits = spoil((channels.float() @ matrix.float().T).to(x.dtype))
     return logits, *gemma4_fused_routing(logits, scale, topk), normed(norm_eps, norm, False)
+
+
+def moe_align_few(ids: Any, block: int, *buffers: Any) -> bool:
+    fits = 1 <= ids.numel() <= 256
+    if fits:
+        align(ids, block, *buffers)
+    return fits
+
+
+def align(ids: Any, block: int, places: Any, owners: Any, total: Any) -> None:
+    """Pairs of tokens and slots, sorted by expert, those of each expert in whole blocks."""
+    chosen = ids.flatten().tolist()
+    found: list[int] = []
+    experts: list[int] = []
+    for expert in sorted(set(chosen)):
+        pairs = [pair for pair, own in enumerate(chosen) if own == expert]
+        found += pairs + [len(chosen)] * (-len(pairs) % block)
+        experts += [expert] * (-(-len(pairs) // block))
+    places.fill_(len(chosen))
+    places[: len(found)] = torch.tensor(found, dtype=places.dtype)
+    owners[: len(experts)] = torch.tensor(experts, dtype=owners.dtype)
+    total.fill_(len(found))
