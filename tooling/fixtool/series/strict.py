@@ -193,25 +193,53 @@ def _fits_reversed(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> bool:
 
 
 def _in_place(data: bytes, hunks: Sequence[Hunk]) -> bytes | None:
-    """The content ``data`` of a file with the ``hunks``, if each of them fits at its own line, has
-    old lines, and says of no line that it has no newline; else None. Then there is no other place
-    to look for, and the file need not be cut into lines, which takes longer than the rest."""
+    """The content ``data`` of a file with the ``hunks``, if each of them has old lines, says of no
+    line that it has no newline, and fits at its own line or stands at one place alone; else None.
+    Then there is no choice between places, and the file need not be cut into lines, which takes
+    longer than the rest. Raises _DoesNotFit if the old lines of one stand nowhere."""
     pieces: list[bytes] = []
     at, line, shift = 0, 0, 0  # the byte and the line of ``data``, and how many lines more are new
     for hunk in hunks:
         old, new = hunk.old_text, hunk.new_text
-        wanted = 0 if hunk.old_start <= 1 else hunk.new_start - 1 - shift
-        usual = old and not hunk.names_no_newline
-        begin = _at_line(data, old, at, wanted - line) if usual else -1
-        if begin < 0:
+        if not old or hunk.names_no_newline:
             return None
+        wanted = 0 if hunk.old_start <= 1 else hunk.new_start - 1 - shift
+        begin = _at_line(data, old, at, wanted - line)
+        if begin >= 0:
+            line = wanted
+        elif b"" in pieces[1::2]:  # lines that were apart may follow each other now
+            return None
+        else:
+            begin = _only_place(data, old)
+            if begin < at or hunk.old_start <= 1 or hunk.to_end:
+                return None
+            line += data.count(b"\n", at, begin)
         end = begin + len(old)
         if hunk.to_end and end != len(data):
             return None
         pieces += [data[at:begin], new]
         size = old.count(b"\n")
-        at, line, shift = end, wanted + size, shift + new.count(b"\n") - size
+        at, line, shift = end, line + size, shift + new.count(b"\n") - size
     return b"".join([*pieces, data[at:]])
+
+
+def _only_place(data: bytes, text: bytes) -> int:
+    """The byte of ``data`` where the lines ``text`` stand; -1 if they stand at several places.
+    Raises _DoesNotFit if they stand nowhere."""
+    found, begin = -1, -1
+    for _ in range(_MANY_PLACES):
+        begin = data.find(text, begin + 1)
+        if begin < 0:
+            break
+        if begin == 0 or data[begin - 1] == _NEWLINE:
+            if found >= 0:
+                return -1
+            found = begin
+    else:
+        return -1
+    if found < 0:
+        raise _DoesNotFit
+    return found
 
 
 def _at_line(data: bytes, text: bytes, start: int, lines: int) -> int:
