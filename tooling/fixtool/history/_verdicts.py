@@ -113,7 +113,8 @@ class _Room:
 
     def __init__(self, repo: Repo, line: Line, earlier: Earlier) -> None:
         self.repo = repo
-        self._line, self._earlier = line, earlier
+        self.earlier = earlier
+        self._line = line
         self._open = ExitStack()
 
     @cached_property
@@ -124,7 +125,7 @@ class _Room:
 
     @cached_property
     def series(self) -> SeriesOnBase | None:
-        return series_on_base(self.repo, self._line, self._earlier)
+        return series_on_base(self.repo, self._line, self.earlier)
 
     @cached_property
     def threads(self) -> Executor:
@@ -186,6 +187,7 @@ def _judge_by_file(
             for state in states
         ]
         judged = by_file.judge(targets, begin)
+        room.earlier.as_applied.update(by_file.as_applied)
     new = {key: outcome for key, outcome in by_file.outcomes[0].items() if key not in kept.known}
     if new:
         kept.store(new)

@@ -35,11 +35,19 @@ class Contents(NamedTuple):
 
 class Merges:
     """The three-way merges of a replay. ``check`` has to be called before their results count.
-    ``known`` are contents that git has merged, None for a conflict."""
+    ``known`` are contents that git has merged, None for a conflict. ``as_applied`` are those of
+    which git has made the blob given there, which `git apply` makes too: it may not be in this
+    repository."""
 
-    def __init__(self, objects: ObjectDatabase, known: dict[Contents, Oid | None]) -> None:
+    def __init__(
+        self,
+        objects: ObjectDatabase,
+        known: dict[Contents, Oid | None],
+        as_applied: Mapping[Contents, Oid] | None = None,
+    ) -> None:
         self._objects = objects
         self._known = known
+        self._as_applied = as_applied or {}
         self._foretold: dict[Contents, Oid] = {}
         self._wrong: set[Contents] = set()
         repo = objects.repo
@@ -160,6 +168,8 @@ class Merges:
         if not self._by_content:
             raise _LeftToGit
         if contents not in self._known:
+            if expected is not None and self._as_applied.get(contents) == expected.blob:
+                return expected.blob
             if expected is not None and contents not in self._wrong:
                 return self._foretold.setdefault(contents, expected.blob)
             self._known[contents] = self._ask(contents)

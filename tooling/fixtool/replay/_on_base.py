@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fixtool.errors import Refused
 from fixtool.git.database import ObjectDatabase
@@ -12,16 +13,31 @@ from fixtool.git.objects import Oid, TreeEntry
 from fixtool.series.patch import Patch
 from fixtool.series.strict import apply_patch
 
+Files = Mapping[str, TreeEntry]
+
+
+class Addition(NamedTuple):
+    """What a patch does to a commit: the commit that it makes, and the files at its paths before
+    and after it."""
+
+    commit: Oid
+    before: Files
+    after: Files
+
+
+Additions = dict[tuple[Oid, int], Addition | None]
+"""What patches do, by the commit to which one is added, and by its position in its series; None if
+it does not apply there."""
+
 
 @dataclass(frozen=True)
 class SeriesOnBase:
-    """A whole series, and the commits that its patches make on its own base: ``after`` maps a
-    commit and the position of a patch to the commit that the patch makes on it. ``commits`` are
-    those of the patches in order."""
+    """A whole series, and what its patches do on its own base. ``commits`` are those of the patches
+    in order."""
 
     commits: Sequence[Oid]
     patches: Sequence[Patch]
-    after: Mapping[tuple[Oid, int], Oid | None]
+    after: Additions
 
 
 class PatchesOnBase:
@@ -34,11 +50,10 @@ class PatchesOnBase:
         objects: ObjectDatabase,
         patches: Sequence[Patch],
         bring_base: Callable[[], Oid],
-        after: Mapping[tuple[Oid, int], Oid | None] | None = None,
+        after: Additions | None = None,
     ) -> None:
         self._objects, self._patches, self._bring_base = objects, patches, bring_base
         self._base: Oid | None = None
-        # The commit that a patch makes on another: by that one and by the position of the patch.
         self.after = dict(after or {})
         self._first: list[Oid] = []  # the base, then the commits of the first patches
 
@@ -50,20 +65,25 @@ class PatchesOnBase:
             after = self._after(commit, position)
             if after is None:
                 return None
-            commit = after
+            commit = after.commit
         return commit
 
     def applies(self, number: int) -> bool:
         """Whether the first ``number`` patches apply to the base."""
         return self._made(number) is not None
 
-    def known(self, position: int) -> tuple[Oid, Oid] | None:
-        """The commit of the patches before ``position``, and that with the one there too, if they
-        have been made already."""
-        if not self.after:
+    def known(self, position: int) -> Addition | None:
+        """What the patch at ``position`` does after those before it, if all of them have been added
+        already."""
+        if not self.after or self._made(position, new=False) is None:
             return None
-        before, after = (self._made(number, new=False) for number in (position, position + 1))
-        return (before, after) if before and after else None
+        return self.after.get((self._first[position], position))
+
+    def addition(self, position: int) -> Addition:
+        """What the patch at ``position`` does after those before it, all of which apply."""
+        addition = self._after(self.first(position), position)
+        assert addition is not None
+        return addition
 
     def first(self, number: int) -> Oid:
         """The commit of the first ``number`` patches. Raises Refused if one does not apply."""
@@ -87,22 +107,27 @@ class PatchesOnBase:
             after = self._after(parent, position) if new else self.after.get((parent, position))
             if after is None:
                 return None
-            self._first.append(after)
+            self._first.append(after.commit)
         return self._first[number]
 
     def _begin(self) -> Oid:
         self._base = self._base or self._bring_base()
         return self._base
 
-    def _after(self, parent: Oid, position: int) -> Oid | None:
+    def _after(self, parent: Oid, position: int) -> Addition | None:
         key = (parent, position)
         if key not in self.after:
             self.after[key] = self._add(self._patches[position], parent)
         return self.after[key]
 
-    def _add(self, patch: Patch, parent: Oid) -> Oid | None:
-        tree = apply_patch(self._objects, patch, self._objects.tree_of(parent))
-        return self._objects.add_commit(patch.commit(tree, parent)) if tree else None
+    def _add(self, patch: Patch, parent: Oid) -> Addition | None:
+        before = self._objects.tree_of(parent)
+        after = apply_patch(self._objects, patch, before)
+        if after is None:
+            return None
+        commit = self._objects.add_commit(patch.commit(after, parent))
+        files = (self._objects.files(tree, patch.paths) for tree in (before, after))
+        return Addition(commit, *files)
 
 
 def on_named_files(objects: ObjectDatabase, patch: Patch, commit: Oid) -> tuple[Oid, Oid] | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,16 +25,17 @@ from fixtool.git.database import ObjectDatabase
 from fixtool.git.merges import Question, merge_many
 from fixtool.git.objects import FILE_MODES, Merge, Oid, TreeEntry
 from fixtool.replay._hunks import after_merge, place, same_blob
-from fixtool.replay._on_base import PatchesOnBase, SeriesOnBase
+from fixtool.replay._merge import Contents
+from fixtool.replay._on_base import Files, PatchesOnBase, SeriesOnBase
 from fixtool.replay.verdict import FAILED, FileResult, PatchState, Verdict
 from fixtool.series.diff import FilePatch
 from fixtool.series.patch import Patch
 from fixtool.series.strict import LeftToGit, with_hunks
 
 _MOST = 48  # merges that one process makes
+_FEWEST = 12  # to start a process takes as long as a few merges
 _PROCESSES = 2 * (os.cpu_count() or 1)  # among which the merges are shared, unless they are many
 
-Files = Mapping[str, TreeEntry]
 __all__ = ["ByFile", "Outcome", "SeriesOnBase", "Target"]
 
 
@@ -113,7 +114,8 @@ class ByFile:
 
     ``judged`` is the number of targets of which a part was judged. ``outcomes`` are those of the
     parts of each patch. Those of a single patch may be filled in before, and are then not judged
-    again.
+    again. ``as_applied`` are contents that git merged to the blob given there, which `git apply`
+    makes too.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class ByFile:
         self._on_base = PatchesOnBase(objects, whole, lambda: base, after)
         self.outcomes: list[dict[str, Outcome]] = [{} for _ in patches]
         self.judged = 0
+        self.as_applied: dict[Contents, Oid] = {}
         self._results: dict[tuple[int, str], Files] = {}
         self._single: dict[tuple[int, str, TreeEntry | None], _Part] = {}
         self._paths = frozenset(path for patch in patches for path in patch.paths)
@@ -149,12 +152,8 @@ class ByFile:
 
     def _sides_of(self, position: int) -> tuple[Files, Files]:
         """The files of a patch on its own base, and there with the patch."""
-        before, after = (
-            self._objects.tree_of(self._on_base.first(self._positions[position] + number))
-            for number in (0, 1)
-        )
-        paths = self._patches[position].paths
-        return self._objects.files(before, paths), self._objects.files(after, paths)
+        addition = self._on_base.addition(self._positions[position])
+        return addition.before, addition.after
 
     def identity(self, position: int) -> str:
         """A digest of all that the outcomes of a patch depend on besides the target."""
@@ -361,7 +360,7 @@ class ByFile:
         impossible: set[str] = set()
         waiting: list[_Waiting] = []
         asked: list[tuple[Sequence[_Waiting], Future[list[Merge]]]] = []
-        share = min(_MOST, 1 + len(parts) // _PROCESSES)
+        share = min(_MOST, max(_FEWEST, 1 + len(parts) // _PROCESSES))
         # git reads the contents of one file faster in a row.
         for part in sorted(parts, key=lambda part: part.key):
             try:
@@ -465,6 +464,7 @@ class ByFile:
         flat = _flat if part.alone else dict
         for known in (part.ours, unmerged.strict):
             if known is not None and self._objects.with_files(Oid(""), flat(known)) == merge.tree:
+                self._note_merge(part, known)
                 self._keep(position, unmerged, known, known)
                 return
         if part.alone and not self._is_needed_later(position, part.files[0].path):
@@ -476,6 +476,13 @@ class ByFile:
             paths_ = (*part.ours, *part.base, *part.theirs)
             result = self._objects.files(merge.tree, paths_)
         self._keep(position, unmerged, result, result)
+
+    def _note_merge(self, part: _Part, merged: Files) -> None:
+        """Note that git merges the contents of a file to what was foretold."""
+        path = part.files[0].path
+        if part.alone and path in part.base and path in merged:
+            sides = (side[path].blob for side in (part.base, part.ours, part.theirs))
+            self.as_applied[Contents(*sides)] = merged[path].blob
 
     def _keep(
         self, position: int, unmerged: _Waiting, result: Files | None, merge: Files | Merge

@@ -29,7 +29,7 @@ from fixtool.replay._hunks import (
     with_verdict,
 )
 from fixtool.replay._merge import Contents, Merges
-from fixtool.replay._on_base import PatchesOnBase, SeriesOnBase, on_named_files
+from fixtool.replay._on_base import Additions, PatchesOnBase, SeriesOnBase, on_named_files
 from fixtool.replay.verdict import (
     APPLIES_AS_WRITTEN,
     FAILED,
@@ -86,8 +86,9 @@ class Earlier:
 
     scratch: Path | None = None
 
-    after: dict[tuple[Oid, int], Oid | None] = field(default_factory=dict)
+    after: Additions = field(default_factory=dict)
     merged: dict[Contents, Oid | None] = field(default_factory=dict)
+    as_applied: dict[Contents, Oid] = field(default_factory=dict)
     added: dict[object, _Added] = field(default_factory=dict)
 
 
@@ -123,7 +124,7 @@ def replay(
         if reused < len(patches):
             bring = base or (lambda: line.upstream.base)
             on_base = PatchesOnBase(objects, patches, bring, earlier.after)
-            merges = Merges(objects, earlier.merged)
+            merges = Merges(objects, earlier.merged, earlier.as_applied)
             run = _Run(objects, patches, on_base, decisions, merges, earlier.added, commit, tree)
             results, commit, tree = run.replay(line.upstream.base, results)
             objects.flush()
@@ -258,15 +259,13 @@ class _Run:
     def _as_on_base(self, position: int, targets: Mapping[str, TreeEntry]) -> Oid | None:
         """The tree with a patch that is known to apply to its own base, where each of its files is
         the one of that base; None if not, or if it is not known."""
-        sides = self.on_base.known(position)
-        if sides is None:
+        known = self.on_base.known(position)
+        if known is None or known.before != targets:
             return None
         patch = self.patches[position]
-        before, after = (self.objects.files(self.objects.tree_of(side), patch.paths)
-                         for side in sides)  # fmt: skip
-        if before != targets or any(file.old_path is None for file in patch.files):
+        if any(file.old_path is None for file in patch.files):
             return None
-        changes = {path: after.get(path) for path in patch.paths}
+        changes = {path: known.after.get(path) for path in patch.paths}
         return self.objects.with_files(self.tree, changes)
 
     def _commit(self, patch: Patch, tree: Oid | Mapping[str, TreeEntry | None]) -> Oid:
