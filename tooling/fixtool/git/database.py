@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import select
 import subprocess
 from collections import OrderedDict
@@ -89,9 +90,10 @@ class ObjectDatabase:
         return self._keep_content(oid, self._expect(oid, "blob"))
 
     def tree(self, oid: Oid) -> Tree:
-        if oid in self._trees:
+        tree = self._trees.get(oid)
+        if tree is not None:
             self._trees.move_to_end(oid)
-            return self._trees[oid]
+            return tree
         return self._keep_tree(oid, _parse_tree(self._expect(oid, "tree")))
 
     def prefetch(self, tree: Oid, paths: Iterable[str]) -> None:
@@ -153,8 +155,19 @@ class ObjectDatabase:
 
     def files(self, tree: Oid, paths: Iterable[str]) -> dict[str, TreeEntry]:
         """Those of ``paths`` that are files of a tree."""
-        found = ((path, self.entry(tree, path)) for path in paths)
-        return {path: entry for path, entry in found if entry and entry.mode != FOLDER}
+        found = {}
+        inner = {"": self.tree(tree)}  # the folders that were looked into
+        for path in paths:
+            above, _, name = path.rpartition("/")
+            folder = inner.get(above)
+            if folder is None:
+                entry = self.entry(tree, above)
+                is_folder = entry is not None and entry.mode == FOLDER
+                folder = inner[above] = self.tree(entry.blob) if entry and is_folder else {}
+            entry = folder.get(name)
+            if entry is not None and entry.mode != FOLDER:
+                found[path] = entry
+        return found
 
     def folders(self, tree: Oid, paths: Iterable[str]) -> set[str]:
         """Those of ``paths`` that are folders of a tree."""
@@ -368,18 +381,17 @@ class _Reader:
 
 
 def _parse_tree(data: bytes) -> dict[str, TreeEntry]:
-    entries = {}
-    at = 0
-    while at < len(data):
-        end = data.index(b"\0", at)
-        mode, _, name = data[at:end].partition(b" ")
-        blob = data[end + 1 : end + 21].hex()
-        text = name.decode("utf-8", "surrogateescape")
-        entries[text] = TreeEntry(_MODES.get(mode) or mode.decode(), Oid(blob))
-        at = end + 21
-    return entries
+    rows = _ENTRY.findall(data)
+    if sum(len(mode) + len(name) for mode, name, _ in rows) + 22 * len(rows) != len(data):
+        raise ValueError(data[:100])
+    return {
+        name.decode("utf-8", "surrogateescape"):
+            TreeEntry(_MODES.get(mode) or mode.decode(), Oid(blob.hex()))
+        for mode, name, blob in rows
+    }  # fmt: skip
 
 
+_ENTRY = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
 _MODES = {b"40000": FOLDER, b"100644": "100644", b"100755": "100755", b"120000": "120000"}
 
 

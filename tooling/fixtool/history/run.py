@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from fixtool.git.objects import Oid
@@ -165,12 +166,12 @@ def _lost(by_text: Sequence[PatchState], recorded: Sequence[RecordedState]) -> l
 def _intervals(
     commits: Sequence[UpstreamCommit], states: Sequence[PatchState]
 ) -> tuple[Interval, ...]:
-    intervals: list[Interval] = []
-    for commit, state in zip(commits, states, strict=True):
-        if intervals and intervals[-1].verdict is state.verdict:
-            count = intervals[-1].count + 1
-            intervals[-1] = replace(intervals[-1], last=commit, count=count)
-        else:
-            culprit = commit if intervals else None
-            intervals.append(Interval(state.verdict, commit, commit, 1, culprit, state.evidence))
-    return tuple(intervals)
+    borders = [0, *(at for at, (before, state) in enumerate(pairwise(states), 1)
+                    if state.verdict is not before.verdict)]  # fmt: skip
+    return tuple(
+        Interval(
+            states[begin].verdict, commits[begin], commits[end - 1], end - begin,
+            commits[begin] if begin else None, states[begin].evidence,
+        )
+        for begin, end in pairwise([*borders, len(states)])
+    )  # fmt: skip

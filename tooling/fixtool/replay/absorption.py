@@ -112,8 +112,12 @@ def _is_undone_by_git(repo: Repo, patch: Patch, index: Path) -> bool:
 
 def missing_lines(patch: Patch, texts: Iterable[str]) -> list[str]:
     """The lines that ``patch`` adds and that none of ``texts`` holds; very short ones aside."""
-    present = {line.strip() for text in texts for line in text.split("\n")}
-    return [line for line in _added_lines(patch.diff) if line not in present]
+    added = _added_lines(patch.diff)
+    missing = set(added)
+    for text in texts:
+        if missing:
+            missing.difference_update(map(str.strip, text.split("\n")))
+    return [line for line in added if line in missing]
 
 
 def _added_lines(diff: bytes) -> list[str]:
