@@ -2,17 +2,21 @@
 routing's share of a decode step.
 
     serving.py --tree NAME=FOLDER … [--kernel NAME=FILE …] [--order A,B,C,C,B,A] [--seconds N]
-               [--batches 1,16,64] [--patch SLUG] [--not-slower NAME:THAN] [--add JSON] [--out JSON] [-- server flags]
+               [--batches 1,16,64] [--mtp] [--workload IN/OUTxN …] [--patch SLUG] [--not-slower NAME:THAN]
+               [--add JSON] [--out JSON] [-- server flags]
 
 FOLDER holds python/sglang. --kernel replaces the tree's gemma4_fused_routing by FILE's, in a folder of
 links; the call site stays the tree's. The model has the shapes of Gemma 4 26B-A4B, weights made up on
-the GPU (49 GB; contender.py says how), and no MTP; --tiny takes the tiny model, to try the command out.
+the GPU (49 GB; contender.py says how), and no MTP, unless --mtp asks for it; --tiny takes the tiny model, to try the command out.
 
 In each boot every batch size runs once to warm up. Then, for each batch size, prompts of random tokens
 run with 1 token out and with many, --reps times each: decode tokens/s = batch x (many - 1) / (seconds of
 many - median seconds of 1). Prefill tokens/s = prompt tokens / seconds, with 1 token out. In a
 contender's first boot a few decode steps of each batch size then run under torch's profiler (trace.py);
 last, and once only, since a profiler slows what follows it.
+
+With --workload, SGLang's own bench_serving runs instead (workloads.py): N requests at once of IN random
+tokens and OUT tokens out, --reps times in each boot; its rate of tokens out stands in the decode table.
 
 The order goes forth and back (A B C C B A by default), so that a drifting clock affects all alike. A row
 is the median of all samples of all boots; its spread is (most - least) / median. A ratio of --not-slower
@@ -40,7 +44,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtool.verify.answer import BROKE, CANNOT_RUN, FAILED, PASSED, Answer, answer
-from verify.bench import trace
+from verify.bench import trace, workloads
 from verify.bench.bytecode import compile_in_background, stop_compiling
 from verify.bench.contender import Contender, folders_of_modules
 from verify.bench.summary import decode_rates, ratios, summarise, table
@@ -89,6 +93,8 @@ class ServingBench:
         self.folder = Path.cwd()
         self.size = TINY if options.tiny else FULL
         self.batches = options.batches or self.size.batches
+        self.workloads: list[workloads.Workload] = options.workload
+        self.rows = [each.name for each in self.workloads] or [str(b) for b in self.batches]
         self.contenders: dict[str, Contender] = options.contenders
         self.names = list(self.contenders)
         self.left_out: list[str] = []
@@ -164,6 +170,8 @@ class ServingBench:
         self.details |= {
             "size": self.size.model,
             "batches": list(self.batches),
+            "mtp": self.options.mtp,
+            "workloads": [each.name for each in self.workloads],
             "prompt": self.size.prompt,
             "out": self.size.out,
             "prefill": list(self.size.prefill),
@@ -206,7 +214,7 @@ class ServingBench:
         log = ServerLog(self.folder / f"server-{number}-{name}.log")
         server = TimedServer(
             self.contenders[name], self.models, log,
-            self.size, self.batches, self.options.more,
+            self.size, self._graph_sizes(), self._flags(), mtp=self.options.mtp,
         )  # fmt: skip
         env = server.environment(self.folder / "live")
         gpu.set_cuda_paths(env, self.folder / "cuda-links")
@@ -235,6 +243,13 @@ class ServingBench:
         if alive:
             raise Answer(BROKE, f"processes of the server that would not die: {alive}")
         return boot
+
+    def _graph_sizes(self) -> tuple[int, ...]:
+        return workloads.graph_sizes(self.workloads) if self.workloads else self.batches
+
+    def _flags(self) -> list[str]:
+        room = workloads.server_flags(self.workloads) if self.workloads else []
+        return [*room, *self.options.more]
 
     def _compile(self, env: dict[str, str]) -> None:
         """Compile the bytecode of all trees in the background, while the first of them boots."""
@@ -265,12 +280,16 @@ class ServingBench:
         return f"{what}; log: {log.path.name}"
 
     def _unmeasured(self, boot: dict[str, Any]) -> str:
-        parts = [f"batch {batch}" for batch in self.batches if str(batch) not in boot["decode"]]
-        parts += [] if boot["prefill"] else ["prefill"]
+        what = "workload" if self.workloads else "batch"
+        parts = [f"{what} {row}" for row in self.rows if row not in boot["decode"]]
+        parts += [] if boot["prefill"] or self.workloads else ["prefill"]
         return ", ".join(parts) or "its profile"
 
     def _measure(self, server: TimedServer, boot: dict[str, Any]) -> None:
         size = self.size
+        if self.workloads:
+            self._measure_workloads(server, boot)
+            return
         for turn in ("warm", "warm again"):  # the split of a batch into prefills varies a little
             self._run(server, *size.prefill, 1, turn)
             for batch in self.batches:
@@ -312,6 +331,31 @@ class ServingBench:
                 self._profile(server, boot, batch)
                 if server.gone():
                     return
+
+    def _measure_workloads(self, server: TimedServer, boot: dict[str, Any]) -> None:
+        """Run each workload --reps times. A repetition that is finished is kept."""
+        env = server.environment(self.folder / "live")
+        for batch in self._graph_sizes():
+            self._run(server, batch, self.size.prompt, 8, "warm")
+        self.say("warm")
+        for rep in range(self.options.reps):
+            for number, each in enumerate(self.workloads):
+                out = self.folder / f"bench-{boot['number']}-{number}-{rep}.jsonl"
+                out.unlink(missing_ok=True)
+                limit = self.clock.remaining()
+                try:
+                    found = workloads.run(
+                        each, server.port, self.models.target, env, out, rep + 1, min(300.0, limit)
+                    )
+                except ServerHangs:
+                    if limit < 300.0:
+                        raise OutOfTime from None
+                    raise
+                row = boot["decode"].setdefault(each.name, {"tokens_per_s": [], "reported": []})
+                row["tokens_per_s"].append(round(found["output_throughput"], 2))
+                row["reported"].append(found)
+                self.say(f"{each.name}: {json.dumps(found)}")
+                self._save()
 
     def _run(
         self, server: TimedServer, batch: int, length: int, out: int, rep: object
@@ -419,7 +463,7 @@ class ServingBench:
             )
             least = 1 - self.options.tolerance / 100
             slowest = min((ratio for ratio, _, _ in times.values()), default=0.0)
-            if set(times) != set(map(str, self.batches)) or slowest < least:
+            if set(times) != set(self.rows) or slowest < least:
                 text += f"; not shown: at least {least:g} at every batch"
                 return Answer(FAILED, text, self.details)
         return Answer(PASSED, text, self.details)
@@ -429,6 +473,9 @@ def _identity(details: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """What must be equal for the boots of two runs to be comparable."""
     keys = ("device", "versions", "size", "batches", "driver")
     identity = {key: details[key] for key in keys}
+    identity |= {
+        key: details.get(key) or None for key in ("mtp", "workloads")
+    }  # not in older files
     for name in names:
         if (contender := details["contenders"].get(name)) is not None:
             identity[name] = contender["python_tree"], (contender["kernel"] or {}).get("blob")
@@ -486,6 +533,15 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--patch", metavar="SLUG", help="the patch that the last tree has and the first lacks")
     add("--order", metavar="A,B,…", help="default: the trees as given, and back")
     add("--batches", type=_numbers, metavar="1,16,64")
+    add("--mtp", action="store_true", help="with the assistant: 4 draft tokens a request")
+    add(
+        "--workload",
+        type=workloads.workload,
+        action="append",
+        default=[],
+        metavar="IN/OUTxN",
+        help="by bench_serving, in place of --batches",
+    )
     add("--reps", type=int, default=3, help="of each timing, in each boot")
     add("--tiny", action="store_true", help="the tiny model, to try the command out")
     add("--seconds", type=float, help="end well within these; default: no limit")

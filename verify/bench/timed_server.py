@@ -40,7 +40,8 @@ TINY = Size(
 
 
 class TimedServer(Server):
-    """A server without MTP, and without the recorder, whose copies would be timed too."""
+    """A server without the recorder, whose copies would be timed too. With ``mtp`` it drafts; made-up
+    weights never accept a draft, so each step verifies four tokens of a request and keeps one."""
 
     def __init__(
         self,
@@ -50,15 +51,17 @@ class TimedServer(Server):
         size: Size,
         batches: tuple[int, ...],
         more: list[str],
+        *,
+        mtp: bool = False,
     ) -> None:
         port, nccl = gpu.free_ports(2)
         super().__init__(
             contender.folder, models, log, port=port, nccl_port=nccl, graphs=True,
-            real=size.model == "full", more=[],
+            real=size.model == "full", more=[], mtp=mtp,
         )  # fmt: skip
         new = "--cuda-graph-max-bs-decode" in self.command
         self.command = [
-            *_without(self.command, "--speculative-", "--max-running-requests", "--cuda-graph-max-bs"),
+            *_without(self.command, "--max-running-requests", "--cuda-graph-max-bs"),
             *size.flags,
             "--cuda-graph-bs-decode" if new else "--cuda-graph-bs", *map(str, batches),
             *more,

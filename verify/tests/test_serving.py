@@ -31,7 +31,7 @@ from support.sglang_server import (
     tiny,
     write_smi,
 )
-from verify.bench import serving, trace
+from verify.bench import serving, trace, workloads
 from verify.bench.contender import Contender, overlay
 from verify.bench.summary import decode_rates, ratios, summarise, table
 from verify.server.supervisor import leftover_processes, send_signal
@@ -208,6 +208,8 @@ def test_the_rows_of_all_boots() -> None:
         ("--tree a=x --batches 65", "the full model's server takes 64 at most"),
         ("--tree a=x --tiny --batches 16", "the tiny model's server takes 8 at most"),
         ("--tree a=x --reps 0", "--reps is at least 1"),
+        ("--tree a=x --workload 1000", "'1000' is not IN/OUT or IN/OUTxN"),
+        ("--tree a=x --workload 10/0", "'10/0' is not IN/OUT"),
     ],
 )
 def test_wrong_arguments(words: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,7 +241,7 @@ settings = json.loads((Path(__file__).parent / "mood.json").read_text())
 mood, speed = settings["mood"], settings["speed"]
 port = int(sys.argv[sys.argv.index("--port") + 1])
 model = sys.argv[sys.argv.index("--model-path") + 1]
-assert not any("speculative" in word for word in sys.argv), sys.argv
+assert any("speculative" in word for word in sys.argv) == settings.get("mtp", False), sys.argv
 assert "FIXTOOL_LIVE" not in os.environ
 print("args", sys.argv[1:], flush=True)
 
@@ -293,6 +295,19 @@ print("ready", flush=True)
 ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 )
+BENCH_SERVING = """
+import json, sys
+from pathlib import Path
+flags = dict(zip(sys.argv[1:], sys.argv[2:]))
+settings = json.loads((Path(__file__).parent / "mood.json").read_text())
+if settings["mood"] == "no-bench":
+    sys.exit("ValueError: no tokenizer")
+n = int(flags["--num-prompts"]) - (settings["mood"] == "drops")
+rate = settings["speed"] * n + int(flags["--seed"])
+assert "--tokenize-prompt" in sys.argv and flags["--dataset-name"] == "random-ids"
+with open(flags["--output-file"], "a") as file:
+    file.write(json.dumps({"output_throughput": rate, "mean_tpot_ms": 1.5, "completed": n}) + chr(10))
+"""
 CALLER = "from sglang.srt.layers.gemma4_fused_ops import gemma4_fused_routing\n"
 KERNEL = """
 KERNEL = "_gemma4_fused_routing_kernel"
@@ -327,6 +342,7 @@ def make_tree(tree: Path, mood: str = "well", speed: float = 1000, fused: bool =
         CAUSAL: CALLER if fused else "",
         FUSED: KERNEL if fused else "KERNEL = None\n",
         "srt/models/other.py": "",
+        "bench_serving.py": BENCH_SERVING,
         "jit_kernel/csrc/kernel.cuh": "",
     }
     for name, text in files.items():
@@ -536,6 +552,68 @@ def test_three_contenders(gpu_host: FakeGpuHost) -> None:
     assert (result.code, "has another upstream, series" in result.last_line) == (2, True), (
         result.last_line
     )
+
+
+@pytest.mark.slow(6)
+def test_the_workloads_of_bench_serving(gpu_host: FakeGpuHost) -> None:
+    """Each boot keeps what it measured; a server has room for what runs at once."""
+    trees = {
+        "upstream": make_tree(gpu_host.folder / "a", speed=500),
+        "series": make_tree(gpu_host.folder / "b", speed=550),
+    }
+    words = ("--workload", "100/50x4", "--workload", "200/20x2", "--reps", 2, "--not-slower", "series:upstream")  # fmt: skip
+    result = gpu_host.run(trees, *words)
+    assert result.code == 0, result
+    rows = result.details["summary"]["decode"]
+    assert rows["100/50x4"]["series"]["median"] == 4 * 550 + 1.5
+    assert rows["200/20x2"]["upstream"]["samples"] == 4
+    assert set(result.details["ratios"]["series:upstream"]) == {"100/50x4", "200/20x2"}
+    boot = result.details["boots"][0]
+    assert boot["decode"]["200/20x2"]["reported"][0]["completed"] == 2
+    command = boot["command"]
+    last = {word: command[n + 1] for n, word in enumerate(command[:-1]) if word.startswith("--")}
+    assert (last["--context-length"], last["--max-running-requests"]) == ("284", "4")
+    assert last["--max-total-tokens"] == str(600 + 64 * 4)
+    at = command.index("--cuda-graph-bs")
+    assert command[at + 1 : at + 4] == ["1", "2", "4"]
+
+
+@pytest.mark.parametrize(
+    ("mood", "text"),
+    [("no-bench", "bench_serving 9/9x3 ended with 1: ValueError: no tokenizer; bench-1-0-0.log"),
+     ("drops", "bench_serving 9/9x3: 2 of 3 requests")],
+)  # fmt: skip
+def test_a_workload_that_fails(gpu_host: FakeGpuHost, mood: str, text: str) -> None:
+    trees = {"a": make_tree(gpu_host.folder / "a", mood)}
+    result = gpu_host.run(trees, "--order", "a", "--workload", "9/9x3")
+    assert (result.code, text in result.last_line) == (1, True), result
+
+
+def test_random_prompts_hold_no_image(tiny: Path, tmp_path: Path) -> None:
+    """bench_serving draws ids from the whole vocabulary, and a server would look for an image."""
+    tokenizer, stand_ins = workloads.client_files(tiny / "target", tmp_path)
+    content = json.loads((tokenizer / "tokenizer.json").read_text())
+    ids = content["model"]["vocab"].values()
+    assert sorted(ids) == [*range(300)]
+    assert max(token["id"] for token in content["added_tokens"]) < 300
+    assert "image" not in (tokenizer / "tokenizer_config.json").read_text()
+    if (file := stand_ins / "datasets.py").is_file():
+        code = "import datasets\ndatasets.load_dataset('x')"
+        env = {**os.environ, "PYTHONPATH": str(file.parent)}
+        ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)  # fmt: skip
+        assert "datasets.load_dataset is not on this host" in ran.stderr
+
+
+def test_a_server_that_drafts(gpu_host: FakeGpuHost) -> None:
+    tree = make_tree(gpu_host.folder / "a")
+    mood = tree / "python/sglang/mood.json"
+    mood.write_text(json.dumps({**json.loads(mood.read_text()), "mtp": True}))
+    result = gpu_host.run({"a": tree}, "--order", "a", "--mtp", "--profile-steps", 0, "--reps", 1)
+    assert result.code == 0, result
+    assert result.details["mtp"] is True
+    command = result.details["boots"][0]["command"]
+    assert command[command.index("--speculative-num-draft-tokens") + 1] == "4"
+    assert "--speculative-draft-model-path" in command
 
 
 def test_what_a_spread_leaves_open() -> None:
