@@ -7,6 +7,7 @@ import shlex
 import unicodedata
 from collections.abc import Iterable
 
+_ALIKE = str.maketrans("oil_", "011-")  # letters that are taken for a digit, or a sign for another
 _MOST_LOGINS = 8  # of an address; no real one has more than one
 _LONGEST_LOGIN = 1000  # characters
 _JOB_COMMAND = re.compile(r"^(\s*):(?=:)", re.MULTILINE)
@@ -47,7 +48,8 @@ def argument(value: object) -> str:
 
 def closest(word: str, names: Iterable[str]) -> str | None:
     """The one of ``names`` that was probably meant by ``word``: the only one that begins with it or
-    holds it, or else the most similar one. None if no name is similar."""
+    holds it, the one that looks the same, such as v1.0 for v1.O, or else the most similar one. None
+    if no name is similar."""
     from difflib import get_close_matches
 
     lower = {name.lower(): name for name in names}
@@ -56,6 +58,8 @@ def closest(word: str, names: Iterable[str]) -> str | None:
         found = [name for name in lower if len(wanted) > 1 and fits(name, wanted)]
         if len(found) == 1:
             return lower[found[0]]
+    if name := {name.translate(_ALIKE): name for name in lower}.get(wanted.translate(_ALIKE)):
+        return lower[name]
     found = get_close_matches(wanted, lower, 1)
     return lower[found[0]] if found else None
 

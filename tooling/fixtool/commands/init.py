@@ -65,9 +65,9 @@ def init(
             raise UsageError(f"--example makes its own lines: leave {given[0]!r} out")
         _lay_example(directory, json=json)
         return
-    for option, value in (("--upstream", upstream), ("--base", base)):
+    for option, value, name in (("--upstream", upstream, "URL"), ("--base", base, "REF")):
         if value is None:
-            raise UsageError(f"Missing option '{option}'.", hint="fixtool init --help")
+            raise UsageError(f"Missing option '{option}'.", hint=f"{option} {name}")
     assert upstream
     assert base
     repository = PatchRepository(directory)

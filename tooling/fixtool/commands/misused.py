@@ -14,15 +14,19 @@ from fixtool.errors import FixtoolError, Mistyped, UsageError
 from fixtool.text import closest, shortened
 
 _ELSEWHERE = {
-    "add": "import", "am": "import", "annotate": "history", "cat": "show", "check": "lint",
-    "delete": "drop", "fold": "squash", "goto": "edit", "ls": "list",
-    "merge": "squash", "mv": "move", "patches": "list", "pick": "copy", "push": "apply",
-    "qimport": "import", "remove": "drop", "rm": "drop", "rollback": "undo", "send": "upstream",
-    "series": "list", "sink": "move", "float": "move", "test": "verify", "update": "rebase",
-    "upgrade": "rebase", "view": "show", "prove": "verify", "start": "init", "create": "init",
+    "add": "import", "am": "import", "amend": "refresh", "annotate": "history", "cat": "show",
+    "check": "lint", "cherry-pick": "copy", "commit": "export", "delete": "drop",
+    "fixup": "absorb", "fold": "squash", "format-patch": "export", "goto": "edit", "ls": "list",
+    "merge": "squash", "mv": "move", "patches": "list", "pick": "copy", "pull": "rebase",
+    "push": "apply", "qimport": "import", "remove": "drop", "revert": "undo", "rm": "drop",
+    "rollback": "undo", "send": "upstream", "series": "list", "sink": "move", "float": "move",
+    "test": "verify", "update": "rebase", "upgrade": "rebase", "view": "show", "prove": "verify",
+    "start": "init", "create": "init",
 }  # fmt: skip
 """What other tools call a verb, such as git, quilt, StGit and jj."""
 _LONGEST = 300  # characters of a command line that is shown
+_PATCHES = re.compile(r"\.(?:patch|diff|mbox)$")
+_NUMBER = re.compile(r"'?(.*?)'? is not (?:a valid (?:int|float)|in the range)")
 
 
 def describe(error: Any, typed: Sequence[str]) -> UsageError:
@@ -42,10 +46,33 @@ def _message(error: Any) -> str:
     """What typer says of ``error``, without its guesses, and which verbs have an option that its
     verb lacks."""
     text = re.sub(r" (?:Did you mean|\(Possible options:).*", "", error.format_message()).strip()
+    if number := _wrong_number(error):
+        return f"{_name(error.param)} takes {_numbers(error.param)}, and {number!r} is none"
     if type(error).__name__ == "NoSuchOption" and (holders := _holders(error.option_name)):
         verbs = ", ".join(holders[:3]) + (", …" if len(holders) > 3 else "")
         return f"{text} (it belongs to: {verbs})"
     return text
+
+
+def _wrong_number(error: Any) -> str | None:
+    """The value that stands in ``error`` for a number, and is none or too large or small."""
+    found = _NUMBER.match(error.message) if type(error).__name__ == "BadParameter" else None
+    return found[1] if found and error.param is not None else None
+
+
+def _name(parameter: Any) -> str:
+    """What a person calls a parameter: ``--tp``, or ``N``."""
+    if parameter.param_type_name == "option":
+        return str(max(parameter.opts, key=len))
+    return str(parameter.metavar or parameter.name).strip("[].")
+
+
+def _numbers(parameter: Any) -> str:
+    """Which numbers a parameter takes, in words."""
+    least, most = (getattr(parameter.type, name, None) for name in ("min", "max"))
+    if most is not None:
+        return f"a number from {least or 0} to {most}"
+    return "a number" if least is None else f"a number from {least} on"
 
 
 def as_typed(typed: Sequence[str]) -> str:
@@ -66,21 +93,39 @@ def correction(mistyped: Mistyped, typed: Sequence[str]) -> str | None:
 
 
 # An option at the beginning of a hint or of a part of it, such as `--line main` in
-# `choose another: --line main, or --line next`.
-_FRAGMENT = re.compile(r"(?:^(?:add |for example )?|(?<=: ))(--?[a-z][\w-]*)( [^\s,;]+)?(?=$|[,;])")
+# `choose a line: --line main, or --line next`.
+_FRAGMENT = re.compile(
+    r"(?:^(?:add |use |for example )?|(?<=: )|(?<=\bor )|(?<=\bthen ))(?:the same command with )?"
+    r"(--?[a-zA-Z][\w-]*)( [^\s,;]+)?(?=$|[,;]| or )"
+)
+_LESS = re.compile(r"the same command without (--[a-z][\w-]*)")
+_OTHERWISE = re.compile(r"the same command with (\S+) instead of ('[^']*'|[^\s,;]+)")
 
 
 def completed(hint: str, typed: Sequence[str]) -> str:
     """``hint`` with each option that begins a part of it as a whole command: the words ``typed``
-    with that option, in the place of the value that it has there."""
+    with that option, in the place of the value that it has there. A part such as ``the same command
+    without --dry-run``, or ``with NEW instead of OLD``, becomes a whole command too."""
 
-    def command(match: re.Match[str]) -> str:
-        words = _with_option(typed, [match[1], *shlex.split(match[2] or "")])
-        if not is_valid(_split(words)[1]):  # another verb calls the option so
+    def command(match: re.Match[str], words: Sequence[str] | None) -> str:
+        if words is None or not is_valid(_split(words)[1]):  # another verb calls the option so
             return match[0]
         return shlex.join(["fixtool", *words])
 
-    return _FRAGMENT.sub(command, hint)
+    def with_option(match: re.Match[str]) -> str:
+        option = match[1]
+        if option == "--source" and _split(typed)[1][:1] == ["init"]:
+            option = "--upstream"  # what init calls it
+        return command(match, _with_option(typed, [option, *shlex.split(match[2] or "")]))
+
+    def without(match: re.Match[str]) -> str:
+        return command(match, [word for word in typed if word != match[1]])
+
+    def otherwise(match: re.Match[str]) -> str:
+        old, new = (shlex.split(match[number])[0] for number in (2, 1))
+        return command(match, _with(typed, old, [new]))
+
+    return _FRAGMENT.sub(with_option, _OTHERWISE.sub(otherwise, _LESS.sub(without, hint)))
 
 
 def _with_option(typed: Sequence[str], option: Sequence[str]) -> list[str]:
@@ -120,6 +165,11 @@ def _for_program(words: Sequence[str]) -> list[str]:
     if not words:
         return ["--help"]
     first, rest = words[0], words[1:]
+    if first in ("help", "version"):
+        return [
+            *(rest[:1] if first == "help" and rest[:1] and rest[0] in VERBS else []),
+            f"--{first}",
+        ]
     if first.startswith("-"):
         verbs = [at for at, word in enumerate(words) if word in VERBS]
         if verbs:  # an option of the verb before the verb
@@ -154,6 +204,8 @@ def _for_verb(error: Any, words: Sequence[str], before: Sequence[str]) -> list[s
             found = _missing(words, error.param)
         case "BadOptionUsage":
             found = _bad_value(words, error.option_name)
+        case "BadParameter" if (number := _wrong_number(error)) is not None:
+            found = _with_number(words, error.param, number)
         case _ if extra := re.search(r"unexpected extra argument\S* \((.*)\)", error.message):
             found = _extra(words, extra[1], before)
     return found or [verb, "--help"]
@@ -186,7 +238,7 @@ def _other_option(words: Sequence[str], name: str) -> list[str] | None:
             if command and is_valid(command):
                 return command
     holders = _holders(name)
-    return [holders[0], "--help"] if holders else None
+    return [holders[0], "--help"] if len(holders) == 1 else None
 
 
 def _closest_option(word: str, options: Iterable[str]) -> str | None:
@@ -205,7 +257,19 @@ def _missing(words: Sequence[str], parameter: Any) -> list[str] | None:
     metavar = parameter.metavar or ""
     if parameter.param_type_name == "option":
         return [*words, parameter.opts[0], metavar]
-    return ["list"] if metavar.strip("[].") == "SLUG" else None
+    name = metavar.strip("[].").partition("|")[0]
+    return ["list"] if name == "SLUG" else _valid([words[0], name, *words[1:]])
+
+
+def _with_number(words: Sequence[str], parameter: Any, given: str) -> list[str] | None:
+    """The command with a number in the place of ``given``: the one in it, or else the smallest that
+    ``parameter`` takes."""
+    digits = re.search(r"\d+", given)
+    for number in (digits[0] if digits else "", str(getattr(parameter.type, "min", None) or 1)):
+        command = _with(words, given, [number])
+        if number and command and is_valid(command):
+            return command
+    return None
 
 
 def _bad_value(words: Sequence[str], name: str) -> list[str] | None:
@@ -217,16 +281,22 @@ def _bad_value(words: Sequence[str], name: str) -> list[str] | None:
 
 
 def _extra(words: Sequence[str], extra: str, before: Sequence[str]) -> list[str] | None:
-    """The command in which the word ``extra``, which its verb does not take, is an option's
-    value."""
+    """The command in which the words ``extra``, which its verb does not take, are an option's value
+    or the files to import; or else the command without them."""
     options = options_of(words[0])
+    extras = extra.split(" ")
+    if words[0] in ("apply", "new") and all(map(_PATCHES.search, extras)):  # as for `git am`
+        return ["import", *extras]
     lines = _line_names([*before, *words])
     wanted = ["--line"] if extra in lines else ["--ref", "--onto", "--to"]
     for option in wanted:
         taken = option in options and not {option, *options[option].opts}.intersection(words)
         if taken and (command := _with(words, extra, [option, extra])):
             return _valid(command)
-    return None
+    left = list(words)
+    for word in reversed(extras):
+        left = _with(left, word, []) or left
+    return _valid(left) if len(left) < len(words) else None
 
 
 def _line_names(words: Sequence[str]) -> Iterable[str]:

@@ -29,7 +29,29 @@ LINES = [
     ("apply --dry", "No such option: --dry", "apply --dry-run"),
     ("apply --dry_run", "No such option: --dry_run", "apply --dry-run"),
     ("apply -dry-run", "No such option: -d", "apply --dry-run"),
-    ("list --onto x", "No such option: --onto (it belongs to: rebase, ", "rebase --help"),
+    ("list --onto x", "No such option: --onto (it belongs to: rebase, ", "list --help"),
+    ("apply --only fix", "No such option: --only (it belongs to: verify, clean)", "apply --help"),
+    ("list --into x", "No such option: --into (it belongs to: ", "list --help"),
+    ("list --mbox x", "No such option: --mbox (it belongs to: export)", "export --help"),
+    ("version", "No such command 'version'.", "--version"),
+    ("help", "No such command 'help'.", "--help"),
+    ("help apply", "No such command 'help'.", "apply --help"),
+    ("am x.patch", "No such command 'am'.", "import x.patch"),
+    ("cherry-pick x", "No such command 'cherry-pick'.", "copy x"),
+    (
+        "init --upstream x --base v1.0",
+        "Missing argument 'DIR'.",
+        "init DIR --upstream x --base v1.0",
+    ),
+    ("init x --base v1.0", "Missing option '--upstream'.", "init x --base v1.0 --upstream URL"),
+    (
+        "apply a.patch b.diff",
+        "Got unexpected extra argument(s) (a.patch b.diff)",
+        "import a.patch b.diff",
+    ),
+    ("log other", "Got unexpected extra argument(s) (other)", "log"),
+    ("show fix other third", "Got unexpected extra argument(s) (other third)", "show fix"),
+    ("log log", "Got unexpected extra argument(s) (log)", "log"),
     ("list --version", "No such option: --version", "--version"),
     ("show", "Missing argument 'SLUG'.", "list"),
     ("drop fix", "Missing option '--reason'.", "drop fix --reason TEXT"),
@@ -38,7 +60,10 @@ LINES = [
     ("lint main", "Got unexpected extra argument(s) (main)", "lint --line main"),
     ("apply v1.0", "Got unexpected extra argument(s) (v1.0)", "apply --ref v1.0"),
     ("rebase v1.0", "Got unexpected extra argument(s) (v1.0)", "rebase --onto v1.0"),
-    ("verify --tp x", "Invalid value for '--tp'", "verify --help"),
+    ("verify --tp x", "--tp takes a number from 1 on, and 'x' is none", "verify --tp 1"),
+    ("verify --tp=2x", "--tp takes a number from 1 on, and '2x' is none", "verify --tp=2"),
+    ("verify --tp 0", "--tp takes a number from 1 on, and '0' is none", "verify --tp 1"),
+    ("undo two", "N takes a number, and 'two' is none", "undo 1"),
 ]
 
 
@@ -92,10 +117,11 @@ def test_help_shows_each_verb_once_and_cuts_nothing(fixtool: Callable[..., Ran])
     [
         ("fxi", "fix"), ("FIX", "fix"), ("rout", "gemma4-fused-routing"), ("zzz", None),
         ("gemma4-fused", "gemma4-fused-routing"), ("gemma4", "gemma4-fused-routing"), ("x", None),
+        ("v1.O", "v1.0"), ("vl.0", "v1.0"), ("gemma4_fused_routing", "gemma4-fused-routing"),
     ],
 )  # fmt: skip
 def test_the_name_that_was_probably_meant(word: str, name: str | None) -> None:
-    assert closest(word, ("fix", "gemma4-fused-routing")) == name
+    assert closest(word, ("fix", "gemma4-fused-routing", "v1.0", "v1.1")) == name
 
 
 def test_a_login_in_the_command_line_is_not_shown(
@@ -114,8 +140,8 @@ NAMES = [
     ("show --line man fix", "show --line main fix"),
     ("show --line=man fix", "show --line=main fix"),
     ("drop fxi --reason x --source {up}", "drop fix --reason x --source {up}"),
-    ("apply --ref v1.1 --source {up}", "apply --ref v1.0 --source {up}"),
-    ("apply --ref v1.1 --source file://{up}", "apply --ref v1.0 --source file://{up}"),
+    ("apply --ref v1.O --source {up}", "apply --ref v1.0 --source {up}"),
+    ("apply --ref v1.O --source file://{up}", "apply --ref v1.0 --source file://{up}"),
     ("apply --source gti", "apply --source git"),
     ("split fix --by fodler", "split fix --by folder"),
     ("split fxi --by file --source {up}", "split fix --by file --source {up}"),
@@ -149,7 +175,7 @@ def test_a_setting_that_was_meant(
     (tracked.path / "pyproject.toml").write_text(f"[tool.fixtool]\n{text}\n")
     ran = fixtool("list", cwd=tracked.path)
     assert ran.status == 1
-    assert f"   at: {tracked.path}/pyproject.toml\n  try: {hint}\n" in ran.err
+    assert f"   at: {tracked.path}/pyproject.toml:2\n  try: {hint}\n" in ran.err
 
 
 def test_a_variable_that_was_meant(fixtool: Callable[..., Ran], tracked: Git) -> None:
@@ -166,12 +192,34 @@ PARTS = [
     ("leave --editable out", "leave --editable out"),
     ("--nope X", "--nope X"),
     ("give more digits", "give more digits"),
+    ("choose one: --line a, or --line b; or name: --worktree X",
+     "choose one: --line a, or --line b; or name: fixtool build --editable --worktree X"),
+    ("--python a or --python b", "fixtool build --editable --python a or fixtool build --editable --python b"),
+    ("clone it, then the same command with --worktree DIR", "clone it, then fixtool build --editable --worktree DIR"),
+    ("the same command without --editable", "fixtool build"),
+    ("the same command with x-y instead of nope", "the same command with x-y instead of nope"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("hint", "whole"), PARTS, ids=[part[0] for part in PARTS])
 def test_an_option_in_a_hint_becomes_a_whole_command(hint: str, whole: str) -> None:
     assert completed(hint, ["build", "--editable"]) == whole
+
+
+def test_another_name_takes_the_place_of_one_that_will_not_do() -> None:
+    typed = ["rename", "a", "b it", "--line", "main"]
+    hint = "choose another: the same command with C instead of 'b it'; or x"
+    assert completed(hint, typed) == "choose another: fixtool rename a C --line main; or x"
+
+
+def test_what_other_commands_call_source_is_upstream_for_init() -> None:
+    typed = ["init", "x", "--upstream", "https://a", "--base", "v1"]
+    hint = "the same command with --source PATH, a clone; or --source pypi, for a release"
+    init = "fixtool init x --upstream {} --base v1"
+    assert (
+        completed(hint, typed)
+        == f"{init.format('PATH')}, a clone; or {init.format('pypi')}, for a release"
+    )
 
 
 @pytest.mark.parametrize("given", [["--line", "x"], ["--line=x"]])
