@@ -30,6 +30,9 @@ def check_ref(ref: str) -> str:
         hint = "give a sha of 7 to 40 digits, a tag such as v0.5.23, a branch, or a release"
         if re.fullmatch(r"\w[\w./+-]*[~^][\w~^]*", ref):
             hint = f"give the commit itself: git -C CLONE rev-parse '{ref}'"
+        if re.fullmatch(r"(?:[\w/+-]|\.(?!\.))+\.\.\.?(?:[\w/+-]|\.(?!\.))+", ref):
+            last = ref.rpartition("..")[2]
+            hint = f"name its end alone: the same command with {last} instead of {ref}"
         raise UsageError(f"{ref!r} is not a commit id, tag, branch or release", hint=hint)
     return ref
 

@@ -39,6 +39,9 @@ from fixtool.text import argument, count, split_lines
 OLDEST_GIT = (2, 38)  # the first with `merge-tree --write-tree`
 
 _NO_ROOM = 1 << 20  # bytes
+_GENERAL = re.compile(
+    r"fatal: Could not read from remote repository|Please make sure you have the "
+)
 _HINTS = {os.strerror(number): hint for number, hint in SYSTEM_HINTS.items()}
 
 
@@ -57,10 +60,17 @@ class Output:
     @property
     def complaint(self) -> str:
         """The line of stderr that gives the reason, for people only: the line that holds an error
-        of the operating system, else the last one."""
+        of the operating system, else the last one. What git says at the end of any repository that
+        it cannot read gives no reason."""
         lines = [line for line in split_lines(self.stderr) if line.strip()]
+        general = [at for at, line in enumerate(lines) if _GENERAL.match(line)]
+        lines = lines[: general[0]] if general and general[0] else lines
         reasons = [line for line in lines if any(reason in line for reason in _HINTS)]
         return (reasons or lines or [f"git exited with {self.status}"])[-1]
+
+
+class NoRepository(CannotRun):
+    """A folder is in no git repository."""
 
 
 @contextmanager
@@ -119,6 +129,12 @@ class Repo:
             out = probe._execute(question, accept=None)
         if out.status != 0:
             why = out.stderr.strip().split("\n")[0]
+            if "not a git repository" in why:
+                raise NoRepository(
+                    f"{path} is not in a git repository",
+                    where=str(path),
+                    hint="name a folder that holds a clone",
+                )
             raise CannotRun(
                 f"{path} is not a git repository that this user may read ({why})",
                 where=str(path),

@@ -91,7 +91,7 @@ def known_releases(source: Source, settings: Settings) -> Known:
         raise CannotRun(
             f"{source.name} has no tag of a release",
             where=source.name,
-            hint="name another source: --source pypi, or --source PATH of a clone with its tags",
+            hint="name another source: --source pypi, or --source PATH, a clone with its tags",
         )
     here = frozenset(names) if isinstance(source, Local) else frozenset()
     return Known(names, here, commit)

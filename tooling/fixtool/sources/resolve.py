@@ -77,12 +77,47 @@ def resolve_local(repo: Repo, ref: str, where: str) -> Oid:
     if commit := named_commit(ref, refs):
         return commit
     known = (*repo.ref_names("refs/tags", "refs/heads", "refs/remotes/origin"),)
-    raise UnknownRef(
-        f"{where} has no commit, tag, branch or release {ref!r}",
-        where=where,
-        mistyped=Mistyped(ref, tuple(map(short_name, known))),
-        hint=f"git -C {argument(where)} for-each-ref --count=20 --sort=-committerdate",
-    )
+    look = f"git -C {argument(where)} for-each-ref --count=20 --sort=-committerdate"
+    raise unknown_ref(
+        f"{where} has no commit, tag, branch or release {ref!r}", ref, known, where=where,
+        hint=look, fetch=_fetch(repo, where), shallow=bool(repo.shallow),
+    )  # fmt: skip
+
+
+def _fetch(repo: Repo, where: str) -> str | None:
+    """The command that brings what the upstream of a clone has; None if it has no remote."""
+    if not repo.run("remote", accept=None).text.strip():
+        return None
+    deepen = " --unshallow" if repo.shallow else ""
+    return f"git -C {argument(where)} fetch --tags{deepen}"
+
+
+def unknown_ref(
+    message: str,
+    ref: str,
+    known: Sequence[str],
+    *,
+    where: str,
+    hint: str,
+    fetch: str | None = None,
+    shallow: bool = False,
+) -> UnknownRef:
+    """The error for a ``ref`` that is none of the ``known`` full names. A name that is like it is
+    advised as a slip of the pen. But a shallow clone may lack the ref, and so may a clone that is
+    older than the release: then the command ``fetch`` brings it, and another release does not."""
+    names = tuple(map(short_name, known))
+    wanted = version_of(ref)
+    releases = {name: Version(version) for name in names if (version := version_of(name))}
+    newest = max(releases, key=lambda name: releases[name], default=None)
+    newer = wanted is not None and newest is not None and Version(wanted) > releases[newest]
+    if newer:
+        message += f"; its newest release is {newest}"
+    if shallow:
+        message += "; it is a shallow clone"
+    if fetch and (newer or shallow):
+        hint = f"bring it: {fetch}; or see what is there: {hint}"
+    mistyped = None if newer or (shallow and fetch) else Mistyped(ref, names)
+    return UnknownRef(message, where=where, hint=hint, mistyped=mistyped)
 
 
 def named_commit(ref: str, refs: Mapping[str, Oid]) -> Oid | None:
@@ -92,7 +127,7 @@ def named_commit(ref: str, refs: Mapping[str, Oid]) -> Oid | None:
     if tag and branch and tag != branch:
         raise UsageError(
             f"{ref!r} is both a tag ({tag[:12]}) and a branch ({branch[:12]})",
-            hint=f"--ref {tag} or --ref {branch}",
+            hint=f"choose one: --ref {tag}, or --ref {branch}",
         )
     return next((refs[name] for name in _full_names(ref) if name in refs), None)
 

@@ -19,7 +19,7 @@ from fixtool.errors import CannotRun, FixtoolError, Mistyped, UsageError
 from fixtool.files import beside, lock, private_folder, write_atomically
 from fixtool.git.names import check_ref, check_url, is_full_sha, is_short_sha
 from fixtool.git.objects import Oid
-from fixtool.git.repo import Output, Repo
+from fixtool.git.repo import NoRepository, Output, Repo
 from fixtool.git.store import CommitStore, Store
 from fixtool.git.trees import missing_files
 from fixtool.progress import Progress, Silence, Task
@@ -30,7 +30,7 @@ from fixtool.sources.resolve import (
     named_commit,
     only_commit,
     resolve_local,
-    short_name,
+    unknown_ref,
     version_of,
 )
 from fixtool.text import argument, public_url, redact
@@ -107,7 +107,7 @@ def open_source(
         return Local(path.resolve(), settings, url, progress)
     raise UsageError(
         f"--source {public_url(name)!r} is not git, pypi, a URL, or a path that exists",
-        hint="for example --source git, or --source pypi, or --source ../CLONE",
+        hint="for example --source git, or --source pypi, or --source CLONE",
         mistyped=Mistyped(name, ("git", "pypi", *beside(path))),
     )
 
@@ -123,7 +123,11 @@ class Local:
         self._settings = settings
         self._url = url
         self._progress = progress or Silence()
-        self.clone = Repo.open(path, bare=True)
+        try:
+            self.clone = Repo.open(path, bare=True)
+        except NoRepository as error:
+            error.hint = "name a clone of upstream: --source CLONE"
+            raise
         self.repo = Store.create(_store(settings, f"local-{path.name}", str(self.clone.git_dir)))
         self.repo.borrow(self.clone)
 
@@ -319,14 +323,12 @@ class Remote:
             raise UnknownRef(
                 f"{ref} is a short commit id, and {self.url} can only be asked for all 40 digits",
                 where=self.url,
-                hint="give the full id, or --source PATH of a clone that has the history",
+                hint="give the full id, or --source PATH, a clone that has the history",
             )
-        raise UnknownRef(
-            f"{self.url} has no tag or branch {ref!r}",
-            where=self.url,
-            mistyped=Mistyped(ref, tuple(map(short_name, refs))),
+        raise unknown_ref(
+            f"{self.url} has no tag or branch {ref!r}", ref, list(refs), where=self.url,
             hint=f"git ls-remote {argument(self.url)} {argument(f'*{ref}*')}",
-        )
+        )  # fmt: skip
 
 
 class Releases:
@@ -362,7 +364,7 @@ class Releases:
         if not self.repo.has(commit):
             raise CannotRun(
                 f"{commit[:12]} is not a release commit",
-                hint="use --source git, or --source PATH of a clone",
+                hint="use --source git, or --source PATH, a clone",
             )
         return commit
 

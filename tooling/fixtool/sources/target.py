@@ -45,7 +45,7 @@ def find_target(context: Context, request: TargetRequest) -> tuple[Source, Targe
         names = ", or ".join(f"--line {line.name}" for line in lines)
         raise UsageError(
             "which commit? there is more than one line",
-            hint=f"{names}; or name a commit: --ref REF",
+            hint=f"choose a line: {names}; or name a commit: --ref REF",
         )
     groups = _by_upstream(settings, lines)
     if len(groups) > 1 and (name := request.source or settings.source) and name != "git":
