@@ -202,8 +202,8 @@ class Failure:
     hint: str | None
 
 
-def load(path: Path) -> Any:
-    """The JSON value in the file ``path``.
+def load(path: Path, maker: str | None = None) -> Any:
+    """The JSON value in the file ``path``, which the command ``maker`` writes.
 
     Raises UsageError if there is no such file or it cannot be read, and Refused if it is not JSON
     or is larger than 64 MiB.
@@ -213,7 +213,9 @@ def load(path: Path) -> Any:
             raise UsageError(
                 f"no such file: {path}",
                 where=str(path),
-                hint=f"ls {argument(path.parent)}",
+                hint=f"make it: {maker} > {argument(path)}"
+                if maker
+                else f"ls {argument(path.parent)}",
                 mistyped=Mistyped(str(path), beside(path)),
             )
         return json.loads(read_at_most(path, _LARGEST))
@@ -235,7 +237,20 @@ def parse_toml(raw: bytes, where: str) -> dict[str, Any]:
                 raise Refused("not valid TOML: a key has too many parts", where=f"{where}:{number}")
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # invalid, not UTF-8, or a number too long
-        raise Refused(f"not valid TOML: {error}", where=where) from error
+        at = re.search(r"\(at line (\d+), column \d+\)", str(error))
+        raise Refused(
+            f"not valid TOML: {error}",
+            where=f"{where}:{at[1]}" if at and where else where,
+            hint="mend that line of the file" if at else "mend the file",
+        ) from error
+
+
+def place_of_key(raw: bytes, key: str, where: str) -> str:
+    """The place of ``key`` in the TOML file ``raw`` called ``where``, with its line."""
+    lines = raw.decode("utf-8", "replace").split("\n")
+    form = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=")
+    number = next((number for number, line in enumerate(lines, 1) if form.match(line)), None)
+    return f"{where}:{number}" if number else where
 
 
 def _dots_outside_strings(line: str) -> int:

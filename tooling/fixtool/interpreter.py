@@ -18,7 +18,7 @@ from packaging import tags as wheel_tags
 from fixtool.documents import Field
 from fixtool.errors import CannotRun, UsageError
 from fixtool.isolation import without_credentials
-from fixtool.text import split_lines
+from fixtool.text import argument, split_lines
 
 _LARGEST_VERSION = 99
 _FACTS = """
@@ -75,7 +75,9 @@ def absolute(python: str) -> str:
     environment is one. Raises UsageError if there is none."""
     if path := shutil.which(python):
         return str(Path(path).absolute())
-    raise UsageError(f"no interpreter {python!r}", hint="give the path of a python: --python PY")
+    inside = Path(python) / "bin" / "python"  # of a virtual environment
+    hint = f"--python {argument(inside)}" if inside.is_file() else "--python PY"
+    raise UsageError(f"no interpreter {python!r}", hint=f"give the path of a python: {hint}")
 
 
 def run(command: Sequence[str], *, credentials: bool = False) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fixtool.documents import LARGEST_TEXT, parse_toml
+from fixtool.documents import LARGEST_TEXT, parse_toml, place_of_key
 from fixtool.errors import Mistyped, Refused, UsageError
 from fixtool.files import read_at_most
 from fixtool.profile import PROFILES, SGLANG, Profile
@@ -50,8 +50,9 @@ class Settings:
         name = self.project or (self.profile or SGLANG).project
         if name is None:
             raise UsageError(
-                "the package index needs the project's name there",
-                hint='project = "NAME" in [tool.fixtool] of pyproject.toml, or FIXTOOL_PROJECT',
+                "it is not said what the project is called on the package index",
+                where="[tool.fixtool] in pyproject.toml",
+                hint='add this to [tool.fixtool] in pyproject.toml: project = "NAME"',
             )
         return name
 
@@ -84,6 +85,12 @@ def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         cache=_folder(environment, "CACHE", ".cache"),
     )
     chosen: dict[str, Any] = {}
+
+    def place(key: str) -> str:
+        with suppress(OSError):
+            return place_of_key(read_at_most(Path(where), LARGEST_TEXT), key, where)
+        return where
+
     where = f"{root}/pyproject.toml"
     if root is not None and (project := root / "pyproject.toml").is_file():
         chosen |= _table(project)
@@ -97,13 +104,13 @@ def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         known = tuple(sorted(_NAMES))
         raise Refused(
             f"[tool.fixtool] has an unknown key {unknown[0]!r}; the keys are: {', '.join(known)}",
-            where=where,
+            where=place(unknown[0]),
             mistyped=Mistyped(unknown[0], known),
         )
     if "project" in chosen:
         check_project(chosen["project"], where)
     if "profile" in chosen:
-        chosen["profile"] = read_profile(chosen["profile"], where)
+        chosen["profile"] = read_profile(chosen["profile"], place("profile"))
     if "timeout" in chosen:
         chosen["timeout"] = _seconds(chosen["timeout"])
     return replace(settings, **chosen)

@@ -15,7 +15,7 @@ HINTS = [
     ("git -C '/a; b' commit 'x', or git stash", ["git -C '/a; b' commit 'x'", "git stash"]),
     ("fixtool rebase --continue   (or --abort)", ["fixtool rebase --continue"]),
     ("edit the file, then: fixtool rebase --continue", ["fixtool rebase --continue"]),
-    ("name one with -C DIR, or start one: fixtool init DIR --base REF", ["fixtool init DIR --base REF"]),
+    ("name one: -C DIR, or start one: fixtool init DIR --base REF", ["fixtool init DIR --base REF"]),
     ("install git 2.38 or newer", []),
     ("restore the file from git, or import it again", []),
     ("give more digits", []),

@@ -24,7 +24,7 @@ from fixtool.git.names import check_ref
 from fixtool.git.objects import MACHINE, ZERO, FileChange, Oid, read_oid
 from fixtool.git.pack import FEW
 from fixtool.git.process import remove_stale_locks
-from fixtool.git.repo import Repo
+from fixtool.git.repo import NoRepository, Repo
 from fixtool.git.store import restore_settings_behind
 from fixtool.git.trees import changed_files
 from fixtool.judgement.manifest import Manifest, read_manifest
@@ -34,6 +34,12 @@ from fixtool.settings import state_folder
 from fixtool.text import argument, split_lines
 
 _PATIENCE = 60.0  # seconds
+_NAMED = 2  # work trees that a message names
+_UNDER_WAY = {  # a cherry-pick of a rebase is one of the rebase's
+    "rebase-apply/applying": "am", "rebase-apply": "rebase", "rebase-merge": "rebase",
+    "MERGE_HEAD": "merge", "CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert",
+}  # fmt: skip
+"""The files in a git folder that say what git is in the middle of, and the command that it is."""
 _NEXT = "fixtool.next.json"  # the record to come, while a work tree moves to another commit
 
 
@@ -128,22 +134,50 @@ def alone_in(store: Repo, folder: Path) -> AbstractContextManager[None]:
 def open_worktree(path: Path) -> tuple[Repo, Record]:
     """The work tree at ``path`` and its record. Raises CannotRun if fixtool did not make it, and
     Refused if a command waits there for a person."""
-    tree = Repo.open(path)
+    try:
+        tree = Repo.open(path)
+    except NoRepository:
+        raise _no_worktree(path) from None
     restore_settings_behind(tree, state_folder(os.environ) / "repos")
     record = read_record(tree)
     if tree.work_tree and record is None and (home := home_at(tree.work_tree)) and home.waiting:
         raise Refused(
             f"the {home.waiting} of line {home.line} waits in this work tree",
             where=str(tree.work_tree),
-            hint=f"fixtool {home.waiting} --continue, or --abort",
+            hint=f"go on: fixtool {home.waiting} --continue --line {home.line}; or give it up: "
+            f"fixtool {home.waiting} --abort --line {home.line}",
         )
     if tree.work_tree is None or record is None:
-        raise CannotRun(
-            f"{path} is not a work tree that fixtool made",
-            where=str(path),
-            hint="make one: fixtool apply --ref REF --worktree DIR",
-        )
+        raise _no_worktree(path)
     return tree, record
+
+
+def _no_worktree(path: Path) -> CannotRun:
+    """The error for a folder that is none of fixtool's work trees. If it is a patch repository, the
+    work trees that there are of it are named."""
+    make = "fixtool apply --ref REF --worktree DIR"
+    ways = [f"the same command with --worktree {argument(top)}" for top in _worktrees_of(path)]
+    return CannotRun(
+        f"{path} is not a work tree that fixtool made",
+        where=str(path),
+        hint=f"name one: {', or '.join(ways)}; or make one: {make}"
+        if ways
+        else f"make one: {make}",
+    )
+
+
+def _worktrees_of(patches: Path) -> list[Path]:
+    """The last work trees that were made of the patch repository that holds ``patches``, and in
+    which nothing waits."""
+    roots = (patches.resolve(), *patches.resolve().parents)
+    found = {}
+    with suppress(OSError):
+        for entry in (state_folder(os.environ) / "repos").glob("*/worktrees/*/gitdir"):
+            top = Path(entry.read_text("utf-8").strip()).parent
+            home = home_at(top)
+            if home and home.waiting is None and home.patches in roots:
+                found[top] = entry.parent.stat().st_mtime
+    return sorted(found, key=lambda top: found[top], reverse=True)[:_NAMED]
 
 
 def read_record(tree: Repo, name: str = RECORD) -> Record | None:
@@ -195,19 +229,31 @@ def require_clean(tree: Repo) -> None:
         raise Refused(
             f"the work tree is not clean: {', '.join(dirty[:3])}{more}",
             where=where,
-            hint=f"commit or stash: git -C {argument(where)} stash --include-untracked",
+            hint=_ways_to_clean(tree, where),
         )
+
+
+def _ways_to_clean(tree: Repo, where: str) -> str:
+    """What to do with edits that are not committed. The first way is for work trees of fixtool's:
+    most edits there are meant for the patches."""
+    at = f"git -C {argument(where)}"
+    ways = (
+        f"commit them: {at} add --all && {at} commit; or stash them: {at} stash --include-untracked"
+    )
+    if read_record(tree) is None:
+        return ways
+    return f"put them into their patches: fixtool absorb --worktree {argument(where)}; or {ways}"
 
 
 def require_idle(tree: Repo) -> None:
     """Raise Refused if a merge or rebase is under way."""
-    where = str(tree.work_tree)
-    for name in ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply"):
+    at = f"git -C {argument(str(tree.work_tree))}"
+    for name, verb in _UNDER_WAY.items():
         if (tree.git_dir / name).exists():
             raise Refused(
-                f"git is in the middle of something here ({name})",
-                where=where,
-                hint="finish it or abort it, then run the same command again",
+                f"git is in the middle of {'an' if verb == 'am' else 'a'} {verb} here",
+                where=str(tree.work_tree),
+                hint=f"finish it: {at} {verb} --continue; or give it up: {at} {verb} --abort",
             )
 
 

@@ -8,6 +8,7 @@ from fixtool import terminal
 from fixtool.commands import options
 from fixtool.commands.refresh import finish
 from fixtool.errors import ExitCode
+from fixtool.text import argument
 
 
 def absorb(
@@ -41,6 +42,10 @@ def absorb(
         command="absorb",
     ))  # fmt: skip
     if not exported.edits and not json:
-        terminal.say("there is nothing to absorb: all is committed")
+        terminal.say("there is nothing to absorb: no edit is uncommitted in the work tree")
+        if tree.head() != record.commit:
+            terminal.say("its commits are not in the patches yet")
+            where = argument(tree.work_tree)
+            options.say_next(f"fixtool export --worktree {where}", options.typed(ctx))
         raise typer.Exit(int(ExitCode.OK))
     finish(ctx, "absorb", exported, tree.work_tree, json=json, dry_run=dry_run)

@@ -212,6 +212,17 @@ def _show_asking(applied: Applied, asking: Sequence[JudgedPatch], typed: Sequenc
         )
     source = "" if target.source == "git" else f" --source {shlex.quote(target.source)}"
     onto, name = shlex.quote(target.ref), applied.new_line
+    if any("does not apply to its own base" in patch.result.evidence for patch in asking):
+        terminal.say(
+            "a patch does not fit its own base: its file was changed by hand, or is damaged"
+        )
+        options.say_next(f"fixtool lint --line {line} --drift", typed)
+        return
+    some = 0 < len(asking) < len(applied.judgement.patches)
+    if asking:
+        other = "; the second leaves those patches out" if some else ""
+        which = "the first command" if some else "this command"
+        terminal.say(f"{which} has you resolve the conflicts, in a new line {name}{other}")
     options.say_next(f"fixtool rebase --line {line} --onto {onto}{source} --new-line {name}", typed)
     if len(asking) == len(applied.judgement.patches):
         return  # without them all there is nothing to apply

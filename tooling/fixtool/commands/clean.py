@@ -61,12 +61,21 @@ def clean(
     _show(items, options.typed(ctx), removing=request.remove)
 
 
+def _days(age: str | None) -> str:
+    """The number in what a person wrote for an age."""
+    digits = re.search(r"\d{1,5}", age or "")
+    return digits[0] if digits else "30"
+
+
 def _request(older_than: str | None, only: list[str] | None, *, remove: bool) -> CleanRequest:
     from fixtool.operations.clean import CleanRequest, Kind
 
     match = re.fullmatch(r"(\d{1,5})([hdw])", older_than or "0d")
     if match is None:
-        raise UsageError(f"{older_than!r} is no number of days", hint="--older-than 30d")
+        raise UsageError(
+            f"{older_than!r} is no age such as 30d, 12h or 2w",
+            hint=f"--older-than {_days(older_than)}d",
+        )
     if wrong := [kind for kind in only or () if kind not in list(Kind)]:
         raise UsageError(
             f"{wrong[0]!r} is none of {', '.join(Kind)}",

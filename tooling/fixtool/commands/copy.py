@@ -8,6 +8,7 @@ import typer
 from typer import Option
 
 from fixtool.commands import editing, options
+from fixtool.errors import UsageError
 
 
 def copy(
@@ -37,6 +38,8 @@ def copy(
     """
     from fixtool.edit.plans import copied
 
+    if slug and not (to or go_on or abort):
+        raise UsageError("to which line? --to says it", hint="--to LINE")
     editing.require_one(bool(slug and to), go_on, abort, "SLUG with --to LINE",
                         "fixtool copy SLUG --to LINE")  # fmt: skip
     edit = editing.Edit(ctx, "copy", directory, line, source, json=json)

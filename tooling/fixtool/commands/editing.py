@@ -233,11 +233,16 @@ def _few(slugs: tuple[str, ...]) -> str:
 def _show_waiting(verb: str, waiting: Waiting, typed: tuple[str, ...]) -> None:
     number = f"{waiting.slug} (patch {waiting.position} of {waiting.of})"
     if waiting.worktree is None:
-        what = "conflicts" if waiting.conflicts else "would wait in a work tree for your change"
+        what = (
+            "conflicts with what comes before it there"
+            if waiting.conflicts
+            else "would wait in a work tree for your change"
+        )
         terminal.say(f"{number} {what}")
         for file in waiting.conflicts:
             terminal.say(f"  {file.path}")
-        terminal.say("nothing was written (--dry-run)")
+        what = "to resolve this in" if waiting.conflicts else "for it"
+        terminal.say(f"nothing was written (--dry-run); without it, a work tree is made {what}")
         words = [word for word in typed if word != "--dry-run"]
         options.say_next(shlex.join(["fixtool", *words]), ())
         return

@@ -368,15 +368,22 @@ def _read(
     first_parent: bool,
 ) -> list[Incoming]:
     """The patches in the files, folders, archives and commit ranges ``what``."""
-    from fixtool.git.repo import Repo
+    from fixtool.git.repo import NoRepository, Repo
     from fixtool.incoming.fork import read_range
     from fixtool.incoming.read import read_paths
 
     if fork is not None:
-        clone = Repo.open(fork, bare=True)
+        try:
+            clone = Repo.open(fork, bare=True)
+        except NoRepository as error:
+            error.hint = "name the clone that holds the commits: --from CLONE"
+            raise
         ranges = (read_range(store, clone, name, first_parent=first_parent) for name in what)
         return [change for changes in ranges for change in changes]
     for name in what:
         if ".." in name and not Path(name).exists():
-            raise UsageError(f"{name!r} looks like a commit range", hint="add --from REPO")
+            raise UsageError(
+                f"{name!r} is no file; for a commit range, it is not said which clone holds it",
+                hint="add --from CLONE",
+            )
     return read_paths(store, [Path(name) for name in what], given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from fixtool.commands import editing, options
-from fixtool.text import argument
+from fixtool.errors import UsageError
 
 
 def move(
@@ -30,9 +30,14 @@ def move(
     """
     from fixtool.edit.plans import moved
 
+    if slug and not (before or after or go_on or abort):
+        raise UsageError(
+            "where to? --before or --after says it",
+            hint="before another patch: --before SLUG; or after it: --after SLUG",
+        )
     editing.require_one(bool(slug and (before or after)), go_on, abort,
                         "SLUG with --before or --after",
-                        f"fixtool move {argument(slug or 'SLUG')} --before SLUG")  # fmt: skip
+                        "fixtool move SLUG --before SLUG")  # fmt: skip
     edit = editing.Edit(ctx, "move", directory, line, source, json=json)
     if slug is None:
         edit.go_on(abort=abort)

@@ -17,6 +17,7 @@ from fixtool import terminal
 from fixtool.commands.recording import record
 from fixtool.commands.retype import complete
 from fixtool.errors import Mistyped, UsageError
+from fixtool.files import beside
 
 if TYPE_CHECKING:
     from fixtool.apply.home import Home
@@ -172,7 +173,8 @@ def _folder(ctx: typer.Context, directory: Path | None) -> Path:
         raise UsageError(
             f"-C {folder}: no such directory",
             where=str(folder),
-            hint="name the patch repository: -C DIR, or go to it and leave -C out",
+            hint="name the patch repository: -C DIR; or go to it and leave -C out",
+            mistyped=Mistyped(str(folder), beside(folder)),
         )
     return Path(folder).resolve()
 

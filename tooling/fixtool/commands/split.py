@@ -65,6 +65,11 @@ def split(
         raise UsageError(
             "give one of --by, --into, --hunks", hint=f"fixtool split {argument(slug)} --by file"
         )
+    if by in ("hunk", "hunks"):
+        raise UsageError(
+            "--by takes file or folder; --hunks asks about each hunk",
+            hint=f"fixtool split {argument(slug)} --hunks",
+        )
     if depth is not None and by != "folder":
         raise UsageError("--depth is for --by folder")
     if hunks:

@@ -239,7 +239,7 @@ def _queue(
             raise Refused(
                 f"line {line.name} has a patch with this subject: {queue[same[0]].patch.slug}",
                 where=incoming.where,
-                hint="take its place: --replace, or give it another subject: --subject TEXT",
+                hint=_ways_beside(len(changes)),
             )
         place = same.pop(0) if same else len(queue)
         change = Change.REWRITTEN if place < len(queue) else Change.ADDED
@@ -254,7 +254,20 @@ def _queue(
     return queue, skipped
 
 
+def _ways_beside(number: int) -> str:
+    """What to do with one of ``number`` changes whose subject a patch of the line has."""
+    if number > 1:
+        return "to replace the patch of the line: --replace; or name the files without this one"
+    return "to replace the patch of the line: --replace; or to have both: --subject TEXT"
+
+
 def _changes_nothing(subject: str, where: str, reason: str) -> Refused:
+    if (subject, where) == ("stdin", "/dev/stdin"):
+        return Refused(
+            "nothing came on the standard input",
+            where=where,
+            hint="give a patch to it: fixtool import - < FILE",
+        )
     return Refused(
         f"{subject!r} changes nothing: {reason}",
         where=where,

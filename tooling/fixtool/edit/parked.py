@@ -124,7 +124,7 @@ def import_or_park(
         raise Refused(
             f"an import into line {line.name} waits at {waiting.changes[waiting.number].subject!r}",
             where=str(worktree_for(context, _VERB, line.name)),
-            hint="fixtool import --continue or --abort",
+            hint="go on: fixtool import --continue; or give it up: fixtool import --abort",
         )
     require_nothing_waits(context, line.name)
     git = open_to_import(context.repository, line, options)
@@ -254,7 +254,7 @@ def find_session(context: Context, line: str | None) -> Session:
     return find_waiting(
         context, line, load_session,
         lambda lines: f"imports into {lines} wait: which one?",
-        UsageError("no import is parked here", hint="start one: fixtool import FILE"),
+        UsageError("no import waits for a person here", hint="start one: fixtool import FILE"),
     )  # fmt: skip
 
 

@@ -33,7 +33,10 @@ class At:
             return len(order)
         slug = line.find(self.slug).slug
         if slug not in order:
-            raise UsageError(f"{slug} cannot stand before or after itself")
+            raise UsageError(
+                f"{slug} cannot stand before or after itself",
+                hint=f"name another patch: --{'before' if self.before else 'after'} SLUG",
+            )
         return order.index(slug) + (not self.before)
 
     @property

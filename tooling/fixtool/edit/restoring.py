@@ -22,10 +22,14 @@ def find_shelved(line: Line, slug: str) -> Shelved:
     entries = {entry.slug: entry for entry in shelf.read(line.folder)}
     slug = slug.removesuffix(".patch")
     if slug in (entry.slug for entry in line.entries):
+        shelved = ", ".join(entries) or "nothing"
         raise UsageError(
-            f"{slug} is in the series of line {line.name}, and not on its shelf",
+            f"{slug} is in the series of line {line.name}, so there is nothing to restore; its "
+            f"shelf, where dropped patches are, has: {shelved}",
             where=str(line.folder / "series"),
-            hint=f"fixtool show {slug}",
+            hint="restore another: fixtool restore SLUG"
+            if entries
+            else f"see that patch: fixtool show {slug}",
         )
     if slug not in entries:
         raise UsageError(

@@ -33,10 +33,11 @@ from fixtool.series.commit import digest_of_files, rewrite_and_commit
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import errors_in_patch
 from fixtool.series.message import join_message, split_message
-from fixtool.series.patch import Patch, export_all, is_slug, parse
+from fixtool.series.patch import Patch, export_all, is_slug, parse, slugify
 from fixtool.series.shelf import Shelved
 from fixtool.series.strict import commits_on
 from fixtool.series.write import series_in_order, writing
+from fixtool.text import argument
 
 
 class FileChange(StrEnum):
@@ -225,20 +226,21 @@ def require_free(line: Line, *slugs: str) -> None:
         if not is_slug(slug):
             raise UsageError(
                 f"{slug!r} cannot be the name of a patch",
-                hint="use letters, digits, '.', '_', '+' and '-'",
+                hint="use letters, digits, '.', '_', '+' and '-': the same command with "
+                f"{slugify(slug)} instead of {argument(slug)}",
             )
         if slug in (entry.slug for entry in line.entries):
             raise UsageError(
                 f"line {line.name} has a patch {slug!r} already",
                 where=str(line.folder / f"{slug}.patch"),
-                hint=f"choose another name, or change that patch: fixtool edit {slug} "
-                f"--line {line.name}",
+                hint=f"choose another name: the same command with OTHER-NAME instead of {slug}; or "
+                f"change that patch: fixtool edit {slug} --line {line.name}",
             )
         if slug in shelved:
             raise UsageError(
                 f"the shelf of line {line.name} has a patch {slug!r}",
-                hint=f"choose another name, or bring that back: fixtool restore {slug} "
-                f"--line {line.name}",
+                hint=f"choose another name: the same command with OTHER-NAME instead of {slug}; or "
+                f"bring that back: fixtool restore {slug} --line {line.name}",
             )
 
 

@@ -231,7 +231,8 @@ def _begin(context: Context, line: Line, options: EditOptions) -> tuple[Repo | N
         raise Refused(
             f"an edit of line {line.name} waits at {waits.plan.wanted[waits.number].slug}",
             where=str(worktree_for(context, SESSION, line.name)),
-            hint=f"fixtool {waits.verb} --continue or --abort",
+            hint=f"go on: fixtool {waits.verb} --continue; or give it up: "
+            f"fixtool {waits.verb} --abort",
         )
     if not options.dry_run:
         require_nothing_waits(context, line.name)
@@ -310,11 +311,13 @@ def resume(context: Context, session: Session, place: Place) -> Edited:
     if session.after and now == session.after:
         end_session(context, session)
         return Edited(line.name, session.verb, line.folder, before=True)
+    at = f"git -C {argument(worktree_for(context, SESSION, line.name))}"
     if now != session.before:
         raise Refused(
             f"line {line.name} has changed since `fixtool {session.verb}` began",
             where=str(line.folder),
-            hint=f"fixtool {session.verb} --abort --line {line.name}, then begin again",
+            hint=f"keep the edits: {at} diff HEAD > FILE; then end it, and begin again: "
+            f"fixtool {session.verb} --abort --line {line.name}",
         )
     git = open_for_commit(repository.root, line.folder) if session.commit else None
     if not session.made:
@@ -431,7 +434,7 @@ def find_session(context: Context, line: str | None) -> Session:
     return find_waiting(
         context, line, load_session,
         lambda lines: f"edits of {lines} wait: which one?",
-        UsageError("no edit is parked here", hint="begin one: fixtool edit SLUG"),
+        UsageError("no edit waits for a person here", hint="begin one: fixtool edit SLUG"),
     )  # fmt: skip
 
 

@@ -459,7 +459,11 @@ class _Attempt:
 
     def _does_not_apply(self, place: Place, diff: bytes, out: Output) -> Refused:
         if out.status != 1:
-            return self._refuse(f"git cannot read the diff: {out.complaint}", "get it once more")
+            return self._refuse(
+                f"git cannot read the diff: {out.complaint}",
+                "get the file once more from where it came from: an editor or a mailer has "
+                "changed it",
+            )
         why, where = self._why(place, out)
         spaced = self.fitter.apply(self.change, self.tip, place, diff, "--ignore-whitespace")[0]
         if spaced is not None:

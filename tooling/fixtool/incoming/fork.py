@@ -15,7 +15,7 @@ from fixtool.incoming.change import Incoming, make_change
 from fixtool.series.message import split_message
 from fixtool.series.patch import export_all
 from fixtool.sources.resolve import resolve_local
-from fixtool.text import split_lines
+from fixtool.text import argument, split_lines
 
 _DIFF = b"\ndiff --git "
 
@@ -30,14 +30,28 @@ def read_range(repo: Store, fork: Repo, text: str, *, first_parent: bool = False
     """
     first, dots, last = text.partition("..")
     if not dots or not first or not last or last.startswith("."):
-        raise UsageError(f"{text!r} is not a commit range A..B")
+        ends = [name.strip(".") for name in (first, last)]
+        meant = f"{ends[0]}..{ends[1]}" if all(ends) else f"BASE..{ends[0] or ends[1] or 'TIP'}"
+        raise UsageError(
+            f"{text!r} is not a commit range A..B, the commits of B that A does not have",
+            hint=f"the same command with {argument(meant)} instead of {argument(text)}",
+        )
     repo.borrow(fork)
     where = str(fork.work_tree or fork.git_dir)
     old, new = (_endpoint(fork, name, where) for name in (first, last))
     way = ["--first-parent"] if first_parent else ["--topo-order"]
     listed = split_lines(fork.run("rev-list", "--reverse", "--parents", *way, f"{old}..{new}").text)
     if not listed:
-        raise UsageError(f"no commits in {text}", where=where)
+        turned = f"{last}..{first}"
+        other = fork.run("rev-list", "--count", f"{new}..{old}").text.strip()
+        more = f"; there are {other} in {turned}" if other != "0" else ""
+        raise UsageError(
+            f"no commits in {text}: {first} has all that {last} has{more}",
+            where=where,
+            hint=f"the same command with {argument(turned)} instead of {argument(text)}"
+            if more
+            else f"git -C {argument(where)} log --oneline -5 {argument(last)}",
+        )
     commits = {}
     for oid, *parents in (map(Oid, entry.split()) for entry in listed):
         if not parents:

@@ -21,7 +21,7 @@ from typing import IO, cast
 
 from fixtool.errors import CannotRun, Mistyped, Refused
 from fixtool.files import TooLarge, beside, read_at_most, read_plain
-from fixtool.text import argument, count
+from fixtool.text import count
 
 _LARGEST = 64 << 20  # bytes of all inputs together
 _DEEPEST = 1000  # folders
@@ -93,7 +93,7 @@ def _inputs(path: Path) -> Iterator[Input]:
         raise CannotRun(
             f"cannot read {path}: {error.strerror}",
             where=str(path),
-            hint=f"ls {argument(path.parent)}",
+            hint="name a file or a folder of patches: fixtool import FILE",
             mistyped=Mistyped(str(path), beside(path)),
         ) from error
 

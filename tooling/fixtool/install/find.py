@@ -65,7 +65,8 @@ def find(python: str, project: str, root: str, first: Sequence[str] = ()) -> Fou
         raise CannotRun(
             f"{project} is not installed for {python}",
             where=facts.python,
-            hint=f"{argument(python)} -m pip install {project}",
+            hint=f"install it: {argument(python)} -m pip install {project}; or see what is there: "
+            f"{argument(python)} -m pip list",
         )
     if len(known) > 1:
         raise Refused(

@@ -215,7 +215,8 @@ def _require_unchanged(
 
 def _as_released(found: Found) -> str:
     if found.checkout is not None:
-        return f"commit or stash the edits: git -C {argument(found.place.root)} stash"
+        at = f"git -C {argument(found.place.root)}"
+        return f"commit them: {at} commit --all; or stash them: {at} stash"
     return (
         f"keep a copy of the edits, then: {found.facts.python} -m pip install --force-reinstall "
         f"--no-deps {found.project}=={found.version}"

@@ -193,7 +193,9 @@ def _bring_base(context: Context, source: Source, target: Target, line: Line) ->
     upstream = line.upstream
     if target.release and upstream.release is None and not source.repo.has(upstream.base):
         raise CannotRun(
-            f"line {line.name} is for the commit {upstream.base[:12]}, which no release gives",
+            f"line {line.name} is for the commit {upstream.base[:12]}, which no release gives: the "
+            "package index does not have it",
+            where=str(line.folder / "upstream.toml"),
             hint=f"fixtool apply --ref {target.ref} --source git --line {line.name}",
         )
     base = bring_base(source, upstream, context.settings, context.progress)

@@ -166,7 +166,8 @@ def _tree_is_needed(
     """Why a work tree must not go, and the command that changes that."""
     where = argument(home.top)
     if home.waiting:
-        hint = f"fixtool -C {where} {home.waiting} --continue, or --abort"
+        run = f"fixtool -C {where} {home.waiting}"
+        hint = f"go on: {run} --continue; or give it up: {run} --abort"
         return f"the {home.waiting} of line {home.line} waits in it", hint
     try:
         tree = Repo.open(home.top)

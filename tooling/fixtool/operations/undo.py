@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fixtool.apply.home import home_at
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
@@ -156,7 +157,7 @@ def _too_few(there: int, wanted: int, verb: str, words: str) -> UsageError:
         return UsageError(f"there is nothing to {words}", hint="see what was done: fixtool log")
     return UsageError(
         f"there are {count(there, 'operation')} to {words}, not {wanted}",
-        hint=f"fixtool {verb} {there}",
+        hint=f"see them: fixtool log; or {words} all of them: fixtool {verb} {there}",
     )
 
 
@@ -367,8 +368,8 @@ def _newer_in_tree(
         yield what, path, f"save them: fixtool export --worktree {argument(path)}"
     elif expected.files:
         if present.files != expected.files:
-            end = "end what waits there with --abort, then run the same command again"
-            yield f"edits in the work tree {path}", path, end if expected.note else _save(path)
+            hint = _end(path, verb) if expected.note else _save(path)
+            yield f"edits in the work tree {path}", path, hint
     elif tree.status():
         yield f"edits in the work tree {path} that are not committed", path, _save(path)
     if wanted is not None and wanted.branch not in (None, present.branch):
@@ -392,6 +393,16 @@ def _newer_on_branch(tree: Repo, path: str, name: str, head: Oid, verb: str) -> 
             f"keep them: git -C {argument(path)} branch NEW-NAME {argument(short)}; then git -C "
             f"{argument(path)} branch --force {argument(short)} {head[:12]}, and fixtool {verb}",
         )  # fmt: skip
+
+
+def _end(path: str, verb: str) -> str:
+    """How to end what waits in a work tree, and keep what a person did there."""
+    home = home_at(Path(path))
+    if home is None or home.waiting is None:
+        return _save(path)
+    keep = f"git -C {argument(path)} diff HEAD > FILE"
+    end = f"fixtool {home.waiting} --abort --line {home.line}"
+    return f"keep them: {keep}; then end what waits: {end}; then fixtool {verb}"
 
 
 def _save(path: str) -> str:

@@ -82,7 +82,8 @@ def rebase(context: Context, request: RebaseRequest, ask: AskProbes | None = Non
         raise Refused(
             f"a rebase of line {line.name} waits at {waiting.slug}",
             where=waiting.worktree,
-            hint="fixtool rebase --continue, --skip or --abort",
+            hint="go on: fixtool rebase --continue; or leave the patch out: fixtool rebase --skip; "
+            "or give it up: fixtool rebase --abort",
         )
     if not request.dry_run:
         require_nothing_waits(context, line.name)

@@ -197,8 +197,9 @@ def find_session(context: Context, line: str | None) -> Session:
     line. Raises UsageError if there is none, or more than one."""
     return find_waiting(
         context, line, load_session,
-        lambda lines: f"rebases of {lines} are parked: which one?",
-        UsageError("no rebase is parked here", hint="start one: fixtool rebase --onto REF"),
+        lambda lines: f"rebases of {lines} wait: which one?",
+        UsageError("no rebase waits for a person here",
+                   hint="start one: fixtool rebase --onto REF"),
     )  # fmt: skip
 
 

@@ -526,7 +526,7 @@ class ByFile:
         if state.verdict is Verdict.CONFLICT and (
             cause := self._blocked_by(position, first.failed)
         ):
-            reason = f"does not apply to its own base without {cause}"
+            reason = f"it needs {cause}"
             state = PatchState(Verdict.BLOCKED, (*state.evidence, reason))
         failed = state.verdict in FAILED
         gone: set[str] = set()

@@ -249,7 +249,7 @@ class _Run:
             merge, alone = self._merge_three_way(position, strict)
         result, tree = self._judge(patch, files, strict, merge, targets)
         if result.verdict is Verdict.CONFLICT and (cause := self._blocked_by(position, before)):
-            reason = f"does not apply to its own base without {cause}"
+            reason = f"it needs {cause}"
             evidence = (*result.evidence, reason)
             return replace(result, verdict=Verdict.BLOCKED, evidence=evidence), alone
         if tree is None or tree == self.tree:

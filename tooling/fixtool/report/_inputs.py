@@ -95,7 +95,9 @@ def gather(context: Context, request: ReportRequest, trace: Callable[[Line], His
     rebased = read_rebased(rebase_json, str(request.rebase)) if request.rebase else None
     coverage = None
     if request.coverage:
-        coverage = read_coverage(documents.load(request.coverage), str(request.coverage))
+        coverage = read_coverage(
+            documents.load(request.coverage, "fixtool coverage --json"), str(request.coverage)
+        )
     name = _line_name(request.line, history, rebased)
     line = context.repository.line(name) if name in context.repository.line_names else None
     if name is None or history is None:

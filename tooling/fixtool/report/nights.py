@@ -25,7 +25,6 @@ from fixtool.replay.verdict import Verdict
 from fixtool.report.todo import ToDo, rebase_todos
 from fixtool.series.context import Context
 from fixtool.series.line import PatchRepository
-from fixtool.text import argument
 
 _NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{6}Z)?")
 _MOST = 400  # nights of one page: more than a year
@@ -150,7 +149,7 @@ def read_nights(context: Context, folder: Path) -> NightsReport:
         raise UsageError(
             f"no such folder: {folder}",
             where=str(folder),
-            hint=f"ls {argument(folder.parent)}",
+            hint="name the folder in which ci/nightly keeps its nights: --nights DIR",
             mistyped=Mistyped(str(folder), beside(folder)),
         )
     nights = _night_folders(folder)

@@ -17,14 +17,15 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from fixtool.documents import LARGEST_TEXT, parse_toml
+from fixtool.documents import LARGEST_TEXT, parse_toml, place_of_key
 from fixtool.errors import CannotRun, Mistyped, Refused, UsageError
 from fixtool.files import lock, read_plain
+from fixtool.git.committed import restoring
 from fixtool.git.objects import Oid
 from fixtool.profile import PROFILES, profile_of_url
 from fixtool.series.patch import LARGEST, Patch, is_slug, parse
 from fixtool.settings import Settings, check_project, read_profile
-from fixtool.text import split_lines
+from fixtool.text import argument, split_lines
 
 _SUFFIX = ".patch"
 _LINES = "[!.]*/series"  # a folder with a dot is a line that is being written
@@ -113,10 +114,13 @@ class Line:
         try:
             raw = read_plain(self.folder, entry.file_name, LARGEST)
         except FileNotFoundError as error:
+            command = restoring(path)
+            restore = f"restore the file: {command}" if command else "restore the file"
             raise Refused(
                 f"the series names {entry.file_name}, and there is no such file",
                 where=f"{self.folder / 'series'}:{entry.line_number}",
-                hint="restore the file, or take the line out of the series",
+                hint=f"{restore}; or take that line out: sed -i {entry.line_number}d "
+                f"{argument(self.folder / 'series')}",
             ) from error
         known = self._known.get(entry.file_name)
         return known if known and known.raw == raw else parse(raw, entry.slug, path)
@@ -157,7 +161,7 @@ class PatchRepository:
                 return cls(folder)
         raise UsageError(
             f"no patch repository at or above {start} (no patches/<line>/series)",
-            hint="name one with -C DIR, or start one: fixtool init DIR --upstream URL --base REF",
+            hint="name one: -C DIR, or start one: fixtool init DIR --upstream URL --base REF",
         )
 
     @cached_property
@@ -258,9 +262,20 @@ def read_series(raw: bytes, where: str) -> tuple[Entry, ...]:
 
 
 def _entry(name: str, where: str, number: int) -> Entry:
+    if re.match(r"(?:<{7}|={7}|>{7}|\|{7})(?: |$)", name):
+        raise Refused(
+            "a conflict marker of a merge is left",
+            where=where,
+            hint="edit the file: keep the lines of both sides that are meant; then: fixtool lint",
+        )
     name, *options = name.split()
     if options not in ([], ["-p1"]):
-        raise Refused(f"series option {' '.join(options)!r}: only -p1 is known", where=where)
+        raise Refused(
+            f"series option {' '.join(options)!r}: only -p1 is known",
+            where=where,
+            hint="take the line out of the series, and import that patch, which makes it -p1: "
+            "fixtool import FILE",
+        )
     slug = name.removesuffix(_SUFFIX)
     if not name.endswith(_SUFFIX) or not is_slug(slug):
         raise Refused(
@@ -278,7 +293,7 @@ def read_upstream(raw: bytes, where: str) -> Upstream:
         known = tuple(sorted(_KNOWN))
         raise Refused(
             f"unknown key {unknown[0]!r}; the keys are: {', '.join(known)}",
-            where=where,
+            where=place_of_key(raw, unknown[0], where),
             mistyped=Mistyped(unknown[0], known),
         )
     if wrong := sorted(key for key, value in data.items() if not isinstance(value, str)):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fixtool.errors import FixtoolError, Refused
 from fixtool.files import TooLarge
+from fixtool.git.committed import restoring
 from fixtool.git.database import passing_objects
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
@@ -39,21 +40,24 @@ class Level(StrEnum):
 
 # Every rule: its level, and how to mend what it finds.
 _RULES = {
-    "form": (Level.ERROR, "restore the file from git, or import it again"),
-    "orphan": (Level.ERROR, "add it to the series, or delete it"),
+    "form": (Level.ERROR, "{restore}, or import it again"),
+    "orphan": (
+        Level.ERROR,
+        "add it to the series: echo {name} >> {series}; or delete it: {remove}",
+    ),
     "duplicate-entry": (Level.ERROR, "take one of the two lines out"),
     "duplicate-subject": (Level.WARNING, "give one of the two another subject"),
     "depends-on": (Level.ERROR, "reorder the series or mend the trailer"),
     "fact-form": (Level.ERROR, _FACT_FORM),
     "unsafe-path": (Level.ERROR, "do not use this patch; ask where it came from"),
-    "crlf": (Level.ERROR, "restore it from git, and keep `patches/** -text` in .gitattributes"),
+    "crlf": (Level.ERROR, "{restore}; and keep `patches/** -text` in .gitattributes"),
     "empty": (Level.ERROR, "delete it, or import it anew"),
     "size": (Level.ERROR, "split it; large data does not belong in a series"),
     "subject-blanks": (Level.ERROR, "use single blanks"),
     "in-body-header": (Level.ERROR, "reword the line"),
     "ends-message": (Level.ERROR, "indent or reword the line"),
     "control-characters": (Level.ERROR, "take them out"),
-    "applies": (Level.ERROR, "refresh it from the work tree: fixtool export"),
+    "applies": (Level.ERROR, "{restore}; or write it anew: fixtool export --worktree DIR"),
     "drift": (Level.ERROR, "rewrite it: fixtool import {file} --line {line} --replace"),
     "subject-tag": (Level.WARNING, "begin with `area: ...` instead"),
     "subject-length": (Level.WARNING, "use at most 72"),
@@ -165,6 +169,14 @@ def _drift(
 
 def _finding(rule: str, where: str, message: str, fix: str | None = None) -> Finding:
     level, usual = _RULES[rule]
+    if fix is None and "{" in usual:
+        path = Path(where.rpartition(":")[0])
+        command = restoring(path) if "{restore}" in usual else None
+        fix = usual.format(
+            restore=f"restore it: {command}" if command else "restore the file from a copy of it",
+            remove=f"rm {argument(path)}", name=argument(path.name),
+            series=argument(path.parent / "series"),
+        )  # fmt: skip
     return Finding(level, rule, where, message, fix or usual)
 
 

@@ -117,7 +117,9 @@ def read_suite(repository: PatchRepository) -> Suite:
         raise Refused(
             f"{repository.root} has no verify/ folder, so there is nothing to prove a patch with",
             where=str(repository.root),
-            hint="write verify/probes/<slug>.py, and name it in the patch: Probe: probes/<slug>.py",
+            hint="write a script verify/probes/NAME.py that ends with 1 if the bug is there, and "
+            "with 0 if not; then end the patch's message with `Probe: probes/NAME.py`: "
+            "fixtool reword SLUG",
         )
     file, mutant_folder = folder / "checks.toml", folder / "mutants"
     checks = tuple(_check(table, file) for table in _tables(file, "check"))

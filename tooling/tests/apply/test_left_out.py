@@ -94,7 +94,7 @@ def test_what_needs_it_to_apply_is_blocked(team: Team, fixtool: Run) -> None:
     answer = document(fixtool("apply", *place, "--without", "five", "--json"))
     assert answer["exit_code"] == 3
     assert [patch["verdict"] for patch in answer["patches"]] == ["left-out", "blocked"]
-    assert answer["patches"][1]["evidence"][-1] == "does not apply to its own base without five"
+    assert answer["patches"][1]["evidence"][-1] == "it needs five"
 
 
 def test_the_next_command_leaves_out_what_conflicts(team: Team, fixtool: Run) -> None:

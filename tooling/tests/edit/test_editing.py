@@ -429,7 +429,7 @@ def test_what_is_copied_can_conflict_and_is_in_its_line_then(
     words = ("copy", "five", "--line", "main", "--to", "next")
     assert editing.run(*words).status == 3
     with_both = editing.run("edit", "--continue", "--line", "main")
-    assert (with_both.status, "no edit is parked here" in with_both.err) == (2, True)
+    assert (with_both.status, "no edit waits for a person here" in with_both.err) == (2, True)
     (folder,) = (home / "state" / "worktrees").glob("*/edit-next")
     Git(folder).write("python/model.py", NUMBERS.replace("line 5\n", "line five V\n"))
     done = editing.edit("copy", "--continue")
@@ -454,7 +454,7 @@ def test_a_line_that_changed_meanwhile_is_refused(
     assert "the work tree is gone" in editing.run("edit", "--abort").out
     assert (editing.files(), waits()) == (old, False)
     ran = editing.run("edit", "--continue")
-    assert (ran.status, "no edit is parked here" in ran.err) == (2, True)
+    assert (ran.status, "no edit waits for a person here" in ran.err) == (2, True)
 
 
 BROKEN = {
@@ -550,7 +550,7 @@ MISTAKES = {
     "no patch of this name": ("move nope --before five", 2, "no patch 'nope'"),
     "before itself": ("move five --before five", 2, "cannot stand before or after itself"),
     "two places": ("move five --before twenty --after other", 2, "exclude each other"),
-    "no place": ("move five", 2, "give one of SLUG with --before or --after"),
+    "no place": ("move five", 2, "where to? --before or --after"),
     "two ways": ("edit five --abort", 2, "give one of SLUG, --continue, --abort"),
     "a name that is taken": ("rename five twenty", 2, "has a patch 'twenty' already"),
     "an unsafe name": ("rename five ../x", 2, "cannot be the name of a patch"),
@@ -563,7 +563,7 @@ MISTAKES = {
     "no line": ("copy five --to nope", 2, "no line 'nope'"),
     "to itself": ("copy five --to main", 2, "has a patch 'five' already"),
     "a dependency": ("move five --after again", 1, "again depends on five"),
-    "nothing waits": ("squash --continue", 2, "no edit is parked here"),
+    "nothing waits": ("squash --continue", 2, "no edit waits for a person here"),
 }
 
 

@@ -88,7 +88,7 @@ def test_a_conflict_waits_and_goes_on(importer: Importer) -> None:
     assert not importer.waits()
     assert not tree.path.exists()
     ran = importer.run("--continue")
-    assert (ran.status, "no import is parked here" in ran.err) == (2, True)
+    assert (ran.status, "no import waits for a person here" in ran.err) == (2, True)
 
 
 def test_the_document_of_an_import_that_waits(importer: Importer) -> None:
@@ -197,7 +197,7 @@ def test_killed_at_each_point_it_goes_on_or_ends(
             assert importer.begin().status == 3
         importer.resolve()
     ran = importer.run("--continue")
-    assert ran.status == 0 or "no import is parked" in ran.err, ran.err
+    assert ran.status == 0 or "no import waits" in ran.err, ran.err
     assert "mono.patch" in importer.files()
     assert not importer.waits()
 

@@ -436,7 +436,7 @@ def test_what_is_not_ready_is_refused(work: Work) -> None:
     work.git("checkout", "--quiet", "--", ".")
     (work.tree.repo.git_dir / "MERGE_HEAD").write_text(work.tree.head() + "\n")
     ran = work.run("refresh", "five")
-    assert (ran.status, "git is in the middle of something" in ran.err) == (1, True)
+    assert (ran.status, "git is in the middle of a merge here" in ran.err) == (1, True)
 
 
 def test_an_edit_that_takes_all_of_a_patch_back_is_refused_where_it_was_made(work: Work) -> None:

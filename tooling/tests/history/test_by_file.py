@@ -176,7 +176,7 @@ def without_causes(states: dict[str, list[PatchState]]) -> dict[str, list[PatchS
     those that share no file with the blocked one."""
     return {
         slug: [PatchState(state.verdict, tuple(text for text in state.evidence
-                                               if "own base without" not in text))
+                                               if "it needs " not in text))
                for state in patches]
         for slug, patches in states.items()
     }  # fmt: skip

@@ -511,7 +511,7 @@ def test_what_a_person_leaves_out(team: Team, judged: Callable[..., Judgement]) 
     five, more = judgement.patches
     assert (five.result.verdict, five.left_out) == (Verdict.LEFT_OUT, True)
     assert (more.result.verdict, more.needs_person) == (Verdict.BLOCKED, True)
-    assert more.result.evidence[-1] == "does not apply to its own base without five"
+    assert more.result.evidence[-1] == "it needs five"
 
 
 def test_a_cached_answer_is_for_the_same_patches(

@@ -264,7 +264,7 @@ def test_two_conflicts_that_have_nothing_to_do_with_each_other(team: Team) -> No
     result = run(team)
     verdicts = [patch.verdict for patch in result.patches]
     assert verdicts == [Verdict.CONFLICT, Verdict.BLOCKED, Verdict.BLOCKED]
-    assert result.patches[1].evidence[-1] == "does not apply to its own base without fix"
+    assert result.patches[1].evidence[-1] == "it needs fix"
 
 
 @pytest.mark.parametrize("first", [Verdict.MERGED, Verdict.CONFLICT, Verdict.ABSORBED])

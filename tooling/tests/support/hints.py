@@ -70,7 +70,7 @@ def check_hints(out: str, err: str) -> None:
     """Each command of fixtool's that a run advised is one: its verb has these options."""
     for hint in hints_in(out, err):
         for command in commands_in(hint):
-            words = [word for word in shlex.split(command) if not word.startswith(">")]
+            words = shlex.split(re.split(r" [<>]", command)[0])
             if words[0] != "fixtool":
                 continue
             while words[1:2] == ["-C"]:

@@ -44,7 +44,9 @@ class Situation:
             text = text.replace(str(path), "~")
         text = re.sub(r"\b[0-9a-f]{40}\b", "0123456789abcdef0123456789abcdef01234567", text)
         text = re.sub(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{12,16}\b", "0123456789ab", text)
-        text = re.sub(r"(?<=there are |tool undo )\d+(?= operations|$)", "5", text, flags=re.M)
+        text = re.sub(
+            r"(?<=there are |tool undo )(?!99)\d+(?= operations|$)", "5", text, flags=re.M
+        )
         return re.sub(r"(?<=team-)[0-9a-f]{6,10}", "012345", text)
 
 
