@@ -20,7 +20,7 @@ from fixtool.operations import record
 from fixtool.operations import undo as undoing
 from fixtool.operations.log import Log, Operation
 from fixtool.series.write import writing
-from support.histories import run_and_die
+from support.dying import run_and_die
 from support.json_documents import document
 from support.operations import Place, make_place
 from support.repositories import Git, Ran, Team

@@ -12,17 +12,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 import random
 import re
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,7 +26,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from support.command import run_here
-from support.repositories import TRAILERS, Git, Ran, Team, format_patch
+from support.dying import run_and_die
+from support.repositories import TRAILERS, Git, Team, format_patch
 
 FILES = tuple(f"f{number}.txt" for number in range(5))
 PLACES = tuple((name, number) for number in (4, 12, 20, 28) for name in FILES)
@@ -41,10 +37,6 @@ PEOPLE = ("ada", "bob")
 CODES = {0, 1, 2, 3, 4}
 MOST_WRITES = 70  # writes and gits of a command, about
 MARK = re.compile(r" mark-(\d+)")
-WRITES = {
-    "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate",
-    "shutil.rmtree", "shutil.copytree", "subprocess.Popen",
-}  # fmt: skip
 Marks = frozenset[int]
 Places = dict[int, tuple[str, int]]
 
@@ -419,57 +411,6 @@ class World:
     def reset(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
         subprocess.run(["cp", "-a", self.template, self.root], check=True)
-
-
-# -- death ----------------------------------------------------------------------------------------
-
-
-def run_and_die(words: Sequence[str | Path], cwd: Path, env: Mapping[str, str], root: Path,
-                point: int) -> Ran | None:  # fmt: skip
-    """Run fixtool in a fork that is killed at its write or git number ``point``. None if it was;
-    what it gave, if it ended before."""
-    answer = root / "tmp" / "answer.json"
-    answer.unlink(missing_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setpgid(0, 0)
-            _arm(root, point)
-            ran = run_here(*words, cwd=cwd, env=env)
-            answer.write_text(json.dumps([ran.status, ran.out, ran.err]))
-        except BaseException as error:
-            answer.write_text(json.dumps([70, "", repr(error)]))
-        finally:
-            os._exit(0)
-    _, code = os.waitpid(pid, 0)
-    if not os.WIFSIGNALED(code):
-        return Ran(*json.loads(answer.read_text()))
-    if point % 2:  # the gits that it has started go on to their ends, or die with it
-        time.sleep(0.05)
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-    return None
-
-
-def _arm(root: Path, point: int) -> None:
-    left = point
-    above = str(root)
-
-    def count(event: str, args: tuple[Any, ...]) -> None:
-        nonlocal left
-        if event == "open":
-            writes = isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
-            if not (writes and isinstance(args[0], str) and args[0].startswith(above)):
-                return
-        elif event not in WRITES:
-            return
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(count)
 
 
 # -- the machine ------------------------------------------------------------------------------
