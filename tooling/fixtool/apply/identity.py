@@ -80,10 +80,15 @@ class _Known:
 
 
 def identify(
-    tree: Repo, record: Record, line: Line, pairs: Mapping[str, str] | None = None
+    tree: Repo,
+    record: Record,
+    line: Line,
+    pairs: Mapping[str, str] | None = None,
+    new: Mapping[str, Oid] | None = None,
 ) -> Identified:
     """Tell which commit of the work tree ``tree`` is which patch of ``line``. ``pairs`` are the
-    names of commits that a person has given, by slug.
+    names of commits that a person has given, by slug, and ``new`` are commits that become new
+    patches, likewise.
 
     Raises Refused if the commits are no straight line, UsageError if ``pairs`` names what is not
     there.
@@ -92,6 +97,7 @@ def identify(
     record = with_renames(record, renamed)
     matching = _Matching(tree, record, line)
     matching.take(pairs or {})
+    matching.found |= {commit: slug for slug, commit in (new or {}).items()}
     matching.match()
     return matching.result(renamed)
 

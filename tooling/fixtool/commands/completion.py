@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,15 +205,16 @@ class _Verb:
         return {name: folders[name] for name in wanted if name in folders} or folders
 
     def _slugs(self) -> Iterator[tuple[str, str]]:
-        """Each patch, and the lines that have it. What `restore` takes lies on the shelf."""
+        """Each patch, and the lines that have it. What `restore` takes lies on the shelf, and
+        `rename` takes both."""
         lines: dict[str, list[str]] = {}
         for line, folder in self._chosen_folders().items():
-            if self._verb == "restore":
-                slugs: Iterable[str] = (path.stem for path in sorted(folder.glob("shelf/*.patch")))
-            else:
-                listed = re.findall(r"^\s*([^\s#]+)\.patch\b", _read(folder / "series"), re.M)
-                slugs = dict.fromkeys(listed)
-            for slug in slugs:
+            slugs: list[str] = []
+            if self._verb != "restore":
+                slugs = re.findall(r"^\s*([^\s#]+)\.patch\b", _read(folder / "series"), re.M)
+            if self._verb in ("restore", "rename"):
+                slugs += (path.stem for path in sorted(folder.glob("shelf/*.patch")))
+            for slug in dict.fromkeys(slugs):
                 lines.setdefault(slug, []).append(line)
         yield from ((slug, ", ".join(names)) for slug, names in lines.items())
 

@@ -144,6 +144,13 @@ def here(ctx: typer.Context, directory: Path | None) -> Path:
     return folder if _home(folder) else Path.cwd()
 
 
+def worktree_here(ctx: typer.Context, directory: Path | None) -> Path | None:
+    """The work tree that `apply` made in which a command was typed, or that `-C` names; None if
+    there is none."""
+    home = _home(_folder(ctx, directory))
+    return home.top if home and not home.waiting else None
+
+
 def _home(folder: Path) -> Home | None:
     """The work tree of fixtool's that holds ``folder``; None if there is none, or if a patch
     repository is nearer. What looks like one in the tree itself is upstream's."""

@@ -27,7 +27,7 @@ _CHANGES_NOTHING = {
     "redo", "report", "show", "status", "undo", "verify",
 }  # fmt: skip
 _OF_CLEAN_TREES = {
-    "apply", "copy", "drop", "edit", "export", "import", "init", "install", "move", "new", "rebase",
+    "apply", "copy", "drop", "edit", "export", "import", "init", "install", "move", "rebase",
     "rename", "restore", "reword", "split", "squash",
 }  # fmt: skip
 """The verbs that leave uncommitted edits in a work tree alone, or refuse a work tree with any."""

@@ -92,7 +92,7 @@ def refresh(
         command="refresh",
     )  # fmt: skip
     if has_edits(tree):
-        selection = Selection(slug, tuple(take or ()), _ask if hunks else None)
+        selection = Selection(slug, tuple(take or ()), ask_for_hunks if hunks else None)
         try:
             exported = refresh_edits(context.repository, tree, record, selection, export_options)
         except NeedsPerson as unfit:
@@ -140,7 +140,7 @@ def _show_edits(exported: Exported, *, dry_run: bool) -> None:
         terminal.table(("edit", "patch"), rows)
 
 
-def _ask(hunks: Sequence[HunkText]) -> list[str]:
+def ask_for_hunks(hunks: Sequence[HunkText]) -> list[str]:
     """Ask for each hunk whether it goes into the patch."""
     places = []
     for number, hunk in enumerate(hunks, 1):

@@ -21,7 +21,7 @@ def rename(
     directory: options.Directory = None,
     json: options.Json = False,
 ) -> None:
-    """Give a patch another name, also where other patches of the line depend on it.
+    """Give a patch of the series or the shelf another name, also where others depend on it.
 
     What names it outside of the line, such as a mutant, is listed for you to mend.
 

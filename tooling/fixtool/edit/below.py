@@ -120,8 +120,8 @@ def handed_over(store: Repo, taken: Taken | None, made: Made) -> Iterator[tuple[
         return
     tip = list(made.commits.values())[-1]
     if edits.head != tip and (why := _stays(tree, edits, taken, made)):
-        at = argument(tree.work_tree)
-        yield (f"the work tree of the edits stays as it is, since {why}: git -C {at} diff",)
+        look = f"git -C {argument(tree.work_tree)} diff"
+        yield (f"the work tree of the edits stays as it is, since {why}: {look}",)
         return
     send_objects(store, tree, [tip], made.line.upstream.base)
     if edits.head == tip:  # a run was killed after it had moved the branch

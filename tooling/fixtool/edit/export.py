@@ -78,16 +78,17 @@ class ExportOptions:
     """``output`` is a folder to write to instead of the line. ``only`` are the patches to write;
     none means all. ``unclean`` leaves alone what is not committed in the work tree.
     ``remove_missing`` removes the patches that have no commit any more. ``pairs`` names commits
-    that are a patch, by slug. ``favour`` chooses a side where both have changed a patch: one of
-    ``named``, or of ``only``, or any. ``commit`` commits the change in the patch repository.
-    ``command`` is the verb that the commit names, with the patches ``named``, or those that
-    changed."""
+    that are a patch, by slug, and ``new`` those that become new patches. ``favour`` chooses a side
+    where both have changed a patch: one of ``named``, or of ``only``, or any. ``commit`` commits
+    the change in the patch repository. ``command`` is the verb that the commit names, with the
+    patches ``named``, or those that changed."""
 
     output: Path | None = None
     only: Sequence[str] = ()
     unclean: bool = False
     remove_missing: bool = False
     pairs: Mapping[str, str] = field(default_factory=dict)
+    new: Mapping[str, Oid] = field(default_factory=dict)
     favour: Favour | None = None
     commit: bool = True
     dry_run: bool = False
@@ -155,7 +156,7 @@ class _Export:
     ) -> None:
         self.line, self.tree, self.options, self.git = line, tree, options, git
         self.only = [line.find(slug).slug for slug in options.only]
-        self.found = identify(tree, record, line, options.pairs)
+        self.found = identify(tree, record, line, options.pairs, options.new)
         self.record = with_renames(record, self.found.renamed)
 
     def run(self) -> Exported:

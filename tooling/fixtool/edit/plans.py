@@ -68,25 +68,36 @@ def _reordered(objects: ObjectDatabase, own: OwnSeries, order: Sequence[str]) ->
 
 
 def renamed(own: OwnSeries, root: Path, old: str, new: str) -> Plan:
-    """The patch ``old`` under the name ``new``, also where other patches, the shelf and the
-    resolutions of the line name it. ``root`` is the patch repository."""
+    """The patch ``old`` of the series or of the shelf under the name ``new``, also where other
+    patches, the shelf and the resolutions of the line name it. ``root`` is the patch repository."""
     line = own.line
-    old, new = line.find(old).slug, new.removesuffix(".patch")
+    entries = shelf.read(line.folder)
+    old, new = old.removesuffix(".patch"), new.removesuffix(".patch")
+    on_shelf = old not in own.commits and old in (entry.slug for entry in entries)
+    if not on_shelf:
+        line.find(old)  # raises UsageError, which names the patches that there are
     require_free(line, new)
     wanted = tuple(replace(each, slug=new) if each.slug == old else each for each in own.wanted)
+    names = {entry.slug: entry.slug for entry in entries} | ({old: new} if on_shelf else {})
     files: dict[str, bytes] = {}
-    for shelved in shelf.read(line.folder):
-        patch = shelf.patch(line.folder, shelved.slug)
-        if old in patch.depends_on:
-            files[f"{shelf.FOLDER}/{shelved.slug}.patch"] = renamed_dependency(patch, old, [new])
+    for entry in entries:
+        patch = shelf.patch(line.folder, entry.slug)
+        needs_old = old in patch.depends_on
+        if needs_old or entry.slug != names[entry.slug]:
+            raw = renamed_dependency(patch, old, [new]) if needs_old else patch.raw
+            files[f"{shelf.FOLDER}/{names[entry.slug]}.patch"] = raw
+    remove: tuple[str, ...] = ()
+    if on_shelf:
+        files[shelf.FILE] = shelf.text(replace(entry, slug=names[entry.slug]) for entry in entries)
+        remove = (f"{shelf.FOLDER}/{old}.patch",)
     heading = f"# {old} onto ".encode()
-    for path in sorted((line.folder / _RESOLUTIONS).glob("*.diff")):
+    for path in sorted((line.folder / _RESOLUTIONS).glob("*.*")):
         raw = read_plain(line.folder, f"{_RESOLUTIONS}/{path.name}", LARGEST)
         if raw.startswith(heading):
             files[f"{_RESOLUTIONS}/{path.name}"] = b"# " + new.encode() + raw[2 + len(old) :]
-    notes = tuple(named_outside(root, old, new))
+    notes = [f"{old} is on the shelf, and is {new} there now"] if on_shelf else []
     return Plan(wanted, f"rename {old} to {new}", names={old: (new,)}, same_tree=True, files=files,
-                notes=notes)  # fmt: skip
+                remove=remove, notes=(*notes, *named_outside(root, old, new)))  # fmt: skip
 
 
 def reworded(own: OwnSeries, slug: str, message: str) -> Plan:

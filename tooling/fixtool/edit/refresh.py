@@ -84,7 +84,7 @@ def refresh_edits(
                 hint="make a work tree that has it: fixtool apply --worktree DIR",
             )
         work.require_in_line(slug)
-        units = _chosen(edits, slug, selection)
+        units = chosen_units(edits, slug, selection)
         marked = [
             Edit(place_of(unit, edits.files), slug if unit in units else None,
                  "" if unit in units else "not chosen")
@@ -135,12 +135,14 @@ def absorb(
     return work.write(slugs, folded, edits, marked)
 
 
-def _untracked(edits: Edits) -> list[Edit]:
+def not_tracked(edits: Edits) -> list[Edit]:
+    """The new files that no patch gets."""
     why = "git does not track it: git add it, if it belongs to a patch"
     return [Edit(path, None, why) for path in edits.untracked]
 
 
-def _chosen(edits: Edits, slug: str, selection: Selection) -> set[Unit]:
+def chosen_units(edits: Edits, slug: str, selection: Selection) -> set[Unit]:
+    """The edits of ``selection``, which go into the patch ``slug``."""
     places: tuple[str, ...] = selection.places
     if selection.choose is not None:
         texts = [hunk_text(file, unit) for file in edits.files for unit in edits.units
@@ -256,7 +258,7 @@ class _Work:
     ) -> Exported:
         """Export the patches of ``slugs``, whose commits with the edits are in ``folded``.
         ``marked`` says what became of each edit."""
-        shown = (*marked, *_untracked(edits))
+        shown = (*marked, *not_tracked(edits))
         if self.options.dry_run or folded is None:
             return Exported(self.line.name, self.line.folder, (), False, edits=shown)
         recorded = self.record.commits
@@ -270,13 +272,29 @@ class _Work:
                           named=tuple(slugs))  # fmt: skip
         names = ", ".join(slugs) if len(slugs) < 4 else count(len(slugs), "patch")
         reason = f"fixtool {options.command}: {names}"
-        before = digest_of(self.line)
-
-        def is_written() -> bool:
-            return digest_of(self.line) != before
-
-        with take_over(self.tree, edits, folded, reason, is_written) as put_back:
-            done = export(self.repository, self.tree, self.record, options)
-            if done.conflicts:
-                put_back()
+        done = export_with(self.repository, self.tree, self.record, edits, folded, reason, options)
         return replace(done, edits=shown)
+
+
+def export_with(
+    repository: PatchRepository,
+    tree: Repo,
+    record: Record,
+    edits: Edits,
+    folded: Folded,
+    reason: str,
+    options: ExportOptions,
+) -> Exported:
+    """Move the branch of a work tree to the commits that hold its edits, and export. The branch
+    goes back unless the patch files were written."""
+    line = repository.line(record.line)
+    before = digest_of(line)
+
+    def is_written() -> bool:
+        return digest_of(line) != before
+
+    with take_over(tree, edits, folded, reason, is_written) as put_back:
+        done = export(repository, tree, record, options)
+        if done.conflicts:
+            put_back()
+    return done

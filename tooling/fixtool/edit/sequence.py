@@ -299,10 +299,11 @@ class _Maker:
         """Raise Refused if a patch would depend on one that does not come before it any more."""
         line, wanted = self.line, self.plan.wanted
         broken = {
-            (patch.slug, needed)
+            (patch.slug, name)
             for number, patch in enumerate(line.patches)
             for needed in patch.depends_on
             if needed not in (earlier.slug for earlier in line.patches[:number])
+            for name in self.plan.names.get(needed, (needed,))
         }
         slugs = [each.slug for each in wanted]
         for number, each in enumerate(wanted):

@@ -105,6 +105,37 @@ def test_rename(editing: Editing) -> None:
     assert (again.status, "an earlier run had done this already" in again.out) == (0, True)
 
 
+def test_rename_on_the_shelf(editing: Editing) -> None:
+    """It had to be restored first, which may conflict."""
+    assert editing.run("drop", "twenty", "--reason", "no use").status == 0
+    path = editing.folder / "again.patch"
+    path.write_bytes(path.read_bytes().replace(b"Depends-On: five", b"Depends-On: twenty"))
+    (editing.folder / "resolutions").mkdir()
+    resolution = editing.folder / "resolutions" / f"{'a' * 40}.diff"
+    resolution.write_text(f"# twenty onto {'b' * 40}\nrest\n")
+    editing.git.commit("more")
+    old, raw = editing.files(), (editing.folder / "shelf/twenty.patch").read_bytes()
+    planned = editing.edit("rename", "twenty", "score", "--dry-run")
+    assert (planned["changed"], editing.files()) == (True, old)
+    done = editing.edit("rename", "twenty.patch", "score")
+    assert done["notes"] == ["twenty is on the shelf, and is score there now"]
+    assert changes(done) == [("again", "rewritten")]
+    assert editing.line.find("again").depends_on == ("score",)
+    assert (editing.folder / "shelf/score.patch").read_bytes() == raw
+    assert not (editing.folder / "shelf/twenty.patch").exists()
+    assert resolution.read_text() == f"# score onto {'b' * 40}\nrest\n"
+    assert editing.git("log", "-1", "--format=%s") == "main: rename twenty to score"
+    assert editing.git("status", "--porcelain") == ""
+    for words, why in ((("score", "five"), "has a patch 'five' already"),
+                       (("five", "score"), "the shelf of line main has a patch 'score'"),
+                       (("nope", "x"), "no patch 'nope'")):  # fmt: skip
+        ran = editing.run("rename", *words)
+        assert (ran.status, why in ran.err) == (2, True), ran.err
+    restored = editing.edit("restore", "score", "--after", "five")
+    assert restored["series"] == ["five", "score", "other", "again"]
+    editing.require_well_formed()
+
+
 @pytest.mark.parametrize("how", ["-m", "--file", "GIT_EDITOR", "core.editor"])
 def test_reword(editing: Editing, how: str, tmp_path: Path) -> None:
     old, diff = editing.files(), editing.line.find("five").diff

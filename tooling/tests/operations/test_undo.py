@@ -145,6 +145,7 @@ VERBS = {
     "drop": Verb("drop other --reason unused"),
     "split": Verb("split five --into low=python/model.py:1", two_hunks),
     "new": Verb("new empty -m empty"),
+    "new of edits": Verb("new fresh -m fresh --worktree {}/tree", work_tree_with_edits),
     "edit that stops": Verb("edit five"),
     "edit --continue": Verb("edit --continue", edit_is_made),
     "edit --abort": Verb("edit --abort", edit_is_made),
