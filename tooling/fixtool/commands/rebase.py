@@ -131,8 +131,8 @@ def _body(rebased: Rebased, typed: Sequence[str] = ()) -> dict[str, Any]:
         "worktree": parked.worktree,
         "patch": parked.slug,
         **terminal.fields(parked, "position", "of", "conflicts", "remembered", "culprit", "intent"),
-        **terminal.fields(parked, "places", "hunks"),
-        "next": complete("fixtool rebase --continue", typed),
+        **terminal.fields(parked, "places", "hunks", "skipped_before"),
+        "next": complete(_go_on(rebased.line, parked), typed),
     }
     return {
         **terminal.fields(
@@ -169,6 +169,8 @@ def _show(rebased: Rebased, typed: Sequence[str], *, verbose: bool) -> None:
         result, culprit = outcome.result, outcome.culprit
         by = f"{culprit.sha[:12]} {culprit.subject}" if culprit else ""
         action = "needs you" if outcome.action.value == "asked" else outcome.action.value
+        if result.verdict == "skipped":
+            by = f"since: {result.evidence[0]}"
         rows.append((result.slug, result.verdict.value, action, by))
         if verbose:
             rows += [("", "", "", f"  {reason}") for reason in result.evidence]
@@ -202,9 +204,9 @@ def _show_moved(rebased: Rebased, typed: Sequence[str], *, verbose: bool) -> Non
         source = (
             "" if rebased.source in ("git", "pypi") else f" --source {shlex.quote(rebased.source)}"
         )
-        commands = (
-            f"fixtool apply --line {name}{source}; fixtool verify --prove --line {name}{source}"
-        )
+        commands = f"fixtool apply --line {name}{source}"
+        if rebased.provable:
+            commands += f"; fixtool verify --prove --line {name}{source}"
         options.say_next(commands, typed)
 
 
@@ -223,10 +225,19 @@ def _show_parked(rebased: Rebased, parked: ParkedPatch, typed: Sequence[str]) ->
     if parked.remembered:
         terminal.say("resolved  as it was resolved before: look at it, then go on")
     else:
+        if parked.skipped_before:
+            terminal.say(f"skipped   before, at the same conflict, since: {parked.skipped_before}")
         for place in parked.places:
             _show_place(place, parked.worktree)
-    go_on = f"fixtool rebase --line {rebased.line} --continue   (or --skip, or --abort)"
-    options.say_next(go_on, typed)
+    others = "--continue" if parked.skipped_before else "--skip"
+    options.say_next(f"{_go_on(rebased.line, parked)}   (or {others}, or --abort)", typed)
+
+
+def _go_on(line: str, parked: ParkedPatch) -> str:
+    """The command that goes on: as it was decided at the same conflict before, if it was."""
+    if reason := parked.skipped_before:
+        return f"fixtool rebase --line {line} --skip --reason {argument(reason)}"
+    return f"fixtool rebase --line {line} --continue"
 
 
 def _show_place(place: Place, worktree: str) -> None:

@@ -96,7 +96,7 @@ def _action(
 ) -> Action:
     if result.commit is None and result.verdict in _GONE:
         return Action.DROPPED
-    if result.verdict is Verdict.BLOCKED and skipped:
+    if result.verdict is Verdict.SKIPPED or (result.verdict is Verdict.BLOCKED and skipped):
         return Action.SHELVED
     if result.verdict in FAILED:
         return Action.ASKED

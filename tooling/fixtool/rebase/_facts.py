@@ -87,7 +87,7 @@ def gather(
     probes: Mapping[str, int | None] = ask(line, target) if ask else {}
     restored, unread = _to_restore(context, source, line, target)
     skipped = {
-        slug: PatchState(Verdict.BLOCKED, (reason,)) for slug, reason in decided.skipped.items()
+        slug: PatchState(Verdict.SKIPPED, (reason,)) for slug, reason in decided.skipped.items()
     }
     entries = [_shelf_entry(slug) for slug in restored]
     request = JudgeRequest(

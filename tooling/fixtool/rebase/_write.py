@@ -150,6 +150,7 @@ def message(rebased: Rebased) -> str:
         if outcome.culprit and outcome.culprit.pr:
             by += f" (pull request {outcome.culprit.pr})"
         result = outcome.result
-        lines.append(f"{result.slug:{width}}  {result.verdict}, {outcome.action}{by}")
+        why = f" ({result.evidence[0]})" if result.verdict is Verdict.SKIPPED else ""
+        lines.append(f"{result.slug:{width}}  {result.verdict}{why}, {outcome.action}{by}")
     lines += ["", *rebased.warnings] if rebased.warnings else []
     return "\n".join(lines).rstrip() + "\n"

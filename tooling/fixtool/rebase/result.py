@@ -75,6 +75,7 @@ class ParkedPatch:
 
     ``remembered`` says that an earlier resolution was put in, for a person to look at; ``intent``
     is how the message of the culprit begins. ``places`` and ``hunks`` say where to look.
+    ``skipped_before`` is why the patch was skipped at the same conflict, None if it was not.
     """
 
     worktree: str
@@ -87,6 +88,7 @@ class ParkedPatch:
     intent: str
     places: tuple[Place, ...] = ()
     hunks: tuple[OpenHunk, ...] = ()
+    skipped_before: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class Rebased:
     ``moved`` is False if there was nothing to do or a person is needed. ``tree`` and ``commit`` are
     the whole series on ``onto``, None if a person is needed. ``committed`` is the commit in the
     patch repository, None for a dry run, without git, and while ``parked`` waits for a person.
+    ``provable`` says whether a patch of the line has a probe.
     """
 
     line: str
@@ -114,6 +117,7 @@ class Rebased:
     warnings: tuple[str, ...] = ()
     range_diff: str = ""
     parked: ParkedPatch | None = None
+    provable: bool = True
 
     @property
     def stopped_at(self) -> PatchOutcome | None:
@@ -163,6 +167,7 @@ def _parked(session: Field) -> ParkedPatch:
         # The documents of nights before these keys lack them.
         session["places"].optional(lambda places: places.each(_place)) or (),
         session["hunks"].optional(lambda hunks: hunks.each(_open_hunk)) or (),
+        session["skipped_before"].optional(Field.text),
     )  # fmt: skip
 
 

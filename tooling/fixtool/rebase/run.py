@@ -31,7 +31,9 @@ from fixtool.rebase.session import (
     park,
     parked_worktree,
     read_resolution,
+    remembered_skip,
     save_session,
+    skip_of,
     waiting_session,
 )
 from fixtool.replay.run import Replay, on_own_base
@@ -142,11 +144,16 @@ def resume(
         decided.resolutions.update(learned)
     else:
         decided.skipped[session.slug] = skip
+        name, text = skip_of(session, skip)
+        decided.resolutions[name] = text
     request = RebaseRequest(
         session.onto, session.source, session.line, session.new_line,
         probe=session.probe, python=session.python, accept=accept, range_diff=range_diff,
     )  # fmt: skip
     rebased = _move(context, request, line, source, target, decided, ask)
+    if skip is not None and skip == session.skipped_before:
+        again = f"{session.slug}: skipped, as it was skipped before: {skip}"
+        rebased = replace(rebased, warnings=(again, *rebased.warnings))
     if rebased.parked is None:
         end_session(context, session)
         forget_given_up(context, decided.resolutions)
@@ -182,8 +189,11 @@ def _move(
         if request.dry_run:
             return rebased
         session = _park(context, request, facts, result, stopped, decided)
-        if session.remembered and request.accept:
-            return resume(context, session, ask, accept=True, range_diff=request.range_diff)
+        if request.accept and (session.remembered or session.skipped_before):
+            skip = None if session.remembered else session.skipped_before
+            return resume(
+                context, session, ask, skip=skip, accept=True, range_diff=request.range_diff
+            )
         return replace(rebased, parked=_parked(facts, session, stopped))
     rebased = replace(
         rebased, moved=True, tree=result.tree, commit=result.commit,
@@ -194,7 +204,9 @@ def _move(
     raw = {patch.slug: patch.raw for patch in facts.extended.patches}
     raw |= recorded_files(facts, outcomes, ask)
     committed = write_line(context.repository, facts, rebased, raw, decided.resolutions, into)
-    return replace(rebased, committed=committed)
+    kept = (facts.patch(outcome.result.slug) for outcome in outcomes if outcome.result.commit)
+    provable = any(patch.trailer("Probe") for patch in kept)
+    return replace(rebased, committed=committed, provable=provable)
 
 
 def _parked(facts: Facts, session: Session, stopped: PatchOutcome) -> ParkedPatch:
@@ -208,6 +220,7 @@ def _parked(facts: Facts, session: Session, stopped: PatchOutcome) -> ParkedPatc
         places_of(tree, folder, conflicts),
         open_hunks(tree, folder, session.parent, facts.patch(session.slug), stopped.result,
                    conflicts),
+        session.skipped_before,
     )  # fmt: skip
 
 
@@ -229,6 +242,7 @@ def _park(
     commit, _ = on_own_base(source.repo, facts.extended, slug, base)
     parent, folder = commit_before(result, slug), parked_worktree(context, facts.line.name)
     parked = park(context, source.repo, facts.line, parent, commit)
+    before = remembered_skip(context, facts.line, slug, target.commit, parked.memory)
     session = Session(
         line=facts.line.name,
         patches=str(context.repository.root.resolve()),
@@ -253,6 +267,7 @@ def _park(
         skipped=decided.skipped,
         learned=packed(decided.resolutions),
         before=digest_of_files(files_of(facts.line.folder)),
+        skipped_before=before if parked.conflicts else None,
     )
     save_session(context, session)
     return session

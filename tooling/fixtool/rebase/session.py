@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -80,6 +80,7 @@ class Session:
     skipped: Mapping[str, str] = field(default_factory=dict)
     learned: Mapping[str, str] = field(default_factory=dict)  # resolutions: file name -> base64
     before: str | None = None  # the digest of the line; an older fixtool did not note it
+    skipped_before: str | None = None  # why this patch was skipped at the same conflict
 
 
 @dataclass
@@ -160,6 +161,7 @@ def _session(session: Field, context: Context, line: str) -> Session:
         learned={_resolution_name(Field(name, "learned")): _base64(session["learned"][name])
                  for name in session["learned"].table()},
         before=session["before"].optional(Field.text),
+        skipped_before=session["skipped_before"].optional(Field.text),
     )  # fmt: skip
 
 
@@ -182,7 +184,7 @@ def _conflict_name(field: Field) -> str:
 
 
 def _resolution_name(field: Field) -> str:
-    if not re.fullmatch(rf"{RESOLUTIONS}/[0-9a-f]{{40,64}}\.diff", field.text()):
+    if not re.fullmatch(rf"{RESOLUTIONS}/[0-9a-f]{{40,64}}\.(diff|skip)", field.text()):
         raise field.wrong("the name of a resolution")
     return field.text()
 
@@ -329,7 +331,7 @@ def _learned(tree: Repo, session: Session, result: Oid) -> dict[str, bytes]:
     holds what the person changed in other files than those in conflict: without it, the resolution
     is not whole, as when upstream has moved the lines elsewhere."""
     resolutions = {}
-    heading = f"# {session.slug} onto {session.onto}\n".encode()
+    heading = _heading(session.slug, session.onto).encode()
     for conflict in session.memory:
         images = [_image(tree, conflict, name) for name in ("preimage", "postimage")]
         if not all(image.is_file() for image in images):
@@ -341,6 +343,35 @@ def _learned(tree: Repo, session: Session, result: Oid) -> dict[str, bytes]:
         if beside := _diff(tree, session.merged, result, "--", ".", *others):
             resolutions[_name_beside(session.memory)] = heading + beside
     return resolutions
+
+
+def skip_of(session: Session, reason: str) -> tuple[str, bytes]:
+    """What remembers that a person skipped the patch in conflict: the name of a file in the line's
+    folder, and its content."""
+    text = f"{_heading(session.slug, session.onto)}{reason}\n"
+    return _name_of_skip(session.slug, session.onto, session.memory), text.encode()
+
+
+def remembered_skip(
+    context: Context, line: Line, slug: str, onto: Oid, conflicts: Sequence[str]
+) -> str | None:
+    """Why ``slug`` was skipped when it was in the same ``conflicts``, which are git's names of
+    them, or on the same commit ``onto`` if git has none; None if it was not."""
+    raw = _Memory(context, line).find(_name_of_skip(slug, onto, conflicts))
+    if raw is None:
+        return None
+    return raw.decode("utf-8", "replace").partition("\n")[2].strip() or None
+
+
+def _name_of_skip(slug: str, onto: Oid, conflicts: Sequence[str]) -> str:
+    names = sorted(conflict.partition(".")[0] for conflict in conflicts) or [onto]
+    about = " ".join(["skip", slug, *names])
+    return f"{RESOLUTIONS}/{hashlib.sha256(about.encode()).hexdigest()}.skip"
+
+
+def _heading(slug: str, onto: Oid) -> str:
+    """The first line of a resolution."""
+    return f"# {slug} onto {onto}\n"
 
 
 def _diff(tree: Repo, before: Oid, after: Oid, *paths: str) -> bytes:

@@ -26,7 +26,9 @@ from fixtool.replay.verdict import FAILED, PatchResult, PatchState, Verdict, rea
 from fixtool.series.patch import Patch
 
 _FORMAT = 7
-_MAKES_NO_COMMIT = {Verdict.ABSORBED, Verdict.SUPERSEDED, Verdict.NOT_NEEDED, Verdict.LEFT_OUT}
+_MAKES_NO_COMMIT = {
+    Verdict.ABSORBED, Verdict.SUPERSEDED, Verdict.NOT_NEEDED, Verdict.LEFT_OUT, Verdict.SKIPPED,
+}  # fmt: skip
 _DAYS = 90
 _TOGETHER = 1000  # results in one file, which must not be too large to be read
 

@@ -367,10 +367,10 @@ class _Run:
         return self.merges.merge(sides[0], self.tree, sides[1], patch.paths, strict)
 
     def _blocked_by(self, position: int, before: Sequence[PatchResult]) -> str | None:
-        """The patches that failed, or that a person left out, without which this one does not
-        apply even to its own base. Then they block it, and it is not itself in conflict with
-        upstream."""
-        missing = FAILED | {Verdict.LEFT_OUT}
+        """The patches that failed, or that a person left out or skipped, without which this one
+        does not apply even to its own base. Then they block it, and it is not itself in conflict
+        with upstream."""
+        missing = FAILED | {Verdict.LEFT_OUT, Verdict.SKIPPED}
         failed = [result.slug for result in before if result.verdict in missing]
         named = [slug for slug in failed if slug in self.patches[position].depends_on]
         if named or not failed:

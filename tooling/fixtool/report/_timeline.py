@@ -21,6 +21,7 @@ VERDICTS: Mapping[Verdict, tuple[str, str]] = {
     Verdict.SUPERSEDED: ("S", "upstream cures its bug in another way"),
     Verdict.NOT_NEEDED: ("N", "its bug is not there"),
     Verdict.LEFT_OUT: ("L", "left out by hand"),
+    Verdict.SKIPPED: ("K", "skipped by hand in a rebase"),
 }
 """The letter and the meaning of each verdict: colour is never the only sign of it."""
 

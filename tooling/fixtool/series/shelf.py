@@ -28,7 +28,8 @@ class Reason(StrEnum):
     ABSORBED = "absorbed"
     SUPERSEDED = "superseded"
     NOT_NEEDED = "not-needed"
-    BLOCKED = "blocked"
+    BLOCKED = "blocked"  # what it depends on was skipped
+    SKIPPED = "skipped"  # by a person, in a rebase
 
 
 @dataclass(frozen=True)

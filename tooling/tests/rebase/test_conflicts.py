@@ -132,13 +132,63 @@ def test_skip_keeps_the_patch(stopped: Stopped) -> None:
     raw = stopped.maintainer.files()["five.patch"]
     rebased = stopped.maintainer.resume("--skip", "--reason", "ask upstream")
     assert outcomes(rebased) == {
-        "other": ("clean", "kept"), "five": ("blocked", "shelved"), "twenty": ("clean", "rewritten"),
+        "other": ("clean", "kept"), "five": ("skipped", "shelved"), "twenty": ("clean", "rewritten"),
     }  # fmt: skip
     after = stopped.maintainer.files()
     assert after["shelf/five.patch"] == raw
     assert b'why = "ask upstream"' in after["shelf.toml"]
+    assert b'verdict = "skipped"' in after["shelf.toml"]
     assert b"five.patch" not in after["series"]
     assert not stopped.tree.exists()
+    message = stopped.maintainer.git("log", "-1", "--format=%B")
+    assert "five    skipped (ask upstream), shelved" in message
+    (name,) = (name for name in after if name.startswith("resolutions/"))
+    assert after[name].decode().endswith("\nask upstream\n")
+
+
+def test_a_skip_is_remembered_at_the_same_conflict(stopped: Stopped) -> None:
+    """Each rebase over the same commits asked for the same decision, where git's rerere remembers
+    a resolution."""
+    maintainer = stopped.maintainer
+    old = maintainer.files()
+    assert maintainer.run("rebase", "--skip", "--reason", "ask upstream").status == 0
+    maintainer.git("reset", "--quiet", "--hard", "HEAD^")
+    assert maintainer.files() == old
+    ran = maintainer.on_source("rebase", "--onto", "main")
+    assert (ran.status, "skipped   before" in ran.out) == (3, False), "nothing is remembered here"
+    maintainer.run("rebase", "--abort")
+    maintainer.on_source("rebase", "--onto", "main", "--new-line", "next")
+    ran = maintainer.run("rebase", "--skip", "--reason", "ask upstream")
+    assert (ran.status, "verify --prove" in ran.out) == (0, False), ran.err
+    assert "skipped" in ran.out
+    assert "since: ask upstream" in ran.out
+    ran = maintainer.on_source("rebase", "--onto", "main", "--line", "main", "--new-line", "third")
+    assert ran.status == 3, ran.err
+    assert "skipped   before, at the same conflict, since: ask upstream" in ran.out
+    (advice,) = (line for line in ran.out.splitlines() if line.startswith("next"))
+    assert "--line main --skip --reason 'ask upstream'" in advice
+    maintainer.run("rebase", "--abort")
+    words = ("--onto", "main", "--line", "main", "--new-line", "third", "--accept-resolutions")
+    done = document(maintainer.on_source("rebase", "--json", *words))
+    assert (done["moved"], done["session"]) == (True, None)
+    assert outcomes(done)["five"] == ("skipped", "shelved")
+    assert "five: skipped, as it was skipped before: ask upstream" in done["warnings"]
+    assert maintainer.files() == old
+
+
+def test_a_skip_in_a_rebase_that_was_given_up_is_remembered(maintainer: Maintainer) -> None:
+    maintainer.patch_five()
+    maintainer.patch_other()
+    maintainer.save()
+    rewrite(maintainer.upstream)
+    maintainer.upstream.commit("remove it", python__other_py=None)  # git gives this no name
+    assert maintainer.rebase()["session"]["skipped_before"] is None
+    stopped = maintainer.resume("--skip", "--reason", "ask upstream")["session"]
+    assert (stopped["patch"], stopped["skipped_before"]) == ("other", None)
+    maintainer.run("rebase", "--abort")
+    assert maintainer.rebase()["session"]["skipped_before"] == "ask upstream"
+    stopped = maintainer.resume("--skip", "--reason", "ask upstream")["session"]
+    assert (stopped["patch"], stopped["skipped_before"]) == ("other", None)
 
 
 def test_what_needs_a_skipped_patch_is_set_aside_with_it(maintainer: Maintainer) -> None:
@@ -149,7 +199,7 @@ def test_what_needs_a_skipped_patch_is_set_aside_with_it(maintainer: Maintainer)
     rebased = maintainer.rebase()
     assert outcomes(rebased) == {"five": ("conflict", "asked"), "more": ("blocked", "asked")}
     rebased = maintainer.resume("--skip")
-    assert outcomes(rebased) == {"five": ("blocked", "shelved"), "more": ("blocked", "shelved")}
+    assert outcomes(rebased) == {"five": ("skipped", "shelved"), "more": ("blocked", "shelved")}
 
 
 def test_a_session_that_others_may_write_is_not_believed(stopped: Stopped, home: Path) -> None:
