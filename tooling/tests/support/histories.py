@@ -587,8 +587,9 @@ class Histories(RuleBasedStateMachine):
         """A command may be refused if one of the reasons is there, or if it had died before."""
         assert done.died or any(allowed), done.message
 
-    def waits(self, person: Person, verb: str, line: str) -> bool:
-        return (verb, line) in person.sessions
+    def waits(self, person: Person, line: str) -> bool:
+        """Whether something waits in a line: no other command changes it then."""
+        return any(where == line for _, where in person.sessions)
 
     # -- small choices -----------------------------------------------------------------------
 
@@ -623,7 +624,7 @@ class Histories(RuleBasedStateMachine):
             after={line: state.with_series(series)},
         )  # fmt: skip
         if done.status:
-            self.refused(done, self.waits(person, "edit", line))
+            self.refused(done, self.waits(person, line))
 
     @rule(who=who_, line=line_, number=number_, name=number_)
     def rename(self, who: str, line: str, number: int, name: int) -> None:
@@ -637,7 +638,7 @@ class Histories(RuleBasedStateMachine):
         done = self.do(person, "rename", change.slug, slug, "--line", line,
                        after={line: state.with_series(series)})  # fmt: skip
         if done.status:
-            self.refused(done, self.waits(person, "edit", line), taken)
+            self.refused(done, self.waits(person, line), taken)
 
     @rule(who=who_, line=line_, number=number_)
     def drop(self, who: str, line: str, number: int) -> None:
@@ -650,7 +651,7 @@ class Histories(RuleBasedStateMachine):
         done = self.do(person, "drop", change.slug, "--reason", f"{number}", "--line", line,
                        after={line: wanted})  # fmt: skip
         if done.status == 1:
-            self.refused(done, self.waits(person, "edit", line), self.touched_later(change, later))
+            self.refused(done, self.waits(person, line), self.touched_later(change, later))
 
     def touched_later(self, change: Change, later: Sequence[Change]) -> bool:
         return any(self.touches(change.marks, other.marks) for other in later)
@@ -682,7 +683,7 @@ class Histories(RuleBasedStateMachine):
                 (*state.series[:at], *found, *state.series[at + 1 :])
             ), (now, state)
         else:
-            self.refused(done, self.waits(person, "edit", line))
+            self.refused(done, self.waits(person, line))
 
     def files_of(self, change: Change) -> set[str]:
         return {self.places[mark][0] for mark in change.marks}
@@ -697,7 +698,7 @@ class Histories(RuleBasedStateMachine):
         """Type a command that may wait. ``order`` are the patches as they come, also those that
         end up empty."""
         state = person.lines[line]
-        waiting = self.waits(person, session, line)
+        waiting = self.waits(person, line)
         done = self.do(person, *words, after={} if stops else {line: wanted})
         if done.died and done.status in (1, 2) and person.lines[line] == state and not waiting:
             self.end(person, session, line)  # it died while it began to wait, or was not done
@@ -1080,7 +1081,7 @@ class Histories(RuleBasedStateMachine):
         else:
             self.refused(done, bool(tree.dirty),
                 "no commit in the work tree holds" in done.message,  bool(tree.dropped), line.base != tree.recorded.base,
-                         self.waits(person, "edit", "main"))  # fmt: skip
+                         self.waits(person, "main"))  # fmt: skip
         self.require_tree(person)
 
     @rule(who=who_, number=number_)
@@ -1132,6 +1133,9 @@ class Histories(RuleBasedStateMachine):
         kept = tree.marks | tree.recorded.marks  # what it does not write stays in the work tree
         done = self.do(person, *words, loses=kept)
         now = person.lines["main"]
+        begun = done.died and done.status in (1, 2) and not self.waits(person, "main")
+        if "edited" in done.document or begun:
+            self.end(person, "edit", "main")  # it waits, since the edits conflict below later ones
         if done.status == 0 and not done.died and plain:
             added = {commit.slug: commit.marks for commit in commits}
             wanted = line.with_series(
@@ -1146,7 +1150,7 @@ class Histories(RuleBasedStateMachine):
         else:
             later = any(self.touches(commit.marks, tree.dirty)
                         for commit in commits[at + 1 :])  # fmt: skip
-            self.refused(done, later, not plain, self.waits(person, "edit", "main"))
+            self.refused(done, later, not plain, self.waits(person, "main"))
         everything = tree.marks | tree.dirty
         self.require_files(tree.git, tree.recorded.base, everything)
         if done.status == 0 and plain and not done.died:
