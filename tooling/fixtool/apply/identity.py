@@ -51,7 +51,7 @@ class Identified:
 
 
 @dataclass(frozen=True)
-class Change:
+class MessageAndDiff:
     """What a commit or a patch file does: its diff, and what it says of that."""
 
     subject: str
@@ -76,7 +76,7 @@ class _Known:
     """A patch that has no commit yet, as it was when the work tree was made and as its file is."""
 
     slug: str
-    sides: tuple[Change, ...]
+    sides: tuple[MessageAndDiff, ...]
 
 
 def identify(
@@ -175,26 +175,30 @@ def with_renames(record: Record, renamed: Mapping[str, str]) -> Record:
     return replace(record, commits=commits, manifest=manifest)
 
 
-def _recorded_sides(tree: Repo, record: Record, slugs: Sequence[str]) -> list[Change | None]:
+def _recorded_sides(
+    tree: Repo, record: Record, slugs: Sequence[str]
+) -> list[MessageAndDiff | None]:
     """The change of each of ``slugs`` as the work tree got it; None if its commit is not here."""
     sides = sides_of(tree, [record.commits[slug] for slug in slugs if slug in record.commits])
     return [sides.get(record.commits.get(slug, Oid(""))) for slug in slugs]
 
 
-def sides_of(tree: Repo, commits: Sequence[Oid]) -> dict[Oid, Change]:
+def sides_of(tree: Repo, commits: Sequence[Oid]) -> dict[Oid, MessageAndDiff]:
     """The changes of those of ``commits`` that are here."""
     found = {oid: parse_commit(raw) for oid, raw in tree.commits_here(commits).items()}
     sides = {}
     for (oid, commit), mail in zip(found.items(), export_all(tree, list(found)), strict=True):
         start = _DIFF.search(mail)
         subject, body = split_message(commit.message)
-        sides[oid] = Change(subject, body, commit.author, mail[start.start() :] if start else b"")
+        sides[oid] = MessageAndDiff(
+            subject, body, commit.author, mail[start.start() :] if start else b""
+        )
     return sides
 
 
-def change_of(patch: Patch) -> Change:
+def change_of(patch: Patch) -> MessageAndDiff:
     """What a patch file does."""
-    return Change(patch.subject, patch.body, patch.author, patch.diff)
+    return MessageAndDiff(patch.subject, patch.body, patch.author, patch.diff)
 
 
 def _one_to_one(before: Mapping[str, Hashable], after: Mapping[str, Hashable]) -> dict[str, str]:
@@ -225,7 +229,7 @@ class _Matching:
         slugs = {patch.slug for patch in record.manifest.patches} if record.manifest else None
         self.made_of = slugs or {*record.commits, *(entry.slug for entry in line.entries)}
         self.patches: dict[str, _Known] = {}
-        self.sides: dict[Oid, Change] = {}
+        self.sides: dict[Oid, MessageAndDiff] = {}
 
     def take(self, pairs: Mapping[str, str]) -> None:
         """Match what a person has named. Raises UsageError if it is not there."""
@@ -301,7 +305,7 @@ class _Matching:
     def _by_message(self) -> None:
         """The same author, date and subject, the same author and date, or the same subject, if only
         one patch and one commit have it, and no other patch has far more of the commit's lines."""
-        keys: tuple[tuple[Callable[[Change], Hashable], str], ...] = (
+        keys: tuple[tuple[Callable[[MessageAndDiff], Hashable], str], ...] = (
             (lambda side: (side.author, side.subject), ""),
             (lambda side: side.author, "the same author and date"),
             (lambda side: side.subject, ""),
@@ -374,7 +378,7 @@ class _Matching:
                 why = "it holds a part of it" + ", and is the first that does" * (len(parts) > 1)
                 self._pair(slug, (titled or parts)[0], why)
 
-    def _is_part(self, commit: Change, slug: str, *, inner: bool = False) -> bool:
+    def _is_part(self, commit: MessageAndDiff, slug: str, *, inner: bool = False) -> bool:
         """Whether most lines of a patch are in a commit, or most of a commit in a patch
         (``inner``)."""
         for side in self.patches[slug].sides:

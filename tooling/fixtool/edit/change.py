@@ -8,7 +8,7 @@ from enum import StrEnum
 from fixtool.git.objects import Oid
 
 
-class Change(StrEnum):
+class FileAction(StrEnum):
     """What happens to a patch file. ``MERGED`` has the changes of the work tree and of the line,
     and ``NEWER`` is kept: only the line has changed it since the work tree was made."""
 
@@ -26,13 +26,13 @@ class WrittenFile:
     it."""
 
     slug: str
-    change: Change
+    change: FileAction
     commit: Oid | None
 
     @property
     def changed(self) -> bool:
         """Whether the file is written or removed."""
-        return self.change not in (Change.UNCHANGED, Change.NEWER)
+        return self.change not in (FileAction.UNCHANGED, FileAction.NEWER)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fixtool.apply.waiting import require_nothing_waits
 from fixtool.edit._cache import keep_series, series_from
-from fixtool.edit.sequence import Conflict, FileChange, OwnSeries, Plan, make
+from fixtool.edit.sequence import Conflict, EditAction, OwnSeries, Plan, make
 from fixtool.edit.waiting import Place
 from fixtool.errors import Refused
 from fixtool.git.database import ObjectDatabase, passing_objects
@@ -74,7 +74,7 @@ def drop(
         except Conflict as conflict:
             what = f"{conflict.slug} would not apply"
             raise _needed(line, slug, conflict.slug, what, reason) from conflict
-    rewritten = [patch.slug for patch in made.patches if patch.change is FileChange.REWRITTEN]
+    rewritten = [patch.slug for patch in made.patches if patch.change is EditAction.REWRITTEN]
     committed = None
     if not dry_run:
         committed = made.write(repository, git)

@@ -16,7 +16,7 @@ from fixtool.apply import newer
 from fixtool.apply.identity import identify, with_renames
 from fixtool.apply.sides import is_at_base
 from fixtool.apply.worktree import Record, require_clean, require_idle, write_record
-from fixtool.edit.change import Change, Edit, WrittenFile
+from fixtool.edit.change import Edit, FileAction, WrittenFile
 from fixtool.edit.merging import BothChanged, Favour, MergedSeries, merge_series, with_others
 from fixtool.errors import Refused
 from fixtool.git.objects import Oid, parse_commit
@@ -258,7 +258,7 @@ class _Export:
     ) -> Exported:
         """Write the patches of ``commits``, and the series if it is given."""
         files, changes = _patch_files(self.line, self.tree, self.record, commits)
-        changes += [WrittenFile(slug, Change.REMOVED, None) for slug in gone]
+        changes += [WrittenFile(slug, FileAction.REMOVED, None) for slug in gone]
         order = self._entries if series is None else series
         files["series"] = series_text(self.line, order)
         notes = self.found.notes
@@ -288,10 +288,10 @@ class _Export:
         files = {f"{patch.slug}.patch": patch.data for patch in merged.patches}
         files["series"] = series_text(self.line, order)
         changes = [WrittenFile(patch.slug, patch.change, patch.own) for patch in merged.patches]
-        changes += [WrittenFile(slug, Change.REMOVED, None) for slug in merged.removed]
+        changes += [WrittenFile(slug, FileAction.REMOVED, None) for slug in merged.removed]
         notes = (*self.found.notes, *merged.notes)
         if self.only:
-            moved = (Change.REWRITTEN, Change.MERGED)
+            moved = (FileAction.REWRITTEN, FileAction.MERGED)
             changes = [file for file in changes if file.slug in self.only or file.change in moved]
         return self._write(files, changes, merged.removed, notes, self._record_after(merged))
 
@@ -396,8 +396,8 @@ def _patch_files(
     now = {**before, **dict(zip(made, mails, strict=True))}
     files, changes = {}, []
     for slug, commit in commits.items():
-        same = Change.UNCHANGED if now[slug] == before.get(slug) else Change.REWRITTEN
-        change = same if slug in before else Change.ADDED
+        same = FileAction.UNCHANGED if now[slug] == before.get(slug) else FileAction.REWRITTEN
+        change = same if slug in before else FileAction.ADDED
         files[paths[slug].name] = now[slug]
         changes.append(WrittenFile(slug, change, commit))
     return files, changes

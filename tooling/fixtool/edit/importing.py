@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fixtool.apply.identity import free_slug
-from fixtool.edit.change import Change
+from fixtool.edit.change import FileAction
 from fixtool.edit.parts import By, group_paths, shown
 from fixtool.errors import Refused, UsageError
 from fixtool.files import holds
@@ -66,7 +66,7 @@ class ImportedPatch:
 
     slug: str
     subject: str
-    change: Change
+    change: FileAction
     notes: tuple[str, ...]
 
 
@@ -188,11 +188,11 @@ def prepare(
     return Prepared(line, committed.files, patches, (*skipped, *committed.skipped))
 
 
-def _change(line: Line, place: _Place, slug: str, files: Mapping[str, bytes]) -> Change:
+def _change(line: Line, place: _Place, slug: str, files: Mapping[str, bytes]) -> FileAction:
     """What happens to the file of a patch that comes in."""
     path = line.folder / f"{slug}.patch"
     assert place.change is not None
-    return Change.UNCHANGED if holds(path, files[path.name]) else place.change
+    return FileAction.UNCHANGED if holds(path, files[path.name]) else place.change
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class _Place:
 
     patch: Patch
     incoming: Incoming | None = None
-    change: Change | None = None
+    change: FileAction | None = None
     number: int = -1  # of the incoming change
     files: tuple[FilePatch, ...] | None = None
 
@@ -242,10 +242,10 @@ def _queue(
                 hint=_ways_beside(len(changes)),
             )
         place = same.pop(0) if same else len(queue)
-        change = Change.REWRITTEN if place < len(queue) else Change.ADDED
+        change = FileAction.REWRITTEN if place < len(queue) else FileAction.ADDED
         slug = (
             queue[place].patch.slug
-            if change is Change.REWRITTEN
+            if change is FileAction.REWRITTEN
             else free_slug(incoming.subject, names)
         )
         names.add(slug)

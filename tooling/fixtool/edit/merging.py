@@ -17,7 +17,7 @@ from fixtool.apply.identity import Identified
 from fixtool.apply.newer import made_of
 from fixtool.apply.sides import same_changes
 from fixtool.apply.worktree import Record
-from fixtool.edit.change import Change
+from fixtool.edit.change import FileAction
 from fixtool.edit.sequence import own_series
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.merges import Question, merge_many
@@ -69,7 +69,7 @@ class MergedPatch:
     sides have changed the patch."""
 
     slug: str
-    change: Change
+    change: FileAction
     commit: Oid
     data: bytes
     own: Oid | None
@@ -345,8 +345,8 @@ class _Merging:
                 file = self.line.find(slug).raw
                 if commit == version.theirs:
                     data = file
-                if data == file and change is not Change.NEWER:
-                    change = Change.UNCHANGED
+                if data == file and change is not FileAction.NEWER:
+                    change = FileAction.UNCHANGED
             own = self.ours.get(slug)
             patches.append(
                 MergedPatch(slug, change, commit, data, own, version.here, version.there)
@@ -354,24 +354,24 @@ class _Merging:
             if slug in self.taken:
                 side = "work tree" if self.taken[slug] is Favour.OURS else "line"
                 self.notes.append(f"{slug} was changed on both sides: that of the {side} was taken")
-            elif change is Change.NEWER and own is not None:
+            elif change is FileAction.NEWER and own is not None:
                 self.notes.append(f"{slug} is newer in the line than in this work tree: it is kept")
-            elif change is Change.NEWER and slug not in self.made_of:
+            elif change is FileAction.NEWER and slug not in self.made_of:
                 self.notes.append(f"{slug} was added to the line since: it is kept")
-            elif change is Change.MERGED:
+            elif change is FileAction.MERGED:
                 self.notes.append(f"{slug} was changed here and in the line: both are in it now")
         return patches
 
-    def _change(self, slug: str, version: _Versions) -> Change:
+    def _change(self, slug: str, version: _Versions) -> FileAction:
         if version.theirs is None:
-            return Change.ADDED
+            return FileAction.ADDED
         if version.there and not version.here:
-            return Change.NEWER
+            return FileAction.NEWER
         if slug in self.taken:
-            return Change.REWRITTEN if self.taken[slug] is Favour.OURS else Change.NEWER
+            return FileAction.REWRITTEN if self.taken[slug] is Favour.OURS else FileAction.NEWER
         if version.there and slug in self.made_of:
-            return Change.MERGED
-        return Change.REWRITTEN
+            return FileAction.MERGED
+        return FileAction.REWRITTEN
 
     def _conflict(self, slug: str, version: _Versions) -> None:
         """Note that both sides have changed a patch, and cannot be merged."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fixtool.apply.identity import identify
 from fixtool.apply.worktree import Record, require_clean
-from fixtool.edit.change import Change, WrittenFile
+from fixtool.edit.change import FileAction, WrittenFile
 from fixtool.edit.export import Exported, Form, Output
 from fixtool.edit.sequence import own_series
 from fixtool.errors import CannotRun, Refused
@@ -88,7 +88,7 @@ def write(patches: PatchSet, outputs: Sequence[Output], *, dry_run: bool = False
         )
     return Exported(
         patches.line, patches.folder,
-        tuple(WrittenFile(slug, Change.UNCHANGED, commit)
+        tuple(WrittenFile(slug, FileAction.UNCHANGED, commit)
               for slug, commit in patches.commits.items()),
         False, tuple(outputs), changed, tuple(notes),
     )  # fmt: skip

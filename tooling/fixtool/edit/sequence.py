@@ -27,7 +27,7 @@ from fixtool.errors import ExitCode, FixtoolError, Refused, UsageError
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import MACHINE, Commit, Oid, Signature
 from fixtool.git.repo import Repo
-from fixtool.replay.changes import Change, put_changes
+from fixtool.replay.changes import CommitChange, put_changes
 from fixtool.series import shelf
 from fixtool.series.commit import digest_of_files, rewrite_and_commit
 from fixtool.series.line import Line, PatchRepository
@@ -40,7 +40,7 @@ from fixtool.series.write import series_in_order, writing
 from fixtool.text import argument
 
 
-class FileChange(StrEnum):
+class EditAction(StrEnum):
     """What an edit does to a patch file."""
 
     ADDED = "added"
@@ -147,7 +147,7 @@ class EditedPatch:
 
     slug: str
     subject: str
-    change: FileChange
+    change: EditAction
     was: str | None = None
 
 
@@ -332,13 +332,15 @@ class _Maker:
         """The tree after each patch that is wanted."""
         wanted = self.plan.wanted
         by_commit = {self.own.commits[slug]: patch for slug, patch in self.old.items()}
-        changes: list[Change] = []
+        changes: list[CommitChange] = []
         steps: list[tuple[int, int]] = []  # the number of the patch, and that of the change in it
         for number, each in enumerate(wanted):
             for step, commit in enumerate((each.commit, *each.then)):
                 tree = None if step else each.tree
                 ends_in = each.ends_in if step == len(each.then) else None
-                changes.append(Change(commit, tree, by_commit.get(commit or Oid("")), ends_in))
+                changes.append(
+                    CommitChange(commit, tree, by_commit.get(commit or Oid("")), ends_in)
+                )
                 steps.append((number, step))
         put = put_changes(self.objects, changes, self.objects.tree_of(self.own.base))
         after = dict(zip(steps, put.trees, strict=False))
@@ -471,7 +473,7 @@ class _Maker:
         goes_on = {*was.values()} - shelved
         for slug, patch in self.old.items():
             if slug not in goes_on:
-                change = FileChange.SHELVED if slug in shelved else FileChange.REMOVED
+                change = EditAction.SHELVED if slug in shelved else EditAction.REMOVED
                 edited.append(EditedPatch(slug, patch.subject, change))
         remove = frozenset({*gone, *self.plan.remove} - self.plan.files.keys())
         return ({**files, **self.plan.files}, remove, tuple(filter(None, edited)))
@@ -493,9 +495,9 @@ def _edited(
     stays as it is."""
     before = old.get(was or "")
     if before is None or (before.slug != patch.slug and before.slug in slugs):
-        return EditedPatch(patch.slug, patch.subject, FileChange.ADDED)
+        return EditedPatch(patch.slug, patch.subject, EditAction.ADDED)
     if before.slug != patch.slug:
-        return EditedPatch(patch.slug, patch.subject, FileChange.RENAMED, before.slug)
+        return EditedPatch(patch.slug, patch.subject, EditAction.RENAMED, before.slug)
     if before.raw != patch.raw:
-        return EditedPatch(patch.slug, patch.subject, FileChange.REWRITTEN)
+        return EditedPatch(patch.slug, patch.subject, EditAction.REWRITTEN)
     return None

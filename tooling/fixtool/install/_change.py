@@ -43,7 +43,7 @@ class Wanted(NamedTuple):
 
 
 @dataclass
-class Change:
+class PackageChange:
     """A change that is being staged in ``folder``. ``previous`` is what was put in before;
     ``steps`` and ``files`` grow as files are added."""
 

@@ -11,7 +11,7 @@ from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import FileChange
 from fixtool.git.trees import changed_files, list_tree
 from fixtool.install import contents
-from fixtool.install._change import Change, Wanted, require_writable
+from fixtool.install._change import PackageChange, Wanted, require_writable
 from fixtool.install._transaction import Recovered, alone, commit, recover, staging
 from fixtool.install.find import Found
 from fixtool.install.project import Project, find_project, projects
@@ -283,7 +283,7 @@ def _put_in(
     place = found.place
     require_writable(place, ())
     with staging(place) as folder:
-        change = Change(found.facts, place, previous, folder)
+        change = PackageChange(found.facts, place, previous, folder)
         change.add(wanted)
         files = tuple(change.files)
         change.add_record(replace(installation, files=files) if installation else None)

@@ -18,7 +18,7 @@ from fixtool.series.strict import apply_patch
 
 
 @dataclass(frozen=True)
-class Change:
+class CommitChange:
     """What a commit changes against its one parent; with a ``tree``, whatever leads to that tree.
     ``patch`` is the change as a text, if it is at hand: it spares git a process for each file that
     has to be merged. A change that must end in the tree ``ends_in`` is what leads there, if it
@@ -40,7 +40,7 @@ class ChangesPut:
     forced: tuple[int, ...]
 
 
-def put_changes(objects: ObjectDatabase, changes: Sequence[Change], onto: Oid) -> ChangesPut:
+def put_changes(objects: ObjectDatabase, changes: Sequence[CommitChange], onto: Oid) -> ChangesPut:
     """Put ``changes`` onto the tree ``onto``, up to the first one that conflicts."""
     merges = Merges(objects, {})
     while True:
@@ -50,7 +50,7 @@ def put_changes(objects: ObjectDatabase, changes: Sequence[Change], onto: Oid) -
 
 
 def _put(
-    objects: ObjectDatabase, merges: Merges, changes: Sequence[Change], onto: Oid
+    objects: ObjectDatabase, merges: Merges, changes: Sequence[CommitChange], onto: Oid
 ) -> ChangesPut:
     trees: list[Oid] = []
     forced: list[int] = []
@@ -67,7 +67,7 @@ def _put(
     return ChangesPut(tuple(trees), (), tuple(forced))
 
 
-def _merged(objects: ObjectDatabase, merges: Merges, change: Change, onto: Oid) -> Merge:
+def _merged(objects: ObjectDatabase, merges: Merges, change: CommitChange, onto: Oid) -> Merge:
     """The merge of one change into the tree ``onto``."""
     if change.tree is not None:
         return Merge(change.tree, ())

@@ -8,7 +8,7 @@ import pytest
 
 from fixtool.apply.run import ApplyRequest, apply
 from fixtool.apply.worktree import open_worktree
-from fixtool.edit.change import Change
+from fixtool.edit.change import FileAction
 from fixtool.edit.export import Exported, ExportOptions, export
 from fixtool.edit.importing import Imported, ImportOptions, import_changes
 from fixtool.errors import CannotRun, Refused, UsageError
@@ -42,14 +42,14 @@ def folder_state(team: Team) -> dict[str, tuple[bytes, int]]:
     return {path.name: (path.read_bytes(), path.stat().st_ino) for path in sorted(folder.iterdir())}
 
 
-def changes(exported: Exported) -> dict[str, Change]:
+def changes(exported: Exported) -> dict[str, FileAction]:
     return {file.slug: file.change for file in exported.patches}
 
 
 def test_export_after_apply_writes_nothing(team: Team, tree: Git) -> None:
     before = folder_state(team)
     exported = out(team, tree)
-    assert set(changes(exported).values()) == {Change.UNCHANGED}
+    assert set(changes(exported).values()) == {FileAction.UNCHANGED}
     assert not exported.changed
     assert folder_state(team) == before
 
@@ -58,7 +58,10 @@ def test_an_amended_commit_rewrites_its_file_only(team: Team, tree: Git) -> None
     before = folder_state(team)
     tree.write("python/other.py", "alpha\nBETA!\ngamma\n")
     tree("commit", "--all", "--amend", "--no-edit", "--quiet")
-    assert changes(out(team, tree)) == {"fix": Change.UNCHANGED, "beta": Change.REWRITTEN}
+    assert changes(out(team, tree)) == {
+        "fix": FileAction.UNCHANGED,
+        "beta": FileAction.REWRITTEN,
+    }
     after = folder_state(team)
     assert after["fix.patch"] == before["fix.patch"]
     assert after["series"] == before["series"]
@@ -70,7 +73,7 @@ def test_one_run_exports_at_a_time_and_a_dry_run_whenever_it_likes(team: Team, t
     tree("commit", "--all", "--amend", "--no-edit", "--quiet")
     before = folder_state(team)
     with lock(team.root / "patches" / ".lock", "the patches"):
-        assert changes(out(team, tree, dry_run=True))["beta"] is Change.REWRITTEN
+        assert changes(out(team, tree, dry_run=True))["beta"] is FileAction.REWRITTEN
         with pytest.raises(CannotRun, match="is in use by process"):
             out(team, tree)
     assert folder_state(team) == before
@@ -96,7 +99,7 @@ def test_what_was_exported_may_be_applied_over(team: Team, tree: Git, settings: 
 def test_a_new_commit_becomes_a_patch_at_the_end(team: Team, tree: Git) -> None:
     tree.commit("area: a new thing", more_py="y = 2\n")
     exported = out(team, tree)
-    assert changes(exported)["area-a-new-thing"] is Change.ADDED
+    assert changes(exported)["area-a-new-thing"] is FileAction.ADDED
     series = (team.root / "patches/main/series").read_text()
     assert series == "# in order\nfix.patch\nbeta.patch\narea-a-new-thing.patch\n"
 
@@ -125,7 +128,7 @@ def test_a_patch_is_not_lost_by_accident(team: Team, tree: Git) -> None:
         out(team, tree)
     assert folder_state(team) == before
     exported = out(team, tree, remove_missing=True)
-    assert changes(exported)["beta"] is Change.REMOVED
+    assert changes(exported)["beta"] is FileAction.REMOVED
     assert not (team.root / "patches/main/beta.patch").exists()
     assert (team.root / "patches/main/series").read_text() == "# in order\nfix.patch\n"
 
@@ -134,7 +137,7 @@ def test_a_second_commit_with_the_same_subject_is_a_new_patch(team: Team, tree: 
     """Only its subject is that of a patch: the record says which commit that patch is."""
     tree.commit("fix beta", more_py="y = 2\n")
     exported = out(team, tree)
-    assert changes(exported)["fix-beta"] is Change.ADDED
+    assert changes(exported)["fix-beta"] is FileAction.ADDED
     assert "has the subject of beta, and is a new patch" in exported.notes[0]
 
 
@@ -174,7 +177,7 @@ def test_another_commit_with_the_same_files_is_the_base_too(team: Team, settings
     request = ApplyRequest(ref="twin", source=str(team.upstream.path))
     applied = apply(Context(team.repository, settings), request)
     assert applied.placed is not None
-    assert changes(out(team, Git(applied.placed.path))) == {"fix": Change.UNCHANGED}
+    assert changes(out(team, Git(applied.placed.path))) == {"fix": FileAction.UNCHANGED}
 
 
 # -- import ------------------------------------------------------------------------------------
@@ -205,7 +208,7 @@ def test_a_mail_comes_in_as_it_is(team: Team, tmp_path: Path) -> None:
     (tmp_path / "in.patch").write_bytes(raw)
     imported = bring(team, tmp_path / "in.patch")
     assert [(patch.slug, patch.change) for patch in imported.patches] == [
-        ("area-one", Change.ADDED)
+        ("area-one", FileAction.ADDED)
     ]
     assert (team.root / "patches/main/area-one.patch").read_bytes() == raw
 
@@ -317,7 +320,9 @@ def test_replace_keeps_place_and_neighbours(team: Team, tmp_path: Path) -> None:
         bring(team, tmp_path / "in.patch")
     assert folder_state(team) == before
     imported = bring(team, tmp_path / "in.patch", replacing=True)
-    assert [(patch.slug, patch.change) for patch in imported.patches] == [("fix", Change.REWRITTEN)]
+    assert [(patch.slug, patch.change) for patch in imported.patches] == [
+        ("fix", FileAction.REWRITTEN)
+    ]
     after = folder_state(team)
     assert after["series"] == before["series"]
     assert after["beta.patch"] == before["beta.patch"]

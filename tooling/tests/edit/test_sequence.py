@@ -10,7 +10,7 @@ import pytest
 
 from fixtool.edit.sequence import (
     Conflict,
-    FileChange,
+    EditAction,
     OwnSeries,
     Plan,
     Wanted,
@@ -68,7 +68,7 @@ def test_another_order_keeps_the_bytes_of_what_it_does_not_touch(
     wanted = ordered(own, "other", "twenty", "five", "again")
     made = make(objects, own, Plan(wanted, "move", same_tree=True))
     assert [(patch.slug, patch.change) for patch in made.patches] == [
-        ("twenty", FileChange.REWRITTEN), ("five", FileChange.REWRITTEN)
+        ("twenty", EditAction.REWRITTEN), ("five", EditAction.REWRITTEN)
     ]  # fmt: skip
     assert set(made.files) == {"twenty.patch", "five.patch", "series"}
     assert list(made.commits) == ["other", "twenty", "five", "again"]
@@ -127,7 +127,7 @@ def test_what_would_change_nothing_is_refused_or_shelved(
         make(objects, own, Plan(tuple(wanted), "edit five"))
     made = make(objects, own, Plan(tuple(wanted), "edit five", emptied="five has all of it"))
     assert [(patch.slug, patch.change) for patch in made.patches] == [
-        ("five", FileChange.REWRITTEN), ("twenty", FileChange.SHELVED)
+        ("five", EditAction.REWRITTEN), ("twenty", EditAction.SHELVED)
     ]  # fmt: skip
     assert {"shelf/twenty.patch", "shelf.toml"} <= made.files.keys()
     assert made.remove == {"twenty.patch"}
@@ -139,7 +139,7 @@ def test_dependencies_are_renamed_and_kept_true(objects: ObjectDatabase, own: Ow
     made = make(objects, own, Plan(tuple(wanted), "rename", names={"five": ("FIVE",)}))
     assert parse(made.files["again.patch"], "again").depends_on == ("FIVE",)
     assert [(patch.slug, patch.change, patch.was) for patch in made.patches] == [
-        ("FIVE", FileChange.RENAMED, "five"), ("again", FileChange.REWRITTEN, None)
+        ("FIVE", EditAction.RENAMED, "five"), ("again", EditAction.REWRITTEN, None)
     ]  # fmt: skip
     assert made.remove == {"five.patch"}
     text = SERIES.replace("five.patch", "FIVE.patch")
