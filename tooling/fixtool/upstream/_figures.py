@@ -25,6 +25,14 @@ _LARGEST = 8 << 20  # bytes
 _DTYPES = ("bf16", "fp16", "fp32")
 _THIS_CHANGE = Markdown("**this change**")
 _CONTENDERS = {"copy": "copying the logits", "empty": "an empty kernel"}
+# Of the benchmark of the router's chain: what each row is. "apart" is kernel by kernel.
+_CHAIN_ROWS = {
+    "peer apart": "SGLang 0.5.23's kernels, without align",
+    "chain": "**this change**, without align",
+    "peer apart+align": "SGLang 0.5.23's kernels, and sgl_kernel's align",
+    "chain+align": "**this change**, and its align",
+    "empty": "an empty kernel",
+}
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,8 @@ def _read_figures(file: Path, content: ProposedContent) -> FileFigures:
     try:
         if isinstance(raw, dict) and "points" in raw and "peer" in raw:
             return _kernel_figures(file.name, raw, content)
+        if isinstance(raw, dict) and "points" in raw and "missing" in raw:
+            return _chain_figures(file.name, raw, content)
         if isinstance(raw, dict) and "boots" in raw and "contenders" in raw:
             return _server_figures(file.name, raw, content)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
@@ -202,6 +212,28 @@ def _kernel_figures(name: str, raw: Mapping[str, Any], content: ProposedContent)
     return [Figure("speed", "kernel", (name,), "\n\n".join([heading, *tables]))]
 
 
+def _chain_figures(name: str, raw: Mapping[str, Any], content: ProposedContent) -> FileFigures:
+    if content.blobs.isdisjoint(raw["files"].values()):
+        return None if _is_about(raw, content) else ()
+    points = [point for point in raw["points"] if "chain" in point["cold"]]
+    rows = [
+        (Markdown(label), *(f"{point['cold'][row][0]:.2f}" if row in point["cold"] else "-"
+                            for point in points))
+        for row, label in _CHAIN_ROWS.items()
+        if any(row in point["cold"] for point in points)
+    ]  # fmt: skip
+    if not rows:
+        return ()
+    heading = (
+        f"{_plain(raw, 'device')}, torch {_plain(raw, 'torch')}, triton {_plain(raw, 'triton')}, "
+        f"{_day(name)}: median µs a call in a CUDA graph with cold weights, 128 experts, 2,816 "
+        "channels, top-8, from the residual to the experts' ids and their input. Every answer was "
+        "compared with float64 first."
+    )
+    columns = ("bf16, tokens", *(f"{int(point['T']):,}" for point in points))
+    return [Figure("speed", "chain", (name,), f"{heading}\n\n{table(columns, rows)}")]
+
+
 def _is_about(raw: Mapping[str, Any], content: ProposedContent) -> bool:
     """Whether the benchmark was made for one of these patches."""
     return any(patch.slug == raw.get("patch") for patch in content.patches)
@@ -209,18 +241,20 @@ def _is_about(raw: Mapping[str, Any], content: ProposedContent) -> bool:
 
 def _server_figures(name: str, raw: Mapping[str, Any], content: ProposedContent) -> FileFigures:
     trees = {server: about["python_tree"] for server, about in raw["contenders"].items()}
-    if "series" not in trees or "fixes" not in trees or not _is_about(raw, content):
+    changed = next((server for server in ("series", "chain") if server in trees), None)
+    before = next((server for server in ("fixes", "upstream") if server in trees), None)
+    if changed is None or before is None or not _is_about(raw, content):
         return ()
-    if trees["series"] not in content.trees:
+    if trees[changed] not in content.trees:
         return None
     rows = []
     for batch, rates in raw["summary"]["decode"].items():
         share = raw["summary"]["routing"].get(batch, {})
         row = [f"batch {batch}"]
-        for server in ("fixes", "series"):
+        for server in (before, changed):
             routing = f", {share[server]['share_percent']:.2f}%" if server in share else ""
             row.append(f"{rates[server]['median']:.0f}{routing}")
-        row.append(f"{rates['series']['median'] / rates['fixes']['median']:.3f}x")
+        row.append(f"{rates[changed]['median'] / rates[before]['median']:.3f}x")
         rows.append(row)
     heading = (
         f"{_plain(raw, 'device')}, {_day(name)}: decode tokens/s, and routing's share of the GPU's "

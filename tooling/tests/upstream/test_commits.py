@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import json
 import os
 import re
 import shlex
@@ -11,6 +12,8 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import jsonschema
 import pytest
@@ -555,3 +558,47 @@ def test_for_a_person(real: Repositories, fixtool: Run, tmp_path: Path) -> None:
     )
     assert (real.team.snapshot(), real.upstream.snapshot()) == before
     assert os.listdir(real.settings.state / "upstream")  # noqa: PTH208
+
+
+def chain_result(blob: str) -> dict[str, Any]:
+    cold = {"chain": [3.46, 3, 4], "peer apart": [11.7, 11, 12], "empty": [0.8, 0.8, 0.9]}
+    few = {"T": 1, "cold": {**cold, "chain+align": [4.88, 4, 5]}, "warm": {}}
+    return {
+        "device": "NVIDIA H100", "torch": "2.11.0", "triton": "3.6.0", "patch": "gemma4-router-chain",
+        "files": {"kernel.py": blob, "peer.py": "c" * 40}, "missing": {}, "wrong": {},
+        "points": [few, {"T": 32, "cold": cold, "warm": {}}, {"T": 64, "cold": {"empty": [0.8] * 3}}],
+    }  # fmt: skip
+
+
+def served(tree: str) -> dict[str, Any]:
+    names = {"upstream": "d" * 40, "chain": tree}
+    rates = {"upstream": {"median": 175.3}, "chain": {"median": 191.6}}
+    return {
+        "device": "NVIDIA H100", "layers": 30, "boots": [{}] * 4, "patch": "gemma4-router-chain",
+        "contenders": {name: {"python_tree": own} for name, own in names.items()},
+        "summary": {"decode": {"1": rates}, "routing": {}},
+    }  # fmt: skip
+
+
+def test_figures_of_the_routers_chain(repos: Repositories) -> None:
+    """Of these very files, and of the servers that ran them; of another version they are stale."""
+    folder = repos.team.path / "verify/results"
+    folder.mkdir(parents=True, exist_ok=True)
+    own: Any = SimpleNamespace(slug="gemma4-router-chain")
+    content = ProposedContent([own], frozenset({"a" * 40}), frozenset({"b" * 40}), frozenset())
+
+    def figures(blob: str, tree: str) -> Any:
+        for name, found in (("chain", chain_result(blob)), ("serving", served(tree))):
+            (folder / f"2026-11-27-{name}.json").write_text(json.dumps(found))
+        return gather(repos.repository, content)
+
+    current = figures("a" * 40, "b" * 40)
+    texts = {f.about: f.text.replace("\\", "") for f in current.of("speed")}
+    chain, serving = texts["chain"], texts["serving"]
+    assert "| bf16, tokens | 1 | 32 |" in chain
+    assert "| **this change**, without align | 3.46 | 3.46 |" in chain
+    assert "| **this change**, and its align | 4.88 | - |" in chain
+    assert "sgl_kernel's align" not in chain
+    assert "| batch 1 | 175 | 192 | 1.093x |" in serving
+    stale = figures("e" * 40, "f" * 40)
+    assert (stale.tables, len(stale.stale)) == ((), 2)
