@@ -21,7 +21,7 @@ _HELP = """
 
 def ask(folder: Path, name: str, message: str, slug: str) -> str:
     """The message that the user makes of ``message``. The file that is edited is ``name`` in
-    ``folder``, and stays there, so that the text is not lost if anything fails.
+    ``folder``, and stays there without the help, so that the text is not lost if anything fails.
 
     Raises Refused if the message is empty, CannotRun if the editor fails, and UsageError if there
     is none and nobody to use it.
@@ -35,6 +35,7 @@ def ask(folder: Path, name: str, message: str, slug: str) -> str:
         raise CannotRun(f"the editor {editor!r} failed with exit code {done.returncode}",
                         where=str(path), hint=_OTHER_WAYS)  # fmt: skip
     text = path.read_text("utf-8", "surrogateescape").partition(f"{_SCISSORS}\n")[0]
+    path.write_text(text, "utf-8", "surrogateescape")  # as a later --file takes it
     if not text.strip():
         raise Refused("the message is empty; nothing was changed")
     return text

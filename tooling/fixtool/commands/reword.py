@@ -48,7 +48,8 @@ def reword(
     except FixtoolError as error:
         if edited:
             again = f"fixtool reword {patch.slug} --file {argument(folder / name)}"
-            error.hint = f"{error.hint}; your text: {again}" if error.hint else again
+            mend = f"mend your text, then: {again}"
+            error.hint = f"{error.hint}; {mend}" if error.hint else mend
         raise
     except typer.Exit:
         (folder / name).unlink(missing_ok=True)

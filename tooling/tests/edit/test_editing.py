@@ -167,16 +167,22 @@ def test_reword(editing: Editing, how: str, tmp_path: Path) -> None:
     editing.require_well_formed()
 
 
-def test_what_an_editor_wrote_is_kept_if_lint_refuses_it(editing: Editing, home: Path) -> None:
+def test_what_an_editor_wrote_is_kept_if_lint_refuses_it(
+    editing: Editing, home: Path, tmp_path: Path
+) -> None:
     old = editing.files()
     wrong = "short\n\nApplied-Upstream: 0123456789ab, 0123456789cd"
-    write_it = f"printf '{wrong}' >"
+    editor = tmp_path / "editor"  # which leaves the help below the message
+    editor.write_text(f"""#!/bin/sh
+text=$(sed -n '/ >8 /,$p' "$1"); printf '%s\\n%s\\n' '{wrong}' "$text" > "$1"
+""")
+    editor.chmod(0o755)
     ran = editing.run("reword", "five", GIT_EDITOR="printf '' >")
     assert (ran.status, "the message is empty" in ran.err) == (1, True)
-    ran = editing.run("reword", "five", GIT_EDITOR=write_it)
+    ran = editing.run("reword", "five", GIT_EDITOR=str(editor))
     kept = home / "state" / "edit" / "main-five.txt"
     assert (ran.status, f"five --file {kept}" in ran.err) == (1, True)
-    assert kept.read_text() == wrong
+    assert kept.read_text() == f"{wrong}\n"
     assert editing.files() == old
     ran = editing.run("reword", "five", GIT_EDITOR="false")
     assert (ran.status, "exit code 1" in ran.err) == (4, True)
