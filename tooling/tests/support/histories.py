@@ -1133,18 +1133,22 @@ class Histories(RuleBasedStateMachine):
         kept = tree.marks | tree.recorded.marks  # what it does not write stays in the work tree
         done = self.do(person, *words, loses=kept)
         now = person.lines["main"]
-        begun = done.died and done.status in (1, 2) and not self.waits(person, "main")
-        if "edited" in done.document or begun:
-            self.end(person, "edit", "main")  # it waits, since the edits conflict below later ones
+        if done.died and done.status in (1, 2) and not self.waits(person, "main"):
+            self.end(person, "edit", "main")  # it died while it began to wait, or did nothing
+        added = {commit.slug: commit.marks for commit in commits}
+        wanted = line.with_series(
+            replace(change, marks=change.marks | added[change.slug])
+            if change.slug in slugs
+            else change
+            for change in line.series
+        )
         if done.status == 0 and not done.died and plain:
-            added = {commit.slug: commit.marks for commit in commits}
-            wanted = line.with_series(
-                replace(change, marks=change.marks | added[change.slug])
-                if change.slug in slugs
-                else change
-                for change in line.series
-            )
             assert now == wanted, differing({"main": now}, {"main": wanted})
+        elif "edited" in done.document:
+            self.wait_below(
+                person, str(words[0]), wanted, done if plain and not done.died else None
+            )
+            plain = plain and person.lines["main"] == wanted
         elif done.status == 0:
             assert now.marks <= line.marks | tree.marks | tree.dirty, now
         else:
@@ -1153,11 +1157,26 @@ class Histories(RuleBasedStateMachine):
             self.refused(done, later, not plain, self.waits(person, "main"))
         everything = tree.marks | tree.dirty
         self.require_files(tree.git, tree.recorded.base, everything)
-        if done.status == 0 and plain and not done.died:
+        if done.status in (0, 3) and plain and not done.died:
             self.look_at_tree(person)
             person.tree.dirty = stays
         elif done.status in (0, 3) or done.died:
             person.tree = WorkTree(tree.git)  # what each commit holds is not foreseen here
+
+    def wait_below(self, person: Person, verb: str, wanted: LineState, done: Done | None) -> None:
+        """Resolve the conflict of edits with the patches above theirs, or give the edits up if the
+        model cannot foresee what they give."""
+        if done is None:
+            self.end(person, "edit", "main")
+            return
+        slug, folder = self.waits_at(done.document)
+        steps, marks = [], frozenset[int]()
+        for change in wanted.series:
+            marks |= change.marks
+            steps.append((change.slug, marks))
+        line = person.lines["main"]
+        person.sessions["edit", "main"] = Session(verb, line, wanted, tuple(steps), slug, folder)
+        self.finish(person, "edit", "main")
 
     def judge_written(self, person: Person, before: LineState, done: Done, named: set[str]) -> None:
         """Judge what refresh or export made of the line ``before``. ``named`` are the patches that
