@@ -13,6 +13,7 @@ HINTS = [
     ("git config --global user.name NAME; git config --global user.email MAIL",
      ["git config --global user.name NAME", "git config --global user.email MAIL"]),
     ("git -C '/a; b' commit 'x', or git stash", ["git -C '/a; b' commit 'x'", "git stash"]),
+    ("keep it, or put it away (git stash), then go on", ["git stash"]),
     ("fixtool rebase --continue   (or --abort)", ["fixtool rebase --continue"]),
     ("edit the file, then: fixtool rebase --continue", ["fixtool rebase --continue"]),
     ("name one: -C DIR, or start one: fixtool init DIR --base REF", ["fixtool init DIR --base REF"]),

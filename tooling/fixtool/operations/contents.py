@@ -60,7 +60,7 @@ class Contents:
         raise CannotRun(
             "a file that the operation log has kept is gone or damaged",
             where=str(folder / digest),
-            hint="take back what is newer by hand, for example with git revert",
+            hint="take it back by hand, for example: git revert COMMIT",
         )
 
     def size(self, names: Collection[str]) -> int:

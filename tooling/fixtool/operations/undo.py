@@ -249,8 +249,8 @@ def _require_nothing_newer(
 ) -> None:
     verb = "undo" if standing is Standing.UNDONE else "redo"
     newer = list(_newer_commits(log, git, change, present, operations, verb))
-    newer += _newer_parts(change, present, "files")
-    newer += _newer_parts(change, present, "waiting")
+    newer += _newer_parts(git, change, present, "files")
+    newer += _newer_parts(git, change, present, "waiting")
     for path, expected, wanted in change.of("trees"):
         newer += _newer_in_tree(log, path, expected, wanted, present.trees.get(path), verb)
     if newer:
@@ -268,11 +268,12 @@ _Newer = tuple[str, str, str]
 """What is newer, where it is, and what to do."""
 
 
-def _newer_parts(change: _Change, present: State, kind: str) -> Iterator[_Newer]:
+def _newer_parts(git: Repo | None, change: _Change, present: State, kind: str) -> Iterator[_Newer]:
     for name, expected, _ in change.of(kind):
         if getattr(present, kind).get(name) != expected:
             what = _name((kind, name))
-            hint = "keep what is there, or put it away (git stash), then run the same command again"
+            away = f": git -C {argument(git.work_tree)} stash" if git and git.work_tree else ""
+            hint = f"keep what is there, or put it away{away}, then run the same command again"
             if kind == "waiting":
                 hint = f"fixtool {name.partition('/')[0]} --abort, then run the same command again"
             yield f"{what} was changed since", what, hint
@@ -424,7 +425,8 @@ def _notes(
         if git and commit and (remotes := _remotes_with(git, commit)):
             yield (
                 f"commit {commit[:12]} was pushed ({', '.join(remotes[:2])}) and stays there: git "
-                f"push would be refused now; fixtool redo, then git revert {commit[:12]}"
+                f"push would be refused now; fixtool redo, then git -C {argument(git.work_tree)} "
+                f"revert {commit[:12]}"
             )
     for path, expected, _ in change.of("trees"):
         if expected is not None and not Path(path).exists():

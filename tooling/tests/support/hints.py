@@ -53,7 +53,7 @@ def commands_in(hint: str) -> list[str]:
                 break
             end = word.end()
             if word[0][-1] in ";,:)":
-                end -= 1
+                end -= len(word[0]) - len(word[0].rstrip(";,:)"))
                 break
         found.append(hint[start.start() : end])
     return found
