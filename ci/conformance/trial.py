@@ -356,6 +356,21 @@ def _shelve(world: World) -> None:
     world.must(f"drop more --reason why {UP}")
 
 
+def _undo(world: World) -> None:
+    _shelve(world)
+    world.must("undo")
+
+
+def _second_line(world: World) -> None:
+    base = world.upstream("rev-parse", "v1.0")
+    Team(world.team.path, world.upstream).line("second", base)
+    world.team.commit("second")
+
+
+def _edit_by_hand(world: World) -> None:
+    world.warm.write("python/extra/new.py", "y = 2\n")
+
+
 UP = "--source {up}"
 VERBS = {
     "apply": Verb(f"apply --no-build --sglang-ref v1.1 --worktree {{root}}/trees/new {UP}"),
@@ -370,6 +385,12 @@ VERBS = {
     "squash": Verb(f"squash fix more {UP}"),
     "new": Verb(f"new fresh -m subject {UP}"),
     "edit": Verb(f"edit more {UP}"),
+    "split": Verb(f"split more --into part=other.txt {UP}"),
+    "copy": Verb(f"copy more --line main --to second {UP}", _second_line),
+    "absorb": Verb("absorb --worktree {root}/trees/warm", _edit_by_hand),
+    "refresh, edits": Verb("refresh more --worktree {root}/trees/warm", _edit_by_hand),
+    "undo": Verb("undo", _shelve),
+    "redo": Verb("redo", _undo),
     "edit --continue": Verb("edit --continue", _open),
     "edit --abort": Verb("edit --abort", _open),
     "import": Verb(f"import {{root}}/third.patch {UP}"),
