@@ -136,13 +136,18 @@ class Sample:
         return edited
 
 
-def change(tree: Path, path: str, number: int, place: float) -> None:
-    """Put a line into a file, and add it if it is new."""
+def change_file(tree: Path, path: str, number: int, place: float) -> None:
+    """Put a line into a file, which may be new."""
     file = tree / path
     lines = file.read_bytes().split(b"\n") if file.is_file() else [b""]
     lines.insert(int(place * len(lines)), b"# edit %d" % number)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"\n".join(lines))
+
+
+def change(tree: Path, path: str, number: int, place: float) -> None:
+    """Put a line into a file, and add the file to the index."""
+    change_file(tree, path, number, place)
     git(tree, "add", "--", path)
 
 
