@@ -451,7 +451,10 @@ class Repo:
 
     def current_branch(self) -> str:
         """The full name of the branch that is checked out, or ``HEAD`` if none is."""
-        return self.run("symbolic-ref", "--quiet", "HEAD", accept=None).text or "HEAD"
+        name = self.run("symbolic-ref", "--quiet", "HEAD", accept=None).text or "HEAD"
+        if (name != "HEAD" and not name.startswith("refs/")) or min(name) < " ":
+            raise CannotRun(f"git symbolic-ref gives {name!r}, which is not the name of a ref")
+        return name
 
     def update_refs(self, updates: Sequence[tuple[str, Oid, Oid | None]], reason: str) -> None:
         """Move refs in one transaction, all or none. Each update is ``(ref, new id, old id)``; the

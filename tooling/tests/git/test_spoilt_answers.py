@@ -29,6 +29,7 @@ QUESTIONS: dict[str, Ask] = {
     "commit_id": lambda repo, _: repo.commit_id("HEAD"),
     "tree_id": lambda repo, commit: repo.tree_id(commit),
     "ref": lambda repo, _: repo.ref("refs/heads/main"),
+    "current_branch": lambda repo, _: repo.current_branch(),
     "lacks": lambda repo, commit: repo.lacks([commit]),
     "sizes": lambda repo, commit: repo.sizes([commit]),
     "read_blobs": lambda repo, commit: list(repo.read_blobs([commit])),
