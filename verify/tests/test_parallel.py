@@ -18,6 +18,7 @@ import pytest
 
 from fixtool.verify.answer import Answer
 from support.processes import wait_until
+from support.repositories import ROOT
 from support.sglang_server import JSON_HANDLER, KERNEL, FakeHost, ScriptResult, write_smi
 from verify.parallel import pipeline
 from verify.parallel import server as parallel_server
@@ -219,6 +220,43 @@ def test_a_pipeline_runs_the_target_alone(host: FakeHost) -> None:
     host.write("python/sglang/srt/models/gemma4_mm.py", "def forward(): ...\n")
     result = host.boot("", "--pp", 2)
     assert (result.code, "has no pipeline stages" in result.last_line) == (77, True)
+
+
+CHAINED = """
+from sglang.srt.layers.gemma4_fused_ops import gemma4_fused_routing, gemma4_router_chain
+
+def route(rows, layers):
+    import torch
+    for layer in layers:
+        torch.manual_seed(100 * rows + layer)
+        gemma4_fused_routing(torch.randn(rows, 16), torch.full((16,), 1.5), 4)
+        for step in range(3):  # the decode steps that follow
+            x, matrix, one = torch.randn(4, 24), torch.randn(16, 24), torch.ones(24)
+            scale = torch.full((16,), 1.5)
+            gemma4_router_chain(x, one, matrix, 1e-6, scale, 4, one, 1e-6, True)
+"""
+
+
+@pytest.mark.slow(20)
+def test_two_stages_of_two_ranks_with_the_routers_chain(host: FakeHost) -> None:
+    """Four processes, as on four GPUs: in each the chain takes the decode steps, and is compared."""
+    pytest.importorskip("torch")
+    host.env["FAKE_GPUS"] = "0 1 2 3"
+    host.write("python/sglang/srt/models/gemma4_causal.py", CHAINED)
+    text = (ROOT / "tooling/tests/support/plain_chain.py").read_text()
+    host.write("python/sglang/srt/layers/gemma4_fused_ops.py", text)
+    result = host.boot("", "--tp", 2, "--pp", 2)
+    assert result.code == 0, result
+    assert "with --tp 2 --pp 2 (4 ranks, the target alone) as on one GPU" in result.last_line
+    many = result.details["many"]
+    assert (many["evidence"]["routers"], many["evidence"]["chained"]) == (4, 4)
+    counts = many["evidence"]["counts"]
+    # 14 prefills, of which each rank routes two layers, and three decode steps after each layer. The
+    # last summary of a rank is of its last comparison, so that the last steps may be missing in it.
+    assert 4 * 2 * 3 * 13 < counts["chain_taken"] <= 4 * 2 * 3 * 14
+    assert counts["chain_enqueued"] == counts["chain_taken"]
+    assert counts["bypassed"] == counts["mismatches"] == 0
+    assert {"boot", "comparison"} <= set(many["phases"])
 
 
 def answers(tied: dict[int, int], likely: dict[int, float]) -> Any:
