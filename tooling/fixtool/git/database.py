@@ -13,7 +13,7 @@ import re
 import select
 import subprocess
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -53,6 +53,7 @@ class ObjectDatabase:
         self._commits: dict[Oid, bytes] = {}  # that are in the repository
         self._trees: OrderedDict[Oid, Tree] = OrderedDict()
         self._entries = 0
+        self._bytes: dict[Oid, bytes] = {}  # of the trees that were made here
         self._contents: OrderedDict[Oid, bytes] = OrderedDict()
         self._contents_size = 0
         self._reader: _Reader | None = None
@@ -96,21 +97,23 @@ class ObjectDatabase:
             return tree
         return self._keep_tree(oid, _parse_tree(self._expect(oid, "tree")))
 
-    def prefetch(self, tree: Oid, paths: Iterable[str]) -> None:
+    def prefetch(self, tree: Oid, paths: Iterable[str], without: Collection[str] = ()) -> None:
         """Read what stands at ``paths`` in a tree, and the folders above, with few questions to
         git: to wait for each answer takes longer than the rest. Nothing happens if one is missing.
+        Of the paths ``without``, the folders alone are read.
         """
-        waiting = [(tree, tuple(path.split("/"))) for path in paths]
+        waiting = [(tree, path, path) for path in paths]
         while waiting:
-            self._read_many([oid for oid, names in waiting if names and oid not in self._trees])
-            below: list[tuple[Oid, tuple[str, ...]]] = []
+            self._read_many([oid for oid, _, _ in waiting if oid not in self._trees])
+            below: list[tuple[Oid, str, str]] = []
             blobs: list[Oid] = []
-            for oid, (name, *rest) in waiting:
+            for oid, below_it, path in waiting:
+                name, slash, rest = below_it.partition("/")
                 entry = self._trees.get(oid, {}).get(name)
-                if entry is not None and entry.mode == FOLDER and rest:
-                    below.append((entry.blob, tuple(rest)))
-                elif entry is not None and entry.mode != FOLDER and not rest:
-                    blobs.append(entry.blob)
+                if entry is not None and entry.mode == FOLDER and slash:
+                    below.append((entry.blob, rest, path))
+                elif entry is not None and entry.mode != FOLDER and not slash:
+                    blobs += [entry.blob] if path not in without else []
             self._read_many([oid for oid in blobs if oid not in self._contents])
             waiting = below
 
@@ -221,7 +224,8 @@ class ObjectDatabase:
         self._trees[oid] = tree
         self._entries += len(tree)
         while self._entries > _MOST_ENTRIES and len(self._trees) > 1:
-            _, oldest = self._trees.popitem(last=False)
+            gone, oldest = self._trees.popitem(last=False)
+            self._bytes.pop(gone, None)
             self._entries -= len(oldest)
         return tree
 
@@ -254,26 +258,49 @@ class ObjectDatabase:
         that is empty then goes too."""
         inner: dict[str, dict[str, TreeEntry | None]] = {}
         entries = dict(self.tree(tree)) if tree else {}
+        changed: dict[str, TreeEntry | None] = {}
         for path, change in changes.items():
             name, slash, rest = path.partition("/")
             if slash:
                 inner.setdefault(name, {})[rest] = change
-            elif change is None:
+            else:
+                changed[name] = change
+        for name, below in inner.items():
+            before = changed[name] if name in changed else entries.get(name)
+            subtree = before.blob if before and before.mode == FOLDER else Oid("")
+            after = self.with_files(subtree, below)
+            changed[name] = TreeEntry(FOLDER, after) if self.tree(after) else None
+        data = self._with_contents(tree, entries, changed)
+        for name, change in changed.items():
+            if change is None:
                 entries.pop(name, None)
             else:
                 entries[name] = change
-        for name, below in inner.items():
-            before = entries.get(name)
-            subtree = before.blob if before and before.mode == FOLDER else Oid("")
-            after = self.with_files(subtree, below)
-            if self.tree(after):
-                entries[name] = TreeEntry(FOLDER, after)
-            else:
-                entries.pop(name, None)
-        oid = self.add("tree", _tree_bytes(entries), tree)
+        data = data or _tree_bytes(entries)
+        oid = self.add("tree", data, tree)
         if oid not in self._trees:
             self._keep_tree(oid, entries)
+        self._bytes.setdefault(oid, data)
         return oid
+
+    def _with_contents(
+        self, tree: Oid, entries: Tree, changed: Mapping[str, TreeEntry | None]
+    ) -> bytes:
+        """The bytes of a tree with these ``entries`` if those that are ``changed`` get another
+        content; empty if they get more, or if the tree was not made here. Patches change few of
+        many entries, and to make the bytes of all takes longer."""
+        data = self._bytes.get(tree, b"")
+        for name, entry in changed.items():
+            before = entries.get(name) if data else None
+            if before is None or entry is None or before.mode != entry.mode:
+                return b""
+            row = _tree_bytes({name: before})
+            at = data.find(row)
+            if at < 0 or data.find(row, at + 1) >= 0:  # the bytes of an id may look like a row
+                return b""
+            end = at + len(row)
+            data = data[: end - 20] + bytes.fromhex(entry.blob) + data[end:]
+        return data
 
     def flush(self) -> None:
         """Write the new objects. An object that is there already is not written again."""
