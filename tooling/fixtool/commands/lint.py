@@ -82,13 +82,16 @@ def _check(
 
     findings = lint(line, trailers)
     if drift and not any(finding.level is Level.ERROR for finding in findings):
-        from fixtool.history.fact_check import check_facts
+        from fixtool.series.facts import fact_trailers
         from fixtool.series.lint import drift as find_drift
 
         name = "pypi" if line.upstream.release else source
         base = options.open_base(context, line, name)
         findings += find_drift(base.repo, line, base.base)
-        findings += check_facts(context, line, source)
+        if any(fact_trailers(patch) for patch in line.patches):
+            from fixtool.history.fact_check import check_facts  # a series without facts needs none
+
+            findings += check_facts(context, line, source)
     return findings
 
 

@@ -305,6 +305,15 @@ class Repo:
                 raise ValueError(out.text)
             return {Oid(name) for name, *state in replies if state == ["missing"]}
 
+    def blobs_here(self, blobs: Iterable[Oid]) -> set[Oid]:
+        """Those of ``blobs`` that are here and are blobs, without fetching any."""
+        wanted = sorted(set(blobs))
+        if not wanted:
+            return set()
+        out = self._ask_without_remote(wanted, "--batch-check=%(objectname) %(objecttype)")
+        replies = (line.split(" ") for line in split_lines(out.text))
+        return {Oid(name) for name, *kind in replies if kind == ["blob"]}
+
     def _ask_without_remote(self, objects: Sequence[Oid], form: str) -> Output:
         """What ``git cat-file`` says of ``objects``, without fetching any. No switch does this: a
         partial clone fetches, or git gives up because it must not (GIT_NO_LAZY_FETCH)."""

@@ -35,11 +35,13 @@ _AT, _BACKSLASH, _BLANK, _MINUS, _NEWLINE, _PLUS = b"@\\ -\n+"  # as numbers
 # What git writes before the hunks of most files: those whose names need no quotes.
 _USUAL_HEAD = re.compile(
     rb'diff --git a/([^\n\t"\\]+) b/\1\n'
-    rb"(?:index (?P<changed>BLOB)\.\.BLOB (?:MODE)\n--- a/\1\n\+\+\+ b/\1\n"
-    rb"|new file mode (?P<mode>MODE)\nindex (?P<new>BLOB)\.\.BLOB\n--- /dev/null\n\+\+\+ b/\1\n"
-    rb"|deleted file mode (?:MODE)\nindex (?P<deleted>BLOB)\.\.BLOB\n--- a/\1\n\+\+\+ /dev/null\n"
-    rb")(?=@@ -)".replace(b"BLOB", b"[0-9a-f]{4,64}").replace(b"MODE", "|".join(MODES).encode())
-)
+    rb"(?:index (?P<changed>BLOBS) (?:MODE)\n--- a/\1\n\+\+\+ b/\1\n"
+    rb"|new file mode (?P<mode>MODE)\nindex (?P<new>BLOBS)\n--- /dev/null\n\+\+\+ b/\1\n"
+    rb"|deleted file mode (?:MODE)\nindex (?P<deleted>BLOBS)\n--- a/\1\n\+\+\+ /dev/null\n"
+    rb")(?=@@ -)"
+    .replace(b"BLOBS", rb"[0-9a-f]{4,64}\.\.[0-9a-f]{4,64}")
+    .replace(b"MODE", "|".join(MODES).encode())
+)  # fmt: skip
 _USUAL_HUNK = re.compile(rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@.*\n")
 _ESCAPE = re.compile(rb"\\([0-3][0-7]{2}|.)", re.DOTALL)
 _ESCAPES = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f": b"\f",
@@ -138,6 +140,7 @@ class FilePatch:
     binary: bool
     hunks: tuple[Hunk, ...] = field(repr=False)
     line_number: int = 0  # of its `diff --git` line
+    new_blob: str | None = None  # as in the index line, perhaps abbreviated
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -227,10 +230,11 @@ class _Reader:
         self.begin = match.end()
         self.at += match[0].count(b"\n")
         mode = match["mode"].decode() if match["mode"] else None
-        blob = (match["changed"] or match["new"] or match["deleted"]).decode()
+        blobs = match["changed"] or match["new"] or match["deleted"]
+        blob, _, new_blob = blobs.decode().partition("..")
         return FilePatch(
             path, None if match["new"] else path, None if match["deleted"] else path, blob, mode,
-            False, self._hunks(), self.first_line + start,
+            False, self._hunks(), self.first_line + start, new_blob,
         )  # fmt: skip
 
     def _file(self) -> FilePatch:
@@ -261,7 +265,7 @@ class _Reader:
         return FilePatch(
             new_path or old_path or new, old_path, new_path,
             index.partition("..")[0] if index else None, mode, binary, hunks,
-            self.first_line + start,
+            self.first_line + start, _new_blob(index),
         )  # fmt: skip
 
     def _headers(self) -> dict[str, str]:
@@ -415,6 +419,11 @@ class _Reader:
 
 
 _FORMS = {"index ": _INDEX, "similarity index ": _PERCENT, "dissimilarity index ": _PERCENT}
+
+
+def _new_blob(index: str | None) -> str | None:
+    match = _INDEX.fullmatch(index) if index else None
+    return match[2] if match else None
 
 
 def _ends_hunk(line: str) -> bool:

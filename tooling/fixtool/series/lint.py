@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from fixtool.errors import FixtoolError, Refused
 from fixtool.files import TooLarge
 from fixtool.git.committed import restoring
-from fixtool.git.database import passing_objects
+from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series.checked import CheckedPatches
@@ -27,6 +27,7 @@ from fixtool.text import argument, count
 
 _WANTED = ("Origin", "Forwarded", "Drop-When", "Signed-off-by")
 _LONG_LINE = re.compile(rb"^[^\n]{10001,}", re.MULTILINE)
+_LONG = 10_000  # bytes
 _TOGETHER = 100  # patch files that are made at a time
 _COMPARED = 20  # facts of a patch that every later one is compared with
 _FACT_FORM = "write it as COMMIT, #PULL-REQUEST, FIRST-RELEASE or none; the commit alone is enough"
@@ -139,21 +140,38 @@ def require_well_formed(line: Line, cache: Path | None = None) -> None:
 def drift(repo: Repo, line: Line, base: Oid) -> tuple[Finding, ...]:
     """Find patches whose bytes are not what ``export`` writes, or that do not apply in order on the
     line's own base. ``repo`` holds that base."""
+    named = (file.new_blob for patch in line.patches for file in patch.files)
     with passing_objects(repo) as objects:
-        commits, complaint = commits_on(objects, line.patches, base)
+        here = repo.blobs_here(Oid(blob) for blob in named if blob and len(blob) == len(base))
+        proved = _proved(objects, line.patches, base, here) if here else []
+        patches = line.patches[len(proved) :]
+        commits, complaint = commits_on(objects, patches, proved[-1] if proved else base)
         objects.flush()
         findings = [
             finding
             for at in range(0, len(commits), _TOGETHER)
-            for finding in _drift(
-                objects.repo, line, line.patches[at:], commits[at : at + _TOGETHER]
-            )
+            for finding in _drift(objects.repo, line, patches[at:], commits[at : at + _TOGETHER])
         ]
     if complaint:
         message = f"does not apply on the line's own base: {complaint}"
-        where = f"{line.patches[len(commits)].path}:1"
+        where = f"{patches[len(commits)].path}:1"
         findings.append(_finding("applies", where, message))
     return tuple(findings)
+
+
+def _proved(
+    objects: ObjectDatabase, patches: Sequence[Patch], base: Oid, believed: Collection[Oid]
+) -> list[Oid]:
+    """The commits of the first patches on ``base``, as many as are exported to the bytes of their
+    patches if these are ``believed`` (see ``commits_on``)."""
+    commits, _ = commits_on(objects, patches, base, believed)
+    objects.flush()
+    for at in range(0, len(commits), _TOGETHER):
+        mails = export_all(objects.repo, commits[at : at + _TOGETHER])
+        for number, mail in enumerate(mails, at):
+            if mail != patches[number].raw:
+                return commits[:number]
+    return commits
 
 
 def _drift(
@@ -260,13 +278,25 @@ def _diff(patch: Patch) -> Iterator[Finding]:
     for file, path, why in unsafe_paths(patch.files):
         yield _finding("unsafe-path", f"{patch.path}:{file.line_number}", f"{path!r:.200}: {why}")
     number, at = start, 0
-    for line in _LONG_LINE.finditer(patch.diff):
+    for line in _LONG_LINE.finditer(patch.diff) if _has_long_line(patch.diff) else ():
         number += patch.diff.count(b"\n", at, line.start())
         at = line.start()
         yield _finding("long-line", f"{patch.path}:{number}", f"a line of {len(line[0])} bytes")
     for file in patch.files:
         if touched := rules_touched(file):
             yield _finding("touches-rules", f"{patch.path}:{file.line_number}", touched)
+
+
+def _has_long_line(diff: bytes) -> bool:
+    """Whether ``_LONG_LINE`` would find anything. This looks for one line end in as many bytes as a
+    line may have, and so at few of them."""
+    at = 0
+    while at + _LONG < len(diff):
+        end = diff.rfind(b"\n", at, at + _LONG + 1)
+        if end < 0:
+            return True
+        at = end + 1
+    return False
 
 
 def _trailers(patch: Patch, earlier: Mapping[str, int], line: Line) -> Iterator[Finding]:

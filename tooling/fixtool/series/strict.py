@@ -9,7 +9,7 @@ where it was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from fixtool.git.database import FOLDER, ObjectDatabase
@@ -31,20 +31,24 @@ class _DoesNotFit(Exception):
     """The change does not fit."""
 
 
-def apply_patch(objects: ObjectDatabase, patch: Patch, tree: Oid) -> Oid | None:
+def apply_patch(
+    objects: ObjectDatabase, patch: Patch, tree: Oid, believed: Collection[str] = ()
+) -> Oid | None:
     """The tree with ``patch`` applied; None if it does not apply. Raises Refused if git changed
-    another path than the patch names."""
+    another path than the patch names. For ``believed``, see ``commits_on``."""
     try:
-        return apply_in_memory(objects, patch.files, tree)
+        return apply_in_memory(objects, patch.files, tree, believed)
     except LeftToGit:
         return apply_by_git(objects, patch, tree)[0]
 
 
-def apply_in_memory(objects: ObjectDatabase, files: Sequence[FilePatch], tree: Oid) -> Oid | None:
+def apply_in_memory(
+    objects: ObjectDatabase, files: Sequence[FilePatch], tree: Oid, believed: Collection[str] = ()
+) -> Oid | None:
     """The tree with the changes of ``files``; None if they do not fit. Raises LeftToGit if git
-    alone can tell."""
+    alone can tell. For ``believed``, see ``commits_on``."""
     try:
-        return objects.with_files(tree, _changes(objects, files, tree))
+        return objects.with_files(tree, _changes(objects, files, tree, believed))
     except _DoesNotFit:
         return None
 
@@ -56,18 +60,28 @@ def apply_by_git(objects: ObjectDatabase, patch: Patch, tree: Oid) -> tuple[Oid 
 
 
 def commits_on(
-    objects: ObjectDatabase, patches: Sequence[Patch], base: Oid
+    objects: ObjectDatabase, patches: Sequence[Patch], base: Oid, believed: Collection[str] = ()
 ) -> tuple[list[Oid], str]:
     """The commits that ``patches`` make in order on commit ``base``, up to the first patch that
-    does not apply; and git's message about that one, empty if all apply."""
+    does not apply; and git's message about that one, empty if all apply.
+
+    If the `index` line of a file names the content that the tree has, and then a blob that is
+    ``believed``, that blob is the new content, and the hunks are not read. The caller then has to
+    see whether each commit is exported to the bytes of its patch: a diff that git has made between
+    two contents makes the second of the first. From the first that is not, the commits mean
+    nothing, and have to be made again without ``believed``.
+    """
     commits: list[Oid] = []
     tip = base
     for number, patch in enumerate(patches):
         if number % _AHEAD == 0:
             ahead = patches[number : number + _AHEAD]
-            objects.prefetch(objects.tree_of(tip), {path for each in ahead for path in each.paths})
+            paths = {path for each in ahead for path in each.paths}
+            known = {file.path for each in ahead for file in each.files
+                     if file.new_blob in believed}  # fmt: skip
+            objects.prefetch(objects.tree_of(tip), paths, without=known)
         before = objects.tree_of(tip)
-        tree, complaint = apply_patch(objects, patch, before), ""
+        tree, complaint = apply_patch(objects, patch, before, believed), ""
         if tree is None:
             tree, complaint = apply_by_git(objects, patch, before)
         if tree is None:
@@ -78,28 +92,31 @@ def commits_on(
 
 
 def _changes(
-    objects: ObjectDatabase, files: Sequence[FilePatch], tree: Oid
+    objects: ObjectDatabase, files: Sequence[FilePatch], tree: Oid, believed: Collection[str]
 ) -> dict[str, TreeEntry | None]:
     """The new entry of each path that ``files`` change; None if the file goes."""
     changes: dict[str, TreeEntry | None] = {}
     for file in files:
-        if file.path in changes or file.binary or not (file.hunks or file.mode):
+        blob = Oid(file.new_blob) if file.new_blob and file.new_blob in believed else None
+        if file.path in changes or not (file.hunks or file.mode or blob):
+            raise LeftToGit
+        if file.binary and not blob:
             raise LeftToGit
         if file.old_path is None:
-            changes[file.path] = _new_file(objects, file, tree)
+            changes[file.path] = _new_file(objects, file, tree, blob)
         elif file.new_path is not None and file.old_path != file.new_path:
             raise LeftToGit
         else:
-            changes[file.path] = _changed_file(objects, file, tree)
+            changes[file.path] = _changed_file(objects, file, tree, blob)
     return changes
 
 
-def _new_file(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> TreeEntry:
-    if (
-        file.mode not in FILE_MODES
-        or len(file.hunks) > 1
-        or any(hunk.old_text for hunk in file.hunks)
-    ):
+def _new_file(
+    objects: ObjectDatabase, file: FilePatch, tree: Oid, believed: Oid | None
+) -> TreeEntry:
+    if file.mode not in FILE_MODES:
+        raise LeftToGit
+    if not believed and (len(file.hunks) > 1 or any(hunk.old_text for hunk in file.hunks)):
         raise LeftToGit
     *folders, name = file.path.split("/")
     for folder in folders:
@@ -112,12 +129,19 @@ def _new_file(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> TreeEntry:
     else:
         if name in objects.tree(tree):
             raise LeftToGit
-    return TreeEntry(file.mode, objects.add("blob", b"".join(hunk.new_text for hunk in file.hunks)))
+    text = b"" if believed else b"".join(hunk.new_text for hunk in file.hunks)
+    return TreeEntry(file.mode, believed or objects.add("blob", text))
 
 
-def _changed_file(objects: ObjectDatabase, file: FilePatch, tree: Oid) -> TreeEntry | None:
+def _changed_file(
+    objects: ObjectDatabase, file: FilePatch, tree: Oid, believed: Oid | None
+) -> TreeEntry | None:
     entry = objects.entry(tree, file.path)
     if entry is None or entry.mode not in FILE_MODES or file.mode not in (None, *FILE_MODES):
+        raise LeftToGit
+    if believed and entry.blob == file.old_blob:
+        return TreeEntry(file.mode or entry.mode, believed)
+    if file.binary:
         raise LeftToGit
     if not file.hunks:
         if file.new_path is None:

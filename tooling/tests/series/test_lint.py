@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest import mock
 
 import pytest
 
 from fixtool.errors import Refused
+from fixtool.series import strict
 from fixtool.series.lint import Level, Trailers, drift, errors_in, lint
 from support.repositories import NUMBERS, Team
 
@@ -113,6 +115,53 @@ def test_drift_finds_a_patch_that_does_not_fit_its_base(team: Team) -> None:
     assert [finding.rule for finding in drift(team.upstream.repo, line, line.upstream.base)] == [
         "applies"
     ]
+
+
+def test_drift_believes_no_patch_that_is_not_exported_as_it_is(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the contents that a patch names are here, they are taken instead of its hunks. What is
+    found is the same as without them, whatever the patch says."""
+    git = team.upstream
+    files = {"python__model_py": FIX, "new_txt": "new\n", "a_bin": "\0\1", "other__x_txt": None}
+    git.commit("x", other__x_txt="gone\n")
+    base = git.head()
+    team.line(base=base)
+    raws = {"fix": team.patch("fix", "area: fix", base, **files)}
+    files |= {"python__model_py": FIX + "more\n", "a_bin": "\0\2", "other__x_txt": "back\n"}
+    raws["more"] = team.patch("more", "area: more", "patch/fix", **files)
+    old, new = (
+        git("rev-parse", f"{commit}:python/model.py").encode() for commit in (base, "patch/fix")
+    )
+    other = git("rev-parse", "patch/fix:new.txt").encode()
+    damages: dict[str, Callable[[bytes], bytes]] = {
+        "none": lambda raw: raw,
+        "another content": lambda raw: raw.replace(b".." + new, b".." + other),
+        "the same content": lambda raw: raw.replace(b".." + new, b".." + old),
+        "a commit": lambda raw: raw.replace(b".." + new, b".." + base.encode()),
+        "another old content": lambda raw: raw.replace(old + b"..", other + b".."),
+        "shortened": lambda raw: raw.replace(new, new[:10]),
+        "another text": lambda raw: raw.replace(b"fixed", b"mixed"),
+        "another line": lambda raw: raw.replace(b"-line 20", b"-line XX"),
+        "no hunk": lambda raw: raw[: raw.index(b"--- a/python")],
+    }  # fmt: skip
+    found = {}
+    for believed in (True, False):
+        if not believed:
+            monkeypatch.setattr("fixtool.git.repo.Repo.blobs_here", lambda *_: set())
+        for name, damage in damages.items():
+            for slug, raw in raws.items():
+                (team.root / f"patches/main/{slug}.patch").write_bytes(damage(raw))
+            line = team.repository.line("main")
+            counted = mock.Mock(wraps=strict._with_hunks)
+            with monkeypatch.context() as patched:
+                patched.setattr(strict, "_with_hunks", counted)
+                found[name, believed] = drift(git.repo, line, line.upstream.base)
+            if name == "none":
+                assert (counted.call_count == 1) is believed  # the file that is removed
+    for name in damages:
+        assert found[name, True] == found[name, False], name
+    assert {name for name in damages if found[name, False]} == damages.keys() - {"none"}
 
 
 def test_missing_trailers_are_told_once_a_line(team: Team) -> None:
