@@ -276,6 +276,7 @@ class _Maker:
         self.old = {patch.slug: patch for patch in self.line.patches}
         self.notes = list(plan.notes)
         self.emptied: list[Wanted] = []
+        self.aside: frozenset[int] = frozenset()  # patches that do to every file what they did
 
     def make(self) -> Made:
         digest = digest_of(self.line)
@@ -357,6 +358,7 @@ class _Maker:
                 f"{wanted[steps[forced][0]].slug} conflicted, and became what leads to the tree "
                 "that is wanted after it: look at it"
             )
+        self.aside = frozenset(steps[put_aside][0] for put_aside in put.aside)
         return [after[number, len(each.then)] for number, each in enumerate(wanted)]
 
     def _commits(self, trees: Sequence[Oid], *, complete: bool = True) -> dict[int, Oid]:
@@ -417,7 +419,7 @@ class _Maker:
         for number, commit in commits.items():
             wanted = self.plan.wanted[number]
             old = self.old.get(wanted.old or "")
-            if old is not None and self._is_as_before(old, commit):
+            if old is not None and self._is_as_before(old, number, commit):
                 kept[number] = old if old.slug == wanted.slug else replace(old, slug=wanted.slug)
         new = [number for number in commits if number not in kept]
         exported = export_all(self.objects.repo, [commits[number] for number in new])
@@ -435,15 +437,19 @@ class _Maker:
                               hint=error.fix)  # fmt: skip
         return [kept.get(number) or made[number] for number in commits]
 
-    def _is_as_before(self, old: Patch, commit: Oid) -> bool:
-        """Whether the patch ``old`` says what ``commit`` is: its message, its author, and what
-        becomes of each file."""
+    def _is_as_before(self, old: Patch, number: int, commit: Oid) -> bool:
+        """Whether the patch ``old`` says what ``commit`` is, the patch ``number``: its message, its
+        author, and what becomes of each file."""
         before = self.own.commits[old.slug]
         if commit == before:
             return True
         now, then = self.objects.commit(commit), self.objects.commit(before)
-        same_text = (now.message, now.author) == (then.message, then.author)
-        return same_text and self._changes(now) == self._changes(then)
+        if (now.message, now.author) != (then.message, then.author):
+            return False
+        wanted = self.plan.wanted[number]
+        if number in self.aside and wanted.commit == before and not wanted.then:
+            return True
+        return self._changes(now) == self._changes(then)
 
     def _changes(self, commit: Commit) -> object:
         parent = self.objects.tree_of(commit.parents[0])

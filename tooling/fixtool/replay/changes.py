@@ -2,19 +2,30 @@
 
 Each change is merged three-way, with the parent of its commit as the base: a text alone could fit
 at a wrong place. No work tree is touched and no ref moves.
+
+If one patch of a long series was changed, most of the later ones touch no file in which the old
+tree and the new one differ. Then the result is the tree that the change made, with these few files
+as they are in the new tree: that is what a three-way merge gives, as long as git has no reason to
+look for renamed files. It costs as much as those few files, and not as much as the patch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
-from fixtool.git.database import ObjectDatabase
-from fixtool.git.objects import Merge, Oid
+from fixtool.git.database import FOLDER, ObjectDatabase
+from fixtool.git.objects import FILE_MODES, Merge, Oid, TreeEntry
 from fixtool.replay._merge import Merges
 from fixtool.replay._on_base import on_named_files
 from fixtool.series.patch import Patch
 from fixtool.series.strict import apply_patch
+
+_MOST_FILES = 100  # in a difference: with more of them, a merge is as quick
+_ADDS = (b"\nnew file mode ", b"\nrename to ", b"\ncopy to ")
+_REMOVES = (b"\ndeleted file mode ", b"\nrename from ")
 
 
 @dataclass(frozen=True)
@@ -33,11 +44,14 @@ class CommitChange:
 @dataclass(frozen=True)
 class ChangesPut:
     """The tree after each change, up to the first one that conflicts, in the paths ``conflicts``.
-    ``forced`` are the numbers of the changes that conflicted and had a tree to end in."""
+    ``forced`` are the numbers of the changes that conflicted and had a tree to end in. ``aside``
+    are the numbers of those that touch no file in which the trees differ: each does to every file
+    what its commit did."""
 
     trees: tuple[Oid, ...]
     conflicts: tuple[str, ...]
     forced: tuple[int, ...]
+    aside: frozenset[int] = frozenset()
 
 
 def put_changes(objects: ObjectDatabase, changes: Sequence[CommitChange], onto: Oid) -> ChangesPut:
@@ -54,17 +68,110 @@ def _put(
 ) -> ChangesPut:
     trees: list[Oid] = []
     forced: list[int] = []
-    tree = onto
+    aside: set[int] = set()
+    tree, differences = onto, _Differences(objects)
     for number, change in enumerate(changes):
-        merge = _merged(objects, merges, change, tree)
+        around = differences.merged(change, tree)
+        if around is not None:
+            aside.add(number)
+            merge = Merge(around, ())
+        else:
+            merge = _merged(objects, merges, change, tree)
         if merge.conflicts and change.ends_in is None:
-            return ChangesPut(tuple(trees), merge.conflicts, tuple(forced))
+            return ChangesPut(tuple(trees), merge.conflicts, tuple(forced), frozenset(aside))
         if merge.conflicts and change.ends_in is not None:
             merge = Merge(change.ends_in, ())
             forced.append(number)
         tree = merge.tree
         trees.append(tree)
-    return ChangesPut(tuple(trees), (), tuple(forced))
+    return ChangesPut(tuple(trees), (), tuple(forced), frozenset(aside))
+
+
+class _Side(NamedTuple):
+    """What stands at a path in the tree that a change was made on, and in the one it is put onto;
+    None if nothing does."""
+
+    before: TreeEntry | None
+    onto: TreeEntry | None
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """The files in which two trees differ, by path."""
+
+    files: Mapping[str, _Side]
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether there are few, and none stands where the other tree has a folder."""
+        modes = {entry.mode for side in self.files.values() for entry in side if entry}
+        return len(self.files) <= _MOST_FILES and modes <= {*FILE_MODES, "120000"}
+
+    @cached_property
+    def added(self) -> frozenset[str]:
+        return frozenset(path for path, side in self.files.items() if side.before is None)
+
+    @cached_property
+    def removes(self) -> bool:
+        return any(side.onto is None for side in self.files.values())
+
+    @cached_property
+    def new(self) -> dict[str, TreeEntry | None]:
+        return {path: side.onto for path, side in self.files.items()}
+
+
+class _Differences:
+    """Puts changes past the difference between the tree that each was made on and the one it is put
+    onto. The difference is read once: it is the same before and after such a change."""
+
+    def __init__(self, objects: ObjectDatabase) -> None:
+        self._objects = objects
+        self._trees = (Oid(""), Oid(""))
+        self._between = _Difference({})
+
+    def merged(self, change: Change, onto: Oid) -> Oid | None:
+        """The tree ``onto`` with ``change``, if that touches no file of the difference and git
+        would look for no renamed file; else None."""
+        if change.tree is not None or change.commit is None or change.patch is None:
+            return None
+        objects = self._objects
+        (parent,) = objects.commit(change.commit).parents
+        before, after = objects.tree_of(parent), objects.tree_of(change.commit)
+        if before == onto:
+            return after
+        between = self._read(before, onto)
+        if not between.is_plain or not self._passes(change.patch, after, between):
+            return None
+        tree = objects.with_files(after, between.new)
+        self._trees = (after, tree)
+        return tree
+
+    def _read(self, before: Oid, onto: Oid) -> _Difference:
+        if self._trees != (before, onto):
+            entry = self._objects.entry
+            paths = self._objects.changed_paths(before, onto)
+            files = {path: _Side(entry(before, path), entry(onto, path)) for path in paths}
+            self._trees, self._between = (before, onto), _Difference(files)
+        return self._between
+
+    def _passes(self, patch: Patch, after: Oid, between: _Difference) -> bool:
+        if between.added and any(sign in patch.diff for sign in _REMOVES):
+            return False  # a folder may have been renamed, to which the other side adds a file
+        if between.removes and any(sign in patch.diff for sign in _ADDS):
+            return False
+        entry = self._objects.entry
+        if any(entry(after, path) != side.before for path, side in between.files.items()):
+            return False
+        return not any(self._is_blocked(after, path) for path in between.added)
+
+    def _is_blocked(self, tree: Oid, path: str) -> bool:
+        """Whether a file stands where a folder above ``path`` should be."""
+        folder = path
+        while folder := folder.rpartition("/")[0]:
+            entry = self._objects.entry(tree, folder)
+            if entry is not None:
+                return entry.mode != FOLDER
+        return False
 
 
 def _merged(objects: ObjectDatabase, merges: Merges, change: CommitChange, onto: Oid) -> Merge:
