@@ -75,16 +75,28 @@ def read_plain(folder: Path, name: str, limit: int) -> bytes:
 
 def require_plain(folder: Path) -> None:
     """Raise Refused if ``folder`` is a link, or holds anything but folders and regular files."""
-    if not folder.is_symlink() and not folder.exists():
-        return
-    waiting = [folder]
+    if folder.is_symlink() or folder.exists():
+        regular_files(folder)
+
+
+def regular_files(folder: Path) -> dict[str, str]:
+    """The paths of all files in ``folder``, also in its folders, by their names from there. Raises
+    Refused if it is a link, or holds anything but folders and regular files."""
+    if not stat.S_ISDIR(folder.lstat().st_mode):
+        raise _not_plain(folder)
+    files: dict[str, str] = {}
+    waiting = [("", str(folder))]
     while waiting:
-        path = waiting.pop()
-        mode = path.lstat().st_mode
-        if stat.S_ISDIR(mode):
-            waiting += sorted(path.iterdir(), reverse=True)
-        elif not stat.S_ISREG(mode) or path == folder:
-            raise _not_plain(path)
+        prefix, path = waiting.pop()
+        with os.scandir(path) as entries:  # pathlib takes four times as long
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((f"{prefix}{entry.name}/", entry.path))
+                elif entry.is_file(follow_symlinks=False):
+                    files[prefix + entry.name] = entry.path
+                else:
+                    raise _not_plain(Path(entry.path))
+    return files
 
 
 def _not_plain(path: Path) -> Refused:

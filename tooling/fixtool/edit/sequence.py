@@ -29,7 +29,7 @@ from fixtool.git.objects import MACHINE, Commit, Oid, Signature
 from fixtool.git.repo import Repo
 from fixtool.replay.changes import CommitChange, put_changes
 from fixtool.series import shelf
-from fixtool.series.commit import digest_of_files, rewrite_and_commit
+from fixtool.series.commit import digest_of_files, files_of, rewrite_and_commit
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import errors_in_patch
 from fixtool.series.message import join_message, split_message
@@ -249,12 +249,7 @@ def digest_of(
 ) -> str:
     """A digest of all files of the line: as they are, or with ``files`` written and ``remove``
     taken away."""
-    contents = {
-        str(path.relative_to(line.folder)): path.read_bytes()
-        for path in line.folder.rglob("*")
-        if path.is_file() and not path.is_symlink()
-    }
-    contents |= files or {}
+    contents = {**files_of(line.folder), **(files or {})}
     return digest_of_files({name: data for name, data in contents.items() if name not in remove})
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from base64 import b64decode, b64encode
@@ -24,7 +25,7 @@ from fixtool.files import (
     TooLarge,
     lock,
     read_at_most,
-    require_plain,
+    regular_files,
     temporary_folder,
     write_atomically,
 )
@@ -36,6 +37,7 @@ from fixtool.series.patch import is_slug
 from fixtool.series.write import rewrite
 from fixtool.text import argument
 
+_FEW = 300  # files that are staged one by one
 _NOTE = "fixtool.pending.json"
 _LARGEST_NOTE = 256 << 20  # bytes; it holds every patch file that changes
 
@@ -239,13 +241,15 @@ def _plain_name(field: Field, kind: type[Path] | None = None) -> str:
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """The files of a line by name, also those in its folders."""
-    require_plain(folder)
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+    """The files of a line by name, also those in its folders; none if there is no such folder.
+    Raises Refused if it holds anything but folders and regular files."""
+    if not os.path.lexists(folder):
+        return {}
+    files = {}
+    for name, path in regular_files(folder).items():
+        with open(path, "rb") as file:  # noqa: PTH123 - a Path for each takes as long as to read
+            files[name] = file.read()
+    return files
 
 
 def digest_of_files(files: Mapping[str, bytes]) -> str:
@@ -267,9 +271,14 @@ def _commit(git: Repo, changes: Sequence[Rewrite], message: str) -> Oid | None:
         index = scratch / "index"
         if head:
             git.run("read-tree", head, index=index)
-        stage(git, paths, index)
-        tree = write_tree(git, index)
-    _require_recorded(git, tree, changes)
+        for staged in (_written(changes), paths):
+            stage(git, staged, index)
+            tree = write_tree(git, index)
+            listed = [_listed(git, tree, change) for change in changes]
+            if all(map(_has_all, changes, listed)):
+                break  # else something in a folder was never committed: a new line, for example
+    for change, names in zip(changes, listed, strict=True):
+        _require_recorded(git, change, names)
     commit = None
     if not head or tree != git.tree_id(head):
         commit = git.write_commit(Commit(tree, (head,) if head else (), author, author, message))
@@ -284,7 +293,7 @@ def _commit(git: Repo, changes: Sequence[Rewrite], message: str) -> Oid | None:
                 hint="run the same command again",
             ) from error
     wait_for_lock(git.git_dir, git.work_tree, "index")
-    stage(git, paths)  # the user's index then agrees with the commit
+    stage(git, staged)  # the user's index then agrees with the commit
     if now := commit or head:
         question = ("diff-index", "--cached", "--quiet", now, "--", *paths)
         if git.run(*question, accept=(0, 1)).status:
@@ -292,22 +301,40 @@ def _commit(git: Repo, changes: Sequence[Rewrite], message: str) -> Oid | None:
     return commit
 
 
-def _require_recorded(git: Repo, tree: Oid, changes: Sequence[Rewrite]) -> None:
-    """Raise CannotRun if ``tree`` lacks a file that ``changes`` wrote, or has one that they took
-    away: git has then said that all is well, and was wrong. A file that is ignored may be missing.
-    """
+def _written(changes: Sequence[Rewrite]) -> list[str]:
+    """The paths of the files that ``changes`` write or take away; the folders, if they are many."""
+    paths = [
+        str(change.folder / name) for change in changes for name in (*change.files, *change.remove)
+    ]
+    return paths if len(paths) <= _FEW else [str(change.folder) for change in changes]
+
+
+def _listed(git: Repo, tree: Oid, change: Rewrite) -> set[str]:
+    """The names of the files that ``tree`` has of a line."""
     assert git.work_tree is not None
-    for change in changes:
-        place = change.folder.resolve().relative_to(git.work_tree)
-        listed = list_tree(git, tree, str(place)).keys()
-        lost = [path for name in change.files if (path := f"{place}/{name}") not in listed]
-        kept = [path for name in change.remove if (path := f"{place}/{name}") in listed]
-        if lost:
-            names = "".join(f"{path}\0" for path in lost).encode()
-            out = git.run("check-ignore", "-z", "--stdin", stdin=names, accept=(0, 1)).stdout
-            lost = sorted(set(lost) - set(out.decode("utf-8", "surrogateescape").split("\0")))
-        if lost or kept:
-            raise _not_recorded(git, (lost or kept)[0])
+    place = str(change.folder.resolve().relative_to(git.work_tree))
+    return {path[len(place) + 1 :] for path in list_tree(git, tree, place)}
+
+
+def _has_all(change: Rewrite, listed: Collection[str]) -> bool:
+    """Whether the names ``listed`` are all files of a line that are on the disk."""
+    return not change.folder.exists() or regular_files(change.folder).keys() <= {*listed}
+
+
+def _require_recorded(git: Repo, change: Rewrite, listed: Collection[str]) -> None:
+    """Raise CannotRun if the tree, which has the files ``listed`` of the line, lacks one that
+    ``change`` wrote, or has one that it took away: git has then said that all is well, and was
+    wrong. A file that is ignored may be missing."""
+    assert git.work_tree is not None
+    place = change.folder.resolve().relative_to(git.work_tree)
+    lost = [f"{place}/{name}" for name in change.files if name not in listed]
+    kept = [f"{place}/{name}" for name in change.remove if name in listed]
+    if lost:
+        names = "".join(f"{path}\0" for path in lost).encode()
+        out = git.run("check-ignore", "-z", "--stdin", stdin=names, accept=(0, 1)).stdout
+        lost = sorted(set(lost) - set(out.decode("utf-8", "surrogateescape").split("\0")))
+    if lost or kept:
+        raise _not_recorded(git, (lost or kept)[0])
 
 
 def _not_recorded(git: Repo, path: str) -> CannotRun:
