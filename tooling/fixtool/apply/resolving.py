@@ -161,12 +161,9 @@ def _require_settled(tree: Repo, conflict: Resolving) -> None:
 
 def _require_added(tree: Repo, folder: Path) -> None:
     """Raise Refused if there is a new file that is not added."""
-    entries = tree.run("status", "--porcelain", "-z", "--untracked-files=all").stdout
-    new = [
-        entry[3:].decode("utf-8", "surrogateescape")
-        for entry in entries.split(b"\0")
-        if entry.startswith(b"??")
-    ]
+    # `git status` would tell it too, and would compare every file of a fresh work tree for that.
+    listed = tree.run("ls-files", "-z", "--others", "--exclude-standard", "--", ":/").stdout
+    new = listed.decode("utf-8", "surrogateescape").split("\0")[:-1]
     if new:
         raise Refused(
             f"{new[0]} is new, and not added",
