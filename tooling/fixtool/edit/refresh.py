@@ -54,7 +54,7 @@ class Selection:
 
 def has_edits(tree: Repo) -> bool:
     """Whether something is not committed in a work tree."""
-    return bool(tree.status())
+    return bool(tree.status(remember=True))
 
 
 def refresh_edits(

@@ -473,12 +473,15 @@ class Repo:
         lines += ["prepare", "commit"]
         self.run("update-ref", "--create-reflog", "-m", reason, "--stdin", stdin=_lines(lines))
 
-    def status(self, *paths: str) -> list[str]:
+    def status(self, *paths: str, remember: bool = False) -> list[str]:
         """The paths that differ from HEAD or are untracked, as ``git status`` sees them: all, or
-        those at or below ``paths``."""
+        those at or below ``paths``. To ``remember`` writes into the index which files git has found
+        to be as they were, unless another git is at work: git compares the bytes of files that are
+        as young as the index, which are most of a fresh work tree."""
         out = self.run(
-            "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", "--", *paths
-        )
+            "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", "--", *paths,
+            env={"GIT_OPTIONAL_LOCKS": "1"} if remember else None,
+        )  # fmt: skip
         entries = out.stdout.decode("utf-8", "surrogateescape").split("\0")
         return [entry[3:] for entry in entries if entry]
 
