@@ -129,7 +129,7 @@ class _Differences:
         self._trees = (Oid(""), Oid(""))
         self._between = _Difference({})
 
-    def merged(self, change: Change, onto: Oid) -> Oid | None:
+    def merged(self, change: CommitChange, onto: Oid) -> Oid | None:
         """The tree ``onto`` with ``change``, if that touches no file of the difference and git
         would look for no renamed file; else None."""
         if change.tree is not None or change.commit is None or change.patch is None:

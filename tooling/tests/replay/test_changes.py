@@ -11,7 +11,7 @@ import pytest
 from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import MACHINE, Commit, Oid, TreeEntry
 from fixtool.git.repo import Repo
-from fixtool.replay.changes import Change, ChangesPut, put_changes
+from fixtool.replay.changes import ChangesPut, CommitChange, put_changes
 from fixtool.series.patch import export_all, parse
 from support.repositories import Git
 
@@ -75,19 +75,19 @@ class History:
         return any(entry and entry.mode != "040000" for entry in found)
 
 
-def changes_of(objects: ObjectDatabase, base: Oid, tip: Oid) -> list[Change]:
+def changes_of(objects: ObjectDatabase, base: Oid, tip: Oid) -> list[CommitChange]:
     commits: list[Oid] = []
     while tip != base:
         commits.insert(0, tip)
         (tip,) = objects.commit(tip).parents
     objects.flush()
     mails = export_all(objects.repo, commits)
-    return [Change(commit, patch=parse(mail, f"p{number}"))
+    return [CommitChange(commit, patch=parse(mail, f"p{number}"))
             for number, (commit, mail) in enumerate(zip(commits, mails, strict=True))]  # fmt: skip
 
 
 def both_ways(
-    objects: ObjectDatabase, changes: Sequence[Change], onto: Oid
+    objects: ObjectDatabase, changes: Sequence[CommitChange], onto: Oid
 ) -> tuple[ChangesPut, ChangesPut]:
     short = put_changes(objects, changes, onto)
     with mock.patch("fixtool.replay.changes._Differences.merged", return_value=None):
