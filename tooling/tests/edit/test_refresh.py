@@ -116,7 +116,7 @@ def test_a_refresh_that_waits_is_given_up(work: Work) -> None:
     assert work.run("refresh", "six").status == 0
     assert work.is_sound()
     ran = work.fixtool("refresh", "--continue", cwd=work.team.root)
-    assert (ran.status, "no edit is parked here" in ran.err) == (2, True)
+    assert (ran.status, "no edit waits for a person here" in ran.err) == (2, True)
     for words in (("five", "--continue"), ("--continue", "--abort"), ("five", "--line", "main")):
         assert work.run("refresh", *words).status == 2
 
