@@ -123,7 +123,11 @@ def completed(hint: str, typed: Sequence[str]) -> str:
 
     def otherwise(match: re.Match[str]) -> str:
         old, new = (shlex.split(match[number])[0] for number in (2, 1))
-        return command(match, _with(typed, old, [new]))
+        places = [at for at, word in enumerate(typed) if word == old and at > 0]
+        own = [at for at in places if not typed[at - 1].startswith("-")]  # of no option
+        at = next(iter(own or places), None)
+        words = None if at is None else [*typed[:at], new, *typed[at + 1 :]]
+        return command(match, words or _with(typed, old, [new]))
 
     return _FRAGMENT.sub(with_option, _OTHERWISE.sub(otherwise, _LESS.sub(without, hint)))
 

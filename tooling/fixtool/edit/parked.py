@@ -37,6 +37,7 @@ from fixtool.series.commit import digest_of_files
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.write import writing
+from fixtool.text import argument
 
 _VERB = "import"
 
@@ -156,13 +157,15 @@ def resume(
         if session.after and now == session.after:
             end_session(context, session, repo)
             return None, None
+        folder = worktree_for(context, _VERB, session.line)
+        at = f"git -C {argument(folder)}"
         if now != session.before:
             raise Refused(
                 f"line {line.name} has changed since the import began",
                 where=str(line.folder),
-                hint=f"fixtool import --abort --line {line.name}, then import again",
+                hint=f"keep the edits: {at} diff HEAD > FILE; then end it, and import again: "
+                f"fixtool import --abort --line {line.name}",
             )
-        folder = worktree_for(context, _VERB, session.line)
         conflict = resolving.Resolving(
             folder, session.parent, session.conflicts, "import", session.line
         )

@@ -15,7 +15,7 @@ from fixtool.incoming.change import Incoming, make_change
 from fixtool.series.message import split_message
 from fixtool.series.patch import export_all
 from fixtool.sources.resolve import resolve_local
-from fixtool.text import argument, split_lines
+from fixtool.text import argument, count, split_lines
 
 _DIFF = b"\ndiff --git "
 
@@ -44,7 +44,7 @@ def read_range(repo: Store, fork: Repo, text: str, *, first_parent: bool = False
     if not listed:
         turned = f"{last}..{first}"
         other = fork.run("rev-list", "--count", f"{new}..{old}").text.strip()
-        more = f"; there are {other} in {turned}" if other != "0" else ""
+        more = f"; {turned} has {count(int(other), 'commit')}" if other != "0" else ""
         raise UsageError(
             f"no commits in {text}: {first} has all that {last} has{more}",
             where=where,

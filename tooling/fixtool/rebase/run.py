@@ -51,6 +51,7 @@ from fixtool.series.patch import is_slug
 from fixtool.sources.resolve import Target, version_of
 from fixtool.sources.source import Local, Source
 from fixtool.sources.target import TargetRequest, find_target
+from fixtool.text import argument
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,14 @@ def resume(
             session.line, session.new_line, session.onto, target.commit, target.ref, target.source
         )
     line = repository.line(session.line)
+    at = f"git -C {argument(session.worktree)}"
     if session.before not in (None, digest_of_files(files_of(line.folder))):
         raise Refused(
             f"line {line.name} has changed since the rebase began",
             where=str(line.folder),
-            hint=f"fixtool rebase --abort --line {line.name}, then rebase again: what you resolved "
-            "of earlier patches is offered then",
+            hint=f"keep the edits: {at} diff HEAD > FILE; then end it, and rebase again, where "
+            "what you resolved of earlier patches is offered: fixtool rebase --abort --line "
+            f"{line.name}",
         )
     decided = decisions_so_far(session)
     if skip is None:

@@ -97,6 +97,22 @@ def test_what_needs_it_to_apply_is_blocked(team: Team, fixtool: Run) -> None:
     assert answer["patches"][1]["evidence"][-1] == "it needs five"
 
 
+def test_a_patch_that_does_not_fit_its_own_base_is_not_rebased(team: Team, fixtool: Run) -> None:
+    """The advice was to rebase onto the commit on which the line is."""
+    team.patch("five", "fix five", python__model_py=FIVE)
+    path = team.root / "patches/main/five.patch"
+    path.write_bytes(path.read_bytes().replace(b"\n line 4\n", b"\n line 4 by hand\n"))
+    place = ("-C", team.root, "--source", team.upstream.path, "--sglang-ref", "v1.0")
+    answer = fixtool("apply", *place, "--no-build")
+    assert answer.status == 3, answer.err
+    assert "its file was changed by hand" in answer.out
+    (command,) = [line[10:] for line in answer.out.splitlines() if line.startswith("next  ")]
+    found = fixtool(*command.split()[1:])
+    assert (found.status, "five.patch:1: error: does not apply" in found.out) == (1, True), (
+        found.out
+    )
+
+
 def test_the_next_command_leaves_out_what_conflicts(team: Team, fixtool: Run) -> None:
     team.patch("five", "fix five", python__model_py=FIVE)
     team.patch("other", "fix other", python__other_py=OTHER)

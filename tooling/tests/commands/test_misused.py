@@ -210,6 +210,16 @@ def test_another_name_takes_the_place_of_one_that_will_not_do() -> None:
     typed = ["rename", "a", "b it", "--line", "main"]
     hint = "choose another: the same command with C instead of 'b it'; or x"
     assert completed(hint, typed) == "choose another: fixtool rename a C --line main; or x"
+    typed, hint = (
+        ["import", "main", "--line", "main"],
+        "the same command with A..main instead of main",
+    )
+    assert completed(hint, typed) == "fixtool import A..main --line main"
+    typed, hint = (
+        ["apply", "--line=main", "--ref", "a..b"],
+        "the same command with b instead of a..b",
+    )
+    assert completed(hint, typed) == "fixtool apply --line=main --ref b"
 
 
 def test_what_other_commands_call_source_is_upstream_for_init() -> None:

@@ -316,8 +316,9 @@ def test_replace_keeps_place_and_neighbours(team: Team, tmp_path: Path) -> None:
     before = folder_state(team)
     better = side(team, "fix twenty", python__model_py=FIX.replace("fixed", "fixed well"))
     (tmp_path / "in.patch").write_bytes(better)
-    with pytest.raises(Refused, match="has a patch with this subject: fix"):
+    with pytest.raises(Refused, match="has a patch with this subject: fix") as refused:
         bring(team, tmp_path / "in.patch")
+    assert "--replace; or to have both: --subject TEXT" in str(refused.value.hint)
     assert folder_state(team) == before
     imported = bring(team, tmp_path / "in.patch", replacing=True)
     assert [(patch.slug, patch.change) for patch in imported.patches] == [

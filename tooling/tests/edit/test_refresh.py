@@ -368,6 +368,14 @@ def test_lines_of_two_patches_side_by_side_are_told_apart_by_what_is_edited(work
     assert work.is_sound()
     ran = work.run("absorb")
     assert (ran.status, "there is nothing to absorb" in ran.out) == (0, True)
+    assert "export" not in ran.out
+    work.edit("line five, and more\n", "line five, and mine\n")
+    work.tree("commit", "--quiet", "--all", "--message", "mine")
+    ran = work.run("absorb")
+    assert (
+        ran.status,
+        "its commits are not in the patches yet\nnext      fixtool export" in ran.out,
+    ) == (0, True)
     assert document(work.run("absorb", "--json"))["edits"] == []
 
 

@@ -193,7 +193,7 @@ def test_a_bare_repository_must_be_named(series: Team, tmp_path: Path) -> None:
     bare = tmp_path / "bare.git"
     series.upstream("clone", "--quiet", "--bare", ".", str(bare))
     assert Repo.open(bare, bare=True).git_dir == bare
-    with pytest.raises(Exception, match=r"bare repository|not a git repository"):
+    with pytest.raises(Exception, match=r"bare repository|not in a git repository"):
         Repo.open(bare)
 
 

@@ -4,6 +4,7 @@ killed, and when a file of it is damaged."""
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -154,7 +155,11 @@ def test_a_conflict_that_was_resolved_further(place: Place) -> None:
     place.done("edit", "five")
     (tree,) = place.state.glob("worktrees/*/edit-main")
     (tree / "python/model.py").write_text("mine\n")
-    assert "edits in the work tree" in refusal(place).err
+    refused = refusal(place).err
+    assert "edits in the work tree" in refused
+    assert re.search(
+        "end what waits: fixtool edit .*--abort --line main; then fixtool undo", refused
+    )
 
 
 def test_what_was_pushed_is_told(place: Place) -> None:

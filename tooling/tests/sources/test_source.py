@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from fixtool.progress import Silence
 from fixtool.series.context import Context
 from fixtool.series.line import Upstream
 from fixtool.settings import Settings, load
-from fixtool.sources.resolve import resolve_local, version_of
+from fixtool.sources.resolve import UnknownRef, resolve_local, version_of
 from fixtool.sources.source import Local, open_source
 from fixtool.sources.target import TargetRequest, find_target, source_name
 from support.repositories import Git, Team
@@ -118,8 +119,29 @@ def test_unknown_sources(settings: Settings) -> None:
         open_source("no/such/path", settings, "", Silence())
 
 
+def test_a_release_that_is_newer_than_the_clone_is_fetched(upstream: Git, tmp_path: Path) -> None:
+    """The hint for v9.0 was v1.0, as if it were a slip of the pen."""
+    clones = {"whole": (), "shallow": ("--depth", "1")}
+    for name, words in clones.items():
+        upstream("clone", "--quiet", *words, f"file://{upstream.path}", str(tmp_path / name))
+    cases = {
+        ("alone", "v9.0"): (None, "git -C .* for-each-ref"),
+        ("whole", "v9.0"): (None, "bring it: git -C .*/whole fetch --tags; or"),
+        ("shallow", "v9.0"): (None, "bring it: git -C .*/shallow fetch --tags --unshallow; or"),
+        ("whole", "v1.O"): ("v1.O", "for-each-ref"), ("whole", "v0.9"): ("v0.9", "for-each-ref"),
+    }  # fmt: skip
+    for (name, ref), (word, hint) in cases.items():
+        path = upstream.path if name == "alone" else tmp_path / name
+        with pytest.raises(UnknownRef) as raised:
+            resolve_local(Repo.open(path), ref, str(path))
+        error = raised.value
+        assert (error.mistyped and error.mistyped.word, bool(re.match(hint, error.hint or ""))) == (
+            word, not hint.startswith("for")), error.hint  # fmt: skip
+        assert ("its newest release is v1.0" in error.message) == (ref == "v9.0")
+
+
 def test_not_a_repository(settings: Settings, tmp_path: Path) -> None:
-    with pytest.raises(CannotRun, match="not a git repository"):
+    with pytest.raises(CannotRun, match="is not in a git repository"):
         Local(tmp_path, settings)
 
 

@@ -6,6 +6,7 @@ The table is tested, and docs/mistakes.md is written from it, by ``commands/test
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -201,6 +202,34 @@ def bare(situation: Situation) -> Iterator[None]:
     (situation.root / "empty").rmdir()
 
 
+def shallow(situation: Situation) -> Iterator[None]:
+    """A clone of upstream without its history."""
+    clone, address = situation.root / "shallow", f"file://{situation.upstream.path}"
+    situation.upstream("clone", "--quiet", "--depth", "1", address, str(clone))
+    yield
+    shutil.rmtree(clone)
+
+
+def mailing(situation: Situation) -> Iterator[None]:
+    """`git am` has stopped in the work tree."""
+    state = Path(situation.work("rev-parse", "--absolute-git-dir")) / "rebase-apply"
+    state.mkdir()
+    (state / "applying").touch()
+    yield
+    shutil.rmtree(state)
+
+
+def removes(name: str) -> Arrange:
+    def arrange(situation: Situation) -> Iterator[None]:
+        path = situation.root / name
+        before = path.read_text()
+        path.unlink()
+        yield
+        path.write_text(before)
+
+    return arrange
+
+
 EMPTY = "empty"
 MAIN = "--line main"
 MISTAKES = {
@@ -208,16 +237,22 @@ MISTAKES = {
         Mistake("You are in a folder that is no patch repository.", "list", 2, EMPTY, bare),
         Mistake("You forget the base.", "init ours --upstream ~/upstream", 2, EMPTY, bare),
         Mistake("You misspell the base.", "init ours --upstream ~/upstream --base v1.O", 4, EMPTY, bare),
+        Mistake("You give an address where no repository is.",
+                "init ours --upstream file://~/nowhere --base v1.0", 4, EMPTY, bare),
         Mistake("You start a line that is there.", "init . --upstream ~/upstream --base v1.0 --line main", 1),
         Mistake("You import a file that is not there.", f"import fxi.diff {MAIN}", 4),
         Mistake("You import a file that holds no patch.", f"import notes.txt {MAIN}", 1,
                 arrange=writes("team/notes.txt", "buy milk\n")),
         Mistake("You import what the line has already.", f"import patches/main/other.patch {MAIN}", 1),
         Mistake("You import commits and do not say of which repository.", f"import v1.0..main {MAIN}", 2),
+        Mistake("You import a range the wrong way round.", f"import main..v1.0 --from ~/upstream {MAIN}", 2),
+        Mistake("You import a branch where a range is asked for.", f"import main --from ~/upstream {MAIN}", 2),
     ],
     "Apply and install": [
         Mistake("You misspell a command.", "aply --ref v1.0", 2),
         Mistake("You use quilt's word for it.", "push --ref v1.0", 2),
+        Mistake("You ask for help as git gives it.", "help apply", 2),
+        Mistake("You apply a patch file, as `git am` does.", "apply fix.patch", 2),
         Mistake("You misspell an option.", "apply --ref v1.0 --soruce git", 2),
         Mistake("You shorten an option.", "apply --ref v1.0 --dry", 2),
         Mistake("You give an option before the command.", "--line main apply --ref v1.0", 2),
@@ -226,6 +261,9 @@ MISTAKES = {
         Mistake("You misspell a tag.", f"apply --ref v1.O {MAIN}", 4),
         Mistake("You misspell a line.", "apply --ref v1.0 --line mian", 2),
         Mistake("You name a clone that is not there.", f"apply --ref v1.0 {MAIN} --source ../upsteam", 2),
+        Mistake("You name a folder that is no clone.", f"apply --ref v1.0 {MAIN} --source ~/empty", 4, arrange=bare),
+        Mistake("You name a clone that is shallow.", f"apply --ref v1.0 {MAIN} --source ~/shallow", 4, arrange=shallow),
+        Mistake("You apply to a range of commits.", f"apply --ref v1.0..v1.1 {MAIN}", 2),
         Mistake("The series does not fit the commit.", f"apply --ref v1.1 {MAIN} --no-build", 3),
         Mistake("You name a folder of your own as the work tree.",
                 f"apply --ref v1.0 {MAIN} --no-build --worktree ~/upstream", 1),
@@ -244,14 +282,17 @@ MISTAKES = {
         Mistake("You move a patch and do not say where to.", f"move other {MAIN}", 2),
         Mistake("You move a patch before the one that it needs.",
                 f"move more-twenty --before fix-twenty --dry-run {MAIN}", 3),
+        Mistake("You move a patch before itself.", f"move other --before other {MAIN}", 2),
         Mistake("You rename a patch to a name that is taken.", f"rename fix-twenty other {MAIN}", 2),
         Mistake("You give a patch a name with a blank.", f"rename fix-twenty fix_it {MAIN}", 2),
         Mistake("You squash a single patch.", f"squash other {MAIN}", 2),
         Mistake("You reword without an editor.", f"reword other {MAIN}", 2),
         Mistake("You copy a patch to a line that is not there.", f"copy other {MAIN} --to nxet", 2),
+        Mistake("You copy a patch and do not say to which line.", f"copy other {MAIN}", 2),
         Mistake("You restore what is not on the shelf.", f"restore other {MAIN}", 2),
         Mistake("You split a patch and do not say how.", f"split other {MAIN}", 2),
         Mistake("You misspell the way to split.", f"split other --by fodler {MAIN}", 2),
+        Mistake("You split by hunks as you do by files.", f"split other --by hunk {MAIN}", 2),
         Mistake("You drop a patch and give no reason.", f"drop other {MAIN}", 2),
         Mistake("You drop a patch that a later one needs.", f"drop fix-twenty --reason old {MAIN}", 1),
         Mistake("You edited a patch file by hand and did not commit it.",
@@ -261,6 +302,7 @@ MISTAKES = {
         Mistake("You absorb, and have changed nothing.", "absorb", 0, "work"),
         Mistake("You export, and your edits are not committed.", "export", 1, "work",
                 writes("work/README.txt", "mine\n")),
+        Mistake("You export in the middle of `git am`.", "export", 1, "work", mailing),
         Mistake("You export where no work tree is.", "export", 4),
         Mistake("You name a patch with its folder.", "show patches/main/othr.patch", 2),
     ],
@@ -279,6 +321,12 @@ MISTAKES = {
         Mistake("You give a word where a number is asked for.", "verify --tp two", 2),
         Mistake("A patch file is listed and is not there.", "lint", 1,
                 arrange=appends("team/patches/main/series", "gone.patch\n")),
+        Mistake("You changed a patch file by hand, and not the number in the head of its hunk.", "lint", 1,
+                arrange=appends("team/patches/main/other.patch", "+y\n")),
+        Mistake("You removed a patch file that is in the series.", f"apply --ref v1.0 {MAIN}", 1,
+                arrange=removes("team/patches/main/other.patch")),
+        Mistake("You merged, and left a conflict marker in the series.", "list", 1,
+                arrange=appends("team/patches/main/series", "<<<<<<< HEAD\n")),
         Mistake("A patch file is not in the series.", "lint --line main", 1,
                 arrange=writes("team/patches/main/left.patch", "x\n")),
         Mistake("You misspell a way of lint.", "lint --trailers ech", 2),
@@ -287,6 +335,7 @@ MISTAKES = {
     ],
     "Look, and take back": [
         Mistake("You misspell a patch.", "show fix-twnety", 2),
+        Mistake("You show two patches.", "show fix-twenty other", 2),
         Mistake("You name a line, and list takes it as an option.", "list main", 2),
         Mistake("You misspell the patch that you compare.", f"diff othr {MAIN}", 2),
         Mistake("You ask what a patch needs, and misspell it.", f"deps othr {MAIN}", 2),
@@ -298,6 +347,8 @@ MISTAKES = {
         Mistake("You ask for nights that are not kept.", "report --nights nigths", 2),
         Mistake("You misspell a setting.", "list", 1,
                 arrange=writes("team/pyproject.toml", "[tool.fixtool]\nsorce = 'git'\n")),
+        Mistake("Your pyproject.toml is not valid.", "list", 1,
+                arrange=writes("team/pyproject.toml", "[tool.fixtool\nsource = 'git'\n")),
         Mistake("You misspell a variable.", "list", 0, env={"FIXTOOL_SORCE": "git"}),
         Mistake("An option's value is a variable that is not set.", "show other --line=", 2),
     ],
