@@ -42,4 +42,5 @@ def test_a_command_that_is_none_is_found(command: str) -> None:
 
 def test_the_placeholders_of_a_command() -> None:
     assert placeholders("fixtool init DIR --base=REF --line x") == ["DIR", "--base=REF"]
+    assert placeholders("fixtool coverage --json >FILE") == [">FILE"]
     assert placeholders("git -C /tmp/a commit patches/main") == []

@@ -53,9 +53,10 @@ class Applied:
 
     @property
     def new_line(self) -> str:
-        """A name for a line of its own for this target."""
+        """A name for a line of its own for this target, which no line has."""
         ref, commit = self.target.ref, self.target.commit
-        return ref if is_slug(ref) and ref != commit else commit[:9]
+        taken = (self.choice.line.folder.parent / ref).exists()
+        return ref if is_slug(ref) and ref != commit and not taken else commit[:9]
 
     @property
     def ok(self) -> bool:

@@ -35,10 +35,11 @@ def describe(error: Any, typed: Sequence[str]) -> UsageError:
     options, words = _split(typed)
     is_verb = bool(words) and words[0] in VERBS
     hint = _for_verb(error, words, options) if is_verb else _for_program(words)
+    kept = [] if "" in options else options  # an empty folder after -C
     return UsageError(
         _message(error),
         where=as_typed(typed),
-        hint=shlex.join(["fixtool", *options, *hint]),
+        hint=shlex.join(["fixtool", *kept, *hint]),
     )
 
 
@@ -86,7 +87,7 @@ def correction(mistyped: Mistyped, typed: Sequence[str]) -> str | None:
     word, names = mistyped.word, mistyped.names
     plain = Path(word).name.removesuffix(".patch")  # a slug is the name of a file without its end
     meant = plain if plain in names else closest(word, names) or closest(plain, names)
-    if meant is None:
+    if meant is None or meant == word:
         return None
     command = _with(typed, word, [meant]) or _with(typed, f"{word}.patch", [meant])
     return shlex.join(["fixtool", *command]) if command else f"write {meant} instead of {word}"
@@ -119,7 +120,9 @@ def completed(hint: str, typed: Sequence[str]) -> str:
         return command(match, _with_option(typed, [option, *shlex.split(match[2] or "")]))
 
     def without(match: re.Match[str]) -> str:
-        return command(match, [word for word in typed if word != match[1]])
+        at = typed.index(match[1]) if match[1] in typed else len(typed)
+        ways = ([*typed[:at], *typed[at + length :]] for length in (1, 2))  # it may have a value
+        return command(match, next((words for words in ways if is_valid(_split(words)[1])), None))
 
     def otherwise(match: re.Match[str]) -> str:
         old, new = (shlex.split(match[number])[0] for number in (2, 1))

@@ -11,7 +11,6 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
-from fixtool.text import argument
 
 if TYPE_CHECKING:
     from fixtool.report.run import WrittenReport
@@ -63,16 +62,19 @@ def report(
     from fixtool.report.run import report as make_report
 
     context = options.start(ctx, directory)
-    of_one_line = (line, history, rebase, coverage, results, plot, source)
+    of_one_line = {
+        "--line": line, "--history": history, "--rebase": rebase, "--coverage": coverage,
+        "--results": results, "--plot": plot, "--source": source,
+    }  # fmt: skip
     if nights is None:
         request = ReportRequest(output, line, history, rebase, results, plot, coverage)
         written = make_report(
             context, request, lambda line: trace_line(context, line, source, None, None)
         )
-    elif any(of_one_line):
+    elif given := [option for option, value in of_one_line.items() if value]:
         raise UsageError(
             "--nights makes a report of all lines: leave out what is about one line",
-            hint=f"fixtool report --nights {argument(nights)}",
+            hint=f"the same command without {given[0]}",
         )
     else:
         written = report_nights(context, nights, output)

@@ -88,6 +88,8 @@ def test_a_conflict_exits_3_and_says_where(
     assert "python/model.py: conflict" in ran.out
     assert "hunk 1: conflict, written for line 17, no place found here" in ran.out
     assert "nothing was changed" in ran.out
+    new = series.upstream.head()[:9]  # there is a line `main` already
+    assert f"--new-line {new}\n" in ran.out
     assert not (tmp_path / "wt").exists()
     refused = document(run("apply --sglang-ref main --json", *upstream_option))
     assert (refused["commit"], refused["worktree"]) == (None, None)
@@ -256,3 +258,4 @@ def test_an_empty_value_is_a_usage_error(fixtool: Any, series: Team, verb: str) 
 def test_an_empty_folder_is_a_usage_error(fixtool: Any, series: Team) -> None:
     ran = fixtool("-C", "", "list", cwd=series.root)
     assert (ran.status, "it is empty" in ran.err) == (2, True), ran.err
+    assert "try: fixtool list --help\n" in ran.err

@@ -115,3 +115,4 @@ def test_the_report_of_all_lines_takes_no_file_of_one(
     team.line()
     ran = fixtool("report", "--nights", "nights", *words, cwd=team.root)
     assert (ran.status, "a report of all lines" in ran.err) == (2, True)
+    assert "try: fixtool report --nights nights\n" in ran.err

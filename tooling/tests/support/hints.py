@@ -62,7 +62,7 @@ def commands_in(hint: str) -> list[str]:
 def placeholders(command: str) -> list[str]:
     """The words of a command that stand for something which only a person knows."""
     words = shlex.split(command)
-    return [word for word in words if _PLACEHOLDER.fullmatch(word.rpartition("=")[2])
+    return [word for word in words if _PLACEHOLDER.fullmatch(word.rpartition("=")[2].lstrip(">"))
             or re.search(r"\b(?:NAME|PATH|OWNER)\b", word)]  # fmt: skip
 
 
