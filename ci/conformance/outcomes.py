@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -58,6 +59,15 @@ class Tally:
 
     def judged(self, row: str, sample: str, judgement: tuple[Outcome, str]) -> None:
         self.add(row, judgement[0], sample, judgement[1])
+
+    def include(self, result: dict[str, Any]) -> float:
+        """Add an earlier result. Returns its seconds."""
+        for row, numbers in result["counts"].items():
+            counts = {each: numbers[each.value] for each in Outcome}
+            self.rows.setdefault(row, Counter()).update(counts)
+        self.stricter += result["stricter"]
+        self.problems += result["found"]
+        return float(result["seconds"])
 
     @property
     def counts(self) -> dict[str, dict[str, int | str]]:
