@@ -23,6 +23,9 @@ _LINK_OR_DEVICE = {errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR}
 _NOT_FOLLOWED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+_PIECE = 1 << 20  # bytes that are read at once
+
+
 class TooLarge(Refused):
     """A file is larger than its reader takes."""
 
@@ -111,11 +114,14 @@ def _read(descriptor: int, path: Path, limit: int, name: str = "") -> bytes:
     """What can be read from a file: ``path``, or ``name`` in the folder ``path``. Their path is put
     together only for an error, since that takes as long as to read a small file."""
     status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and status.st_size > limit:
+    regular = stat.S_ISREG(status.st_mode)
+    if regular and status.st_size > limit:
         raise _too_large(path / name, status.st_size, limit)
     chunks = []
     left = limit + 1
-    while left and (chunk := os.read(descriptor, min(left, 1 << 20))):
+    # Python makes room for as much as is asked for. Of a small file a MiB would be the most work.
+    piece = min(status.st_size + 1, _PIECE) if regular else _PIECE
+    while left and (chunk := os.read(descriptor, min(left, piece))):
         chunks.append(chunk)
         left -= len(chunk)
     if not left:

@@ -112,7 +112,9 @@ class Patch:
 
     @cached_property
     def digest(self) -> str:
-        return hashlib.sha256(self.raw).hexdigest()
+        digest = hashlib.sha256(self.head)
+        digest.update(self.diff)
+        return digest.hexdigest()
 
     @cached_property
     def diff_digest(self) -> str:
