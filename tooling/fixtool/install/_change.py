@@ -245,6 +245,12 @@ def require_writable(place: Place, paths: Iterable[str]) -> None:
         if folder != place.state.parent and not nearest.resolve().is_relative_to(top):
             raise Refused(f"{folder} leads out of {place.root} through a link", where=str(folder))
         if not os.access(nearest, os.W_OK | os.X_OK):
+            if os.statvfs(nearest).f_flag & os.ST_RDONLY:
+                raise Refused(
+                    f"{nearest} is on a file system that is mounted read-only",
+                    where=str(nearest),
+                    hint=f"see which one it is: findmnt --target {argument(nearest)}",
+                )
             raise Refused(
                 f"{nearest} cannot be written to by this user",
                 where=str(nearest),

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -230,6 +231,14 @@ def test_a_folder_that_cannot_be_written_to(
     monkeypatch.setattr(os, "access", lambda path, mode: path != folder and access(path, mode))
     ran = environment.run("install", *MAIN)
     assert (ran.status, f"{folder} cannot be written to" in ran.err) == (1, True)
+    assert environment.snapshot() == before
+    # A container's root is often mounted read-only: then it does not matter who the user is.
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    ran = environment.run("install", *MAIN)
+    assert (ran.status, f"{folder} is on a file system that is mounted read-only" in ran.err) == (
+        1, True,
+    )  # fmt: skip
+    assert f"findmnt --target {folder}" in ran.err
     assert environment.snapshot() == before
 
 
