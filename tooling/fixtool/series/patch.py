@@ -284,15 +284,27 @@ def _export_together(repo: Repo, commits: Sequence[str], *options: str) -> list[
     ids = "".join(f"{commit}\n" for commit in reversed(commits)).encode()  # git reverses them
     words = ("format-patch", *_FORM, *options, "--no-walk=unsorted", "--stdin")
     text = repo.run_on_objects(*words, stdin=ids, accept=None).stdout
-    starts = [text.find(b"From %s %s\n" % (commit.encode(), _DAY)) for commit in commits]
-    separated = all(text[start - 2 : start] == b"\n\n" for start in starts[1:])
-    if starts[0] != 0 or starts != sorted(set(starts)) or not separated:
+    found = _starts(text)
+    starts = [found.get(commit.encode(), -1) for commit in commits]
+    if starts[0] != 0 or starts != sorted(set(starts)):
         return []
     ends = [*(start - 1 for start in starts[1:]), len(text)]
     return [
         _FIRST_LINE + text[start + len(_FIRST_LINE) : end]
         for start, end in zip(starts, ends, strict=True)
     ]
+
+
+def _starts(text: bytes) -> dict[bytes, int]:
+    """Where the mails of ``text`` may begin: after a blank line, with the id of a commit. The first
+    place counts."""
+    starts: dict[bytes, int] = {}
+    at = 0
+    while text.startswith(b"From ", at):
+        if text.startswith(_DAY + b"\n", at + 46):
+            starts.setdefault(text[at + 5 : at + 45], at)
+        at = text.find(b"\n\nFrom ", at) + 2
+    return starts
 
 
 def diff_between(repo: Repo, old: str, new: str, context: int = 3) -> bytes:
