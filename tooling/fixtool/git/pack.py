@@ -12,8 +12,10 @@ import io
 import os
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from fixtool.files import write_atomically
@@ -29,6 +31,8 @@ _LONGEST_INSERT = 127
 _SPLITS = 5
 _SHORT = 400  # bytes that are not worth a split
 _MARK = 48  # bytes by which a part is found again
+_LONGEST_STORED = 0xFFFF
+_FARTHEST = 0x7FFFFFFF  # a place after this one is in a table of its own
 _LONGEST_COPY = 1 << 16  # as git writes it
 
 
@@ -61,7 +65,17 @@ def packed(
         if len(difference) * 2 < len(data):
             small = zlib.compress(difference, level)
             return PackedObject(kind, small, len(difference), base, depth + 1)
-    return PackedObject(kind, zlib.compress(data, level), len(data))
+    plain = level == 0 and len(data) <= _LONGEST_STORED
+    return PackedObject(kind, _stored(data) if plain else zlib.compress(data, level), len(data))
+
+
+def _stored(data: bytes) -> bytes:
+    """What `zlib.compress` makes without compression (RFC 1950 and 1951), which first gets memory
+    that is not used then."""
+    size = len(data)
+    return b"\x78\1\1%b%b%b" % (
+        struct.pack("<HH", size, size ^ 0xFFFF), data, struct.pack(">I", zlib.adler32(data)),
+    )  # fmt: skip
 
 
 def unpacked(packed: PackedObject, before: bytes = b"") -> bytes:
@@ -84,9 +98,7 @@ def write_pack(folder: Path, objects: Mapping[Oid, PackedObject], *, durable: bo
     """Write a pack of ``objects``, each after its base, and its index into the ``folder`` of an
     object database. git sees the pack as soon as the index is there. ``durable`` waits until both
     are on the disk."""
-    from gitdb.pack import IndexWriter  # a run that writes little does without it
-
-    index = IndexWriter()
+    rows: list[tuple[bytes, int, int]] = []
     parts = [b"PACK" + struct.pack(">II", 2, len(objects))]
     at, places = len(parts[0]), dict[Oid, int]()
     for oid, packed in objects.items():
@@ -94,20 +106,39 @@ def write_pack(folder: Path, objects: Mapping[Oid, PackedObject], *, durable: bo
         if packed.base:
             head += _distance(at - places[packed.base])
         places[oid] = at
-        index.append(bytes.fromhex(oid), zlib.crc32(packed.data, zlib.crc32(head)), at)
+        rows.append((bytes.fromhex(oid), zlib.crc32(packed.data, zlib.crc32(head)), at))
         parts += [head, packed.data]
         at += len(head) + len(packed.data)
     checksum = hashlib.sha1(usedforsecurity=False)
     for part in parts:
         checksum.update(part)
     parts.append(checksum.digest())
-    rows: list[bytes] = []
-    index.write(checksum.digest(), rows.append)
     place = folder / "pack"
     place.mkdir(exist_ok=True)
-    for suffix, content in ((".pack", parts), (".idx", rows)):
+    for suffix, content in ((".pack", parts), (".idx", _index(rows, checksum.digest()))):
         path = place / f"pack-{checksum.hexdigest()}{suffix}"
         _write(path, b"".join(content), durable=durable)
+
+
+def _index(rows: list[tuple[bytes, int, int]], checksum: bytes) -> list[bytes]:
+    """The index of a pack with this ``checksum``: the id, the CRC and the place of each object.
+    (A row can be found by the first byte of its id: the index begins with how many ids are not
+    after each byte.)"""
+    rows = sorted(rows)
+    first_bytes = Counter(oid[0] for oid, _, _ in rows)
+    far = [at for _, _, at in rows if at > _FARTHEST]
+    numbers = {at: _FARTHEST + 1 + number for number, at in enumerate(far)}
+    places = [numbers.get(at, at) for _, _, at in rows]
+    content = [
+        b"\377tOc" + struct.pack(">I", 2),
+        struct.pack(">256I", *accumulate(first_bytes[byte] for byte in range(256))),
+        *(oid for oid, _, _ in rows),
+        struct.pack(f">{len(rows)}I", *(crc for _, crc, _ in rows)),
+        struct.pack(f">{len(rows)}I", *places),
+        struct.pack(f">{len(far)}Q", *far),
+        checksum,
+    ]
+    return [*content, hashlib.sha1(b"".join(content), usedforsecurity=False).digest()]
 
 
 def _write(path: Path, data: bytes, *, durable: bool) -> None:

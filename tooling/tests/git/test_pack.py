@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from gitdb.pack import IndexWriter
 
 from fixtool.git import database
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import MACHINE, Commit, Oid, TreeEntry
-from fixtool.git.pack import packed, unpacked
+from fixtool.git.pack import _index, packed, unpacked
 from support.repositories import Git
 
 
@@ -109,3 +110,28 @@ def test_a_content_that_was_read_counts_once(objects: ObjectDatabase) -> None:
     assert objects.blob(oid) == text
     assert objects.add("blob", text) == oid
     assert objects._contents_size == len(text)
+
+
+@pytest.mark.parametrize("number", [0, 1, 700])
+def test_the_index_is_that_of_gitdb(number: int) -> None:
+    """Also if objects stand after the first 2 GiB of a pack."""
+    draw = random.Random(number)
+    rows = [
+        (
+            draw.randbytes(20),
+            draw.getrandbits(32),
+            draw.choice([at, 0x7FFFFFFF - at, (at + 3) << 31]),
+        )
+        for at in range(number)
+    ]
+    checksum, pieces, theirs = draw.randbytes(20), list[bytes](), IndexWriter()
+    for row in rows:
+        theirs.append(*row)
+    theirs.write(checksum, pieces.append)
+    assert b"".join(_index(rows, checksum)) == b"".join(pieces)
+
+
+@pytest.mark.parametrize("size", [0, 1, 300, 0xFFFF, 0x10000])
+def test_what_is_not_compressed_is_read_as_zlib_wrote_it(size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    assert unpacked(packed("blob", data, level=0)) == data
