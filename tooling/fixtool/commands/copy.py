@@ -51,4 +51,4 @@ def copy(
     wanted = edit.options(f"copy {patch.slug} from {other.name}", dry_run=dry_run,
                           no_commit=no_commit)  # fmt: skip
     edit.run(wanted, lambda objects, own: copied(
-        objects, own, other, edit.bring(other), patch.slug, place))  # fmt: skip
+        own, edit.series_of(objects, other, patch.slug), patch.slug, place))  # fmt: skip

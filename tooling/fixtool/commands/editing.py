@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from fixtool.edit.sequence import OwnSeries, Plan
     from fixtool.edit.waiting import Edited, EditOptions, Place, Waiting
     from fixtool.git.database import ObjectDatabase
-    from fixtool.git.objects import Oid
     from fixtool.git.repo import Repo
     from fixtool.series.context import Context
     from fixtool.series.line import Line
@@ -116,15 +115,19 @@ class Edit:
         self.opened = options.open_base(self.context, line, source, files=False)
         return place_of(self.opened)
 
-    def bring(self, other: Line) -> Oid:
-        """Bring the base of another line, and what its patches change, into the same store."""
+    def series_of(self, objects: ObjectDatabase, other: Line, slug: str) -> OwnSeries:
+        """The commits of another line, whose base comes into the same store, as well as what the
+        patch ``slug`` changes there."""
+        from fixtool.edit.waiting import series_in
         from fixtool.sources.target import bring_base
 
         assert self.opened is not None
         source, settings = self.opened.source, self.context.settings
         base = bring_base(source, other.upstream, settings, self.context.progress)
-        source.bring(base, other.paths)
-        return base
+        source.bring(base, sorted(other.find(slug).paths))
+        own = series_in(self.context, objects, other, base, lambda paths: source.bring(base, paths))
+        objects.flush()
+        return own
 
     def bring_shelved(self, line: Line, shelved: Shelved) -> None:
         """Bring the files that a patch of the shelf was written for, if the source has them."""

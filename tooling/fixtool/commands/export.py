@@ -140,6 +140,7 @@ def _patches(
 ) -> PatchSet:
     """The patches of the work tree that is named or in which we are, or else of a line."""
     from fixtool.apply.worktree import open_worktree
+    from fixtool.commands.editing import place_of
     from fixtool.edit.outputs import of_line, of_worktree
 
     named = worktree or (None if line or source or directory or ctx.obj else Path.cwd())
@@ -154,8 +155,9 @@ def _patches(
             return of_worktree(start.repository, tree, record)
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
-    opened = options.open_base(context, chosen, source)
-    return of_line(opened.repo, opened.base, chosen)
+    opened = options.open_base(context, chosen, source, files=False)
+    cache, bring = context.settings.cache / "series", place_of(opened).bring
+    return of_line(opened.repo, opened.base, chosen, cache, bring)
 
 
 def _finish(exported: Exported, *, json: bool, check: bool, dry_run: bool) -> NoReturn:

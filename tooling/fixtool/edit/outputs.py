@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fixtool.apply.identity import identify
 from fixtool.apply.worktree import Record, require_clean
+from fixtool.edit._cache import series_from
 from fixtool.edit.change import FileAction, WrittenFile
 from fixtool.edit.export import Exported, Form, Output
-from fixtool.edit.sequence import own_series
 from fixtool.errors import CannotRun, Refused
 from fixtool.files import holds, write_atomically
 from fixtool.git.database import ObjectDatabase
@@ -50,11 +50,18 @@ def of_worktree(repository: PatchRepository, tree: Repo, record: Record) -> Patc
     return PatchSet(tree, line.name, line.folder, record.onto, commits)
 
 
-def of_line(repo: Repo, base: Oid, line: Line) -> PatchSet:
-    """The patches of a line on its base, which ``repo`` holds. Raises Refused if one does not
-    apply."""
+def of_line(
+    repo: Repo,
+    base: Oid,
+    line: Line,
+    cache: Path | None = None,
+    bring: Callable[[Sequence[str]], object] = lambda _: None,
+) -> PatchSet:
+    """The patches of a line on its base, which ``repo`` holds: their commits are known to the
+    folder ``cache``, or made. ``bring`` brings the files at some paths of the base. Raises Refused
+    if a patch does not apply."""
     with ObjectDatabase(repo) as objects:
-        own = own_series(objects, line, base)
+        own = series_from(cache, objects, line, base, bring)
         objects.flush()
     return PatchSet(repo, line.name, line.folder, base, own.commits)
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fixtool.edit.sequence import OwnSeries, Plan, Wanted, own_series, require_free
+from fixtool.edit.sequence import OwnSeries, Plan, Wanted, require_free
 from fixtool.edit.texts import joined_message, named_outside, renamed_dependency
 from fixtool.errors import Refused, UsageError
 from fixtool.files import read_plain
 from fixtool.git.database import ObjectDatabase
-from fixtool.git.objects import Oid, Signature
+from fixtool.git.objects import Signature
 from fixtool.series import shelf
 from fixtool.series.line import Line
 from fixtool.series.patch import LARGEST
@@ -175,21 +175,18 @@ def with_new(
     return Plan(tuple(wanted), f"new patch {slug}", emptied=emptied), number
 
 
-def copied(
-    objects: ObjectDatabase, own: OwnSeries, other: Line, base: Oid, slug: str, at: At
-) -> Plan:
-    """The series with the patch ``slug`` of the line ``other``, whose ``base`` is in the same
+def copied(own: OwnSeries, other: OwnSeries, slug: str, at: At) -> Plan:
+    """The series with the patch ``slug`` of the line of ``other``, whose commits are in the same
     store."""
-    patch = other.find(slug)
+    patch = other.line.find(slug)
     require_free(own.line, patch.slug)
-    commit = own_series(objects, other, base).commits[patch.slug]
-    objects.flush()
+    commit = other.commits[patch.slug]
     wanted = own.wanted
     number = at.number(own.line, list(own.commits))
     wanted.insert(number, Wanted(patch.slug, commit))
     earlier = [each.slug for each in wanted[:number]]
     if missing := [needed for needed in patch.depends_on if needed not in earlier]:
-        first, to = f"fixtool copy {missing[0]}", f"--line {other.name} --to {own.line.name}"
+        first, to = f"fixtool copy {missing[0]}", f"--line {other.line.name} --to {own.line.name}"
         later = f"put it behind that: fixtool copy {patch.slug} {to} --after {missing[0]}"
         raise Refused(
             f"{patch.slug} depends on {missing[0]}, which line {own.line.name} does not have "
@@ -197,4 +194,4 @@ def copied(
             where=str(patch.path),
             hint=later if missing[0] in own.commits else f"copy that first: {first} {to}",
         )
-    return Plan(tuple(wanted), f"copy {patch.slug} from {other.name}")
+    return Plan(tuple(wanted), f"copy {patch.slug} from {other.line.name}")

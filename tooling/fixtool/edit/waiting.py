@@ -284,8 +284,19 @@ def _written(
 
 def _own_series(context: Context, objects: ObjectDatabase, line: Line, place: Place) -> OwnSeries:
     """The commits of the line's patches on its base, from the cache if they are there."""
-    cache = context.settings.cache / "series"
-    return series_from(cache, objects, line, place.base, place.bring)
+    return series_in(context, objects, line, place.base, place.bring)
+
+
+def series_in(
+    context: Context,
+    objects: ObjectDatabase,
+    line: Line,
+    base: Oid,
+    bring: Callable[[Sequence[str]], None],
+) -> OwnSeries:
+    """The commits of the patches of any line on its ``base``. ``bring`` brings the files of the
+    base at some paths, if they are needed."""
+    return series_from(context.settings.cache / "series", objects, line, base, bring)
 
 
 def _result(made: Made, verb: str, *, dry_run: bool = False) -> Edited:
