@@ -90,7 +90,7 @@ def test_continue(stopped: Stopped) -> None:
     assert "Subject: [PATCH] fix five" in text
     assert text.count("diff --git") == 1  # the patch before it is not taken out again
     assert document(maintainer.on_source("lint", "--json", "--drift"))["ok"]
-    expect_refusal(maintainer, "--continue", status=2, message="no rebase is parked")
+    expect_refusal(maintainer, "--continue", status=2, message="no rebase waits")
 
 
 def test_continue_with_a_commit_of_ones_own(stopped: Stopped) -> None:
@@ -217,7 +217,7 @@ def test_of_two_that_wait_one_must_be_named(stopped: Stopped) -> None:
         maintainer.rebase("--line", line)
     ran = maintainer.run("rebase", "--abort")
     assert ran.status == 2
-    assert "rebases of main, other are parked: which one?" in ran.err
+    assert "rebases of main, other wait: which one?" in ran.err
     assert maintainer.run("rebase", "--abort", "--line", "other").status == 0
     assert maintainer.run("rebase", "--abort").status == 0
 

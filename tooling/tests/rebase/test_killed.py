@@ -97,7 +97,7 @@ def test_killed_at_random_moments(
         again = rebasing.run("rebase", *words)
         if again.status == 2:
             assert what == "continue"  # it was killed after its work, before it ended
-            assert "no rebase is parked" in again.err
+            assert "no rebase waits" in again.err
         else:
             assert again.status == 0, again.err
         assert rebasing.files() == new

@@ -763,7 +763,7 @@ def test_history_of_a_source_without_one(without_git: Maintainer) -> None:
     [
         ([], "give one of --onto REF"),
         (["--onto", "main", "--abort"], "give one of --onto REF"),
-        (["--skip"], "no rebase is parked"),
+        (["--skip"], "no rebase waits"),
         (["--onto", "--upload-pack=x"], ""),
         (["--onto", "nowhere"], "nowhere"),
         (["--onto", "main", "--new-line", "../x"], "is not a safe folder name"),

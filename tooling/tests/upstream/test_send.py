@@ -201,7 +201,7 @@ def test_nothing_is_sent_before_somebody_says_so(
     plan = f"push {tip} to octocat/sglang:b; open a pull request at sgl/sglang: [Numbers] Change"
     assert ran.status == 2
     assert f"nothing was sent: {plan} beta" in ran.err
-    assert "  try: the same command with --yes" in ran.err
+    assert re.search("  try: fixtool upstream .* --yes$", ran.err, re.M)
     assert document(call(*single.repos.words("b", "--send", "--json")))["exit_code"] == 2
     monkeypatch.setattr(typer, "get_text_stream", lambda name: SimpleNamespace(isatty=lambda: True))
     no = call(*single.repos.words("b", "--send"), typed="n\n")

@@ -160,7 +160,7 @@ def test_more_ranks_than_gpus_start_nothing(fixtool: Run, checked: Team, bundled
         (["--junit", "/no/such/j.xml"], 4, "cannot write /no/such/j.xml"),
         (["--port", "70000"], 2, "70000"),
         (["--bundle", "x", "--tp", "2"], 2, "--bundle only packs"),
-        (["--tp", "0"], 2, "not in the range"),
+        (["--tp", "0"], 2, "--tp takes a number from 1 on"),
         (["--only", "many"], 2, "check many wants --tp N or --pp M"),
         (["--prove", "--pp", "2"], 2, "no step here does that"),
     ],
