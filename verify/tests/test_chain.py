@@ -130,7 +130,7 @@ def test_of_two_experts_at_the_border_that_are_equal_either_is_right() -> None:
 def added_to(files: list[str], patch: Path) -> str:
     """The lines that a patch, and the one that it stands on, add to these files."""
     below = patch.with_name("gemma4-fused-routing.patch")
-    sections = [part for file in (below, patch) if file.is_file()
+    sections = [part for file in dict.fromkeys((below, patch)) if file.is_file()
                 for part in file.read_text().split("\ndiff --git ")[1:]]  # fmt: skip
     return "\n".join(
         line[1:]
@@ -162,3 +162,37 @@ def test_with_fail_fast_the_first_problem_ends_the_check() -> None:
     assert (tally.cases, len(tally.problems) > 0) == (1, True)
     check_align(module, "cpu", whole := Tally())
     assert whole.cases > 10
+
+
+def on_the_routing(patch: Path) -> str:
+    """The lines that gemma4-fused-routing adds, with the chain's changes of them made."""
+    routing = patch.with_name("gemma4-fused-routing.patch")
+    text = added_to(ROUTING_FILES, routing)
+    for section in patch.read_text().split("\ndiff --git ")[1:]:
+        for hunk in section.split("\n@@ ")[1:]:
+            lines = hunk.split("\n")[1:]
+            old, new = (
+                "\n".join(line[1:] for line in lines if line[:1] in (" ", sign)) for sign in "-+"
+            )
+            if old and text.count(old) == 1:  # a hunk of other lines is not of the routing
+                text = text.replace(old, new)
+    return text
+
+
+ROUTING_FILES = MUTANTS[0]["edit"][0]["files"]
+OF_THE_ROUTING = tomllib.loads((ROOT / "verify/mutants/kernel.toml").read_text())["mutant"]
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=[patch.parent.name for patch in PATCHES])
+def test_the_routings_breakages_fit_with_the_chain_and_without(patch: Path) -> None:
+    """Six of them no longer fitted once the chain stood on the routing, and nothing said so."""
+    alone = added_to(ROUTING_FILES, patch.with_name("gemma4-fused-routing.patch"))
+    whole = on_the_routing(patch)
+    assert "_route_by_heads(" in whole
+    for text in (alone, whole):
+        fits = {
+            mutant["name"]: len(re.findall(edit["find"], text, re.MULTILINE))
+            for mutant in OF_THE_ROUTING
+            for edit in mutant["edit"]
+        }
+        assert set(fits.values()) == {1}, {name: n for name, n in fits.items() if n != 1}
