@@ -138,8 +138,7 @@ def resume(
             f"line {line.name} has changed since the rebase began",
             where=str(line.folder),
             hint=f"keep the edits: {at} diff HEAD > FILE; then end it, and rebase again, where "
-            "what you resolved of earlier patches is offered: fixtool rebase --abort --line "
-            f"{line.name}",
+            f"what you resolved is offered: fixtool rebase --abort --line {line.name}",
         )
     decided = decisions_so_far(session)
     if skip is None:

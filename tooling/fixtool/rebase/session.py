@@ -29,7 +29,7 @@ from fixtool.apply.waiting import (
     write_session,
 )
 from fixtool.documents import Field
-from fixtool.errors import UsageError
+from fixtool.errors import FixtoolError, UsageError
 from fixtool.files import private_folder, read_plain, temporary_folder, write_atomically
 from fixtool.git import worktrees
 from fixtool.git.objects import Oid, TreeEntry, parse_oid, read_oid
@@ -207,9 +207,13 @@ def find_session(context: Context, line: str | None) -> Session:
 
 def give_up(context: Context, session: Session) -> None:
     """End a rebase that a person gives up. What they resolved so far is kept on this machine, and
-    is offered when the same conflict comes up again."""
+    is offered when the same conflict comes up again. So is the conflict that waits, if it is
+    resolved: the line may have changed meanwhile, so that the rebase could not go on with it."""
     folder = _given_up(context)
-    for name, data in decisions_so_far(session).resolutions.items():
+    resolutions = decisions_so_far(session).resolutions
+    with suppress(FixtoolError):
+        resolutions |= read_resolution(session)[1]
+    for name, data in resolutions.items():
         private_folder((folder / name).parent)
         write_atomically(folder / name, data)
     end_session(context, session)

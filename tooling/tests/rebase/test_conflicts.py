@@ -400,6 +400,23 @@ def test_a_resolution_is_offered_again_to_the_old_line(stopped: Stopped) -> None
     assert maintainer.resume("--continue", "--line", "main")["tree"] == rebased["tree"]
 
 
+def test_what_waits_is_remembered_if_it_is_resolved(stopped: Stopped) -> None:
+    """A change that came in by git keeps the rebase from going on. The resolution was lost then."""
+    maintainer = stopped.maintainer
+    assert maintainer.run("rebase", "--abort").status == 0
+    again = Stopped(maintainer, maintainer.rebase())
+    assert again.document["session"]["remembered"] is False
+    again.resolve()
+    other = maintainer.folder / "other.patch"
+    other.write_bytes(other.read_bytes().replace(b"+beta!", b"+beta, and more!"))
+    maintainer.save()
+    message = "line main has changed since the rebase began"
+    expect_refusal(maintainer, "--continue", status=1, message=message)
+    assert maintainer.run("rebase", "--abort").status == 0
+    assert maintainer.rebase()["session"]["remembered"] is True
+    assert outcomes(maintainer.resume("--continue"))["five"] == ("merged", "rewritten")
+
+
 def test_what_was_resolved_outlives_a_rebase_that_is_given_up(maintainer: Maintainer) -> None:
     """The second patch was too much for the day; the first one need not be resolved again."""
     maintainer.patch_five()
