@@ -109,12 +109,12 @@ def test_what_is_newer_in_the_line_is_kept(work: Work, tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "a name that is taken": (("six", *MESSAGE), 2, "has a patch 'six' already"),
-    "an unsafe name": (("../x", *MESSAGE), 2, "cannot be the name of a patch"),
+    "a name that is taken": (("six", "-m", "a new one"), 2, "has a patch 'six' already"),
+    "an unsafe name": (("../x", "-m", "a new one"), 2, "cannot be the name of a patch"),
     "no message": (("fresh",), 1, "the patch has no message"),
     "a place": (("fresh", "--before", "six"), 2, "fixtool move fresh --before SLUG"),
     "another line": (("fresh", "--line", "other"), 2, "the work tree is of line main"),
-    "no such hunk": (("fresh", *MESSAGE, "--take", "nowhere"), 2, "no file at 'nowhere'"),
+    "no such hunk": (("fresh", "-m", "a new one", "--take", "nowhere"), 2, "no file at 'nowhere'"),
     "two ways": (("fresh", "--take", "python", "--hunks"), 2, "exclude each other"),
     "no terminal": (("fresh", "--hunks"), 2, "fixtool new fresh --take PATH:N"),
 }
