@@ -23,7 +23,7 @@ from fixtool.git.repo import Repo
 from fixtool.git.scratch import scratch_repo
 from fixtool.history.states import Files, FileState, digest
 from fixtool.progress import Progress
-from fixtool.replay.by_file import ByFile, Outcome, Target
+from fixtool.replay.by_file import ByFile, Outcome, Target, check_foretold
 from fixtool.replay.run import Earlier, replay, series_on_base
 from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.line import Line
@@ -65,9 +65,14 @@ def judge_groups(
     if left:
         _bring(left, bring)
     with _Room(repo, line, earlier or Earlier()) as room:
+        started = [
+            _start_by_file(room, group.line, states, cache, progress)
+            for group, (_, _, states) in zip(groups, waiting, strict=True)
+        ]
+        _check_foretold([judged.by_file for judged in started if judged], progress)
         return [
-            _judge_group(room, group.line, *known, cache, progress)
-            for group, known in zip(groups, waiting, strict=True)
+            _judge_group(room, group.line, *known, judged, progress)
+            for group, known, judged in zip(groups, waiting, started, strict=True)
         ]
 
 
@@ -90,10 +95,10 @@ def _judge_group(
     kept: _Kept[list[PatchState]],
     verdicts: dict[FileState, list[PatchState]],
     left: Sequence[FileState],
-    cache: Path | None,
+    started: _ByFile | None,
     progress: Progress,
 ) -> tuple[dict[FileState, list[PatchState]], int]:
-    by_file, new = _judge_by_file(room, line, left, cache, progress)
+    by_file, new = _finish_by_file(room, started) if started else ({}, 0)
     verdicts |= by_file
     replayed = _judge_by_replay(
         room.repo, line, [state for state in left if state not in by_file], progress
@@ -155,22 +160,31 @@ def _of_commits(cache: Path, line: Line) -> _Kept[list[PatchState]]:
     return _Kept.at(cache, f"commits {line.upstream.base} {digests}", _read_states)
 
 
-def _judge_by_file(
+@dataclass(frozen=True)
+class _ByFile:
+    """The judgement of a group by file, which has begun: of those of its states that allow it.
+    ``kept`` are outcomes of files from the cache."""
+
+    by_file: ByFile
+    states: Sequence[FileState]
+    kept: _Kept[Outcome]
+
+
+def _start_by_file(
     room: _Room,
     line: Line,
     states: Sequence[FileState],
     cache: Path | None,
     progress: Progress,
-) -> tuple[dict[FileState, list[PatchState]], int]:
-    """The verdicts on those of ``states`` that can be judged file by file; and on how many of them
-    a file had to be judged."""
+) -> _ByFile | None:
+    """Begin to judge those of ``states`` that can be judged file by file; None if none can."""
     states = [state for state in states if state.commit is None]
     if not states:
-        return {}, 0
+        return None
     with ExitStack() as shown:
         by_file = ByFile(room.objects, line.patches, line.upstream.base, room.threads, room.series)
         if not by_file.possible:
-            return {}, 0
+            return None
         single = len(line.patches) == 1
         kept = _Kept.at(cache if single else None, by_file.identity(0), _read_outcomes)
         by_file.outcomes[0].update(kept.known)
@@ -186,12 +200,28 @@ def _judge_by_file(
             Target(dict(state.files), dict(state.base_files), state.lost_folders)
             for state in states
         ]
-        judged = by_file.judge(targets, begin)
-        room.earlier.as_applied.update(by_file.as_applied)
+        by_file.start(targets, begin)
+    return _ByFile(by_file, states, kept)
+
+
+def _check_foretold(judges: Sequence[ByFile], progress: Progress) -> None:
+    """Let git make the merges that were foretold, those of all groups together."""
+    if size := sum(len(judge.foretold) for judge in judges):
+        with progress.task("merging files", total=size) as task:
+            check_foretold(judges, task.advance)
+
+
+def _finish_by_file(room: _Room, started: _ByFile) -> tuple[dict[FileState, list[PatchState]], int]:
+    """The verdicts on the states that were judged file by file; and on how many of them a file had
+    to be judged."""
+    by_file, kept = started.by_file, started.kept
+    judged = by_file.finish()
+    room.earlier.as_applied.update(by_file.as_applied)
     new = {key: outcome for key, outcome in by_file.outcomes[0].items() if key not in kept.known}
     if new:
         kept.store(new)
-    verdicts = {state: patches for state, patches in zip(states, judged, strict=True) if patches}
+    verdicts = {state: patches for state, patches in zip(started.states, judged, strict=True)
+                if patches}  # fmt: skip
     return verdicts, by_file.judged
 
 

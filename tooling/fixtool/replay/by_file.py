@@ -36,7 +36,7 @@ _MOST = 48  # merges that one process makes
 _FEWEST = 12  # to start a process takes as long as a few merges
 _PROCESSES = 2 * (os.cpu_count() or 1)  # among which the merges are shared, unless they are many
 
-__all__ = ["ByFile", "Outcome", "SeriesOnBase", "Target"]
+__all__ = ["ByFile", "Outcome", "SeriesOnBase", "Target", "check_foretold"]
 
 
 class Outcome(NamedTuple):
@@ -114,8 +114,9 @@ class ByFile:
 
     ``judged`` is the number of targets of which a part was judged. ``outcomes`` are those of the
     parts of each patch. Those of a single patch may be filled in before, and are then not judged
-    again. ``as_applied`` are contents that git merged to the blob given there, which `git apply`
-    makes too.
+    again. ``foretold`` are the merges that git has not made yet, by the position of the patch and
+    the key of the part. ``as_applied`` are contents that git merged to the blob given there, which
+    `git apply` makes too.
     """
 
     def __init__(
@@ -135,6 +136,10 @@ class ByFile:
         self.outcomes: list[dict[str, Outcome]] = [{} for _ in patches]
         self.judged = 0
         self.as_applied: dict[Contents, Oid] = {}
+        self.foretold: dict[tuple[int, str], _Waiting] = {}
+        self._answers: dict[tuple[int, str], Merge] = {}  # of git, about what was foretold
+        self._unmerged: dict[tuple[int, str], _Waiting] = {}
+        self._wrong = False  # whether something was foretold wrongly
         self._results: dict[tuple[int, str], Files] = {}
         self._single: dict[tuple[int, str, TreeEntry | None], _Part] = {}
         self._paths = frozenset(path for patch in patches for path in patch.paths)
@@ -163,21 +168,39 @@ class ByFile:
         text = repr((patch.diff_digest, sides))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
-    def judge(
+    def start(
         self, targets: Sequence[Target], begin: Callable[[int, int], Callable[[int], None]]
-    ) -> list[list[PatchState] | None]:
-        """What is true of each patch on each of ``targets``; None for a target that only a replay
-        can judge. ``begin`` is told a position and how many parts of that patch will be judged, and
-        returns what is to be told how many are done."""
-        runs = [_Run(target) for target in targets]
+    ) -> None:
+        """Judge each patch on each of ``targets``. What git has to merge is foretold as far as that
+        is possible, so that one process can merge it for many judges: ``check_foretold``. ``begin``
+        is told a position and how many parts of that patch will be judged, and returns what is to
+        be told how many are done."""
+        self._targets = targets
+        self._given = [dict(outcomes) for outcomes in self.outcomes]
+        self._runs = self._judge(begin)
+
+    def finish(self) -> list[list[PatchState] | None]:
+        """What is true of each patch on each target; None for a target that only a replay can
+        judge. What was foretold wrongly is judged again."""
+        check_foretold([self], lambda _: None)
+        while self._wrong:
+            self._wrong = False
+            self.outcomes = [dict(outcomes) for outcomes in self._given]
+            self._runs = self._judge(lambda *_: lambda _: None)
+            check_foretold([self], lambda _: None)
+        self._unmerged.clear()
+        self.judged = sum(run.judged for run in self._runs if run.possible)
+        return [run.states if run.possible else None for run in self._runs]
+
+    def _judge(self, begin: Callable[[int, int], Callable[[int], None]]) -> list[_Run]:
+        runs = [_Run(target) for target in self._targets]
         for position in range(len(self._patches)):
             alike: dict[object, list[_Run]] = {}
             for run in runs:
                 if run.possible:
                     alike.setdefault(self._case(position, run), []).append(run)
             self._judge_patch(position, list(alike.values()), begin)
-        self.judged = sum(run.judged for run in runs if run.possible)
-        return [run.states if run.possible else None for run in runs]
+        return runs
 
     def _case(self, position: int, run: _Run) -> object:
         """What the verdict on a patch depends on. Most targets are alike for most patches, since
@@ -364,11 +387,11 @@ class ByFile:
         # git reads the contents of one file faster in a row.
         for part in sorted(parts, key=lambda part: part.key):
             try:
-                unmerged = self._apply(position, part)
+                unmerged = self._unmerged.get((position, part.key)) or self._apply(position, part)
             except LeftToGit:
                 impossible.add(part.key)
                 unmerged = None
-            if unmerged is None:
+            if unmerged is None or self._is_told(position, unmerged):
                 advance(1)
                 continue
             waiting.append(unmerged)
@@ -437,22 +460,58 @@ class ByFile:
     def _is_needed_later(self, position: int, path: str) -> bool:
         return any(path in patch.paths for patch in self._patches[position + 1 :])
 
+    def _is_told(self, position: int, unmerged: _Waiting) -> bool:
+        """Settle a part that git has merged already, or whose merge can be foretold: it most often
+        makes what `git apply` makes, or stops if that does not fit. If later patches need the file,
+        only the former is foretold. Returns whether the part is settled."""
+        part = unmerged.part
+        key = (position, part.key)
+        self._unmerged[key] = unmerged
+        if (merge := self._answers.get(key)) is not None:
+            self._settle(position, unmerged, merge)
+        elif unmerged.strict is not None:
+            self.foretold[key] = unmerged
+            self._keep(position, unmerged, unmerged.strict, unmerged.strict)
+        elif len(self._patches) == 1:
+            self.foretold[key] = unmerged
+            self._keep(position, unmerged, None, Merge(Oid(""), (part.files[0].path,)))
+        else:
+            return False
+        return True
+
+    def told(self, key: tuple[int, str], merge: Merge) -> None:
+        """Take git's answer about a merge that was foretold."""
+        unmerged = self.foretold.pop(key)
+        self._answers[key] = merge
+        part, strict = unmerged.part, unmerged.strict
+        if strict is None:
+            self._wrong |= not (part.alone and merge.conflicts)
+            return
+        flat = _flat if part.alone else dict
+        if merge.conflicts or self._objects.with_files(Oid(""), flat(strict)) != merge.tree:
+            self._wrong = True
+        else:
+            self._note_merge(part, strict)
+
     def _ask(self, position: int, waiting: Sequence[_Waiting]) -> Future[list[Merge]]:
         """Let git merge parts."""
-        questions = []
-        keep = False
-        for unmerged in waiting:
-            part = unmerged.part
-            sides = (_flat(side) if part.alone else side
-                     for side in (part.base, part.ours, part.theirs))  # fmt: skip
-            trees = [self._objects.with_files(Oid(""), side) for side in sides]
-            questions.append(Question(*trees))
-            keep |= not part.alone
-            keep |= any(self._is_needed_later(position, file.path) for file in part.files)
+        return self.ask([(self, position, unmerged) for unmerged in waiting])
+
+    def ask(self, waiting: Sequence[tuple[ByFile, int, _Waiting]]) -> Future[list[Merge]]:
+        """Let git merge parts of judges that have the same objects: each with its judge and the
+        position of its patch."""
+        questions = [_question(self._objects, unmerged.part) for _, _, unmerged in waiting]
+        keep = any(judge.is_kept(position, unmerged) for judge, position, unmerged in waiting)
         pairs = [question.commits(self._objects) for question in questions]
         self._objects.flush()
-        repo = self._objects.repo
-        return self._threads.submit(merge_many, repo, pairs, keep=keep)
+        return self._threads.submit(merge_many, self._objects.repo, pairs, keep=keep)
+
+    def is_kept(self, position: int, unmerged: _Waiting) -> bool:
+        """Whether what a merge makes has to be read."""
+        part = unmerged.part
+        return not part.alone or any(
+            self._is_needed_later(position, file.path) for file in part.files
+        )
 
     def _settle(self, position: int, unmerged: _Waiting, merge: Merge) -> None:
         """Keep the outcome of a part that git has merged."""
@@ -572,6 +631,30 @@ class _Run:
         self.possible = True
         self.judged = False
         self.moved = False
+
+
+def check_foretold(judges: Sequence[ByFile], advance: Callable[[int], None]) -> None:
+    """Let git make the merges that ``judges`` have foretold, which all have the same objects.
+    ``advance`` is told how many are done."""
+    waiting = [(judge, *key, unmerged) for judge in judges
+               for key, unmerged in judge.foretold.items()]  # fmt: skip
+    waiting.sort(key=lambda each: each[2])  # git reads the contents of one file faster in a row
+    share = min(_MOST, max(_FEWEST, 1 + len(waiting) // _PROCESSES))
+    groups = [waiting[at : at + share] for at in range(0, len(waiting), share)]
+    asked = [
+        judges[0].ask([(judge, position, unmerged) for judge, position, _, unmerged in group])
+        for group in groups
+    ]
+    for group, answer in zip(groups, asked, strict=True):
+        for (judge, position, part, _), merge in zip(group, answer.result(), strict=True):
+            judge.told((position, part), merge)
+        advance(len(group))
+
+
+def _question(objects: ObjectDatabase, part: _Part) -> Question:
+    """The merge of a part, for git."""
+    sides = (_flat(side) if part.alone else side for side in (part.base, part.ours, part.theirs))
+    return Question(*(objects.with_files(Oid(""), side) for side in sides))
 
 
 def _give_up(runs: Iterable[_Run]) -> None:
