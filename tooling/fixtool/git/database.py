@@ -37,25 +37,73 @@ _TOGETHER = 500  # questions that git is asked at once: they fit into a pipe
 _MOST_ENTRIES = 60_000  # of trees that are kept after reading, some 15 MB
 
 
+class ReadObjects:
+    """Trees, and contents of objects, that were read or made: those that were used last, as many as
+    there is room for. Databases of one repository that follow each other may share them."""
+
+    def __init__(self) -> None:
+        self._trees: OrderedDict[Oid, Tree] = OrderedDict()
+        self._entries = 0
+        self._bytes: dict[Oid, bytes] = {}  # of the trees that were made here
+        self._contents: OrderedDict[Oid, bytes] = OrderedDict()
+        self._size = 0
+
+    def tree(self, oid: Oid) -> Tree | None:
+        tree = self._trees.get(oid)
+        if tree is not None:
+            self._trees.move_to_end(oid)
+        return tree
+
+    def bytes_of(self, tree: Oid) -> bytes:
+        """The bytes of a tree; empty unless it was made here."""
+        return self._bytes.get(tree, b"")
+
+    def content(self, oid: Oid) -> bytes | None:
+        data = self._contents.get(oid)
+        if data is not None:
+            self._contents.move_to_end(oid)
+        return data
+
+    def keep_tree(self, oid: Oid, tree: Tree, data: bytes = b"") -> Tree:
+        if data:
+            self._bytes.setdefault(oid, data)
+        if oid not in self._trees:
+            self._trees[oid] = tree
+            self._entries += len(tree)
+        while self._entries > _MOST_ENTRIES and len(self._trees) > 1:
+            gone, oldest = self._trees.popitem(last=False)
+            self._bytes.pop(gone, None)
+            self._entries -= len(oldest)
+        return tree
+
+    def keep_content(self, oid: Oid, data: bytes) -> bytes:
+        if oid not in self._contents:
+            self._contents[oid] = data
+            self._size += len(data)
+        while self._size > _MOST_CONTENTS and len(self._contents) > 1:
+            _, oldest = self._contents.popitem(last=False)
+            self._size -= len(oldest)
+        return data
+
+
 class ObjectDatabase:
     """Reads and writes the objects of ``repo``. New objects are in the repository after ``flush``:
     those that nobody needs later are never written. It is used in a ``with`` statement.
 
     Few objects become files of their own, more become a pack. With a folder ``scratch``, they are
-    written there, and ``repo`` reads that too: see ``passing_objects``."""
+    written there, and ``repo`` reads that too: see ``passing_objects``. ``known`` are objects that
+    were read by another database of the repository, which is in use no more."""
 
-    def __init__(self, repo: Repo, *, scratch: Path | None = None) -> None:
+    def __init__(
+        self, repo: Repo, *, scratch: Path | None = None, known: ReadObjects | None = None
+    ) -> None:
         self.repo = repo
         self.scratch = scratch
         self._new: dict[Oid, PackedObject] = {}
         self._new_size = 0
         self._written: set[Oid] = set()
         self._commits: dict[Oid, bytes] = {}  # that are in the repository
-        self._trees: OrderedDict[Oid, Tree] = OrderedDict()
-        self._entries = 0
-        self._bytes: dict[Oid, bytes] = {}  # of the trees that were made here
-        self._contents: OrderedDict[Oid, bytes] = OrderedDict()
-        self._contents_size = 0
+        self._known = known or ReadObjects()
         self._reader: _Reader | None = None
 
     def __enter__(self) -> ObjectDatabase:
@@ -85,17 +133,14 @@ class ObjectDatabase:
         return found
 
     def blob(self, oid: Oid) -> bytes:
-        if oid in self._contents:
-            self._contents.move_to_end(oid)
-            return self._contents[oid]
-        return self._keep_content(oid, self._expect(oid, "blob"))
+        data = self._known.content(oid)
+        return self._known.keep_content(oid, self._expect(oid, "blob")) if data is None else data
 
     def tree(self, oid: Oid) -> Tree:
-        tree = self._trees.get(oid)
-        if tree is not None:
-            self._trees.move_to_end(oid)
-            return tree
-        return self._keep_tree(oid, _parse_tree(self._expect(oid, "tree")))
+        tree = self._known.tree(oid)
+        if tree is None:
+            tree = self._known.keep_tree(oid, _parse_tree(self._expect(oid, "tree")))
+        return tree
 
     def prefetch(self, tree: Oid, paths: Iterable[str], without: Collection[str] = ()) -> None:
         """Read what stands at ``paths`` in a tree, and the folders above, with few questions to
@@ -104,17 +149,17 @@ class ObjectDatabase:
         """
         waiting = [(tree, path, path) for path in paths]
         while waiting:
-            self._read_many([oid for oid, _, _ in waiting if oid not in self._trees])
+            self._read_many([oid for oid, _, _ in waiting if not self._known.tree(oid)])
             below: list[tuple[Oid, str, str]] = []
             blobs: list[Oid] = []
             for oid, below_it, path in waiting:
                 name, slash, rest = below_it.partition("/")
-                entry = self._trees.get(oid, {}).get(name)
+                entry = (self._known.tree(oid) or {}).get(name)
                 if entry is not None and entry.mode == FOLDER and slash:
                     below.append((entry.blob, rest, path))
                 elif entry is not None and entry.mode != FOLDER and not slash:
                     blobs += [entry.blob] if path not in without else []
-            self._read_many([oid for oid in blobs if oid not in self._contents])
+            self._read_many([oid for oid in blobs if self._known.content(oid) is None])
             waiting = below
 
     def _read_many(self, oids: Iterable[Oid]) -> None:
@@ -127,9 +172,9 @@ class ObjectDatabase:
             batch = asked[start : start + _TOGETHER]
             for oid, found in zip(batch, self._reader.read_many(batch), strict=True):
                 if found is not None and found[0] == "tree":
-                    self._keep_tree(oid, _parse_tree(found[1]))
+                    self._known.keep_tree(oid, _parse_tree(found[1]))
                 elif found is not None and found[0] == "blob":
-                    self._keep_content(oid, found[1])
+                    self._known.keep_content(oid, found[1])
 
     def remember(self, commits: Mapping[Oid, bytes]) -> None:
         """Keep the contents of commits that were read elsewhere, by their ids."""
@@ -206,28 +251,12 @@ class ObjectDatabase:
 
     def _content(self, oid: Oid) -> bytes:
         """The content of a new object."""
-        if oid in self._contents:
-            return self._contents[oid]
+        data = self._known.content(oid)
+        if data is not None:
+            return data
         new = self._new[oid]
-        return self._keep_content(oid, unpacked(new, self._content(new.base) if new.base else b""))
-
-    def _keep_content(self, oid: Oid, data: bytes) -> bytes:
-        if oid not in self._contents:
-            self._contents[oid] = data
-            self._contents_size += len(data)
-        while self._contents_size > _MOST_CONTENTS and len(self._contents) > 1:
-            _, oldest = self._contents.popitem(last=False)
-            self._contents_size -= len(oldest)
-        return data
-
-    def _keep_tree(self, oid: Oid, tree: Tree) -> Tree:
-        self._trees[oid] = tree
-        self._entries += len(tree)
-        while self._entries > _MOST_ENTRIES and len(self._trees) > 1:
-            gone, oldest = self._trees.popitem(last=False)
-            self._bytes.pop(gone, None)
-            self._entries -= len(oldest)
-        return tree
+        data = unpacked(new, self._content(new.base) if new.base else b"")
+        return self._known.keep_content(oid, data)
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -238,13 +267,13 @@ class ObjectDatabase:
         if oid not in self._new and oid not in self._written and oid not in self._commits:
             if self.scratch:
                 new = packed(kind, data, level=0)
-            elif like in self._new and like in self._contents:
+            elif like in self._new and (before := self._known.content(like)) is not None:
                 depth = self._new[like].depth
-                new = packed(kind, data, like, self._contents[like], depth)
+                new = packed(kind, data, like, before, depth)
             else:
                 new = packed(kind, data)
             self._new[oid] = new
-            self._keep_content(oid, data)
+            self._known.keep_content(oid, data)
             self._new_size += len(new.data)
             if self._new_size > (_MOST_PASSING if self.scratch else _MOST_NEW):
                 self.flush()
@@ -278,9 +307,7 @@ class ObjectDatabase:
                 entries[name] = change
         data = data or _tree_bytes(entries)
         oid = self.add("tree", data, tree)
-        if oid not in self._trees:
-            self._keep_tree(oid, entries)
-        self._bytes.setdefault(oid, data)
+        self._known.keep_tree(oid, entries, data)
         return oid
 
     def _with_contents(
@@ -289,7 +316,7 @@ class ObjectDatabase:
         """The bytes of a tree with these ``entries`` if those that are ``changed`` get another
         content; empty if they get more, or if the tree was not made here. Patches change few of
         many entries, and to make the bytes of all takes longer."""
-        data = self._bytes.get(tree, b"")
+        data = self._known.bytes_of(tree)
         for name, entry in changed.items():
             before = entries.get(name) if data else None
             if before is None or entry is None or before.mode != entry.mode:

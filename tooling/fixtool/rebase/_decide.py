@@ -41,7 +41,7 @@ def outcomes_of(
                ]  # fmt: skip
     pairs = [(facts.patch(patch.slug), patch.culprit.sha if patch.culprit else None)
              for patch in compared]  # fmt: skip
-    with ObjectDatabase(facts.repo) as objects:
+    with facts.judgement.earlier.database(facts.repo) as objects:
         evidence = compare_with_upstream(objects, facts.target.commit, pairs)
     more = {patch.slug: found for patch, found in zip(compared, evidence, strict=True)}
     same = _unchanged(facts, [patch.result for patch in judged])
@@ -110,7 +110,7 @@ def warnings_of(facts: Facts, outcomes: Sequence[PatchOutcome]) -> Iterable[str]
     """What a person should read although it stopped nothing."""
     if facts.unread:
         yield f"upstream's history was not read, so text alone decided: {facts.unread}"
-    with ObjectDatabase(facts.repo) as objects:
+    with facts.judgement.earlier.database(facts.repo) as objects:
         for outcome in outcomes:
             result = outcome.result
             if warning := _warning(facts, result, outcome.action):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fixtool.git.database import ObjectDatabase
+from fixtool.git.database import ObjectDatabase, ReadObjects
 from fixtool.git.objects import Merge, Oid, TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.git.trees import changed_paths
@@ -86,10 +86,17 @@ class Earlier:
 
     scratch: Path | None = None
 
+    read: ReadObjects = field(default_factory=ReadObjects)
     after: Additions = field(default_factory=dict)
     merged: dict[Contents, Oid | None] = field(default_factory=dict)
     as_applied: dict[Contents, Oid] = field(default_factory=dict)
     added: dict[object, _Added] = field(default_factory=dict)
+
+    def database(self, repo: Repo) -> ObjectDatabase:
+        """A database of the repository. With ``scratch``, several may be in use at once, so they
+        share nothing that they read."""
+        known = None if self.scratch else self.read
+        return ObjectDatabase(repo, scratch=self.scratch, known=known)
 
 
 def replay(
@@ -119,7 +126,7 @@ def replay(
     commits = [result.commit for result in results if result.commit]
     commit = commits[-1] if commits else onto
     earlier = earlier or Earlier()
-    with ObjectDatabase(repo, scratch=earlier.scratch) as objects:
+    with earlier.database(repo) as objects:
         tree = objects.tree_of(commit)
         if reused < len(patches):
             bring = base or (lambda: line.upstream.base)
@@ -159,7 +166,7 @@ def on_own_base(repo: Repo, line: Line, slug: str, base: Oid) -> tuple[Oid, Oid]
 def series_on_base(repo: Repo, line: Line, earlier: Earlier) -> SeriesOnBase | None:
     """The commits of the whole series on its own base, which is in ``repo``; None if it does not
     apply there. They are made unless ``earlier`` has them, and it has them then."""
-    with ObjectDatabase(repo, scratch=earlier.scratch) as objects:
+    with earlier.database(repo) as objects:
         on_base = PatchesOnBase(objects, line.patches, lambda: line.upstream.base, earlier.after)
         size = len(line.patches)
         if not on_base.applies(size):

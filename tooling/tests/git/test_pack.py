@@ -109,7 +109,7 @@ def test_a_content_that_was_read_counts_once(objects: ObjectDatabase) -> None:
     oid = Oid(objects.repo.run("hash-object", "-w", str(objects.repo.git_dir / "text")).text)
     assert objects.blob(oid) == text
     assert objects.add("blob", text) == oid
-    assert objects._contents_size == len(text)
+    assert objects._known._size == len(text)
 
 
 @pytest.mark.parametrize("number", [0, 1, 700])
