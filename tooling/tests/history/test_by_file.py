@@ -148,6 +148,30 @@ def test_patches_that_share_a_file(
     assert as_plain_git_says(monolith, monkeypatch)
 
 
+def test_what_was_foretold_wrongly_is_judged_again(
+    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """git merges the first patch into the block that has moved, and not, as `git apply` does, into
+    the copy at the old lines. The second patch goes where the first one went."""
+    git = team.upstream
+    body = "    def f(self):\n        p\n        q\n        r\n        s\n        t\n        u\n\n"
+    head = "".join(f"{n}\n" for n in range(20))
+    text = f"{head}class A:\n{body}tail\n"
+    base = git.commit("base", python__model_py=text)
+    team.line(base=base)
+    fixed = text.replace("        r\n", "        r fixed\n")
+    team.patch("fix", "fix A.f", base=base, python__model_py=fixed)
+    more = fixed.replace("        s\n", "        s fixed\n")
+    team.patch("more", "fix more of A.f", base="patch/fix", python__model_py=more)
+    git("checkout", "--quiet", "-B", "main", base)
+    git.commit("B above A", python__model_py=f"{head}class B:\n{body}class A:\n{body}tail\n")
+    edit(git, "python/model.py", ("tail\n", "the tail\n"))
+    states = texts_of(team, tmp_path).states
+    assert states == replayed(team)
+    assert "elsewhere" in states["fix"][-1].evidence[1]
+    assert as_plain_git_says(team, monkeypatch)
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_histories_drawn_at_random(monolith: Team, tmp_path: Path, seed: int) -> None:
     draw_history(monolith.upstream, seed)
