@@ -547,6 +547,8 @@ def test_a_failure_is_not_cached(team: Team, tmp_path: Path) -> None:
     team.upstream.commit("same place", python__model_py=edited("line 20\n", "line 20 theirs\n"))
     cache = tmp_path / "verdicts"
     assert [run(team, cache=cache).reused for _ in range(2)] == [0, 1]
+    texts = [file.read_text() for file in cache.iterdir()]
+    assert [Verdict.CONFLICT in text for text in texts] == [False]
 
 
 def test_unwritable_cache_costs_time_not_the_result(team: Team, tmp_path: Path) -> None:
