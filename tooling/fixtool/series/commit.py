@@ -166,6 +166,7 @@ def rewrite_and_commit(
             if git.head() == head:
                 for folder, files in before.items():
                     _put_back(folder, files)
+                _unstage(git, before)
                 note.unlink()
         raise
     note.unlink()
@@ -178,6 +179,12 @@ def _put_back(folder: Path, files: Mapping[str, bytes]) -> None:
         rewrite(folder, files, frozenset(files_of(folder).keys() - files.keys()))
     else:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unstage(git: Repo, folders: Collection[Path]) -> None:
+    """Give the user's index what is committed of ``folders``. A git that once said that nothing is
+    to be committed had then staged the change."""
+    git.run("reset", "--quiet", "--", *map(str, folders))
 
 
 def _noted(change: Rewrite) -> dict[str, Any]:

@@ -147,6 +147,38 @@ def test_no_patch_is_not_the_patch_of_a_commit(
 
 
 @pytest.mark.parametrize("turn", [1, 2, 3, 4])
+@pytest.mark.parametrize("answer", ["", "garbage"])
+def test_a_git_that_lists_something_else_leaves_no_half_of_a_move(
+    fixtool: Callable[..., Ran], team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    turn: int, answer: str,
+) -> None:  # fmt: skip
+    """A move changes the series file alone. It was put back, and remained in the user's index."""
+    team.line()
+    team.patch("fix", "fix twenty", readme_txt="text\n")
+    team.patch("more", "more", more_txt="text\n")
+    git = team.track()
+    words = ("move", "more", "--before", "fix", "--source", team.upstream.path)
+    with monkeypatch.context() as patched:
+        count = tmp_path / "count"
+        spoil(
+            patched,
+            tmp_path,
+            f"""case " $* " in *" ls-files "*) echo >> {count}
+            [ "$(wc -l < {count})" = {turn} ] && printf '{answer}' && exit 0;; esac
+            exec {GIT} "$@\"""",
+        )
+        ran = fixtool(*words, cwd=team.root)
+    assert count.read_text().count("\n") >= turn, "the injury was never made"
+    assert ran.status in (0, 4), ran.err
+    if git("log", "--format=%s") == "first":  # else the next command finishes what is committed
+        assert git("status", "--porcelain") == ""
+    if ran.status:
+        assert fixtool(*words, cwd=team.root).status == 0
+    assert git("log", "--format=%s").startswith("main: move more")
+    assert git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3, 4])
 def test_a_git_that_lists_nothing_does_not_tear_a_commit(
     fixtool: Callable[..., Ran], team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     turn: int,
