@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fixtool import terminal
-from fixtool.errors import ExitCode, FixtoolError
+from fixtool.errors import SYSTEM_HINTS, ExitCode, FixtoolError
 
 if TYPE_CHECKING:
     from fixtool.apply.home import Home
@@ -113,8 +113,10 @@ def _warn_unless_failed(error: FixtoolError | OSError, exit_code: int) -> None:
 def _warn(error: FixtoolError | OSError) -> None:
     """Say that the command cannot be taken back, and what to do about it."""
     if isinstance(error, FixtoolError):
-        where = f" ({error.where})" if error.where else ""
-        hint = f"; try: {error.hint}" if error.hint else ""
-        terminal.warn(f"undo cannot take this command back: {error.message}{where}{hint}")
+        message, place, advice = error.message, error.where, error.hint
     else:
-        terminal.warn(f"undo cannot take this command back: {error}")
+        message, place = error.strerror or str(error), error.filename
+        advice = SYSTEM_HINTS.get(error.errno or 0)
+    where = f" ({place})" if place else ""
+    hint = f"; try: {advice}" if advice else ""
+    terminal.warn(f"undo cannot take this command back: {message}{where}{hint}")

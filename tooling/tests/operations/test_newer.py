@@ -3,7 +3,9 @@ killed, and when a file of it is damaged."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shlex
 import shutil
@@ -353,6 +355,19 @@ def test_a_damaged_note_is_warned_of(place: Place) -> None:
     assert ran.status == 0
     assert "undo cannot take this command back" in ran.err
     assert "rm " in ran.err
+
+
+def test_an_error_of_the_system_is_warned_of_in_words(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/read/only")
+
+    monkeypatch.setattr("fixtool.operations.record.begin", fail)
+    ran = place.run(*DROP)
+    assert ran.status == 0
+    assert "undo cannot take this command back: Read-only file system (/read/only)" in ran.err
+    assert "Errno" not in ran.err
 
 
 def test_what_was_kept_is_damaged(place: Place) -> None:
