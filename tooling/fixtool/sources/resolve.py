@@ -103,7 +103,7 @@ def unknown_ref(
     shallow: bool = False,
 ) -> UnknownRef:
     """The error for a ``ref`` that is none of the ``known`` full names. A name that is like it is
-    advised as a slip of the pen. But a shallow clone may lack the ref, and so may a clone that is
+    advised as a typing mistake. But a shallow clone may lack the ref, and so may a clone that is
     older than the release: then the command ``fetch`` brings it, and another release does not."""
     names = tuple(map(short_name, known))
     wanted = version_of(ref)

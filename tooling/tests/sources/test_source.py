@@ -120,7 +120,7 @@ def test_unknown_sources(settings: Settings) -> None:
 
 
 def test_a_release_that_is_newer_than_the_clone_is_fetched(upstream: Git, tmp_path: Path) -> None:
-    """The hint for v9.0 was v1.0, as if it were a slip of the pen."""
+    """The hint for v9.0 was v1.0, as if it were a typing mistake."""
     clones = {"whole": (), "shallow": ("--depth", "1")}
     for name, words in clones.items():
         upstream("clone", "--quiet", *words, f"file://{upstream.path}", str(tmp_path / name))
