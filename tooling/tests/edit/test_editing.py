@@ -654,6 +654,27 @@ def test_only_the_patches_from_a_changed_one_on_are_applied_again(editing: Editi
     editing.require_well_formed()
 
 
+def test_a_changed_diff_is_not_taken_from_the_cache(editing: Editing) -> None:
+    """The commit that the cache has for the patch has its message still, and another tree."""
+    editing.edit("move", "other", "--before", "twenty")
+    again = editing.folder / "again.patch"
+    again.write_bytes(again.read_bytes().replace(b"+line FIVE", b"+line V"))
+    editing.git.commit("a change by hand")
+    done = editing.edit("move", "again", "--before", "twenty")
+    assert b"+line V\n" in again.read_bytes()
+    assert done["tree"] == editing.tree()
+    assert "line V\n" in editing.content("python/model.py")
+
+
+def test_a_cache_of_series_that_others_may_write_to_is_refused(
+    editing: Editing, home: Path
+) -> None:
+    editing.edit("move", "other", "--before", "twenty")
+    (home / "cache" / "series").chmod(0o777)
+    ran = editing.run("move", "twenty", "--before", "other")
+    assert (ran.status, "can be written to by every user" in ran.err) == (4, True), ran.err
+
+
 @pytest.mark.parametrize("damage", ["[]", '{"commits": ["x"]}', "other commits", "other digests"])
 def test_a_damaged_cache_costs_time_alone(editing: Editing, home: Path, damage: str) -> None:
     tree = editing.tree()

@@ -118,6 +118,20 @@ def test_what_ends_in_a_tree_is_what_leads_there(objects: ObjectDatabase, own: O
     )
 
 
+def test_a_patch_with_another_change_gets_a_new_file(
+    objects: ObjectDatabase, own: OwnSeries
+) -> None:
+    """Although its message and its author are as before, and its first change goes in as it is."""
+    five, twenty, other, again = ordered(own, "five", "twenty", "other", "again")
+    made = make(objects, own, Plan((replace(five, then=(other.commit,)), again, twenty), "squash"))
+    assert b"+BETA" in made.files["five.patch"]
+    assert b"-line five\n+line FIVE\n" in made.files["again.patch"]  # on another content
+    message, author = own.line.find("five").message, own.line.find("five").author
+    instead = replace(five, commit=other.commit, message=message, author=author)
+    made = make(objects, own, Plan((instead,), "edit"))
+    assert b"+BETA" in made.files["five.patch"]
+
+
 def test_what_would_change_nothing_is_refused_or_shelved(
     objects: ObjectDatabase, own: OwnSeries
 ) -> None:

@@ -148,6 +148,22 @@ def test_patches_that_share_a_file(
     assert as_plain_git_says(monolith, monkeypatch)
 
 
+def test_what_blocks_a_patch_on_some_states_alone(team: Team, tmp_path: Path) -> None:
+    """The files of the second patch are the same on both states, and its conflict is too. Only on
+    one of them the first patch, without which it fits nowhere, did not go in."""
+    git = team.upstream
+    team.patch("fix", "fix five", python__model_py=FIVE, python__other_py=OTHER)
+    more = FIVE_AND_TWENTY.replace("line 5 fixed\n", "line 5 fixed more\n")
+    team.patch("more", "fix more", base="patch/fix", python__model_py=more)
+    taken = FIVE.replace("line 20\n", "line XX\n")
+    git.commit("take it", python__model_py=taken, python__other_py=OTHER)
+    edit(git, "python/other.py", ("beta!\n", "beta?\n"))
+    states = texts_of(team, tmp_path).states
+    assert states == replayed(team)
+    assert [state.verdict for state in states["fix"]][1:] == [Verdict.ABSORBED, Verdict.CONFLICT]
+    assert [state.verdict for state in states["more"]][1:] == [Verdict.CONFLICT, Verdict.BLOCKED]
+
+
 def test_what_was_foretold_wrongly_is_judged_again(
     team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

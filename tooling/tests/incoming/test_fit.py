@@ -381,6 +381,32 @@ def test_commits_with_one_subject_come_in_and_go_out(
     assert [patch["change"] for patch in exported["patches"]] == ["unchanged", "unchanged"]
 
 
+def test_a_range_on_another_tree_is_applied(
+    bring: Any, fixtool: Any, world: Team, fork: Git
+) -> None:
+    """The line has a patch already, so the trees of the commits are not those of the line."""
+    deep = NUMBERS.replace("line 30\n", "line thirty\n")
+    fork.commit("work: own", python__pkg__deep_py=deep, README_txt="own\n")
+    bring("v2.0..work", "--from", fork.path)
+    fork("checkout", "--quiet", "-B", "side", "v2.0")
+    fork.commit("work: one", python__pkg__deep_py=DEEP)
+    fork.commit("work: two", python__model_py=FIX)
+    assert bring("v2.0..side", "--from", fork.path).status == 0
+    words = ("lint", "--drift", "--json", "--source", world.upstream.path)
+    assert document(fixtool(*words, cwd=world.root))["ok"]
+    fork("cherry-pick", "work")
+    assert tree_of(fixtool, world) == fork("rev-parse", "HEAD^{tree}")
+
+
+def test_a_part_is_left_out_of_a_range_on_the_base(bring: Any, world: Team, fork: Git) -> None:
+    fork.commit("work: one", python__pkg__deep_py=DEEP, **{".gitattributes": "# none\n"})
+    words = ("--exclude", ".gitattributes", "--from", fork.path, "--json")
+    (patch,) = document(bring("v2.0..work", *words))["patches"]
+    left_out = "left out 1 file (--exclude .gitattributes): .gitattributes"
+    assert patch["notes"] == [left_out]
+    assert world.repository.line("main").paths == ["python/pkg/deep.py"]
+
+
 def test_a_merge_is_one_patch_or_refused(bring: Any, fixtool: Any, world: Team, fork: Git) -> None:
     fork.commit("work: first", python__pkg__deep_py=DEEP)
     fork("checkout", "--quiet", "-b", "side", "v2.0")

@@ -176,6 +176,39 @@ def test_a_skip_is_remembered_at_the_same_conflict(stopped: Stopped) -> None:
     assert maintainer.files() == old
 
 
+def test_a_resolution_goes_before_an_earlier_skip(stopped: Stopped) -> None:
+    maintainer = stopped.maintainer
+    maintainer.run("rebase", "--abort")
+    maintainer.rebase("--new-line", "next")
+    maintainer.resume("--skip", "--reason", "ask upstream")
+    waiting = maintainer.rebase("--line", "main", "--new-line", "third")["session"]
+    assert waiting["skipped_before"] == "ask upstream"
+    stopped.resolve()
+    assert maintainer.resume("--continue")["moved"]
+    waiting = maintainer.rebase("--line", "main", "--new-line", "fourth")["session"]
+    assert (waiting["remembered"], waiting["skipped_before"]) == (True, None)
+
+
+def test_a_skip_is_not_proposed_at_another_conflict(stopped: Stopped) -> None:
+    """Nor for another patch that stops at the same conflict."""
+    maintainer = stopped.maintainer
+    maintainer.run("rebase", "--abort")
+    maintainer.rebase("--new-line", "next")
+    maintainer.resume("--skip", "--reason", "ask upstream")
+    series = maintainer.folder / "series"
+    words = ("--line", "main", "--new-line", "third")
+    for slug, line in (("five", "line W\n"), ("cinq", "line V\n")):
+        if slug != "five":
+            (maintainer.folder / "five.patch").rename(maintainer.folder / f"{slug}.patch")
+            series.write_text(series.read_text().replace("five", slug))
+            maintainer.save()
+        text = NUMBERS.replace("line 5\n", line)
+        maintainer.upstream.commit("rewrite", python__model_py=text)
+        waiting = maintainer.rebase(*words)["session"]
+        assert (waiting["patch"], waiting["skipped_before"]) == (slug, None)
+        maintainer.run("rebase", "--abort")
+
+
 def test_a_skip_in_a_rebase_that_was_given_up_is_remembered(maintainer: Maintainer) -> None:
     maintainer.patch_five()
     maintainer.patch_other()

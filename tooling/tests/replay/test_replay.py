@@ -540,6 +540,19 @@ def test_a_cached_answer_is_for_the_same_patches(team: Team, tmp_path: Path) -> 
         assert run(team, cache=cache, left_out={"again": state}).patches[0].evidence == (reason,)
 
 
+def test_each_result_in_a_file_of_the_cache_is_for_its_patch(team: Team, tmp_path: Path) -> None:
+    """The commit that the cache has for the second patch has its message still, and another
+    tree."""
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    raw = team.patch("other", "fix beta", python__other_py=OTHER)
+    cache = tmp_path / "verdicts"
+    run(team, cache=cache)
+    (team.root / "patches/main/other.patch").write_bytes(raw.replace(b"+BETA", b"+Beta"))
+    again = run(team, cache=cache)
+    assert (again.reused, again.tree) == (1, run(team).tree)
+    assert "Beta" in file_at(team.upstream, again.commit, "python/other.py")
+
+
 def test_a_failure_is_not_cached(team: Team, tmp_path: Path) -> None:
     """What is missing today may be here tomorrow."""
     team.patch("other", "fix beta", python__other_py=OTHER)

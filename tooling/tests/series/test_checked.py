@@ -17,6 +17,7 @@ from fixtool.series.patch import Patch, parse
 HEAD = b"From: A <a@b>\nDate: Mon, 23 Nov 2026 12:00:00 +0000\nSubject: [PATCH] a: b\n\n"
 GOOD = HEAD + b"diff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -1 +1 @@\n-a\n+b\n"
 BAD = GOOD.replace(b"+b\n", b"+b\n+c\n")
+UNSAFE = GOOD.replace(b"/f", b"/.git/f")
 
 
 def patch(raw: bytes = GOOD) -> Patch:
@@ -101,8 +102,9 @@ def test_a_diff_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert line.paths == ["f"]
 
 
-def test_what_is_not_in_order_is_found_each_time(tmp_path: Path) -> None:
-    folder = line_with(tmp_path / "line", BAD)
+@pytest.mark.parametrize("raw", [BAD, UNSAFE], ids=["not readable", "an unsafe path"])
+def test_what_is_not_in_order_is_found_each_time(tmp_path: Path, raw: bytes) -> None:
+    folder = line_with(tmp_path / "line", raw)
     for _ in range(2):
         with pytest.raises(Refused):
             require_well_formed(read_line(folder), tmp_path / "patches")

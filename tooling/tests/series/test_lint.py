@@ -117,6 +117,19 @@ def test_drift_finds_a_patch_that_does_not_fit_its_base(team: Team) -> None:
     ]
 
 
+def test_drift_goes_on_after_the_patches_that_git_proves(team: Team) -> None:
+    team.patch("fix", "area: fix twenty", python__model_py=FIX)
+    more = FIX.replace("fixed", "fixed more")
+    raw = team.patch("more", "area: more", base="patch/fix", python__model_py=more)
+    path = team.root / "patches/main/more.patch"
+    path.write_bytes(raw.replace(b"@@ line 16", b"@@"))
+    line = team.repository.line("main")
+    findings = drift(team.upstream.repo, line, line.upstream.base)
+    assert [(finding.rule, finding.where.rpartition(":")[0]) for finding in findings] == [
+        ("drift", str(path))
+    ]
+
+
 def test_drift_believes_no_patch_that_is_not_exported_as_it_is(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
