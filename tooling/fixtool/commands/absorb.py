@@ -41,7 +41,7 @@ def absorb(
         favour=options.read_favour(ours=ours, theirs=theirs), commit=not no_commit, dry_run=dry_run,
         command="absorb",
     ))  # fmt: skip
-    if not exported.edits and not json:
+    if not exported.edits and not exported.patches and not json:
         terminal.say("there is nothing to absorb: no edit is uncommitted in the work tree")
         if tree.head() != record.commit:
             terminal.say("its commits are not in the patches yet")

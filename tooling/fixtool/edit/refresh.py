@@ -106,13 +106,16 @@ def absorb(
 ) -> Exported:
     """Put each uncommitted edit of a work tree into the patch that last changed its lines, and
     write the files of these patches. What belongs to none or to several, or does not fit below a
-    later patch, stays as it is.
+    later patch, stays as it is. If nothing is uncommitted because an earlier run was killed before
+    it wrote the files, this run writes them.
 
     Raises Refused as ``export`` does.
     """
     work = _open(repository, tree, record, options)
     with work.objects() as objects:
         edits = read_edits(work.tree, objects, context=0)
+        if not edits.units and work.was_killed():
+            return export(repository, tree, record, work.options)
         owned = owners(work.tree, edits, work.series, record.onto)
         targets: dict[str, set[Unit]] = {}
         stays: dict[Unit, str] = {}
@@ -184,6 +187,15 @@ class _Work:
     def objects(self) -> AbstractContextManager[ObjectDatabase]:
         """Where new objects go: on a dry run, they are removed."""
         return passing_objects(self.tree) if self.options.dry_run else ObjectDatabase(self.tree)
+
+    def was_killed(self) -> bool:
+        """Whether an earlier run of this verb made the last commits of the work tree, and no patch
+        files: ``take_over`` names the verb in the reflog, and the record has other commits."""
+        if self.tree.head() == self.record.commit:
+            return False
+        last = self.tree.run("reflog", "-1", "--format=%gs", accept=None).text.strip()
+        taken = last.startswith(f"fixtool {self.options.command}: ")
+        return taken and not last.endswith(": taken back")
 
     def is_gone(self, slug: str) -> bool:
         """Whether somebody has taken a patch of this work tree out of the line since."""

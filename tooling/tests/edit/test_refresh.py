@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
 from fixtool.apply.run import ApplyRequest, apply
+from fixtool.edit import edits
 from fixtool.edit import refresh as refreshing
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.series.context import Context
@@ -377,6 +380,35 @@ def test_lines_of_two_patches_side_by_side_are_told_apart_by_what_is_edited(work
         "its commits are not in the patches yet\nnext      fixtool export" in ran.out,
     ) == (0, True)
     assert document(work.run("absorb", "--json"))["edits"] == []
+
+
+@pytest.mark.parametrize("words", [("absorb",), ("absorb", "--json")])
+def test_an_absorb_that_was_killed_before_it_wrote_is_ended_by_the_next(
+    work: Work, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """The commits of the work tree had the edit. The next absorb found none, and ended with 0."""
+
+    @contextmanager
+    def killed(*given: Any) -> Iterator[None]:
+        with suppress(KeyboardInterrupt), edits.take_over(*given[:-1], lambda: True):
+            raise KeyboardInterrupt
+        raise CannotRun("killed")
+        yield
+
+    old = work.files()
+    work.edit("line five\n", "line five, and more\n")
+    with monkeypatch.context() as patched:
+        patched.setattr("fixtool.edit.refresh.take_over", killed)
+        assert work.run("absorb").status == 4
+    assert work.files() == old
+    assert work.tree("diff", "HEAD") == ""
+    assert work.run(*words, "--dry-run").status == 0
+    assert work.files() == old
+    ran = work.run(*words)
+    assert ran.status == 0, ran.out
+    assert "+line five, and more" in work.text("five")
+    assert work.is_sound()
+    assert "there is nothing to absorb" in work.run("absorb").out
 
 
 def test_what_is_not_ready_is_refused(work: Work) -> None:
