@@ -34,6 +34,7 @@ from fixtool.git.objects import TreeEntry
 from fixtool.git.repo import Repo
 from fixtool.history.log import UpstreamCommit
 from fixtool.replay._merge import Contents
+from fixtool.replay.run import Earlier
 from fixtool.report import page
 from fixtool.report._inputs import Plot, Report
 from fixtool.report.nights import NightsReport
@@ -171,7 +172,7 @@ def filler(turn: int) -> Filler:
         report = make.report(results=[make.result(TEXT, outcome="failed", line=TEXT)])
     result = report.results[0].result
     return Filler(TEXT, turn, {
-        Result: result, Plot: Plot(TEXT, make.png(), "../" + TEXT.replace("\ud800", "\udcff").replace(TOKEN, "")), UpstreamCommit: HOSTILE_COMMIT, Repo: None, Contents: None, TreeEntry: None,
+        Result: result, Plot: Plot(TEXT, make.png(), "../" + TEXT.replace("\ud800", "\udcff").replace(TOKEN, "")), UpstreamCommit: HOSTILE_COMMIT, Repo: None, Contents: None, TreeEntry: None, Earlier: None,
         Source: SimpleNamespace(name=TEXT, url=TEXT),
         **{error: error(TEXT, where=TEXT, hint=TEXT) for error in (FixtoolError, CannotRun, Refused)},
     })  # fmt: skip

@@ -255,7 +255,7 @@ def test_two_stages_of_two_ranks_with_the_routers_chain(host: FakeHost) -> None:
     # last summary of a rank is of its last comparison, so that the last steps may be missing in it.
     assert 4 * 2 * 3 * 13 < counts["chain_taken"] <= 4 * 2 * 3 * 14
     assert counts["chain_enqueued"] == counts["chain_taken"]
-    assert counts["bypassed"] == counts["mismatches"] == 0
+    assert (counts["bypassed"], counts.get("mismatches", 0)) == (0, 0)
     assert {"boot", "comparison"} <= set(many["phases"])
 
 

@@ -17,7 +17,6 @@ from fixtool import terminal
 from fixtool.commands.recording import record
 from fixtool.commands.retype import complete
 from fixtool.errors import Mistyped, UsageError
-from fixtool.files import beside
 
 if TYPE_CHECKING:
     from fixtool.apply.home import Home
@@ -177,6 +176,8 @@ def _is_checkout(home: Home) -> bool:
 def _folder(ctx: typer.Context, directory: Path | None) -> Path:
     folder = directory or ctx.obj or Path.cwd()
     if not folder.is_dir():
+        from fixtool.files import beside
+
         raise UsageError(
             f"-C {folder}: no such directory",
             where=str(folder),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from fixtool.edit.plans import At
 from fixtool.edit.sequence import OwnSeries, Plan, Wanted
@@ -74,19 +75,28 @@ def old_place(git: Repo | None, line: Line, slug: str) -> At:
     if git is None or git.work_tree is None or git.head() is None:
         return At()
     path = (line.folder / "series").resolve().relative_to(git.work_tree)
-    pattern = f"^{re.escape(slug)}[.]patch"
-    log = git.run("log", "-1", "--format=%H", "-E", f"-G{pattern}", "HEAD", "--", str(path),
-                  accept=None)  # fmt: skip
-    before = git.run("cat-file", "blob", f"{log.text}^:{path}", accept=None)
-    if log.status or before.status or not log.text:
-        return At()
-    try:
-        order = [entry.slug for entry in read_series(before.stdout, str(path))]
-    except Refused:
+    order = _committed_order(git, "HEAD", path)  # it is there if the drop is not committed yet
+    if slug not in order:
+        pattern = f"^{re.escape(slug)}[.]patch"
+        log = git.run("log", "-1", "--format=%H", "-E", f"-G{pattern}", "HEAD", "--", str(path),
+                      accept=None)  # fmt: skip
+        order = _committed_order(git, f"{log.text}^", path)
+    if slug not in order:
         return At()
     here = {entry.slug for entry in line.entries}
-    number = order.index(slug) if slug in order else 0
+    number = order.index(slug)
     if earlier := [other for other in order[:number] if other in here]:
         return At(earlier[-1])
     later = [other for other in order[number:] if other in here]
     return At(later[0], before=True) if later else At()
+
+
+def _committed_order(git: Repo, commit: str, path: Path) -> list[str]:
+    """The slugs of the series file at ``path`` in a commit; none if it is not there."""
+    content = git.run("cat-file", "blob", f"{commit}:{path}", accept=None)
+    if content.status:
+        return []
+    try:
+        return [entry.slug for entry in read_series(content.stdout, str(path))]
+    except Refused:
+        return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from fixtool.errors import Refused
 from fixtool.git.database import ObjectDatabase
@@ -16,7 +15,8 @@ from fixtool.series.strict import apply_patch
 Files = Mapping[str, TreeEntry]
 
 
-class Addition(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Addition:
     """What a patch does to a commit: the commit that it makes, and the files at its paths before
     and after it."""
 

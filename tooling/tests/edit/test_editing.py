@@ -263,7 +263,8 @@ def test_no_commit_and_dry_run(editing: Editing) -> None:
     assert (ran.status, "; nothing was committed" in ran.out) == (0, True), ran.err
     assert (editing.slugs, editing.git.head()) == (["five", "other", "again"], head)
     assert editing.edit("restore", "twenty", "--no-commit")["committed"] is None
-    assert editing.git("status", "--porcelain") == ""
+    assert editing.slugs == ["five", "twenty", "other", "again"], "its place is the committed one"
+    assert {name for name, raw in editing.files().items() if raw != old.get(name)} == {"series"}
 
 
 # -- a person changes a patch ----------------------------------------------------------------

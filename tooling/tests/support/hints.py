@@ -19,11 +19,22 @@ _PLACEHOLDER = re.compile(r"…|<\w+>|\.\.\.|\b(?:[A-Z]{2,}(?:-[A-Z]+)*|SHA|X)\b
 
 def hints_in(out: str, err: str) -> list[str]:
     """What a run advised: the texts after ``try`` and ``next``, and those of a JSON document."""
-    found = [match[1] for text in (out, err) for match in _LABELLED.finditer(text)]
+    found = [_whole(match) for text in (out, err) for match in _LABELLED.finditer(text)]
     if out.startswith("{"):
         with suppress(ValueError):
             found += _of_document(json.loads(out))
     return found
+
+
+def _whole(match: re.Match[str]) -> str:
+    """The advice of a line, with the lines after it if a quoted word ends in one of them."""
+    lines = match.string[match.start(1) :].split("\n")
+    for number in range(1, len(lines) + 1):
+        text = "\n".join(lines[:number])
+        with suppress(ValueError):
+            shlex.split(text)
+            return text
+    return lines[0]
 
 
 def _of_document(value: object) -> Iterator[str]:
