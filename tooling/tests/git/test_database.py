@@ -5,6 +5,8 @@ from __future__ import annotations
 from random import Random
 from unittest import mock
 
+import pytest
+
 from fixtool.git import database
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid, TreeEntry
@@ -61,3 +63,11 @@ def test_an_id_that_looks_like_an_entry_of_a_tree_is_left_alone(upstream: Git) -
     with ObjectDatabase(upstream.repo) as objects, ObjectDatabase(upstream.repo) as fresh:
         tree = objects.with_files(objects.with_files(Oid(""), files), other)
         assert tree == fresh.with_files(Oid(""), {**files, **other})
+
+
+@pytest.mark.parametrize("data", [b"100644 a\0" + bytes(19), b"a\0" + bytes(20), b"x"])
+def test_a_damaged_tree_is_told(upstream: Git, data: bytes) -> None:
+    words = ("hash-object", "-t", "tree", "--literally", "-w", "--stdin")
+    tree = Oid(upstream(*words, stdin=data))
+    with ObjectDatabase(upstream.repo) as objects, pytest.raises(ValueError, match="^b'"):
+        objects.tree(tree)

@@ -89,6 +89,8 @@ def test_intervals_and_culprits(team: Team, tmp_path: Path) -> None:
         ("clean", 2, None), ("offset", 1, "shift"), ("absorbed", 3, "they took five (#12)"),
     ]  # fmt: skip
     assert runs(result, "other") == [("clean", 5, None), ("conflict", 1, "rewrite")]
+    lasts = [interval.last.subject for interval in result.patches[0].intervals]
+    assert lasts == ["docs", "shift", "rewrite"]
     five = result.patches[0].intervals[-1]
     assert five.culprit is not None
     assert (five.culprit.pr, five.culprit.author) == (12, "A Person")

@@ -283,6 +283,16 @@ def test_a_line_moves_as_one_commit(maintainer: Maintainer) -> None:
     assert applied["tree"] == rebased["tree"]
 
 
+def test_a_patch_that_was_made_on_the_new_commit_is_kept(maintainer: Maintainer) -> None:
+    """On the old base of the line it changes other contents, and its file stays as it is."""
+    shift(maintainer.upstream)
+    maintainer.team.patch("five", "fix five", base="main", python__model_py="line 0\n" + FIVE)
+    maintainer.save()
+    before = maintainer.files()["five.patch"]
+    assert outcomes(maintainer.rebase()) == {"five": ("clean", "kept")}
+    assert maintainer.files()["five.patch"] == before
+
+
 def test_the_range_diff_tells_what_git_tells(maintainer: Maintainer) -> None:
     """In the form of `git range-diff`, of the commits that plain git makes of both series."""
     maintainer.patch_five()

@@ -78,6 +78,30 @@ def test_random_edits_of_files_whose_lines_repeat(objects: ObjectDatabase) -> No
     assert refused > 20
 
 
+A, B = ("".join(f"{name}{number}\n" for number in range(7)) for name in "ab")
+APART = "apart\n" * 9
+
+
+@pytest.mark.parametrize(
+    ("target", "applies"),
+    [
+        (APART * 2 + A + APART + B + APART * 3 + A + B, True),
+        (APART + B + APART + A + APART, True),
+        (APART + A + APART, False),
+    ],
+    ids=["they stand at two places", "in the other order", "one stands nowhere"],
+)
+def test_hunks_whose_lines_stand_elsewhere(
+    objects: ObjectDatabase, target: str, applies: bool
+) -> None:
+    before = APART + A + APART + B + APART
+    patch = patch_of(diff_of(before, before.replace("3\n", "3 fixed\n"), 3))
+    with objects:
+        tree = tree_of(objects, d__f=target)
+        wanted, _ = apply_by_git(objects, patch, tree)
+        assert (apply_patch(objects, patch, tree), wanted is not None) == (wanted, applies)
+
+
 NEW = "diff --git a/{0} b/{0}\nnew file mode {1}\n--- /dev/null\n+++ b/{0}\n@@ -0,0 +1 @@\n+x\n"
 GONE = "diff --git a/d/f b/d/f\ndeleted file mode 100644\n--- a/d/f\n+++ /dev/null\n@@ -1{0} +0,0 @@\n{1}"
 MODE = "diff --git a/d/f b/d/f\nold mode 100644\nnew mode 100755\n"
