@@ -12,7 +12,7 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -249,22 +249,25 @@ def holds(path: Path, data: bytes) -> bool:
 
 def write_atomically(
     path: Path,
-    data: str | bytes,
+    data: str | bytes | Iterable[bytes],
     *,
     durable: bool = False,
     partial: Path | None = None,
     mode: int | None = None,
 ) -> None:
-    """Write ``data``, a text as UTF-8, to ``path``: a killed run leaves the old file or the new
-    one, never a part. ``durable`` waits until the new one is on the disk, for what must outlive a
-    loss of power. ``partial`` is where the file grows, beside ``path``, and ``mode`` its mode."""
+    """Write ``data``, a text as UTF-8 or the pieces of a large file, to ``path``: a killed run
+    leaves the old file or the new one, never a part. ``durable`` waits until the new one is on the
+    disk, for what must outlive a loss of power. ``partial`` is where the file grows, beside
+    ``path``, and ``mode`` its mode."""
     partial = partial or path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     content = data.encode() if isinstance(data, str) else data
+    pieces = [content] if isinstance(content, bytes) else content
     try:
-        if durable:
-            write_durably(partial, content)
-        else:
-            partial.write_bytes(content)
+        with partial.open("wb") as file:
+            file.writelines(pieces)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         if mode is not None:
             partial.chmod(mode)
         partial.replace(path)

@@ -13,11 +13,10 @@ import os
 import re
 import shutil
 from base64 import b64decode, b64encode
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fixtool.documents import Field
 from fixtool.errors import CannotRun, FixtoolError, Refused
@@ -153,8 +152,7 @@ def rewrite_and_commit(
         return None
     note, head = git.git_dir / _NOTE, git.head()
     before = {change.folder: files_of(change.folder) for change in changes}
-    text = json.dumps({"message": message, "folders": list(map(_noted, changes))})
-    write_atomically(note, text, durable=True)
+    write_atomically(note, note_pieces(message, changes, before), durable=True)
     try:
         for change in changes:
             change.carry_out()
@@ -187,19 +185,29 @@ def _unstage(git: Repo, folders: Collection[Path]) -> None:
     git.run("reset", "--quiet", "--", *map(str, folders))
 
 
-def _noted(change: Rewrite) -> dict[str, Any]:
-    """What the note says of one folder: enough to carry the rewrite out, and the digests by which
-    the next run sees whether it was."""
-    before = files_of(change.folder)
-    written = before | dict(change.files)
-    after = {name: data for name, data in written.items() if name not in change.remove}
-    return {
-        "folder": str(change.folder),
-        "before": digest_of_files(before),
-        "after": digest_of_files(after),
-        "files": {name: b64encode(data).decode() for name, data in change.files.items()},
-        "remove": sorted(change.remove),
-    }
+def note_pieces(
+    message: str, changes: Sequence[Rewrite], before: Mapping[Path, Mapping[str, bytes]]
+) -> Iterator[bytes]:
+    """The pieces of the note, a JSON document: enough to carry the rewrites out, and the digests of
+    each folder by which the next run sees whether they were. A note of a thousand patches holds
+    30 MB, so it is never in memory as a whole."""
+    yield b'{"message": ' + json.dumps(message).encode() + b', "folders": ['
+    for number, change in enumerate(changes):
+        old = before[change.folder]
+        written = {**old, **change.files}
+        after = {name: data for name, data in written.items() if name not in change.remove}
+        facts = {
+            "folder": str(change.folder),
+            "before": digest_of_files(old),
+            "after": digest_of_files(after),
+            "remove": sorted(change.remove),
+        }
+        yield (b", " if number else b"") + json.dumps(facts).encode()[:-1] + b', "files": {'
+        for place, (name, data) in enumerate(change.files.items()):
+            yield (b", " if place else b"") + json.dumps(name).encode() + b': "'
+            yield b64encode(data) + b'"'
+        yield b"}}"
+    yield b"]}"
 
 
 def _finish(git: Repo, root: Path) -> None:

@@ -1,0 +1,34 @@
+"""The note by which a killed change of a line is finished."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from pathlib import Path
+
+from fixtool.series.commit import Rewrite, digest_of_files, note_pieces
+
+
+def test_the_pieces_of_the_note_are_one_document(tmp_path: Path) -> None:
+    """The note was made whole in memory: with a thousand patches, four times their size."""
+    one, two = tmp_path / 'o"ne', tmp_path / "two"
+    old = {"series": b"a.patch\n", "a.patch": b"\xff\0", "gone.patch": b"x"}
+    new = {"a.patch": b"\xfe", "sh\u00e9lf/b.patch": b""}
+    before = {one: old, two: {}}
+    changes = [Rewrite(one, new, {"gone.patch"}), Rewrite(two, {})]
+    note = json.loads(b"".join(note_pieces('say "more"\n', changes, before)))
+    after = {"series": b"a.patch\n", **new}
+    assert note == {
+        "message": 'say "more"\n',
+        "folders": [
+            {
+                "folder": str(one), "before": digest_of_files(old), "after": digest_of_files(after),
+                "remove": ["gone.patch"],
+                "files": {name: b64encode(data).decode() for name, data in new.items()},
+            },
+            {
+                "folder": str(two), "before": digest_of_files({}), "after": digest_of_files({}),
+                "remove": [], "files": {},
+            },
+        ],
+    }  # fmt: skip
