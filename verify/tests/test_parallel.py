@@ -167,6 +167,7 @@ def environment_of(result: ScriptResult, server: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow(15)
+@pytest.mark.release(sample_of="ranks on a CPU")
 def test_ranks_that_share_layers_give_the_same_answers(host: FakeHost) -> None:
     """The host's settings for communication between GPUs reach the servers. NVLink multicast is off,
     whether the host sets it or not."""
@@ -238,6 +239,7 @@ def route(rows, layers):
 
 
 @pytest.mark.slow(20)
+@pytest.mark.release(sample_of="ranks on a CPU")
 def test_two_stages_of_two_ranks_with_the_routers_chain(host: FakeHost) -> None:
     """Four processes, as on four GPUs: in each the chain takes the decode steps, and is compared."""
     pytest.importorskip("torch")

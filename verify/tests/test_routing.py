@@ -27,7 +27,7 @@ HOMES = [
 ]
 MUTANTS = tomllib.loads((ROOT / "verify/mutants/kernel.toml").read_text())["mutant"]
 NAMES = [mutant["name"] for mutant in MUTANTS]
-PARTS = 8
+PARTS = 16
 
 for package in ("torch", "triton", "hypothesis"):
     if importlib.util.find_spec(package) is None:
