@@ -74,7 +74,7 @@ class _FourPatches:
         tree, series = self.tree, self.patches[0].parent / "series"
         detached = self._worktree_add("--detach")
         two_workers = self._worktree_add("--detach", workers=2)
-        am = ["git", "-C", tree, "am", "--quiet", *self.patches]
+        am: Command = ["git", "-C", tree, "am", "--quiet", *self.patches]
         apply = [self.given.fixtool, "-C", self.given.patches, "apply", "--line", self.given.line,
                  "--sglang-ref", self.base, "--source", self.bare, "--no-build",
                  "--worktree", tree]  # fmt: skip

@@ -92,7 +92,16 @@ def _history(
     )
     history = [*words, "--from", commits.first, "--to", commits.last, "--source", clone]
     at = place.folder
-    loop = ["sh", "-c", _LOOP, "sh", commits.first, commits.last, str(commits.step), *patches]
+    loop: Command = [
+        "sh",
+        "-c",
+        _LOOP,
+        "sh",
+        commits.first,
+        commits.last,
+        str(commits.step),
+        *patches,
+    ]
     index = {"GIT_DIR": str(clone), "GIT_INDEX_FILE": str(at / "loop.index")}
     contestants = [
         Contestant(LOOP, [loop], at, environment=index, most_runs=1,

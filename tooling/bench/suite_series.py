@@ -15,8 +15,8 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
-from commits import Chosen, choose
 from place import Place, both, missing, temporary_place
+from real_commits import Chosen, choose
 from suite_four import series_of, stgit_is_absent
 from timing import CommandFailed, Contestant, Group, take_turns
 

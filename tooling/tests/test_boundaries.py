@@ -274,6 +274,16 @@ def test_scripts_without_a_suffix_are_checked_like_other_files() -> None:
     assert typed == scripts - NOT_TYPED
 
 
+def test_no_script_has_the_name_of_a_module_beside_scripts() -> None:
+    """mypy takes a script for a module of its name: it read `ci/conformance/commits` in place of
+    `tooling/bench/commits.py`, and checked neither that file nor what imports it."""
+    configured = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    folders = [ROOT / folder for folder in configured["mypy_path"].split(":")]
+    modules = {path.stem for folder in folders for path in folder.glob("*.py")}
+    assert {"real_commits", "outcomes"} <= modules
+    assert modules & {Path(name).name for name in configured["files"]} == set()
+
+
 @pytest.mark.parametrize("folder", ["tooling/tests", "verify/tests"])
 def test_no_test_imports_another(folder: str) -> None:
     """What several tests share is in support/."""

@@ -99,7 +99,7 @@ class _Search:
     def _that_apply(self, later: Sequence[str], avoided: set[str]) -> list[str]:
         at_base = _Stack(self.place, self.clone, self.base, "base")
         at_end = _Stack(self.place, self.clone, self.end, "end")
-        taken = []
+        taken: list[str] = []
         for commit in later:
             if len(taken) == self.most:
                 break
@@ -145,7 +145,13 @@ class _Stack:
 
     def __init__(self, place: Place, clone: Path, start: str, name: str) -> None:
         self._place, self._clone = place, clone
-        self._git = ["env", f"GIT_INDEX_FILE={place.folder / name}.index", "git", "-C", clone]
+        self._git: list[str | Path] = [
+            "env",
+            f"GIT_INDEX_FILE={place.folder / name}.index",
+            "git",
+            "-C",
+            clone,
+        ]
         self.tip = start
         self._run("read-tree", start)
 
