@@ -156,5 +156,9 @@ def _show(exported: Exported, *, dry_run: bool) -> None:
     for file in changed:
         terminal.say(f"{file.change.value:9} {file.slug}")
     verb = "would be written" if dry_run else "written"
-    terminal.say(f"{count(len(changed), 'file')} {verb} in {exported.folder}")
+    what = count(len(changed), "file")
+    if dry_run and not exported.patches:  # a dry run does not export what the edits go into
+        slugs = dict.fromkeys(edit.slug for edit in exported.edits if edit.slug)
+        what = ", ".join(slugs) or what
+    terminal.say(f"{what} {verb} in {exported.folder}")
     show_notes(exported)

@@ -35,6 +35,7 @@ def test_edits_become_the_last_patch(work: Work) -> None:
     before = work.state()
     planned = work.run("new", "fresh", *MESSAGE, "--dry-run")
     assert (planned.status, "would go into fresh" in planned.out) == (0, True), planned.err
+    assert "\nfresh would be written in " in planned.out, "it was `0 files would be written`"
     assert work.state() == before
     ran = work.run("new", "fresh", *MESSAGE, "--json")
     made = document(ran)
