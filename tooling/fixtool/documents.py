@@ -9,15 +9,23 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from fixtool.errors import Mistyped, Refused, UsageError
-from fixtool.files import TooLarge, beside, read_at_most, read_plain
+from fixtool.errors import CannotRun, Mistyped, Refused, UsageError
+from fixtool.files import (
+    TooLarge,
+    beside,
+    private_folder,
+    read_at_most,
+    read_plain,
+    remove_old,
+    write_atomically,
+)
 from fixtool.text import argument
 
 SCHEMA = 1
@@ -27,6 +35,8 @@ _LARGEST = 64 << 20  # bytes; the history of 20 patches over 10,000 commits is u
 
 LARGEST_TEXT = 1 << 20
 """The most bytes of a file that a person writes by hand: a series, an upstream.toml."""
+
+_KEPT = 90  # days that a file of a cache is kept
 
 _MOST_PARTS = 100  # of a dotted key: tomllib takes quadratic time for them
 _STRING = re.compile(r'"(?:\\.|[^"\\])*+("?)|\'[^\']*+(\'?)')  # its end may be missing
@@ -150,6 +160,19 @@ def read_own(path: Path, read: Callable[[Field], _T], limit: int = _LARGEST) -> 
         return read(Field(json.loads(read_plain(path.parent, path.name, limit))))
     except (OSError, ValueError, RecursionError, Refused):
         return None
+
+
+def keep_own(folder: Path, documents: Mapping[str, object]) -> None:
+    """Write ``documents``, by name, as JSON files into a folder of the cache, for ``read_own``, and
+    remove what is old there. If they cannot be written (a disk that is full or read-only), the next
+    run takes longer; its result is the same."""
+    try:
+        private_folder(folder)
+        for name, document in documents.items():
+            write_atomically(folder / name, json.dumps(document, default=vars))
+        remove_old(folder, _KEPT)
+    except (OSError, CannotRun):
+        return
 
 
 def written(kind: type[_T]) -> Callable[[Field], _T]:

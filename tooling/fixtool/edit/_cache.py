@@ -9,21 +9,18 @@ it are still right. It is safe to delete.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fixtool.documents import Field, read_own
+from fixtool.documents import Field, keep_own, read_own
 from fixtool.edit.sequence import Made, OwnSeries, own_series, series_of
-from fixtool.errors import CannotRun
-from fixtool.files import private_folder, remove_old, require_private, write_atomically
+from fixtool.files import require_private
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid, read_oid
 from fixtool.series.line import Line
 from fixtool.series.patch import Patch
 
 _FORMAT = 1
-_DAYS = 90
 
 
 class SeriesCache:
@@ -40,9 +37,10 @@ class SeriesCache:
         parent, author, committer and message are those that its patch makes there. Raises CannotRun
         if others may have written to the cache."""
         require_private(self._folder)
-        commits = read_own(self._file(base, patches), lambda root: _commits(root, len(patches)))
+        file = self._folder / self._file(base, patches)
+        commits = read_own(file, lambda root: _commits(root, len(patches)))
         if commits is None:
-            newest = read_own(self._newest(name, base), _newest) or []
+            newest = read_own(self._folder / self._newest(name, base), _newest) or []
             same = 0
             while same < min(len(newest), len(patches)):
                 if newest[same][0] != patches[same].digest:
@@ -60,28 +58,22 @@ class SeriesCache:
         return believed
 
     def store(self, name: str, base: Oid, patches: Sequence[Patch], commits: Sequence[Oid]) -> None:
-        """Keep the commits, which are in the store. If that cannot be written (a disk that is full
-        or read-only), the next run takes longer; its result is the same."""
-        try:
-            private_folder(self._folder)
-            digests = [patch.digest for patch in patches]
-            text = json.dumps({"commits": list(commits)})
-            write_atomically(self._file(base, patches), text)
-            text = json.dumps({"digests": digests, "commits": list(commits)})
-            write_atomically(self._newest(name, base), text)
-            remove_old(self._folder, _DAYS)
-        except (OSError, CannotRun):
-            return
+        """Keep the commits, which are in the store."""
+        digests = [patch.digest for patch in patches]
+        keep_own(self._folder, {
+            self._file(base, patches): {"commits": list(commits)},
+            self._newest(name, base): {"digests": digests, "commits": list(commits)},
+        })  # fmt: skip
 
-    def _file(self, base: Oid, patches: Sequence[Patch]) -> Path:
+    def _file(self, base: Oid, patches: Sequence[Patch]) -> str:
         return self._of(str(base), *(patch.digest for patch in patches))
 
-    def _newest(self, name: str, base: Oid) -> Path:
+    def _newest(self, name: str, base: Oid) -> str:
         return self._of("newest", name, base)
 
-    def _of(self, *parts: str) -> Path:
+    def _of(self, *parts: str) -> str:
         text = " ".join([str(_FORMAT), *parts])
-        return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+        return f"{hashlib.sha256(text.encode()).hexdigest()}.json"
 
 
 def series_from(

@@ -11,15 +11,13 @@ there.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fixtool.documents import Field, read_own
-from fixtool.errors import CannotRun
-from fixtool.files import private_folder, remove_old, require_private, write_atomically
+from fixtool.documents import Field, keep_own, read_own
+from fixtool.files import require_private
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.replay.verdict import FAILED, PatchResult, PatchState, Verdict, read_patch_result
@@ -29,7 +27,6 @@ _FORMAT = 7
 _MAKES_NO_COMMIT = {
     Verdict.ABSORBED, Verdict.SUPERSEDED, Verdict.NOT_NEEDED, Verdict.LEFT_OUT, Verdict.SKIPPED,
 }  # fmt: skip
-_DAYS = 90
 _TOGETHER = 1000  # results in one file, which must not be too large to be read
 
 
@@ -109,23 +106,14 @@ class PrefixCache:
         return len(results)
 
     def store(self, results: Sequence[PatchResult], reused: int) -> None:
-        """Keep the results before the first failure. The first ``reused`` of them were loaded. If
-        the cache cannot be written (a disk that is full or read-only), the next replay takes
-        longer; its result is the same."""
+        """Keep the results before the first failure. The first ``reused`` of them were loaded."""
         if self.folder is None:
             return
-        try:
-            private_folder(self.folder)
-            added = [
-                {"key": key, "result": result}
-                for key, result in zip(self.keys[reused:], results[reused:], strict=True)
-            ]
-            failed = (n for n, result in enumerate(results[reused:]) if result.verdict in FAILED)
-            added = added[: next(failed, len(added))]
-            for at in range(0, len(added), _TOGETHER):
-                part = added[at : at + _TOGETHER]
-                text = json.dumps({"results": part}, default=vars)
-                write_atomically(self.folder / f"{part[0]['key']}.json", text)
-            remove_old(self.folder, _DAYS)
-        except (OSError, CannotRun):
-            return
+        added = [
+            {"key": key, "result": result}
+            for key, result in zip(self.keys[reused:], results[reused:], strict=True)
+        ]
+        failed = (n for n, result in enumerate(results[reused:]) if result.verdict in FAILED)
+        added = added[: next(failed, len(added))]
+        parts = (added[at : at + _TOGETHER] for at in range(0, len(added), _TOGETHER))
+        keep_own(self.folder, {f"{part[0]['key']}.json": {"results": part} for part in parts})

@@ -9,19 +9,16 @@ is safe to delete.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fixtool.documents import Field, read_own
-from fixtool.errors import CannotRun
-from fixtool.files import private_folder, remove_old, require_private, write_atomically
+from fixtool.documents import Field, keep_own, read_own
+from fixtool.files import require_private
 from fixtool.series.patch import Patch
 
 _FORMAT = 2  # raised whenever a rule about diffs changes: what was in order may no longer be
-_DAYS = 90
 
 
 @dataclass
@@ -38,11 +35,12 @@ class CheckedPatches:
     def __post_init__(self) -> None:
         if self.cache:
             require_private(self.cache)
-            self._before = read_own(self._file(self.cache), Field.table) or {}
+            self._before = read_own(self.cache / self._file, Field.table) or {}
 
-    def _file(self, cache: Path) -> Path:
+    @property
+    def _file(self) -> str:
         name = hashlib.sha256(str(self.line.absolute()).encode("utf-8", "surrogateescape"))
-        return cache / f"{name.hexdigest()}.json"
+        return f"{name.hexdigest()}.json"
 
     def holds(self, patch: Patch) -> bool:
         """Whether the diff of ``patch`` is in order. If it is, the patch knows its paths, and its
@@ -61,16 +59,9 @@ class CheckedPatches:
         self._now[patch.digest] = {"paths": paths, "sum": _sum(patch, paths)}
 
     def keep(self) -> None:
-        """Write down what is known now, if it is more than before. If it cannot be written (a disk
-        that is full or read-only), the next run takes longer; its result is the same."""
-        if self.cache is None or self._now.keys() <= self._before.keys():
-            return
-        try:
-            private_folder(self.cache)
-            remove_old(self.cache, _DAYS)
-            write_atomically(self._file(self.cache), json.dumps(self._now))
-        except (OSError, CannotRun):
-            return
+        """Write down what is known now, if it is more than before."""
+        if self.cache and not self._now.keys() <= self._before.keys():
+            keep_own(self.cache, {self._file: self._now})
 
 
 def _paths(entry: Field, patch: Patch) -> tuple[str, ...] | None:
