@@ -23,8 +23,6 @@ may take. Every 20 seconds a line says where each step stands. DIR/session.json 
 from __future__ import annotations
 
 import argparse
-import importlib.machinery
-import importlib.util
 import json
 import os
 import signal
@@ -39,13 +37,19 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tooling")]
+
+from verify.bench.bundle import prepare  # noqa: E402
+from verify.bench.bytecode import stop_compiling  # noqa: E402
+
 _SAY_SECONDS, _LAST_SECONDS, _GRACE_SECONDS = 20.0, 15.0, 12.0
 
 
 @dataclass
 class Step:
     """A command that takes ``gpus`` GPUs and at least ``least`` seconds. ``command`` gets the seconds
-    that it has. Its result is ``result`` in the folder of the session."""
+    that it has. Its result is ``result`` in the folder of the session. If it is ``unpacked``, it gets
+    the bundle's trees and packages, which are unpacked once for all such steps."""
 
     name: str
     gpus: int
@@ -53,6 +57,7 @@ class Step:
     command: Callable[[float], list[str]]
     result: str
     env: dict[str, str] = field(default_factory=dict)
+    unpacked: bool = False
 
 
 @dataclass
@@ -181,7 +186,7 @@ def earlier_notes(out: Path) -> list[dict[str, Any]]:
 
 
 def steps(options: argparse.Namespace) -> Iterator[Step]:
-    out, work, python = options.out, options.work, sys.executable
+    out, unpacked, python = options.out, options.unpacked, sys.executable
     bundle = str(options.bundle)
 
     def checks(name: str, gpus: int, least: float, *words: str) -> Step:
@@ -200,24 +205,24 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
              for name in ("peer", "matvec", "small-align", "vllm", "sglang")}  # fmt: skip
     given = [word for name, file in files.items() if file for word in (f"--{name}", str(file))]
     chain = str(ROOT / "verify/bench/chain.py")
-    ours = {"FIXTOOL_TREE": str(work / "kernels/trees/series")}
+    ours = {"FIXTOOL_TREE": str(unpacked / "trees/series")}
     yield Step(
         "chain", 1, 60,
         lambda left: [
             python, chain, *given, "--out", str(out / "chain.json"), "--seconds", f"{left - 30:.0f}",
         ],
-        "chain.json", ours,
+        "chain.json", ours, unpacked=True,
     )  # fmt: skip
 
     def serving(name: str, least: float, order: str, *words: str) -> Step:
         peer = ["--peer", str(options.peer)] if options.peer else []
         file = str(out / f"{name}.json")  # an earlier session's boots count too
         command = lambda left: [
-            python, str(ROOT / "ci/serving"), bundle, *peer, "--work", str(work / name), "--",
-            "--order", order, "--profile-steps", "0", *words, "--seconds", f"{left:.0f}",
-            "--add", file, "--out", file,
+            python, str(ROOT / "ci/serving"), bundle, *peer,
+            "--work", str(unpacked), "--run", str(options.work / name), "--", "--order", order,
+            "--profile-steps", "0", *words, "--seconds", f"{left:.0f}", "--add", file, "--out", file,
         ]  # fmt: skip
-        return Step(name, 1, least, command, f"{name}.json")
+        return Step(name, 1, least, command, f"{name}.json", unpacked=True)
 
     first = "upstream" if options.peer else "routing"
     yield serving(
@@ -228,19 +233,6 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
         "workloads", 200, "fixes,routing,series,series,routing,fixes", "--reps", "1",
         "--workload", "1000/1000x16", "--workload", "8000/1000x8",
     )  # fmt: skip
-
-
-def unpack(options: argparse.Namespace) -> dict[str, str]:
-    """Unpack the bundle's trees and packages for the benchmark of kernels. Returns its environment."""
-    loader = importlib.machinery.SourceFileLoader("ci_serving", str(ROOT / "ci/serving"))
-    spec = importlib.util.spec_from_loader("ci_serving", loader)
-    assert spec is not None
-    serving = importlib.util.module_from_spec(spec)
-    loader.exec_module(serving)
-    work = options.work / "kernels"
-    serving.unpack_all(options.bundle, work, "gemma4-fused-routing")
-    environment: dict[str, str] = serving.environment(work)
-    return environment
 
 
 def visible_gpus() -> list[str]:
@@ -272,6 +264,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--sglang", type=path, metavar="FOLDER")
     options = parser.parse_args(words)
     options.work = options.work or Path(tempfile.gettempdir(), "fixtool-session")
+    options.unpacked = options.work / "bundle"
     for name in ("bundle", "peer", "matvec", "small_align", "vllm", "sglang"):
         if (file := getattr(options, name)) is not None and not file.exists():
             parser.error(f"there is no {file}")
@@ -297,11 +290,15 @@ def main(options: argparse.Namespace) -> int:
     if not gpus:
         print("session: no CUDA GPU on this host", file=sys.stderr)
         return 4
-    for step in todo:
-        if step.name == "chain":
-            step.env = {**unpack(options), **step.env}
-    session = Session(gpus, options.out, options.seconds - (time.monotonic() - start))
-    return session.run(todo)
+    try:
+        if any(step.unpacked for step in todo):
+            env = prepare(options.bundle, options.unpacked)
+            for step in todo:
+                step.env = {**env, **step.env} if step.unpacked else step.env
+        session = Session(gpus, options.out, options.seconds - (time.monotonic() - start))
+        return session.run(todo)
+    finally:
+        stop_compiling()
 
 
 def _end(number: int, _frame: object) -> None:

@@ -810,6 +810,7 @@ def test_out_of_a_bundle(gpu_host: FakeGpuHost) -> None:
     words = (bundle, "--peer", peer, "--work", work, "--", "--tiny", "--reps", 1, "--batches", 1)
     for order in ("fixes,upstream,series", "series"):  # unpacked, and found unpacked
         gpu_host.expect(0, "", "", *words, "--order", order, "--out", out, "--add", out)
+    assert (work / "run/server-4-series.log").is_file()
     details = json.loads(out.read_text())
     assert len(details["boots"]) == 4
     routing = details["summary"]["routing"]["1"]
@@ -827,13 +828,17 @@ def test_what_stands_on_the_routing_is_in_neither_of_its_contenders(gpu_host: Fa
     peer.write_text(PEER)
     gpu_host.script = "ci/serving"
     order = "fixes,upstream,routing,series"
-    words = (bundle, "--peer", peer, "--work", work, "--", "--tiny", "--reps", 1, "--batches", 1)
+    run = gpu_host.folder / "place/run"
+    words = (bundle, "--peer", peer, "--work", work, "--run", run)
+    words += ("--", "--tiny", "--reps", 1, "--batches", 1)
     gpu_host.expect(0, "", "", *words, "--order", order, "--out", gpu_host.details_file)
     has = {tree: ((work / "trees" / tree / above).exists(),
                   (work / "trees" / tree / "python/sglang" / FUSED).read_text() != "KERNEL = None\n")
            for tree in ("fixes", "routing", "series")}  # fmt: skip
     assert has == {"fixes": (False, False), "routing": (False, True), "series": (True, True)}
     assert len(json.loads(gpu_host.details_file.read_text())["boots"]) == 4
+    assert (run / "server-4-series.log").is_file()
+    assert not (work / "run").exists()
 
 
 def test_a_bundle_that_will_not_do(gpu_host: FakeGpuHost) -> None:

@@ -122,6 +122,36 @@ def test_the_steps_and_their_files(tmp_path: Path) -> None:
         assert [word for word in words if word.startswith("--") and word not in known] == []
 
 
+def test_the_bundle_is_unpacked_once_for_all_that_need_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps side by side share what is unpacked, and no folder in which they write."""
+    unpacked: list[Path] = []
+    ran: list[Step] = []
+
+    def prepare(_: Path, work: Path) -> dict[str, str]:
+        unpacked.append(work)
+        return {"UNPACKED": str(work)}
+
+    monkeypatch.setattr(session, "prepare", prepare)
+    monkeypatch.setattr(session, "stop_compiling", lambda: None)
+    monkeypatch.setattr(session, "visible_gpus", lambda: ["0"])
+    monkeypatch.setattr(Session, "run", lambda _, todo: ran.extend(todo) or 0)
+    work = tmp_path / "work"
+    assert session.main(options(tmp_path, "--work", str(work))) == 0
+    assert unpacked == [work / "bundle"]
+    has = {each.name: each.env.get("UNPACKED") for each in ran}
+    place = str(work / "bundle")
+    assert has == {"spread": None, "serves": None, "chain": place, "mtp": place, "workloads": place}
+    (chain,) = (each for each in ran if each.name == "chain")
+    assert chain.env["FIXTOOL_TREE"] == f"{place}/trees/series"
+    words = [each.command(300.0) for each in ran if each.name in ("mtp", "workloads")]
+    folders = [[each[each.index(flag) + 1] for each in words] for flag in ("--work", "--run")]
+    assert folders == [[place, place], [str(work / "mtp"), str(work / "workloads")]]
+    assert session.main(options(tmp_path, "--work", str(work), "--only", "spread")) == 0
+    assert len(unpacked) == 1, "the checks unpack the bundle themselves"
+
+
 def test_what_passed_earlier_is_not_run_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
