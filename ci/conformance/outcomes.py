@@ -13,6 +13,7 @@ apart, are those of this run.
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import tempfile
@@ -60,14 +61,13 @@ class Tally:
     def judged(self, row: str, sample: str, judgement: tuple[Outcome, str]) -> None:
         self.add(row, judgement[0], sample, judgement[1])
 
-    def include(self, result: dict[str, Any]) -> float:
-        """Add an earlier result. Returns its seconds."""
+    def include(self, result: dict[str, Any]) -> None:
+        """Add an earlier result."""
         for row, numbers in result["counts"].items():
             counts = {each: numbers[each.value] for each in Outcome}
             self.rows.setdefault(row, Counter()).update(counts)
         self.stricter += result["stricter"]
         self.problems += result["found"]
-        return float(result["seconds"])
 
     @property
     def counts(self) -> dict[str, dict[str, int | str]]:
@@ -120,6 +120,20 @@ def scratch_folder(kept: Path | None) -> Iterator[Path]:
     else:
         with tempfile.TemporaryDirectory(prefix="fixtool-conformance-") as name:
             yield Path(name)
+
+
+def read_result(name: str) -> dict[str, Any]:
+    """The result that an earlier run has written."""
+    result: dict[str, Any] = json.loads(Path(name).read_text("utf-8"))
+    return result
+
+
+def add_after(parser: argparse.ArgumentParser) -> None:
+    """Add the option --after, whose value is a list of earlier results."""
+    parser.add_argument(
+        "--after", type=read_result, action="append", default=[], metavar="FILE",
+        help="the result of an earlier run, whose counts are added",
+    )  # fmt: skip
 
 
 def write(
