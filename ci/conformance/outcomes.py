@@ -77,6 +77,18 @@ class Tally:
             for row, found in self.rows.items()
         }
 
+    def finish(
+        self, suite: str, started: float, folder: Path | None, found: Sequence[str] = ()
+    ) -> int:
+        """Print what was found, and write the result, with the faults that earlier runs found. Returns
+        the exit code."""
+        for row, counts in self.counts.items():
+            print(f"{row}: {counts}")
+        print(*self.problems, sep="\n")
+        faults = [*found, *self.problems]
+        print(write(suite, started, self.counts, self.stricter, faults, folder or RESULTS))
+        return 1 if self.problems else 0
+
 
 def git(folder: Path, *words: str, stdin: bytes | None = None, status: bool = True) -> bytes:
     """The output of git. Raises CalledProcessError if it fails and ``status`` is set."""
