@@ -83,7 +83,6 @@ class Sample:
             **os.environ, **IDENTITY, "FIXTOOL_STATE_DIR": str(folder / "state"),
             "FIXTOOL_CACHE_DIR": str(folder / "cache"),
         }  # fmt: skip
-        self.dropped: list[tuple[str, str]] = []  # slug and commit
         team = Team(self.home, Git(clone))
         team.line(LINE, self.base)
         slugs = [f"p{number:02}" for number in range(len(commits))]
@@ -102,6 +101,11 @@ class Sample:
             objects.flush()
         self.tip = own.tip
         return self.patches_of(self.tip, list(own.commits))
+
+    def paths(self, slug: str) -> list[str]:
+        """The files in which an edit of that patch can put a line."""
+        patch = PatchRepository.find(self.home).line(LINE).find(slug)
+        return [file.path for file in patch.files if not file.binary and file.new_path]
 
     def patches_of(self, tip: str, names: list[str]) -> Patches:
         words = ("log", "--reverse", "--format=%T%x00%B%x01", f"{self.base}..{tip}")
