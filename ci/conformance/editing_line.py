@@ -179,8 +179,11 @@ def state(sample: Sample) -> tuple[dict[str, bytes], bytes, bytes]:
 
 
 def take_back(sample: Sample, name: str, before: Any, tally: Tally, tool: str = "") -> None:
-    """Undo and redo an edit."""
+    """Undo and redo an edit. One that changed nothing, such as a move of a patch to its own place, is
+    none to undo: the one before it would be taken back."""
     after = state(sample)
+    if after == before:
+        return
     for verb, wanted in (("undo", before), ("redo", after)):
         refusal = attempt(lambda verb=verb: sample.fixtool(verb, plain=True))
         equal = not refusal and state(sample) == wanted
