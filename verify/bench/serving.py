@@ -39,9 +39,11 @@ import random
 import re
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fixtool.verify.answer import BROKE, CANNOT_RUN, FAILED, PASSED, Answer, answer
 from verify.bench import trace, workloads
@@ -56,7 +58,9 @@ from verify.server.process import RequestRefused, ServerHangs, ServerLost
 
 _STOP_SECONDS = 10.0  # reserved to stop a server and to write the results
 _FIRST_BOOT_SECONDS = 60.0  # the first boot is not started with less than this left
+_ANSWER_SECONDS = 300.0  # within which a server answers that does not hang
 _FREED_SECONDS = 30.0  # within which a stopped server's GPU memory is free again
+Answered = TypeVar("Answered")
 
 
 class OutOfTime(Exception):
@@ -342,15 +346,10 @@ class ServingBench:
             for number, each in enumerate(self.workloads):
                 out = self.folder / f"bench-{boot['number']}-{number}-{rep}.jsonl"
                 out.unlink(missing_ok=True)
-                limit = self.clock.remaining()
-                try:
-                    found = workloads.run(
-                        each, server.port, self.models.target, env, out, rep + 1, min(300.0, limit)
-                    )
-                except ServerHangs:
-                    if limit < 300.0:
-                        raise OutOfTime from None
-                    raise
+                call = partial(
+                    workloads.run, each, server.port, self.models.target, env, out, rep + 1
+                )
+                found = self._in_time(call)
                 row = boot["decode"].setdefault(each.name, {"tokens_per_s": [], "reported": []})
                 row["tokens_per_s"].append(round(found["output_throughput"], 2))
                 row["reported"].append(found)
@@ -366,11 +365,16 @@ class ServingBench:
         prompts = [
             [drawn.choice(self.size.vocabulary) for _ in range(length)] for _ in range(batch)
         ]
+        return self._in_time(partial(server.time, prompts, out))
+
+    def _in_time(self, ask: Callable[[float], Answered]) -> Answered:
+        """What the server answers within the seconds that ``ask`` is given. Raises ServerHangs if there
+        is no answer in _ANSWER_SECONDS, and OutOfTime if fewer remained."""
         remaining = self.clock.remaining()
         try:
-            return server.time(prompts, out, timeout=min(300.0, remaining))
+            return ask(min(_ANSWER_SECONDS, remaining))
         except ServerHangs:
-            if remaining < 300.0:
+            if remaining < _ANSWER_SECONDS:
                 raise OutOfTime from None
             raise
 
