@@ -221,13 +221,18 @@ def graph_of(run: Run, sets: list[ChainInputs]) -> Callable[[], float]:
     return lambda: microseconds(graph.replay) / (2 * len(sets))
 
 
+def other_in(parts: Parts, name: str) -> OtherRouting | None:
+    """The other project's routing that a row times; None if it times none."""
+    names = lambda other: (f"{other.name} apart - norm", f"{other.name} routing")
+    return next((other for other in parts.others if name in names(other)), None)
+
+
 def problem(parts: Parts, name: str, run: Run, given: ChainInputs) -> str:
     """What is wrong with a row's answer; "" if nothing is, or if it is no whole answer."""
     answer = run(given)
     torch.cuda.synchronize()
-    for other in parts.others:
-        if name in (f"{other.name} apart - norm", f"{other.name} routing"):
-            return other.problem(answer[0], given.scale, given.topk, answer[1:])
+    if (other := other_in(parts, name)) is not None:
+        return other.problem(answer[0], given.scale, given.topk, answer[1:])
     if name == "chain" or name in ("ours apart", "peer apart"):
         return "; ".join(compare_chain(answer, given).problems)[:400]
     if "align" in name:
@@ -247,7 +252,7 @@ def measure(parts: Parts, tokens: int, weights: list[ChainInputs], wrong: dict[s
     for name, run in rows_for(parts, tokens).items():
         try:
             why = problem(parts, name, run, sets[0])
-            if why and any(name.startswith(other.name) for other in parts.others):
+            if why and other_in(parts, name) is not None:
                 # It may order ties and zeros as it likes: told, and timed nevertheless.
                 parts.notes[f"{name} T={tokens}"] = why
             elif why:
