@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 CHAIN = "gemma4_router_chain"
@@ -60,6 +61,13 @@ def count_launches(launcher: Any) -> Iterator[list[str]]:
     finally:
         for kernel, run in zip(kernels, before, strict=True):
             kernel.run = run
+
+
+def defines_chain(file: Path) -> bool:
+    """Whether this file of a tree defines the launcher of the router's chain."""
+    if file.suffix != ".py" or not file.is_file():
+        return False
+    return f"\ndef {CHAIN}(" in file.read_text(encoding="utf-8", errors="replace")
 
 
 def most_tokens(chain: Any) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from verify.routing.launcher import CHAIN
+from verify.routing.launcher import CHAIN, defines_chain
 
 HOOK_FOLDER = Path(__file__).resolve().parent / "recorder" / "hook"
 
@@ -148,7 +148,7 @@ def missing_chain(
     it, each by a launch of its kernel; None if nothing is, or if this tree has no chain."""
     counts = evidence.counts
     if not any(process.get("chain") for process in evidence.installed):
-        file = next((name for name in sorted(blobs) if _defines_chain(root / name)), None)
+        file = next((name for name in sorted(blobs) if defines_chain(root / name)), None)
         return f"{file} defines {CHAIN}, and gemma4_causal does not import it" if file else None
     if counts["bypassed"]:
         calls = (
@@ -165,12 +165,6 @@ def missing_chain(
     if graphs and not counts["chain_replayed"]:
         return f"no CUDA graph that holds {CHAIN} was replayed"
     return None
-
-
-def _defines_chain(file: Path) -> bool:
-    if file.suffix != ".py" or not file.is_file():
-        return False
-    return f"\ndef {CHAIN}(" in file.read_text(encoding="utf-8", errors="replace")
 
 
 def summarise(evidence: LiveEvidence) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from fixtool.verify.answer import FAILED, PASSED, Answer, answer, tree
 from fixtool.verify.sglang_on_cpu import from_tree, install, versions
 from verify.parallel.server import flags_of_both
-from verify.routing.launcher import CHAIN
+from verify.routing.launcher import CHAIN, defines_chain
 from verify.routing.load import find_kernel
 from verify.server.log import ServerLog
 from verify.server.process import Layout, Server, source
@@ -56,12 +56,12 @@ def refused_flags(folder: Path) -> Iterator[str]:
     for name, server in servers(folder):
         parser = argparse.ArgumentParser()
         arguments.add_cli_args(parser)
-        said = io.StringIO()
+        errors = io.StringIO()
         try:
-            with contextlib.redirect_stderr(said):
+            with contextlib.redirect_stderr(errors):
                 parser.parse_args(server.command[3:])  # after python -m sglang.launch_server
         except SystemExit:
-            yield f"a server {name}: {said.getvalue().strip().splitlines()[-1]}"
+            yield f"a server {name}: {errors.getvalue().strip().splitlines()[-1]}"
 
 
 def missing_names(folder: Path) -> Iterator[str]:
@@ -70,7 +70,7 @@ def missing_names(folder: Path) -> Iterator[str]:
     yield from (f"the server answers no {path}" for path in _REQUESTS if f'"{path}"' not in text)
     caller = from_tree(recorder.CALLER)
     wanted = [recorder.ROUTING] if (kernel := find_kernel(folder)) else []
-    if kernel and f"def {CHAIN}(" in kernel.read_text(encoding="utf-8"):
+    if kernel and defines_chain(kernel):
         wanted.append(CHAIN)
     places = {
         recorder.CALLER: wanted,
