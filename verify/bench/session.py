@@ -42,6 +42,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tooling")]
 from verify.bench.bundle import prepare  # noqa: E402
 from verify.bench.bytecode import stop_compiling  # noqa: E402
 
+_FILES = ("peer", "matvec", "small-align", "vllm", "sglang")
 _SAY_SECONDS, _LAST_SECONDS, _GRACE_SECONDS = 20.0, 15.0, 12.0
 
 
@@ -201,9 +202,7 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
         "check routing end to end",
     )  # fmt: skip
 
-    files = {name: getattr(options, name.replace("-", "_"))
-             for name in ("peer", "matvec", "small-align", "vllm", "sglang")}  # fmt: skip
-    given = [word for name, file in files.items() if file for word in (f"--{name}", str(file))]
+    given = [word for name, file in given_files(options) for word in (f"--{name}", str(file))]
     chain = str(ROOT / "verify/bench/chain.py")
     ours = {"FIXTOOL_TREE": str(unpacked / "trees/series")}
     yield Step(
@@ -235,6 +234,12 @@ def steps(options: argparse.Namespace) -> Iterator[Step]:
     )  # fmt: skip
 
 
+def given_files(options: argparse.Namespace) -> list[tuple[str, Path]]:
+    """The files of other projects that the benchmarks get, by the names of their options."""
+    files = ((name, getattr(options, name.replace("-", "_"))) for name in _FILES)
+    return [(name, file) for name, file in files if file is not None]
+
+
 def visible_gpus() -> list[str]:
     """The GPUs of this host, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -259,14 +264,13 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--only", action="append", default=[], metavar="NAME")
     add("--work", type=path, metavar="DIR", help="what is unpacked and compiled")
     add("--list", action="store_true", help="say which steps would run, and run nothing")
-    for name in ("peer", "matvec", "small-align", "vllm"):
-        add(f"--{name}", type=path, metavar="FILE")
-    add("--sglang", type=path, metavar="FOLDER")
+    for name in _FILES:
+        add(f"--{name}", type=path, metavar="FOLDER" if name == "sglang" else "FILE")
     options = parser.parse_args(words)
     options.work = options.work or Path(tempfile.gettempdir(), "fixtool-session")
     options.unpacked = options.work / "bundle"
-    for name in ("bundle", "peer", "matvec", "small_align", "vllm", "sglang"):
-        if (file := getattr(options, name)) is not None and not file.exists():
+    for file in (options.bundle, *(file for _, file in given_files(options))):
+        if not file.exists():
             parser.error(f"there is no {file}")
     named = [step.name for step in steps(options)]
     if unknown := set(options.only) - set(named):
