@@ -95,6 +95,7 @@ class _Process(subprocess.Popen[bytes]):
     def wait(self, timeout: float | None = None) -> int:
         """As Popen's, which with a time limit would look again and again whether it has ended."""
         if timeout is not None and self.returncode is None and hasattr(os, "pidfd_open"):
+            until = time.monotonic() + timeout
             with suppress(OSError):
                 ended = os.pidfd_open(self.pid)
                 try:
@@ -103,6 +104,7 @@ class _Process(subprocess.Popen[bytes]):
                     poll.poll(timeout * 1000)
                 finally:
                     os.close(ended)
+            timeout = max(until - time.monotonic(), 0)
         return super().wait(timeout)
 
     def __del__(self, *_: Any) -> None:

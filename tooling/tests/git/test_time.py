@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -15,7 +16,7 @@ import pytest
 from fixtool.errors import CannotRun, Refused
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid
-from fixtool.git.process import TimeLimit, end_all, pool
+from fixtool.git.process import TimeLimit, end_all, pool, start
 from fixtool.git.repo import Repo
 from fixtool.git.store import Store
 from fixtool.settings import load
@@ -134,6 +135,21 @@ def test_a_git_that_hangs_is_ended(
     with pytest.raises(CannotRun, match="git version does not end"):
         repo.run("rev-parse")
     wait_until(lambda: gone(ids))
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the kernel does not tell")
+def test_a_limit_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A git that did not end when it was told to had twice the time before it was killed."""
+    put_git_on_path(monkeypatch, tmp_path, "exec sleep 3600")
+    git = start([], tmp_path, dict(os.environ), None)
+    left: list[float] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess.Popen, "wait", lambda _, timeout: left.append(timeout) or 0)
+        git.wait(0.2)
+    git.kill()
+    git.communicate()
+    assert len(left) == 1
+    assert left[0] < 0.1
 
 
 def test_an_interrupted_git_interrupts_fixtool(
