@@ -59,8 +59,8 @@ class CheckedPatches:
         self._now[patch.digest] = {"paths": paths, "sum": _sum(patch, paths)}
 
     def keep(self) -> None:
-        """Write down what is known now, if it is more than before."""
-        if self.cache and not self._now.keys() <= self._before.keys():
+        """Write down what is known now, if it was not all there before."""
+        if self.cache and not self._now.items() <= self._before.items():
             keep_own(self.cache, {self._file: self._now})
 
 

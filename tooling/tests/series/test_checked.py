@@ -76,6 +76,15 @@ def test_a_damaged_file_is_not_believed(tmp_path: Path, old: str, new: str) -> N
     assert not known(tmp_path).holds(patch())
 
 
+def test_what_was_damaged_is_written_anew(tmp_path: Path) -> None:
+    """So is what a version with other rules about diffs has written."""
+    keep(tmp_path, patch())
+    (file,) = (tmp_path / "patches").iterdir()
+    file.write_text(file.read_text().replace('"sum": "', '"sum": "0'))
+    keep(tmp_path, patch())
+    assert known(tmp_path).holds(patch())
+
+
 def test_a_folder_of_others_is_refused(tmp_path: Path) -> None:
     (tmp_path / "patches").mkdir()
     (tmp_path / "patches").chmod(0o777)
