@@ -61,9 +61,9 @@ class JudgedPatch:
 class Judgement:
     """A line on a target. ``replay`` holds the tree with every patch that goes in, and
     ``decisions`` make the same replay again. ``history_read`` tells whether upstream's history
-    from the line's base to the target was judged too. ``earlier`` is what was found on the way,
-    which another replay of the line can use. ``unread`` says why it could not be read,
-    None if it was, or if there is none to read."""
+    from the line's base to the target was judged too; ``unread`` says why it could not be read,
+    None if it was, or if there is none to read. ``earlier`` is what was found on the way: whoever
+    goes on with the same line in the same repository need not find it again."""
 
     line: Line
     target: Target
@@ -144,7 +144,7 @@ def judge(
             why = "its probe says that the bug is gone"
             left_out[conflict.slug] = PatchState(Verdict.SUPERSEDED, (why, *conflict.evidence))
             continue
-        hunks = _moved_hunks(context, source, target, extended, result, conflict.slug)
+        hunks = _moved_hunks(context, source, target, extended, result, conflict.slug, earlier)
         if hunks is None:
             break
         moved[conflict.slug] = hunks
@@ -167,7 +167,13 @@ def judge(
 
 
 def _moved_hunks(
-    context: Context, source: Source, target: Target, line: Line, result: Replay, slug: str
+    context: Context,
+    source: Source,
+    target: Target,
+    line: Line,
+    result: Replay,
+    slug: str,
+    earlier: Earlier,
 ) -> MovedHunks | None:
     """A patch in conflict with each hunk where upstream has moved its lines; None if that is not
     certain."""
@@ -177,7 +183,7 @@ def _moved_hunks(
         if line.upstream.release is None:  # an imported release is whole
             source.bring(base, ())
         try:
-            _, before = on_own_base(source.repo, line, slug, base)
+            _, before = on_own_base(source.repo, line, slug, base, earlier)
         except Refused:
             return None  # the series does not apply to its own base
         return before

@@ -241,7 +241,7 @@ def _park(
     given = request.source or context.settings.source
     again = source.name if isinstance(source, Local) else given or source.name
     base = facts.line.upstream.base
-    commit, _ = on_own_base(source.repo, facts.extended, slug, base)
+    commit, _ = on_own_base(source.repo, facts.extended, slug, base, facts.judgement.earlier)
     parent, folder = commit_before(result, slug), parked_worktree(context, facts.line.name)
     parked = park(context, source.repo, facts.line, parent, commit)
     before = remembered_skip(context, facts.line, slug, target.commit, parked.memory)

@@ -152,14 +152,19 @@ def _require_named(repo: Repo, patches: Sequence[Patch], cached: Sequence[PatchR
         require_named(patch, paths)
 
 
-def on_own_base(repo: Repo, line: Line, slug: str, base: Oid) -> tuple[Oid, Oid]:
-    """A patch as a commit of its series on the line's own base, and that commit's parent. Raises
-    Refused if the series does not apply there."""
+def on_own_base(
+    repo: Repo, line: Line, slug: str, base: Oid, earlier: Earlier | None = None
+) -> tuple[Oid, Oid]:
+    """A patch as a commit of its series on the line's own base, and that commit's parent. They are
+    made unless ``earlier`` has them, and it has them then. Raises Refused if the series does not
+    apply there."""
     position = [entry.slug for entry in line.entries].index(slug)
-    with ObjectDatabase(repo) as objects:
-        on_base = PatchesOnBase(objects, line.patches, lambda: base)
+    earlier = earlier or Earlier()
+    with earlier.database(repo) as objects:
+        on_base = PatchesOnBase(objects, line.patches, lambda: base, earlier.after)
         commit, parent = on_base.first(position + 1), on_base.first(position)
         objects.flush()
+    earlier.after.update(on_base.after)
     return commit, parent
 
 

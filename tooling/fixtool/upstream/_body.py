@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fixtool.git.trees import list_tree
 from fixtool.markdown import code, inline, prose
-from fixtool.replay.run import on_own_base, replay
+from fixtool.replay.run import Earlier, on_own_base, replay
 from fixtool.series.line import PatchRepository
 from fixtool.series.lint import Finding
 from fixtool.sources.target import python_folder
@@ -90,7 +90,9 @@ def _content(repository: PatchRepository, branch: ProposedBranch) -> ProposedCon
     whole = replay(repo, repository.line(branch.line.name), base)
     if whole.ok:
         trees.add(repo.run("rev-parse", f"{whole.commit}:{folder}", accept=None).text)
-    commits = [on_own_base(repo, branch.line, patch.slug, base)[0] for patch in branch.patches]
+    made = Earlier()
+    commits = [on_own_base(repo, branch.line, patch.slug, base, made)[0]
+               for patch in branch.patches]  # fmt: skip
     blobs = {
         entry.blob
         for commit in (branch.tip, *commits)

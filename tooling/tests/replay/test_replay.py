@@ -12,8 +12,8 @@ import pytest
 from fixtool.documents import Field, FieldError
 from fixtool.errors import CannotRun, Refused
 from fixtool.git.objects import Oid
-from fixtool.replay import _cache
-from fixtool.replay.run import Decisions, Replay, replay
+from fixtool.replay import _cache, _on_base
+from fixtool.replay.run import Decisions, Earlier, Replay, on_own_base, replay
 from fixtool.replay.verdict import PatchResult, PatchState, Verdict, read_patch_result
 from fixtool.series.line import PatchRepository
 from fixtool.series.trailers import with_trailer
@@ -600,6 +600,22 @@ def test_the_files_that_a_patch_names_are_its_base(team: Team) -> None:
     rewritten = NEAR.replace("line 20\n", "line XX\n")
     team.upstream.commit("a twin, and a rewrite", python__model_py=rewritten + twin)
     assert run(team).patches[0].verdict is Verdict.CONFLICT
+
+
+def test_a_series_is_put_on_its_base_once(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    team.patch("other", "fix beta", python__other_py=OTHER)
+    theirs = {"python__model_py": edited("line 20\n", "line 20 theirs\n")}
+    team.upstream.commit("both places", python__other_py="alpha\nb\ngamma\n", **theirs)
+    repo, line, earlier = team.upstream.repo, team.repository.line("main"), Earlier()
+    result = replay(repo, line, Oid(team.upstream("rev-parse", "main")), earlier=earlier)
+    assert [patch.verdict for patch in result.patches] == [Verdict.CONFLICT, Verdict.CONFLICT]
+    base = line.upstream.base
+    first, second = (on_own_base(repo, line, slug, base) for slug in ("fix", "other"))
+    assert second[1] == first[0]
+    monkeypatch.setattr(_on_base, "apply_patch", lambda *_: pytest.fail("it is made again"))
+    assert on_own_base(repo, line, "fix", base, earlier) == first
+    assert on_own_base(repo, line, "other", base, earlier) == second
 
 
 def test_a_text_that_fits_is_not_enough(team: Team) -> None:
