@@ -26,8 +26,7 @@ from fixtool.series.strict import commits_on
 from fixtool.text import argument, count
 
 _WANTED = ("Origin", "Forwarded", "Drop-When", "Signed-off-by")
-_LONG_LINE = re.compile(rb"^[^\n]{10001,}", re.MULTILINE)
-_LONG = 10_000  # bytes
+_LONGEST_LINE = 10_000  # bytes
 _TOGETHER = 100  # patch files that are made at a time
 _COMPARED = 20  # facts of a patch that every later one is compared with
 _FACT_FORM = "write it as COMMIT, #PULL-REQUEST, FIRST-RELEASE or none; the commit alone is enough"
@@ -147,11 +146,7 @@ def drift(repo: Repo, line: Line, base: Oid) -> tuple[Finding, ...]:
         patches = line.patches[len(proved) :]
         commits, complaint = commits_on(objects, patches, proved[-1] if proved else base)
         objects.flush()
-        findings = [
-            finding
-            for at in range(0, len(commits), _TOGETHER)
-            for finding in _drift(objects.repo, line, patches[at:], commits[at : at + _TOGETHER])
-        ]
+        findings = list(_drift(objects.repo, line, patches, commits))
     if complaint:
         message = f"does not apply on the line's own base: {complaint}"
         where = f"{patches[len(commits)].path}:1"
@@ -166,11 +161,9 @@ def _proved(
     patches if these are ``believed`` (see ``commits_on``)."""
     commits, _ = commits_on(objects, patches, base, believed)
     objects.flush()
-    for at in range(0, len(commits), _TOGETHER):
-        mails = export_all(objects.repo, commits[at : at + _TOGETHER])
-        for number, mail in enumerate(mails, at):
-            if mail != patches[number].raw:
-                return commits[:number]
+    for number, mail in enumerate(_exported(objects.repo, commits)):
+        if mail != patches[number].raw:
+            return commits[:number]
     return commits
 
 
@@ -178,11 +171,17 @@ def _drift(
     repo: Repo, line: Line, patches: Sequence[Patch], commits: Sequence[Oid]
 ) -> Iterator[Finding]:
     """Compare patches with the files that their commits are exported to."""
-    for patch, normal in zip(patches, export_all(repo, commits), strict=False):
+    for patch, normal in zip(patches, _exported(repo, commits), strict=False):
         if normal != patch.raw:
             where = f"{patch.path}:{_first_difference(patch.raw, normal)}"
             fix = _RULES["drift"][1].format(file=argument(patch.path), line=line.name)
             yield _finding("drift", where, "the bytes are not in normal form", fix)
+
+
+def _exported(repo: Repo, commits: Sequence[Oid]) -> Iterator[bytes]:
+    """The patch files that commits are exported to: few of a long series are in memory at once."""
+    for at in range(0, len(commits), _TOGETHER):
+        yield from export_all(repo, commits[at : at + _TOGETHER])
 
 
 def _finding(rule: str, where: str, message: str, fix: str | None = None) -> Finding:
@@ -278,25 +277,26 @@ def _diff(patch: Patch) -> Iterator[Finding]:
     for file, path, why in unsafe_paths(patch.files):
         yield _finding("unsafe-path", f"{patch.path}:{file.line_number}", f"{path!r:.200}: {why}")
     number, at = start, 0
-    for line in _LONG_LINE.finditer(patch.diff) if _has_long_line(patch.diff) else ():
-        number += patch.diff.count(b"\n", at, line.start())
-        at = line.start()
-        yield _finding("long-line", f"{patch.path}:{number}", f"a line of {len(line[0])} bytes")
+    for begin, end in _long_lines(patch.diff):
+        number += patch.diff.count(b"\n", at, begin)
+        at = begin
+        yield _finding("long-line", f"{patch.path}:{number}", f"a line of {end - begin} bytes")
     for file in patch.files:
         if touched := rules_touched(file):
             yield _finding("touches-rules", f"{patch.path}:{file.line_number}", touched)
 
 
-def _has_long_line(diff: bytes) -> bool:
-    """Whether ``_LONG_LINE`` would find anything. This looks for one line end in as many bytes as a
-    line may have, and so at few of them."""
-    at = 0
-    while at + _LONG < len(diff):
-        end = diff.rfind(b"\n", at, at + _LONG + 1)
+def _long_lines(diff: bytes) -> Iterator[tuple[int, int]]:
+    """Where each line that is too long begins and ends. A line end is looked for only in as many
+    bytes as a line may have, and from their end: so few of the line ends are found."""
+    begin = 0
+    while begin + _LONGEST_LINE < len(diff):
+        end = diff.rfind(b"\n", begin, begin + _LONGEST_LINE + 1)
         if end < 0:
-            return True
-        at = end + 1
-    return False
+            end = diff.find(b"\n", begin)
+            end = end if end >= 0 else len(diff)
+            yield begin, end
+        begin = end + 1
 
 
 def _trailers(patch: Patch, earlier: Mapping[str, int], line: Line) -> Iterator[Finding]:

@@ -87,6 +87,19 @@ def test_unsafe_series_entries_are_refused(team: Team, entry: str) -> None:
     assert caught.value.where == f"{team.root / 'patches/main/series'}:2"
 
 
+def test_each_line_that_is_too_long_is_found(team: Team) -> None:
+    """At most 10,000 bytes, with the sign at the start."""
+    texts = ["a" * 9_999, "b" * 10_000, "short", "c" * 10_000, "d" * 25_000, *["e" * 4_000] * 5]
+    long = NUMBERS + "".join(f"{text}\n" for text in texts)
+    raw = team.patch("fix", "area: fix twenty", python__model_py=long)
+    path, lines = team.root / "patches/main/fix.patch", raw.split(b"\n")
+    found = [finding for finding in lint(team.repository.line("main")) if "long" in finding.rule]
+    assert [(finding.where, finding.message) for finding in found] == [
+        (f"{path}:{lines.index(b'+' + letter * size) + 1}", f"a line of {size + 1} bytes")
+        for letter, size in ((b"b", 10_000), (b"c", 10_000), (b"d", 25_000))
+    ]
+
+
 def test_rules_of_the_tree_are_flagged_not_refused(team: Team) -> None:
     raw = team.patch("fix", "area: rules", x_py="x\n")
     path = team.root / "patches/main/fix.patch"
