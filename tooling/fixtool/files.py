@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from fixtool.errors import CannotRun, Refused
 from fixtool.text import argument
@@ -78,13 +79,15 @@ def read_plain(folder: Path, name: str, limit: int) -> bytes:
 
 def require_plain(folder: Path) -> None:
     """Raise Refused if ``folder`` is a link, or holds anything but folders and regular files."""
-    if folder.is_symlink() or folder.exists():
-        regular_files(folder)
+    regular_files(folder)
 
 
 def regular_files(folder: Path) -> dict[str, str]:
-    """The paths of all files in ``folder``, also in its folders, by their names from there. Raises
-    Refused if it is a link, or holds anything but folders and regular files."""
+    """The paths of all files in ``folder``, also in its folders, by their names from there; none if
+    there is no such folder. Raises Refused if it is a link, or holds anything but folders and
+    regular files."""
+    if not os.path.lexists(folder):
+        return {}
     if not stat.S_ISDIR(folder.lstat().st_mode):
         raise _not_plain(folder)
     files: dict[str, str] = {}
@@ -266,8 +269,7 @@ def write_atomically(
         with partial.open("wb") as file:
             file.writelines(pieces)
             if durable:
-                file.flush()
-                os.fsync(file.fileno())
+                sync_file(file)
         if mode is not None:
             partial.chmod(mode)
         partial.replace(path)
@@ -281,8 +283,13 @@ def write_durably(path: Path, data: bytes) -> None:
     """Write ``data`` to a new file and wait until it is on the disk."""
     with path.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
+
+
+def sync_file(file: IO[bytes]) -> None:
+    """Wait until what was written to ``file`` is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

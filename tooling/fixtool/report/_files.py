@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fixtool.errors import Refused
+from fixtool.files import sync_file
 
 
 def write_together(folder: Path, files: Mapping[str, str]) -> None:
@@ -78,8 +79,7 @@ def _write(at: int, name: str, data: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(name, flags, 0o644, dir_fd=at), "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
 
 
 def _remove(at: int, name: str) -> None:

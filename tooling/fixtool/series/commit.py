@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from base64 import b64decode, b64encode
@@ -258,8 +257,6 @@ def _plain_name(field: Field, kind: type[Path] | None = None) -> str:
 def files_of(folder: Path) -> dict[str, bytes]:
     """The files of a line by name, also those in its folders; none if there is no such folder.
     Raises Refused if it holds anything but folders and regular files."""
-    if not os.path.lexists(folder):
-        return {}
     files = {}
     for name, path in regular_files(folder).items():
         with open(path, "rb") as file:  # noqa: PTH123 - a Path for each takes as long as to read
@@ -333,7 +330,7 @@ def _listed(git: Repo, tree: Oid, change: Rewrite) -> set[str]:
 
 def _has_all(change: Rewrite, listed: Collection[str]) -> bool:
     """Whether the names ``listed`` are all files of a line that are on the disk."""
-    return not change.folder.exists() or regular_files(change.folder).keys() <= {*listed}
+    return regular_files(change.folder).keys() <= {*listed}
 
 
 def _require_recorded(git: Repo, change: Rewrite, listed: Collection[str]) -> None:
