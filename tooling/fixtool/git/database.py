@@ -149,7 +149,7 @@ class ObjectDatabase:
         """
         waiting = [(tree, path, path) for path in paths]
         while waiting:
-            self._read_many([oid for oid, _, _ in waiting if not self._known.tree(oid)])
+            self._read_many([oid for oid, _, _ in waiting if self._known.tree(oid) is None])
             below: list[tuple[Oid, str, str]] = []
             blobs: list[Oid] = []
             for oid, below_it, path in waiting:
@@ -157,8 +157,8 @@ class ObjectDatabase:
                 entry = (self._known.tree(oid) or {}).get(name)
                 if entry is not None and entry.mode == FOLDER and slash:
                     below.append((entry.blob, rest, path))
-                elif entry is not None and entry.mode != FOLDER and not slash:
-                    blobs += [entry.blob] if path not in without else []
+                elif entry and entry.mode != FOLDER and not slash and path not in without:
+                    blobs.append(entry.blob)
             self._read_many([oid for oid in blobs if self._known.content(oid) is None])
             waiting = below
 

@@ -109,11 +109,11 @@ class PrefixCache:
         """Keep the results before the first failure. The first ``reused`` of them were loaded."""
         if self.folder is None:
             return
+        failed = (n for n, result in enumerate(results) if result.verdict in FAILED)
+        end = next(failed, len(results))
         added = [
             {"key": key, "result": result}
-            for key, result in zip(self.keys[reused:], results[reused:], strict=True)
+            for key, result in zip(self.keys[reused:end], results[reused:end], strict=True)
         ]
-        failed = (n for n, result in enumerate(results[reused:]) if result.verdict in FAILED)
-        added = added[: next(failed, len(added))]
         parts = (added[at : at + _TOGETHER] for at in range(0, len(added), _TOGETHER))
         keep_own(self.folder, {f"{part[0]['key']}.json": {"results": part} for part in parts})

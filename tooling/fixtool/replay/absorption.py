@@ -115,8 +115,9 @@ def missing_lines(patch: Patch, texts: Iterable[str]) -> list[str]:
     added = _added_lines(patch.diff)
     missing = set(added)
     for text in texts:
-        if missing:
-            missing.difference_update(map(str.strip, text.split("\n")))
+        missing.difference_update(map(str.strip, text.split("\n")))
+        if not missing:
+            break  # the other texts need not be read
     return [line for line in added if line in missing]
 
 

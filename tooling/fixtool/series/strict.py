@@ -129,8 +129,8 @@ def _new_file(
     else:
         if name in objects.tree(tree):
             raise LeftToGit
-    text = b"" if believed else b"".join(hunk.new_text for hunk in file.hunks)
-    return TreeEntry(file.mode, believed or objects.add("blob", text))
+    blob = believed or objects.add("blob", b"".join(hunk.new_text for hunk in file.hunks))
+    return TreeEntry(file.mode, blob)
 
 
 def _changed_file(
