@@ -109,8 +109,8 @@ class _NeedsReplayError(Exception):
 class ByFile:
     """Judges ``patches``, a series on the commit ``base``, if that is ``possible``. ``objects`` is
     a database whose objects need not last, and ``threads`` are those of a pool. ``series`` holds
-    these patches, and has the commits of all its patches on the base (`replay.run.on_own_base`), if
-    it is given.
+    these patches, and has the commits of all its patches on the base, if it is given
+    (`replay.run.series_on_base`).
 
     ``judged`` is the number of targets of which a part was judged. ``outcomes`` are those of the
     parts of each patch. Those of a single patch may be filled in before, and are then not judged
@@ -383,7 +383,7 @@ class ByFile:
         impossible: set[str] = set()
         waiting: list[_Waiting] = []
         asked: list[tuple[Sequence[_Waiting], Future[list[Merge]]]] = []
-        share = min(_MOST, max(_FEWEST, 1 + len(parts) // _PROCESSES))
+        share = _share(len(parts))
         # git reads the contents of one file faster in a row.
         for part in sorted(parts, key=lambda part: part.key):
             try:
@@ -487,8 +487,7 @@ class ByFile:
         if strict is None:
             self._wrong |= not (part.alone and merge.conflicts)
             return
-        flat = _flat if part.alone else dict
-        if merge.conflicts or self._objects.with_files(Oid(""), flat(strict)) != merge.tree:
+        if merge.conflicts or _tree(self._objects, part, strict) != merge.tree:
             self._wrong = True
         else:
             self._note_merge(part, strict)
@@ -520,9 +519,8 @@ class ByFile:
             paths = tuple(file.path for file in part.files) if part.alone else merge.conflicts
             self._keep(position, unmerged, None, Merge(merge.tree, paths))
             return
-        flat = _flat if part.alone else dict
         for known in (part.ours, unmerged.strict):
-            if known is not None and self._objects.with_files(Oid(""), flat(known)) == merge.tree:
+            if known is not None and _tree(self._objects, part, known) == merge.tree:
                 self._note_merge(part, known)
                 self._keep(position, unmerged, known, known)
                 return
@@ -639,7 +637,7 @@ def check_foretold(judges: Sequence[ByFile], advance: Callable[[int], None]) -> 
     waiting = [(judge, *key, unmerged) for judge in judges
                for key, unmerged in judge.foretold.items()]  # fmt: skip
     waiting.sort(key=lambda each: each[2])  # git reads the contents of one file faster in a row
-    share = min(_MOST, max(_FEWEST, 1 + len(waiting) // _PROCESSES))
+    share = _share(len(waiting))
     groups = [waiting[at : at + share] for at in range(0, len(waiting), share)]
     asked = [
         judges[0].ask([(judge, position, unmerged) for judge, position, _, unmerged in group])
@@ -653,8 +651,20 @@ def check_foretold(judges: Sequence[ByFile], advance: Callable[[int], None]) -> 
 
 def _question(objects: ObjectDatabase, part: _Part) -> Question:
     """The merge of a part, for git."""
-    sides = (_flat(side) if part.alone else side for side in (part.base, part.ours, part.theirs))
-    return Question(*(objects.with_files(Oid(""), side) for side in sides))
+    return Question(*(_tree(objects, part, side) for side in (part.base, part.ours, part.theirs)))
+
+
+def _tree(objects: ObjectDatabase, part: _Part, files: Files) -> Oid:
+    """The tree of ``files`` of a part, as git merges it: without folders, which do not matter to
+    the merge of one file."""
+    if part.alone:
+        files = {posixpath.basename(path): entry for path, entry in files.items()}
+    return objects.with_files(Oid(""), files)
+
+
+def _share(number: int) -> int:
+    """How many of a ``number`` of merges one process makes."""
+    return min(_MOST, max(_FEWEST, 1 + number // _PROCESSES))
 
 
 def _give_up(runs: Iterable[_Run]) -> None:
@@ -697,11 +707,6 @@ def _folders(path: str) -> Iterator[str]:
     """The folders that ``path`` lies in."""
     while path := posixpath.dirname(path):
         yield path
-
-
-def _flat(files: Files) -> dict[str, TreeEntry]:
-    """The files without their folders, which do not matter to the merge of one."""
-    return {posixpath.basename(path): entry for path, entry in files.items()}
 
 
 def _together(outcomes: Sequence[Outcome]) -> PatchState:
