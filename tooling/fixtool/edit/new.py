@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 
 from fixtool.apply.identity import commits_after_base, identify, with_renames
 from fixtool.apply.worktree import Record
-from fixtool.edit.change import Edit
-from fixtool.edit.edits import Edits, Folded, place_of, read_edits, tree_with_edits
+from fixtool.edit.edits import Edits, Folded, read_edits, tree_with_edits
 from fixtool.edit.export import Exported, ExportOptions, open_to_export, require_base
-from fixtool.edit.refresh import Selection, chosen_units, export_with, has_edits, not_tracked
+from fixtool.edit.refresh import Selection, chosen_units, export_with, has_edits, shown_edits
 from fixtool.edit.sequence import require_free
 from fixtool.errors import Refused
 from fixtool.git.database import ObjectDatabase, passing_objects
@@ -62,11 +61,6 @@ def new_patch(
     with passing_objects(tree) if options.dry_run else ObjectDatabase(tree) as objects:
         edits = read_edits(tree, objects)
         units = chosen_units(edits, new.slug, new.selection) if edits.units else set()
-        marked = [
-            Edit(place_of(unit, edits.files), new.slug if unit in units else None,
-                 "" if unit in units else "not chosen")
-            for unit in edits.units
-        ]  # fmt: skip
         if not units and not on_top:
             raise _nothing(tree, edits)
         commit = _commit(objects, tree, new, edits, on_top, tree_with_edits(objects, edits, units))
@@ -74,7 +68,7 @@ def new_patch(
         folded = Folded(commits, objects.tree_of(commit))
         objects.flush()
         _require_well_formed(objects.repo, tree, new.slug, commit)
-    shown = (*marked, *not_tracked(edits))
+    shown = shown_edits(edits, dict.fromkeys(units, new.slug), {})
     if options.dry_run:
         return Exported(line.name, line.folder, (), False, edits=shown)
     options = replace(options, new={new.slug: commit}, named=(new.slug,), command="new patch")

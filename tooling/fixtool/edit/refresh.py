@@ -85,11 +85,6 @@ def refresh_edits(
             )
         work.require_in_line(slug)
         units = chosen_units(edits, slug, selection)
-        marked = [
-            Edit(place_of(unit, edits.files), slug if unit in units else None,
-                 "" if unit in units else "not chosen")
-            for unit in edits.units
-        ]  # fmt: skip
         try:
             folded = work.fold(objects, edits, {slug: units}) if units else None
         except Unfit as unfit:
@@ -98,7 +93,7 @@ def refresh_edits(
             raise needs_person(
                 objects, unfit, edits, work.series, slug, units, record.onto
             ) from unfit
-    return work.write([slug], folded, edits, marked)
+    return work.write([slug], folded, edits, shown_edits(edits, dict.fromkeys(units, slug), {}))
 
 
 def absorb(
@@ -129,19 +124,23 @@ def absorb(
             else:
                 stays[unit] = "no patch has changed these lines"
         folded = work.fold_what_fits(objects, edits, targets, stays)
-        into = {unit: slug for slug, units in targets.items() for unit in units}
-        marked = [
-            Edit(place_of(unit, edits.files), into.get(unit), stays.get(unit, ""))
-            for unit in edits.units
-        ]
+    into = {unit: slug for slug, units in targets.items() for unit in units}
     slugs = [slug for slug in work.series if targets.get(slug)]
-    return work.write(slugs, folded, edits, marked)
+    return work.write(slugs, folded, edits, shown_edits(edits, into, stays))
 
 
-def not_tracked(edits: Edits) -> list[Edit]:
-    """The new files that no patch gets."""
+def shown_edits(
+    edits: Edits, into: Mapping[Unit, str], stays: Mapping[Unit, str]
+) -> tuple[Edit, ...]:
+    """What becomes of each edit: ``into`` says which patch it goes into, and ``stays`` why it goes
+    into none; without a reason, nobody has chosen it. No patch gets a file that git does not
+    track."""
     why = "git does not track it: git add it, if it belongs to a patch"
-    return [Edit(path, None, why) for path in edits.untracked]
+    return (
+        *(Edit(place_of(unit, edits.files), into.get(unit),
+               "" if unit in into else stays.get(unit, "not chosen")) for unit in edits.units),
+        *(Edit(path, None, why) for path in edits.untracked),
+    )  # fmt: skip
 
 
 def chosen_units(edits: Edits, slug: str, selection: Selection) -> set[Unit]:
@@ -266,11 +265,10 @@ class _Work:
         return None
 
     def write(
-        self, slugs: Sequence[str], folded: Folded | None, edits: Edits, marked: Sequence[Edit]
+        self, slugs: Sequence[str], folded: Folded | None, edits: Edits, shown: tuple[Edit, ...]
     ) -> Exported:
         """Export the patches of ``slugs``, whose commits with the edits are in ``folded``.
-        ``marked`` says what became of each edit."""
-        shown = (*marked, *not_tracked(edits))
+        ``shown`` says what became of each edit."""
         if self.options.dry_run or folded is None:
             return Exported(self.line.name, self.line.folder, (), False, edits=shown)
         recorded = self.record.commits
