@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -20,9 +21,10 @@ from fixtool.text import argument, count
 
 if TYPE_CHECKING:
     from fixtool.edit.below import NeedsPerson
+    from fixtool.edit.place import Place
     from fixtool.edit.plans import At
     from fixtool.edit.sequence import OwnSeries, Plan
-    from fixtool.edit.waiting import Edited, EditOptions, Place, Waiting
+    from fixtool.edit.waiting import Edited, EditOptions, Waiting
     from fixtool.git.database import ObjectDatabase
     from fixtool.git.repo import Repo
     from fixtool.series.context import Context
@@ -78,10 +80,10 @@ def message_from(words: list[str] | None, file: Path | None) -> str | None:
 
 def place_of(opened: options.BaseStore) -> Place:
     """Where a line's base is, for the verbs that edit its series."""
-    from fixtool.edit.waiting import Place
+    from fixtool.edit.place import Place
 
-    return Place(opened.repo, opened.base, opened.source.name,
-                 lambda paths: opened.source.bring(opened.base, paths))  # fmt: skip
+    bring = partial(opened.source.bring, opened.base)
+    return Place(opened.repo, opened.base, opened.source.name, bring)
 
 
 class Edit:
@@ -118,14 +120,15 @@ class Edit:
     def series_of(self, objects: ObjectDatabase, other: Line, slug: str) -> OwnSeries:
         """The commits of another line, whose base comes into the same store, as well as what the
         patch ``slug`` changes there."""
-        from fixtool.edit.waiting import series_in
+        from fixtool.edit.place import Place, series_at
         from fixtool.sources.target import bring_base
 
         assert self.opened is not None
         source, settings = self.opened.source, self.context.settings
         base = bring_base(source, other.upstream, settings, self.context.progress)
         source.bring(base, sorted(other.find(slug).paths))
-        own = series_in(self.context, objects, other, base, lambda paths: source.bring(base, paths))
+        place = Place(source.repo, base, source.name, partial(source.bring, base))
+        own = series_at(self.context, objects, other, place)
         objects.flush()
         return own
 

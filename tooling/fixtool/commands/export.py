@@ -156,8 +156,7 @@ def _patches(
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
     opened = options.open_base(context, chosen, source, files=False)
-    cache, bring = context.settings.cache / "series", place_of(opened).bring
-    return of_line(opened.repo, opened.base, chosen, cache, bring)
+    return of_line(context, chosen, place_of(opened))
 
 
 def _finish(exported: Exported, *, json: bool, check: bool, dry_run: bool) -> NoReturn:

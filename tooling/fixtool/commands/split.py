@@ -56,9 +56,8 @@ def split(
 
     Example: fixtool split sglang --by folder
     """
-    from fixtool.apply.waiting import require_nothing_waits
     from fixtool.commands.editing import place_of
-    from fixtool.edit.split import KnownSeries, SplitRequest
+    from fixtool.edit.split import SplitRequest
     from fixtool.edit.split import split as run
 
     if [by is not None, bool(into), hunks].count(True) != 1:
@@ -79,18 +78,18 @@ def split(
     request = SplitRequest(kind, depth, parts, dry_run, commit=not no_commit)
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
-    if not dry_run:
-        require_nothing_waits(context, chosen.name)
-    base = options.open_base(context, chosen, source, files=False)
-    known = KnownSeries(context.settings.cache / "series", place_of(base).bring)
+    place = place_of(options.open_base(context, chosen, source, files=False))
     if hunks:
         from dataclasses import replace
 
+        from fixtool.apply.waiting import require_nothing_waits
         from fixtool.edit.split import hunks_of
 
-        asked = _ask(hunks_of(chosen, base.repo, base.base, slug, known))
+        if not dry_run:
+            require_nothing_waits(context, chosen.name)  # before a person is asked for nothing
+        asked = _ask(hunks_of(context, chosen, place, slug))
         request = replace(request, into=tuple(asked))
-    done = run(context.repository, chosen, base.repo, base.base, slug, request, known)
+    done = run(context, chosen, place, slug, request)
     if json:
         body = terminal.fields(
             done, "line", "slug", "parts", "rewritten", "tree", "notes", "committed"

@@ -9,15 +9,13 @@ it are still right. It is safe to delete.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fixtool.documents import Field, keep_own, read_own
-from fixtool.edit.sequence import Made, OwnSeries, own_series, series_of
 from fixtool.files import require_private
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid, read_oid
-from fixtool.series.line import Line
 from fixtool.series.patch import Patch
 
 _FORMAT = 1
@@ -74,43 +72,6 @@ class SeriesCache:
     def _of(self, *parts: str) -> str:
         text = " ".join([str(_FORMAT), *parts])
         return f"{hashlib.sha256(text.encode()).hexdigest()}.json"
-
-
-def series_from(
-    cache: Path | None,
-    objects: ObjectDatabase,
-    line: Line,
-    base: Oid,
-    bring: Callable[[Sequence[str]], object],
-) -> OwnSeries:
-    """The commits of the patches of ``line`` on its ``base``: from the folder ``cache``, or made.
-    ``bring`` brings the files at some paths of the base: those that the patches change which have
-    to be applied. Raises Refused if one does not apply."""
-    known = SeriesCache(cache).load(objects, line.name, base, line.patches) if cache else []
-    if len(known) == len(line.patches):
-        return series_of(objects, line, base, known)
-    bring(sorted({path for patch in line.patches[len(known) :] for path in patch.paths}))
-    own = own_series(objects, line, base, known)
-    if cache and objects.scratch is None:
-        objects.flush()
-        SeriesCache(cache).store(line.name, base, line.patches, list(own.commits.values()))
-    return own
-
-
-def keep_series(cache: Path | None, made: Made) -> None:
-    """Keep the commits of the series of ``made``, which are in the store, in the folder
-    ``cache``."""
-    base, commits = made.line.upstream.base, list(made.commits.values())
-    keep_commits(cache, made.line.name, base, made.series, commits)
-
-
-def keep_commits(
-    cache: Path | None, name: str, base: Oid, patches: Sequence[Patch], commits: Sequence[Oid]
-) -> None:
-    """Keep the ``commits`` of the line ``name``, which are in the store, in the folder ``cache``:
-    those that ``patches`` make on its ``base``."""
-    if cache:
-        SeriesCache(cache).store(name, base, patches, commits)
 
 
 def _commits(root: Field, number: int) -> tuple[Oid, ...]:

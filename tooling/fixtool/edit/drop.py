@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fixtool.apply.waiting import require_nothing_waits
-from fixtool.edit._cache import keep_series, series_from
+from fixtool.edit.place import Place, keep_series, open_line, series_at
 from fixtool.edit.sequence import Conflict, EditAction, OwnSeries, Plan, make
-from fixtool.edit.waiting import Place
 from fixtool.errors import Refused
 from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
 from fixtool.series import shelf
-from fixtool.series.commit import open_for_commit, open_git
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.shelf import Shelved
@@ -49,16 +46,7 @@ def drop(
 
     Raises Refused if a later patch needs it, if the line has uncommitted changes, or if a command
     waits for a person in the line."""
-    if not dry_run:
-        require_nothing_waits(context, line.name)
-    repository, cache = context.repository, context.settings.cache / "series"
-    git = None
-    if commit and not dry_run:
-        git = open_for_commit(repository.root, line.folder)
-    elif not dry_run:
-        open_git(repository.root)  # finishes what a killed run began
-    repository.read_anew()
-    line = repository.line(line.name)
+    git, line = open_line(context, line, commit=commit, dry_run=dry_run)
     head = git.head() if git and _is_dropped(line, slug) else None
     if git and head and git.read_commit(head).message == _message(line, slug, reason):
         return Dropped(line.name, slug, _shelved_file(line, slug), (), head)
@@ -67,7 +55,7 @@ def drop(
         raise _needed(line, slug, named[-1], f"{', '.join(named)} would not work", reason)
     database = passing_objects if dry_run else ObjectDatabase
     with database(place.repo) as objects:
-        own = series_from(cache, objects, line, place.base, place.bring)
+        own = series_at(context, objects, line, place)
         try:
             made = make(objects, own, _without(own, slug, reason))
             objects.flush()
@@ -77,8 +65,8 @@ def drop(
     rewritten = [patch.slug for patch in made.patches if patch.change is EditAction.REWRITTEN]
     committed = None
     if not dry_run:
-        committed = made.write(repository, git)
-        keep_series(cache, made)
+        committed = made.write(context.repository, git)
+        keep_series(context, made)
     file = _shelved_file(line, slug)
     return Dropped(line.name, slug, file, tuple(rewritten), committed, dry_run)
 

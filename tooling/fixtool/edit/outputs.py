@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fixtool.apply.identity import identify
 from fixtool.apply.worktree import Record, require_clean
-from fixtool.edit._cache import series_from
 from fixtool.edit.change import FileAction, WrittenFile
 from fixtool.edit.export import Exported, Form, Output
+from fixtool.edit.place import Place, series_at
 from fixtool.errors import CannotRun, Refused
 from fixtool.files import holds, write_atomically
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
+from fixtool.series.context import Context
 from fixtool.series.line import Line, PatchRepository, read_series
 from fixtool.series.patch import diff_between, export_all, parse
 from fixtool.series.write import rewrite
@@ -50,20 +51,13 @@ def of_worktree(repository: PatchRepository, tree: Repo, record: Record) -> Patc
     return PatchSet(tree, line.name, line.folder, record.onto, commits)
 
 
-def of_line(
-    repo: Repo,
-    base: Oid,
-    line: Line,
-    cache: Path | None = None,
-    bring: Callable[[Sequence[str]], object] = lambda _: None,
-) -> PatchSet:
-    """The patches of a line on its base, which ``repo`` holds: their commits are known to the
-    folder ``cache``, or made. ``bring`` brings the files at some paths of the base. Raises Refused
-    if a patch does not apply."""
-    with ObjectDatabase(repo) as objects:
-        own = series_from(cache, objects, line, base, bring)
+def of_line(context: Context, line: Line, place: Place) -> PatchSet:
+    """The patches of a line on its base, which ``place`` holds. Raises Refused if one does not
+    apply."""
+    with ObjectDatabase(place.repo) as objects:
+        own = series_at(context, objects, line, place)
         objects.flush()
-    return PatchSet(repo, line.name, line.folder, base, own.commits)
+    return PatchSet(place.repo, line.name, line.folder, place.base, own.commits)
 
 
 def write(patches: PatchSet, outputs: Sequence[Output], *, dry_run: bool = False) -> Exported:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fixtool.apply.identity import free_slug
-from fixtool.edit._cache import keep_commits, series_from
 from fixtool.edit.parts import (
     By,
     Part,
@@ -19,14 +18,17 @@ from fixtool.edit.parts import (
     trees_after,
     units_of,
 )
+from fixtool.edit.place import Place, keep_commits, open_line, series_at
+from fixtool.edit.sequence import OwnSeries
 from fixtool.edit.texts import named_outside, renamed_dependency
 from fixtool.errors import Refused, UsageError
 from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
-from fixtool.series.commit import open_for_commit, open_git, rewrite_and_commit
+from fixtool.series.commit import rewrite_and_commit
+from fixtool.series.context import Context
 from fixtool.series.diff import FilePatch
-from fixtool.series.line import Line, PatchRepository
+from fixtool.series.line import Line
 from fixtool.series.lint import errors_in_patch
 from fixtool.series.message import mailable
 from fixtool.series.patch import Patch, export, export_all, parse, read_trailers
@@ -46,19 +48,6 @@ class SplitRequest:
     into: tuple[str, ...] = ()
     dry_run: bool = False
     commit: bool = True
-
-
-@dataclass(frozen=True)
-class KnownSeries:
-    """How the commits of a line's patches are found: in the folder ``cache``, if there is one, and
-    else made. ``bring`` brings the files at some paths of the base."""
-
-    cache: Path | None = None
-    bring: Callable[[Sequence[str]], object] = lambda _: None
-
-    def commits(self, objects: ObjectDatabase, line: Line, base: Oid) -> list[Oid]:
-        """Raises Refused if a patch does not apply."""
-        return list(series_from(self.cache, objects, line, base, self.bring).commits.values())
 
 
 @dataclass(frozen=True)
@@ -105,35 +94,22 @@ class HunkText:
     text: str
 
 
-def split(
-    repository: PatchRepository,
-    line: Line,
-    repo: Repo,
-    base: Oid,
-    slug: str,
-    request: SplitRequest,
-    known: KnownSeries = KnownSeries(),
-) -> Split:
-    """Split ``slug`` as ``request`` says. ``repo`` holds the line's ``base``. If the newest commit
-    is that of the same split, which a killed run began, it is the result.
+def split(context: Context, line: Line, place: Place, slug: str, request: SplitRequest) -> Split:
+    """Split ``slug`` as ``request`` says. If the newest commit is that of the same split, which a
+    killed run began, it is the result.
 
-    Raises Refused if there is only one part, the series would make another tree, or the line has
-    uncommitted changes and the split is to be committed; UsageError if the request names what is
-    not there.
+    Raises Refused if there is only one part, if the series would make another tree, or if the line
+    cannot be edited; UsageError if the request names what is not there.
     """
-    root, folder = repository.root, line.folder
-    git = None
-    if request.commit and not request.dry_run:
-        git = open_for_commit(root, folder)
-    elif not request.dry_run:
-        open_git(root)  # finishes what a killed run began
-    repository.read_anew()
-    line = repository.line(line.name)
-    if git and (done := _done_before(git, line, repo, base, slug, known)):
+    git, line = open_line(context, line, commit=request.commit, dry_run=request.dry_run)
+    repository, folder = context.repository, line.folder
+    if git and (done := _done_before(context, git, line, place, slug)):
         return done
     database = passing_objects if request.dry_run else ObjectDatabase
-    with database(repo) as objects:
-        made = _Splitter(objects, line, base, line.find(slug).slug, request, known).make()
+    with database(place.repo) as objects:
+        own = series_at(context, objects, line, place)
+        objects.flush()
+        made = _Splitter(objects, own, line.find(slug).slug, request).make()
         objects.flush()
     committed = None
     if not request.dry_run:
@@ -144,8 +120,8 @@ def split(
             gone = {f"{made.slug}.patch"} - made.files.keys()
             files = {**made.files, "series": made.series}
             committed = rewrite_and_commit(git, folder, files, gone, made.message)
-        keep_commits(known.cache, line.name, base, made.patches, made.commits)
-    notes = tuple(_to_mend(root, made))
+        keep_commits(context, line.name, place.base, made.patches, made.commits)
+    notes = tuple(_to_mend(repository.root, made))
     return Split(line.name, made.slug, folder, made.parts, made.rewritten, made.tree, notes,
                  committed)  # fmt: skip
 
@@ -161,15 +137,12 @@ def _to_mend(root: Path, made: _Splitter) -> Iterator[str]:
         yield from named_outside(root, made.slug, "the part that it breaks")
 
 
-def hunks_of(
-    line: Line, repo: Repo, base: Oid, slug: str, known: KnownSeries = KnownSeries()
-) -> tuple[HunkText, ...]:
+def hunks_of(context: Context, line: Line, place: Place, slug: str) -> tuple[HunkText, ...]:
     """What `split` can put into parts, in order: each hunk, and each file that has no hunks to tell
     apart."""
     slug = line.find(slug).slug
-    with passing_objects(repo) as objects:
-        number = [entry.slug for entry in line.entries].index(slug)
-        commit = known.commits(objects, line, base)[number]
+    with passing_objects(place.repo) as objects:
+        commit = series_at(context, objects, line, place).commits[slug]
         objects.flush()
         # The patch as its commit on the line's base gives it: its line numbers are exact.
         files = parse(export(objects.repo, commit), slug).files
@@ -192,25 +165,18 @@ class _Splitter:
     """The new files of a line in which one patch is split."""
 
     def __init__(
-        self,
-        objects: ObjectDatabase,
-        line: Line,
-        base: Oid,
-        slug: str,
-        request: SplitRequest,
-        known: KnownSeries,
+        self, objects: ObjectDatabase, own: OwnSeries, slug: str, request: SplitRequest
     ) -> None:
-        self.objects, self.line, self.base, self.slug = objects, line, base, slug
-        self.request, self.known = request, known
+        self.objects, self.own, self.slug, self.request = objects, own, slug, request
+        self.line = line = own.line
         self.patch = line.find(slug)
         self.slugs: list[str] = []
         self.files: dict[str, bytes] = {}
 
     def make(self) -> _Splitter:
-        number = [entry.slug for entry in self.line.entries].index(self.slug)
-        commits = self.known.commits(self.objects, self.line, self.base)
-        self.objects.flush()
-        parent = commits[number - 1] if number else self.base
+        number = list(self.own.commits).index(self.slug)
+        commits = list(self.own.commits.values())
+        parent = commits[number - 1] if number else self.own.base
         whole = parse(export(self.objects.repo, commits[number]), self.slug)
         parts = self._parts(whole.files)
         before, after = self.objects.tree_of(parent), self.objects.tree_of(commits[number])
@@ -391,9 +357,7 @@ def _subject(line: Line, slug: str) -> str:
     return f"{line.name}: split {slug}"
 
 
-def _done_before(
-    git: Repo, line: Line, repo: Repo, base: Oid, slug: str, known: KnownSeries
-) -> Split | None:
+def _done_before(context: Context, git: Repo, line: Line, place: Place, slug: str) -> Split | None:
     """The result of the split whose commit is the newest one, if that is a split of ``slug``, which
     is therefore in the line no more."""
     head = git.head()
@@ -404,8 +368,8 @@ def _done_before(
         return None
     names = [text[2:] for text in split_lines(message) if text.startswith("- ")]
     patches = [patch for patch in line.patches if patch.slug in names]
-    with passing_objects(repo) as objects:
-        tree = objects.tree_of(known.commits(objects, line, base)[-1])
+    with passing_objects(place.repo) as objects:
+        tree = series_at(context, objects, line, place).tree
     parts = [
         SplitPart(patch.slug, patch.subject, tuple(PartFile(file.path) for file in patch.files))
         for patch in patches

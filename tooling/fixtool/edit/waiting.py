@@ -8,7 +8,7 @@ go on, the series is made again. Nothing in ``patches/`` is touched until it is 
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,15 +21,14 @@ from fixtool.apply.waiting import (
     name_of_patch,
     path_in_tree,
     read_session,
-    require_nothing_waits,
     session_file,
     worktree_for,
     write_session,
 )
 from fixtool.documents import Field
-from fixtool.edit._cache import keep_series, series_from
 from fixtool.edit.below import handed_over
 from fixtool.edit.edits import Taken
+from fixtool.edit.place import Place, keep_series, open_line, series_at
 from fixtool.edit.sequence import (
     Conflict,
     EditedPatch,
@@ -54,18 +53,6 @@ from fixtool.text import argument, split_lines
 
 SESSION = "edit"
 """The name of the sessions and of the work trees, whatever the verb is."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a line's objects are: ``repo`` holds its ``base``, ``source`` is the name of the source
-    whose store that is, and ``bring`` brings the files of the base at some paths, or all files if
-    there are none."""
-
-    repo: Repo
-    base: Oid
-    source: str
-    bring: Callable[[Sequence[str]], None]
 
 
 @dataclass(frozen=True)
@@ -172,7 +159,7 @@ def edit(
     database = passing_objects if options.dry_run else ObjectDatabase
     try:
         with database(place.repo) as objects:
-            own = _own_series(context, objects, line, place)
+            own = series_at(context, objects, line, place)
             plan = plan_of(objects, own)
             made = make(objects, own, plan)
             objects.flush()
@@ -202,7 +189,7 @@ def stop_at(
     and the number of the patch. Raises Refused as ``edit`` does."""
     _, line = _begin(context, line, options)
     with ObjectDatabase(place.repo) as objects:
-        own = _own_series(context, objects, line, place)
+        own = series_at(context, objects, line, place)
         plan, number = plan_of(own)
         objects.flush()
     commits = [own.base, *own.commits.values()]
@@ -234,15 +221,7 @@ def _begin(context: Context, line: Line, options: EditOptions) -> tuple[Repo | N
             hint=f"go on: fixtool {waits.verb} --continue; or give it up: "
             f"fixtool {waits.verb} --abort",
         )
-    if not options.dry_run:
-        require_nothing_waits(context, line.name)
-    root, git = context.repository.root, None
-    if options.commit and not options.dry_run:
-        git = open_for_commit(root, line.folder)
-    elif not options.dry_run:
-        open_git(root)  # finishes what a killed run began
-    context.repository.read_anew()
-    return git, context.repository.line(line.name)
+    return open_line(context, line, commit=options.commit, dry_run=options.dry_run)
 
 
 def _session_of(line: Line, place: Place, options: EditOptions, plan: Plan) -> Session:
@@ -278,25 +257,8 @@ def _written(
     with handed_over(place.repo, taken, made) as notes:
         committed = made.write(context.repository, git)
         result = replace(result, notes=(*result.notes, *notes), committed=committed)
-    keep_series(context.settings.cache / "series", made)
+    keep_series(context, made)
     return result
-
-
-def _own_series(context: Context, objects: ObjectDatabase, line: Line, place: Place) -> OwnSeries:
-    """The commits of the line's patches on its base, from the cache if they are there."""
-    return series_in(context, objects, line, place.base, place.bring)
-
-
-def series_in(
-    context: Context,
-    objects: ObjectDatabase,
-    line: Line,
-    base: Oid,
-    bring: Callable[[Sequence[str]], None],
-) -> OwnSeries:
-    """The commits of the patches of any line on its ``base``. ``bring`` brings the files of the
-    base at some paths, if they are needed."""
-    return series_from(context.settings.cache / "series", objects, line, base, bring)
 
 
 def _result(made: Made, verb: str, *, dry_run: bool = False) -> Edited:
@@ -337,7 +299,7 @@ def resume(context: Context, session: Session, place: Place) -> Edited:
         save_session(context, session)
     try:
         with ObjectDatabase(place.repo) as objects:
-            made = make(objects, _own_series(context, objects, line, place), session.plan)
+            made = make(objects, series_at(context, objects, line, place), session.plan)
             objects.flush()
     except Conflict:
         return _park(context, line, place, session)
@@ -391,7 +353,7 @@ def _park(context: Context, line: Line, place: Place, session: Session) -> Edite
     objects that last."""
     with ObjectDatabase(place.repo) as objects:
         try:
-            make(objects, _own_series(context, objects, line, place), session.plan)
+            make(objects, series_at(context, objects, line, place), session.plan)
         except Conflict as found:
             conflict = found
             objects.flush()

@@ -70,6 +70,16 @@ def open_for_commit(root: Path, folder: Path) -> Repo | None:
     return git
 
 
+def open_to_write(root: Path, folder: Path, *, commit: bool) -> Repo | None:
+    """The git repository in which a change of the line at ``folder`` is committed; None if it is
+    not to be: then only what a killed run had still to commit is. Raises what ``open_for_commit``
+    does."""
+    if commit:
+        return open_for_commit(root, folder)
+    open_git(root)
+    return None
+
+
 def require_committed(git: Repo, folder: Path) -> None:
     """Raise Refused if ``folder`` has uncommitted changes: rewriting it could lose them. A line
     that `init` has just made holds nothing to lose: it is committed with its first patch."""

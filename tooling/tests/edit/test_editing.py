@@ -629,7 +629,7 @@ def test_without_git_the_line_is_written_alone(editing: Editing) -> None:
 
 def test_a_series_that_a_verb_made_is_not_applied_again(editing: Editing) -> None:
     editing.edit("move", "other", "--before", "twenty")
-    with mock.patch("fixtool.edit._cache.own_series", side_effect=AssertionError):
+    with mock.patch("fixtool.edit.place.own_series", side_effect=AssertionError):
         done = editing.edit("reword", "five", "-m", f"new subject\n\nText.\n\n{TRAILERS}")
         assert changes(done) == [("five", "rewritten")]
         assert editing.run("drop", "twenty", "--reason", "why").status == 0

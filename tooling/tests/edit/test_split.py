@@ -11,11 +11,14 @@ from unittest import mock
 import pytest
 
 from fixtool.edit.parts import By, group_paths
+from fixtool.edit.place import Place
 from fixtool.edit.split import SplitRequest, split
 from fixtool.git.database import passing_objects
 from fixtool.git.objects import Oid
 from fixtool.series.commit import Rewrite
+from fixtool.series.context import Context
 from fixtool.series.strict import commits_on
+from fixtool.settings import Settings
 from support.editing import is_well_formed
 from support.json_documents import document
 from support.repositories import NUMBERS, Git, Ran, Team, format_patch
@@ -260,17 +263,16 @@ def test_a_file_and_a_folder_that_change_places_stay_together(
 
 
 def test_killed_between_writing_and_committing_the_next_run_finishes(
-    splitting: Splitting, monkeypatch: pytest.MonkeyPatch
+    splitting: Splitting, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, carry_out = splitting.files(), Rewrite.carry_out
 
     class Killed(BaseException):
         pass
 
-    line, base = (
-        splitting.team.repository.line("main"),
-        Oid(splitting.team.upstream("rev-parse", "v1.0")),
-    )
+    team = splitting.team
+    line, base = team.repository.line("main"), Oid(team.upstream("rev-parse", "v1.0"))
+    place = Place(team.upstream.repo, base, "git", lambda _: None)
     with monkeypatch.context() as patched:
 
         def die(change: Rewrite) -> None:
@@ -281,8 +283,7 @@ def test_killed_between_writing_and_committing_the_next_run_finishes(
         patched.setattr(Rewrite, "carry_out", die)
         patched.setattr("fixtool.series.commit._put_back", lambda *_: None)
         with pytest.raises(Killed):
-            split(splitting.team.repository, line, splitting.team.upstream.repo, base, "big",
-                  SplitRequest(By.FILE))  # fmt: skip
+            split(Context(team.repository, settings), line, place, "big", SplitRequest(By.FILE))
     assert splitting.files() != old
     done = splitting.split("big", "--by", "file")
     assert len(done["parts"]) == 5
