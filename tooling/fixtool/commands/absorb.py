@@ -28,16 +28,13 @@ def absorb(
 
     Example: fixtool absorb --worktree ~/patched --dry-run
     """
-    from fixtool.apply.waiting import require_nothing_waits
     from fixtool.apply.worktree import open_worktree
     from fixtool.edit.export import ExportOptions
     from fixtool.edit.refresh import absorb as run
 
     tree, record = open_worktree(worktree or options.here(ctx, directory))
     context = options.start_of(ctx, directory, record)
-    if not dry_run:
-        require_nothing_waits(context, record.line)
-    exported = run(context.repository, tree, record, ExportOptions(
+    exported = run(context, tree, record, ExportOptions(
         favour=options.read_favour(ours=ours, theirs=theirs), commit=not no_commit, dry_run=dry_run,
         command="absorb",
     ))  # fmt: skip

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fixtool.apply.worktree import Record
     from fixtool.git.repo import Repo
     from fixtool.operations.clean import CleanRequest, Item
+    from fixtool.settings import Settings
 
 Remove = Annotated[bool, Option("--remove", help="Remove what may go. (Default: show it.)")]
 Age = Annotated[
@@ -53,7 +55,9 @@ def clean(
     from fixtool.settings import load
 
     request = _request(older_than, only, remove=remove and not dry_run)
-    items = run(load(None, os.environ), request, _exported, terminal.progress(quiet=json))
+    settings = load(None, os.environ)
+    exported = partial(_exported, settings)
+    items = run(settings, request, exported, terminal.progress(quiet=json))
     if json:
         body = {"items": [_body(item) for item in items], "removed": request.remove}
         terminal.print_document("clean", ExitCode.OK, body)
@@ -86,17 +90,18 @@ def _request(older_than: str | None, only: list[str] | None, *, remove: bool) ->
     return CleanRequest(kinds, int(match[1]) * _SECONDS[match[2]], remove)
 
 
-def _exported(tree: Repo, record: Record) -> bool:
+def _exported(settings: Settings, tree: Repo, record: Record) -> bool:
     """Whether `export` would write nothing: each commit of the work tree is in a patch file."""
     from pathlib import Path
 
     from fixtool.edit.export import ExportOptions, export
     from fixtool.errors import FixtoolError
+    from fixtool.series.context import Context
     from fixtool.series.line import PatchRepository
 
     try:
-        repository = PatchRepository(Path(record.patches))
-        return not export(repository, tree, record, ExportOptions(dry_run=True)).changed
+        context = Context(PatchRepository(Path(record.patches)), settings)
+        return not export(context, tree, record, ExportOptions(dry_run=True)).changed
     except FixtoolError:
         return False
 

@@ -73,7 +73,6 @@ def export(
 
     Example: fixtool export --worktree ~/patched
     """
-    from fixtool.apply.waiting import require_nothing_waits
     from fixtool.apply.worktree import open_worktree
     from fixtool.edit.export import ExportOptions
     from fixtool.edit.export import export as run
@@ -92,9 +91,7 @@ def export(
         )
     tree, record = open_worktree(worktree or options.here(ctx, directory))
     context = options.start_of(ctx, directory, record)
-    if not (dry_run or check or output):
-        require_nothing_waits(context, record.line)
-    exported = run(context.repository, tree, record, ExportOptions(
+    exported = run(context, tree, record, ExportOptions(
         output=output, remove_missing=remove_missing, pairs=options.read_pairs(pair),
         favour=options.read_favour(ours=ours, theirs=theirs), commit=not no_commit,
         dry_run=dry_run or check,

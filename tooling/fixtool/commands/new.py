@@ -116,7 +116,6 @@ def _make(
     json: bool,
 ) -> NoReturn:
     """Make the patch of what was edited in a work tree, and print the answer."""
-    from fixtool.apply.waiting import require_nothing_waits
     from fixtool.edit.export import ExportOptions
     from fixtool.edit.new import NewPatch, new_patch
     from fixtool.edit.refresh import Selection
@@ -127,11 +126,9 @@ def _make(
     if hunks:
         options.require_terminal(json=json, hint=f"fixtool new {argument(slug)} --take PATH:N")
     context = options.start_of(ctx, directory, record)
-    if not dry_run:
-        require_nothing_waits(context, record.line)
     author = author_of(context.repository.root)
     selection = Selection(slug, tuple(take or ()), ask_for_hunks if hunks else None)
     new = NewPatch(slug.removesuffix(".patch"), text, author, selection)
     wanted = ExportOptions(commit=not no_commit, dry_run=dry_run)
-    exported = new_patch(context.repository, tree, record, new, wanted)
+    exported = new_patch(context, tree, record, new, wanted)
     finish(ctx, "new", exported, tree.work_tree, json=json, dry_run=dry_run)

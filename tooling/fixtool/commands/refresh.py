@@ -61,7 +61,6 @@ def refresh(
 
     Example: fixtool refresh gemma4-fused-routing --worktree ~/patched
     """
-    from fixtool.apply.waiting import require_nothing_waits
     from fixtool.apply.worktree import open_worktree
     from fixtool.edit.below import NeedsPerson
     from fixtool.edit.export import ExportOptions, export
@@ -84,8 +83,6 @@ def refresh(
         options.require_terminal(json=json, hint=other)
     tree, record = open_worktree(worktree or options.here(ctx, directory))
     context = options.start_of(ctx, directory, record)
-    if not dry_run:
-        require_nothing_waits(context, record.line)
     export_options = ExportOptions(
         only=(slug,) if slug else (), pairs=options.read_pairs(pair),
         favour=options.read_favour(ours=ours, theirs=theirs), commit=not no_commit, dry_run=dry_run,
@@ -94,7 +91,7 @@ def refresh(
     if has_edits(tree):
         selection = Selection(slug, tuple(take or ()), ask_for_hunks if hunks else None)
         try:
-            exported = refresh_edits(context.repository, tree, record, selection, export_options)
+            exported = refresh_edits(context, tree, record, selection, export_options)
         except NeedsPerson as unfit:
             if export_options.favour:
                 raise
@@ -104,7 +101,7 @@ def refresh(
     elif hunks or take:
         raise UsageError("there is nothing uncommitted to choose from", where=str(tree.work_tree))
     else:
-        exported = export(context.repository, tree, record, export_options)
+        exported = export(context, tree, record, export_options)
     finish(ctx, "refresh", exported, tree.work_tree, json=json, dry_run=dry_run)
 
 

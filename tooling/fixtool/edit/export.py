@@ -15,6 +15,7 @@ from pathlib import Path
 from fixtool.apply import newer
 from fixtool.apply.identity import identify, with_renames
 from fixtool.apply.sides import is_at_base
+from fixtool.apply.waiting import require_nothing_waits
 from fixtool.apply.worktree import Record, require_clean, require_idle, write_record
 from fixtool.edit.change import Edit, FileAction, WrittenFile
 from fixtool.edit.merging import BothChanged, Favour, MergedSeries, merge_series, with_others
@@ -25,7 +26,8 @@ from fixtool.git.trees import changed_paths
 from fixtool.judgement.manifest import Manifest, ManifestPatch
 from fixtool.replay.verdict import Verdict
 from fixtool.series.commit import open_for_commit, rewrite_and_commit
-from fixtool.series.line import Line, PatchRepository
+from fixtool.series.context import Context
+from fixtool.series.line import Line
 from fixtool.series.patch import export_all
 from fixtool.series.write import rewrite, series_text, writing
 from fixtool.text import argument, count
@@ -97,10 +99,7 @@ class ExportOptions:
 
 
 def export(
-    repository: PatchRepository,
-    tree: Repo,
-    record: Record,
-    options: ExportOptions | None = None,
+    context: Context, tree: Repo, record: Record, options: ExportOptions | None = None
 ) -> Exported:
     """Write the commits of a work tree, from its base to HEAD, to their line, or to another folder.
 
@@ -110,10 +109,11 @@ def export(
 
     Raises Refused if the work tree is not clean (the change would be lost), if its history is not
     one straight line, if a patch has no commit any more, if the work tree is not on the base of the
-    line and goes to no other folder, or if the line has uncommitted changes.
+    line and goes to no other folder, or if the line has uncommitted changes or a command waits for
+    a person in it.
     """
-    options = options or ExportOptions()
-    git = open_to_export(repository, tree, record, options)
+    options, repository = options or ExportOptions(), context.repository
+    git = open_to_export(context, tree, record, options)
     with nullcontext() if options.dry_run else writing(repository):
         line = repository.line(record.line)
         require_base(tree, record, line, options)
@@ -121,10 +121,13 @@ def export(
 
 
 def open_to_export(
-    repository: PatchRepository, tree: Repo, record: Record, options: ExportOptions
+    context: Context, tree: Repo, record: Record, options: ExportOptions
 ) -> Repo | None:
     """The git repository in which the change is committed; None if it is not to be. Raises Refused
     if the work tree or the line is not ready for it."""
+    writes_line = not options.dry_run and options.output is None
+    if writes_line:
+        require_nothing_waits(context, record.line)
     if record.proposal:
         raise Refused(
             f"this work tree holds {record.proposal} as upstream would get it",
@@ -132,8 +135,9 @@ def open_to_export(
             hint="make the change in a work tree of the line: fixtool apply --worktree DIR",
         )
     (require_idle if options.unclean else require_clean)(tree)
-    if options.dry_run or not options.commit or options.output is not None:
+    if not writes_line or not options.commit:
         return None
+    repository = context.repository
     return open_for_commit(repository.root, repository.folder / record.line)
 
 

@@ -18,7 +18,8 @@ from fixtool.errors import Refused
 from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import MACHINE, Commit, Oid, Signature
 from fixtool.git.repo import Repo
-from fixtool.series.line import Line, PatchRepository
+from fixtool.series.context import Context
+from fixtool.series.line import Line
 from fixtool.series.lint import errors_in_patch
 from fixtool.series.message import join_message, mailable, split_message
 from fixtool.series.patch import export, parse
@@ -42,7 +43,7 @@ def has_work(tree: Repo, record: Record) -> bool:
 
 
 def new_patch(
-    repository: PatchRepository, tree: Repo, record: Record, new: NewPatch, options: ExportOptions
+    context: Context, tree: Repo, record: Record, new: NewPatch, options: ExportOptions
 ) -> Exported:
     """Make a patch, the last one, of the edits of a work tree and of the commits on top of it that
     are in no patch, and write its file.
@@ -52,8 +53,8 @@ def new_patch(
     one; and whatever ``export`` raises.
     """
     options = replace(options, unclean=True)
-    open_to_export(repository, tree, record, options)
-    line = repository.line(record.line)
+    open_to_export(context, tree, record, options)
+    line = context.repository.line(record.line)
     require_base(tree, record, line, options)
     require_free(line, new.slug)
     on_top = _on_top(tree, record, line, options)
@@ -73,7 +74,7 @@ def new_patch(
         return Exported(line.name, line.folder, (), False, edits=shown)
     options = replace(options, new={new.slug: commit}, named=(new.slug,), command="new patch")
     reason = f"fixtool new: {new.slug}"
-    done = export_with(repository, tree, record, edits, folded, reason, options)
+    done = export_with(context, tree, record, edits, folded, reason, options)
     return replace(done, edits=shown)
 
 

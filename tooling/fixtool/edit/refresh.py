@@ -34,7 +34,8 @@ from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series import shelf
-from fixtool.series.line import Line, PatchRepository
+from fixtool.series.context import Context
+from fixtool.series.line import Line
 from fixtool.text import argument, count
 
 Choose = Callable[[Sequence[HunkText]], Collection[str]]
@@ -58,7 +59,7 @@ def has_edits(tree: Repo) -> bool:
 
 
 def refresh_edits(
-    repository: PatchRepository,
+    context: Context,
     tree: Repo,
     record: Record,
     selection: Selection,
@@ -70,7 +71,7 @@ def refresh_edits(
     which patch is meant, and as ``export`` does; UsageError if the selection names what is not
     there.
     """
-    work = _open(repository, tree, record, options)
+    work = _open(context, tree, record, options)
     with work.objects() as objects:
         edits = read_edits(work.tree, objects)
         slug = selection.slug.removesuffix(".patch") if selection.slug else None
@@ -96,9 +97,7 @@ def refresh_edits(
     return work.write([slug], folded, edits, shown_edits(edits, dict.fromkeys(units, slug), {}))
 
 
-def absorb(
-    repository: PatchRepository, tree: Repo, record: Record, options: ExportOptions
-) -> Exported:
+def absorb(context: Context, tree: Repo, record: Record, options: ExportOptions) -> Exported:
     """Put each uncommitted edit of a work tree into the patch that last changed its lines, and
     write the files of these patches. What belongs to none or to several, or does not fit below a
     later patch, stays as it is. If nothing is uncommitted because an earlier run was killed before
@@ -106,11 +105,11 @@ def absorb(
 
     Raises Refused as ``export`` does.
     """
-    work = _open(repository, tree, record, options)
+    work = _open(context, tree, record, options)
     with work.objects() as objects:
         edits = read_edits(work.tree, objects, context=0)
         if not edits.units and work.was_killed():
-            return export(repository, tree, record, work.options)
+            return export(context, tree, record, work.options)
         owned = owners(work.tree, edits, work.series, record.onto)
         targets: dict[str, set[Unit]] = {}
         stays: dict[Unit, str] = {}
@@ -157,10 +156,10 @@ def chosen_units(edits: Edits, slug: str, selection: Selection) -> set[Unit]:
     return set(parts_into(edits.files, [f"{slug}={','.join(places)}"])[0].units)
 
 
-def _open(repository: PatchRepository, tree: Repo, record: Record, options: ExportOptions) -> _Work:
+def _open(context: Context, tree: Repo, record: Record, options: ExportOptions) -> _Work:
     options = replace(options, unclean=True)
-    open_to_export(repository, tree, record, options)
-    line = repository.line(record.line)
+    open_to_export(context, tree, record, options)
+    line = context.repository.line(record.line)
     require_base(tree, record, line, options)
     found = identify(tree, record, line, options.pairs)
     if not found.commits:
@@ -169,14 +168,14 @@ def _open(repository: PatchRepository, tree: Repo, record: Record, options: Expo
             where=str(tree.work_tree),
             hint="commit the change, then make it a patch: fixtool export",
         )
-    return _Work(repository, tree.durably(), record, line, options, dict(found.commits))
+    return _Work(context, tree.durably(), record, line, options, dict(found.commits))
 
 
 @dataclass(frozen=True)
 class _Work:
     """A work tree with uncommitted edits. ``series`` are its commits by slug, in order."""
 
-    repository: PatchRepository
+    context: Context
     tree: Repo
     record: Record
     line: Line
@@ -282,12 +281,12 @@ class _Work:
                           named=tuple(slugs))  # fmt: skip
         names = ", ".join(slugs) if len(slugs) < 4 else count(len(slugs), "patch")
         reason = f"fixtool {options.command}: {names}"
-        done = export_with(self.repository, self.tree, self.record, edits, folded, reason, options)
+        done = export_with(self.context, self.tree, self.record, edits, folded, reason, options)
         return replace(done, edits=shown)
 
 
 def export_with(
-    repository: PatchRepository,
+    context: Context,
     tree: Repo,
     record: Record,
     edits: Edits,
@@ -297,14 +296,14 @@ def export_with(
 ) -> Exported:
     """Move the branch of a work tree to the commits that hold its edits, and export. The branch
     goes back unless the patch files were written."""
-    line = repository.line(record.line)
+    line = context.repository.line(record.line)
     before = digest_of(line)
 
     def is_written() -> bool:
         return digest_of(line) != before
 
     with take_over(tree, edits, folded, reason, is_written) as put_back:
-        done = export(repository, tree, record, options)
+        done = export(context, tree, record, options)
         if done.conflicts:
             put_back()
     return done

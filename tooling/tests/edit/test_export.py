@@ -34,7 +34,7 @@ def tree(team: Team, settings: Settings) -> Git:
 
 def out(team: Team, tree: Git, **options: object) -> Exported:
     repo, record = open_worktree(tree.path)
-    return export(team.repository, repo, record, ExportOptions(**options))  # type: ignore[arg-type]
+    return export(team.context, repo, record, ExportOptions(**options))  # type: ignore[arg-type]
 
 
 def folder_state(team: Team) -> dict[str, tuple[bytes, int]]:

@@ -40,7 +40,7 @@ class Work:
     def export(self, **options: object) -> Exported:
         repo, record = open_worktree(self.tree.path)
         given = ExportOptions(**options)  # type: ignore[arg-type]
-        return export(self.team.repository, repo, record, given)
+        return export(self.team.context, repo, record, given)
 
     @property
     def slugs(self) -> list[str]:
@@ -286,6 +286,6 @@ def test_the_first_of_two_patches_that_change_one_line_is_taken_out(
     tree("add", "--all")
     tree("commit", "--quiet", "--reuse-message", applied.replay.commit)
     repo, record = open_worktree(tree.path)
-    export(team.repository, repo, record, ExportOptions(remove_missing=True))
+    export(team.context, repo, record, ExportOptions(remove_missing=True))
     (left,) = team.repository.line("main").patches
     assert (left.slug, left.subject) == ("two", "model: say two")

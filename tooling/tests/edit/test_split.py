@@ -16,9 +16,7 @@ from fixtool.edit.split import SplitRequest, split
 from fixtool.git.database import passing_objects
 from fixtool.git.objects import Oid
 from fixtool.series.commit import Rewrite
-from fixtool.series.context import Context
 from fixtool.series.strict import commits_on
-from fixtool.settings import Settings
 from support.editing import is_well_formed
 from support.json_documents import document
 from support.repositories import NUMBERS, Git, Ran, Team, format_patch
@@ -263,7 +261,7 @@ def test_a_file_and_a_folder_that_change_places_stay_together(
 
 
 def test_killed_between_writing_and_committing_the_next_run_finishes(
-    splitting: Splitting, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    splitting: Splitting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, carry_out = splitting.files(), Rewrite.carry_out
 
@@ -283,7 +281,7 @@ def test_killed_between_writing_and_committing_the_next_run_finishes(
         patched.setattr(Rewrite, "carry_out", die)
         patched.setattr("fixtool.series.commit._put_back", lambda *_: None)
         with pytest.raises(Killed):
-            split(Context(team.repository, settings), line, place, "big", SplitRequest(By.FILE))
+            split(team.context, line, place, "big", SplitRequest(By.FILE))
     assert splitting.files() != old
     done = splitting.split("big", "--by", "file")
     assert len(done["parts"]) == 5

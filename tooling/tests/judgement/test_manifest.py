@@ -188,7 +188,7 @@ def test_export_keeps_the_manifest_in_step(series: Team, tree: Git, settings: Se
     tree.write("python/other.py", "alpha\nBETA!\ngamma\n")
     tree("commit", "--all", "--amend", "--no-edit", "--quiet")
     tree.commit("area: more", more_py="y = 2\n")
-    export(series.repository, *open_worktree(tree.path))
+    export(series.context, *open_worktree(tree.path))
     found = recorded(tree)
     assert now(tree) == found
     patches = series.repository.line("main").patches
@@ -207,7 +207,7 @@ def test_a_refresh_of_one_patch_changes_one_entry(series: Team, tree: Git) -> No
     tree.write("python/other.py", "alpha\nBETA!\ngamma\n")
     tree("commit", "--all", "--amend", "--no-edit", "--quiet")
     tree.commit("area: more", more_py="y = 2\n")
-    export(series.repository, *open_worktree(tree.path), ExportOptions(only=["beta"]))
+    export(series.context, *open_worktree(tree.path), ExportOptions(only=["beta"]))
     found = recorded(tree)
     assert found.patches[0] == before.patches[0]
     assert found.patches[1].sha256 == series.repository.line("main").patches[1].digest
@@ -216,7 +216,7 @@ def test_a_refresh_of_one_patch_changes_one_entry(series: Team, tree: Git) -> No
 
 def test_a_patch_that_left_the_line_leaves_the_manifest(series: Team, tree: Git) -> None:
     tree("reset", "--hard", "--quiet", "HEAD~1")
-    export(series.repository, *open_worktree(tree.path), ExportOptions(remove_missing=True))
+    export(series.context, *open_worktree(tree.path), ExportOptions(remove_missing=True))
     assert brief(now(tree)) == ({"fix": "clean"}, 0)
 
 

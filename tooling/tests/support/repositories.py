@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fixtool.git.repo import Repo
+from fixtool.series.context import Context
 from fixtool.series.line import PatchRepository, Upstream
 from fixtool.series.write import upstream_toml
+from fixtool.settings import load
 
 ROOT = Path(__file__).resolve().parents[3]
 """The checkout of fixtool that the tests run from."""
@@ -167,6 +169,11 @@ class Team:
     @property
     def repository(self) -> PatchRepository:
         return PatchRepository.find(self.root)
+
+    @property
+    def context(self) -> Context:
+        """What a command starts from that is typed there."""
+        return Context(self.repository, load(self.root, os.environ))
 
 
 @dataclass(frozen=True)
