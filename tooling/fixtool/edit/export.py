@@ -25,7 +25,7 @@ from fixtool.git.repo import Repo
 from fixtool.git.trees import changed_paths
 from fixtool.judgement.manifest import Manifest, ManifestPatch
 from fixtool.replay.verdict import Verdict
-from fixtool.series.commit import open_for_commit, rewrite_and_commit
+from fixtool.series.commit import open_to_write, rewrite_and_commit
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.patch import export_all
@@ -135,10 +135,10 @@ def open_to_export(
             hint="make the change in a work tree of the line: fixtool apply --worktree DIR",
         )
     (require_idle if options.unclean else require_clean)(tree)
-    if not writes_line or not options.commit:
+    if not writes_line:
         return None
     repository = context.repository
-    return open_for_commit(repository.root, repository.folder / record.line)
+    return open_to_write(repository.root, repository.folder / record.line, commit=options.commit)
 
 
 def require_base(tree: Repo, record: Record, line: Line, options: ExportOptions) -> None:

@@ -18,7 +18,7 @@ from fixtool.git.repo import Repo
 from fixtool.incoming.advice import Advice
 from fixtool.incoming.change import Incoming
 from fixtool.incoming.fit import Base, Conflict, FindBlobs, FitOptions, Fitted, Fitter
-from fixtool.series.commit import open_for_commit, rewrite_and_commit
+from fixtool.series.commit import open_to_write, rewrite_and_commit
 from fixtool.series.diff import FilePatch, read_diff
 from fixtool.series.line import Line, PatchRepository
 from fixtool.series.lint import errors_in_patch
@@ -117,9 +117,9 @@ def import_changes(
 def open_to_import(repository: PatchRepository, line: Line, options: ImportOptions) -> Repo | None:
     """The git repository in which the import is committed; None if it is not to be. Raises Refused
     if the line has uncommitted changes."""
-    if options.dry_run or not options.commit:
+    if options.dry_run:
         return None
-    return open_for_commit(repository.root, line.folder)
+    return open_to_write(repository.root, line.folder, commit=options.commit)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -308,6 +309,31 @@ def test_a_range_of_a_fork_comes_in(team: Team, make_git: object, tmp_path: Path
     skipping = ImportOptions(skip_empty=True)
     imported = import_changes(team.repository, line, repo, lambda: base, empty, skipping)
     assert [item.subject for item in imported.skipped] == ["fork: nothing"]
+
+
+@pytest.mark.parametrize("verb", ["export", "import"])
+def test_what_a_killed_run_began_is_committed_before_a_change_that_is_not(
+    team: Team, tree: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """The change of the killed run was left uncommitted: its note told of other files then."""
+    git = team.track()
+    (tmp_path / "in.patch").write_bytes(side(team, "area: one", README_txt="read me twice\n"))
+    tree.write("python/other.py", "alpha\nBETA!\ngamma\n")
+    tree("commit", "--all", "--amend", "--no-edit", "--quiet")
+    with monkeypatch.context() as patched:
+        for name in ("_commit", "_put_back"):
+            patched.setattr(f"fixtool.series.commit.{name}", mock.Mock(side_effect=CannotRun("")))
+        with pytest.raises(CannotRun):
+            out(team, tree)
+    assert git("status", "--porcelain") != ""
+    if verb == "export":
+        assert out(team, tree, commit=False).committed is None
+    else:
+        assert bring(team, tmp_path / "in.patch", commit=False).committed is None
+    assert git("log", "--format=%s").splitlines() == ["main: export beta", "first"]
+    changed = set(git("status", "--porcelain").split()[1::2])
+    added = {"patches/main/area-one.patch", "patches/main/series"}
+    assert changed == (added if verb == "import" else set())
 
 
 def test_replace_keeps_place_and_neighbours(team: Team, tmp_path: Path) -> None:
