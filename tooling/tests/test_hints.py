@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from support.hints import check_hints, commands_in, hints_in, placeholders
+from support.repositories import ROOT, Ran
+from support.scripts import load_script
 
 HINTS = [
     ("fixtool list", ["fixtool list"]),
@@ -44,3 +49,33 @@ def test_the_placeholders_of_a_command() -> None:
     assert placeholders("fixtool init DIR --base=REF --line x") == ["DIR", "--base=REF"]
     assert placeholders("fixtool coverage --json >FILE") == [">FILE"]
     assert placeholders("git -C /tmp/a commit patches/main") == []
+
+
+@pytest.mark.parametrize("hint", ["fixtool nope", "cd '/a b' && fixtool nope"])
+def test_a_wrong_command_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hint: str
+) -> None:
+    """ci/conformance/advice --again runs each that was wrong, also one that goes to a folder first."""
+    monkeypatch.setattr(sys, "path", [str(ROOT / "ci/conformance"), *sys.path])
+    module = load_script("ci/conformance/advice")
+    runs: list[str] = []
+
+    def execute(self: object, command: str, *_: object) -> tuple[int, str]:
+        runs.append(command)
+        return 70, "it cannot run"
+
+    monkeypatch.setattr(module.Advice, "execute", execute)
+    monkeypatch.setattr(module, "_OF_PYTEST", module.re.compile(tmp_path.name))
+    advice = module.Advice(tmp_path, sys.stderr)
+    (place := tmp_path / "place").mkdir()
+    advised = Ran(1, "", f"error: x\n  try: {hint}\n")
+    for _ in range(3):
+        advice(["list"], place, {}, advised)
+    assert (runs, len(advice.wrong)) == ([hint] * 2, 2)
+    (test,) = advice.forget_wrong()
+    assert test.endswith(
+        "tooling/tests/test_hints.py::test_a_wrong_command_is_run_again[" + hint + "]"
+    )
+    assert (advice.wrong, advice.outcomes["wrong"]) == ([], 0)
+    advice(["list"], place, {}, advised)
+    assert len(runs) == 3

@@ -7,9 +7,6 @@ import json
 import subprocess
 import sys
 from contextlib import redirect_stdout
-from functools import cache
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +18,7 @@ from support.command import run_here
 from support.package_index import Server, make_wheel
 from support.processes import GENEROUS
 from support.repositories import NUMBERS, ROOT, Team
+from support.scripts import load_script
 from support.verifying import FIVE, PROBE, proved, write_probe
 
 __all__ = ["proved"]  # a fixture
@@ -28,15 +26,8 @@ __all__ = ["proved"]  # a fixture
 pytestmark = pytest.mark.slow(1)  # each runs probes in processes
 
 
-@cache
 def oracle() -> ModuleType:
-    """The script as a module: a start of Python for each question takes most of the time."""
-    loader = SourceFileLoader("coverage_oracle", str(ROOT / "ci/coverage-oracle"))
-    spec = spec_from_loader(loader.name, loader)
-    assert spec
-    module = module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return load_script("ci/coverage-oracle")
 
 
 def apply_here(root: Path, ref: str, source: str, *options: str) -> tuple[dict[str, Any], float]:
