@@ -16,6 +16,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -107,13 +108,11 @@ def load_others(options: argparse.Namespace) -> tuple[list[OtherRouting], dict[s
     """Those that can be loaded, and why the rest cannot. ``options`` has --vllm and --sglang."""
     loaders: dict[str, Callable[[], OtherRouting]] = {"topk_softmax": topk_softmax, "quack": quack}
     missing = {}
-    for name, option, loader in (
-        ("vllm", options.vllm, vllm), ("muse_spark", options.sglang, muse_spark),
-    ):  # fmt: skip
-        if option:
-            loaders[name] = lambda loader=loader, option=option: loader(option)  # type: ignore[misc]
+    for name, option, loader in (("vllm", "vllm", vllm), ("muse_spark", "sglang", muse_spark)):
+        if place := getattr(options, option):
+            loaders[name] = partial(loader, place)
         else:
-            missing[name] = f"not asked for: --{'vllm' if name == 'vllm' else 'sglang'}"
+            missing[name] = f"not asked for: --{option}"
     others = []
     for name, load in loaders.items():
         try:

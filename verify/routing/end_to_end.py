@@ -154,10 +154,10 @@ def main() -> Answer:
     notes: list[str] = []
     device = "cuda" if on_gpu else "cpu"
     results = list(check_batches(gemma4, device, notes))
+    worst = max(batch.relative for _, batch in results)
     chains = list(check_chains(gemma4, device))
     results += chains
     problems = [f"{name}: {problem}" for name, batch in results for problem in batch.problems]
-    worst = max(getattr(batch, "relative", 0.0) for _, batch in results)
     rows = sum(batch.rows for _, batch in results)
     details = {
         "batches": len(results),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def count_launches(launcher: Any) -> Iterator[list[str]]:
     try:
         for kernel in kernels:
             name = getattr(getattr(kernel, "fn", None), "__name__", "a kernel")
-            on_launch(kernel, lambda name=name: launches.append(name))  # type: ignore[misc]
+            on_launch(kernel, partial(launches.append, name))
         yield launches
     finally:
         for kernel, run in zip(kernels, before, strict=True):
