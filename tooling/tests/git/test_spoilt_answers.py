@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,24 @@ def test_no_patch_is_not_the_patch_of_a_commit(
         export(repo, commit)
 
 
+@contextmanager
+def listing_spoilt_at(
+    turn: int, answer: str, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> Iterator[None]:
+    """Let git answer `ls-files` number ``turn`` with ``answer``, and nothing else wrongly."""
+    count = folder / "count"
+    with monkeypatch.context() as patched:
+        spoil(
+            patched,
+            folder,
+            f"""case " $* " in *" ls-files "*) echo >> {count}
+            [ "$(wc -l < {count})" = {turn} ] && printf '{answer}' && exit 0;; esac
+            exec {GIT} "$@\"""",
+        )
+        yield
+    assert count.read_text().count("\n") >= turn, "no answer was spoilt"
+
+
 @pytest.mark.parametrize("turn", [1, 2, 3, 4])
 @pytest.mark.parametrize("answer", ["", "garbage"])
 def test_a_git_that_lists_something_else_leaves_no_half_of_a_move(
@@ -158,17 +177,8 @@ def test_a_git_that_lists_something_else_leaves_no_half_of_a_move(
     team.patch("more", "more", more_txt="text\n")
     git = team.track()
     words = ("move", "more", "--before", "fix", "--source", team.upstream.path)
-    with monkeypatch.context() as patched:
-        count = tmp_path / "count"
-        spoil(
-            patched,
-            tmp_path,
-            f"""case " $* " in *" ls-files "*) echo >> {count}
-            [ "$(wc -l < {count})" = {turn} ] && printf '{answer}' && exit 0;; esac
-            exec {GIT} "$@\"""",
-        )
+    with listing_spoilt_at(turn, answer, monkeypatch, tmp_path):
         ran = fixtool(*words, cwd=team.root)
-    assert count.read_text().count("\n") >= turn, "the injury was never made"
     assert ran.status in (0, 4), ran.err
     if git("log", "--format=%s") == "first":  # else the next command finishes what is committed
         assert git("status", "--porcelain") == ""
@@ -188,14 +198,7 @@ def test_a_git_that_lists_nothing_does_not_tear_a_commit(
     team.patch("fix", "fix twenty", readme_txt="text\n")
     git = team.track()
     words = ("drop", "fix", "--reason", "why", "--source", team.upstream.path)
-    with monkeypatch.context() as patched:
-        count = tmp_path / "count"
-        spoil(
-            patched,
-            tmp_path,
-            f"""case " $* " in *" ls-files "*) echo >> {count}
-            [ "$(wc -l < {count})" = {turn} ] && exit 0;; esac; exec {GIT} "$@\"""",
-        )
+    with listing_spoilt_at(turn, "", monkeypatch, tmp_path):
         ran = fixtool(*words, cwd=team.root)
     if turn == 2:  # new files were not told: the whole folder is then looked at
         assert ran.status == 0, ran.err
