@@ -142,32 +142,37 @@ def _nothing(_: Situation) -> Iterator[None]:
     yield
 
 
-def writes(name: str, text: str) -> Arrange:
-    """A file is there, or is changed."""
+def changed(name: str, change: Callable[[str], str | None]) -> Arrange:
+    """A file has what ``change`` makes of its text; with None, it is not there."""
 
     def arrange(situation: Situation) -> Iterator[None]:
         path = situation.root / name
         before = path.read_text() if path.exists() else None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        put(path, change(before or ""))
         yield
-        if before is None:
-            path.unlink()
-        else:
-            path.write_text(before)
+        put(path, before)
 
     return arrange
+
+
+def put(path: Path, text: str | None) -> None:
+    if text is None:
+        path.unlink()
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def writes(name: str, text: str) -> Arrange:
+    return changed(name, lambda _: text)
 
 
 def appends(name: str, text: str) -> Arrange:
-    def arrange(situation: Situation) -> Iterator[None]:
-        path = situation.root / name
-        before = path.read_text()
-        path.write_text(before + text)
-        yield
-        path.write_text(before)
+    return changed(name, lambda before: before + text)
 
-    return arrange
+
+def removes(name: str) -> Arrange:
+    return changed(name, lambda _: None)
 
 
 def waits(*words: str) -> Arrange:
@@ -217,17 +222,6 @@ def mailing(situation: Situation) -> Iterator[None]:
     (state / "applying").touch()
     yield
     shutil.rmtree(state)
-
-
-def removes(name: str) -> Arrange:
-    def arrange(situation: Situation) -> Iterator[None]:
-        path = situation.root / name
-        before = path.read_text()
-        path.unlink()
-        yield
-        path.write_text(before)
-
-    return arrange
 
 
 EMPTY = "empty"
