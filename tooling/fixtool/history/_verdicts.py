@@ -23,7 +23,7 @@ from fixtool.git.repo import Repo
 from fixtool.git.scratch import scratch_repo
 from fixtool.history.states import Files, FileState, digest
 from fixtool.progress import Progress
-from fixtool.replay.by_file import ByFile, Outcome, Target, check_foretold
+from fixtool.replay.by_file import ByFile, Outcome, Target, check_predicted
 from fixtool.replay.run import Earlier, replay, series_on_base
 from fixtool.replay.verdict import PatchState, Verdict
 from fixtool.series.line import Line
@@ -69,7 +69,7 @@ def judge_groups(
             _start_by_file(room, group.line, states, cache, progress)
             for group, (_, _, states) in zip(groups, waiting, strict=True)
         ]
-        _check_foretold([judged.by_file for judged in started if judged], progress)
+        _check_predicted([judged.by_file for judged in started if judged], progress)
         return [
             _judge_group(room, group.line, *known, judged, progress)
             for group, known, judged in zip(groups, waiting, started, strict=True)
@@ -204,11 +204,11 @@ def _start_by_file(
     return _ByFile(by_file, states, kept)
 
 
-def _check_foretold(judges: Sequence[ByFile], progress: Progress) -> None:
-    """Let git make the merges that were foretold, those of all groups together."""
-    if size := sum(len(judge.foretold) for judge in judges):
+def _check_predicted(judges: Sequence[ByFile], progress: Progress) -> None:
+    """Let git make the merges that were predicted, those of all groups together."""
+    if size := sum(len(judge.predicted) for judge in judges):
         with progress.task("merging files", total=size) as task:
-            check_foretold(judges, task.advance)
+            check_predicted(judges, task.advance)
 
 
 def _finish_by_file(room: _Room, started: _ByFile) -> tuple[dict[FileState, list[PatchState]], int]:

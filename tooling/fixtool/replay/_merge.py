@@ -2,8 +2,8 @@
 
 A three-way merge takes a file from the side that alone has changed it. Only a file that both sides
 have changed is merged by its content, which is left to git. While a series is replayed, such a
-content is foretold: it is what `git apply` makes. At the end, one process merges all these files,
-and if anything was foretold wrongly, the series is replayed again with the true contents.
+content is predicted: it is what `git apply` makes. At the end, one process merges all these files,
+and if anything was predicted wrongly, the series is replayed again with the true contents.
 
 Where git would look for the new place of a file or a folder, it merges the whole trees.
 """
@@ -48,7 +48,7 @@ class Merges:
         self._objects = objects
         self._known = known
         self._as_applied = as_applied or {}
-        self._foretold: dict[Contents, Oid] = {}
+        self._predicted: dict[Contents, Oid] = {}
         self._wrong: set[Contents] = set()
         repo = objects.repo
         attributes = repo.objects_folder.with_name("info") / "attributes"
@@ -71,17 +71,17 @@ class Merges:
         return Merge(self._objects.with_files(ours, changes) if changes else ours, ()), True
 
     def check(self) -> bool:
-        """Let git merge what was foretold. Returns whether it was all right; if not, the replay has
-        to be made again."""
-        asked, self._foretold = self._foretold, {}
+        """Let git merge what was predicted. Returns whether it was all right; if not, the replay
+        has to be made again."""
+        asked, self._predicted = self._predicted, {}
         if not asked:
             return True
         pairs = [self._pair(contents) for contents in asked]
         self._objects.flush()
         merges = merge_many(self._objects.repo, pairs, keep=False)
-        for (contents, foretold), merge in zip(asked.items(), merges, strict=True):
-            if merge == Merge(self._tree(foretold), ()):
-                self._known[contents] = foretold
+        for (contents, predicted), merge in zip(asked.items(), merges, strict=True):
+            if merge == Merge(self._tree(predicted), ()):
+                self._known[contents] = predicted
             else:
                 self._wrong.add(contents)
         return self._wrong.isdisjoint(asked)
@@ -171,7 +171,7 @@ class Merges:
             if expected is not None and self._as_applied.get(contents) == expected.blob:
                 return expected.blob
             if expected is not None and contents not in self._wrong:
-                return self._foretold.setdefault(contents, expected.blob)
+                return self._predicted.setdefault(contents, expected.blob)
             self._known[contents] = self._ask(contents)
         merged = self._known[contents]
         if merged is None:

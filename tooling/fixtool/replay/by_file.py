@@ -36,7 +36,7 @@ _MOST = 48  # merges that one process makes
 _FEWEST = 12  # to start a process takes as long as a few merges
 _PROCESSES = 2 * (os.cpu_count() or 1)  # among which the merges are shared, unless they are many
 
-__all__ = ["ByFile", "Outcome", "SeriesOnBase", "Target", "check_foretold"]
+__all__ = ["ByFile", "Outcome", "SeriesOnBase", "Target", "check_predicted"]
 
 
 class Outcome(NamedTuple):
@@ -114,7 +114,7 @@ class ByFile:
 
     ``judged`` is the number of targets of which a part was judged. ``outcomes`` are those of the
     parts of each patch. Those of a single patch may be filled in before, and are then not judged
-    again. ``foretold`` are the merges that git has not made yet, by the position of the patch and
+    again. ``predicted`` are the merges that git has not made yet, by the position of the patch and
     the key of the part. ``as_applied`` are contents that git merged to the blob given there, which
     `git apply` makes too.
     """
@@ -136,10 +136,10 @@ class ByFile:
         self.outcomes: list[dict[str, Outcome]] = [{} for _ in patches]
         self.judged = 0
         self.as_applied: dict[Contents, Oid] = {}
-        self.foretold: dict[tuple[int, str], _Waiting] = {}
-        self._answers: dict[tuple[int, str], Merge] = {}  # of git, about what was foretold
+        self.predicted: dict[tuple[int, str], _Waiting] = {}
+        self._answers: dict[tuple[int, str], Merge] = {}  # of git, about what was predicted
         self._unmerged: dict[tuple[int, str], _Waiting] = {}
-        self._wrong = False  # whether something was foretold wrongly
+        self._wrong = False  # whether something was predicted wrongly
         self._results: dict[tuple[int, str], Files] = {}
         self._single: dict[tuple[int, str, TreeEntry | None], _Part] = {}
         self._paths = frozenset(path for patch in patches for path in patch.paths)
@@ -171,23 +171,23 @@ class ByFile:
     def start(
         self, targets: Sequence[Target], begin: Callable[[int, int], Callable[[int], None]]
     ) -> None:
-        """Judge each patch on each of ``targets``. What git has to merge is foretold as far as that
-        is possible, so that one process can merge it for many judges: ``check_foretold``. ``begin``
-        is told a position and how many parts of that patch will be judged, and returns what is to
-        be told how many are done."""
+        """Judge each patch on each of ``targets``. What git has to merge is predicted as far as
+        that is possible, so that one process can merge it for many judges: ``check_predicted``.
+        ``begin`` is told a position and how many parts of that patch will be judged, and returns
+        what is to be told how many are done."""
         self._targets = targets
         self._given = [dict(outcomes) for outcomes in self.outcomes]
         self._runs = self._judge(begin)
 
     def finish(self) -> list[list[PatchState] | None]:
         """What is true of each patch on each target; None for a target that only a replay can
-        judge. What was foretold wrongly is judged again."""
-        check_foretold([self], lambda _: None)
+        judge. What was predicted wrongly is judged again."""
+        check_predicted([self], lambda _: None)
         while self._wrong:
             self._wrong = False
             self.outcomes = [dict(outcomes) for outcomes in self._given]
             self._runs = self._judge(lambda *_: lambda _: None)
-            check_foretold([self], lambda _: None)
+            check_predicted([self], lambda _: None)
         self._unmerged.clear()
         self.judged = sum(run.judged for run in self._runs if run.possible)
         return [run.states if run.possible else None for run in self._runs]
@@ -461,27 +461,27 @@ class ByFile:
         return any(path in patch.paths for patch in self._patches[position + 1 :])
 
     def _is_told(self, position: int, unmerged: _Waiting) -> bool:
-        """Settle a part that git has merged already, or whose merge can be foretold: it most often
+        """Settle a part that git has merged already, or whose merge can be predicted: it most often
         makes what `git apply` makes, or stops if that does not fit. If later patches need the file,
-        only the former is foretold. Returns whether the part is settled."""
+        only the former is predicted. Returns whether the part is settled."""
         part = unmerged.part
         key = (position, part.key)
         self._unmerged[key] = unmerged
         if (merge := self._answers.get(key)) is not None:
             self._settle(position, unmerged, merge)
         elif unmerged.strict is not None:
-            self.foretold[key] = unmerged
+            self.predicted[key] = unmerged
             self._keep(position, unmerged, unmerged.strict, unmerged.strict)
         elif len(self._patches) == 1:
-            self.foretold[key] = unmerged
+            self.predicted[key] = unmerged
             self._keep(position, unmerged, None, Merge(Oid(""), (part.files[0].path,)))
         else:
             return False
         return True
 
     def told(self, key: tuple[int, str], merge: Merge) -> None:
-        """Take git's answer about a merge that was foretold."""
-        unmerged = self.foretold.pop(key)
+        """Take git's answer about a merge that was predicted."""
+        unmerged = self.predicted.pop(key)
         self._answers[key] = merge
         part, strict = unmerged.part, unmerged.strict
         if strict is None:
@@ -535,7 +535,7 @@ class ByFile:
         self._keep(position, unmerged, result, result)
 
     def _note_merge(self, part: _Part, merged: Files) -> None:
-        """Note that git merges the contents of a file to what was foretold."""
+        """Note that git merges the contents of a file to what was predicted."""
         path = part.files[0].path
         if part.alone and path in part.base and path in merged:
             sides = (side[path].blob for side in (part.base, part.ours, part.theirs))
@@ -631,11 +631,11 @@ class _Run:
         self.moved = False
 
 
-def check_foretold(judges: Sequence[ByFile], advance: Callable[[int], None]) -> None:
-    """Let git make the merges that ``judges`` have foretold, which all have the same objects.
+def check_predicted(judges: Sequence[ByFile], advance: Callable[[int], None]) -> None:
+    """Let git make the merges that ``judges`` have predicted, which all have the same objects.
     ``advance`` is told how many are done."""
     waiting = [(judge, *key, unmerged) for judge in judges
-               for key, unmerged in judge.foretold.items()]  # fmt: skip
+               for key, unmerged in judge.predicted.items()]  # fmt: skip
     waiting.sort(key=lambda each: each[2])  # git reads the contents of one file faster in a row
     share = _share(len(waiting))
     groups = [waiting[at : at + share] for at in range(0, len(waiting), share)]

@@ -164,7 +164,7 @@ def test_what_blocks_a_patch_on_some_states_alone(team: Team, tmp_path: Path) ->
     assert [state.verdict for state in states["more"]][1:] == [Verdict.CONFLICT, Verdict.BLOCKED]
 
 
-def test_what_was_foretold_wrongly_is_judged_again(
+def test_what_was_predicted_wrongly_is_judged_again(
     team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """git merges the first patch into the block that has moved, and not, as `git apply` does, into
