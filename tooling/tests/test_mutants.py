@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -61,6 +63,13 @@ def test_every_test_that_is_to_notice_is_there() -> None:
             missing.append(test)
     assert missing == []
     assert all(mutant["tests"] for mutant in table("ci/mutants.toml"))
+
+
+def test_a_word_that_no_mutant_has_is_refused() -> None:
+    """pytest got no test by name then, and so ran all of them."""
+    words = [sys.executable, ROOT / "ci/mutants", "--only", "no such mutant"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, "'no such mutant'" in done.stderr) == (2, True), done.stderr
 
 
 # What these break is upstream's code, or lines that no hunk of ours shows.
