@@ -55,7 +55,7 @@ def is_abandoned(context: Context, verb: str, line: str) -> bool:
 def require_nothing_waits(context: Context, line: str) -> None:
     """Raise Refused if a command waits for a person in ``line``. Called before another one changes
     the line: `--continue` would have to refuse then, and what the person has made would be of no
-    use. A change that comes in by git cannot be refused; `--continue` tells it."""
+    use. A change that comes in by git cannot be refused; `--continue` finds it, and refuses."""
     for verb, what in _VERBS.items():
         if is_waiting(context, verb, line):
             raise Refused(

@@ -358,7 +358,7 @@ def _change_files(tree: Repo, head: str, commit: str) -> None:
 
 def _require_free(tree: Repo, head: str, commit: str) -> None:
     """Raise Refused if a file that the series adds would replace one that git does not track:
-    ``read-tree -u`` overwrites ignored files without a word."""
+    ``read-tree -u`` overwrites ignored files, and does not say so."""
     assert tree.work_tree is not None
     for change in changed_files(tree, head, commit):
         if change.status == "A" and os.path.lexists(tree.work_tree / change.path):

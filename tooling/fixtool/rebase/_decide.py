@@ -35,7 +35,7 @@ _GONE = frozenset({Verdict.ABSORBED, Verdict.SUPERSEDED, Verdict.NOT_NEEDED})
 def outcomes_of(
     facts: Facts, judged: Sequence[JudgedPatch], skipped: Collection[str]
 ) -> tuple[PatchOutcome, ...]:
-    """What becomes of the judged patches; ``skipped`` are the slugs that a person set aside."""
+    """What becomes of the judged patches; ``skipped`` are the slugs that a person skipped."""
     compared = [patch for patch in judged
                 if patch.result.verdict is not Verdict.CLEAN and patch.slug not in skipped
                ]  # fmt: skip

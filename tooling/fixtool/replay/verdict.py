@@ -24,7 +24,7 @@ class Verdict(StrEnum):
     SUPERSEDED = "superseded"  # upstream cures its bug in another way
     NOT_NEEDED = "not-needed"  # its bug is not there
     LEFT_OUT = "left-out"  # a person said so
-    SKIPPED = "skipped"  # a person set it aside in a rebase
+    SKIPPED = "skipped"  # a person let a rebase go on without it
 
 
 _VERDICTS = {verdict.value: verdict for verdict in Verdict}

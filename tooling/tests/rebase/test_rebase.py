@@ -368,7 +368,7 @@ def test_a_patch_comes_off_the_shelf_where_its_bug_is(maintainer: Maintainer) ->
 
 @pytest.mark.parametrize("reason", ["absorbed", "superseded"])
 def test_a_line_that_moves_back_gets_its_patch_back(maintainer: Maintainer, reason: str) -> None:
-    """Without a word, the patch once stayed on the shelf, although upstream did not have it yet."""
+    """The patch once stayed on the shelf, although upstream did not have it yet, and nothing said so."""
     maintainer.patch_five()
     maintainer.patch_other()
     git = maintainer.upstream
