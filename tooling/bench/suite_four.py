@@ -1,4 +1,4 @@
-"""Suite `four`: this repository's own four patches, next to what `fixtool apply` replaces.
+"""Suite `four`: the patches of a line of this repository, next to what `fixtool apply` replaces.
 
 Each contestant makes a new work tree from the same objects. The clone is only read: the work trees
 belong to a bare clone that borrows its objects. Taking a work tree away is not measured. Git runs
