@@ -275,7 +275,9 @@ def _newer_parts(git: Repo | None, change: _Change, present: State, kind: str) -
             away = f": git -C {argument(git.work_tree)} stash" if git and git.work_tree else ""
             hint = f"keep what is there, or put it away{away}, then run the same command again"
             if kind == "waiting":
-                hint = f"fixtool {name.partition('/')[0]} --abort, then run the same command again"
+                waits, _, line = name.partition("/")
+                hint = f"end what waits: fixtool {waits} --abort --line {line}; then run the same "
+                hint += "command again"
             yield f"{what} was changed since", what, hint
 
 

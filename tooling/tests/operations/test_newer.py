@@ -164,6 +164,16 @@ def test_a_conflict_that_was_resolved_further(place: Place) -> None:
     )
 
 
+def test_what_waits_was_changed_by_hand(place: Place) -> None:
+    """The advice did not name the line, and so was refused where something waits in two."""
+    place.done("edit", "five")
+    (session,) = place.state.glob("edit/*-main.json")
+    session.write_text(session.read_text() + "\n")
+    refused = refusal(place).err
+    assert "the edit of line main that waits was changed since" in refused
+    assert re.search("end what waits: fixtool edit .*--abort --line main; then run", refused)
+
+
 def test_what_was_pushed_is_told(place: Place) -> None:
     place.done(*DROP)
     git = place.maintainer.git
