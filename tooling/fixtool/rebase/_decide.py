@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from fixtool.git.database import ObjectDatabase
-from fixtool.git.objects import Oid
+from fixtool.git.objects import ZERO, Oid
 from fixtool.git.process import pool
 from fixtool.git.repo import Repo
 from fixtool.git.trees import raw_changes
@@ -20,7 +20,6 @@ from fixtool.series.patch import export_all
 from fixtool.text import count
 
 _ALWAYS = 10_000  # percent: git takes two commits for the same patch, however much differs
-_NO_BLOB = "0" * 40
 _INTENT_LINES = 8  # of a commit message
 _SHOWN = 3  # lines of a patch that are missing
 _TOGETHER = 100  # patch files that are compared at a time
@@ -79,7 +78,7 @@ def _names_blobs(raw: bytes, changes: Iterable[tuple[str, str]]) -> bool:
     with these changes does in its index lines."""
     for meta, _ in changes:
         _, _, before, after, _ = meta.split(" ")
-        if after not in (before, _NO_BLOB) and f"..{after}".encode() not in raw:
+        if after not in (before, ZERO) and f"..{after}".encode() not in raw:
             return False
     return True
 
