@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Option
 
 from fixtool.commands import editing, options
-from fixtool.commands.refresh import Hunks, Take, ask_for_hunks, finish
+from fixtool.commands.refresh import Hunks, Take, finish, read_selection
 from fixtool.errors import UsageError
 from fixtool.text import argument
 
@@ -118,16 +118,11 @@ def _make(
     """Make the patch of what was edited in a work tree, and print the answer."""
     from fixtool.edit.export import ExportOptions
     from fixtool.edit.new import NewPatch, new_patch
-    from fixtool.edit.refresh import Selection
     from fixtool.series.commit import author_of
 
-    if hunks and take:
-        raise UsageError("--hunks and --take exclude each other: --take names the hunks")
-    if hunks:
-        options.require_terminal(json=json, hint=f"fixtool new {argument(slug)} --take PATH:N")
+    selection = read_selection("new", slug, hunks=hunks, take=take, json=json)
     context = options.start_of(ctx, directory, record)
     author = author_of(context.repository.root)
-    selection = Selection(slug, tuple(take or ()), ask_for_hunks if hunks else None)
     new = NewPatch(slug.removesuffix(".patch"), text, author, selection)
     wanted = ExportOptions(commit=not no_commit, dry_run=dry_run)
     exported = new_patch(context, tree, record, new, wanted)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fixtool.edit.export import Exported
+    from fixtool.edit.refresh import Selection
     from fixtool.edit.split import HunkText
 
 WaitingLine = Annotated[
@@ -64,7 +65,7 @@ def refresh(
     from fixtool.apply.worktree import open_worktree
     from fixtool.edit.below import NeedsPerson
     from fixtool.edit.export import ExportOptions, export
-    from fixtool.edit.refresh import Selection, has_edits, refresh_edits
+    from fixtool.edit.refresh import has_edits, refresh_edits
 
     if go_on or abort:
         if slug or worktree or hunks or take or go_on == abort:
@@ -76,11 +77,7 @@ def refresh(
         raise UsageError(
             "--line is for --continue and --abort: a work tree has its line", hint=hint
         )
-    if hunks and take:
-        raise UsageError("--hunks and --take exclude each other: --take names the hunks")
-    if hunks:
-        other = f"fixtool refresh {argument(slug or 'SLUG')} --take PATH:N"
-        options.require_terminal(json=json, hint=other)
+    selection = read_selection("refresh", slug, hunks=hunks, take=take, json=json)
     tree, record = open_worktree(worktree or options.here(ctx, directory))
     context = options.start_of(ctx, directory, record)
     export_options = ExportOptions(
@@ -89,7 +86,6 @@ def refresh(
         command="refresh",
     )  # fmt: skip
     if has_edits(tree):
-        selection = Selection(slug, tuple(take or ()), ask_for_hunks if hunks else None)
         try:
             exported = refresh_edits(context, tree, record, selection, export_options)
         except NeedsPerson as unfit:
@@ -137,7 +133,22 @@ def _show_edits(exported: Exported, *, dry_run: bool) -> None:
         terminal.table(("edit", "patch"), rows)
 
 
-def ask_for_hunks(hunks: Sequence[HunkText]) -> list[str]:
+def read_selection(
+    verb: str, slug: str | None, *, hunks: bool, take: list[str] | None, json: bool
+) -> Selection:
+    """Which edits go into the patch ``slug``, as --hunks and --take of ``verb`` say. Raises
+    UsageError if both are given, or if nobody is there to be asked."""
+    from fixtool.edit.refresh import Selection
+
+    if hunks and take:
+        raise UsageError("--hunks and --take exclude each other: --take names the hunks")
+    if hunks:
+        other = f"fixtool {verb} {argument(slug or 'SLUG')} --take PATH:N"
+        options.require_terminal(json=json, hint=other)
+    return Selection(slug, tuple(take or ()), _ask_for_hunks if hunks else None)
+
+
+def _ask_for_hunks(hunks: Sequence[HunkText]) -> list[str]:
     """Ask for each hunk whether it goes into the patch."""
     places = []
     for number, hunk in enumerate(hunks, 1):
