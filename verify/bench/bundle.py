@@ -68,7 +68,11 @@ def unpack_all(bundle: Path, work: Path, slug: str) -> None:
         return
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    subprocess.run(["tar", "xf", str(bundle), "-C", str(work)], check=True)
+    ran = subprocess.run(["tar", "xf", str(bundle), "-C", str(work)], check=False)
+    if ran.returncode or not (folder / "plan.json").is_file():
+        raise SystemExit(
+            f"{bundle} is no bundle: make one with fixtool verify --bundle FILE --prove"
+        )
     if (archive := archive_in(folder, "site")) is not None:
         unpack(archive, work / "site")
     plan = json.loads((folder / "plan.json").read_text("utf-8"))

@@ -845,8 +845,17 @@ def test_a_bundle_that_will_not_do(gpu_host: FakeGpuHost) -> None:
     bundle = make_bundle(gpu_host)
     work = gpu_host.folder / "work"
     gpu_host.script = "ci/serving"
+    (empty := gpu_host.folder / "empty.tar").touch()
+    with tarfile.open(gpu_host.folder / "other.tar", "w") as tar:
+        tar.add(empty, "empty.tar")
     for words, code, text in (
         ([gpu_host.folder / "none.tar"], 2, "there is no"),
+        (
+            [empty, "--work", work],
+            1,
+            "empty.tar is no bundle: make one with fixtool verify --bundle",
+        ),
+        ([gpu_host.folder / "other.tar", "--work", work], 1, "other.tar is no bundle"),
         ([bundle, "--without", "gemma5", "--work", work], 1, "no patch of the bundle is gemma5"),
     ):
         gpu_host.expect(code, text, "", *words)
