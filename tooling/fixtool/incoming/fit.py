@@ -52,11 +52,6 @@ class FitOptions:
     three_way: bool = True
     leave_out_missing: bool = False
 
-    @property
-    def as_it_is(self) -> bool:
-        """Whether a change whose names are those of the tree goes in whole, at its own place."""
-        return self.strip in (None, 1) and not self.exclude and not self.folder
-
 
 @dataclass(frozen=True)
 class Base:
@@ -150,14 +145,15 @@ class Fitter:
     def fit(self, change: Incoming, tip: Oid) -> Fitted:
         """The tree of ``tip`` with ``change``; the tree of ``tip`` itself if it has the change
         already. Raises Refused, with the reason, if the change does not fit."""
-        if change.trees and self.options.as_it_is and self.objects.tree_of(tip) == change.trees[0]:
+        options = self.options
+        strip = change.strip if options.strip is None else options.strip
+        # Than whole, at the paths that it names.
+        other_way = options.exclude or options.folder or change.reverse or strip not in (None, 1)
+        if not other_way and change.trees and self.objects.tree_of(tip) == change.trees[0]:
             return Fitted(change.trees[1])  # git made the diff between these two trees
         lines = change.diff.split(b"\n")
         sections = read_sections(lines)
-        options = self.options
-        said = options.exclude or options.folder or change.reverse
-        strip = change.strip if options.strip is None else options.strip
-        if not said and strip in (None, 1) and is_usual(sections):
+        if not other_way and is_usual(sections):
             tree = self._apply_as_it_is(change, tip)
             if tree is not None:
                 return Fitted(tree)
