@@ -70,8 +70,8 @@ def packed(
 
 
 def _stored(data: bytes) -> bytes:
-    """What `zlib.compress` makes without compression (RFC 1950 and 1951), which first gets memory
-    that is not used then."""
+    """What `zlib.compress` makes without compression (RFC 1950 and 1951). It would first take
+    memory that only a compression uses."""
     size = len(data)
     return b"\x78\1\1%b%b%b" % (
         struct.pack("<HH", size, size ^ 0xFFFF), data, struct.pack(">I", zlib.adler32(data)),
