@@ -69,6 +69,7 @@ def _put(
     trees: list[Oid] = []
     forced: list[int] = []
     aside: set[int] = set()
+    conflicts: tuple[str, ...] = ()
     tree, differences = onto, _Differences(objects)
     for number, change in enumerate(changes):
         around = differences.merged(change, tree)
@@ -77,14 +78,15 @@ def _put(
             merge = Merge(around, ())
         else:
             merge = _merged(objects, merges, change, tree)
-        if merge.conflicts and change.ends_in is None:
-            return ChangesPut(tuple(trees), merge.conflicts, tuple(forced), frozenset(aside))
-        if merge.conflicts and change.ends_in is not None:
-            merge = Merge(change.ends_in, ())
-            forced.append(number)
         tree = merge.tree
+        if merge.conflicts:
+            if change.ends_in is None:
+                conflicts = merge.conflicts
+                break
+            tree = change.ends_in
+            forced.append(number)
         trees.append(tree)
-    return ChangesPut(tuple(trees), (), tuple(forced), frozenset(aside))
+    return ChangesPut(tuple(trees), conflicts, tuple(forced), frozenset(aside))
 
 
 class _Side(NamedTuple):
