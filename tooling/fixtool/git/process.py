@@ -273,7 +273,8 @@ def known_to_its_pool(process: subprocess.Popen[bytes]) -> Iterator[None]:
 def _hear_lines(
     process: subprocess.Popen[bytes], hear: Callable[[str], None], limit: float
 ) -> tuple[bytes, bytes]:
-    """Stdout and stderr of ``process``. ``hear`` gets each line of stderr when it comes."""
+    """Stdout and stderr of ``process``. ``hear`` gets each line of stderr when it comes. Such a
+    read has no time limit, so another thread ends the process after ``limit`` seconds."""
     assert process.stderr is not None
     assert process.stdout is not None
     late = threading.Event()
