@@ -37,24 +37,31 @@ def compare_with_upstream(
     """What each test found for each of ``patches`` on commit ``onto``, one sentence each. With a
     patch stands the upstream commit that changed the patch's verdict, if there is one; its diff is
     compared with the patch."""
-    evidence: list[tuple[str, ...]] = []
+    pairs = [(patch, sha) for patch, sha in patches if sha]
+    compared: dict[str, tuple[str, ...]] = {}
+    for at in range(0, len(pairs), _TOGETHER):
+        compared |= _compare(objects.repo, pairs[at : at + _TOGETHER])
+    undone = _undone(objects, [patch for patch, _ in patches], onto)
+    return [
+        (*compared.get(patch.slug, ()), f"its reverse {'applies' if fits else 'does not apply'}")
+        for (patch, _), fits in zip(patches, undone, strict=True)
+    ]
+
+
+def _undone(objects: ObjectDatabase, patches: Sequence[Patch], onto: Oid) -> list[bool]:
+    """Whether `git apply --reverse` takes each of ``patches`` out of commit ``onto``."""
+    undone: list[bool] = []
+    tree = objects.tree_of(onto)
     with ExitStack() as stack:
         index: Path | None = None
-        tree = objects.tree_of(onto)
-        for at in range(0, len(patches), _TOGETHER):
-            group = patches[at : at + _TOGETHER]
-            compared = _compare(objects.repo, [(patch, sha) for patch, sha in group if sha])
-            for patch, sha in group:
-                found = compared[patch.slug] if sha else ()
-                try:
-                    undone = applies_reversed(objects, patch, tree)
-                except LeftToGit:
-                    # One index serves all patches: to read a tree takes git longer than the rest.
-                    index = index or stack.enter_context(scratch_index(objects.repo, onto))
-                    undone = _is_undone_by_git(objects.repo, patch, index)
-                applies = "applies" if undone else "does not apply"
-                evidence.append((*found, f"its reverse {applies}"))
-    return evidence
+        for patch in patches:
+            try:
+                undone.append(applies_reversed(objects, patch, tree))
+            except LeftToGit:
+                # One index serves all patches: to read a tree takes git longer than the rest.
+                index = index or stack.enter_context(scratch_index(objects.repo, onto))
+                undone.append(_is_undone_by_git(objects.repo, patch, index))
+    return undone
 
 
 def _compare(repo: Repo, pairs: Sequence[tuple[Patch, str]]) -> dict[str, tuple[str, ...]]:
@@ -105,7 +112,7 @@ def _part(repo: Repo, commit: str, diff: bytes, patch: Patch) -> bytes:
 
 
 def _is_undone_by_git(repo: Repo, patch: Patch, index: Path) -> bool:
-    """Whether `git apply --reverse` takes the patch out of the tree that an index holds."""
+    """The same of one patch, by git, and of the tree that an index holds."""
     words = ("apply", "--cached", "--check", "-R", "--binary", "-")
     return repo.run(*words, stdin=patch.diff, index=index, accept=None).status == 0
 
