@@ -91,8 +91,8 @@ def refresh(
         except NeedsPerson as unfit:
             if export_options.favour:
                 raise
-            start = directory or ctx.obj or Path(record.patches)
-            edit = editing.Edit(ctx, "refresh", start, record.line, None, json=json)
+            root = context.repository.root
+            edit = editing.Edit(ctx, "refresh", root, record.line, None, json=json)
             edit.wait_with(unfit, tree, dry_run=dry_run, no_commit=no_commit)
     elif hunks or take:
         raise UsageError("there is nothing uncommitted to choose from", where=str(tree.work_tree))
