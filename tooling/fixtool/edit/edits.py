@@ -97,11 +97,19 @@ def read_edits(tree: Repo, objects: ObjectDatabase, context: int = 3) -> Edits:
             shutil.copyfile(own, index)
         objects.repo.run("add", "--update", "--", ":/", index=index)
         edited = write_tree(objects.repo, index)
-    diff = diff_between(objects.repo, f"{head}^{{tree}}", edited, context)
     listed = tree.run("ls-files", "-z", "--others", "--exclude-standard", "--", ":/").stdout
     untracked = listed.decode("utf-8", "surrogateescape").split("\0")[:-1]
-    files = read_diff(diff, where=str(tree.work_tree)) if diff else ()
-    return Edits(head, edited, files, tuple(untracked))
+    return Edits(head, edited, _files(objects.repo, head, edited, context), tuple(untracked))
+
+
+def without_context(objects: ObjectDatabase, edits: Edits) -> Edits:
+    """The same edits, in hunks without any context."""
+    return replace(edits, files=_files(objects.repo, edits.head, edits.tree, 0))
+
+
+def _files(repo: Repo, head: Oid, tree: Oid, context: int) -> tuple[FilePatch, ...]:
+    diff = diff_between(repo, f"{head}^{{tree}}", tree, context)
+    return read_diff(diff, where=str(repo.work_tree)) if diff else ()
 
 
 def fold(

@@ -24,6 +24,7 @@ from fixtool.edit.edits import (
     place_of,
     read_edits,
     take_over,
+    without_context,
 )
 from fixtool.edit.export import Exported, ExportOptions, export, open_to_export, require_base
 from fixtool.edit.parts import Unit, parts_into
@@ -76,7 +77,7 @@ def refresh_edits(
         edits = read_edits(work.tree, objects)
         slug = selection.slug.removesuffix(".patch") if selection.slug else None
         if slug is None:
-            slug = work.last_patch(objects)
+            slug = work.last_patch(without_context(objects, edits))
         if slug not in work.series:
             work.line.find(slug)  # raises UsageError, which names the patches that there are
             raise Refused(
@@ -216,12 +217,12 @@ class _Work:
                 hint=hint,
             )
 
-    def last_patch(self, objects: ObjectDatabase) -> str:
-        """The last patch, if the edits can belong to no other. Raises Refused otherwise."""
+    def last_patch(self, edits: Edits) -> str:
+        """The last patch, if ``edits``, which are read without context, can belong to no other.
+        Raises Refused otherwise."""
         last = list(self.series)[-1]
         if len(self.series) == 1:
             return last
-        edits = read_edits(self.tree, objects, context=0)
         owned = owners(self.tree, edits, self.series, self.record.onto)
         slugs = list(dict.fromkeys(slug for found in owned.values() for slug in found))
         if slugs == [last]:
