@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -47,17 +48,48 @@ def standing_on(plan: dict[str, Any], slug: str) -> set[str]:
     return {patch["slug"] for patch in patches if slug in patch["needs"]}
 
 
-def without(plan: dict[str, Any], left_out: set[str]) -> dict[str, str]:
-    """Path -> blob id of what all other patches change, from what each changes alone."""
-    blobs: dict[str, str] = {}
+def without(plan: dict[str, Any], left_out: set[str], base: Path, blobs: Path) -> dict[str, bytes]:
+    """Path -> what all other patches make of it, from what each makes alone of the files of ``base``.
+    Ends the program if two of them change the same lines, or if one deletes a file."""
+    contents: dict[str, bytes] = {}
     for slug in (patch["slug"] for patch in plan["about"]["patches"]):
         for path, change in alone(plan, slug).items() if slug not in left_out else ():
-            blob = None if change is None else change[1]
-            if blob is None or blobs.setdefault(path, blob) != blob:
+            theirs = None if change is None else (blobs / change[1]).read_bytes()
+            ours, file = contents.get(path, theirs), base / path
+            before = file.read_bytes() if file.is_file() else b""
+            both = None if ours is None or theirs is None else merge(before, ours, theirs)
+            if both is None:
                 raise SystemExit(
-                    f"cannot leave {', '.join(sorted(left_out))} out: {path} was deleted or shared"
+                    f"cannot leave {', '.join(sorted(left_out))} out: {path} is deleted, or two of the "
+                    "other patches change the same lines"
                 )
-    return blobs
+            contents[path] = both
+    return contents
+
+
+def merge(base: bytes, ours: bytes, theirs: bytes) -> bytes | None:
+    """``base`` with both changes, as git merges them: None if they touch the same or neighbouring lines,
+    and differ. (A bare GPU host has no git.)"""
+    lines = base.splitlines(keepends=True)
+    changes = sorted({*_changes(lines, ours), *_changes(lines, theirs)})
+    merged, at = [], -1
+    for start, end, new in changes:
+        if start <= at:
+            return None
+        merged += [*lines[max(at, 0) : start], *new]
+        at = end
+    return b"".join([*merged, *lines[max(at, 0) :]])
+
+
+def _changes(base: list[bytes], changed: bytes) -> list[tuple[int, int, tuple[bytes, ...]]]:
+    """(first line, line behind the last, new lines) of each change of ``base``."""
+    lines = changed.splitlines(keepends=True)
+    matcher = difflib.SequenceMatcher(None, base, lines, autojunk=False)
+    return [
+        (start, end, tuple(lines[first:last]))
+        for kind, start, end, first, last in matcher.get_opcodes()
+        if kind != "equal"
+    ]
 
 
 def unpack_all(bundle: Path, work: Path, slug: str) -> None:
@@ -80,11 +112,8 @@ def unpack_all(bundle: Path, work: Path, slug: str) -> None:
     above = standing_on(plan, slug)
     trees = {"fixes": {slug, *above}} | ({"routing": above} if above else {})
     for name, left_out in trees.items():
-        contents = {
-            path: (folder / "blobs" / blob).read_bytes()
-            for path, blob in without(plan, left_out).items()
-        }
-        overlay(work / "trees/base", work / "trees" / name, contents)
+        base = work / "trees/base"
+        overlay(base, work / "trees" / name, without(plan, left_out, base, folder / "blobs"))
     mark.write_text(wanted)
 
 
