@@ -6,6 +6,7 @@ an error names the file and the key.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tomllib
@@ -152,27 +153,40 @@ class Field:
             raise self.wrong(f"one of {', '.join(kind)}") from error
 
 
-def read_own(path: Path, read: Callable[[Field], _T], limit: int = _LARGEST) -> _T | None:
+def read_own(
+    path: Path, read: Callable[[Field], _T], limit: int = _LARGEST, *, summed: bool = False
+) -> _T | None:
     """What ``read`` makes of a JSON file that fixtool wrote into its own folders; None if there is
     no such file, or if it is damaged, or no regular file: it would lead elsewhere, or have no
-    end."""
+    end. A ``summed`` file is damaged if its first line is not the sum of the rest."""
     try:
-        return read(Field(json.loads(read_plain(path.parent, path.name, limit))))
+        data = read_plain(path.parent, path.name, limit)
+        if summed:
+            line, _, data = data.partition(b"\n")
+            if line != _sum(data):
+                return None
+        return read(Field(json.loads(data)))
     except (OSError, ValueError, RecursionError, Refused):
         return None
 
 
-def keep_own(folder: Path, documents: Mapping[str, object]) -> None:
+def keep_own(folder: Path, documents: Mapping[str, object], *, summed: bool = False) -> None:
     """Write ``documents``, by name, as JSON files into a folder of the cache, for ``read_own``, and
     remove what is old there. If they cannot be written (a disk that is full or read-only), the next
-    run takes longer; its result is the same."""
+    run takes longer; its result is the same. A ``summed`` file begins with a line that is the sum
+    of the rest: who believes all of it need not check each value of it."""
     try:
         private_folder(folder)
         for name, document in documents.items():
-            write_atomically(folder / name, json.dumps(document, default=vars))
+            data = json.dumps(document, default=vars).encode()
+            write_atomically(folder / name, _sum(data) + b"\n" + data if summed else data)
         remove_old(folder, _KEPT)
     except (OSError, CannotRun):
         return
+
+
+def _sum(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
 
 
 def written(kind: type[_T]) -> Callable[[Field], _T]:

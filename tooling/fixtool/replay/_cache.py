@@ -3,9 +3,10 @@
 A key stands for the target, the base, the bytes of every patch up to one, and why some of them are
 left out. Only a run of successes is kept: one file holds all results that one replay has added, and
 has the key of the first of them as its name. To open a file for each patch took a fifth of the time
-of a replay of a thousand patches that are all known. The files are plain JSON, safe to delete, and
-dropped when long unused. A result is believed only if its commit is the one that its patch makes
-there.
+of a replay of a thousand patches that are all known. The files are JSON below a sum, safe to
+delete, and dropped when long unused. A result is believed only if its file is as it was written,
+and if its commit is the one that its patch makes there. What that commit changes was compared with
+the diff before the result was kept, so it is not compared again.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from fixtool.documents import Field, keep_own, read_own
 from fixtool.files import require_private
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
-from fixtool.replay.verdict import FAILED, PatchResult, PatchState, Verdict, read_patch_result
+from fixtool.replay.verdict import FAILED, PatchResult, PatchState, Verdict, kept_form, read_kept
 from fixtool.series.patch import Patch
 
-_FORMAT = 7
+_FORMAT = 8
 _MAKES_NO_COMMIT = {
     Verdict.ABSORBED, Verdict.SUPERSEDED, Verdict.NOT_NEEDED, Verdict.LEFT_OUT, Verdict.SKIPPED,
 }  # fmt: skip
@@ -68,22 +69,20 @@ class PrefixCache:
         require_private(self.folder)
         while len(results) < len(self.keys):
             path = self.folder / f"{self.keys[len(results)]}.json"
-            more = read_own(path, partial(self._fitting, len(results)))
+            more = read_own(path, partial(self._fitting, len(results)), summed=True)
             if not more:
                 break
             results += more
         return results[: self._right(repo, results)]
 
     def _fitting(self, start: int, root: Field) -> list[PatchResult]:
-        """The results in a file that are those of the patches from ``start`` on. Raises FieldError
-        if it is malformed."""
+        """The results in a file that are those of the patches from ``start`` on."""
         results: list[PatchResult] = []
-        entries = root["results"].each(lambda entry: entry)
         patches = zip(self.keys[start:], self.patches[start:], strict=True)
-        for entry, (key, patch) in zip(entries, patches, strict=False):
-            if entry["key"].value != key:
+        for entry, (key, patch) in zip(root["results"].value, patches, strict=False):
+            if entry["key"] != key:
                 break
-            result = read_patch_result(entry["result"])
+            result = read_kept(entry["result"])
             if (result.slug, result.subject) != (patch.slug, patch.subject):
                 break
             results.append(result)
@@ -112,8 +111,9 @@ class PrefixCache:
         failed = (n for n, result in enumerate(results) if result.verdict in FAILED)
         end = next(failed, len(results))
         added = [
-            {"key": key, "result": result}
+            {"key": key, "result": kept_form(result)}
             for key, result in zip(self.keys[reused:end], results[reused:end], strict=True)
         ]
         parts = (added[at : at + _TOGETHER] for at in range(0, len(added), _TOGETHER))
-        keep_own(self.folder, {f"{part[0]['key']}.json": {"results": part} for part in parts})
+        files = {f"{part[0]['key']}.json": {"results": part} for part in parts}
+        keep_own(self.folder, files, summed=True)

@@ -18,7 +18,6 @@ from pathlib import Path
 from fixtool.git.database import ObjectDatabase, ReadObjects
 from fixtool.git.objects import Merge, Oid, TreeEntry
 from fixtool.git.repo import Repo
-from fixtool.git.trees import changed_paths
 from fixtool.replay._cache import PrefixCache
 from fixtool.replay._hunks import (
     after_conflict,
@@ -31,7 +30,6 @@ from fixtool.replay._hunks import (
 from fixtool.replay._merge import Contents, Merges
 from fixtool.replay._on_base import Additions, PatchesOnBase, SeriesOnBase, on_named_files
 from fixtool.replay.verdict import (
-    APPLIES_AS_WRITTEN,
     FAILED,
     FileResult,
     PatchResult,
@@ -39,7 +37,7 @@ from fixtool.replay.verdict import (
     Verdict,
 )
 from fixtool.series.line import Line
-from fixtool.series.patch import Patch, require_named
+from fixtool.series.patch import Patch
 from fixtool.series.strict import apply_patch
 
 
@@ -121,7 +119,6 @@ def replay(
     patches = line.patches
     prefix = PrefixCache.of(cache, onto, line.upstream.base, patches, decisions.left_out)
     results = prefix.load(repo)
-    _require_named(repo, patches, results)
     reused = len(results)
     commits = [result.commit for result in results if result.commit]
     commit = commits[-1] if commits else onto
@@ -139,17 +136,6 @@ def replay(
             earlier.added.update(run.new)
             prefix.store(results, reused)
     return Replay(line.name, line.upstream.base, onto, commit, tree, tuple(results), reused)
-
-
-def _require_named(repo: Repo, patches: Sequence[Patch], cached: Sequence[PatchResult]) -> None:
-    """Raise Refused if the cached commit of a patch that was applied as it is changes a path that
-    the patch does not name. A three-way merge may follow upstream's renames; what it merges was
-    checked when it was made."""
-    applied = [(patch, result.commit) for patch, result in zip(patches, cached, strict=False)
-               if result.commit and result.verdict in APPLIES_AS_WRITTEN]  # fmt: skip
-    changed = changed_paths(repo, [commit for _, commit in applied])
-    for (patch, _), paths in zip(applied, changed, strict=True):
-        require_named(patch, paths)
 
 
 def on_own_base(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeGuard
@@ -76,6 +77,48 @@ class PatchResult:
     commit: Oid | None
     files: tuple[FileResult, ...]
     evidence: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> tuple[FileResult, ...]:
+        """The files of a result that ``read_kept`` has read, when they are first asked for."""
+        kept = self.__dict__.get("_kept")
+        if name != "files" or kept is None:
+            raise AttributeError(name)
+        files = tuple(
+            FileResult(path, _VERDICTS[verdict], tuple(
+                HunkResult(number, _VERDICTS[of_hunk], *places)
+                for number, of_hunk, *places in hunks
+            ))
+            for path, verdict, hunks in kept
+        )  # fmt: skip
+        self.__dict__["files"] = files
+        return files
+
+
+def kept_form(result: PatchResult) -> dict[str, Any]:
+    """A result as a cache keeps it, for ``read_kept``."""
+    files = [
+        (file.path, file.verdict, [
+            (hunk.number, hunk.verdict, hunk.written_for, hunk.line, hunk.offset)
+            for hunk in file.hunks
+        ])
+        for file in result.files
+    ]  # fmt: skip
+    return {
+        "slug": result.slug, "subject": result.subject, "verdict": result.verdict,
+        "commit": result.commit, "files": files, "evidence": result.evidence,
+    }  # fmt: skip
+
+
+def read_kept(kept: Mapping[str, Any]) -> PatchResult:
+    """What ``kept_form`` gave, from a file that is known to be as it was written. The hunks of a
+    long series are tens of thousands, and few runs ask for them: they are read when one does."""
+    result = PatchResult(
+        kept["slug"], kept["subject"], _VERDICTS[kept["verdict"]], kept["commit"], (),
+        tuple(kept["evidence"]),
+    )  # fmt: skip
+    del result.__dict__["files"]
+    result.__dict__["_kept"] = kept["files"]
+    return result
 
 
 def read_patch_result(patch: Field) -> PatchResult:

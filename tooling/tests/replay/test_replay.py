@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fixtool.documents import Field, FieldError
-from fixtool.errors import CannotRun, Refused
+from fixtool.errors import CannotRun
 from fixtool.git.objects import Oid
 from fixtool.replay import _cache, _on_base
 from fixtool.replay.run import Decisions, Earlier, Replay, on_own_base, replay
@@ -422,6 +424,12 @@ def test_a_hunk_with_an_unknown_verdict_is_refused(value: object) -> None:
         read_with(verdict=value)
 
 
+def write_as_summed(file: Path, text: str) -> None:
+    """Write ``text``, the content of a file of the cache, with the sum that it would have."""
+    rest = text.partition("\n")[2]
+    file.write_text(f"{hashlib.sha256(rest.encode()).hexdigest()}\n{rest}")
+
+
 @pytest.mark.parametrize("part", ["parent", "author", "message", "slug"])
 def test_a_cached_commit_is_believed_only_if_its_patch_makes_it(
     team: Team, tmp_path: Path, part: str
@@ -441,15 +449,15 @@ def test_a_cached_commit_is_believed_only_if_its_patch_makes_it(
     stored = git("hash-object", "-t", "commit", "-w", "--stdin", stdin=wrong.encode())
     (file,) = cache.iterdir()
     text = file.read_text().replace(first.commit, stored)
-    file.write_text(text.replace('"slug": "fix"', '"slug": "x"') if part == "slug" else text)
+    text = text.replace('"slug": "fix"', '"slug": "x"') if part == "slug" else text
+    write_as_summed(file, text)
     again = run(team, cache=cache)
     assert (again.commit, again.patches) == (first.commit, first.patches)
     assert again.reused == 0
 
 
-def test_a_cached_tree_with_a_file_that_no_patch_names_is_refused(
-    team: Team, tmp_path: Path
-) -> None:
+def test_a_file_of_the_cache_that_was_changed_is_not_believed(team: Team, tmp_path: Path) -> None:
+    """The commit has the message of its patch, and changes a file that the patch does not name."""
     team.patch("fix", "fix twenty", python__model_py=FIX)
     cache = tmp_path / "verdicts"
     first = run(team, cache=cache)
@@ -461,8 +469,23 @@ def test_a_cached_tree_with_a_file_that_no_patch_names_is_refused(
     stored = git("hash-object", "-t", "commit", "-w", "--stdin", stdin=wrong.encode())
     (file,) = cache.iterdir()
     file.write_text(file.read_text().replace(first.commit, stored))
-    with pytest.raises(Refused, match="changes extra, which its diff does not name"):
-        run(team, cache=cache)
+    again = run(team, cache=cache)
+    assert (again.tree, again.reused) == (first.tree, 0)
+
+
+def test_the_files_of_a_cached_result_are_read_when_they_are_asked_for(
+    team: Team, tmp_path: Path
+) -> None:
+    team.patch("fix", "fix twenty", python__model_py=FIX)
+    first = run(team, cache=tmp_path / "verdicts").patches[0]
+    second = run(team, cache=tmp_path / "verdicts").patches[0]
+    assert "files" in vars(first)
+    assert "files" not in vars(second)
+    assert dataclasses.asdict(second) == dataclasses.asdict(first)
+    assert (second.files, second) == (first.files, first)
+    assert second.files[0].hunks
+    with pytest.raises(AttributeError, match="hunks"):
+        _ = second.hunks  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("part", ["no commit", "another verdict", "a pipe", "a link"])
@@ -487,7 +510,7 @@ def test_a_cached_result_that_cannot_be_one_is_not_believed(
             "another verdict": ('"verdict": "clean", "commit"', '"verdict": "absorbed", "commit"'),
         }[part]
         assert old in text
-        file.write_text(text.replace(old, new))
+        write_as_summed(file, text.replace(old, new))
     again = run(team, cache=cache)
     assert (again.commit, again.patches, again.reused) == (first.commit, first.patches, 0)
 
