@@ -72,7 +72,8 @@ def test_a_day_with_another_project(fixtool: Run, widget: Git, fork: Git, tmp_pa
     in_git(own)
     applied = run("apply", "-C", own, *source)
     assert "build     nothing to build here: the tree has no pyproject.toml" in applied.out
-    run("lint", "-C", own)
+    linted = run("lint", "-C", own)
+    assert f"see where: fixtool lint -C {own} --line ours --trailers each" in linted.out
     run("list", "-C", own)
     run("rebase", "--onto", "v1.1", "-C", own, *source)
     run("export", "--line", "ours", "--combined", tmp_path / "all.patch", "-C", own, *source)
@@ -161,7 +162,7 @@ def test_a_wheel_that_cannot_be_built_is_told(
 ) -> None:
     """The work tree is a good answer of its own, unless a wheel was asked for."""
     git = make_git("gizmo")
-    git.write("pyproject.toml", '[tool.poetry]\nname = "gizmo"\n')
+    git.write("pyproject.toml", '[project]\nversion = "2.0"\n')
     git.commit("base")
     git("tag", "v2.0")
     fixtool("init", "own", "--upstream", git.path, "--base", "v2.0")
@@ -173,6 +174,19 @@ def test_a_wheel_that_cannot_be_built_is_told(
     assert (answer["build"], answer["notes"][-1][:10]) == (None, "no wheel: ")
     assert Path(answer["worktree"], "pyproject.toml").is_file()
     assert fixtool(*words, "--build").status == 1
+
+
+def test_another_build_system_is_no_fault(fixtool: Run, make_git: Clone) -> None:
+    """llama.cpp has a pyproject.toml for poetry alone. The answer was "no wheel: not valid project
+    metadata: project is missing, not an object"."""
+    git = make_git("gizmo")
+    git.write("pyproject.toml", '[tool.poetry]\nname = "gizmo"\n')
+    git.commit("base")
+    git("tag", "v2.0")
+    fixtool("init", "own", "--upstream", git.path, "--base", "v2.0")
+    ran = fixtool("apply", "-C", "own", "--source", git.path)
+    assert (ran.status, ran.err) == (0, "")
+    assert "\nbuild     nothing to build here: pyproject.toml has no [project] table" in ran.out
 
 
 def test_sglang_is_recognised_by_its_tree(fixtool: Run, make_git: Clone, tmp_path: Path) -> None:

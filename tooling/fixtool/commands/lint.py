@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ from typer import Option
 
 from fixtool import terminal
 from fixtool.commands import options
+from fixtool.commands.retype import complete
 from fixtool.errors import ExitCode, Mistyped, UsageError
 from fixtool.text import count
 
@@ -63,8 +65,9 @@ def lint(
     lines = [repository.line(line)] if line else list(repository.lines)
     about = Trailers(trailers)
     findings = [
-        finding for line in lines for finding in _check(context, line, source, about, drift=drift)
-    ]
+        replace(finding, fix=complete(finding.fix, context.typed))
+        for line in lines for finding in _check(context, line, source, about, drift=drift)
+    ]  # fmt: skip
     levels = {finding.level.value for finding in findings}
     failing = "error" in levels or (strict and "warning" in levels)
     exit_code = ExitCode.REFUSED if failing else ExitCode.OK

@@ -44,11 +44,11 @@ def outcomes_of(
         evidence = compare_with_upstream(objects, facts.target.commit, pairs)
     more = {patch.slug: found for patch, found in zip(compared, evidence, strict=True)}
     same = _unchanged(facts, [patch.result for patch in judged])
-    outcomes = []
+    outcomes: list[PatchOutcome] = []
     for patch in judged:
         result = patch.result
         result = replace(result, evidence=(*result.evidence, *more.get(patch.slug, ())))
-        action = _action(facts, result, skipped, same)
+        action = _action(facts, result, outcomes, same)
         outcomes.append(PatchOutcome(result, action, patch.culprit, patch.probe))
     return tuple(outcomes)
 
@@ -91,11 +91,12 @@ def _commits_on_base(facts: Facts) -> dict[str, Oid]:
 
 
 def _action(
-    facts: Facts, result: PatchResult, skipped: Collection[str], same: Collection[str]
+    facts: Facts, result: PatchResult, before: Sequence[PatchOutcome], same: Collection[str]
 ) -> Action:
+    """What becomes of a patch, after what becomes of those ``before`` it."""
     if result.commit is None and result.verdict in _GONE:
         return Action.DROPPED
-    if result.verdict is Verdict.SKIPPED or (result.verdict is Verdict.BLOCKED and skipped):
+    if result.verdict is Verdict.SKIPPED or _is_set_aside(facts, result, before):
         return Action.SHELVED
     if result.verdict in FAILED:
         return Action.ASKED
@@ -103,6 +104,17 @@ def _action(
         return Action.RESTORED
     assert result.commit is not None
     return Action.KEPT if result.slug in same else Action.REWRITTEN
+
+
+def _is_set_aside(facts: Facts, result: PatchResult, before: Sequence[PatchOutcome]) -> bool:
+    """Whether a patch is blocked by one that goes to the shelf, and follows it there. As long as
+    another patch waits for a person, that one may be what blocks it."""
+    if result.verdict is not Verdict.BLOCKED:
+        return False
+    shelved = {outcome.result.slug for outcome in before if outcome.action is Action.SHELVED}
+    if shelved.intersection(facts.patch(result.slug).depends_on):
+        return True
+    return bool(shelved) and all(outcome.action is not Action.ASKED for outcome in before)
 
 
 def warnings_of(facts: Facts, outcomes: Sequence[PatchOutcome]) -> Iterable[str]:

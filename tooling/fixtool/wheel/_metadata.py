@@ -35,7 +35,7 @@ def plan_from_tree(repo: Repo, commit: str, version: str) -> WheelPlan:
     The wheel has the files that setuptools and setuptools-scm would choose: every tracked file
     below a package directory, namespace packages too.
 
-    Raises NothingToBuild if the tree has no pyproject.toml where a project has it, CannotRun if its
+    Raises NothingToBuild if the tree has no pyproject.toml with a [project] table, CannotRun if its
     pyproject.toml is not of the form that fixtool can follow, Refused if the metadata is not valid.
     """
     entries = list_tree(repo, commit)
@@ -47,6 +47,9 @@ def plan_from_tree(repo: Repo, commit: str, version: str) -> WheelPlan:
         )
     try:
         table = parse_toml(read_file(repo, entries, where), where)
+        if "project" not in table:
+            message = f"{where} has no [project] table, so nothing says how to build a wheel"
+            raise NothingToBuild(message, where=where)
         tool = _ToolTables(Field(table))
         plan = WheelPlan(tool.name, version, PURE_TAG, where)
         in_package = _package_rule(tool.setuptools, where)

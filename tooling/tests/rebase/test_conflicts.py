@@ -235,6 +235,24 @@ def test_what_needs_a_skipped_patch_is_set_aside_with_it(maintainer: Maintainer)
     assert outcomes(rebased) == {"five": ("skipped", "shelved"), "more": ("blocked", "shelved")}
 
 
+def test_what_another_patch_may_still_block_is_not_set_aside_yet(maintainer: Maintainer) -> None:
+    """It was shown as shelved as soon as any patch was skipped, and then asked about after all."""
+    maintainer.patch_other()
+    maintainer.patch_five()
+    maintainer.team.patch("more", "five more", base="patch/five", python__model_py=FIVE_MORE)
+    maintainer.save()
+    rewrite(maintainer.upstream)
+    maintainer.upstream.commit("rewrite other", python__other_py="Alpha\nBeta\nGamma\n")
+    rebased = maintainer.rebase()
+    assert outcomes(rebased)["more"] == ("blocked", "asked")
+    rebased = maintainer.resume("--skip")
+    assert outcomes(rebased) == {
+        "other": ("skipped", "shelved"), "five": ("conflict", "asked"), "more": ("blocked", "asked"),
+    }  # fmt: skip
+    rebased = maintainer.resume("--skip")
+    assert outcomes(rebased)["more"] == ("blocked", "shelved")
+
+
 def test_a_session_that_others_may_write_is_not_believed(stopped: Stopped, home: Path) -> None:
     (home / "state" / "rebase").chmod(0o777)
     message = "can be written to by every user"
