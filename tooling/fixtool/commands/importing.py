@@ -202,11 +202,15 @@ class _Place:
 
     def with_finders(self, options: ImportOptions) -> ImportOptions:
         """``options`` with what finds older files, and releases, in the source."""
+        from fixtool.edit.place import known_commits
         from fixtool.incoming.blobs import BlobFinder
 
         finder = BlobFinder(self.source, self.line.upstream.base)
         advice = _advice(self.context, self.source, self.line)
-        return replace_fields(options, find_blobs=finder, advice=advice)
+        return replace_fields(
+            options, find_blobs=finder, find_commits=partial(known_commits, self.context),
+            advice=advice,
+        )  # fmt: skip
 
 
 def _open(context: Context, line: Line, name: str) -> _Place:

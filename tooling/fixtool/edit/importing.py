@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 
 from fixtool.apply.identity import free_slug
@@ -33,25 +34,29 @@ from fixtool.series.patch import (
     read_trailers,
 )
 from fixtool.series.paths import rules_touched, unsafe_paths
-from fixtool.series.strict import LeftToGit, apply_in_memory
+from fixtool.series.strict import LeftToGit, apply_in_memory, commits_on
 from fixtool.series.write import series_text, writing
 from fixtool.text import count
 
 _EXCLUDED = "Excluded"
+FindCommits = Callable[[ObjectDatabase, Line, Oid], Sequence[Oid]]
+"""Gives the commits of the first patches of a line on its base that were made before."""
 
 
 @dataclass(frozen=True)
 class ImportOptions:
     """``replacing`` puts a change in the place of the patch with its subject, and ``skip_empty``
     leaves out what changes nothing. ``fit`` says how the changes fit. ``find_blobs`` finds older
-    contents for a three-way merge, and ``advice`` the releases that fit. ``split`` makes each file
-    or folder of a change a patch of its own. ``resolved`` are the results that a person has made,
-    by the number of the change. ``commit`` commits the import in the patch repository."""
+    contents for a three-way merge, ``find_commits`` the commits of the line's own patches that are
+    known, and ``advice`` the releases that fit. ``split`` makes each file or folder of a change a
+    patch of its own. ``resolved`` are the results that a person has made, by the number of the
+    change. ``commit`` commits the import in the patch repository."""
 
     replacing: bool = False
     skip_empty: bool = False
     fit: FitOptions = field(default_factory=FitOptions)
     find_blobs: FindBlobs | None = None
+    find_commits: FindCommits | None = None
     advice: Advice | None = None
     split: By | None = None
     resolved: Mapping[int, Fitted] = field(default_factory=dict)
@@ -166,7 +171,8 @@ def prepare(
     about = Base(line.name, base, line.upstream.release)
     fitter = Fitter(objects, about, options.fit, options.find_blobs, options.advice)
     taken = {place.patch.slug for place in queue}
-    committed = _Commits(objects, fitter, base, options, taken)
+    own = _own_commits(objects, line, base, queue, options)
+    committed = _Commits(objects, fitter, base, options, taken, own)
     for place in queue:
         committed.add(place)
     objects.flush()
@@ -186,6 +192,20 @@ def prepare(
         for place, slug in came_in
     )  # fmt: skip
     return Prepared(line, committed.files, patches, (*skipped, *committed.skipped))
+
+
+def _own_commits(
+    objects: ObjectDatabase, line: Line, base: Oid, queue: Sequence[_Place], options: ImportOptions
+) -> dict[str, Oid]:
+    """The commits of the patches before the first one that comes in, which stay as they are: to
+    judge a change does not need a patch to be applied that was applied before. One that does not
+    apply has none, and neither have those after it."""
+    patches = [place.patch for place in takewhile(lambda place: place.incoming is None, queue)]
+    known = options.find_commits(objects, line, base) if options.find_commits else ()
+    commits = list(known[: len(patches)])
+    made, _ = commits_on(objects, patches[len(commits) :], [base, *commits][-1])
+    return {patch.slug: commit
+            for patch, commit in zip(patches, [*commits, *made], strict=False)}  # fmt: skip
 
 
 def _change(line: Line, place: _Place, slug: str, files: Mapping[str, bytes]) -> FileAction:
@@ -294,7 +314,8 @@ class _Made:
 
 
 class _Commits:
-    """The new series as commits on the base of its line, made one after the other.
+    """The new series as commits on the base of its line, made one after the other. ``own`` are
+    those of the line's first patches, by slug.
 
     ``slugs`` are those of the patches that each place of the queue becomes: none if it changes
     nothing, which ``skipped`` describes. ``files`` are the files of the patches that came in, by
@@ -308,7 +329,9 @@ class _Commits:
         base: Oid,
         options: ImportOptions,
         taken: set[str],
+        own: Mapping[str, Oid],
     ) -> None:
+        self._own_commits = own
         self._objects, self._fitter, self._options = objects, fitter, options
         self._tip, self._tree = base, objects.tree_of(base)
         self._taken = taken
@@ -414,6 +437,8 @@ class _Commits:
 
     def _own(self, patch: Patch) -> Fitted:
         """A patch that the line has, which may need one that is replaced."""
+        if commit := self._own_commits.get(patch.slug):
+            return Fitted(self._objects.tree_of(commit))
         try:
             tree = apply_in_memory(self._objects, patch.files, self._tree)
         except LeftToGit:

@@ -59,6 +59,13 @@ def series_at(context: Context, objects: ObjectDatabase, line: Line, place: Plac
     return own
 
 
+def known_commits(
+    context: Context, objects: ObjectDatabase, line: Line, base: Oid
+) -> Sequence[Oid]:
+    """The commits of the first patches of ``line`` on its ``base`` that the cache knows."""
+    return _cache(context).load(objects, line.name, base, line.patches)
+
+
 def keep_series(context: Context, made: Made) -> None:
     """Keep in the cache the commits of the series of ``made``, which are in the store."""
     base, commits = made.line.upstream.base, list(made.commits.values())

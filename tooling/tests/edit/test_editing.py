@@ -13,10 +13,10 @@ from unittest import mock
 import pytest
 
 from fixtool.series.patch import parse
-from fixtool.series.strict import commits_on
+from fixtool.series.strict import apply_in_memory, commits_on
 from support.editing import AGAIN, FIVE, SERIES, Editing, copied, make_team
 from support.json_documents import document
-from support.repositories import NUMBERS, TRAILERS, Git, Ran, Team
+from support.repositories import NUMBERS, TRAILERS, Git, Ran, Team, format_patch
 
 
 @pytest.fixture(scope="module")
@@ -653,6 +653,31 @@ def test_only_the_patches_from_a_changed_one_on_are_applied_again(editing: Editi
         ["again"]
     ]
     editing.require_well_formed()
+
+
+def test_an_import_applies_no_patch_that_was_applied_before(
+    editing: Editing, tmp_path: Path
+) -> None:
+    """It only applies those after a patch that it replaces."""
+    editing.edit("move", "other", "--before", "twenty")
+    up, incoming = editing.team.upstream, tmp_path / "incoming.patch"
+    up("checkout", "--quiet", "--detach", "v1.0")
+    up.commit("a new file\n\nWhy.", new_txt="new\n")
+    incoming.write_bytes(format_patch(up))
+    with (
+        mock.patch("fixtool.edit.importing.apply_in_memory", side_effect=AssertionError),
+        mock.patch("fixtool.edit.importing.commits_on", wraps=commits_on) as applied,
+    ):
+        assert editing.run("import", incoming).status == 0
+    assert [list(call.args[1]) for call in applied.call_args_list] == [[]]
+    editing.require_well_formed()
+    incoming.write_bytes((editing.folder / "twenty.patch").read_bytes().replace(b"+line t", b"+T"))
+    with mock.patch("fixtool.edit.importing.apply_in_memory", wraps=apply_in_memory) as in_memory:
+        assert editing.run("import", incoming, "--replace").status == 0
+    assert [next(iter(call.args[1])).path for call in in_memory.call_args_list] == [
+        "python/model.py", "new.txt",
+    ]  # fmt: skip
+    assert b"+Twenty" in (editing.folder / "twenty.patch").read_bytes()
 
 
 def test_a_changed_diff_is_not_taken_from_the_cache(editing: Editing) -> None:
