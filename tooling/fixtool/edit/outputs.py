@@ -25,17 +25,20 @@ from fixtool.text import count
 
 _MARK = "# `fixtool export --series` wrote this folder, and replaces what is in it."
 
+_BINARY = b"\nGIT binary patch\n"
+
 
 @dataclass(frozen=True)
 class PatchSet:
     """Patches as commits, by their slugs and in order, on ``base``. ``folder`` is that of their
-    line."""
+    line, and ``files`` are the patch files of which the commits were made, if they were."""
 
     repo: Repo
     line: str
     folder: Path
     base: Oid
     commits: Mapping[str, Oid]
+    files: tuple[bytes, ...] = ()
 
     @property
     def tip(self) -> Oid:
@@ -57,7 +60,8 @@ def of_line(context: Context, line: Line, place: Place) -> PatchSet:
     with ObjectDatabase(place.repo) as objects:
         own = series_at(context, objects, line, place)
         objects.flush()
-    return PatchSet(place.repo, line.name, line.folder, place.base, own.commits)
+    files = tuple(patch.raw for patch in line.patches)
+    return PatchSet(place.repo, line.name, line.folder, place.base, own.commits, files)
 
 
 def write(patches: PatchSet, outputs: Sequence[Output], *, dry_run: bool = False) -> Exported:
@@ -68,9 +72,11 @@ def write(patches: PatchSet, outputs: Sequence[Output], *, dry_run: bool = False
     """
     if not patches.commits:
         raise Refused("there is no patch to write", where=str(patches.folder))
-    raw = export_all(patches.repo, list(patches.commits.values()))
+    forms = {output.form for output in outputs}
+    # One diff of all is made of the two trees alone.
+    raw = patches.files if forms == {Form.COMBINED} else ()
+    raw = raw or tuple(export_all(patches.repo, list(patches.commits.values())))
     mails = dict(zip(patches.commits, raw, strict=True))
-    files = {slug: parse(mail, slug).files for slug, mail in mails.items()}
     changed = False
     for output in outputs:
         if output.form is Form.SERIES:
@@ -80,9 +86,9 @@ def write(patches: PatchSet, outputs: Sequence[Output], *, dry_run: bool = False
         else:
             diff = diff_between(patches.repo, patches.base, patches.tip)
             changed |= _write_file(output.path, diff, dry_run=dry_run)
-    only_git = [file.path for parts in files.values() for file in parts if file.binary]
+    only_git = [path for slug, mail in mails.items() for path in _binary_files(mail, slug)]
     notes = []
-    if only_git and any(output.form is not Form.MBOX for output in outputs):
+    if only_git and forms != {Form.MBOX}:
         notes.append(
             f"{count(len(only_git), 'file')} with binary data: git apply takes them, quilt and "
             f"patch do not: {', '.join(only_git[:3])}"
@@ -93,6 +99,13 @@ def write(patches: PatchSet, outputs: Sequence[Output], *, dry_run: bool = False
               for slug, commit in patches.commits.items()),
         False, tuple(outputs), changed, tuple(notes),
     )  # fmt: skip
+
+
+def _binary_files(mail: bytes, slug: str) -> list[str]:
+    """The files of a patch that have binary data."""
+    if _BINARY not in mail:  # to read a diff takes far longer
+        return []
+    return [file.path for file in parse(mail, slug).files if file.binary]
 
 
 def _write_file(path: Path, data: bytes, *, dry_run: bool) -> bool:

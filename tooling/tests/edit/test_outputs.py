@@ -7,9 +7,11 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from fixtool.series.patch import export_all
 from support.json_documents import document
 from support.repositories import NUMBERS, Git, Ran, Team
 
@@ -74,6 +76,22 @@ def test_git_patch_and_quilt_take_them(
         git("add", "--all")
         trees.append(git("write-tree"))
     assert len(set(trees)) == 1
+
+
+def test_binary_files_are_named_and_one_diff_is_made_of_two_trees(
+    export: Callable[..., Ran], series: Team, tmp_path: Path
+) -> None:
+    """For one diff of all, no patch is written by itself: that took most of the time. What has
+    binary data is named in each form but the mbox, which git reads."""
+    made = series.patch("image", "add an image", image_png="\x00\x01\n")
+    assert b"GIT binary patch" in made
+    with mock.patch("fixtool.edit.outputs.export_all", wraps=export_all) as exported:
+        ran = export("--combined", tmp_path / "one.diff")
+    assert (ran.status, exported.call_count) == (0, 0), ran.err
+    told = "1 file with binary data: git apply takes them"
+    assert (told in ran.out, "image.png" in ran.out) == (True, True), ran.out
+    assert told in export("--series", tmp_path / "series").out
+    assert told not in export("--mbox", tmp_path / "mbox").out
 
 
 def test_check_and_dry_run_write_nothing(export: Callable[..., Ran], tmp_path: Path) -> None:
