@@ -89,7 +89,7 @@ def test_binary_files_are_named_and_one_diff_is_made_of_two_trees(
         ran = export("--combined", tmp_path / "one.diff")
     assert (ran.status, exported.call_count) == (0, 0), ran.err
     told = "1 file with binary data: git apply takes them"
-    assert (told in ran.err, "image.png" in ran.err) == (True, True), ran.err
+    assert (told in ran.err, "image_png" in ran.err) == (True, True), ran.err
     assert told in export("--series", tmp_path / "series").err
     assert told not in export("--mbox", tmp_path / "mbox").err
 
