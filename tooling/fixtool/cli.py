@@ -22,7 +22,7 @@ from fixtool.commands import recording
 from fixtool.commands.command import Misused, refuse_empty_values
 from fixtool.commands.retype import complete
 from fixtool.commands.verbs import GROUPS, VERBS, parser_of, summary
-from fixtool.errors import SYSTEM_HINTS, CannotRun, ExitCode, FixtoolError
+from fixtool.errors import NAMED_HINTS, CannotRun, ExitCode, FixtoolError
 
 
 class Commands(TyperGroup):
@@ -109,9 +109,7 @@ def _report(error: BaseException, verb: str, typed: Sequence[str], *, as_json: b
         case FixtoolError():
             failure = error
         case OSError():
-            where = str(error.filename) if error.filename else None
-            hint = SYSTEM_HINTS.get(error.errno or 0)
-            failure = CannotRun(error.strerror or str(error), where=where, hint=hint)
+            failure = _system_failure(error, typed)
         case KeyboardInterrupt():
             from fixtool.git.process import end_all  # most runs of a verb have it loaded
 
@@ -132,17 +130,40 @@ def _report(error: BaseException, verb: str, typed: Sequence[str], *, as_json: b
             return report_fault(error, verb, as_json=as_json)
     from fixtool.commands.misused import as_typed, completed, correction
 
-    hint = wrong = None
+    better = wrong = None
     if failure.mistyped:
-        hint, wrong = correction(failure.mistyped, typed), failure.mistyped.word
-    if failure.hint and not hint:
+        better, wrong = correction(failure.mistyped, typed), failure.mistyped.word
+    if failure.hint and not better:
         failure.hint = completed(complete(failure.hint, typed, wrong), typed)
-    failure.hint = hint or failure.hint
+    failure.hint = better or failure.hint
     if failure.exit_code is ExitCode.USAGE:
         failure.where = failure.where or as_typed(typed)
         failure.hint = failure.hint or f"fixtool {verb} --help"
     terminal.failure(failure, verb, as_json=as_json)
     return failure.exit_code
+
+
+def _system_failure(error: OSError, typed: Sequence[str]) -> CannotRun:
+    """What a person has to know of an error of the operating system."""
+    where = str(error.filename) if error.filename else None
+    hint = NAMED_HINTS.get(error.errno or 0)
+    if isinstance(error, FileNotFoundError) and not _folder_is_there():
+        # Another command has removed it, such as the --abort of an edit in its own work tree.
+        from fixtool.commands.misused import as_typed
+
+        gone = os.environ.get("PWD")
+        hint = f"go to another folder: cd DIR && {as_typed(typed)}"
+        return CannotRun("the folder that you are in has been removed", where=gone, hint=hint)
+    return CannotRun(error.strerror or str(error), where=where, hint=hint)
+
+
+def _folder_is_there() -> bool:
+    """Whether the current folder is there: it may have been removed."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 app = typer.Typer(

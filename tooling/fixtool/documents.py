@@ -261,7 +261,13 @@ def load(path: Path, maker: str | None = None) -> Any:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", where=str(path)) from error
     except (ValueError, RecursionError) as error:
-        raise Refused(f"{path.name} is not JSON", where=str(path)) from error
+        raise Refused(
+            f"{path.name} is not JSON",
+            where=str(path),
+            hint=f"make it again: {maker} > {argument(path)}"
+            if maker
+            else f"see what it holds: head {argument(path)}",
+        ) from error
 
 
 def parse_toml(raw: bytes, where: str) -> dict[str, Any]:

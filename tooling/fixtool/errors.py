@@ -74,7 +74,10 @@ class NothingToBuild(CannotRun):
     """The tree holds no project that says how to build it."""
 
 
-_PLACES = "make it writable, or choose other places with FIXTOOL_STATE_DIR and FIXTOOL_CACHE_DIR"
+_PLACES = (
+    "make it writable; or if it is fixtool's own, choose another place with FIXTOOL_STATE_DIR and "
+    "FIXTOOL_CACHE_DIR"
+)
 
 SYSTEM_HINTS = {
     errno.ENOSPC: "free some space, then run the same command again",
@@ -83,3 +86,10 @@ SYSTEM_HINTS = {
     errno.ENOTDIR: _PLACES,
 }
 """What to do about errors of the operating system, by errno."""
+NAMED_HINTS = {
+    **SYSTEM_HINTS,
+    errno.EEXIST: "name another place, or move away what is there",
+    errno.EISDIR: "name a file: this is a folder",
+    errno.ENOENT: "make the folder first, or name one that is there",
+}
+"""The same for a file or folder that a person has named."""

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 
 _ALIKE = str.maketrans("oil_", "011-")  # letters that are taken for a digit, or a sign for another
+_SIMILAR = 0.7  # below, as for --line and --since, a word was meant by nobody
 _MOST_LOGINS = 8  # of an address; no real one has more than one
 _LONGEST_LOGIN = 1000  # characters
 _JOB_COMMAND = re.compile(r"^(\s*):(?=:)", re.MULTILINE)
@@ -52,6 +53,13 @@ def closest(word: str, names: Iterable[str]) -> str | None:
     if no name is similar."""
     from difflib import get_close_matches
 
+    names = tuple(names)
+    folder, slash, last = word.rpartition("/")
+    if slash and (inside := [name for name in names if name.startswith(folder + slash)]):
+        # Paths of one folder are alike in all but their last part.
+        start = len(folder) + 1
+        meant = closest(last, (name[start:] for name in inside))
+        return meant and folder + slash + meant
     lower = {name.lower(): name for name in names}
     wanted = word.lower()
     for fits in (str.startswith, str.__contains__):
@@ -60,7 +68,8 @@ def closest(word: str, names: Iterable[str]) -> str | None:
             return lower[found[0]]
     if name := {name.translate(_ALIKE): name for name in lower}.get(wanted.translate(_ALIKE)):
         return lower[name]
-    found = get_close_matches(wanted, lower, 1)
+    same_letters = [name for name in lower if sorted(name) == sorted(wanted)]
+    found = same_letters or get_close_matches(wanted, lower, 1, _SIMILAR)
     return lower[found[0]] if found else None
 
 

@@ -59,9 +59,9 @@ def require_nothing_waits(context: Context, line: str) -> None:
     for verb, what in _VERBS.items():
         if is_waiting(context, verb, line):
             raise Refused(
-                f"{what} line {line} waits for you, and is for the line as it is now",
+                f"{what} line {line} waits for you, and must end before the line is changed",
                 where=str(worktree_for(context, verb, line)),
-                hint=f"fixtool {verb} --continue --line {line}, or give it up: "
+                hint=f"go on: fixtool {verb} --continue --line {line}; or give it up: "
                 f"fixtool {verb} --abort --line {line}",
             )
 

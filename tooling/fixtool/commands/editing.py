@@ -57,7 +57,9 @@ def at(before: str | None, after: str | None) -> At:
     from fixtool.edit.plans import At
 
     if before and after:
-        raise UsageError("--before and --after exclude each other")
+        raise UsageError(
+            "--before and --after exclude each other", hint="the same command without --after"
+        )
     slug = before or after
     return At(slug.removesuffix(".patch") if slug else None, before is not None)
 
@@ -67,7 +69,7 @@ def message_from(words: list[str] | None, file: Path | None) -> str | None:
     from fixtool.edit.texts import mailable_message
 
     if words and file:
-        raise UsageError("-m and --file exclude each other")
+        raise UsageError("-m and --file exclude each other", hint="the same command without --file")
     if words:
         return mailable_message("\n\n".join(words))
     if file:
@@ -239,18 +241,20 @@ def _few(slugs: tuple[str, ...]) -> str:
 def _show_waiting(verb: str, waiting: Waiting, typed: tuple[str, ...]) -> None:
     number = f"{waiting.slug} (patch {waiting.position} of {waiting.of})"
     if waiting.worktree is None:
-        what = (
-            "conflicts with what comes before it there"
-            if waiting.conflicts
-            else "would wait in a work tree for your change"
-        )
-        terminal.say(f"{number} {what}")
+        if waiting.conflicts:
+            place = f"patch {waiting.position} of {waiting.of}"
+            terminal.say(f"{waiting.slug} would conflict as {place}, in")
+        else:
+            terminal.say(f"{number} would wait in a work tree for your change")
         for file in waiting.conflicts:
             terminal.say(f"  {file.path}")
         what = "to resolve this in" if waiting.conflicts else "for it"
         terminal.say(f"nothing was written (--dry-run); without it, a work tree is made {what}")
         words = [word for word in typed if word != "--dry-run"]
         options.say_next(shlex.join(["fixtool", *words]), ())
+        if waiting.conflicts and verb in ("move", "squash"):
+            deps = f"fixtool deps {waiting.slug}   (which patches it needs)"
+            options.say_next(deps, typed, "or")
         return
     if waiting.conflicts:
         terminal.say(f"{number} conflicts in {count(len(waiting.conflicts), 'file')}")

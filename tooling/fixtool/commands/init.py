@@ -65,11 +65,15 @@ def init(
             raise UsageError(f"--example makes its own lines: leave {given[0]!r} out")
         _lay_example(directory, json=json)
         return
-    for option, value, name in (("--upstream", upstream, "URL"), ("--base", base, "REF")):
-        if value is None:
-            raise UsageError(f"Missing option '{option}'.", hint=f"{option} {name}")
-    assert upstream
-    assert base
+    if upstream is None:
+        raise UsageError(
+            "--upstream is missing: the repository of upstream, or pypi", hint="--upstream URL"
+        )
+    if base is None:
+        raise UsageError(
+            "--base is missing: the commit, tag or release that the patches are for",
+            hint="--base REF",
+        )
     repository = PatchRepository(directory)
     record(ctx, repository, load(directory))
     request = InitRequest(directory, upstream, base, line, why, url, project, wheel_version)

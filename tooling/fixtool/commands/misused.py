@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fixtool.commands.verbs import PROGRAM_OPTIONS, VERBS, is_valid, options_of
+from fixtool.commands.verbs import PROGRAM_OPTIONS, VERBS, is_valid, options_of, parser_of
 from fixtool.errors import FixtoolError, Mistyped, UsageError
 from fixtool.text import closest, shortened
 
@@ -24,6 +24,8 @@ _ELSEWHERE = {
     "start": "init", "create": "init",
 }  # fmt: skip
 """What other tools call a verb, such as git, quilt, StGit and jj."""
+_WITH_DEFAULT = {"--line", "--ref", "--source", "--python", "--worktree", "--repository"}
+"""Options that most commands can do without."""
 _LONGEST = 300  # characters of a command line that is shown
 _PATCHES = re.compile(r"\.(?:patch|diff|mbox)$")
 _NUMBER = re.compile(r"'?(.*?)'? is not (?:a valid (?:int|float)|in the range)")
@@ -37,22 +39,48 @@ def describe(error: Any, typed: Sequence[str]) -> UsageError:
     hint = _for_verb(error, words, options) if is_verb else _for_program(words)
     kept = [] if "" in options else options  # an empty folder after -C
     return UsageError(
-        _message(error),
+        _message(error, words[0] if is_verb else ""),
         where=as_typed(typed),
         hint=shlex.join(["fixtool", *kept, *hint]),
     )
 
 
-def _message(error: Any) -> str:
-    """What typer says of ``error``, without its guesses, and which verbs have an option that its
-    verb lacks."""
+def _message(error: Any, verb: str) -> str:
+    """What is wrong with a command of ``verb`` for which typer raised ``error``: in words of
+    fixtool's own where typer's do not say what the verb takes."""
+    kind = type(error).__name__
+    if kind == "MissingParameter" and (about := getattr(error.param, "help", None)):
+        name = (
+            error.param.opts[0] if error.param.param_type_name == "option" else _name(error.param)
+        )
+        return f"{name} is missing: {about[0].lower()}{about[1:].rstrip('.')}"
+    if verb and (extra := _extra_words(error)):
+        return _too_many(verb, extra)
     text = re.sub(r" (?:Did you mean|\(Possible options:).*", "", error.format_message()).strip()
     if number := _wrong_number(error):
         return f"{_name(error.param)} takes {_numbers(error.param)}, and {number!r} is none"
-    if type(error).__name__ == "NoSuchOption" and (holders := _holders(error.option_name)):
+    if kind == "NoSuchOption" and (holders := _holders(error.option_name)):
         verbs = ", ".join(holders[:3]) + (", …" if len(holders) > 3 else "")
         return f"{text} (it belongs to: {verbs})"
     return text
+
+
+def _extra_words(error: Any) -> list[str]:
+    """The words that a verb does not take, if that is what is wrong."""
+    found = re.search(r"unexpected extra argument\S* \((.*)\)", error.message)
+    return found[1].split(" ") if found else []
+
+
+def _too_many(verb: str, extra: Sequence[str]) -> str:
+    """What a verb takes, of which the words ``extra`` are no part."""
+    shown = shlex.join(extra)
+    if verb in ("apply", "new") and all(map(_PATCHES.search, extra)):
+        takes = "applies all patches of a line" if verb == "apply" else "makes a patch of edits"
+        return f"`fixtool {verb}` {takes}, and takes no patch file: {shown}"
+    taken = [_name(each) for each in parser_of(verb).params if each.param_type_name == "argument"]
+    what = f"only {' and '.join(taken)}" if taken else "no argument"
+    be = "are" if len(extra) > 1 else "is"
+    return f"`fixtool {verb}` takes {what}: {shown} {be} too many"
 
 
 def _wrong_number(error: Any) -> str | None:
@@ -128,7 +156,8 @@ def completed(hint: str, typed: Sequence[str]) -> str:
         old, new = (shlex.split(match[number])[0] for number in (2, 1))
         places = [at for at, word in enumerate(typed) if word == old and at > 0]
         own = [at for at in places if not typed[at - 1].startswith("-")]  # of no option
-        at = next(iter(own or places), None)
+        # A verb such as `rename` takes the new name last.
+        at = own[-1] if own else next(iter(places), None)
         words = None if at is None else [*typed[:at], new, *typed[at + 1 :]]
         return command(match, words or _with(typed, old, [new]))
 
@@ -172,6 +201,8 @@ def _for_program(words: Sequence[str]) -> list[str]:
     if not words:
         return ["--help"]
     first, rest = words[0], words[1:]
+    if first == "completion":  # as other tools call it
+        return ["--install-completion", *rest[:1]]
     if first in ("help", "version"):
         return [
             *(rest[:1] if first == "help" and rest[:1] and rest[0] in VERBS else []),
@@ -213,20 +244,22 @@ def _for_verb(error: Any, words: Sequence[str], before: Sequence[str]) -> list[s
             found = _bad_value(words, error.option_name)
         case "BadParameter" if (number := _wrong_number(error)) is not None:
             found = _with_number(words, error.param, number)
-        case _ if extra := re.search(r"unexpected extra argument\S* \((.*)\)", error.message):
-            found = _extra(words, extra[1], before)
+        case _ if extra := _extra_words(error):
+            found = _extra(words, extra, before)
     return found or [verb, "--help"]
 
 
 def _without_empty(words: Sequence[str], parameter: Any) -> list[str] | None:
-    """The command without an option whose value is empty, if it can do without."""
+    """The command without an option whose value is empty, if that has a default; or else with the
+    name of what it takes."""
     names = {*parameter.opts, *parameter.secondary_opts}
+    instead = [] if names & _WITH_DEFAULT else [parameter.opts[-1], _placeholder(parameter)]
     left = list(words)
     for at, given in enumerate(words):
         if given in names:
-            left = [*words[:at], *words[at + 2 :]]
+            left = [*words[:at], *instead, *words[at + 2 :]]
         elif given.partition("=")[0] in names:
-            left = [*words[:at], *words[at + 1 :]]
+            left = [*words[:at], *instead, *words[at + 1 :]]
     return left if left != list(words) and is_valid(left) else None
 
 
@@ -244,8 +277,11 @@ def _other_option(words: Sequence[str], name: str) -> list[str] | None:
             command = _with(words, spelling, [meant]) if meant else None
             if command and is_valid(command):
                 return command
-    holders = _holders(name)
-    return [holders[0], "--help"] if len(holders) == 1 else None
+    if re.fullmatch(r"-\d", name):  # `undo -1`, as for `head -1`
+        given = next((word for word in words if re.fullmatch(r"-\d+", word)), "")
+        command = _with(words, given, [given.lstrip("-")]) or []
+        return _valid(command)
+    return None
 
 
 def _closest_option(word: str, options: Iterable[str]) -> str | None:
@@ -261,11 +297,19 @@ def _holders(option: str) -> list[str]:
 
 def _missing(words: Sequence[str], parameter: Any) -> list[str] | None:
     """The command that shows what to give for a ``parameter`` that is missing."""
-    metavar = parameter.metavar or ""
     if parameter.param_type_name == "option":
-        return [*words, parameter.opts[0], metavar]
-    name = metavar.strip("[].").partition("|")[0]
-    return ["list"] if name == "SLUG" else _valid([words[0], name, *words[1:]])
+        return [*words, parameter.opts[0], _placeholder(parameter)]
+    name = _placeholder(parameter)
+    if name == "SLUG":
+        return ["list"]
+    needs = ["--upstream", "URL", "--base", "REF"] if list(words) == ["init"] else []
+    return _valid([words[0], name, *words[1:], *needs])
+
+
+def _placeholder(parameter: Any) -> str:
+    """What stands for the value of a parameter in a command that a person completes."""
+    text = parameter.metavar or ("TEXT" if parameter.type.name == "str" else "NUMBER")
+    return str(text).strip("[].'").partition("|")[0]
 
 
 def _with_number(words: Sequence[str], parameter: Any, given: str) -> list[str] | None:
@@ -287,16 +331,22 @@ def _bad_value(words: Sequence[str], name: str) -> list[str] | None:
     return ["list"] if name == "--line" else None
 
 
-def _extra(words: Sequence[str], extra: str, before: Sequence[str]) -> list[str] | None:
-    """The command in which the words ``extra``, which its verb does not take, are an option's value
-    or the files to import; or else the command without them."""
+def _extra(words: Sequence[str], extras: Sequence[str], before: Sequence[str]) -> list[str] | None:
+    """The command in which the words ``extras``, which its verb does not take, are an option's
+    value, the files to import or the patch to refresh; or else the command without them."""
     options = options_of(words[0])
-    extras = extra.split(" ")
+    lines = tuple(_line_names([*before, *words]))
     if words[0] in ("apply", "new") and all(map(_PATCHES.search, extras)):  # as for `git am`
-        return ["import", *extras]
-    lines = _line_names([*before, *words])
+        named = "--line" in words or len(lines) < 2
+        return ["import", *extras, *([] if named else ["--line", "LINE"])]
+    if words[0] == "absorb" and len(extras) == 1:  # which asks which patch an edit belongs to
+        return _valid(["refresh", *words[1:]])
+    extra = extras[0] if len(extras) == 1 else ""
+    first, dots, last = extra.partition("..")
+    if dots and {"--from", "--to"} <= options.keys():
+        return _valid([*(_with(words, extra, []) or words), "--from", first, "--to", last])
     wanted = ["--line"] if extra in lines else ["--ref", "--onto", "--to"]
-    for option in wanted:
+    for option in wanted if extra else ():
         taken = option in options and not {option, *options[option].opts}.intersection(words)
         if taken and (command := _with(words, extra, [option, extra])):
             return _valid(command)

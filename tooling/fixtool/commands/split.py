@@ -60,9 +60,15 @@ def split(
     from fixtool.edit.split import SplitRequest
     from fixtool.edit.split import split as run
 
-    if [by is not None, bool(into), hunks].count(True) != 1:
+    ways = [by is not None, bool(into), hunks].count(True)
+    if ways != 1:
         raise UsageError(
-            "give one of --by, --into, --hunks", hint=f"fixtool split {argument(slug)} --by file"
+            "--by, --into and --hunks exclude each other"
+            if ways
+            else "how? --by makes a part of each file or folder, --into names the parts, and "
+            "--hunks asks about each hunk",
+            hint=f"by file: fixtool split {argument(slug)} --by file; or by hunk: "
+            f"fixtool split {argument(slug)} --hunks",
         )
     if by in ("hunk", "hunks"):
         raise UsageError(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from fixtool.errors import Refused, UsageError
+from fixtool.errors import UsageError
 from fixtool.files import temporary_folder, write_atomically
 from fixtool.git.names import check_url
 from fixtool.profile import (
@@ -23,7 +23,7 @@ from fixtool.profile import (
 )
 from fixtool.progress import Progress
 from fixtool.series.line import Line, Upstream, read_line
-from fixtool.series.patch import is_slug
+from fixtool.series.patch import is_slug, slugify
 from fixtool.series.write import rewrite, upstream_toml
 from fixtool.settings import Settings, check_project, load
 from fixtool.sources.resolve import Target, day_of, version_of
@@ -72,7 +72,7 @@ def init(request: InitRequest, progress: Progress, typed: Sequence[str] = ()) ->
     ``verify/``. Existing files, and an existing verify/, are kept. ``typed`` are the words of the
     command, for the messages that tell how to go on.
 
-    Raises Refused if the line exists, and UsageError if upstream's address is not known.
+    Raises UsageError if the line exists, or if upstream's address is not known.
     """
     if (version := request.wheel_version) and version_of(version) != version:
         raise UsageError(f"--wheel-version {version!r} is not a release such as 0.5.23")
@@ -87,10 +87,13 @@ def init(request: InitRequest, progress: Progress, typed: Sequence[str] = ()) ->
     about = _about(target, source, url, request.wheel_version)
     name = request.line or (f"v{about.release}" if about.release else target.commit[:9])
     if not is_slug(name):
-        raise UsageError(f"{name!r} is not usable as a folder's name", hint="--line NAME")
+        raise UsageError(
+            f"{name!r} cannot be the name of a line, which is a folder of patches/",
+            hint=f"--line {slugify(name)}",
+        )
     line = request.folder / "patches" / name
     if line.exists():
-        raise Refused(f"line {name} exists already", where=str(line), hint="--line OTHER-NAME")
+        raise UsageError(f"line {name} exists already", where=str(line), hint="--line OTHER-NAME")
     first = target.version or target.commit[:12]
     why = request.why or f"patches on {repository_name(url)}, first written for {first}"
     project = request.project if request.project != profile.project else None

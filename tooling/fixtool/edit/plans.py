@@ -179,6 +179,13 @@ def copied(own: OwnSeries, other: OwnSeries, slug: str, at: At) -> Plan:
     """The series with the patch ``slug`` of the line of ``other``, whose commits are in the same
     store."""
     patch = other.line.find(slug)
+    if patch.slug in own.commits:
+        raise UsageError(
+            f"line {own.line.name} has a patch {patch.slug!r} already",
+            where=str(own.line.folder / f"{patch.slug}.patch"),
+            hint=f"copy it to another line: --to LINE; or change that patch: "
+            f"fixtool edit {patch.slug} --line {own.line.name}",
+        )
     require_free(own.line, patch.slug)
     commit = other.commits[patch.slug]
     wanted = own.wanted

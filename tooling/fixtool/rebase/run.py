@@ -47,7 +47,7 @@ from fixtool.series.commit import (
 from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.series.lint import require_well_formed
-from fixtool.series.patch import is_slug
+from fixtool.series.patch import is_slug, slugify
 from fixtool.sources.resolve import Target, version_of
 from fixtool.sources.source import Local, Source
 from fixtool.sources.target import TargetRequest, find_target
@@ -91,9 +91,16 @@ def rebase(context: Context, request: RebaseRequest, ask: AskProbes | None = Non
     if not request.dry_run:
         require_nothing_waits(context, line.name)
     if request.new_line and request.new_line in repository.line_names:
-        raise UsageError(f"there is a line {request.new_line!r} already")
+        raise UsageError(
+            f"there is a line {request.new_line!r} already",
+            where=str(repository.line(request.new_line).folder),
+            hint="--new-line OTHER-NAME",
+        )
     if request.new_line and not is_slug(request.new_line):
-        raise UsageError(f"{request.new_line!r} is not a safe folder name")
+        raise UsageError(
+            f"{request.new_line!r} cannot be the name of a line, which is a folder of patches/",
+            hint=f"--new-line {slugify(request.new_line)}",
+        )
     require_well_formed(line, context.settings.cache / "patches")
     wanted = TargetRequest(request.onto, request.source, line.name)
     source, target = find_target(context, wanted)

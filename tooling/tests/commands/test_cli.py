@@ -189,7 +189,7 @@ def test_init_starts_another_teams_series(fixtool: Any, upstream: Git, tmp_path:
     applied = document(fixtool("apply", *words, cwd=ours))
     assert applied["tree"] == upstream("rev-parse", "main^{tree}")
     again = fixtool(*command)
-    assert again.status == 1
+    assert again.status == 2
     assert "exists already" in again.err
 
 
@@ -259,3 +259,17 @@ def test_an_empty_folder_is_a_usage_error(fixtool: Any, series: Team) -> None:
     ran = fixtool("-C", "", "list", cwd=series.root)
     assert (ran.status, "it is empty" in ran.err) == (2, True), ran.err
     assert "try: fixtool list --help\n" in ran.err
+
+
+def test_a_folder_that_was_removed_is_named(tmp_path: Path) -> None:
+    """`fixtool edit --abort`, typed in its own work tree, removes the folder that one is in."""
+    gone = tmp_path / "gone"
+    script = 'mkdir "$1"; cd "$1"; rmdir "$1"; exec "$2" -m fixtool list'
+    ran = subprocess.run(
+        ["sh", "-c", script, "sh", gone, sys.executable], capture_output=True, text=True
+    )
+    assert ran.returncode == 4
+    assert ran.stderr == (
+        f"error: the folder that you are in has been removed\n   at: {gone}\n"
+        "  try: go to another folder: cd DIR && fixtool list\n"
+    )

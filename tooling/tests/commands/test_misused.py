@@ -32,7 +32,7 @@ LINES = [
     ("list --onto x", "No such option: --onto (it belongs to: rebase, ", "list --help"),
     ("apply --only fix", "No such option: --only (it belongs to: verify, clean)", "apply --help"),
     ("list --into x", "No such option: --into (it belongs to: ", "list --help"),
-    ("list --mbox x", "No such option: --mbox (it belongs to: export)", "export --help"),
+    ("list --mbox x", "No such option: --mbox (it belongs to: export)", "list --help"),
     ("version", "No such command 'version'.", "--version"),
     ("help", "No such command 'help'.", "--help"),
     ("help apply", "No such command 'help'.", "apply --help"),
@@ -40,30 +40,45 @@ LINES = [
     ("cherry-pick x", "No such command 'cherry-pick'.", "copy x"),
     (
         "init --upstream x --base v1.0",
-        "Missing argument 'DIR'.",
+        "DIR is missing: the folder of the repository",
         "init DIR --upstream x --base v1.0",
     ),
-    ("init x --base v1.0", "Missing option '--upstream'.", "init x --base v1.0 --upstream URL"),
+    (
+        "init x --base v1.0",
+        "--upstream is missing: the repository of upstream",
+        "init x --base v1.0 --upstream URL",
+    ),
     (
         "apply a.patch b.diff",
-        "Got unexpected extra argument(s) (a.patch b.diff)",
+        "`fixtool apply` applies all patches of a line, and takes no patch file: a.patch b.diff",
         "import a.patch b.diff",
     ),
-    ("log other", "Got unexpected extra argument(s) (other)", "log"),
-    ("show fix other third", "Got unexpected extra argument(s) (other third)", "show fix"),
-    ("log log", "Got unexpected extra argument(s) (log)", "log"),
+    ("log other", "`fixtool log` takes no argument: other is too many", "log"),
+    (
+        "show fix other third",
+        "`fixtool show` takes only SLUG: other third are too many",
+        "show fix",
+    ),
+    ("log log", "`fixtool log` takes no argument: log is too many", "log"),
     ("list --version", "No such option: --version", "--version"),
-    ("show", "Missing argument 'SLUG'.", "list"),
-    ("drop fix", "Missing option '--reason'.", "drop fix --reason TEXT"),
+    ("show", "SLUG is missing: the patch", "list"),
+    ("drop fix", "--reason is missing: why the line no longer needs it", "drop fix --reason TEXT"),
     ("list --line", "Option '--line' requires an argument.", "list"),
     ("lint --json=3", "Option '--json' does not take a value.", "lint --json"),
-    ("lint main", "Got unexpected extra argument(s) (main)", "lint --line main"),
-    ("apply v1.0", "Got unexpected extra argument(s) (v1.0)", "apply --ref v1.0"),
-    ("rebase v1.0", "Got unexpected extra argument(s) (v1.0)", "rebase --onto v1.0"),
+    ("lint main", "`fixtool lint` takes no argument: main is too many", "lint --line main"),
+    ("apply v1.0", "`fixtool apply` takes no argument: v1.0 is too many", "apply --ref v1.0"),
+    ("rebase v1.0", "`fixtool rebase` takes no argument: v1.0 is too many", "rebase --onto v1.0"),
     ("verify --tp x", "--tp takes a number from 1 on, and 'x' is none", "verify --tp 1"),
     ("verify --tp=2x", "--tp takes a number from 1 on, and '2x' is none", "verify --tp=2"),
     ("verify --tp 0", "--tp takes a number from 1 on, and '0' is none", "verify --tp 1"),
     ("undo two", "N takes a number, and 'two' is none", "undo 1"),
+    ("undo -2", "No such option: -2", "undo 2"),
+    ("init", "DIR is missing: the folder of the repository", "init DIR --upstream URL --base REF"),
+    ("clean --yes", "No such option: --yes (it belongs to: upstream)", "clean --help"),
+    ("history --since x", "No such option: --since", "history --help"),
+    ("absorb fix", "`fixtool absorb` takes no argument: fix is too many", "refresh fix"),
+    ("coverage a..b", "`fixtool coverage` takes no argument: a..b is", "coverage --from a --to b"),
+    ("completion bash", "No such command 'completion'.", "--install-completion bash"),
 ]
 
 
@@ -78,7 +93,7 @@ def test_the_command_that_was_meant(
     assert where == f"   at: fixtool {typed}"
     assert hint == f"  try: fixtool {meant}"
     words = shlex.split(meant.removeprefix("-C . "))
-    assert words[0] in ("--help", "--version") or is_valid(words)
+    assert words[0] in ("--help", "--version", "--install-completion") or is_valid(words)
 
 
 @pytest.mark.parametrize("folder", ["-C team lint", "lint -C team", "-C elsewhere lint -C team"])

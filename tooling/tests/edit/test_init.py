@@ -72,7 +72,7 @@ def test_after_a_write_that_failed_the_same_command_works(
     assert fixtool(*words).status == 0
     assert (folder / ".gitignore").read_text() == "patches/.lock\n"
     assert (folder / "patches/main/series").exists()
-    assert fixtool(*words).status == 1
+    assert fixtool(*words).status == 2
 
 
 def test_a_verify_folder_of_ones_own_is_kept(fixtool: Run, own: Path, upstream: Git) -> None:

@@ -776,7 +776,7 @@ def test_history_of_a_source_without_one(without_git: Maintainer) -> None:
         (["--skip"], "no rebase waits"),
         (["--onto", "--upload-pack=x"], ""),
         (["--onto", "nowhere"], "nowhere"),
-        (["--onto", "main", "--new-line", "../x"], "is not a safe folder name"),
+        (["--onto", "main", "--new-line", "../x"], "cannot be the name of a line"),
         (["--onto", "main", "--line", "no"], "no line 'no'"),
     ],
 )

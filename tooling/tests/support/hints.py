@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import takewhile
 
 from fixtool.commands.verbs import VERBS, is_valid
 
@@ -81,7 +82,7 @@ def check_hints(out: str, err: str) -> None:
     """Each command of fixtool's that a run advised is one: its verb has these options."""
     for hint in hints_in(out, err):
         for command in commands_in(hint):
-            words = shlex.split(re.split(r" [<>]", command)[0])
+            words = list(takewhile(lambda word: word[0] not in "<>", shlex.split(command)))
             if words[0] != "fixtool":
                 continue
             while words[1:2] == ["-C"]:

@@ -233,7 +233,7 @@ MISTAKES = {
         Mistake("You misspell the base.", "init ours --upstream ~/upstream --base v1.O", 4, EMPTY, bare),
         Mistake("You give an address where no repository is.",
                 "init ours --upstream file://~/nowhere --base v1.0", 4, EMPTY, bare),
-        Mistake("You start a line that is there.", "init . --upstream ~/upstream --base v1.0 --line main", 1),
+        Mistake("You start a line that is there.", "init . --upstream ~/upstream --base v1.0 --line main", 2),
         Mistake("You import a file that is not there.", f"import fxi.diff {MAIN}", 4),
         Mistake("You import a file that holds no patch.", f"import notes.txt {MAIN}", 1,
                 arrange=writes("team/notes.txt", "buy milk\n")),
