@@ -19,6 +19,10 @@ from fixtool.text import count, redact, visible
 
 _SUMMARY_LIMIT = 200_000  # characters; the summary of a step may have one MiB
 _MESSAGE_LIMIT = 16_000  # characters; chat servers accept a little more
+_RESULTS = {
+    NightState.ASKED: "asked: a person has to decide about a patch, or should look at a warning.",
+    NightState.FAILED: "failed: the rebase could not run, or was refused.",
+}
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ class Night:
 
     def summary(self, limit: int = _SUMMARY_LIMIT) -> str:
         """The night as Markdown: the table of all lines, and then what each line asks for."""
-        sections = [f"## {inline(self.subject)}", self._table(), self._job()]
+        sections = [f"## {inline(self.subject)}", self._table(), self._about_table(), self._job()]
         needing = [texts for texts in self.texts if texts.outcome.needs_person]
         others = [texts for texts in self.texts if not texts.outcome.needs_person]
         sections += [texts.section() for texts in (*needing, *others)]
@@ -166,6 +170,17 @@ class Night:
             for row in self.rows
         ]  # fmt: skip
         return table(("line", "base → new base", "result", "who must act", "next"), rows)
+
+    def _about_table(self) -> str:
+        """What the words of the table mean, as far as it has them."""
+        rows = self.rows
+        results = {row.result for row in rows}
+        sentences = [text for result, text in _RESULTS.items() if result in results]
+        if any(row.next.startswith("fixtool ") for row in rows):
+            sentences.append("Type the commands in a clone of the patch repository.")
+        if not self.pulls and any(row.moved for row in rows):
+            sentences.append("That of a line that moved makes its new commit there.")
+        return " ".join(sentences)
 
     def _row(self, texts: NightlyTexts) -> NightRow:
         outcome, rebase = texts.outcome, texts.outcome.rebase

@@ -13,7 +13,7 @@ from fixtool.history.result import History
 from fixtool.markdown import LIMIT, Markdown, Marker, code, code_block, join_sections, table
 from fixtool.rebase.result import Action
 from fixtool.report.todo import ToDo
-from fixtool.text import redact, shortened, visible
+from fixtool.text import count, redact, shortened, visible
 
 _ROWS = 100
 _SUMMARY_LIMIT = 200_000  # characters; the summary of a step may have one MiB
@@ -151,7 +151,7 @@ class NightlyTexts:
         for patch in self.history.patches[:_ROWS] if self.history else ():
             if len(patch.intervals) > 1:
                 steps = [
-                    f"{interval.verdict.value} for {interval.count}"
+                    f"{interval.verdict.value} for {count(interval.count, 'commit')}"
                     + (f" from {self._commit(interval.culprit)}" if interval.culprit else "")
                     for interval in patch.intervals[-6:]
                 ]

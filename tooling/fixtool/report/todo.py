@@ -3,6 +3,7 @@ to type."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -63,8 +64,14 @@ def _of_failure(document: object) -> Iterable[ToDo]:
     if isinstance(document, Failure):
         where = document.where if document.where and document.where not in document.message else ""
         why = document.message + (f" ({where})" if where else "")
-        why += f"; it says: {document.hint}" if document.hint else ""
-        yield ToDo(True, None, f"fixtool {document.command} could not answer", why, None)
+        why += f"; try: {_at_home(document.hint)}" if document.hint else ""
+        yield ToDo(True, None, f"fixtool {document.command} failed", why, None)
+
+
+def _at_home(hint: str) -> str:
+    """A hint for a person who reads the report, not where the command ran: that folder may be gone,
+    and a person needs no JSON."""
+    return re.sub(r" (?:-C (?:'[^']*'|\S+)|--json)(?=\s|$)", "", hint)
 
 
 def _command(*words: str) -> str:

@@ -343,6 +343,8 @@ def test_a_coverage_that_fails_is_red_and_the_report_is_made(host: Host) -> None
     assert not (host.out / "lines/main/coverage.json").exists()
     words, _ = (words for words, _ in host.calls if words[2] == "report")
     assert "--coverage" not in words
+    write(host.place / "coverage.json", failure("it does not support filters"))
+    assert "it does not support filters" in host().err  # the reason is in the log of the job
 
 
 def test_two_at_once(host: Host) -> None:

@@ -106,9 +106,15 @@ def test_the_table_says_of_each_line_who_acts_and_what_to_type(tmp_path: Path) -
     assert summary.index("### The nightly rebase of line `asked`") < summary.index(
         "### Line `calm`"
     )
-    elsewhere = read(folder, (), pulls=False).rows
-    assert elsewhere[3].next == f"fixtool rebase --line moved --onto {'b' * 40}"
-    assert elsewhere[3].who == ("a person",)
+    assert (
+        "\n\nasked: a person has to decide about a patch, or should look at a warning. " in summary
+    )
+    assert "failed: the rebase could not run, or was refused. " in summary
+    assert "Type the commands in a clone of the patch repository.\n" in summary
+    elsewhere = read(folder, (), pulls=False)
+    assert elsewhere.rows[3].next == f"fixtool rebase --line moved --onto {'b' * 40}"
+    assert elsewhere.rows[3].who == ("a person",)
+    assert "That of a line that moved makes its new commit there.\n" in elsewhere.summary()
 
 
 def test_a_green_night_says_so(tmp_path: Path) -> None:
@@ -316,7 +322,7 @@ def test_three_nights_of_four_lines(
     answer = checked(ran)
     assert answer["line"] is None
     (todo,) = answer["report"]["needs_person"]
-    assert todo["what"] == "fixtool rebase could not answer"
+    assert todo["what"] == "fixtool rebase failed"
     text = (tmp_path / "out" / "report.md").read_text()
     print(text)
     for line, letters in zip(LINES, ("FFF", "AAG", "GGG", "GGG"), strict=True):
