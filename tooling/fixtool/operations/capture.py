@@ -20,6 +20,7 @@ from fixtool.git.store import restore_settings_behind
 from fixtool.git.trees import stage, write_tree
 from fixtool.operations.contents import LARGEST, Contents
 from fixtool.operations.state import AROUND, EXECUTABLE, MIDDLE_FILES, Branch, State, TreeState
+from fixtool.series.digests import FileDigests
 from fixtool.series.line import PatchRepository, is_line_name
 from fixtool.series.patch import is_slug
 from fixtool.settings import Settings
@@ -49,7 +50,7 @@ def capture(
     """The state now. What it names by hashes is kept in ``contents``. Raises CannotRun if the
     patches are too large to be kept."""
     root = repository.root.resolve()
-    files = dict(_files(root / "patches", contents))
+    files = dict(_files(root / "patches", contents, settings))
     if scope.around:
         files |= dict(_around(root, contents))
     return State(
@@ -69,7 +70,7 @@ def session_path(repository: PatchRepository, settings: Settings, name: str) -> 
 # -- patches/ ---------------------------------------------------------------------------------
 
 
-def _files(patches: Path, contents: Contents) -> Iterator[tuple[str, str]]:
+def _files(patches: Path, contents: Contents, settings: Settings) -> Iterator[tuple[str, str]]:
     if patches.is_symlink() or not patches.is_dir():
         return
     left = _MOST
@@ -80,14 +81,24 @@ def _files(patches: Path, contents: Contents) -> Iterator[tuple[str, str]]:
             if is_line_name(line.name) and line.is_dir(follow_symlinks=False)
         )
     for name in folders:
+        digests = _digests(settings.cache / "patches", patches / name)
         for file, about in _walk(patches / name, "", 0):
             left -= about.st_size
             if left < 0:
                 raise CannotRun(
                     f"the files in patches/ have more than {_MOST >> 20} MiB", where=str(patches)
                 )
-            digest = contents.keep_file(patches / name, file, about)
+            digest = contents.keep_file(patches / name, file, about, digests)
             yield f"{name}/{file}", digest + (EXECUTABLE if about.st_mode & 0o100 else "")
+        digests.keep()
+
+
+def _digests(cache: Path, folder: Path) -> FileDigests:
+    """What is known of the files in ``folder``; nothing if others may have written to ``cache``."""
+    try:
+        return FileDigests(cache, folder)
+    except CannotRun:
+        return FileDigests(None, folder)
 
 
 def _around(root: Path, contents: Contents) -> Iterator[tuple[str, str]]:

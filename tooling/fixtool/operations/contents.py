@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fixtool.errors import CannotRun
 from fixtool.files import private_folder, read_plain, write_atomically
+from fixtool.series.digests import FileDigests
 
 LARGEST = 64 << 20  # bytes of one file
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -30,25 +31,39 @@ class Contents:
         self._start = f"{folder}/"
         self._known: dict[tuple[int, ...], str] = {}
 
-    def keep_file(self, folder: Path, name: str, about: os.stat_result) -> str:
+    def keep_file(
+        self, folder: Path, name: str, about: os.stat_result, digests: FileDigests
+    ) -> str:
         """Keep the bytes of a file with the status ``about``. A command looks at the patches twice,
-        and reads those once that it did not touch."""
+        and reads those once that it did not touch; and those not at all whose ``digests`` are known
+        and whose bytes are kept."""
         key = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
         if key not in self._known:
-            self._known[key] = self.keep(read_plain(folder, name, LARGEST))
+            digest = digests.find(name, about)
+            if digest is None or not self._holds(digest):
+                digest = self.keep(read_plain(folder, name, LARGEST))
+                digests.note(name, about, digest)
+            self._known[key] = digest
         return self._known[key]
 
     def keep(self, data: bytes) -> str:
         """Keep ``data``, and return the name by which ``read`` finds it."""
         digest = hashlib.sha256(data).hexdigest()
-        try:  # another run, which removes what is old, then sees that it is needed
-            os.utime(f"{self._start}{digest[:2]}/{digest}")
-        except FileNotFoundError:
+        if not self._holds(digest):
             path = self.folder / digest[:2] / digest
             private_folder(self.folder)
             path.parent.mkdir(mode=0o700, exist_ok=True)
             write_atomically(path, data)
         return digest
+
+    def _holds(self, digest: str) -> bool:
+        """Whether bytes are kept by this name. If so, they count as kept now: another run, which
+        removes what is old, then sees that they are needed."""
+        try:
+            os.utime(f"{self._start}{digest[:2]}/{digest}")
+        except FileNotFoundError:
+            return False
+        return True
 
     def read(self, digest: str) -> bytes:
         """The bytes that were kept by this name. Raises CannotRun if they are gone or damaged."""

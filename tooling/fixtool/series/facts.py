@@ -111,6 +111,8 @@ def facts_of(patch: Patch) -> tuple[RecordedFact, ...]:
 
 def fact_trailers(patch: Patch) -> tuple[FactTrailer, ...]:
     """Every trailer with the key of a recorded fact, in any case, whether or not it states one."""
+    if not any(key.lower() in _KINDS for key, _ in patch.trailers):
+        return ()  # most patches record none, and the text need not be read for line numbers
     trailers = []
     for (key, value), number in zip(patch.trailers, patch.trailer_lines, strict=True):
         if kind := _KINDS.get(key.lower()):

@@ -109,6 +109,17 @@ class Line:
             self._parsed[entry.file_name] = self._read(entry)
         return self._parsed[entry.file_name]
 
+    @property
+    def unread(self) -> list[str]:
+        """The names of the files in the folder itself that were not read yet."""
+        names = dict.fromkeys(entry.file_name for entry in self.entries if not entry.folder)
+        return [name for name in names if name not in self._parsed]
+
+    def know(self, patches: Mapping[str, Patch]) -> None:
+        """Take ``patches``, by the names of their files, as what these hold."""
+        for name, patch in patches.items():
+            self._parsed.setdefault(name, patch)
+
     def _read(self, entry: Entry) -> Patch:
         path = self.folder / entry.file_name
         try:
@@ -123,7 +134,7 @@ class Line:
                 f"{argument(self.folder / 'series')}",
             ) from error
         known = self._known.get(entry.file_name)
-        return known if known and known.raw == raw else parse(raw, entry.slug, path)
+        return known if known and known.has_text(raw) else parse(raw, entry.slug, path)
 
     def find(self, slug: str) -> Patch:
         """The patch with this slug or file name. Raises UsageError if the line has none."""

@@ -113,6 +113,7 @@ def _summed_up(line: Line, missing: Sequence[Finding]) -> Finding:
 def errors_in(line: Line, cache: Path | None = None) -> tuple[Finding, ...]:
     """The findings because of which a series must not be applied."""
     checked = CheckedPatches(cache, line.folder)
+    checked.prepare(line)
     found = tuple(_findings(line, checked))
     checked.keep()
     return tuple(finding for finding in found if finding.level is Level.ERROR)
@@ -198,8 +199,8 @@ def _finding(rule: str, where: str, message: str, fix: str | None = None) -> Fin
 
 
 def _findings(line: Line, checked: CheckedPatches) -> Iterator[Finding]:
-    """What is found in ``line``. The diffs of the patches that are ``checked`` have no errors, and
-    are not read for warnings."""
+    """What is found in ``line``. Patches that are ``checked`` have no errors by themselves, and are
+    not read for warnings."""
     series = line.folder / "series"
     listed_at: dict[str, int] = {}
     subjects: dict[str, str] = {}
@@ -211,19 +212,23 @@ def _findings(line: Line, checked: CheckedPatches) -> Iterator[Finding]:
             continue
         try:
             patch = line.patch(entry)
-            yield from _unless_checked(patch, checked)
+            checked.note_file(entry.file_name, patch)
+            known = checked.holds(patch)
+            own = () if known else tuple(_diff(patch))
         except FixtoolError as error:
             rule = "size" if isinstance(error, TooLarge) else "form"
             yield _finding(rule, error.where or where, error.message, error.hint)
         else:
+            own = own if known else (*own, *_message(patch), *_wanted(patch), *_facts(patch))
+            yield from own
+            if not known and not any(finding.level is Level.ERROR for finding in own):
+                checked.add(patch)
             if patch.subject in subjects:
                 other = subjects[patch.subject]
                 message = f"{other} has the same subject: only their order tells them apart"
                 yield _finding("duplicate-subject", _subject(patch), message)
             subjects[patch.subject] = entry.file_name
-            yield from _message(patch)
-            yield from _trailers(patch, listed_at, line)
-            yield from _facts(patch)
+            yield from _order(patch, listed_at, line)
         listed_at[entry.slug] = entry.line_number
     listed = {entry.file_name for entry in line.entries}
     for file in sorted(line.folder.glob("*.patch")):
@@ -255,14 +260,6 @@ def _message(patch: Patch) -> Iterator[Finding]:
         if has_controls(text):
             message = "control or direction-changing characters in the message"
             yield _finding("control-characters", where, message)
-
-
-def _unless_checked(patch: Patch, checked: CheckedPatches) -> Iterator[Finding]:
-    if not checked.holds(patch):
-        found = tuple(_diff(patch))
-        if not any(finding.level is Level.ERROR for finding in found):
-            checked.add(patch)
-        yield from found
 
 
 def _diff(patch: Patch) -> Iterator[Finding]:
@@ -299,18 +296,22 @@ def _long_lines(diff: bytes) -> Iterator[tuple[int, int]]:
         begin = end + 1
 
 
-def _trailers(patch: Patch, earlier: Mapping[str, int], line: Line) -> Iterator[Finding]:
-    last = patch.head.count(b"\n")
-    where = f"{patch.path}:{last}"
+def _wanted(patch: Patch) -> Iterator[Finding]:
+    where = f"{patch.path}:{_last_line(patch)}"
     for key in _WANTED:
         if patch.trailer(key) is None:
             yield _finding("trailer", where, f"no {key}: trailer")
+
+
+def _order(patch: Patch, earlier: Mapping[str, int], line: Line) -> Iterator[Finding]:
+    """Compare the patches on which ``patch`` depends with those that are ``earlier``."""
     for slug in patch.depends_on:
         if slug not in earlier:
             later = any(entry.slug == slug for entry in line.entries)
             message = (
                 f"Depends-On: {slug}, which {'comes later' if later else 'is not'} in the series"
             )
+            where = f"{patch.path}:{_last_line(patch)}"
             yield _finding("depends-on", where, message)
 
 
@@ -353,6 +354,11 @@ def _contradictions(earlier: FactTrailer, fact: RecordedFact, where: str) -> Ite
         elif bug.release and cure.in_release(bug.release):
             message = f"release {bug.release} cannot be the first with the bug and hold its cure"
             yield _finding("fact-doubtful", where, f"{fact.kind}: {message} ({place})")
+
+
+def _last_line(patch: Patch) -> int:
+    """The number of the last line before the diff."""
+    return patch.head.count(b"\n")
 
 
 def _subject(patch: Patch) -> str:

@@ -24,6 +24,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fixtool.errors import Refused
+from fixtool.files import read_plain
 from fixtool.git.objects import MACHINE, Commit, Oid, Signature
 from fixtool.git.repo import Output, Repo, reading_answer
 from fixtool.git.trees import apply_to_index, changed_files, scratch_index, write_tree
@@ -70,6 +71,41 @@ class Patch:
     author: Signature
     diff: bytes = field(repr=False)
     path: Path | None = None
+
+    @classmethod
+    def unread(
+        cls, path: Path, digest: str, subject: str, body: str, author: Signature, size_of_head: int
+    ) -> Patch:
+        """A patch whose file is known, and is read only when its text is asked for. ``digest`` is
+        that of the file, and the others are what ``parse`` gave when it was read before."""
+        patch = cls(path.stem, b"", subject, body, author, b"", path)
+        del patch.__dict__["head"], patch.__dict__["diff"]
+        patch.__dict__.update(digest=digest, _size_of_head=size_of_head)
+        return patch
+
+    def __getattr__(self, name: str) -> bytes:
+        """The text of an ``unread`` patch. Raises Refused if its file was changed meanwhile."""
+        size = self.__dict__.get("_size_of_head")
+        if name not in ("head", "diff") or size is None or self.path is None:
+            raise AttributeError(name)
+        try:
+            raw = read_plain(self.path.parent, self.path.name, LARGEST)
+        except FileNotFoundError:
+            raw = b""
+        if hashlib.sha256(raw).hexdigest() != self.digest:
+            raise Refused(
+                "the patch was changed while fixtool was at work",
+                where=str(self.path),
+                hint="run the same command again",
+            )
+        self.__dict__.update(head=raw[:size], diff=raw[size:])
+        return raw[:size] if name == "head" else raw[size:]
+
+    def has_text(self, raw: bytes) -> bool:
+        """Whether ``raw`` are the bytes of the file."""
+        if "head" not in self.__dict__:
+            return hashlib.sha256(raw).hexdigest() == self.digest
+        return len(raw) == len(self.head) + len(self.diff) and raw == self.raw
 
     @property
     def message(self) -> str:
