@@ -7,12 +7,43 @@ the import takes most of the time.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found] # the part of `signal` that is loaded at once
+import atexit
 import gc
 import io
 import os
 import sys
 
 _INTERRUPTED = 130
+_code: object = _INTERRUPTED  # with which the program ends
+
+
+def program() -> None:
+    """Run ``main`` as a whole process, which ends as soon as everything is cleared away."""
+    global _code
+    atexit.register(_end_at_once)  # what is registered later is called before
+    try:
+        main()
+        _code = 0
+    except SystemExit as ended:
+        _code = ended.code or 0
+        raise
+
+
+def _end_at_once() -> None:
+    """End the process. Python would first take each module apart, which took 25 of 190 ms.
+
+    It still does so after an interrupt, a fault of ours or a failed write: these ends have rules of
+    their own. What ``coverage`` measured is written by a function that is called after this one.
+    """
+    if not isinstance(_code, int) or _code == _INTERRUPTED or "coverage" in sys.modules:
+        return
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # Python was started without it
+                stream.flush()
+    except (OSError, ValueError):
+        return
+    os._exit(_code)
 
 
 def main() -> None:
@@ -74,4 +105,4 @@ def _leave() -> SystemExit:
 
 
 if __name__ == "__main__":
-    main()
+    program()
