@@ -6,6 +6,8 @@ are counted, and the calls of the routing that the chain makes needless.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,51 +51,69 @@ def experts_norm(gemma4: Any, router: Any, moe: Any) -> Any:
     return norm
 
 
-@dataclass(frozen=True)
-class ChainRun:
-    """What router and norm gave. ``answers`` counts the batches that the chain's launcher took, and
-    ``launches`` the launches of its kernel."""
+@dataclass
+class ChainCalls:
+    """What became of batches. ``asked``: those that the chain's launcher took or left; ``answers``: those
+    that it took; ``launches``: of its kernel."""
 
-    logits: Any
-    normed: Any
-    answers: int
-    launches: int
+    asked: int = 0
+    answers: int = 0
+    launches: int = 0
 
 
-def run_chain(gemma4: Any, router: Any, norm: Any, states: Any) -> ChainRun:
-    """Call the router and then the norm, as the decoder layer does.
-
-    Without a GPU the states claim to be on one, and the kernel runs in Triton's interpreter.
-    """
+@contextmanager
+def counted_calls(gemma4: Any) -> Iterator[ChainCalls]:
+    """Count the calls of the tree's chain in this context, also if the other kernels raise there."""
     import torch
 
-    from verify.tiny import claim_cuda
-
-    launcher, answers = gemma4.gemma4_router_chain, 0
-
-    def plain(argument: Any) -> Any:
-        if not isinstance(argument, torch.Tensor):
-            return argument
-        return argument.detach().as_subclass(torch.Tensor)
+    launcher, calls = gemma4.gemma4_router_chain, ChainCalls()
 
     def counted(*arguments: Any) -> Any:
-        nonlocal answers
-        answer = launcher(*map(plain, arguments))
-        answers += answer is not None
+        plain = (plain_tensor(word) if isinstance(word, torch.Tensor) else word for word in arguments)  # fmt: skip
+        answer = launcher(*plain)
+        calls.asked += 1
+        calls.answers += answer is not None
         return answer
 
     gemma4.gemma4_router_chain = counted
     try:
         with count_launches(launcher) as launches:
-            if not states.is_cuda:
-                router._can_chain = True  # without a GPU it would say no
-                states = claim_cuda(states)
-            logits = router(states)
-            if not answers:
-                states = plain(states)
-            return ChainRun(logits, norm(states), answers, len(launches))
+            try:
+                yield calls
+            finally:
+                calls.launches = len(launches)
     finally:
         gemma4.gemma4_router_chain = launcher
+
+
+def plain_tensor(tensor: Any) -> Any:
+    """The tensor as torch's own class: one that claims to be on a GPU no longer does."""
+    import torch
+
+    return tensor.detach().as_subclass(torch.Tensor)
+
+
+def as_on_gpu(router: Any, states: Any) -> Any:
+    """States for the router. Without a GPU they claim to be on one, and the kernel runs in Triton's
+    interpreter."""
+    from verify.tiny import claim_cuda
+
+    if states.is_cuda:
+        return states
+    router._can_chain = True  # without a GPU it would say no
+    return claim_cuda(states)
+
+
+def takes(gemma4: Any, router: Any, states: Any) -> bool:
+    """Whether the chain takes the batch. If it leaves it, the other kernels may fail: on a GPU,
+    sgl_kernel's norm knows no fp32."""
+    with counted_calls(gemma4) as calls:
+        try:
+            router(as_on_gpu(router, states))
+        except Exception:
+            if not calls.asked:
+                raise
+    return bool(calls.answers or calls.launches)
 
 
 def compare_layer(
@@ -101,11 +121,13 @@ def compare_layer(
 ) -> ChainComparison:
     """Run the chain, then the routing function, as the decoder layer does, and compare both. The chain
     must take the batch by one launch of its kernel."""
-    ran = run_chain(gemma4, router, norm, states)
-    if (ran.answers, ran.launches) != (1, 1):
-        times = f"{ran.answers} times by {ran.launches} launches of its kernel"
+    with counted_calls(gemma4) as calls:
+        given_states = as_on_gpu(router, states)
+        logits = router(given_states)
+        normed = norm(given_states if calls.answers else states)
+    if (calls.answers, calls.launches) != (1, 1):
+        times = f"{calls.answers} times by {calls.launches} launches of its kernel"
         return ChainComparison([f"the chain took {len(states)} tokens {times}, not once by one"])
-    logits, normed = ran.logits, ran.normed
     # What the routing function gives for these logits is the chain's own answer.
     weights, ids = moe.topk.topk_config.custom_routing_function(states, logits, topk, True)
     twice = hasattr(router, "_fused_scale")

@@ -320,7 +320,10 @@ def check_chains(gemma4: Any, device: str) -> Iterator[tuple[str, Any]]:
             except Exception as error:
                 found = ChainComparison([f"raised {type(error).__name__}: {error}"[:600]])
             yield where, found
-        yield f"chain {shape_name} {dtype_name}, too many", check_left(gemma4, router, norm, dtype, device)  # fmt: skip
+        yield (
+            f"chain {shape_name} {dtype_name}, too many",
+            check_left(gemma4, router, dtype, device),
+        )
 
 
 def decoder_parts(
@@ -340,19 +343,18 @@ def decoder_parts(
     return layer.router, layer.moe, norm
 
 
-def check_left(gemma4: Any, router: Any, norm: Any, dtype: Any, device: str) -> Any:
+def check_left(gemma4: Any, router: Any, dtype: Any, device: str) -> Any:
     """One token more than the chain takes must be left to the other kernels."""
     import torch
 
-    from verify.routing.chain_layer import run_chain
+    from verify.routing.chain_layer import takes
     from verify.routing.chain_oracle import ChainComparison
     from verify.routing.launcher import most_tokens
 
     tokens = most_tokens(gemma4.gemma4_router_chain) + 1
+    states = hidden_states(tokens, router.proj.weight.shape[1], dtype, device)
     with torch.no_grad():
-        states = hidden_states(tokens, router.proj.weight.shape[1], dtype, device)
-        ran = run_chain(gemma4, router, norm, states)
-    taken = ran.answers or ran.launches
+        taken = takes(gemma4, router, states)
     return ChainComparison([f"{tokens} tokens were not left to other kernels"] if taken else [])
 
 

@@ -256,6 +256,30 @@ def test_the_layers_check_counts_launches(
     assert gemma4.gemma4_router_chain is kernels.gemma4_router_chain
 
 
+def test_a_batch_that_is_left_may_fail_in_other_kernels(tmp_path: Path) -> None:
+    """On a GPU the check of fp32 broke: sgl_kernel's norm, which takes what the chain leaves, has none."""
+    (tmp_path / "kernels.py").write_text(PLAIN)
+    kernels = load_file(tmp_path / "kernels.py", "kernels_of_a_left_batch")
+    gemma4, router, _, _ = layer(kernels)
+    states = inputs(5, SHAPE, torch.bfloat16, "cpu", False).x
+
+    class FailingRouter:
+        asks = True
+
+        def __call__(self, x: Any) -> Any:
+            if self.asks:
+                router(x)
+            raise RuntimeError("failed to dispatch data type Float")
+
+    failing = FailingRouter()
+    assert chain_layer.takes(gemma4, failing, states)
+    gemma4.gemma4_router_chain = lambda *arguments: None  # it leaves the batch
+    assert not chain_layer.takes(gemma4, failing, states)
+    failing.asks = False
+    with pytest.raises(RuntimeError, match="failed to dispatch"):
+        chain_layer.takes(gemma4, failing, states)
+
+
 def test_launches_are_counted_only_while_asked(tmp_path: Path) -> None:
     from support import plain_chain
 
