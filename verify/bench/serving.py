@@ -25,7 +25,7 @@ listed. --add counts the boots of an earlier run too.
 
 Everything is written to the working directory: logs, traces, and models unless FIXTOOL_SHARED has them.
 Exit codes are those of verify/README.md: 1 if a server died, or --not-slower does not hold; 4 if this
-host cannot run it, or a contender was never timed.
+host cannot run it, or a contender of the order was never timed.
 """
 
 from __future__ import annotations
@@ -451,7 +451,7 @@ class ServingBench:
         problems = [f"{b['contender']}: {b['problem']}" for b in self.boots if b["problem"]]
         never = [
             name
-            for name in self.names
+            for name in dict.fromkeys(self.options.order)
             if not any(name in row for row in summary["decode"].values())
         ]
         if problems:
@@ -475,8 +475,10 @@ class ServingBench:
 
 def _identity(details: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """What must be equal for the boots of two runs to be comparable."""
-    keys = ("device", "versions", "size", "batches", "driver")
+    keys = ("versions", "size", "batches", "driver")
     identity = {key: details[key] for key in keys}
+    # Another card of a host will do, if it is of the same kind: a session gives each step one that is free.
+    identity["device"] = re.sub(r"^GPU \S+ ", "", details["device"])
     identity |= {
         key: details.get(key) or None for key in ("mtp", "workloads")
     }  # not in older files

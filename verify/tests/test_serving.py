@@ -543,6 +543,13 @@ def test_three_contenders(gpu_host: FakeGpuHost) -> None:
         "--order",
         "series",
     )
+    text = (out := gpu_host.folder / "out.json").read_text()
+    out.write_text(text.replace("GPU 0 (NVIDIA H100", "GPU 3 (NVIDIA H200"))
+    result = gpu_host.run(trees, *add)
+    assert (result.code, "has another device" in result.last_line) == (2, True), result.last_line
+    out.write_text(
+        text.replace("GPU 0 (NVIDIA H100", "GPU 3 (NVIDIA H100")
+    )  # a session's other card
     result = gpu_host.run(trees, *add)
     assert result.code == 0, result.stdout
     assert result.details["summary"]["decode"]["4"]["series"]["samples"] == 3
@@ -808,7 +815,8 @@ def test_out_of_a_bundle(gpu_host: FakeGpuHost) -> None:
     shutil.rmtree(gpu_host.folder / "series")
     gpu_host.script = "ci/serving"
     words = (bundle, "--peer", peer, "--work", work, "--", "--tiny", "--reps", 1, "--batches", 1)
-    for order in ("fixes,upstream,series", "series"):  # unpacked, and found unpacked
+    # Unpacked, and found unpacked. A contender that the order does not name need not be timed.
+    for order in ("fixes,series", "upstream,series"):
         gpu_host.expect(0, "", "", *words, "--order", order, "--out", out, "--add", out)
     assert (work / "run/server-4-series.log").is_file()
     details = json.loads(out.read_text())
