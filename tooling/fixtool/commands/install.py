@@ -34,11 +34,20 @@ Target = Annotated[
     str, Option("--python", metavar="PY", help="The interpreter that has the package installed.")
 ]
 
+UpstreamOf = Annotated[
+    str | None,
+    Option(
+        "--source", metavar="git|pypi|URL|PATH",
+        help="Where upstream's commits come from (default: the checkout; for a release: pypi).",
+    ),
+]  # fmt: skip
+
 
 def install(
     ctx: typer.Context,
     python: Target,
     line: options.LineName = None,
+    source: UpstreamOf = None,
     without: Without = None,
     dry_run: options.DryRun = False,
     directory: options.Directory = None,
@@ -55,7 +64,7 @@ def install(
     from fixtool.install.run import install as run
 
     context = options.start(ctx, directory)
-    installed = run(context, python, line, without or (), dry_run=dry_run)
+    installed = run(context, python, line, without or (), source=source, dry_run=dry_run)
     exit_code = ExitCode.OK if installed.ok else ExitCode.CONFLICT
     if json:
         terminal.print_document("install", exit_code, _body_of_install(installed))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from fixtool.apply.run import left_out_by_hand, require_without
-from fixtool.errors import CannotRun, Refused
+from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git.objects import FileChange
 from fixtool.git.trees import changed_files, list_tree
 from fixtool.install import contents
@@ -21,9 +21,9 @@ from fixtool.judgement.manifest import manifest_of
 from fixtool.judgement.run import JudgeRequest
 from fixtool.series.context import Context
 from fixtool.sources.resolve import Target
-from fixtool.sources.source import Local, Releases, Source
+from fixtool.sources.source import Local, Releases, Source, open_source
 from fixtool.sources.target import upstream_url
-from fixtool.text import argument
+from fixtool.text import argument, public_url
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,26 @@ def install(
     line: str | None = None,
     without: Sequence[str] = (),
     *,
+    source: str | None = None,
     dry_run: bool = False,
 ) -> Installed:
     """Put the line that fits best into what ``python`` has installed: the package of a release, or
     the checkout of an editable install. An older series is taken out in the same step. ``without``
-    are the slugs of patches that the user leaves out.
+    are the slugs of patches that the user leaves out. ``source`` is where upstream's commits come
+    from, if the checkout is not to be read alone.
 
     Nothing is changed if a patch needs a person. Raises Refused if a file is not the one of the
     release or of the commit, or cannot be written, UsageError if the line lacks a patch of
-    ``without`` or has another that needs it, and the errors of ``find``.
+    ``without`` or has another that needs it, or if ``source`` cannot have what is installed, and
+    the errors of ``find``.
     """
     decisions = left_out_by_hand(without)
     wanted_line = line or context.settings.line
     candidates = projects(context.settings, context.repository, wanted_line)
     project, found = find_project(python, candidates)
     with _recovered(found, dry_run=dry_run) as recovered:
-        source, target = _target(context, found, project)
-        choice = choose_line(context, source, target, wanted_line, JudgeRequest(decisions))
+        opened, target = _target(context, found, project, source)
+        choice = choose_line(context, opened, target, wanted_line, JudgeRequest(decisions))
         require_without(choice.line, decisions)
         unread = choice.judgement.unread
         more = (f"upstream's history was not read: {unread}",) if unread else ()
@@ -87,9 +90,9 @@ def install(
         if not choice.ok:
             return Installed(found, target, choice, None, False, None, recovered, notes)
         previous = read_installation(found.place)
-        wanted, left_out = _wanted(found, source, target, choice)
-        notes += _require_unchanged(found, source, target, previous, wanted)
-        wanted_now = _installation(found, source, target, choice, left_out)
+        wanted, left_out = _wanted(found, opened, target, choice)
+        notes += _require_unchanged(found, opened, target, previous, wanted)
+        wanted_now = _installation(found, opened, target, choice, left_out)
         replaced = previous.manifest.line if previous else None
         if previous and _is_there(previous, wanted_now, wanted):
             return Installed(found, target, choice, previous, False, None, recovered, notes)
@@ -125,10 +128,19 @@ def _recovered(found: Found, *, dry_run: bool) -> Iterator[Recovered | None]:
         yield recover(found.place)
 
 
-def _target(context: Context, found: Found, project: Project) -> tuple[Source, Target]:
-    """The release or the commit that is installed, for the lines of its project."""
+def _target(
+    context: Context, found: Found, project: Project, name: str | None
+) -> tuple[Source, Target]:
+    """The release or the commit that is installed, for the lines of its project, in the source
+    ``name``: None is the package index for a release, and the checkout itself for a commit."""
     source: Source
     if found.checkout is None:
+        if name not in (None, "pypi"):
+            raise UsageError(
+                f"{found.project} {found.version} is installed as a release, which only a package "
+                f"index has, not --source {public_url(name)}",
+                hint="leave --source out; for a folder of wheels, set PIP_FIND_LINKS=DIR",
+            )
         source = Releases(project.settings, context.progress)
         target = source.resolve(found.version)
     else:
@@ -136,6 +148,14 @@ def _target(context: Context, found: Found, project: Project) -> tuple[Source, T
         url = upstream_url(context, project.lines[0] if project.lines else None)
         source = Local(found.checkout.work_tree, project.settings, url, context.progress)
         target = source.resolve("HEAD")
+        if name == "pypi":
+            raise UsageError(
+                f"{found.checkout.work_tree} is a checkout, and the package index has no commits",
+                hint="leave --source out; or name a clone of upstream: --source CLONE",
+            )
+        if name is not None:
+            source = open_source(name, project.settings, url, context.progress)
+            target = source.resolve(target.commit)
     whole = len(project.lines) == len(context.repository.lines)
     return source, target if whole else replace(target, lines=project.lines)
 

@@ -188,11 +188,12 @@ class Local:
         unshallow = (
             f"git -C {argument(self.name)} fetch --unshallow --filter=blob:none {argument(remote)}"
         )
+        other = "name a whole clone: --source CLONE" if reason else "use --source git"
         raise CannotRun(
             f"{self.name} is a shallow clone, so fixtool cannot tell which upstream commits "
             f"{commit[:12]} holds{reason}",
             where=self.name,
-            hint=f"{unshallow}; or use --source git" if remote else "use --source git",
+            hint=f"{unshallow}; or {other}" if remote else other,
         )
 
 

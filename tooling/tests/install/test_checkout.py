@@ -67,6 +67,42 @@ def test_an_edited_file_of_the_series_is_refused(environment: Environment, upstr
     assert (ran.status, "is in the way" in ran.err) == (1, True)
 
 
+def test_a_shallow_checkout_is_judged_by_a_clone(
+    environment: Environment, upstream: Git, tmp_path: Path
+) -> None:
+    """An image lacks the history, which recorded facts need, and the bases; the host of an image may
+    have no network, and then a clone."""
+    folder = environment.team / "patches/main"
+    patch = next(folder.glob("*.patch"))
+    fact = f"Fixes: {upstream.head()} (#1), none"
+    patch.write_text(patch.read_text().replace("\n\ndiff --git", f"\n\n{fact}\n\ndiff --git", 1))
+    upstream.commit("newer")
+    clone = tmp_path / "clone"
+    upstream("clone", "--quiet", "--bare", str(upstream.path), str(clone))
+    (upstream.path / ".git/shallow").write_text(f"{upstream.head()}\n")
+    toml = folder / "upstream.toml"
+    toml.write_text(toml.read_text().replace("https://", "file:///gone/"))
+    ran = environment.run("install")
+    assert (ran.status, "is a shallow clone" in ran.err) == (4, True), ran.err
+    ran = environment.run("install", "--source", str(clone))
+    assert ran.status == 0, ran.err
+    assert environment.run("status").status == 0
+    assert environment.run("uninstall").status == 0
+
+
+@pytest.mark.parametrize("source", ["pypi", "lacks"])
+def test_a_source_without_the_commit_is_refused(
+    environment: Environment, upstream: Git, tmp_path: Path, source: str
+) -> None:
+    clone = tmp_path / "lacks"
+    upstream("clone", "--quiet", "--bare", str(upstream.path), str(clone))
+    upstream.commit("newer")
+    ran = environment.run("install", "--source", source if source == "pypi" else str(clone))
+    assert ran.status in (2, 4)
+    words = "the package index has no commits" if source == "pypi" else upstream.head()[:12]
+    assert words in ran.err
+
+
 def test_status_says_that_the_checkout_has_moved(environment: Environment, upstream: Git) -> None:
     environment.run("install")
     upstream("commit", "--quiet", "--allow-empty", "--message", "on")
