@@ -1,8 +1,10 @@
 """A plan in one file, for a bare GPU host: it has no network, another Python, and few packages.
 
 ``[bundle]`` in verify/checks.toml says for which host: ``python`` ("3.12"), ``arch`` ("x86_64"),
-``requirements`` (below verify/; every package by name, since none is resolved there) and ``drop``,
-globs of what these checks never load (a CUDA library for another GPU weighs 100 MB).
+``requirements`` (below verify/; every package by name, since none is resolved there), ``drop``,
+globs of what these checks never load (a CUDA library for another GPU weighs 100 MB), and
+``capability`` ("9.0"): the GPU's, if the libraries are to lose the code of all others. A line whose
+release pins other packages has keys of its own in ``[bundle.lines.LINE]``.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from packaging.requirements import InvalidRequirement, Requirement
 
@@ -33,6 +36,7 @@ from fixtool.interpreter import last_line, run
 from fixtool.series.context import Context
 from fixtool.sources.index import sha256_of
 from fixtool.text import split_lines
+from fixtool.verify._device_code import keep_code_for
 from fixtool.verify._folder import add_file, write_folder
 from fixtool.verify._plan import Planned
 from fixtool.verify.suite import Suite
@@ -42,18 +46,22 @@ TOP = "fixtool-verify"
 
 _LONGEST = 250  # characters of a path
 _HASH = re.compile(r"(?:^|(?<=\s))--hash=sha256:[0-9a-f]{64}(?=\s|$)")
+_CAPABILITY = re.compile(r"[1-9][0-9]?\.[0-9]")
+_PRESET: Final = 3  # of xz: 6 takes twice as long, for a tenth less
 _NEWEST_GLIBC = 39  # pip matches a manylinux_2_N tag exactly, so every N is named
 
 
 @dataclass(frozen=True)
 class HostPackages:
     """The packages that a bundle carries for its host, as checks.toml says: for which Python and
-    machine, the file that lists them, and globs of the files to leave out."""
+    machine, the file that lists them, and globs of the files to leave out. ``capability`` is the
+    GPU's (90 for 9.0): libraries lose the code of all others. None: they keep it."""
 
     python: str
     arch: str
     requirements: Path
     drop: tuple[str, ...]
+    capability: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,21 +81,16 @@ class Bundle:
         return f"tar xf {self.path.name} && python3 {TOP}/run.py"
 
 
-def read_host_packages(suite: Suite) -> HostPackages | None:
-    """None if checks.toml asks for no packages: the host has what the checks need. Raises Refused
-    if the table is not complete."""
+def read_host_packages(suite: Suite, line: str) -> HostPackages | None:
+    """The packages for the host of a bundle of ``line``. None if checks.toml asks for none: the
+    host has what the checks need. Raises Refused if the table is not complete."""
     path = suite.folder / "checks.toml"
     raw = read_at_most(path, LARGEST_TEXT) if path.is_file() else b""
     table = Field(parse_toml(raw, str(path)), "")["bundle"]
     if table.value is None:
         return None
     try:
-        if len(table["requirements"].text()) > _LONGEST or "\0" in table["requirements"].text():
-            raise table["requirements"].wrong("a path below verify/")
-        packages = HostPackages(
-            table["python"].text(), table["arch"].optional(Field.text) or "x86_64",
-            suite.folder / table["requirements"].text(), table["drop"].optional(Field.texts) or (),
-        )  # fmt: skip
+        packages = _read_table(suite, table, line)
     except FieldError as error:
         raise Refused(f"{error}", where=str(path)) from error
     inside = packages.requirements.resolve().is_relative_to(suite.folder.resolve())
@@ -99,10 +102,33 @@ def read_host_packages(suite: Suite) -> HostPackages | None:
     return packages
 
 
+def _read_table(suite: Suite, table: Field, line: str) -> HostPackages:
+    """A key of the line's own table takes the place of the general one."""
+    lines = table["lines"]
+    own = lines if lines.value is None else lines[line]
+
+    def value(name: str) -> Field:
+        return own[name] if own.value is not None and name in own.table() else table[name]
+
+    requirements = value("requirements").text()
+    if len(requirements) > _LONGEST or "\0" in requirements:
+        raise value("requirements").wrong("a path below verify/")
+    capability = value("capability").optional(Field.text)
+    if capability is not None and not _CAPABILITY.fullmatch(capability):
+        raise value("capability").wrong("a compute capability such as 9.0")
+    return HostPackages(
+        value("python").text(),
+        value("arch").optional(Field.text) or "x86_64",
+        suite.folder / requirements,
+        value("drop").optional(Field.texts) or (),
+        int(capability.replace(".", "")) if capability else None,
+    )
+
+
 def write_bundle(context: Context, planned: Planned, path: Path) -> Bundle:
     """Write the bundle to ``path``, whole or not at all. Raises CannotRun if there is no such
     folder, or if pip cannot bring the packages."""
-    packages = read_host_packages(planned.suite)
+    packages = read_host_packages(planned.suite, planned.plan.about["line"])
     site = _site(context, packages) if packages else None
     path = path.absolute()
     if not path.parent.is_dir():
@@ -151,7 +177,8 @@ def _site(context: Context, packages: HostPackages) -> Path:
     """The packages as one archive, cached by what they are made from."""
     wanted = read_at_most(packages.requirements, LARGEST_TEXT).decode("utf-8", "surrogateescape")
     releases = read_requirements(wanted, str(packages.requirements))
-    key = "\n".join([packages.python, packages.arch, *packages.drop, wanted])
+    capability = [] if packages.capability is None else [f"capability {packages.capability}"]
+    key = "\n".join([packages.python, packages.arch, *packages.drop, *capability, wanted])
     folder = private_folder(context.settings.cache / "sites")
     path = (
         folder / f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.tar.xz"
@@ -168,11 +195,13 @@ def _site(context: Context, packages: HostPackages) -> Path:
                 _install(packages, checked, site)
             with (
                 context.progress.task("packing them") as task,
-                tarfile.open(staged, "w:xz", preset=6) as tar,
+                tarfile.open(staged, "w:xz", preset=_PRESET) as tar,
             ):
                 for file in _files(site):
                     name = file.relative_to(site).as_posix()
                     if not _dropped(name, packages.drop):
+                        if packages.capability is not None:
+                            keep_code_for(file, packages.capability)
                         mode = "100755" if os.access(file, os.X_OK) else "100644"
                         add_file(tar, name, file.read_bytes(), mode)
                         task.advance(1)

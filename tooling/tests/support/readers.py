@@ -170,6 +170,8 @@ timeout = 60
 python = "3.12"
 requirements = "requirements.txt"
 drop = ["*.so"]
+[bundle.lines.main]
+capability = "9.0"
 """
 _MUTANTS = """\
 [[mutant]]
@@ -523,7 +525,7 @@ class Readers:
     def checks(self, raw: bytes) -> object:
         (self._root / "verify/checks.toml").write_bytes(raw)
         (self._root / "verify/mutants/m.toml").write_bytes(b"")
-        return bundle.read_host_packages(suite.read_suite(self._context.repository))
+        return bundle.read_host_packages(suite.read_suite(self._context.repository), "main")
 
     def mutants(self, raw: bytes) -> object:
         (self._root / "verify/checks.toml").write_bytes(b"")

@@ -11,9 +11,10 @@ import pytest
 
 from fixtool.errors import Refused
 from fixtool.isolation import can_isolate
-from fixtool.verify.bundle import read_requirements
+from fixtool.verify.bundle import HostPackages, read_host_packages, read_requirements
 from fixtool.verify.proof import exit_code
 from fixtool.verify.result import Result, StepKind, StepOutcome, StepResult
+from fixtool.verify.suite import Suite
 from support.repositories import Team
 from support.spy import finds, run_with_token, spy
 from support.verifying import Run, answers, on_host, prove, read_back
@@ -46,6 +47,44 @@ def test_a_requirements_file_names_nothing_that_pip_would_build(line: str) -> No
     credentials of its environment, and put variables into the addresses of an index."""
     with pytest.raises(Refused, match="is not the name of a package"):
         read_requirements(line, "r.txt")
+
+
+BUNDLE = """\
+[bundle]
+python = "3.12"
+requirements = "gpu.txt"
+drop = ["*.a"]
+"""
+
+
+def _packages(folder: Path, text: str, line: str) -> HostPackages | None:
+    (folder / "gpu.txt").touch()
+    (folder / "own.txt").touch()
+    (folder / "checks.toml").write_text(text)
+    return read_host_packages(Suite(folder, (), ()), line)
+
+
+def test_a_line_has_packages_of_its_own(tmp_path: Path) -> None:
+    """A release pins other packages than the one before, down to torch."""
+    own = '[bundle.lines."v2.0"]\nrequirements = "own.txt"\ndrop = []\ncapability = "9.0"\n'
+    general = HostPackages("3.12", "x86_64", tmp_path / "gpu.txt", ("*.a",), None)
+    assert _packages(tmp_path, BUNDLE, "v2.0") == general
+    assert _packages(tmp_path, BUNDLE + own, "v1.0") == general
+    assert _packages(tmp_path, BUNDLE + own, "v2.0") == HostPackages(
+        "3.12", "x86_64", tmp_path / "own.txt", (), 90
+    )
+    assert _packages(tmp_path, "", "v2.0") is None
+
+
+@pytest.mark.parametrize(
+    "own",
+    ['capability = "sm_90"', 'capability = "9"', "capability = 9", 'requirements = "none.txt"',
+     'requirements = "../key"', "drop = [1]", 'python = ""'],
+)  # fmt: skip
+def test_what_a_line_says_of_its_packages_is_read_strictly(tmp_path: Path, own: str) -> None:
+    with pytest.raises(Refused):
+        _packages(tmp_path, f"{BUNDLE}[bundle.lines.x]\n{own}\n", "x")
+    assert _packages(tmp_path, f"{BUNDLE}[bundle.lines.x]\n{own}\n", "y") is not None
 
 
 @pytest.mark.parametrize("place", ["data", "probes/more"])
