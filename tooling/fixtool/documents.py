@@ -280,6 +280,13 @@ def parse_toml(raw: bytes, where: str) -> dict[str, Any]:
                 raise Refused("not valid TOML: a key has too many parts", where=f"{where}:{number}")
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # invalid, not UTF-8, or a number too long
+        if isinstance(error, UnicodeDecodeError):
+            number = raw.count(b"\n", 0, error.start) + 1
+            raise Refused(
+                "not valid TOML: this line is not text in UTF-8",
+                where=f"{where}:{number}",
+                hint=f"write it in UTF-8: iconv -t UTF-8 -f ENCODING {argument(where)}",
+            ) from error
         at = re.search(r"\(at line (\d+), column \d+\)", str(error))
         raise Refused(
             f"not valid TOML: {error}",

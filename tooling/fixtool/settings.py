@@ -19,9 +19,20 @@ from fixtool.documents import LARGEST_TEXT, parse_toml, place_of_key
 from fixtool.errors import Mistyped, Refused, UsageError
 from fixtool.files import read_at_most
 from fixtool.profile import PROFILES, SGLANG, Profile
-from fixtool.text import closest
+from fixtool.text import argument, closest
 
 _PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
+
+
+def place_of(root: Path, key: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Where the setting ``key`` of the patch repository at ``root`` is written: a variable, or a
+    line of its pyproject.toml."""
+    if environment.get(variable := f"FIXTOOL_{key.upper()}"):
+        return variable
+    where = f"{root}/pyproject.toml"
+    with suppress(OSError):
+        return place_of_key(read_at_most(Path(where), LARGEST_TEXT), key, where)
+    return where
 
 
 @dataclass(frozen=True)
@@ -87,9 +98,7 @@ def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
     chosen: dict[str, Any] = {}
 
     def place(key: str) -> str:
-        with suppress(OSError):
-            return place_of_key(read_at_most(Path(where), LARGEST_TEXT), key, where)
-        return where
+        return where if root is None else place_of(root, key, environment)
 
     where = f"{root}/pyproject.toml"
     if root is not None and (project := root / "pyproject.toml").is_file():
@@ -112,7 +121,7 @@ def load(root: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
     if "profile" in chosen:
         chosen["profile"] = read_profile(chosen["profile"], place("profile"))
     if "timeout" in chosen:
-        chosen["timeout"] = _seconds(chosen["timeout"])
+        chosen["timeout"] = _seconds(chosen["timeout"], place("timeout"))
     return replace(settings, **chosen)
 
 
@@ -138,18 +147,20 @@ def read_profile(name: str, where: str) -> Profile:
         raise Refused(
             f"profile = {name!r} is no profile: it is {known}",
             where=where,
+            hint="write one of them in that line, such as: profile = 'plain'",
             mistyped=Mistyped(name, tuple(PROFILES)),
         )
     return PROFILES[name]
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, where: str) -> float:
     with suppress(ValueError):
         if math.isfinite(seconds := float(text)) and seconds > 0:
             return seconds
     raise Refused(
         f"the timeout {text!r} is no number of seconds",
-        where="FIXTOOL_TIMEOUT, or timeout in [tool.fixtool] of pyproject.toml",
+        where=where,
+        hint="write a number of seconds above 0 there, such as 600",
     )
 
 
@@ -167,17 +178,30 @@ def _folder(environment: Mapping[str, str], kind: str, default: str) -> Path:
 
 
 def _table(path: Path) -> dict[str, str]:
-    table = parse_toml(read_at_most(path, LARGEST_TEXT), str(path)).get("tool", {})
+    raw = read_at_most(path, LARGEST_TEXT)
+    table = parse_toml(raw, str(path)).get("tool", {})
     chosen = table.get("fixtool", {}) if isinstance(table, dict) else table
     if not isinstance(chosen, dict):
-        raise Refused("[tool.fixtool] is not a table", where=str(path))
+        raise Refused(
+            "tool.fixtool is not a table",
+            where=place_of_key(raw, "fixtool", str(path)),
+            hint="begin it with the line [tool.fixtool]; each setting has a line of its own",
+        )
     if type(chosen.get("timeout")) in (int, float):
         chosen = chosen | {"timeout": str(chosen["timeout"])}
     for key, value in chosen.items():
         if not isinstance(value, str):
-            raise Refused(f"[tool.fixtool] {key} is not a string", where=str(path))
-        if not value:
             raise Refused(
-                f"[tool.fixtool] {key} is empty: set it, or leave it out", where=str(path)
+                f"[tool.fixtool] {key} is not a string in quotes",
+                where=place_of_key(raw, key, str(path)),
+                hint=f'write it so in that line: {key} = "VALUE"',
+            )
+        if not value:
+            place = place_of_key(raw, key, str(path))
+            raise Refused(
+                f"[tool.fixtool] {key} is empty",
+                where=place,
+                hint="give it a value, or take that line out: "
+                f"sed -i {place.rpartition(':')[2]}d {argument(path)}",
             )
     return chosen

@@ -16,7 +16,7 @@ from typer import Argument, Option
 from fixtool import terminal
 from fixtool.commands.recording import record
 from fixtool.commands.retype import complete
-from fixtool.errors import Mistyped, UsageError
+from fixtool.errors import Mistyped, Refused, UsageError
 
 if TYPE_CHECKING:
     from fixtool.apply.home import Home
@@ -196,10 +196,27 @@ def _context(ctx: typer.Context, repository: PatchRepository, home: Home | None 
     settings = load(repository.root)
     if home and home.line in repository.line_names:
         settings = replace(settings, line=home.line)
+    _require_line(ctx, repository, settings.line)
     _require_committer(ctx, repository)
     record(ctx, repository, settings, lambda: home or _home(Path.cwd()))
     progress = terminal.progress(quiet=ctx.meta.get("json", False))
     return Context(repository, settings, progress, typed(ctx))
+
+
+def _require_line(ctx: typer.Context, repository: PatchRepository, line: str | None) -> None:
+    """Raise Refused if the settings name a ``line`` that is not there, and the verb of ``ctx`` will
+    take it. The place of the setting is known only here."""
+    names = repository.line_names
+    takes = ctx.params.get("line", "") is None and ctx.info_name not in ("list", "lint", "show")
+    if line and names and line not in names and takes:
+        from fixtool.settings import place_of
+
+        raise Refused(
+            f"the setting line = {line!r} names no line; there are: {', '.join(names)}",
+            where=place_of(repository.root, "line"),
+            hint="choose a line: --line NAME",
+            mistyped=Mistyped(line, tuple(names)),
+        )
 
 
 _COMMITTING = {

@@ -10,6 +10,14 @@ from fixtool.git.repo import Repo
 from fixtool.text import argument
 
 
+def restored(path: Path) -> str:
+    """How a person brings back a file of a series that was damaged."""
+    if command := restoring(path):
+        return f"restore it: {command}"
+    line = argument(path.parent.name)
+    return f"restore it from a copy, or import it again: fixtool import FILE --line {line}"
+
+
 def restoring(path: Path) -> str | None:
     """The command of git that brings ``path`` back; None if the last commit does not have it."""
     with suppress(FixtoolError, OSError, ValueError):

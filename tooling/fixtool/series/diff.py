@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from fixtool.errors import Refused
 from fixtool.series.lines import lines_of
+from fixtool.text import argument
 
 MODES = ("100644", "100755", "120000", "160000")
 """The modes of what a tree holds: a file, an executable file, a symlink, and a submodule."""
@@ -153,11 +154,13 @@ class FilePatch:
 
 
 class _Damaged(Exception):
-    """What is wrong with a diff, and in which of its lines, from 0."""
+    """What is wrong with a diff, and in which of its lines, from 0; and the line that has to be
+    written anew, with its text, where that is known."""
 
     def __init__(self, what: str, index: int) -> None:
         super().__init__(what)
         self.what, self.index = what, index
+        self.instead: tuple[int, str] | None = None
 
 
 def read_diff(diff: bytes, *, where: str, first_line: int = 1) -> tuple[FilePatch, ...]:
@@ -169,9 +172,15 @@ def read_diff(diff: bytes, *, where: str, first_line: int = 1) -> tuple[FilePatc
     try:
         return tuple(_Reader(diff, first_line).files())
     except _Damaged as error:
+        hint = None
+        if error.instead:
+            number, head = first_line + error.instead[0], error.instead[1]
+            script = argument(f"{number}s/^@@ [^@]* @@/{head}/")
+            hint = f"write the right numbers into its head: sed -i {script} {argument(where)}"
         raise Refused(
             f"the diff is not well formed: {error.what}",
             where=f"{where}:{first_line + error.index}",
+            hint=hint,
         ) from error
 
 
@@ -310,7 +319,7 @@ class _Reader:
         hunks: list[Hunk] = []
         while self.diff.startswith(b"@@ -", self.begin):
             number = len(hunks) + 1
-            hunks.append(self._usual_hunk(number) or self._hunk(number))
+            hunks.append(self._usual_hunk(number) or self._checked_hunk(number))
         if not hunks:
             raise _Damaged("no hunk follows the names of the file", self.at)
         return tuple(hunks)
@@ -350,6 +359,17 @@ class _Reader:
             self._next_file = found if found >= 0 else len(self.diff) - 1
         return 1 + min(self._next_hunk, self._next_file)
 
+    def _checked_hunk(self, number: int) -> Hunk:
+        """The next hunk, read line by line. If its head has wrong numbers, as after an edit by
+        hand, the error says the right ones."""
+        begin, header = self.begin, self.at
+        try:
+            return self._hunk(number)
+        except _Damaged as error:
+            if error.what.startswith("the hunk has") and (head := _right_head(self.diff, begin)):
+                error.instead = (header, head)
+            raise
+
     def _hunk(self, number: int) -> Hunk:
         header, line = self.at, self._peek()
         match = _HUNK.match(line)
@@ -378,7 +398,7 @@ class _Reader:
                 self._check_no_newline(before)
             else:
                 line = diff[at:end].decode("utf-8", "surrogateescape")
-                what = f"{line[:40]!r} is no line of a hunk, which has more of them"
+                what = f"the hunk has fewer lines than its head says: {line[:40]!r} is none"
                 raise _Damaged(what, self.at)
             if old_left < 0 or new_left < 0:
                 raise _Damaged("the hunk has another number of lines than its head says", self.at)
@@ -429,6 +449,22 @@ def _new_blob(index: str | None) -> str | None:
 def _ends_hunk(line: str) -> bool:
     """Whether a line after a hunk is the mail's signature (``-- ``), not a line too many."""
     return line in ("-- ", "--", "---") or not line.strip()
+
+
+def _right_head(diff: bytes, begin: int) -> str | None:
+    """The head of the hunk at byte ``begin`` with the numbers of the lines that follow it, up to
+    the next hunk or file; None if one of these lines is of no hunk."""
+    end = diff.find(b"\n@@ -", begin)
+    following = [at for at in (end, diff.find(b"\ndiff --git ", begin)) if at >= 0]
+    head, *lines = diff[begin : min(following, default=len(diff))].rstrip(b"\n").split(b"\n")
+    match = _HUNK.match(head.decode("utf-8", "replace"))
+    while lines and _ends_hunk(lines[-1].decode("utf-8", "replace")):
+        lines.pop()
+    kinds = [chr(line[0]) if line else " " for line in lines]
+    if match is None or not set(kinds) <= set(" +-\\"):
+        return None
+    old, new = (sum(kind in kinds_of for kind in kinds) for kinds_of in (" -", " +"))
+    return f"@@ -{match[1]},{old} +{match[3]},{new} @@"
 
 
 def _check_modes(headers: dict[str, str], index: int) -> str | None:

@@ -20,7 +20,7 @@ from packaging.version import InvalidVersion, Version
 from fixtool.documents import LARGEST_TEXT, parse_toml, place_of_key
 from fixtool.errors import CannotRun, Mistyped, Refused, UsageError
 from fixtool.files import lock, read_plain
-from fixtool.git.committed import restoring
+from fixtool.git.committed import restored, restoring
 from fixtool.git.objects import Oid
 from fixtool.profile import PROFILES, profile_of_url
 from fixtool.series.patch import LARGEST, Patch, is_slug, parse
@@ -134,7 +134,13 @@ class Line:
                 f"{argument(self.folder / 'series')}",
             ) from error
         known = self._known.get(entry.file_name)
-        return known if known and known.has_text(raw) else parse(raw, entry.slug, path)
+        if known and known.has_text(raw):
+            return known
+        try:
+            return parse(raw, entry.slug, path)
+        except Refused as error:
+            error.hint = "; or ".join(filter(None, (error.hint, restored(path))))
+            raise
 
     def find(self, slug: str) -> Patch:
         """The patch with this slug or file name. Raises UsageError if the line has none."""
@@ -190,8 +196,16 @@ class PatchRepository:
         return tuple(names)
 
     def line(self, name: str) -> Line:
-        """The line of this name. Raises UsageError if there is none."""
+        """The line of this name. Raises UsageError if there is none, and Refused if its series is
+        gone."""
         if name not in self.line_names:
+            folder = self.folder / name
+            if is_slug(name) and (folder / "upstream.toml").is_file():
+                raise Refused(
+                    f"line {name} has no series file, which lists its patches in order",
+                    where=str(folder / "series"),
+                    hint=restored(folder / "series"),
+                )
             raise UsageError(
                 f"no line {name!r}; there are: {', '.join(self.line_names)}",
                 where=str(self.folder),
@@ -258,8 +272,17 @@ def read_line(folder: Path) -> Line:
     try:
         raw = read_plain(folder, "upstream.toml", LARGEST_TEXT)
     except FileNotFoundError as error:
-        where = str(folder / "upstream.toml")
-        raise Refused("the line has no upstream.toml", where=where) from error
+        path = folder / "upstream.toml"
+        command = restoring(path)
+        raise Refused(
+            "the line has no upstream.toml, which names its upstream and its base",
+            where=str(path),
+            hint=f"restore it: {command}"
+            if command
+            else f"make the line anew: mv {argument(folder)} DIR; fixtool init "
+            f"{argument(folder.parent.parent)} --upstream URL --base REF --line {folder.name}; "
+            f"fixtool import DIR --line {folder.name}",
+        ) from error
     return Line(folder.name, folder, read_upstream(raw, str(folder / "upstream.toml")), entries)
 
 
@@ -289,12 +312,34 @@ def _entry(name: str, where: str, number: int) -> Entry:
         )
     slug = name.removesuffix(_SUFFIX)
     if not name.endswith(_SUFFIX) or not is_slug(slug):
+        if is_slug(name):
+            raise Refused(
+                f"{name!r} is not the name of a patch file, which ends in {_SUFFIX}",
+                where=where,
+                hint=f"write {name}{_SUFFIX}; then: fixtool lint",
+            )
         raise Refused(
             f"{name!r} is not a safe patch file name",
             where=where,
             hint="use letters, digits, '.', '_', '-' and the ending .patch",
         )
     return Entry(slug, number)
+
+
+_FORMS = {
+    "url": (r"\S+", "an address"),
+    "base": (r"[0-9a-f]{40}", "the full id of a commit, as git -C CLONE rev-parse REF prints it"),
+    "tree": (r"[0-9a-f]{40}", "the full id of the tree of the base, 40 digits"),
+}
+"""The values that each upstream.toml has, and what each of them is."""
+
+
+def _wrong_value(what: str, raw: bytes, key: str, where: str) -> Refused:
+    """The error for the value of ``key`` in the upstream.toml ``raw``, which lies at ``where``."""
+    command = restoring(Path(where))
+    restore = f"; or restore it: {command}" if command else ""
+    hint = f"correct that line of the file, then: fixtool lint{restore}"
+    return Refused(what, where=place_of_key(raw, key, where), hint=hint)
 
 
 def read_upstream(raw: bytes, where: str) -> Upstream:
@@ -308,15 +353,16 @@ def read_upstream(raw: bytes, where: str) -> Upstream:
             mistyped=Mistyped(unknown[0], known),
         )
     if wrong := sorted(key for key, value in data.items() if not isinstance(value, str)):
-        raise Refused(f"{wrong[0]!r} is not a string", where=where)
-    for key, form in {"url": r"\S+", "base": r"[0-9a-f]{40}", "tree": r"[0-9a-f]{40}"}.items():
+        raise _wrong_value(f"{wrong[0]!r} is not a string in quotes", raw, wrong[0], where)
+    for key, (form, what) in _FORMS.items():
         if not re.fullmatch(form, data.get(key, "")):
-            raise Refused(f"{key!r} is missing or not of the form {form}", where=where)
+            wrong_text = f"{key} = {data[key]!r} is not" if key in data else f"{key!r} is missing:"
+            raise _wrong_value(f"{wrong_text} {what}", raw, key, where)
     if not _is_date(data.get("date", "")):
-        raise Refused("'date' is missing or not of the form 2026-05-23", where=where)
+        raise _wrong_value("'date' is missing or not a day such as 2026-05-23", raw, "date", where)
     for key in ("release", "version"):
         if key in data and not _is_version(data[key]):
-            raise Refused(f"{key!r} is no version such as 0.5.23", where=where)
+            raise _wrong_value(f"{key!r} is no version such as 0.5.23", raw, key, where)
     if "profile" in data:
         read_profile(data["profile"], where)
     if "project" in data:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fixtool.errors import FixtoolError, Refused
 from fixtool.files import TooLarge
-from fixtool.git.committed import restoring
+from fixtool.git.committed import restored
 from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
@@ -40,12 +40,12 @@ class Level(StrEnum):
 
 # Every rule: its level, and how to mend what it finds.
 _RULES = {
-    "form": (Level.ERROR, "{restore}, or import it again"),
+    "form": (Level.ERROR, "{restore}"),
     "orphan": (
         Level.ERROR,
         "add it to the series: echo {name} >> {series}; or delete it: {remove}",
     ),
-    "duplicate-entry": (Level.ERROR, "take one of the two lines out"),
+    "duplicate-entry": (Level.ERROR, "take this line out: sed -i {number}d {path}"),
     "duplicate-subject": (Level.WARNING, "give one of the two another subject"),
     "depends-on": (Level.ERROR, "reorder the series or mend the trailer"),
     "fact-form": (Level.ERROR, _FACT_FORM),
@@ -56,7 +56,7 @@ _RULES = {
     "subject-blanks": (Level.ERROR, "use single blanks"),
     "in-body-header": (Level.ERROR, "reword the line"),
     "ends-message": (Level.ERROR, "indent or reword the line"),
-    "control-characters": (Level.ERROR, "take them out"),
+    "control-characters": (Level.ERROR, "take them out of the message; or {restore}"),
     "applies": (Level.ERROR, "{restore}; or write it anew: fixtool export --worktree DIR"),
     "drift": (Level.ERROR, "rewrite it: fixtool import {file} --line {line} --replace"),
     "subject-tag": (Level.WARNING, "begin with `area: ...` instead"),
@@ -187,14 +187,17 @@ def _exported(repo: Repo, commits: Sequence[Oid]) -> Iterator[bytes]:
 
 def _finding(rule: str, where: str, message: str, fix: str | None = None) -> Finding:
     level, usual = _RULES[rule]
+    place = re.fullmatch(r"(.*?)(?::(\d+))?", where, re.DOTALL)
+    assert place is not None
+    path = Path(place[1])
     if fix is None and "{" in usual:
-        path = Path(where.rpartition(":")[0])
-        command = restoring(path) if "{restore}" in usual else None
         fix = usual.format(
-            restore=f"restore it: {command}" if command else "restore the file from a copy of it",
-            remove=f"rm {argument(path)}", name=argument(path.name),
-            series=argument(path.parent / "series"),
+            restore=restored(path) if "{restore}" in usual else "",
+            remove=f"rm {argument(path)}", name=argument(path.name), path=argument(path),
+            series=argument(path.parent / "series"), number=place[2],
         )  # fmt: skip
+    elif fix and rule == "form" and path.suffix == ".patch" and "restore" not in fix:
+        fix = f"{fix}; or {restored(path)}"
     return Finding(level, rule, where, message, fix or usual)
 
 
@@ -238,6 +241,8 @@ def _findings(line: Line, checked: CheckedPatches) -> Iterator[Finding]:
 
 def _message(patch: Patch) -> Iterator[Finding]:
     """Find texts that ``git am`` or ``git format-patch`` would change."""
+    if b"\r\n" in patch.head:  # each line would have the one fault that ``_diff`` tells
+        return
     where = _subject(patch)
     if re.match(r"\[[^]]*\]", patch.subject):
         yield _finding("subject-tag", where, "git am drops a [tag] at the start of a subject")

@@ -31,7 +31,7 @@ from fixtool.git.trees import apply_to_index, changed_files, scratch_index, writ
 from fixtool.series.diff import FilePatch, read_diff
 from fixtool.series.mail import read_mail
 from fixtool.series.message import join_message
-from fixtool.text import split_lines
+from fixtool.text import argument, split_lines
 
 LARGEST = 8 << 20
 """The most bytes of a patch file: large data does not belong in a series."""
@@ -40,6 +40,7 @@ _TOGETHER = 100  # commits that one process exports
 _HEADS_TOGETHER = 1000  # the same, without their diffs
 _DAY = b"Mon Sep 17 00:00:00 2001"  # in the first line of every patch file
 _TAG = "[PATCH] "
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _DIFF_START = re.compile(rb"^diff --git ", re.MULTILINE)
 _TREE_LINE = re.compile(rb"tree ([0-9a-f]{40})\n")
 _TRAILER = re.compile(r"([A-Za-z][A-Za-z0-9-]*): (.*)")
@@ -183,19 +184,32 @@ class Patch:
 def parse(raw: bytes, slug: str, path: Path | None = None) -> Patch:
     """Read a patch file. Raises Refused, naming the line, if it is not a mail with a diff."""
     where = str(path or slug)
+    if not raw.strip():
+        raise Refused("the file is empty", where=f"{where}:1")
+    if raw.startswith(_BYTE_ORDER_MARK):
+        raise Refused(
+            "a byte order mark stands before the first line: an editor has put it there",
+            where=f"{where}:1",
+            hint=f"take it out: sed -i '1s/^\\xef\\xbb\\xbf//' {argument(where)}",
+        )
     split = _DIFF_START.search(raw)
     if b"\0" in raw[: split.start() if split else 4096]:
-        raise Refused("this is binary data, not a patch", where=where)
+        raise Refused("this is binary data, not a patch", where=f"{where}:1")
     if not split:
         raise Refused(
             "no `diff --git` line: the file holds no git diff",
-            where=where,
+            where=f"{where}:1",
             hint="bring a plain diff in with: fixtool import FILE",
         )
     head, diff = raw[: split.start()], raw[split.start() :]
     mail = read_mail(head, where)
     if not mail.subject.startswith(_TAG):
-        raise Refused(f"the subject does not begin with {_TAG.strip()}", where=where)
+        number = 1 + head[: head.lower().find(b"\nsubject:") + 1].count(b"\n")
+        raise Refused(
+            f"the subject does not begin with {_TAG.strip()}",
+            where=f"{where}:{number}",
+            hint=f"put that in: sed -i '{number}s/: */: {_TAG}/' {argument(where)}",
+        )
     return Patch(
         slug=slug,
         head=head,

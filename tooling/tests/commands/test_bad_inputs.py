@@ -158,11 +158,11 @@ ROWS: dict[str, Row] = {
     "orphan patch file": Row(
         ON, 1, "orphan.patch is not in the series", "add it to", writes("team/patches/main/orphan.patch")
     ),
-    "duplicate series entry": Row(ON, 1, "fix.patch is listed twice", "take one", lists("fix.patch")),
+    "duplicate series entry": Row(ON, 1, "fix.patch is listed twice", "take this line out: sed -i 4d ", lists("fix.patch")),
     "series entry that escapes": Row(ON, 1, "not a safe patch file name", "use letters", lists("../../x.patch")),
     "series option -p0": Row(ON, 1, "'-p0': only -p1", "fixtool import .*FILE", lists("x.patch -p0")),
     "broken upstream.toml": Row(ON, 1, "not valid TOML", "mend the file", edits("upstream.toml", lambda d: d[:-9])),
-    "no upstream.toml": Row(ON, 1, "no upstream.toml", None, edits("upstream.toml", lambda _: None)),
+    "no upstream.toml": Row(ON, 1, "no upstream.toml", "make the line anew: mv ", edits("upstream.toml", lambda _: None)),
     "unknown line": Row(f"{ON} --line nope", 2, "no line 'nope'; there are: main", "fixtool list$"),
     "no patch repository": Row(f"{ON} -C {{up}}", 2, "no patch repository", "fixtool init"),
     # places

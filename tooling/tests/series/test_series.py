@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fixtool.errors import Refused
+from fixtool.series.diff import read_diff
 from fixtool.series.line import PatchRepository, read_line
 from fixtool.series.write import repair, rewrite
 from support.repositories import Git, Team
@@ -53,7 +56,7 @@ def test_comments_and_blank_lines_are_no_entries(team: Team) -> None:
         ("url = ", "not valid TOML"),
         ('url = "x"\nnope = 1\n', "unknown key 'nope'"),
         ("url = 1\n", "'url' is not a string"),
-        ('url = "x"\nbase = "abc"\n', "'base' is missing or not of the form"),
+        ('url = "x"\nbase = "abc"\n', "base = .* is not the full id of a commit"),
     ],
 )
 def test_upstream_toml_is_checked(team: Team, text: str, message: str) -> None:
@@ -150,3 +153,39 @@ def test_a_line_that_is_read_anew_has_what_is_there_now(tracked: Git, team: Team
     path.write_bytes(before[0].raw.replace(b"Subject: [PATCH] ", b"Subject: [PATCH] other: "))
     repository.read_anew()
     assert repository.line("main").patches[0].subject == f"other: {before[0].subject}"
+
+
+DAMAGED = [
+    (lambda _: "", ":1", "the file is empty", "restore it from a copy"),
+    (lambda text: f"\ufeff{text}", ":1", "a byte order mark", "take it out: sed -i '1s/^"),
+    (lambda text: text.replace("[PATCH] ", ""), ":4", "does not begin with [PATCH]", "sed -i '4s/"),
+]
+
+
+@pytest.mark.parametrize(("damage", "place", "what", "hint"), DAMAGED)
+def test_a_patch_file_that_an_editor_has_damaged(
+    team: Team, damage: Callable[[str], str], place: str, what: str, hint: str
+) -> None:
+    team.line()
+    team.patch("fix", "fix: x", a="x\n")
+    path = team.root / "patches/main/fix.patch"
+    path.write_text(damage(path.read_text()), "utf-8")
+    with pytest.raises(Refused, match=re.escape(what)) as refused:
+        PatchRepository(team.root).line("main").patches  # noqa: B018
+    assert refused.value.where == f"{path}{place}"
+    assert hint in (refused.value.hint or "")
+
+
+def test_a_hunk_with_a_line_more_gets_its_numbers(team: Team) -> None:
+    """Who adds a line by hand is told what the head of the hunk has to say; sed writes it."""
+    team.line()
+    team.patch("fix", "fix: x", python__other_py="alpha\nBETA\ngamma\n")
+    path = team.root / "patches/main/fix.patch"
+    path.write_text(path.read_text().replace("+BETA\n", "+BETA\n+more\n"))
+    with pytest.raises(Refused, match="another number of lines than its head says") as refused:
+        read_diff(path.read_bytes(), where=str(path))
+    command = (refused.value.hint or "").partition(": ")[2]
+    assert command.startswith("sed -i ")
+    subprocess.run(["sh", "-c", command], check=True)
+    assert "@@ -1,3 +1,4 @@" in path.read_text()
+    assert read_diff(path.read_bytes(), where=str(path))[0].hunks

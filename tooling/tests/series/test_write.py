@@ -69,5 +69,5 @@ def test_a_base_has_a_day(team: Team) -> None:
     text = toml.read_text()
     for day in ("2026-02-30", "20260102", "today", ""):
         toml.write_text(text.replace("2026-01-02", day))
-        with pytest.raises(Refused, match="'date' is missing or not of the form 2026-05-23"):
+        with pytest.raises(Refused, match="'date' is missing or not a day such as 2026-05-23"):
             team.repository.line("main")

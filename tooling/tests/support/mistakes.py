@@ -160,7 +160,7 @@ def put(path: Path, text: str | None) -> None:
         path.unlink()
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, newline="")
 
 
 def writes(name: str, text: str) -> Arrange:
@@ -226,6 +226,7 @@ def mailing(situation: Situation) -> Iterator[None]:
 
 EMPTY = "empty"
 MAIN = "--line main"
+OTHER = "team/patches/main/other.patch"
 MISTAKES = {
     "Start a series": [
         Mistake("You are in a folder that is no patch repository.", "list", 2, EMPTY, bare),
@@ -317,6 +318,22 @@ MISTAKES = {
                 arrange=appends("team/patches/main/series", "gone.patch\n")),
         Mistake("You changed a patch file by hand, and not the number in the head of its hunk.", "lint", 1,
                 arrange=appends("team/patches/main/other.patch", "+y\n")),
+        Mistake("Your editor wrote a byte order mark.", f"show other {MAIN}", 1,
+                arrange=changed(OTHER, lambda text: f"\ufeff{text}")),
+        Mistake("Your mailer wrote the patch with the line ends of Windows.", "lint", 1,
+                arrange=changed(OTHER, lambda text: text.replace("\n", "\r\n"))),
+        Mistake("A patch file is empty.", f"list {MAIN}", 1, arrange=writes(OTHER, "")),
+        Mistake("You took [PATCH] out of a subject.", "lint", 1,
+                arrange=changed(OTHER, lambda text: text.replace("[PATCH] ", ""))),
+        Mistake("You added a patch to the series without the end of its name.", f"list {MAIN}", 1,
+                arrange=appends("team/patches/main/series", "other\n")),
+        Mistake("A merge has listed a patch twice.", "lint", 1,
+                arrange=appends("team/patches/main/series", "other.patch\n")),
+        Mistake("You wrote a tag as the base.", "list", 1,
+                arrange=changed("team/patches/main/upstream.toml",
+                                lambda text: re.sub(r"base = .*", 'base = "v1.0"', text))),
+        Mistake("You removed the series of a line.", f"apply {MAIN}", 1,
+                arrange=removes("team/patches/main/series")),
         Mistake("You removed a patch file that is in the series.", f"apply --ref v1.0 {MAIN}", 1,
                 arrange=removes("team/patches/main/other.patch")),
         Mistake("You merged, and left a conflict marker in the series.", "list", 1,
@@ -341,6 +358,12 @@ MISTAKES = {
         Mistake("You ask for nights that are not kept.", "report --nights nigths", 2),
         Mistake("You misspell a setting.", "list", 1,
                 arrange=writes("team/pyproject.toml", "[tool.fixtool]\nsorce = 'git'\n")),
+        Mistake("You name a profile that there is none of.", "list", 1,
+                arrange=writes("team/pyproject.toml", "[tool.fixtool]\nprofile = 'vllm'\n")),
+        Mistake("You give a number where a setting is a text.", "list", 1,
+                arrange=writes("team/pyproject.toml", "[tool.fixtool]\nsource = 3\n")),
+        Mistake("A setting names a line that is not there.", "apply", 1, env={"FIXTOOL_LINE": "mian"}),
+        Mistake("A setting is no number of seconds.", "list", 1, env={"FIXTOOL_TIMEOUT": "soon"}),
         Mistake("Your pyproject.toml is not valid.", "list", 1,
                 arrange=writes("team/pyproject.toml", "[tool.fixtool\nsource = 'git'\n")),
         Mistake("You misspell a variable.", "list", 0, env={"FIXTOOL_SORCE": "git"}),
