@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from fixtool.judgement.line import Choice, choose_line
 from fixtool.judgement.manifest import manifest_of
 from fixtool.judgement.run import JudgeRequest
 from fixtool.series.context import Context
-from fixtool.sources.resolve import Target
+from fixtool.sources.resolve import Target, UnknownRef
 from fixtool.sources.source import Local, Releases, Source, open_source
 from fixtool.sources.target import upstream_url
 from fixtool.text import argument, public_url
@@ -155,7 +156,12 @@ def _target(
             )
         if name is not None:
             source = open_source(name, project.settings, url, context.progress)
-            target = source.resolve(target.commit)
+            try:
+                target = source.resolve(target.commit)
+            except UnknownRef as error:
+                fetch = ("git", "-C", source.name, "fetch", str(found.checkout.work_tree), "HEAD")
+                error.hint = f"{shlex.join(fetch)}, then the same command again"
+                raise
     whole = len(project.lines) == len(context.repository.lines)
     return source, target if whole else replace(target, lines=project.lines)
 
