@@ -55,13 +55,14 @@ def cover_releases(context: Context, span: str, line: str | None = None) -> Cove
     settings = first.upstream.settings(context.settings)
     versions = releases_within(span, index.versions(settings.indexed))
     releases = Releases(settings, progress)
+    others = _other_lines(context, wanted)
     covered: list[CoveredRef] = []
     missing: list[MissingRef] = []
     with progress.task(f"judging {len(versions)} releases", len(versions)) as task:
         for version in versions:
             try:
                 target = releases.resolve(version)
-                covered.append(_cover(context, releases, target, version, wanted))
+                covered.append(_cover(context, releases, target, version, wanted, others))
             except CannotRun as error:
                 missing.append(MissingRef(version, error.message, error.hint))
             task.advance(1)
@@ -164,12 +165,13 @@ def _judge(
     this upstream."""
     commits = stretch.commits
     line, lines = wanted
+    others = _other_lines(context, line)
     quiet = replace(context, progress=Silence())
 
     def judge(position: int) -> CoveredRef:
         commit, tree = commits[position], facts[position].tree
         target = Target(commit, commit, tree, source.name, lines=lines)
-        return _cover(quiet, source, target, commit[:12], line)
+        return _cover(quiet, source, target, commit[:12], line, others)
 
     answers = []
     with (
@@ -182,13 +184,23 @@ def _judge(
     return answers
 
 
+def _other_lines(context: Context, wanted: str | None) -> tuple[Line, ...]:
+    """The lines whose patches count beside those of the line that is chosen: all that are well
+    formed, and none if the line ``wanted`` alone is asked for."""
+    return () if wanted else tuple(filter(_is_well_formed, context.repository.lines))
+
+
 def _cover(
-    context: Context, source: Source, target: Target, ref: str, wanted: str | None
+    context: Context,
+    source: Source,
+    target: Target,
+    ref: str,
+    wanted: str | None,
+    others: Sequence[Line],
 ) -> CoveredRef:
     choice = choose_line(context, source, target, wanted)
     patches = [_patch(choice.line, patch) for patch in choice.judgement.patches]
-    if wanted is None:
-        patches += _of_other_lines(context, source, target, choice.line)
+    patches += _of_other_lines(source, target, choice.line, others)
     return CoveredRef(
         ref, target.commit, None, choice.line.name, choice.why, tuple(patches),
         choice.notes, choice.lacks,
@@ -204,13 +216,13 @@ def _patch(line: Line, patch: JudgedPatch) -> CoveredPatch:
 
 
 def _of_other_lines(
-    context: Context, source: Source, target: Target, chosen: Line
+    source: Source, target: Target, chosen: Line, others: Sequence[Line]
 ) -> list[CoveredPatch]:
-    """The patches that only other lines have, as far as their recorded facts say why ``target``
-    does not need them."""
+    """The patches that only ``others`` have, as far as their recorded facts say why ``target`` does
+    not need them."""
     known = {entry.slug for entry in chosen.entries}
     patches: list[CoveredPatch] = []
-    for line in filter(_is_well_formed, context.repository.lines):
+    for line in others:
         if known.issuperset(entry.slug for entry in line.entries):
             continue
         try:

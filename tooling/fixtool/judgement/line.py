@@ -185,7 +185,11 @@ def _by_nearness(lines: Sequence[Line], target: Target, repo: Repo) -> list[tupl
     """The lines, the nearest first, each with words for how near it is. Lines whose base is an
     ancestor of the target come first, by the number of commits between. The others follow by their
     release if the target is a release, else by the date of their base."""
-    distances = {line.name: ahead_by(repo, line.upstream.base, target.commit) for line in lines}
+    distances = {
+        # An imported release has no commits before it.
+        line.name: None if target.release else ahead_by(repo, line.upstream.base, target.commit)
+        for line in lines
+    }
     descending = [(distance, line) for line in lines
                   if (distance := distances[line.name]) is not None]  # fmt: skip
     descending.sort(key=lambda pair: pair[0])

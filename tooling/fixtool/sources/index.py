@@ -108,12 +108,15 @@ def pip_config(environment: Mapping[str, str] = os.environ) -> PipConfig:
 @lru_cache(maxsize=1)  # asking pip takes 0.4 s
 def _pip_config(environment: tuple[tuple[str, str], ...]) -> PipConfig:
     sections: dict[str, dict[str, str]] = {section: {} for section in _SECTIONS}
-    process = subprocess.run(
-        [sys.executable, "-P", "-m", "pip", "config", "list"],
-        capture_output=True, text=True, env=dict(environment), check=False,
-    )  # fmt: skip
+    asking = [sys.executable, "-P", "-m", "pip", "config", "list"]
+    with subprocess.Popen(
+        asking, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=dict(environment)
+    ) as process:
+        import pypi_simple  # noqa: F401 - pip takes as long to start, and this is needed next
+
+        answer, _ = process.communicate()
     if process.returncode == 0:
-        for line in split_lines(process.stdout):
+        for line in split_lines(answer):
             match = re.fullmatch(r"(.+?)\.([a-z-]+)=('.*'|\".*\")", line)
             if match and match[1] in sections:
                 sections[match[1]][match[2]] = _literal(match[3])
@@ -317,10 +320,10 @@ class _Client:
 
 def _list(project: str) -> _Listing:
     """What all configured indexes and folders offer of ``project``. Those that fail are noted."""
+    config = pip_config()
     import pypi_simple
     import requests
 
-    config = pip_config()
     client = _Client(config)
     listing = _Listing()
     name = canonicalize_name(project)

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from email.header import Header
 from pathlib import Path
@@ -436,8 +436,9 @@ class ValueReaders:
         return None
 
     def pip_config(self, raw: bytes) -> object:
-        done = subprocess.CompletedProcess([], 0, raw.decode("utf-8", "replace"), "")
-        with replaced.object(index.subprocess, "run", lambda *_, **__: done):
+        answer = raw.decode("utf-8", "replace")
+        pip = SimpleNamespace(communicate=lambda: (answer, ""), returncode=0)
+        with replaced.object(index.subprocess, "Popen", lambda *_, **__: nullcontext(pip)):
             return index._pip_config.__wrapped__(())
 
     def interpreter(self, raw: bytes) -> object:
