@@ -9,7 +9,7 @@ file of the work tree is ever written.
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from fixtool.apply.resolving import marker_line, unmerged
 from fixtool.edit.parts import Part, Unit, tree_with, units_of
 from fixtool.errors import ExitCode, FixtoolError, Refused
-from fixtool.files import temporary_folder, write_atomically
+from fixtool.files import write_atomically
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.merges import Question, merge_many
 from fixtool.git.objects import MACHINE, Oid, TreeEntry
 from fixtool.git.repo import Repo
-from fixtool.git.trees import write_tree
+from fixtool.git.trees import copied_index, write_tree
 from fixtool.series.diff import FilePatch, Hunk, read_diff
 from fixtool.series.lines import lines_of
 from fixtool.series.patch import diff_between
@@ -90,11 +90,7 @@ def read_edits(tree: Repo, objects: ObjectDatabase, context: int = 3) -> Edits:
         if line := marker_line(tree.work_tree / path):
             raise Refused("a conflict marker is left", where=f"{tree.work_tree / path}:{line}",
                           hint="edit the file, then run the same command again")  # fmt: skip
-    with temporary_folder("fixtool-index-") as folder:
-        index = folder / "index"
-        own = tree.git_dir / "index"
-        if own.is_file():
-            shutil.copyfile(own, index)
+    with copied_index(tree) as index:
         objects.repo.run("add", "--update", "--", ":/", index=index)
         edited = write_tree(objects.repo, index)
     listed = tree.run("ls-files", "-z", "--others", "--exclude-standard", "--", ":/").stdout
@@ -181,14 +177,16 @@ def take_over(
     already."""
     tip = list(folded.commits.values())[-1]
     index = tree.git_dir / "index"
-    before = index.read_bytes() if index.is_file() else None
+    before = (index.read_bytes(), index.stat()) if index.is_file() else None
     branch = tree.current_branch()
 
     def put_back() -> None:
         if tree.ref(branch) == tip:
             tree.update_refs([(branch, edits.head, tip)], f"{reason}: taken back")
         if before is not None:
-            write_atomically(index, before)
+            data, about = before
+            write_atomically(index, data)
+            os.utime(index, ns=(about.st_atime_ns, about.st_mtime_ns))  # see copied_index
 
     try:
         _move_index(tree, folded.tree)

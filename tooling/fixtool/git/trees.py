@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fixtool.files import temporary_folder
@@ -158,6 +159,18 @@ def scratch_index(repo: Repo, treeish: str) -> Iterator[Path]:
         index = folder / "index"
         repo.run("read-tree", treeish, index=index)
         yield index
+
+
+@contextmanager
+def copied_index(tree: Repo) -> Iterator[Path]:
+    """A private copy of the index of a work tree, removed at the end. It has the time of the index:
+    git compares the bytes of a file that is as young as its index, and takes an older one to be as
+    it was. A file of the same size that was edited in the second in which a work tree was made
+    would be lost in a younger copy."""
+    with temporary_folder("fixtool-index-") as folder:
+        with suppress(FileNotFoundError):
+            shutil.copy2(tree.git_dir / "index", folder / "index")
+        yield folder / "index"
 
 
 def apply_to_index(repo: Repo, index: Path, diff: bytes, *options: str) -> Output:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from pathlib import Path
 
 from fixtool.apply.home import NOTE, RECORD, git_folder, home_at
 from fixtool.errors import CannotRun
-from fixtool.files import read_plain, temporary_folder
+from fixtool.files import read_plain
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.git.store import restore_settings_behind
-from fixtool.git.trees import stage, write_tree
+from fixtool.git.trees import copied_index, stage, write_tree
 from fixtool.operations.contents import LARGEST, Contents
 from fixtool.operations.state import AROUND, EXECUTABLE, MIDDLE_FILES, Branch, State, TreeState
 from fixtool.series.digests import FileDigests
@@ -261,8 +260,6 @@ def own_branches(repo: Repo) -> dict[str, Oid]:
 def tree_of_files(tree: Repo) -> Oid:
     """The tree of a work tree's files as they are, also those that are not added. The index of the
     work tree stays as it is."""
-    with temporary_folder("fixtool-index-") as folder:
-        with suppress(FileNotFoundError):
-            shutil.copyfile(tree.git_dir / "index", folder / "index")
-        stage(tree, ["."], folder / "index")
-        return write_tree(tree, folder / "index")
+    with copied_index(tree) as index:
+        stage(tree, ["."], index)
+        return write_tree(tree, index)
