@@ -22,7 +22,7 @@ from fixtool.edit.merging import BothChanged, Favour, MergedSeries, merge_series
 from fixtool.errors import Refused
 from fixtool.git.objects import Oid, parse_commit
 from fixtool.git.repo import Repo
-from fixtool.git.trees import changed_paths
+from fixtool.git.trees import changed_paths, raw_changes
 from fixtool.judgement.manifest import Manifest, ManifestPatch
 from fixtool.replay.verdict import Verdict
 from fixtool.series.commit import open_to_write, rewrite_and_commit
@@ -396,12 +396,36 @@ def _patch_files(
         slug for slug, commit in commits.items()
         if slug not in before or not at_base or record.commits.get(slug) != commit
     ]  # fmt: skip
+    if at_base:
+        same = _as_recorded(tree, record, {slug: commits[slug] for slug in made}, before)
+        made = [slug for slug in made if slug not in same]
     mails = export_all(tree, [commits[slug] for slug in made])
     now = {**before, **dict(zip(made, mails, strict=True))}
     files, changes = {}, []
     for slug, commit in commits.items():
-        same = FileAction.UNCHANGED if now[slug] == before.get(slug) else FileAction.REWRITTEN
-        change = same if slug in before else FileAction.ADDED
+        kept = FileAction.UNCHANGED if now[slug] == before.get(slug) else FileAction.REWRITTEN
+        change = kept if slug in before else FileAction.ADDED
         files[paths[slug].name] = now[slug]
         changes.append(WrittenFile(slug, change, commit))
     return files, changes
+
+
+def _as_recorded(
+    tree: Repo, record: Record, commits: Mapping[str, Oid], files: Mapping[str, bytes]
+) -> set[str]:
+    """Those of ``commits``, slug -> commit, that say and change what the commit said and changed of
+    which ``files`` has the patch file: only an earlier commit is another one. The file stays then,
+    and need not be made again, which takes most of the time of an export."""
+    patches = record.manifest.patches if record.manifest else ()
+    made_of = {patch.slug: patch.sha256 for patch in patches}
+    asked = [slug for slug in commits
+             if slug in record.commits and slug in files
+             and sha256(files[slug]) == made_of.get(slug)]  # fmt: skip
+    then, now = [record.commits[slug] for slug in asked], [commits[slug] for slug in asked]
+    here = {oid: parse_commit(raw) for oid, raw in tree.commits_here([*then, *now]).items()}
+    texts = {oid: (commit.message, commit.author) for oid, commit in here.items()}
+    pairs = [(slug, old, new) for slug, old, new in zip(asked, then, now, strict=True)
+             if old in here and texts[old] == texts.get(new)]  # fmt: skip
+    changes = raw_changes(tree, [oid for _, old, new in pairs for oid in (old, new)])
+    return {slug for at, (slug, _, _) in enumerate(pairs)
+            if changes[2 * at] == changes[2 * at + 1]}  # fmt: skip

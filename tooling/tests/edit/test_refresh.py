@@ -16,6 +16,7 @@ from fixtool.edit import edits
 from fixtool.edit import refresh as refreshing
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.series.context import Context
+from fixtool.series.patch import export_all
 from fixtool.settings import Settings
 from support.json_documents import document
 from support.repositories import NUMBERS, Git, Ran, Team
@@ -25,6 +26,18 @@ from support.work import THIRTY, Work
 @pytest.fixture
 def work(fixtool: Callable[..., Ran], team: Team, settings: Settings, tmp_path: Path) -> Work:
     return Work(fixtool, team, settings, tmp_path / "tree")
+
+
+def test_a_later_patch_of_other_files_keeps_its_file(work: Work) -> None:
+    """Its commit is another one, since an earlier one is. What it changes is the same, so its file
+    is not made again: that of `six` and `thirty` is, which change the edited file."""
+    read = work.text("read")
+    work.edit("line five\n", "line FIVE\n")
+    with mock.patch("fixtool.edit.export.export_all", wraps=export_all) as exported:
+        assert work.run("refresh", "five").status == 0
+    assert [len(call.args[1]) for call in exported.call_args_list] == [3]
+    assert ("+line FIVE" in work.text("five"), work.text("read")) == (True, read)
+    assert work.is_sound()
 
 
 def test_edits_go_into_the_patch_that_is_named(work: Work) -> None:
