@@ -17,6 +17,7 @@ from fixtool.text import split_lines
 
 _MOST_PATHS = 500
 _PROCESSES = os.cpu_count() or 1
+_FAR_OFF = 1 << 32  # the year 2106, in the seconds of a file's time
 _LONGEST_PATHS = 64_000  # characters; a command line takes two million bytes
 
 
@@ -162,15 +163,18 @@ def scratch_index(repo: Repo, treeish: str) -> Iterator[Path]:
 
 
 @contextmanager
-def copied_index(tree: Repo) -> Iterator[Path]:
+def copied_index(tree: Repo, *, young: bool = False) -> Iterator[Path]:
     """A private copy of the index of a work tree, removed at the end. It has the time of the index:
     git compares the bytes of a file that is as young as its index, and takes an older one to be as
     it was. A file of the same size that was edited in the second in which a work tree was made
-    would be lost in a younger copy."""
+    would be lost in a younger copy. With ``young``, it is younger than every file."""
     with temporary_folder("fixtool-index-") as folder:
+        index = folder / "index"
         with suppress(FileNotFoundError):
-            shutil.copy2(tree.git_dir / "index", folder / "index")
-        yield folder / "index"
+            shutil.copy2(tree.git_dir / "index", index)
+            if young:
+                os.utime(index, (_FAR_OFF, _FAR_OFF))
+        yield index
 
 
 def apply_to_index(repo: Repo, index: Path, diff: bytes, *options: str) -> Output:
@@ -191,9 +195,28 @@ def stage(repo: Repo, folders: Sequence[str], index: Path | None = None) -> None
         "ls-files", "-z", "--others", "--exclude-standard", "--", *folders, index=index
     )
     paths |= {path for path in found.stdout.split(b"\0") if path and not path.endswith(b"/")}
+    stage_files(repo, paths, index)
+
+
+def stage_files(repo: Repo, paths: Collection[bytes], index: Path | None = None) -> None:
+    """Record the files at ``paths`` in an index as they are, or that they are gone."""
     stdin = b"".join(path + b"\0" for path in sorted(paths))
     repo.run("update-index", "--add", "--remove", "--replace", "-z", "--stdin",
              stdin=stdin, index=index)  # fmt: skip
+
+
+def edited_files(tree: Repo, index: Path | None = None) -> set[bytes]:
+    """The paths of a work tree that are not as the index has them, also those that are not added;
+    in a repository that lies there, nothing is looked at. What git finds out about the others goes
+    into the index, unless another git is at work there, or a private ``index`` is asked."""
+    out = tree.run(
+        "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all",
+        "--ignore-submodules=all", index=index,
+        env=None if index else {"GIT_OPTIONAL_LOCKS": "1"},
+    ).stdout  # fmt: skip
+    # The first letter says how the index differs from HEAD, the second how the file does from it.
+    paths = {entry[3:] for entry in out.split(b"\0") if entry and entry[1:2] != b" "}
+    return {path for path in paths if not path.endswith(b"/")}
 
 
 def write_tree(repo: Repo, index: Path) -> Oid:

@@ -16,7 +16,7 @@ from fixtool.files import read_plain
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.git.store import restore_settings_behind
-from fixtool.git.trees import copied_index, stage, write_tree
+from fixtool.git.trees import copied_index, edited_files, stage_files, write_tree
 from fixtool.operations.contents import LARGEST, Contents
 from fixtool.operations.state import AROUND, EXECUTABLE, MIDDLE_FILES, Branch, State, TreeState
 from fixtool.series.digests import FileDigests
@@ -44,10 +44,15 @@ class Scope:
 
 
 def capture(
-    repository: PatchRepository, settings: Settings, contents: Contents, scope: Scope
+    repository: PatchRepository,
+    settings: Settings,
+    contents: Contents,
+    scope: Scope,
+    before: State | None = None,
 ) -> State:
-    """The state now. What it names by hashes is kept in ``contents``. Raises CannotRun if the
-    patches are too large to be kept."""
+    """The state now. What it names by hashes is kept in ``contents``. ``before`` is the state a
+    moment ago: a work tree that is not in it was made since. Raises CannotRun if the patches are
+    too large to be kept."""
     root = repository.root.resolve()
     files = dict(_files(root / "patches", contents, settings))
     if scope.around:
@@ -56,7 +61,7 @@ def capture(
         files,
         _branch(root),
         dict(_waiting(repository, settings, contents)),
-        dict(_trees(root, settings, contents, scope)),
+        dict(_trees(root, settings, contents, scope, before)),
     )
 
 
@@ -186,7 +191,7 @@ def registered_in(store: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _trees(
-    root: Path, settings: Settings, contents: Contents, scope: Scope
+    root: Path, settings: Settings, contents: Contents, scope: Scope, before: State | None
 ) -> Iterator[tuple[str, TreeState]]:
     named = {top for place in scope.places if (top := _top(place))}
     for top, git_dir in registered(settings):
@@ -195,7 +200,8 @@ def _trees(
             continue
         whole = home.waiting is not None or (scope.whole and top.resolve() in named)
         store = git_dir.parent.parent.name
-        if state := _tree(top, git_dir, store, settings, contents, whole=whole):
+        made = before is not None and str(top) not in before.trees
+        if state := _tree(top, git_dir, store, settings, contents, whole=whole, just_made=made):
             yield str(top), state
             named.discard(top.resolve())
     for top in sorted(named):
@@ -220,6 +226,7 @@ def _tree(
     contents: Contents,
     *,
     whole: bool,
+    just_made: bool = False,
 ) -> TreeState | None:
     head = _head(git_dir)
     if head is None or head.commit is None:
@@ -235,8 +242,8 @@ def _tree(
         if store is not None:
             restore_settings_behind(tree, settings.stores)
         git_files = dict(_kept(git_dir, MIDDLE_FILES, contents))
+        files = tree_of_files(tree, just_made=just_made)
         index = next((digest for _, digest in _kept(git_dir, ("index",), contents)), None)
-        files = tree_of_files(tree)
     return TreeState(
         store, head.commit, None if head.name == "HEAD" else head.name,
         known.get(RECORD), known.get(NOTE), files, index, git_files, branches,
@@ -257,9 +264,16 @@ def own_branches(repo: Repo) -> dict[str, Oid]:
     return {name: Oid(commit) for commit, _, name in pairs}
 
 
-def tree_of_files(tree: Repo) -> Oid:
-    """The tree of a work tree's files as they are, also those that are not added. The index of the
-    work tree stays as it is."""
+def tree_of_files(tree: Repo, *, just_made: bool = False) -> Oid:
+    """The tree of a work tree's files as they are, also those that are not added. What the index of
+    the work tree holds stays as it is.
+
+    git reads each file that is as young as the index, which are most of a fresh work tree, and
+    remembers in the index what it has found. If the work tree was ``just_made`` by this process,
+    nobody else can have changed a file, and none is read."""
+    with copied_index(tree, young=just_made) as index:
+        edited = edited_files(tree, index if just_made else None)
     with copied_index(tree) as index:
-        stage(tree, ["."], index)
+        if edited:
+            stage_files(tree, edited, index)
         return write_tree(tree, index)

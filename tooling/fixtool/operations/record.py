@@ -31,10 +31,13 @@ class Recording:
     def finish(self, exit_code: int) -> None:
         """Look at what the command left, and note it. ``beyond`` counts only if it succeeded."""
         with self._held:
-            after = capture(self.log.repository, self.log.settings, self.log.contents, self.scope)
+            log = self.log
+            after = capture(
+                log.repository, log.settings, log.contents, self.scope, self.note.before
+            )
             beyond = self.note.beyond if exit_code == 0 else None
             operation = replace(self.note, exit_code=exit_code, beyond=beyond)
-            add(self.log, operation, after, self.seen)
+            add(log, operation, after, self.seen)
             self.path.unlink(missing_ok=True)
 
 

@@ -11,13 +11,15 @@ from types import SimpleNamespace
 import pytest
 
 from fixtool.documents import Field
+from fixtool.git.trees import list_tree
 from fixtool.operations import contents
-from fixtool.operations.capture import Scope, capture, session_path
+from fixtool.operations.capture import Scope, capture, session_path, tree_of_files
 from fixtool.operations.contents import Contents
 from fixtool.operations.state import check_state
 from fixtool.series import digests
 from fixtool.series.line import PatchRepository
 from fixtool.settings import load
+from support.repositories import Git
 
 
 @pytest.mark.parametrize("name", ["main", "v1.0+x", "a..b", "-x", "x" * 101])
@@ -75,3 +77,43 @@ def test_a_file_that_has_not_changed_is_not_read(
     settings.cache.joinpath("patches").chmod(0o777)  # then nothing in it is believed
     names(tmp_path / "kept")
     assert read == ["notes"]
+
+
+def test_every_file_is_looked_at_whatever_git_knows_of_it(tmp_path: Path) -> None:
+    """Edited, gone, new, ignored, staged and edited again, staged as gone, in conflict, and where a
+    file and a folder have changed places; and nothing of a repository that lies in there."""
+    git = Git(tmp_path / "tree")
+    git.path.mkdir()
+    git("init", "--quiet")
+    names = ("same", "edited", "gone", "staged", "removed", "removed_and_folder", "folder",
+             "conflict", "moved/inner", "mode")  # fmt: skip
+    for name in names:
+        git.write(name, f"{name}\n")
+    git.write(".gitignore", "ignored\n")
+    git.commit("base")
+    git("checkout", "--quiet", "-b", "other")
+    git.commit("theirs", conflict="theirs\n")
+    git("checkout", "--quiet", "-")
+    git.commit("ours", conflict="ours\n")
+    git("merge", "--quiet", "other", check=False)
+    for name in ("edited", "staged", "ignored", "new", "a folder/new", "added"):
+        git.write(name, "an edit\n")
+    git("add", "staged", "added")
+    git.write("staged", "another edit\n")
+    git("rm", "--quiet", "removed", "removed_and_folder")
+    for name in ("gone", "folder", "moved/inner", "added"):
+        (git.path / name).unlink()
+    (git.path / "moved").rmdir()
+    (git.path / "mode").chmod(0o755)
+    for name in ("folder/file", "removed_and_folder/file", "moved"):
+        git.write(name, "in its place\n")
+    inner = Git(git.path / "inner")
+    inner.path.mkdir()
+    inner("init", "--quiet")
+    inner.commit("inner", a_txt="a\n")
+    staged = git("ls-files", "--stage")
+    trees = {tree_of_files(git.repo, just_made=just_made) for just_made in (False, True)}
+    assert git("ls-files", "--stage") == staged
+    git("add", "--all", ":/", ":!inner")
+    assert trees == {git("write-tree")}
+    assert "ignored" not in list_tree(git.repo, trees.pop())
