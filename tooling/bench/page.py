@@ -182,11 +182,32 @@ def start(results: Results) -> str:
     return _table(["", "seconds", "CPU seconds", "MB"], rows) + _source(results, "start")
 
 
+def verbs(results: Results) -> str:
+    """Each verb on a long series, with its target."""
+    try:
+        group = results.group("verbs")
+    except KeyError:
+        return "No result has this suite yet."
+    measured = answers(_groups({"groups": [group]}))
+    found = {answer.target.row: answer for answer in measured if answer.target.group == "verbs"}
+    rows = []
+    for row in group["rows"]:
+        answer = found.get(row["name"])
+        target = f"{answer.target.most:g} s, {_met(answer)}" if answer else ""
+        rows.append([f"`{row['name']}`", _cell(row, "wall"), _cell(row, "cpu"), target])
+    head = [group["title"], "seconds", "CPU seconds", "target"]
+    return _table(head, rows) + _source(results, "verbs")
+
+
 def targets(results: Results) -> str:
-    """Each target, with what the two newest results say of it."""
+    """Each target, with what the two newest results say of it; those of verbs stand with them."""
     newest = dict(list(results.files.items())[:2])
     columns = [answers(_groups(result)) for result in newest.values()]
-    rows = [[str(found[0].target), *map(_answer, found)] for found in zip(*columns, strict=True)]
+    rows = [
+        [str(found[0].target), *map(_answer, found)]
+        for found in zip(*columns, strict=True)
+        if found[0].target.group != "verbs"
+    ]
     return _table(["target", *map(_link, newest)], rows)
 
 
@@ -205,7 +226,11 @@ def _groups(result: Mapping[str, Any]) -> list[Group]:
 def _answer(answer: Answer) -> str:
     if answer.measured is None:
         return "not measured"
-    return f"{_digits(answer.measured)}, {'met' if answer.met else '**not met**'}"
+    return f"{_digits(answer.measured)}, {_met(answer)}"
+
+
+def _met(answer: Answer) -> str:
+    return {None: "not measured", True: "met", False: "**not met**"}[answer.met]
 
 
 TABLES: dict[str, Callable[[Results], str]] = {
@@ -215,5 +240,6 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "series": series,
     "start": start,
     "targets": targets,
+    "verbs": verbs,
 }
 """What a mark ``table: NAME`` stands for."""

@@ -23,6 +23,7 @@ import suite_history
 import suite_series
 import suite_start
 import suite_transfer
+import suite_verbs
 import tables
 from place import ROOT
 from targets import answers
@@ -34,6 +35,7 @@ SUITES = {
     "series": suite_series.run,
     "history": suite_history.run,
     "transfer": suite_transfer.run,
+    "verbs": suite_verbs.run,
 }
 RESULTS = Path(__file__).resolve().parent / "results"
 _MEMORY = Path("/dev/shm")

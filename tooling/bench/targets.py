@@ -10,6 +10,7 @@ import suite_four as four
 import suite_history as history
 import suite_series as series
 import suite_start as start
+import suite_verbs as verbs
 from timing import Group
 
 UNITS = {"wall": "seconds", "cpu": "CPU seconds", "peak": "MB"}
@@ -69,6 +70,7 @@ TARGETS = [
     Target("history-slime", history.COLD, "wall", 15),
     Target("history-slime", history.WARM, "wall", 1),
     Target("releases", "fixtool coverage --releases, cold", "wall", 3),
+    *(Target("verbs", f"fixtool {verb}", "wall", 1) for verb in verbs.VERBS),
 ]  # fmt: skip
 
 
