@@ -157,6 +157,28 @@ def test_a_wheel_of_a_project_at_the_top(fixtool: Run, make_git: Clone, tmp_path
     assert names == {"gizmo/a.py"}
 
 
+def test_an_upstream_whose_branch_is_master(
+    fixtool: Run, widget: Git, fork: Git, tmp_path: Path
+) -> None:
+    """Every default was main, which many projects do not have."""
+    own = tmp_path / "own"
+    fixtool("init", own, "--upstream", widget.path, "--base", "v1.0", "--line", "ours")
+    fixtool("import", "v1.0..fix", "--from", fork.path, "-C", own)
+    in_git(own)
+    widget("branch", "--quiet", "--move", "main", "master")
+    where = ("-C", own, "--source", widget.path)
+    for words in (
+        ["history"],
+        ["coverage", "--from", "v1.0"],
+        ["upstream", "widget-spell-out-five"],
+    ):
+        ran = fixtool(*words, *where)
+        assert ran.status in (0, 3), ran.err
+    widget("branch", "--quiet", "--move", "master", "trunk")
+    ran = fixtool("history", *where)
+    assert (ran.status, "'main'" in ran.err) == (4, True)
+
+
 def test_a_wheel_that_cannot_be_built_is_told(
     fixtool: Run, make_git: Clone, tmp_path: Path
 ) -> None:

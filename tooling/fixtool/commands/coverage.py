@@ -22,7 +22,10 @@ From = Annotated[
     str | None,
     Option("--from", metavar="REF", help="The first commit (default: the oldest base of a line)."),
 ]
-To = Annotated[str | None, Option("--to", metavar="REF", help="The last commit (default: main).")]
+To = Annotated[
+    str | None,
+    Option("--to", metavar="REF", help="The last commit (default: main, or else master)."),
+]
 ReleaseSpan = Annotated[
     str | None,
     Option("--releases", metavar="A..B", help="Releases of the package index instead of commits."),

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 From = Annotated[
     str | None, Option("--from", metavar="REF", help="The first commit (default: the line's base).")
 ]
-To = Annotated[str | None, Option("--to", metavar="REF", help="The last commit (default: main).")]
+To = Annotated[
+    str | None,
+    Option("--to", metavar="REF", help="The last commit (default: main, or else master)."),
+]
 ReleaseSpan = Annotated[
     str | None,
     Option("--releases", metavar="A..B", help="Judge these releases of the package index too."),
@@ -136,7 +139,8 @@ def trace_line(
     context: Context, line: Line, source: str | None, start: str | None, end: str | None
 ) -> History:
     """The history of ``line`` from the ref ``start`` (default: its base) to ``end`` (default:
-    main). Raises UsageError if the source is the package index, which has no commits."""
+    upstream's newest commit). Raises UsageError if the source is the package index, which has no
+    commits."""
     from fixtool.history.trace import trace
     from fixtool.sources.target import TargetRequest, find_target, line_source
 
@@ -146,7 +150,7 @@ def trace_line(
             "releases have no commits between them",
             hint="fixtool history --releases 0.5.12..0.5.23",
         )
-    opened, last = find_target(context, TargetRequest(end or "main", source, line.name))
+    opened, last = find_target(context, TargetRequest(end, source, line.name, newest=True))
     first = opened.resolve(start).commit if start else line.upstream.base
     return trace(context, opened, line, first, last.commit)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,7 +82,7 @@ def report(
     if json:
         terminal.print_document("report", ExitCode.OK, _body(written))
     else:
-        _show(written)
+        _show(written, context.typed)
 
 
 def _body(written: WrittenReport) -> dict[str, Any]:
@@ -90,12 +91,12 @@ def _body(written: WrittenReport) -> dict[str, Any]:
     return {"line": written.line, "report": {**paths, "needs_person": todos}}
 
 
-def _show(written: WrittenReport) -> None:
+def _show(written: WrittenReport, typed: Sequence[str]) -> None:
     terminal.say(f"html      {written.html}")
     terminal.say(f"markdown  {written.markdown}")
     for todo in written.todos:
         terminal.say(f"{'to do' if todo.act else 'look':<9} {todo.what}")
         if todo.next:
-            terminal.say(f"next      {todo.next}")
+            options.say_next(todo.next, typed)
     if not written.todos:
         terminal.say("nothing needs a person")

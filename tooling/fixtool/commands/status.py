@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 
 def show_status(
-    context: Context, line: str | None, source: str | None, onto: str, *, json: bool, dry_run: bool
+    context: Context,
+    line: str | None,
+    source: str | None,
+    onto: str | None,
+    *,
+    json: bool,
+    dry_run: bool,
 ) -> NoReturn:
     """Say where every patch stands upstream. Exit 4 if something could not be found out."""
     from fixtool.upstream.status import read_statuses, record_merges
@@ -37,9 +43,11 @@ def show_status(
     unknown = [reason for status in statuses for reason in status.unknown]
     exit_code = ExitCode.CANNOT_RUN if unknown else ExitCode.OK
     if json:
-        terminal.print_document("upstream", exit_code, {"onto": onto, "standings": statuses})
+        terminal.print_document(
+            "upstream", exit_code, {"onto": onto or "main", "standings": statuses}
+        )
     else:
-        _show(statuses, onto)
+        _show(statuses, onto or "upstream now")
         for reason in dict.fromkeys(unknown):
             terminal.say(f"unknown   {reason}")
     raise typer.Exit(int(exit_code))

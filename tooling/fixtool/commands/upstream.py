@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 Slug = Annotated[str | None, Argument(metavar="[SLUG]", help="The patch.")]
-Onto = Annotated[str, Option("--onto", metavar="REF", help="Upstream's commit to build on.")]
+Onto = Annotated[
+    str | None,
+    Option("--onto", metavar="REF", help="The commit to build on (default: main, or else master)."),
+]
 BranchFolder = Annotated[
     Path | None, Option("--worktree", metavar="DIR", help="Put the branch there.")
 ]
@@ -56,7 +59,7 @@ Fresh = Annotated[
 def upstream(
     ctx: typer.Context,
     slug: Slug = None,
-    onto: Onto = "main",
+    onto: Onto = None,
     worktree: BranchFolder = None,
     mail: MailFolder = None,
     body: BodyFile = None,
@@ -93,7 +96,9 @@ def upstream(
 
     options.warn_of_credentials()
     to = _destination(context, line, slug, fork) if send else None
-    prepared = prepare(context, TargetRequest(onto, source, line), slug, python, title, fresh=fresh)
+    prepared = prepare(
+        context, TargetRequest(onto, source, line, newest=True), slug, python, title, fresh=fresh
+    )
     outputs = _write(context, prepared, worktree, mail, body)
     if not json:
         _show(prepared, outputs)

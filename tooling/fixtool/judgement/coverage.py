@@ -78,7 +78,8 @@ def cover_commits(
 ) -> Coverage:
     """What covers the commit ``start`` and every first-parent commit after it up to ``end``; with
     the line ``line``, or else the one that is chosen. Both are refs in ``source``. The default of
-    ``start`` is the oldest base of a line, and that of ``end`` is main.
+    ``start`` is the oldest base of a line, and that of ``end`` is upstream's
+    newest commit.
 
     Raises UsageError if the source is the package index, which has no commits, or if ``end`` does
     not descend from ``start``; CannotRun if something that a judgement needs cannot be had.
@@ -93,7 +94,7 @@ def cover_commits(
             "releases have no commits between them",
             hint="fixtool coverage --releases 0.5.12..0.5.23",
         )
-    opened, last = find_target(context, TargetRequest(end or "main", source or "git", wanted))
+    opened, last = find_target(context, TargetRequest(end, source or "git", wanted, newest=True))
     names = [wanted] if wanted else last.lines or repository.line_names
     lines = [repository.line(name) for name in names]
     first = opened.resolve(start).commit if start else _oldest_base(opened, lines, last.commit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fixtool.errors import CannotRun, Mistyped, UsageError
 from fixtool.git.names import is_full_sha
@@ -20,15 +20,24 @@ from fixtool.sources.resolve import Target, UnknownRef, version_of
 from fixtool.sources.source import Local, Releases, Source, open_source, remotes
 from fixtool.text import public_url
 
+_NEWEST = ("main", "master")
+
 
 @dataclass(frozen=True)
 class TargetRequest:
-    """The commit that a user asked for. ``ref`` None means the line's own base; ``source`` None the
-    one of the settings, or else the line's; ``line`` None any line."""
+    """The commit that a user asked for. ``ref`` None means the line's own base, or with ``newest``
+    upstream's newest commit; ``source`` None the one of the settings, or else the line's; ``line``
+    None any line."""
 
     ref: str | None = None
     source: str | None = None
     line: str | None = None
+    newest: bool = field(default=False, kw_only=True)
+
+    @property
+    def named(self) -> str | None:
+        """The ref as messages call it."""
+        return self.ref or (_NEWEST[0] if self.newest else None)
 
 
 def find_target(context: Context, request: TargetRequest) -> tuple[Source, Target]:
@@ -41,7 +50,7 @@ def find_target(context: Context, request: TargetRequest) -> tuple[Source, Targe
     settings = context.settings
     wanted = request.line or settings.line
     lines = [context.repository.line(wanted)] if wanted else list(context.repository.lines)
-    if request.ref is None and len(lines) != 1:
+    if request.named is None and len(lines) != 1:
         names = ", or ".join(f"--line {line.name}" for line in lines)
         raise UsageError(
             "which commit? there is more than one line",
@@ -101,11 +110,14 @@ def _resolve(
     """What the ref means in the upstream of ``lines``; ``whole`` if these are all lines."""
     upstreams = [line.upstream for line in lines]
     first = upstreams[0]
-    name = request.source or source_name(context.settings, upstreams, request.ref)
+    name = request.source or source_name(context.settings, upstreams, request.named)
     known = [upstream.base for upstream in upstreams if not upstream.release]
     settings = first.settings(context.settings)
     source = open_source(name, settings, settings.url or first.url, context.progress, known)
-    target = source.resolve(request.ref or first.release or first.base)
+    if request.newest and request.ref is None:
+        target = newest_commit(source)
+    else:
+        target = source.resolve(request.ref or first.release or first.base)
     return source, target if whole else replace(target, lines=tuple(line.name for line in lines))
 
 
@@ -113,7 +125,7 @@ def _only_one(
     context: Context, request: TargetRequest, groups: Sequence[Sequence[Line]]
 ) -> tuple[Source, Target]:
     """What the ref means in the only one of several upstreams that has it."""
-    ref = request.ref or ""
+    ref = request.named or ""
     found: list[tuple[Sequence[Line], tuple[Source, Target]]] = []
     missing: list[CannotRun] = []
     for lines in groups:
@@ -148,6 +160,18 @@ def _only_one(
     )
     commands = "; or ".join(context.again("--line", lines[0].name) for lines, _ in found)
     raise UsageError(f"{ref!r} is in {len(found)} upstreams: {places}", hint=commands)
+
+
+def newest_commit(source: Source) -> Target:
+    """Upstream's newest commit: that of its branch main, or of master if it has no main. Raises
+    UnknownRef if it has neither."""
+    main, master = _NEWEST
+    try:
+        return source.resolve(main)
+    except UnknownRef:
+        with suppress(UnknownRef):
+            return source.resolve(master)
+        raise
 
 
 def line_source(settings: Settings, upstream: Upstream) -> str:

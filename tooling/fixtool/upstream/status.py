@@ -20,7 +20,7 @@ from fixtool.series.context import Context
 from fixtool.series.facts import FactKind, RecordedFact
 from fixtool.series.line import Line
 from fixtool.sources.source import open_source
-from fixtool.sources.target import commit_source
+from fixtool.sources.target import commit_source, newest_commit
 
 ReadPullRequest = Callable[[Line, str, int], PullRequestStatus]
 """Reads a pull request by repository and number. It has to be one of the line's upstream."""
@@ -52,7 +52,7 @@ def read_statuses(
     context: Context,
     lines: Sequence[Line],
     source: str | None,
-    onto: str,
+    onto: str | None,
     read_pull_request: ReadPullRequest,
     now: datetime.datetime,
 ) -> tuple[PatchStatus, ...]:
@@ -119,7 +119,7 @@ def _merge(
 
 
 def _verdicts_on_tip(
-    context: Context, line: Line, source: str | None, onto: str
+    context: Context, line: Line, source: str | None, onto: str | None
 ) -> Mapping[str, tuple[Verdict, UpstreamCommit | None]]:
     """slug -> the verdict on upstream's tip and the commit that began it, which is None if
     upstream's history could not be read."""
@@ -127,7 +127,7 @@ def _verdicts_on_tip(
     name = source or commit_source(settings)
     known = [] if line.upstream.release else [line.upstream.base]
     upstream = open_source(name, settings, settings.url or line.upstream.url, progress, known)
-    target = upstream.resolve(onto)
+    target = upstream.resolve(onto) if onto else newest_commit(upstream)
     judgement = judge(context, upstream, target, line, JudgeRequest(bring_history=True))
     return {patch.slug: (patch.result.verdict, patch.culprit) for patch in judgement.patches}
 

@@ -162,7 +162,7 @@ def test_the_table_over_two_lines(two: Hosting) -> None:
     rows = [re.split(r" {2,}", row) for row in ran.out.rstrip().split("\n")]
     pulls = "https://github.com/sgl/sglang/pull/"
     assert rows == [
-        ["line", "patch", "forwarded", "pull request", "on main"],
+        ["line", "patch", "forwarded", "pull request", "on upstream now"],
         ["main", "a", "no", "-", f"absorbed {sha[:12]} #77"],
         ["", "b", f"{pulls}1", "#1 open, 10 days, approved 3 days ago", "clean"],
         ["", "c", f"{pulls}2", "#2 closed", "clean"],
