@@ -27,24 +27,24 @@ def write_line(
     repository: PatchRepository,
     facts: Facts,
     rebased: Rebased,
-    raw: Mapping[str, bytes],
+    learned: Mapping[str, bytes],
     resolutions: Mapping[str, bytes],
     into: Repo | None,
 ) -> Oid | None:
     """Write the outcome of a rebase, and return the commit of it.
 
-    ``raw`` is the bytes of each patch file by slug, with what the rebase learned in its trailers.
-    ``resolutions`` are files to keep with the line, by name. ``into`` is the git repository of the
-    patch repository; without one, nothing is committed. With a new line, the old one stays where it
-    is, and its patches get the same trailers. Raises Refused if another run changed the line in the
-    meantime.
+    ``learned`` are the patch files, by slug, with what the rebase learned in their trailers. A file
+    that stays as it is is not written. ``resolutions`` are files to keep with the line, by name.
+    ``into`` is the git repository of the patch repository; without one, nothing is committed. With
+    a new line, the old one stays where it is, and its patches get the same trailers. Raises Refused
+    if another run changed the line in the meantime.
     """
     line = facts.line
-    files, removed = _files(facts, rebased, raw)
+    files, removed = _files(facts, rebased, learned)
     files = {**resolutions, **files}
     old: list[Rewrite] = []
-    if rebased.new_line and (learned := _changed(line, raw)):
-        old.append(Rewrite(line.folder, learned))
+    if rebased.new_line and (changed := _changed(line, learned)):
+        old.append(Rewrite(line.folder, changed))
     with writing(repository):
         current = repository.line(line.name)
         if [patch.digest for patch in current.patches] != [patch.digest for patch in line.patches]:
@@ -60,12 +60,12 @@ def write_line(
         return rewrite_and_commit(into, folder, files, removed, text, old)
 
 
-def _changed(line: Line, raw: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The patch files of ``line``, by name, that differ from those in ``raw``."""
+def _changed(line: Line, learned: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The patch files of ``line``, by name, that differ from those that were ``learned``."""
     return {
-        f"{before.slug}.patch": raw[before.slug]
+        f"{before.slug}.patch": learned[before.slug]
         for before in line.patches
-        if raw[before.slug] != before.raw
+        if before.slug in learned and learned[before.slug] != before.raw
     }
 
 
@@ -76,7 +76,7 @@ def _still_true(raw: bytes, slug: str) -> bytes:
 
 
 def _files(
-    facts: Facts, rebased: Rebased, raw: Mapping[str, bytes]
+    facts: Facts, rebased: Rebased, learned: Mapping[str, bytes]
 ) -> tuple[dict[str, bytes], list[str]]:
     """The files of the new line by name, and the names of those to remove."""
     line, repo = facts.line, facts.repo
@@ -95,16 +95,18 @@ def _files(
             upstream = outcome.culprit.sha if outcome.culprit else None
             why, reason = "; ".join(result.evidence[:2]), shelf.Reason(result.verdict.value)
             shelved[slug] = Shelved(slug, why, line.upstream.base, reason, upstream)
-            files[f"{shelf.FOLDER}/{slug}.patch"] = raw[slug]
+            files[f"{shelf.FOLDER}/{slug}.patch"] = learned.get(slug) or facts.patch(slug).raw
             removed.append(f"{slug}.patch")
             continue
         slugs.append(slug)
-        if outcome.action is Action.KEPT:
-            file = raw[slug]
-        else:
+        taken_back = result.verdict is Verdict.REVERTED or restored is Restored.TAKEN_BACK
+        if outcome.action is not Action.KEPT:
             assert result.commit is not None
             file = written[result.commit]
-        taken_back = result.verdict is Verdict.REVERTED or restored is Restored.TAKEN_BACK
+        elif rebased.new_line or taken_back or slug in learned:
+            file = learned.get(slug) or facts.patch(slug).raw
+        else:
+            continue
         if restored:
             del shelved[slug]
             removed.append(f"{shelf.FOLDER}/{slug}.patch")

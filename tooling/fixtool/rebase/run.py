@@ -39,8 +39,7 @@ from fixtool.rebase.session import (
 from fixtool.replay.run import Replay, on_own_base
 from fixtool.series.commit import (
     committer,
-    digest_of_files,
-    files_of,
+    digest_of_folder,
     open_git,
     require_committed,
 )
@@ -140,7 +139,7 @@ def resume(
         )
     line = repository.line(session.line)
     at = f"git -C {argument(session.worktree)}"
-    if session.before not in (None, digest_of_files(files_of(line.folder))):
+    if session.before not in (None, digest_of_folder(line.folder)):
         raise Refused(
             f"line {line.name} has changed since the rebase began",
             where=str(line.folder),
@@ -210,9 +209,8 @@ def _move(
     )  # fmt: skip
     if request.dry_run:
         return rebased
-    raw = {patch.slug: patch.raw for patch in facts.extended.patches}
-    raw |= recorded_files(facts, outcomes, ask)
-    committed = write_line(context.repository, facts, rebased, raw, decided.resolutions, into)
+    learned = recorded_files(facts, outcomes, ask)
+    committed = write_line(context.repository, facts, rebased, learned, decided.resolutions, into)
     kept = (facts.patch(outcome.result.slug) for outcome in outcomes if outcome.result.commit)
     provable = any(patch.trailer("Probe") for patch in kept)
     return replace(rebased, committed=committed, provable=provable)
@@ -275,7 +273,7 @@ def _park(
         resolved=decided.resolved,
         skipped=decided.skipped,
         learned=packed(decided.resolutions),
-        before=digest_of_files(files_of(facts.line.folder)),
+        before=digest_of_folder(facts.line.folder),
         skipped_before=before if parked.conflicts else None,
     )
     save_session(context, session)

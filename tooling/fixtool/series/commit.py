@@ -160,7 +160,7 @@ def rewrite_and_commit(
             change.carry_out()
         return None
     note, head = git.git_dir / _NOTE, git.head()
-    before = {change.folder: files_of(change.folder) for change in changes}
+    before = [look_at(change) for change in changes]
     write_atomically(note, note_pieces(message, changes, before), durable=True)
     try:
         for change in changes:
@@ -171,21 +171,51 @@ def rewrite_and_commit(
         # this succeeds, or the commit is made already, the next run finishes it by the note.
         with suppress(FixtoolError, OSError):
             if git.head() == head:
-                for folder, files in before.items():
-                    _put_back(folder, files)
-                _unstage(git, before)
+                for change, found in zip(changes, before, strict=True):
+                    _put_back(change, found)
+                _unstage(git, [change.folder for change in changes])
                 note.unlink()
         raise
     note.unlink()
     return commit
 
 
-def _put_back(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Give ``folder`` the files that it had."""
-    if files:
-        rewrite(folder, files, frozenset(files_of(folder).keys() - files.keys()))
+@dataclass(frozen=True)
+class Found:
+    """What a rewrite finds in its folder: the digest of all files, and the one that they have when
+    it is done; the bytes of those that it replaces or takes away; and whether there are none."""
+
+    before: str
+    after: str
+    replaced: Mapping[str, bytes]
+    empty: bool
+
+
+def look_at(change: Rewrite) -> Found:
+    """Look at the folder of ``change``, of whose files one is in memory at a time. Raises Refused
+    if it holds anything but folders and regular files."""
+    paths, remove = regular_files(change.folder), frozenset(change.remove)
+    before, after = hashlib.sha256(), hashlib.sha256()
+    replaced: dict[str, bytes] = {}
+    for name in sorted({*paths, *change.files}):
+        old = _read(paths[name]) if name in paths else None
+        new = None if name in remove else change.files.get(name, old)
+        if old is not None:
+            _add_to(before, name, old)
+            if new is not old:
+                replaced[name] = old
+        if new is not None:
+            _add_to(after, name, new)
+    return Found(before.hexdigest(), after.hexdigest(), replaced, not paths)
+
+
+def _put_back(change: Rewrite, found: Found) -> None:
+    """Give the folder of ``change`` the files that it had."""
+    if found.empty:
+        shutil.rmtree(change.folder, ignore_errors=True)
     else:
-        shutil.rmtree(folder, ignore_errors=True)
+        added = change.files.keys() - found.replaced.keys()
+        rewrite(change.folder, found.replaced, frozenset(added))
 
 
 def _unstage(git: Repo, folders: Collection[Path]) -> None:
@@ -195,20 +225,17 @@ def _unstage(git: Repo, folders: Collection[Path]) -> None:
 
 
 def note_pieces(
-    message: str, changes: Sequence[Rewrite], before: Mapping[Path, Mapping[str, bytes]]
+    message: str, changes: Sequence[Rewrite], found: Sequence[Found]
 ) -> Iterator[bytes]:
     """The pieces of the note, a JSON document: enough to carry the rewrites out, and the digests of
     each folder by which the next run sees whether they were. A note of a thousand patches holds
     30 MB, so it is never in memory as a whole."""
     yield b'{"message": ' + json.dumps(message).encode() + b', "folders": ['
-    for number, change in enumerate(changes):
-        old = before[change.folder]
-        written = {**old, **change.files}
-        after = {name: data for name, data in written.items() if name not in change.remove}
+    for number, (change, there) in enumerate(zip(changes, found, strict=True)):
         facts = {
             "folder": str(change.folder),
-            "before": digest_of_files(old),
-            "after": digest_of_files(after),
+            "before": there.before,
+            "after": there.after,
             "remove": sorted(change.remove),
         }
         yield (b", " if number else b"") + json.dumps(facts).encode()[:-1] + b', "files": {'
@@ -230,7 +257,7 @@ def _finish(git: Repo, root: Path) -> None:
     except (OSError, ValueError, RecursionError, TooLarge):
         return
     changes = [change for change, _, _ in noted]
-    now = [digest_of_files(files_of(change.folder)) for change in changes]
+    now = [digest_of_folder(change.folder) for change in changes]
     known = all(digest in (old, new) for digest, (_, old, new) in zip(now, noted, strict=True))
     if known and any(digest == new for digest, (_, _, new) in zip(now, noted, strict=True)):
         for digest, (change, _, new) in zip(now, noted, strict=True):
@@ -267,20 +294,34 @@ def _plain_name(field: Field, kind: type[Path] | None = None) -> str:
 def files_of(folder: Path) -> dict[str, bytes]:
     """The files of a line by name, also those in its folders; none if there is no such folder.
     Raises Refused if it holds anything but folders and regular files."""
-    files = {}
-    for name, path in regular_files(folder).items():
-        with open(path, "rb") as file:  # noqa: PTH123 - a Path for each takes as long as to read
-            files[name] = file.read()
-    return files
+    return {name: _read(path) for name, path in regular_files(folder).items()}
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:  # noqa: PTH123 - a Path for each takes as long as to read
+        return file.read()
 
 
 def digest_of_files(files: Mapping[str, bytes]) -> str:
     """A digest of files and their names."""
     digest = hashlib.sha256()
     for name in sorted(files):
-        digest.update(f"{name}\0{len(files[name])}\0".encode("utf-8", "surrogateescape"))
-        digest.update(files[name])
+        _add_to(digest, name, files[name])
     return digest.hexdigest()
+
+
+def digest_of_folder(folder: Path) -> str:
+    """The digest of the files of a line, of which one is in memory at a time. Raises what
+    ``files_of`` does."""
+    digest, paths = hashlib.sha256(), regular_files(folder)
+    for name in sorted(paths):
+        _add_to(digest, name, _read(paths[name]))
+    return digest.hexdigest()
+
+
+def _add_to(digest: hashlib._Hash, name: str, data: bytes) -> None:
+    digest.update(f"{name}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
+    digest.update(data)
 
 
 def _commit(git: Repo, changes: Sequence[Rewrite], message: str) -> Oid | None:

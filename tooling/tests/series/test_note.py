@@ -6,7 +6,7 @@ import json
 from base64 import b64encode
 from pathlib import Path
 
-from fixtool.series.commit import Rewrite, digest_of_files, note_pieces
+from fixtool.series.commit import Rewrite, digest_of_files, digest_of_folder, look_at, note_pieces
 
 
 def test_the_pieces_of_the_note_are_one_document(tmp_path: Path) -> None:
@@ -14,9 +14,15 @@ def test_the_pieces_of_the_note_are_one_document(tmp_path: Path) -> None:
     one, two = tmp_path / 'o"ne', tmp_path / "two"
     old = {"series": b"a.patch\n", "a.patch": b"\xff\0", "gone.patch": b"x"}
     new = {"a.patch": b"\xfe", "sh\u00e9lf/b.patch": b""}
-    before = {one: old, two: {}}
+    one.mkdir()
+    for name, data in old.items():
+        (one / name).write_bytes(data)
     changes = [Rewrite(one, new, {"gone.patch"}), Rewrite(two, {})]
-    note = json.loads(b"".join(note_pieces('say "more"\n', changes, before)))
+    found = [look_at(change) for change in changes]
+    assert found[0].replaced == {"a.patch": old["a.patch"], "gone.patch": b"x"}
+    assert [each.empty for each in found] == [False, True]
+    assert digest_of_folder(one) == digest_of_files(old)
+    note = json.loads(b"".join(note_pieces('say "more"\n', changes, found)))
     after = {"series": b"a.patch\n", **new}
     assert note == {
         "message": 'say "more"\n',
