@@ -315,7 +315,8 @@ def parse(document: Any, where: str, command: str, read: Callable[[Field], _T]) 
     if the document is not what ``fixtool COMMAND --json`` prints.
     """
     what = f"this is not what `fixtool {command} --json` prints"
-    hint = f"fixtool {command} --json >FILE"
+    options = " --line LINE --onto REF" if command == "rebase" else ""
+    hint = f"make it: fixtool {command}{options} --json > FILE"
     root = Field(document)
     try:
         if root["schema"].value != SCHEMA or root["command"].value != command:

@@ -40,7 +40,9 @@ def interpreter_tags(python: str) -> tuple[str, ...]:
         name, libc = facts["platform"].text(), facts["libc"].texts()
     except (ValueError, RecursionError) as error:
         raise CannotRun(
-            f"{python} does not work as an interpreter: {last_line(process)}", where=path
+            f"{python} does not work as a Python interpreter: {last_line(process)}",
+            where=path,
+            hint="name a python: --python PY",
         ) from error
     version, platforms = (major, minor), _platforms(name, libc)
     if facts["name"].value != "cpython":

@@ -61,7 +61,8 @@ class Settings:
         name = self.project or (self.profile or SGLANG).project
         if name is None:
             raise UsageError(
-                "it is not said what the project is called on the package index",
+                "this needs releases of upstream, and it is not said what upstream's project is "
+                "called on the package index",
                 where="[tool.fixtool] in pyproject.toml",
                 hint='add this to [tool.fixtool] in pyproject.toml: project = "NAME"',
             )

@@ -49,7 +49,7 @@ def check_addresses(addresses: Sequence[str]) -> tuple[str, ...]:
     """Return ``addresses`` if there are any and each can be one of a mail; else raise
     UsageError."""
     if not addresses:
-        raise UsageError("a mail needs an address", hint="--by mail --owner team@example.org")
+        raise UsageError("a mail needs an address", hint="--owner MAIL")
     for address in addresses:
         if not _ADDRESS.fullmatch(address):
             raise UsageError(f"{address!r} is not the address of a mail")

@@ -66,7 +66,8 @@ def find_documents(folder: Path) -> tuple[LineDocuments, ...]:
         raise UsageError(
             f"{folder} holds no night (no LINE/rebase.json)",
             where=str(folder),
-            hint="name what `fixtool rebase --json` printed, or the folder that ci/nightly made",
+            hint="name the folder of a night that ci/nightly made, or make the result of a line: "
+            "fixtool rebase --line LINE --onto REF --json > rebase.json",
         )
     return found
 

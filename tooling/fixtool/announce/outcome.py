@@ -95,7 +95,7 @@ def read_outcome(path: Path, line: str | None = None) -> NightlyOutcome:
     """The outcome in the document at ``path``, which must be about ``line`` if that is given. A
     document about a failure does not name its line, so ``line`` is needed then. Raises Refused if
     the document is malformed."""
-    raw = documents.load(path, "fixtool rebase --onto REF --json")
+    raw = documents.load(path, "fixtool rebase --line LINE --onto REF --json")
     rebased = read_rebased(raw, str(path))
     code = raw.get("exit_code")
     valid = isinstance(code, int) and not isinstance(code, bool) and 0 <= code <= 130

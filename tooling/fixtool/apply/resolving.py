@@ -168,7 +168,8 @@ def _require_added(tree: Repo, folder: Path) -> None:
         raise Refused(
             f"{new[0]} is new, and not added",
             where=str(folder / new[0]),
-            hint=f"git -C {argument(folder)} add {argument(new[0])}, or remove it",
+            hint=f"add it: git -C {argument(folder)} add {argument(new[0])}; or remove it: "
+            f"rm {argument(folder / new[0])}",
         )
 
 
@@ -190,7 +191,8 @@ def _tree_of_commit(tree: Repo, conflict: Resolving, head: Oid | None) -> Oid:
 def _elsewhere(place: Resolving) -> Refused:
     where, parent = str(place.folder), place.parent[:12]
     return Refused(
-        f"the work tree is not at {parent}, nor one commit after it",
+        f"the work tree is not at {parent}, nor one commit after it: one commit is one patch",
         where=where,
-        hint=f"git -C {argument(where)} reset --soft {parent}",
+        hint=f"make it one commit: git -C {argument(where)} reset --soft {parent} && "
+        f"git -C {argument(where)} commit",
     )

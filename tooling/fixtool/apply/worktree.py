@@ -17,8 +17,8 @@ from pathlib import Path
 
 from fixtool.apply.home import RECORD, home_at
 from fixtool.documents import LARGEST_TEXT, Field
-from fixtool.errors import CannotRun, FixtoolError, Refused
-from fixtool.files import lock, read_at_most, write_atomically
+from fixtool.errors import CannotRun, FixtoolError, Mistyped, Refused
+from fixtool.files import beside, lock, read_at_most, write_atomically
 from fixtool.git import worktrees
 from fixtool.git.names import check_ref
 from fixtool.git.objects import MACHINE, ZERO, FileChange, Oid, read_oid
@@ -134,6 +134,15 @@ def alone_in(store: Repo, folder: Path) -> AbstractContextManager[None]:
 def open_worktree(path: Path) -> tuple[Repo, Record]:
     """The work tree at ``path`` and its record. Raises CannotRun if fixtool did not make it, and
     Refused if a command waits there for a person."""
+    if not path.is_dir():
+        make = "make it again: fixtool apply --line LINE --worktree"
+        where = str(path)
+        raise CannotRun(
+            f"there is no folder {path}",
+            where=where,
+            hint=f"{make} {argument(path)}",
+            mistyped=Mistyped(str(path), beside(path)),
+        )
     try:
         tree = Repo.open(path)
     except NoRepository:
@@ -389,7 +398,7 @@ def _own_worktree(store: Repo, folder: Path) -> Repo:
         record = read_record(tree)
     if tree is None or record is None:
         raise Refused(
-            f"{folder} exists, and is not a work tree that fixtool made from this source",
+            f"{folder} exists, and is not a work tree that fixtool made of this upstream",
             where=str(folder),
             hint=other,
         )

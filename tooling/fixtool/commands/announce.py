@@ -135,7 +135,7 @@ def _check(request: _Request, *, whole: bool, of_one_line: bool) -> None:
         ways = ", ".join(_WAYS[:-1])
         raise UsageError(
             f"--by takes {ways} or {_WAYS[-1]}, and not {request.by!r}",
-            hint="fixtool announce --help",
+            hint="see it without sending it: --by print",
             mistyped=Mistyped(request.by, _WAYS),
         )
     if whole and of_one_line:

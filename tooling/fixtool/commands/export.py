@@ -86,8 +86,10 @@ def export(
         )
     if line is not None or source is not None:
         raise UsageError(
-            "--line and --source are for --mbox, --combined and --series",
-            hint="to write into the line that a work tree is of: fixtool export --worktree DIR",
+            "--line and --source are for --mbox, --combined and --series; a work tree has a line",
+            hint="to write into that line: the same command without --line"
+            if line is not None
+            else "to write into that line: the same command without --source",
         )
     tree, record = open_worktree(worktree or options.here(ctx, directory))
     context = options.start_of(ctx, directory, record)

@@ -12,7 +12,7 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
-from fixtool.text import count
+from fixtool.text import argument, count
 
 if TYPE_CHECKING:
     from fixtool.history.record import FoundFact
@@ -60,6 +60,12 @@ def history(
     """
     from fixtool.apply.waiting import require_nothing_waits
 
+    if span := next((slug for slug in slugs or () if ".." in slug), None):
+        first, _, last = span.partition("..")
+        raise UsageError(
+            f"{span!r} is no patch, but a span of commits: --from and --to name its ends",
+            hint=f"fixtool history --from {argument(first)} --to {argument(last.strip('.'))}",
+        )
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
     wanted = {chosen.find(slug).slug for slug in slugs or ()}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from fixtool.edit.importing import Imported, ImportOptions
     from fixtool.edit.parked import Parked
+    from fixtool.git.repo import Repo
     from fixtool.git.store import Store
     from fixtool.incoming.advice import Advice
     from fixtool.incoming.change import Incoming
@@ -166,6 +167,8 @@ def import_patches(
     if not what:
         _go_on(context, line, import_options, abort=abort, json=json)
     chosen = options.pick_line(context, line)
+    if fork is not None:
+        _clone_at(fork)
     name = source or (str(fork) if fork else line_source(context.settings, chosen.upstream))
     place = _open(context, chosen, name)
     given = Given(author, date, subject, trailers)
@@ -363,6 +366,18 @@ def _find_base(
     raise typer.Exit
 
 
+def _clone_at(fork: Path) -> Repo:
+    """The clone that `--from` names. Raises CannotRun if there is none."""
+    from fixtool.errors import CannotRun
+    from fixtool.git.repo import Repo
+
+    try:
+        return Repo.open(fork, bare=True)
+    except CannotRun as error:
+        error.hint = "name the clone that holds the commits: --from CLONE"
+        raise
+
+
 def _read(
     store: Store,
     what: list[str],
@@ -372,16 +387,11 @@ def _read(
     first_parent: bool,
 ) -> list[Incoming]:
     """The patches in the files, folders, archives and commit ranges ``what``."""
-    from fixtool.git.repo import NoRepository, Repo
     from fixtool.incoming.fork import read_range
     from fixtool.incoming.read import read_paths
 
     if fork is not None:
-        try:
-            clone = Repo.open(fork, bare=True)
-        except NoRepository as error:
-            error.hint = "name the clone that holds the commits: --from CLONE"
-            raise
+        clone = _clone_at(fork)
         ranges = (read_range(store, clone, name, first_parent=first_parent) for name in what)
         return [change for changes in ranges for change in changes]
     for name in what:

@@ -119,7 +119,7 @@ def _worktree_status(
         if worktree is not None:
             raise
         raise UsageError(
-            "name what the answer is to be about: this folder is no work tree of fixtool's",
+            "status of what? this folder is no work tree that fixtool made",
             hint="fixtool status --python PY, or fixtool status --worktree DIR",
         ) from error
     context = options.start_of(ctx, directory, record)

@@ -17,6 +17,7 @@ from fixtool import terminal
 from fixtool.commands.recording import record
 from fixtool.commands.retype import complete
 from fixtool.errors import Mistyped, Refused, UsageError
+from fixtool.text import argument
 
 if TYPE_CHECKING:
     from fixtool.apply.home import Home
@@ -98,17 +99,30 @@ def start(ctx: typer.Context, directory: Path | None) -> Context:
     put_back(home.patches / "patches")
     repository = PatchRepository(home.patches)
     if not repository.line_names:
-        raise UsageError(
-            f"the work tree {home.top} is of the patch repository {home.patches}, which is gone",
-            where=str(home.top),
-            hint="name the place where it is now with -C DIR",
-        )
+        raise _gone(home.patches, home.top)
     return _context(ctx, repository, home)
+
+
+def _gone(patches: Path, worktree: Path | None = None) -> UsageError:
+    """The error for a work tree whose patch repository is not at ``patches`` any more. If there is
+    only one beside that place, it has probably been renamed to that."""
+    from fixtool.files import beside
+
+    found = [path for path in beside(patches) if any(Path(path).glob("patches/*/series"))]
+    place = found[0] if len(found) == 1 else "DIR"
+    tree = f"the work tree {worktree}" if worktree else "this work tree"
+    return UsageError(
+        f"{tree} is of the patch repository {patches}, which is gone",
+        where=str(worktree or patches),
+        hint=f"name the place where it is now: -C {argument(place)}",
+    )
 
 
 def start_of(ctx: typer.Context, directory: Path | None, record: Record) -> Context:
     """Like ``start``, for a command about the work tree of ``record``: the default is the patch
     repository that it was made of."""
+    if directory is None and ctx.obj is None and not Path(record.patches).is_dir():
+        raise _gone(Path(record.patches))
     return start(ctx, directory or ctx.obj or Path(record.patches))
 
 

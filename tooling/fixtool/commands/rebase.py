@@ -70,6 +70,12 @@ def rebase(
     from fixtool.rebase.session import find_session, give_up
 
     if [bool(onto), go_on, skip, abort].count(True) != 1:
+        if onto:
+            raise UsageError(
+                "--onto begins a rebase, and --continue, --skip and --abort are for one that waits",
+                hint=f"begin one: fixtool rebase --onto {argument(onto)}; or go on: "
+                "fixtool rebase --continue",
+            )
         hint = "fixtool rebase --onto main"
         raise UsageError("give one of --onto REF, --continue, --skip, --abort", hint=hint)
     context = options.start(ctx, directory)

@@ -235,6 +235,9 @@ class _Export:
         )
         at = f"--worktree {argument(self.tree.work_tree)}"
         keep = "bring it back"
+        if lost := [oid for slug in missing if (oid := self.record.commits.get(slug))]:
+            tree = argument(self.tree.work_tree)
+            keep = f"bring it back: git -C {tree} cherry-pick {' '.join(lost)}"
         if alike:
             slug, oid = alike[0]
             keep = f"say which it is: fixtool export --pair {slug}={oid[:12]} {at}"

@@ -288,6 +288,12 @@ def _changes_nothing(subject: str, where: str, reason: str) -> Refused:
             where=where,
             hint="give a patch to it: fixtool import - < FILE",
         )
+    if Path(where).is_file() and not Path(where).stat().st_size:
+        return Refused(
+            "this file is empty",
+            where=where,
+            hint="name a file that holds a diff or a mail with one: fixtool import FILE",
+        )
     return Refused(
         f"{subject!r} changes nothing: {reason}",
         where=where,

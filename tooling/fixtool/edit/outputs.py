@@ -12,7 +12,7 @@ from fixtool.apply.worktree import Record, require_clean
 from fixtool.edit.change import FileAction, WrittenFile
 from fixtool.edit.export import Exported, Form, Output
 from fixtool.edit.place import Place, series_at
-from fixtool.errors import CannotRun, Refused
+from fixtool.errors import NAMED_HINTS, CannotRun, Refused
 from fixtool.files import holds, write_atomically
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid
@@ -116,7 +116,10 @@ def _write_file(path: Path, data: bytes, *, dry_run: bool) -> bool:
         if not dry_run:
             write_atomically(path, data)
     except OSError as error:
-        raise CannotRun(f"cannot write {path}: {error.strerror}", where=str(path)) from error
+        hint = NAMED_HINTS.get(error.errno or 0)
+        raise CannotRun(
+            f"cannot write {path}: {error.strerror}", where=str(path), hint=hint
+        ) from error
     return True
 
 

@@ -16,6 +16,7 @@ from fixtool.git.objects import Oid, TreeEntry
 from fixtool.series.diff import FilePatch, Hunk
 from fixtool.series.lines import lines_of
 from fixtool.series.patch import is_slug
+from fixtool.text import argument
 
 _NUMBERS = re.compile(r"(.+):(\d{1,9})(?:-(\d{1,9}))?")
 _TOP = "top"  # the label of the files that are in no folder
@@ -117,7 +118,8 @@ def parts_into(files: Sequence[FilePatch], wanted: Sequence[str]) -> list[Part]:
         if not equals or not is_slug(name) or not places:
             raise UsageError(
                 f"--into {text!r} is not of the form NAME=PATH[,PATH...]",
-                hint="for example --into scheduler=python/sglang/srt/managers,README.md:2",
+                hint=f"name a part and what goes into it: the same command with "
+                f"NAME={argument(next(iter(by_path), 'PATH'))} instead of {argument(text)}",
             )
         for place in places.split(","):
             for unit in _units_at(place, by_path):
@@ -149,8 +151,9 @@ def _units_at(place: str, files: Mapping[str, FilePatch]) -> list[Unit]:
     file = files.get(match[1]) if match else None
     if match is None or file is None:
         raise UsageError(
-            f"the patch changes no file at {place!r}",
-            hint=f"it changes {', '.join(sorted(files)[:5])}{' and more' * (len(files) > 5)}",
+            f"the patch changes no file at {place!r}; it changes "
+            f"{', '.join(sorted(files)[:5])}{' and more' * (len(files) > 5)}",
+            hint=f"--into NAME={argument(min(files))}",
         )
     if not is_divisible(file):
         raise UsageError(

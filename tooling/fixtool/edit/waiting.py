@@ -289,8 +289,8 @@ def resume(context: Context, session: Session, place: Place) -> Edited:
         raise Refused(
             f"line {line.name} has changed since `fixtool {session.verb}` began",
             where=str(line.folder),
-            hint=f"keep the edits: {at} diff HEAD > FILE; then end it, and begin again: "
-            f"fixtool {session.verb} --abort --line {line.name}",
+            hint=f"keep the edits: {at} diff HEAD > FILE; then end it: fixtool {session.verb} "
+            f"--abort --line {line.name}; then begin again",
         )
     git = open_for_commit(repository.root, line.folder) if session.commit else None
     if not session.made:
@@ -407,7 +407,7 @@ def find_session(context: Context, line: str | None) -> Session:
     return find_waiting(
         context, line, load_session,
         lambda lines: f"edits of {lines} wait: which one?",
-        UsageError("no edit waits for a person here", hint="begin one: fixtool edit SLUG"),
+        UsageError("no edit waits for a person here", hint="see what was done: fixtool log"),
     )  # fmt: skip
 
 

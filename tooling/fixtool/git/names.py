@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from fixtool.errors import UsageError
 from fixtool.text import public_url
@@ -27,7 +28,8 @@ def check_ref(ref: str) -> str:
         or re.search(r"[\x00-\x20\x7f~^:?*\[\\]", ref)
     )
     if bad or len(ref) > 250:
-        hint = "give a sha of 7 to 40 digits, a tag such as v0.5.23, a branch, or a release"
+        hint = "name a commit id of 7 to 40 digits, a tag, a branch or a release: the same command "
+        hint += f"with REF instead of {shlex.quote(ref)}"
         if re.fullmatch(r"\w[\w./+-]*[~^][\w~^]*", ref):
             hint = f"give the commit itself: git -C CLONE rev-parse '{ref}'"
         if re.fullmatch(r"(?:[\w/+-]|\.(?!\.))+\.\.\.?(?:[\w/+-]|\.(?!\.))+", ref):

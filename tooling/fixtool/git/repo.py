@@ -62,7 +62,7 @@ class Output:
         """The line of stderr that gives the reason, for people only: the line that holds an error
         of the operating system, else the last one. What git says at the end of any repository that
         it cannot read gives no reason."""
-        lines = [line for line in split_lines(self.stderr) if line.strip()]
+        lines = [line.rstrip() for line in split_lines(self.stderr) if line.strip()]
         general = [at for at, line in enumerate(lines) if _GENERAL.match(line)]
         lines = lines[: general[0]] if general and general[0] else lines
         reasons = [line for line in lines if any(reason in line for reason in _HINTS)]
@@ -115,7 +115,10 @@ class Repo:
         may be a bare repository only where the user has named it as one (``bare``): a folder of
         files that look like one may be part of somebody's repository."""
         if not path.is_dir():
-            raise CannotRun(f"{path} is not a directory", where=str(path))
+            there = "is a file, and no folder" if path.exists() else "is not there"
+            raise CannotRun(
+                f"the folder {path} {there}", where=str(path), hint="name a folder that is there"
+            )
         probe = cls(path)
         question = ["rev-parse", "--absolute-git-dir", "--is-bare-repository", "--show-cdup"]
         if bare and (path / "HEAD").is_file() and (path / "objects").is_dir():

@@ -113,7 +113,7 @@ def find_repository(environment: Mapping[str, str], remote: str | None = None) -
     if not _FULL_NAME.fullmatch(full_name):
         raise UsageError(
             "which repository on GitHub? neither GITHUB_REPOSITORY nor the remote's address says",
-            hint="GITHUB_REPOSITORY=owner/name, and the same command again",
+            hint="say it, then run the same command again: export GITHUB_REPOSITORY=OWNER/NAME",
         )
     return GitHubRepository(api, server, full_name, token or None)
 

@@ -102,10 +102,14 @@ def first_parent_changes(repo: Repo, start: Oid, end: Oid) -> tuple[UpstreamChan
     """
     ancestry = ("merge-base", "--is-ancestor", start, end)
     if start != end and repo.run(*ancestry, accept=(0, 1, 128)).status != 0:
+        turned = repo.run("merge-base", "--is-ancestor", end, start, accept=None).status == 0
         raise UsageError(
-            f"{end[:12]} does not descend from {start[:12]}, as far as the history here tells",
-            where=str(repo.git_dir),
-            hint="name a source with the full history: --source PATH of a clone",
+            f"{end[:12]} comes before {start[:12]}: the span is the wrong way round"
+            if turned
+            else f"{end[:12]} does not descend from {start[:12]}, as far as the history here tells",
+            hint=f"turn it round: fixtool history --from {end[:12]} --to {start[:12]}"
+            if turned
+            else "name a clone with the full history: --source CLONE",
         )
     out = repo.run(
         "log", "--first-parent", "--diff-merges=first-parent", "--reverse", "--raw", "--no-renames",

@@ -15,6 +15,7 @@ from fixtool.series.context import Context
 from fixtool.series.line import Line
 from fixtool.sources.source import Releases, open_source
 from fixtool.sources.target import bring_base, commit_source
+from fixtool.text import argument
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,9 @@ def releases_within(span: str, known: Sequence[str]) -> tuple[str, ...]:
 
     oldest, dots, newest = span.partition("..")
     if not dots:
-        raise UsageError(f"{span!r} is no span of releases", hint="--releases 0.5.12..0.5.23")
+        raise UsageError(
+            f"{span!r} is no span of releases", hint=f"--releases OLDEST..{argument(span)}"
+        )
     low = index.parse_version(oldest) if oldest else Version("0")
     high = index.parse_version(newest) if newest else None
     versions = tuple(
@@ -120,6 +123,7 @@ def releases_within(span: str, known: Sequence[str]) -> tuple[str, ...]:
     )
     if not versions:
         raise UsageError(
-            f"no release with a wheel lies in {span}", hint=f"there are {known[0]}..{known[-1]}"
+            f"no release with a wheel lies in {span}; there are {known[0]}..{known[-1]}",
+            hint=f"--releases {known[0]}..{known[-1]}",
         )
     return versions

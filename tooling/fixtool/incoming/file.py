@@ -169,7 +169,11 @@ class _Reader:
                 hint=f"write it as UTF-8: iconv -f UTF-16 -t UTF-8 {item.name} > utf-8.patch",
             )
         if b"\0" in item.raw:
-            raise Refused("this is binary data, not a patch", where=item.name)
+            raise Refused(
+                "this is binary data, not a patch",
+                where=item.name,
+                hint="name a file that holds a diff or a mail with one: fixtool import FILE",
+            )
         self.repo, self.name, self.author, self.subject = repo, item.name, item.author, subject
         self.raw = item.raw.removeprefix(_BOM)
         self.trailers = trailers

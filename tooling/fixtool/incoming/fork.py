@@ -32,9 +32,13 @@ def read_range(repo: Store, fork: Repo, text: str, *, first_parent: bool = False
     if not dots or not first or not last or last.startswith("."):
         ends = [name.strip(".") for name in (first, last)]
         meant = f"{ends[0]}..{ends[1]}" if all(ends) else f"BASE..{ends[0] or ends[1] or 'TIP'}"
+        hint = f"the same command with {argument(meant)} instead of {argument(text)}"
+        if not dots:
+            alone = f"{text}~1..{text}"
+            hint = f"all since a base: {hint}; or one commit alone: "
+            hint += f"the same command with {argument(alone)} instead of {argument(text)}"
         raise UsageError(
-            f"{text!r} is not a commit range A..B, the commits of B that A does not have",
-            hint=f"the same command with {argument(meant)} instead of {argument(text)}",
+            f"{text!r} is not a commit range A..B, the commits of B that A does not have", hint=hint
         )
     repo.borrow(fork)
     where = str(fork.work_tree or fork.git_dir)

@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from fixtool.errors import CannotRun, Mistyped, Refused
+from fixtool.errors import CannotRun, Mistyped, Refused, UsageError
 from fixtool.files import TooLarge, beside, read_at_most, read_plain
-from fixtool.text import count
+from fixtool.text import argument, count
 
 _LARGEST = 64 << 20  # bytes of all inputs together
 _DEEPEST = 1000  # folders
@@ -90,6 +90,16 @@ def _inputs(path: Path) -> Iterator[Input]:
     try:
         yield from _opened(path)
     except OSError as error:
+        if address := re.match(r"(https?):/+(\S+)", str(path)):
+            url, name = f"{address[1]}://{address[2]}", Path(address[2]).name
+            file = name if name.endswith((".patch", ".diff")) else f"{name}.patch"
+            # GitHub and GitLab give the patch of a pull request or a commit by this ending.
+            page = url if file == name else f"{url}.patch"
+            raise UsageError(
+                f"{url} is an address, and fixtool imports files",
+                hint=f"fetch it, then import it: curl -fLo {argument(file)} {argument(page)} && "
+                f"the same command with {argument(file)} instead of {argument(url)}",
+            ) from error
         raise CannotRun(
             f"cannot read {path}: {error.strerror}",
             where=str(path),

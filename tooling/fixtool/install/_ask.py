@@ -139,8 +139,9 @@ def ask(python: str, project: str, first: Sequence[str] = ()) -> Facts:
         )  # fmt: skip
     except (ValueError, RecursionError) as error:
         raise CannotRun(
-            f"{python} does not work as an interpreter: {interpreter.last_line(process)}",
+            f"{python} does not work as a Python interpreter: {interpreter.last_line(process)}",
             where=path,
+            hint="name a python: --python PY",
         ) from error
 
 

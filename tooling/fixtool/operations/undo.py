@@ -249,10 +249,12 @@ def _require_nothing_newer(
 ) -> None:
     verb = "undo" if standing is Standing.UNDONE else "redo"
     newer = list(_newer_commits(log, git, change, present, operations, verb))
-    newer += _newer_parts(git, change, present, "files")
-    newer += _newer_parts(git, change, present, "waiting")
+    newer += _newer_parts(git, change, present, "files", verb)
+    newer += _newer_parts(git, change, present, "waiting", verb)
     for path, expected, wanted in change.of("trees"):
         newer += _newer_in_tree(log, path, expected, wanted, present.trees.get(path), verb)
+    if newer and newer[0][0].startswith((_AWAY, _TAKEN_OFF)):
+        newer = newer[:1]  # the rest only follows from it
     if newer:
         shown = "; ".join(what for what, _, _ in newer[:_MOST_SHOWN])
         more = len(newer) - _MOST_SHOWN
@@ -264,20 +266,23 @@ def _require_nothing_newer(
         )
 
 
+_AWAY = "another branch is checked out"
+_TAKEN_OFF = "git has taken commit"
 _Newer = tuple[str, str, str]
 """What is newer, where it is, and what to do."""
 
 
-def _newer_parts(git: Repo | None, change: _Change, present: State, kind: str) -> Iterator[_Newer]:
+def _newer_parts(
+    git: Repo | None, change: _Change, present: State, kind: str, verb: str
+) -> Iterator[_Newer]:
     for name, expected, _ in change.of(kind):
         if getattr(present, kind).get(name) != expected:
             what = _name((kind, name))
             away = f": git -C {argument(git.work_tree)} stash" if git and git.work_tree else ""
-            hint = f"keep what is there, or put it away{away}, then run the same command again"
+            hint = f"keep what is there; or put it away{away}; then fixtool {verb}"
             if kind == "waiting":
                 waits, _, line = name.partition("/")
-                hint = f"end what waits: fixtool {waits} --abort --line {line}; then run the same "
-                hint += "command again"
+                hint = f"end what waits: fixtool {waits} --abort --line {line}; then fixtool {verb}"
             yield f"{what} was changed since", what, hint
 
 
@@ -299,7 +304,7 @@ def _newer_commits(
         if expected != wanted:
             name = expected.name.removeprefix("refs/heads/")
             yield (
-                f"another branch is checked out than {name}", where,
+                f"{_AWAY} than {name}", where,
                 f"git -C {argument(where)} switch {argument(name)}, then fixtool {verb}",
             )  # fmt: skip
         return
@@ -315,6 +320,10 @@ def _newer_commits(
             if reverts and verb == "undo"
             else (f"git -C {argument(where)} log")
         )
+        if expected.commit and here.commit and git.descends(expected.commit, here.commit):
+            again = f"git -C {argument(where)} merge --ff-only {expected.commit}"
+            hint = f"bring it back first: {again}; then fixtool {verb}"
+            commits = [f"{_TAKEN_OFF} {expected.commit[:12]} off the branch"]
         for newer in commits or ["the branch has gone elsewhere"]:
             yield newer, where, hint
 

@@ -143,8 +143,9 @@ def resume(
         raise Refused(
             f"line {line.name} has changed since the rebase began",
             where=str(line.folder),
-            hint=f"keep the edits: {at} diff HEAD > FILE; then end it, and rebase again, where "
-            f"what you resolved is offered: fixtool rebase --abort --line {line.name}",
+            hint=f"keep the edits: {at} diff HEAD > FILE; then end it: fixtool rebase --abort "
+            f"--line {line.name}; then begin again, where what you resolved is offered: "
+            f"fixtool rebase --line {line.name} --onto {session.onto}",
         )
     decided = decisions_so_far(session)
     if skip is None:

@@ -194,7 +194,11 @@ def _night_folders(folder: Path) -> list[str]:
             where = str(folder / name)
             raise Refused(f"{name[:100]!r} is not the name of a night", where=where, hint=hint)
     if not found:
-        raise Refused(f"{folder} holds no night", where=str(folder), hint=hint)
+        raise Refused(
+            f"{folder} holds no night: a folder such as 2026-11-27 for each",
+            where=str(folder),
+            hint="name the folder in which ci/nightly keeps its nights: --nights DIR",
+        )
     return sorted(found)[-_MOST:]
 
 

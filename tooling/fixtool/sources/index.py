@@ -198,9 +198,16 @@ def find(project: str, version: str | None = None) -> tuple[WheelFile, ...]:
     versions = sorted(listing.versions)
     at = bisect(versions, wanted)
     near = tuple(map(str, versions[max(0, at - 3) : at + 3]))
+    if not near:
+        raise UnknownRef(
+            f"the package index has no release of {project}",
+            where=project,
+            hint="name a clone of upstream: --source CLONE",
+        )
     raise UnknownRef(
-        f"{project} has no release {wanted}; the nearest are: {', '.join(near) or 'none'}",
-        hint="name one of these with --ref",
+        f"{project} has no release {wanted}; the nearest are: {', '.join(near)}",
+        where=project,
+        hint=f"the same command with {near[-1]} instead of {wanted}",
         mistyped=Mistyped(version or "", near),
     )
 

@@ -116,6 +116,12 @@ def unknown_ref(
         message += "; it is a shallow clone"
     if fetch and (newer or shallow):
         hint = f"bring it: {fetch}; or see what is there: {hint}"
+    elif newer:
+        hint = f"take the newest: the same command with {argument(newest)} instead of " + (
+            f"{argument(ref)}; or see what is there: {hint}"
+        )
+    else:
+        hint = f"see what is there: {hint}"
     mistyped = None if newer or (shallow and fetch) else Mistyped(ref, names)
     return UnknownRef(message, where=where, hint=hint, mistyped=mistyped)
 

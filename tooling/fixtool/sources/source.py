@@ -22,6 +22,7 @@ from fixtool.git.objects import Oid
 from fixtool.git.repo import NoRepository, Output, Repo
 from fixtool.git.store import CommitStore, Store
 from fixtool.git.trees import missing_files
+from fixtool.profile import SGLANG
 from fixtool.progress import Progress, Silence, Task
 from fixtool.settings import Settings
 from fixtool.sources.resolve import (
@@ -106,7 +107,7 @@ def open_source(
     if (path := Path(name).expanduser()).exists():
         return Local(path.resolve(), settings, url, progress)
     raise UsageError(
-        f"--source {public_url(name)!r} is not git, pypi, a URL, or a path that exists",
+        f"the source {public_url(name)!r} is not git, pypi, a URL, or a path that exists",
         hint="for example --source git, or --source pypi, or --source CLONE",
         mistyped=Mistyped(name, ("git", "pypi", *beside(path))),
     )
@@ -208,6 +209,7 @@ class Remote:
         self.url = public_url(url)
         self._address = check_url(url)  # it may hold a login
         self._timeout = settings.timeout
+        self._has_index = (settings.project or (settings.profile or SGLANG).project) is not None
         place = remote_store(settings, url)
         self.repo = Store.create(place, online=True, timeout=self._timeout)
         self.repo.log_in(url)
@@ -226,14 +228,14 @@ class Remote:
                     return commit  # another run has fetched it meanwhile
                 out = self.repo.fetch(self.url, [commit], advance=task.advance)
             if out.status != 0 or not self.repo.has(commit):
-                raise self._fetch_error(commit[:12], out, _other_source(commit))
+                raise self._fetch_error(commit[:12], out, self._other(commit))
         return commit
 
     def bring(self, commit: str, paths: Sequence[str]) -> None:
         with self._fetching(f"files of {commit[:12]} from {self.url}"):
             out = self.repo.fetch_files(commit, *paths)
         if out.status != 0:
-            raise self._fetch_error(f"files of {commit[:12]}", out, _other_source(commit))
+            raise self._fetch_error(f"files of {commit[:12]}", out, self._other(commit))
 
     def bring_history(self, start: Oid, end: Oid, since: str) -> None:
         if self.repo.descends(end, start):
@@ -244,13 +246,13 @@ class Remote:
                 return
             out = self.repo.fetch_history(self.url, [start, end], day.isoformat())
         if out.status != 0:
-            raise self._fetch_error(f"the history of {end[:12]}", out, _other_source(end))
+            raise self._fetch_error(f"the history of {end[:12]}", out, self._other(end))
 
     def bring_past(self, commit: Oid, since: str) -> None:
         with self._progress.task(f"fetching upstream's history since {since}"):
             out = self.repo.fetch_history(self.url, [commit], since)
         if out.status != 0:
-            raise self._fetch_error(f"the history of {commit[:12]}", out, _other_source(commit))
+            raise self._fetch_error(f"the history of {commit[:12]}", out, self._other(commit))
 
     def bring_blobs(self, blobs: Sequence[Oid]) -> None:
         with self._fetching(f"files of {self.url}'s history"):
@@ -290,7 +292,7 @@ class Remote:
                     raise CannotRun(error.message, where=self.url, hint=hint) from error
                 if out.status != 0 or not store.has(commit):
                     what = f"the commits before {commit[:12]}"
-                    raise self._fetch_error(what, out, _other_source(commit))
+                    raise self._fetch_error(what, out, self._other(commit))
         return store
 
     @cached_property
@@ -300,8 +302,14 @@ class Remote:
         store.log_in(self._address)
         return store
 
+    def _other(self, ref: str) -> str:
+        """What to try where ``ref`` cannot be fetched. A plain project may be on no index."""
+        return _other_source(ref, has_index=self._has_index)
+
     def _fetch_error(self, what: str, out: Output, hint: str | None) -> CannotRun:
         message = f"cannot fetch {what} from {self.url}: {redact(out.complaint)}"
+        if "not our ref" in out.complaint:
+            message = f"{self.url} has no commit {what}"
         return CannotRun(message, where=self.url, hint=hint)
 
     def _look_up(self, ref: str) -> Oid:
@@ -313,7 +321,7 @@ class Remote:
         try:
             refs = self.repo.remote_refs(self.url)
         except CannotRun as error:
-            raise CannotRun(error.message, where=self.url, hint=_other_source(ref)) from error
+            raise CannotRun(error.message, where=self.url, hint=self._other(ref)) from error
         with suppress(OSError):
             write_atomically(self.repo.git_dir / KEPT_REFS, "\n".join(refs))
         if commit := named_commit(ref, refs):
@@ -389,10 +397,11 @@ class Releases:
         """Return None: a release has no commits."""
 
 
-def _other_source(ref: str) -> str:
+def _other_source(ref: str, *, has_index: bool = False) -> str:
     """The hint for a ref that cannot be fetched, which fits any command with a --source."""
     clone = "the same command with --source PATH, a clone on this machine"
-    return f"{clone}; or --source pypi, where a release will do" if version_of(ref) else clone
+    indexed = has_index and version_of(ref)
+    return f"{clone}; or --source pypi, where a release will do" if indexed else clone
 
 
 def remotes(clone: Repo) -> dict[str, str]:

@@ -126,8 +126,9 @@ def find_upstream(url: str, environment: Mapping[str, str]) -> GitHubRepository:
         if "which repository" not in error.message:
             raise
         raise UsageError(
-            f"upstream is {public_url(url)}, which is not on GitHub as GITHUB_API_URL says it",
-            hint="--mail DIR makes a series for a mailing list",
+            f"upstream is {public_url(url)}, which is not on GitHub: there are no pull requests",
+            where=public_url(url),
+            hint="make a series for a mailing list: the same command without --send --mail DIR",
         ) from error
 
 

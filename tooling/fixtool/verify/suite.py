@@ -117,8 +117,8 @@ def read_suite(repository: PatchRepository) -> Suite:
         raise Refused(
             f"{repository.root} has no verify/ folder, so there is nothing to prove a patch with",
             where=str(repository.root),
-            hint="write a script verify/probes/NAME.py that ends with 1 if the bug is there, and "
-            "with 0 if not; then end the patch's message with `Probe: probes/NAME.py`: "
+            hint="write a probe verify/probes/NAME.py, which ends with 1 if the bug is there and "
+            "else with 0; then name it in the patch's message, as `Probe: probes/NAME.py`: "
             "fixtool reword SLUG",
         )
     file, mutant_folder = folder / "checks.toml", folder / "mutants"
@@ -171,7 +171,8 @@ def _probe(trailer: str | None, slug: str, line: Line) -> Probe:
         raise Refused(
             f"{slug} has no Probe: trailer, so nobody can prove that it is needed",
             where=where,
-            hint=f"write verify/probes/{slug}.py and add: Probe: probes/{slug}.py",
+            hint=f"write verify/probes/{slug}.py, then name it in the patch's message, as `Probe: "
+            f"probes/{slug}.py`: fixtool reword {slug} --line {line.name}",
         )
     try:
         script, *args = shlex.split(trailer)

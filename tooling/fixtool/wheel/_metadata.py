@@ -43,7 +43,9 @@ def plan_from_tree(repo: Repo, commit: str, version: str) -> WheelPlan:
     where = f"{root}pyproject.toml"
     if where not in entries:
         raise NothingToBuild(
-            f"the tree has no {where}, so nothing says how to build it", where=commit
+            f"the tree has no {where}, so nothing says how to build it",
+            where=commit,
+            hint="use the work tree as it is: fixtool apply --no-build --worktree DIR",
         )
     try:
         table = parse_toml(read_file(repo, entries, where), where)

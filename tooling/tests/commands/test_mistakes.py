@@ -51,7 +51,7 @@ def test_the_page_has_nothing_else() -> None:
 
 def test_there_is_a_mistake_for_every_verb_that_people_type() -> None:
     typed = {word for mistake in ALL for word in mistake.typed.split()}
-    assert set(VERBS) - typed == {"status", "uninstall", "coverage"}
+    assert not set(VERBS) - typed
 
 
 def test_the_page_does_not_depend_on_who_writes_it() -> None:
