@@ -13,6 +13,7 @@ from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.commands import options
+from fixtool.commands.retype import complete
 from fixtool.commands.status import show_status
 from fixtool.errors import ExitCode, Refused, UsageError
 from fixtool.text import escaped
@@ -101,7 +102,7 @@ def upstream(
     )
     outputs = _write(context, prepared, worktree, mail, body)
     if not json:
-        _show(prepared, outputs)
+        _show(prepared, outputs, context.typed)
     if prepared.refusal and (to or not json):
         raise prepared.refusal
     sent = _send(context, prepared, to, branch, yes=yes, json=json) if to else None
@@ -187,7 +188,7 @@ def _say(text: str) -> None:
     terminal.say(text.expandtabs(4))
 
 
-def _show(prepared: PreparedPullRequest, outputs: dict[str, str]) -> None:
+def _show(prepared: PreparedPullRequest, outputs: dict[str, str], typed: Sequence[str]) -> None:
     branch, flip, checks, text = prepared.branch, prepared.flip, prepared.checks, prepared.text
     target = branch.target
     _say(f"line      {branch.line.name}")
@@ -219,7 +220,8 @@ def _show(prepared: PreparedPullRequest, outputs: dict[str, str]) -> None:
     for test in checks.tests:
         _say(f"test      {test.path}: {test.outcome}, {test.said}")
     for finding in prepared.findings:
-        _say(f"{finding.level.value:9} {finding.where}: {finding.message} ({finding.fix})")
+        fix = complete(finding.fix, typed)
+        _say(f"{finding.level.value:9} {finding.where}: {finding.message} ({fix})")
     for box in text.checklist:
         _say(f"{'[x]' if box.ticked else '[ ]':9} {box.item}: {box.why}")
     for kind, path in outputs.items():

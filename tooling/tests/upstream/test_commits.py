@@ -309,6 +309,8 @@ def test_the_schema_lets_nothing_else_in(repos: Repositories) -> None:
 def test_a_title_that_is_not_as_upstreams_is_a_warning(repos: Repositories) -> None:
     (finding,) = [finding for finding in repos.prepare("d").findings if finding.rule == "title"]
     assert (finding.level, "begin with an [Area]: 'Change twenty'" in finding.message) == ("warning", True)  # fmt: skip
+    shown = call(*repos.words("d"), "--line", "main").out
+    assert re.search(r"\(fixtool upstream .*--line main d --title '\[Area\] Do it', or ", shown)
     result = document(call(*repos.words("c", "--title", "[X] " + "long " * 20 + "end.", "--json")))
     assert [finding["message"][:17] for finding in result["findings"]] == ["the title is long"]
     assert result["exit_code"] == 0
