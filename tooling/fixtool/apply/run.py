@@ -1,4 +1,8 @@
-"""The main job: a line of patches, on a ref, in a work tree."""
+"""The main job: a line of patches, on a ref, in a work tree.
+
+What only a work tree needs is imported inside functions: a dry run makes none, and most have no
+older one to look at.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fixtool.apply.newer import newer_in
-from fixtool.apply.sides import Side, state_of
-from fixtool.apply.worktree import (
-    OwnCommits,
-    Placed,
-    Record,
-    open_worktree,
-    place,
-    place_into,
-    read_record,
-)
 from fixtool.errors import FixtoolError, UsageError
 from fixtool.judgement.line import Choice, choose_line
-from fixtool.judgement.manifest import manifest_of
 from fixtool.judgement.run import Judgement, JudgeRequest
 from fixtool.profile import PLAIN, Profile
 from fixtool.replay.run import Decisions, Replay
@@ -38,6 +31,9 @@ from fixtool.sources.target import (
     profile_of,
     upstream_url,
 )
+
+if TYPE_CHECKING:
+    from fixtool.apply.worktree import Placed
 
 
 @dataclass(frozen=True)
@@ -144,6 +140,8 @@ def _find_target(context: Context, request: ApplyRequest) -> tuple[Source, Targe
     if request.source or request.worktree:
         raise UsageError("--into is its own source and place: leave out --source and --worktree")
     url = upstream_url(context, request.line)
+    from fixtool.apply.worktree import read_record
+
     source = Local(request.into.resolve(), context.settings, url, context.progress)
     record = read_record(source.clone)
     ref = request.ref or "HEAD"
@@ -160,6 +158,9 @@ def _place(
     target: Target,
     choice: Choice,
 ) -> Placed:
+    from fixtool.apply.worktree import OwnCommits, Record, place, place_into
+    from fixtool.judgement.manifest import manifest_of
+
     repository, settings = context.repository, context.settings
     judgement = choice.judgement
     result = judgement.replay
@@ -202,6 +203,9 @@ def _place(
 
 def _whose(context: Context, folder: Path) -> str:
     """What is newer in the work tree at ``folder``, and what in its line."""
+    from fixtool.apply.sides import Side, state_of
+    from fixtool.apply.worktree import open_worktree
+
     tree, record = open_worktree(folder)
     if record.line not in context.repository.line_names:
         return ""
@@ -217,6 +221,11 @@ def _whose(context: Context, folder: Path) -> str:
 def _since(context: Context, folder: Path) -> str:
     """What has changed in the line since the work tree at ``folder`` was made from it; empty if
     nothing has, or if there is no such work tree."""
+    if not folder.is_dir():
+        return ""
+    from fixtool.apply.newer import newer_in
+    from fixtool.apply.worktree import open_worktree
+
     with suppress(FixtoolError):
         tree, record = open_worktree(folder)
         if tree.work_tree == folder.resolve() and record.manifest:

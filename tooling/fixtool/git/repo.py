@@ -24,6 +24,7 @@ from typing import Self
 
 from fixtool.errors import SYSTEM_HINTS, CannotRun
 from fixtool.files import temporary_folder
+from fixtool.git.names import is_full_sha
 from fixtool.git.objects import ZERO, Commit, Oid, parse_commit, parse_oid
 from fixtool.git.process import (
     ENVIRONMENT,
@@ -96,6 +97,7 @@ class Repo:
         self.git_dir = git_dir
         self.work_tree = work_tree
         self._environment = dict(ENVIRONMENT)
+        self._trees: dict[str, Oid] = {}  # of commits, as they were read with their ids
 
     @property
     def _folder(self) -> Path:
@@ -275,6 +277,8 @@ class Repo:
 
     def commit_id(self, name: str) -> Oid | None:
         """The id of the commit that ``name``, a ref or id, denotes; None if there is none."""
+        if is_full_sha(name):
+            return self._read_ids(name)
         out = self.run(
             "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}",
             accept=None,
@@ -283,8 +287,22 @@ class Repo:
 
     def tree_id(self, treeish: str) -> Oid:
         """The id of the tree of a commit. Raises CannotRun if it is not here."""
+        if known := self._trees.get(treeish):
+            return known
         out = self.run("rev-parse", "--verify", "--end-of-options", f"{treeish}^{{tree}}")
         return parse_oid(out.text, "git rev-parse")
+
+    @reading_answer("rev-list")
+    def _read_ids(self, name: str) -> Oid | None:
+        """The commit that the object of the id ``name`` is, or is a tag of; None if there is none.
+        The id of its tree comes with it, and most callers ask for that next."""
+        words = ("rev-list", "--no-walk", "--no-commit-header", "--format=%H %T")
+        out = self.run(*words, "--end-of-options", f"{name}^{{commit}}", accept=None)
+        if out.status != 0:
+            return None
+        commit, tree = out.text.split(" ")
+        self._trees[commit] = parse_oid(tree, "git rev-list")
+        return parse_oid(commit, "git rev-list")
 
     def candidates(self, prefix: str) -> list[Oid]:
         """Every commit whose id begins with ``prefix`` (7 to 40 hex digits), tags peeled."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -34,6 +35,11 @@ _STORED_KEYS = re.compile(
     r"|merge\.(conflictstyle|renames|directoryrenames|ff|log|stat)"
     r"|diff\.(algorithm|renames|context|colormoved|mnemonicprefix|noprefix)"
 )
+_AS_MADE = re.compile(
+    rb"\[core\]\n(\t(repositoryformatversion = [01]|(filemode|bare|ignorecase|precomposeunicode) = "
+    rb"(true|false))\n)*"
+)
+"""A configuration with nothing but settings that a store may have, as ``git init`` writes it."""
 
 
 def restore_settings_behind(tree: Repo, stores: Path) -> None:
@@ -105,6 +111,9 @@ class Store(Repo):
         Code of others that ran in a work tree of this store may have named programs there, which
         the next fetch or push would run, and so the next look at the files of a work tree."""
         for file in (self.git_dir / "config", *self.git_dir.glob("worktrees/*/config.worktree")):
+            with suppress(OSError):
+                if _AS_MADE.fullmatch(file.read_bytes()):
+                    continue  # to ask git takes longer
             config = ("config", "--file", str(file))
             listed = self.run(*config, "--no-includes", "--null", "--list").stdout
             entries = listed.decode("utf-8", "surrogateescape").split("\0")

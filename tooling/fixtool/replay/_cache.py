@@ -19,8 +19,8 @@ from pathlib import Path
 
 from fixtool.documents import Field, keep_own, read_own
 from fixtool.files import require_private
+from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid
-from fixtool.git.repo import Repo
 from fixtool.replay.verdict import FAILED, PatchResult, PatchState, Verdict, kept_form, read_kept
 from fixtool.series.patch import Patch
 
@@ -60,8 +60,8 @@ class PrefixCache:
             keys.append(key)
         return cls(folder, tuple(keys), onto, patches)
 
-    def load(self, repo: Repo) -> list[PatchResult]:
-        """The longest known run of first patches whose commits are all in ``repo``. Raises
+    def load(self, objects: ObjectDatabase) -> list[PatchResult]:
+        """The longest known run of first patches whose commits are all in the repository. Raises
         CannotRun if others may have written to the cache."""
         results: list[PatchResult] = []
         if self.folder is None:
@@ -73,7 +73,7 @@ class PrefixCache:
             if not more:
                 break
             results += more
-        return results[: self._right(repo, results)]
+        return results[: self._right(objects, results)]
 
     def _fitting(self, start: int, root: Field) -> list[PatchResult]:
         """The results in a file that are those of the patches from ``start`` on."""
@@ -88,11 +88,12 @@ class PrefixCache:
             results.append(result)
         return results
 
-    def _right(self, repo: Repo, results: Sequence[PatchResult]) -> int:
+    def _right(self, objects: ObjectDatabase, results: Sequence[PatchResult]) -> int:
         """How many of the first ``results`` have the commit that their patch makes on the one
         before it: by parent, author, committer and message. A result without a commit must be one
         that makes none."""
-        stored = repo.commits_here([result.commit for result in results if result.commit])
+        stored = objects.repo.commits_here([each.commit for each in results if each.commit])
+        objects.remember(stored)
         parent = self.onto
         for number, (result, patch) in enumerate(zip(results, self.patches, strict=False)):
             if (result.commit is None) is not (result.verdict in _MAKES_NO_COMMIT):

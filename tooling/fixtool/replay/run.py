@@ -118,12 +118,12 @@ def replay(
         cache = None
     patches = line.patches
     prefix = PrefixCache.of(cache, onto, line.upstream.base, patches, decisions.left_out)
-    results = prefix.load(repo)
-    reused = len(results)
-    commits = [result.commit for result in results if result.commit]
-    commit = commits[-1] if commits else onto
     earlier = earlier or Earlier()
     with earlier.database(repo) as objects:
+        results = prefix.load(objects)
+        reused = len(results)
+        commits = [result.commit for result in results if result.commit]
+        commit = commits[-1] if commits else onto
         tree = objects.tree_of(commit)
         if reused < len(patches):
             bring = base or (lambda: line.upstream.base)

@@ -204,3 +204,24 @@ def test_only_an_online_store_reaches_a_remote(series: Team, tmp_path: Path) -> 
     offline = Store.create(tmp_path / "offline.git")
     out = offline.fetch(url, ["refs/heads/main"])
     assert (out.status, "not allowed" in out.stderr) == (128, True)
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["\tfsmonitor = /x\n", "\tFSMonitor=/x", "[core]fsmonitor=/x\n", "\tbare = true\n[alias]\n\tx = !/x\n",
+     "[include]\n\tpath = /x\n", "\tbare = true ; not so\n\tfsmonitor = \\\n/x\n"],
+)  # fmt: skip
+def test_a_program_in_the_settings_of_a_new_store_is_removed(tmp_path: Path, more: str) -> None:
+    store = Store.create(tmp_path / "store.git")
+    config = store.git_dir / "config"
+    config.write_text(config.read_text() + more)
+    store.restore_settings()
+    assert "/x" not in config.read_text()
+
+
+def test_the_settings_of_a_new_store_need_no_git(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.create(tmp_path / "store.git")
+    monkeypatch.setattr(Repo, "run", None)
+    store.restore_settings()

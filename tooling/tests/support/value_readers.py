@@ -179,6 +179,7 @@ class ValueReaders:
             Reader("git-sizes", self.git(lambda repo: repo.sizes([Oid(_SHA)])), (f"{_SHA} 12\n{_OTHER} 3\n".encode(),)),
             Reader("git-commit", self.git(lambda repo: repo.read_commit(Oid(_SHA))), (_COMMIT.encode(),)),
             Reader("git-ids", self.git(self._ids), (f"{_SHA}\n".encode(),)),
+            Reader("git-commit-and-tree", self.git(self._commits), (f"{_SHA} {_OTHER}\n".encode(),)),
             Reader("git-status", self.git(lambda repo: repo.status()), (b" M a.py\0?? b.py\0",)),
             Reader("git-numstat", self.git(self._numstat), (b"1\t2\ta.py\0-\t-\tb\0",)),
             Reader("git-remotes", self.git(lambda repo: source._remote_of(repo, "https://x")), (b"remote.origin.url\nhttps://x\0",)),
@@ -379,9 +380,17 @@ class ValueReaders:
     def _ids(repo: Repo) -> object:
         answers = [
             repo.commit_id("x"), repo.tree_id("x"), repo.ref("x"),
-            repo.write_commit(SimpleNamespace(raw=b"")), *repo.candidates("0123456"),
+            repo.write_commit(SimpleNamespace(raw=b"")),
         ]  # fmt: skip
         assert all(answer is None or re.fullmatch("[0-9a-f]{40}", answer) for answer in answers)
+        return answers
+
+    @staticmethod
+    def _commits(repo: Repo) -> object:
+        if (commit := repo.commit_id(_SHA)) is None:
+            return None
+        answers = [commit, repo.tree_id(commit), *repo.candidates("0123456")]
+        assert all(re.fullmatch("[0-9a-f]{40}", answer) for answer in answers)
         return answers
 
     @staticmethod
