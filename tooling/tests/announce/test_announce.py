@@ -578,7 +578,7 @@ def test_history_is_told_where_a_verdict_changed(night: World, tmp_path: Path) -
     outcome = read_outcome(write(tmp_path / "r.json", conflict()))
     loaded = load_history(write(tmp_path / "h.json", history()))
     text = NightlyTexts(outcome, loaded).summary()
-    assert "- `fix`: clean for 312; conflict for 5 from `cccccccccccc`" in text
+    assert "- `fix`: clean for 312 commits; conflict for 5 commits from `cccccccccccc`" in text
     assert load_history(write(tmp_path / "h.json", {**failure(), "command": "history"})) is None
 
 
