@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from fixtool.apply.home import RECORD, home_at
@@ -40,6 +41,7 @@ _UNDER_WAY = {  # a cherry-pick of a rebase is one of the rebase's
     "MERGE_HEAD": "merge", "CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert",
 }  # fmt: skip
 """The files in a git folder that say what git is in the middle of, and the command that it is."""
+_OBJECTS = ("rev-list", "--objects", "--no-object-names")
 _NEXT = "fixtool.next.json"  # the record to come, while a work tree moves to another commit
 
 
@@ -193,7 +195,7 @@ def read_record(tree: Repo, name: str = RECORD) -> Record | None:
     """What fixtool put into this work tree last; None if it never did. Raises CannotRun if the
     record is damaged."""
     try:
-        return _record(Field(json.loads(read_at_most(tree.git_dir / name, LARGEST_TEXT))))
+        return _parsed(read_at_most(tree.git_dir / name, LARGEST_TEXT))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError, FixtoolError) as error:
@@ -202,6 +204,13 @@ def read_record(tree: Repo, name: str = RECORD) -> Record | None:
             where=str(tree.git_dir / name),
             hint="delete that file and the work tree, then apply again",
         ) from error
+
+
+@lru_cache(maxsize=2)
+def _parsed(raw: bytes) -> Record:
+    """The record in the bytes of its file. An apply looks at it several times, and a long series
+    has a thousand entries in it."""
+    return _record(Field(json.loads(raw)))
 
 
 def _record(record: Field) -> Record:
@@ -369,8 +378,8 @@ def _require_free(tree: Repo, head: str, commit: str) -> None:
     """Raise Refused if a file that the series adds would replace one that git does not track:
     ``read-tree -u`` overwrites ignored files, and does not say so."""
     assert tree.work_tree is not None
-    for change in changed_files(tree, head, commit):
-        if change.status == "A" and os.path.lexists(tree.work_tree / change.path):
+    for change in changed_files(tree, head, commit, "--diff-filter=A"):
+        if os.path.lexists(tree.work_tree / change.path):
             raise Refused(
                 f"{change.path} is in the way: the series adds it, and git does not track yours",
                 where=str(tree.work_tree / change.path),
@@ -422,9 +431,14 @@ def send_objects(store: Repo, checkout: Repo, commits: Sequence[Oid], onto: Oid)
     have written the commit and not its tree, and each later run failed at that. git seeks no
     differences of its own, since the store keeps objects as differences where that is worth it.
     """
-    words = ("rev-list", "--objects", "--no-object-names", *commits, f"^{onto}")
-    if checkout.run_on_objects(*words, "--quiet", accept=None).status == 0:
-        return  # all are there: git has looked for each of them
+    if _is_whole(checkout, commits, onto):
+        return
+    # If the last patch alone was edited, what leads to the one before it is there.
+    chain = [Oid(name) for name in store.run("rev-list", *commits, f"^{onto}").text.split()]
+    absent = checkout.lacks(chain)
+    known = next((commit for commit in chain if commit not in absent), None)
+    below = known if known and _is_whole(checkout, [known], onto) else onto
+    words = (*_OBJECTS, *commits, f"^{onto}", f"^{below}")
     missing = checkout.lacks(map(Oid, store.run(*words).text.split()))
     if not missing:
         return
@@ -434,6 +448,12 @@ def send_objects(store: Repo, checkout: Repo, commits: Sequence[Oid], onto: Oid)
     ).stdout  # fmt: skip
     command = ("unpack-objects", "-q") if len(missing) < FEW else ("index-pack", "--stdin")
     checkout.durably().run(*command, stdin=pack)
+
+
+def _is_whole(repo: Repo, commits: Sequence[Oid], onto: Oid) -> bool:
+    """Whether all objects that lead from ``onto`` to ``commits`` are here: git looks for each."""
+    words = (*_OBJECTS, *commits, f"^{onto}", "--quiet")
+    return repo.run_on_objects(*words, accept=None).status == 0
 
 
 def write_record(tree: Repo, record: Record, name: str = RECORD) -> None:

@@ -72,9 +72,11 @@ def missing_files(repo: Repo, commit: str, *paths: str) -> set[Oid]:
 
 
 @reading_answer("diff-tree")
-def changed_files(repo: Repo, old: str, new: str) -> list[FileChange]:
-    """The files that differ between two trees or commits. Renames are not followed."""
-    out = repo.run("diff-tree", "-r", "-z", "--no-renames", "--raw", old, new).stdout
+def changed_files(repo: Repo, old: str, new: str, *options: str) -> list[FileChange]:
+    """The files that differ between two trees or commits. Renames are not followed. ``options`` of
+    git say which of them are meant."""
+    words = ("diff-tree", "-r", "-z", "--no-renames", "--raw", *options)
+    out = repo.run(*words, old, new).stdout
     fields = out.decode("utf-8", "surrogateescape").split("\0")[:-1]
     if fields and not fields[0].startswith(":"):
         fields = fields[1:]

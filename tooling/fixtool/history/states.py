@@ -177,7 +177,8 @@ class UpstreamFiles:
             # If another file of the base went too, and a new file is exactly that one, then git
             # takes it as that file's new place.
             base_files |= tree.gone_with({entry.blob for entry in similar.values()})
-        files, base = (tuple(sorted(side.items())) for side in (matter, base_files))
+        files = _in_order(matter, tree.pairs)
+        base = _in_order(base_files, tree.base_pairs)
         return FileState(files, base, None, commit if lost else None, lost)
 
     def _similar_to(self, entries: Iterable[TreeEntry]) -> dict[Oid, set[Oid]]:
@@ -208,6 +209,17 @@ class UpstreamFiles:
         return {blob: self._similar[blob] for blob in blobs}
 
 
+def _in_order(
+    files: Mapping[str, TreeEntry], pairs: dict[str, tuple[str, TreeEntry]]
+) -> tuple[tuple[str, TreeEntry], ...]:
+    """``files`` by path. The states of a long series have thousands of files each, and nearly all
+    are as in the state before, so the ``pairs`` that were made for that one are used again."""
+    for path, entry in files.items():
+        if (pair := pairs.get(path)) is None or pair[1] is not entry:
+            pairs[path] = (path, entry)
+    return tuple([pairs[path] for path in sorted(files)])
+
+
 class _Tree:
     """The files of a commit of upstream, which ``put`` moves on to the next one, and what of them
     matters to patches that change ``paths``.
@@ -229,6 +241,8 @@ class _Tree:
         has_base: bool,
     ) -> None:
         self.paths, self._base = paths, base
+        self.pairs: dict[str, tuple[str, TreeEntry]] = {}  # of the states, which share most
+        self.base_pairs: dict[str, tuple[str, TreeEntry]] = {}
         self.in_base = {path: base[path] for path in paths if path in base}
         self.files: dict[str, TreeEntry] = {}
         self.missing = dict(self.in_base)

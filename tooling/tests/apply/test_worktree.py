@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from fixtool.apply.run import Applied, ApplyRequest, apply
 from fixtool.apply.worktree import read_record, recover
 from fixtool.errors import CannotRun, Refused, UsageError
 from fixtool.git import worktrees
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series.context import Context
 from fixtool.settings import Settings
@@ -309,6 +310,38 @@ def test_into_a_checkout_whose_objects_are_partly_there(
     loose.unlink()
     assert into(series, settings, checkout).placed
     assert checkout("cat-file", "-t", blob) == "blob"
+    checkout("fsck", "--strict")
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_after_the_last_patch_was_edited_few_objects_are_looked_for(
+    series: Team,
+    settings: Settings,
+    checkout: Git,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    damaged: bool,
+) -> None:
+    """But if one that leads to the patch before is gone, all are."""
+    applied = into(series, settings, checkout)
+    before = checkout("rev-parse", "HEAD^{tree}")
+    checkout("checkout", "--quiet", "--detach", applied.target.commit)
+    if damaged:
+        (loose,) = (checkout.path / ".git/objects" / before[:2]).glob(before[2:])
+        loose.unlink()
+    series.patch("last", "add a file", last_py="last\n")
+    looked_for: list[int] = []
+    real = Repo.lacks
+
+    def lacks(repo: Repo, objects: Iterable[Oid]) -> set[Oid]:
+        wanted = list(objects)
+        looked_for.append(len(wanted))
+        return real(repo, wanted)
+
+    monkeypatch.setattr(Repo, "lacks", lacks)
+    assert into(series, settings, checkout).placed
+    assert looked_for[-1] > 3 if damaged else looked_for[-1] == 3  # a commit, a tree and a file
+    assert checkout("cat-file", "-t", before) == "tree"
     checkout("fsck", "--strict")
 
 
