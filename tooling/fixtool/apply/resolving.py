@@ -111,7 +111,7 @@ def _open(place: Resolving) -> Repo:
         raise CannotRun(
             f"the work tree {folder} is gone",
             where=str(folder),
-            hint=f"fixtool {verb} --abort --line {place.line}, then {verb} again",
+            hint=f"end it, then {verb} again: fixtool {verb} --abort --line {place.line}",
         )
     tree = Repo.open(folder).durably()
     restore_settings_behind(tree, state_folder(os.environ) / "repos")

@@ -76,7 +76,9 @@ def message_from(words: list[str] | None, file: Path | None) -> str | None:
         try:
             return mailable_message(file.read_text("utf-8", "surrogateescape"))
         except OSError as error:
-            raise UsageError(f"cannot read {file}: {error.strerror}", where=str(file)) from error
+            raise UsageError(
+                f"cannot read {file}: {error.strerror}", where=str(file), hint="--file FILE"
+            ) from error
     return None
 
 

@@ -54,6 +54,10 @@ def _message(error: Any, verb: str) -> str:
             error.param.opts[0] if error.param.param_type_name == "option" else _name(error.param)
         )
         return f"{name} is missing: {about[0].lower()}{about[1:].rstrip('.')}"
+    if kind == "BadOptionUsage" and verb and "requires an argument" in error.message:
+        option = options_of(verb)[error.option_name]
+        about = (option.help or "").rstrip(".")
+        return f"{error.option_name} lacks its value: {about[:1].lower()}{about[1:]}"
     if verb and (extra := _extra_words(error)):
         return _too_many(verb, extra)
     text = re.sub(r" (?:Did you mean|\(Possible options:).*", "", error.format_message()).strip()
@@ -328,7 +332,9 @@ def _bad_value(words: Sequence[str], name: str) -> list[str] | None:
     for given in words:
         if given.startswith(f"{name}="):
             return _with(words, given, [name])  # it takes none
-    return ["list"] if name == "--line" else None
+    if name == "--line":
+        return ["list"]
+    return _valid([*words, _placeholder(options_of(words[0])[name])])
 
 
 def _extra(words: Sequence[str], extras: Sequence[str], before: Sequence[str]) -> list[str] | None:
@@ -346,6 +352,10 @@ def _extra(words: Sequence[str], extras: Sequence[str], before: Sequence[str]) -
     if dots and {"--from", "--to"} <= options.keys():
         return _valid([*(_with(words, extra, []) or words), "--from", first, "--to", last])
     wanted = ["--line"] if extra in lines else ["--ref", "--onto", "--to"]
+    taken_by_itself = (each for each in parser_of(words[0]).params if each.opts[0][0] != "-")
+    takes_slug = "SLUG" in map(_placeholder, taken_by_itself)
+    if takes_slug and extra not in lines:  # it is one patch too many, and no commit
+        wanted = []
     for option in wanted if extra else ():
         taken = option in options and not {option, *options[option].opts}.intersection(words)
         if taken and (command := _with(words, extra, [option, extra])):

@@ -53,8 +53,15 @@ def _find_line(context: Context, name: str | None, slug: str) -> Line:
     holders = [line for line in lines if slug in slugs[line.name]]
     if not holders:
         known = tuple(sorted(set().union(*slugs.values())))
+        others = [line for line in repository.lines if slug in {each.slug for each in line.entries}]
+        if name and others:
+            raise UsageError(
+                f"line {name} has no patch {slug!r}; it is in line {others[0].name}",
+                where=str(repository.folder / name / "series"),
+                hint=", or ".join(f"--line {line.name}" for line in others),
+            )
         raise UsageError(
-            f"no patch {slug!r}; there are: {', '.join(known)}",
+            f"no patch {slug!r}; there are: {', '.join(known) or 'none'}",
             where=str(repository.folder),
             hint="fixtool list",
             mistyped=Mistyped(slug, known),

@@ -290,9 +290,10 @@ def _changes_nothing(subject: str, where: str, reason: str) -> Refused:
         )
     if Path(where).is_file() and not Path(where).stat().st_size:
         return Refused(
-            "this file is empty",
+            f"{subject!r} changes nothing: the file is empty",
             where=where,
-            hint="name a file that holds a diff or a mail with one: fixtool import FILE",
+            hint="name a file that holds a diff: fixtool import FILE; or leave out what changes "
+            "nothing: the same command with --skip-empty",
         )
     return Refused(
         f"{subject!r} changes nothing: {reason}",

@@ -96,7 +96,11 @@ def mailable_message(text: str) -> str:
     is empty."""
     subject, body, _ = mailable(*split_message(text))
     if not subject:
-        raise Refused("the message is empty; nothing was changed", hint="write a subject")
+        raise Refused(
+            "the message is empty; nothing was changed",
+            where="the message",
+            hint="write a subject, then run the same command again",
+        )
     return join_message(subject, body)
 
 

@@ -63,7 +63,7 @@ LINES = [
     ("list --version", "No such option: --version", "--version"),
     ("show", "SLUG is missing: the patch", "list"),
     ("drop fix", "--reason is missing: why the line no longer needs it", "drop fix --reason TEXT"),
-    ("list --line", "Option '--line' requires an argument.", "list"),
+    ("list --line", "--line lacks its value: the line, a folder in patches", "list"),
     ("lint --json=3", "Option '--json' does not take a value.", "lint --json"),
     ("lint main", "`fixtool lint` takes no argument: main is too many", "lint --line main"),
     ("apply v1.0", "`fixtool apply` takes no argument: v1.0 is too many", "apply --ref v1.0"),

@@ -487,7 +487,7 @@ def test_a_line_that_changed_meanwhile_is_refused(
     old = editing.files()
     ran = editing.run("edit", "--continue")
     assert (ran.status, "has changed since `fixtool edit` began" in ran.err) == (1, True)
-    keep = f"git -C {worktree().path} diff HEAD > FILE; then end it, and begin again"
+    keep = f"git -C {worktree().path} diff HEAD > FILE; then end it"
     assert f"{keep}: fixtool edit --abort --line main" in ran.err
     assert (editing.files(), waits()) == (old, True)
     assert "the work tree is gone" in editing.run("edit", "--abort").out

@@ -188,6 +188,14 @@ def waits(*words: str) -> Arrange:
     return arrange
 
 
+def gone(situation: Situation) -> Iterator[None]:
+    """A rebase waits for a person, and somebody has removed its work tree."""
+    with contextmanager(waits("rebase", "--onto", "v1.1", "--line", "main"))(situation):
+        (tree,) = (situation.root / "state/worktrees").glob("*/rebase-main")
+        shutil.rmtree(tree)
+        yield
+
+
 def nameless(situation: Situation) -> Iterator[None]:
     """git does not know who commits."""
     git = situation.team
@@ -333,6 +341,8 @@ MISTAKES = {
         Mistake("You ask for history from the newer to the older.", f"history --from v1.1 --to v1.0 {MAIN}", 2),
         Mistake("You give history a span where it takes patches.", "history v1.0..v1.1", 2),
         Mistake("You give coverage a word of git's.", "coverage --since v1.0", 2),
+        Mistake("You removed the work tree in which a rebase waits.", f"rebase --continue {MAIN}", 4,
+                arrange=gone),
         Mistake("You leave out --onto.", f"rebase v1.1 {MAIN}", 2),
         Mistake("You rebase onto a tag that is not there.", f"rebase --onto v1.2 {MAIN}", 4),
         Mistake("You go on, and no rebase waits.", f"rebase --continue {MAIN}", 2),
@@ -376,6 +386,7 @@ MISTAKES = {
         Mistake("You misspell a way of lint.", "lint --trailers ech", 2),
         Mistake("You send to an upstream that is not on GitHub.", f"upstream other {MAIN} --send", 2),
         Mistake("You do not say which patch to send.", "upstream", 2),
+        Mistake("You send two patches at once.", f"upstream more-twenty other {MAIN}", 2),
         Mistake("You misspell the patch to send.", f"upstream othr {MAIN}", 2),
     ],
     "Look, and take back": [
@@ -387,6 +398,8 @@ MISTAKES = {
         Mistake("You take back more than there is.", "undo 99", 2),
         Mistake("You show a patch and do not say which.", "show", 2),
         Mistake("You name an option of another command.", "clean --yes", 2),
+        Mistake("You show a patch of another line.", "show other --line next", 2),
+        Mistake("You leave out the value of an option.", f"apply {MAIN} --ref", 2),
         Mistake("You redo, and nothing was taken back.", "redo", 2),
         Mistake("You ask the log for one patch.", "log other", 2),
         Mistake("You misspell what clean shall look at.", "clean --only worktre", 2),
