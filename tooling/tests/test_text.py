@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import time
@@ -10,7 +11,16 @@ from pathlib import Path
 import pytest
 
 import fixtool
-from fixtool.text import argument, count, printable, public_url, redact, visible
+from fixtool.text import (
+    _LatePattern,
+    argument,
+    count,
+    late_pattern,
+    printable,
+    public_url,
+    redact,
+    visible,
+)
 
 PLACE = re.compile(
     r"(?:git -C|git ls-remote|git clone --bare|\brm|\brm -r|--worktree|safe\.directory|chmod o-w"
@@ -131,3 +141,26 @@ def test_logins_are_looked_for_in_linear_time() -> None:
     for piece in ("a://", "a:", "a:b@", "://a:b", "%3A%2F%2F", "&a=", "a@", "x", ":%40"):
         tries = (seconds(piece * 32_000, 1) / seconds(piece * 1_000, 32) for _ in range(20))
         assert any(ratio < 8 for ratio in tries), piece
+
+
+def test_each_pattern_that_is_compiled_late_can_be() -> None:
+    """A mistake in one would show at its first use only."""
+    folder = Path(fixtool.__file__).parent
+    found: dict[str, int] = {}
+    for path in folder.rglob("*.py"):
+        if "= late_pattern(" in path.read_text("utf-8"):
+            name = ".".join(path.relative_to(folder.parent).with_suffix("").parts)
+            values = vars(importlib.import_module(name)).values()
+            found[name] = len([re.compile(value.pattern, value.flags) for value in values
+                               if type(value) is _LatePattern])  # fmt: skip
+    assert found["fixtool.series.diff"] == 9
+    assert all(found.values())
+
+
+def test_a_pattern_is_compiled_at_its_first_use() -> None:
+    broken = late_pattern("(")
+    with pytest.raises(re.error):
+        broken.match("(")
+    text, data = late_pattern("a(B)", re.IGNORECASE), late_pattern(b"x+")
+    assert text.fullmatch("AB")[1] == "B"  # type: ignore[index]
+    assert (data.sub(b"", b"axxb"), data.pattern) == (b"ab", b"x+")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from fixtool.git.objects import Oid, parse_oid
 from fixtool.git.process import ALLOWED_PROTOCOLS
 from fixtool.git.repo import Output, Repo
 from fixtool.git.trees import missing_files
-from fixtool.text import public_url, redact, split_lines
+from fixtool.text import late_pattern, public_url, redact, split_lines
 
 # The user's settings that reach the network: proxies, certificates, credentials, mirrors. No other
 # setting of theirs may affect a result.
@@ -24,7 +23,7 @@ _NETWORK_KEYS = r"^(http|https|credential|url|ssh)\.|^core\.(sshcommand|askpass|
 _NO_FILTER = "filtering not recognized by server"  # git's warning before it fetches everything
 # The settings that a store may have: its format, what ``fetch`` writes, and what people set in work
 # trees of it. No value of these is run as a program.
-_STORED_KEYS = re.compile(
+_STORED_KEYS = late_pattern(
     r"core\.(repositoryformatversion|filemode|bare|logallrefupdates|ignorecase|precomposeunicode"
     r"|symlinks|commentchar|abbrev|sparsecheckout|sparsecheckoutcone)"
     r"|extensions\.(objectformat|worktreeconfig|relativeworktrees)"
@@ -35,7 +34,7 @@ _STORED_KEYS = re.compile(
     r"|merge\.(conflictstyle|renames|directoryrenames|ff|log|stat)"
     r"|diff\.(algorithm|renames|context|colormoved|mnemonicprefix|noprefix)"
 )
-_AS_MADE = re.compile(
+_AS_MADE = late_pattern(
     rb"\[core\]\n(\t(repositoryformatversion = [01]|(filemode|bare|ignorecase|precomposeunicode) = "
     rb"(true|false))\n)*"
 )

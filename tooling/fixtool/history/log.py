@@ -12,26 +12,27 @@ from fixtool.errors import CannotRun, UsageError
 from fixtool.git.objects import Oid, TreeEntry, read_oid
 from fixtool.git.repo import Repo
 from fixtool.git.trees import changed_files, list_tree
+from fixtool.text import late_pattern
 
 _FORMAT = "%x01%H%x00%P%x00%an%x00%aI%x00%s%x00%b%x00"
 _LONGEST = 1_000  # characters of a subject that are searched, some of them from each start
-_RAW = re.compile(r":\d{6} (\d{6}) [0-9a-f]{40} ([0-9a-f]{40}) ([A-Z])\d*")
+_RAW = late_pattern(r":\d{6} (\d{6}) [0-9a-f]{40} ([0-9a-f]{40}) ([A-Z])\d*")
 _DISTANT_PAST = "1970-01-01T00:00:00+00:00"  # for a date that git printed and nobody can read
-_PULL_REQUEST = re.compile(r"\(#(\d{1,9})\)\s*$")
+_PULL_REQUEST = late_pattern(r"\(#(\d{1,9})\)\s*$")
 
 # How a message says that the commit takes another one back, or puts it in again. git's own words
 # are `Revert "<subject>"`, `Reapply "<subject>"` and `This reverts commit <id>`. GitHub adds the
 # pull request to each subject, drops git's sentence when it squashes, and cuts long subjects off
 # with an ellipsis. People write `[Fix] revert #12` and `Re-land #12: <subject>`.
-_REVERTED_IDS = re.compile(r"^This reverts commit ([0-9a-f]{7,40})", re.MULTILINE)
-_REVERTED_PULLS = re.compile(r"^Reverts (?:[\w.-]+/[\w.-]+)?#(\d{1,9})\b", re.MULTILINE)
+_REVERTED_IDS = late_pattern(r"^This reverts commit ([0-9a-f]{7,40})", re.MULTILINE)
+_REVERTED_PULLS = late_pattern(r"^Reverts (?:[\w.-]+/[\w.-]+)?#(\d{1,9})\b", re.MULTILINE)
 _TAGS = r"(?:\[[^\]]*\]\s*|\w+(?:\([^)]*\))?:\s*)*?"
-_REVERT = re.compile(_TAGS + r"\[?revert\b[\]:\s-]*(.*)", re.IGNORECASE)
-_RESTORE = re.compile(_TAGS + r"\[?re-?(?:land|apply)\b[\]:\s-]*(.*)", re.IGNORECASE)
-_CUT_OFF = re.compile(r'"(.*?)\s*(?:…|\.\.\.)\s*(?:\(#\d+\))?\s*$')
-_QUOTED = re.compile(r'"(.*)"(?:\s*\(#\d+\))*\s*$|"([^"]*)"')
-_MENTION = re.compile(r"#(\d{1,9})\b|\bPR (\d{1,9})\b")
-_NUMBERS_AT_END = re.compile(r"(?:\s*\(?#\d+\)?)+\s*$")
+_REVERT = late_pattern(_TAGS + r"\[?revert\b[\]:\s-]*(.*)", re.IGNORECASE)
+_RESTORE = late_pattern(_TAGS + r"\[?re-?(?:land|apply)\b[\]:\s-]*(.*)", re.IGNORECASE)
+_CUT_OFF = late_pattern(r'"(.*?)\s*(?:…|\.\.\.)\s*(?:\(#\d+\))?\s*$')
+_QUOTED = late_pattern(r'"(.*)"(?:\s*\(#\d+\))*\s*$|"([^"]*)"')
+_MENTION = late_pattern(r"#(\d{1,9})\b|\bPR (\d{1,9})\b")
+_NUMBERS_AT_END = late_pattern(r"(?:\s*\(?#\d+\)?)+\s*$")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from fixtool.errors import Refused
 from fixtool.series.lines import lines_of
-from fixtool.text import argument
+from fixtool.text import argument, late_pattern
 
 MODES = ("100644", "100755", "120000", "160000")
 """The modes of what a tree holds: a file, an executable file, a symlink, and a submodule."""
@@ -26,15 +26,15 @@ _HEADERS = (
 )  # fmt: skip
 _ALIASES = ("rename old ", "rename new ")  # git reads them, and writes them no more
 _STARTS = ("--- ", "+++ ", "@@ -")
-_HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
-_INDEX = re.compile(r"([0-9a-f]{4,64})\.\.([0-9a-f]{4,64})(?: (\d{6}))?")
-_PERCENT = re.compile(r"\d{1,3}%")
-_BINARY = re.compile(r"(literal|delta) \d{1,12}")
-_BASE85 = re.compile(r"[A-Za-z][0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]+")
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_HUNK = late_pattern(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
+_INDEX = late_pattern(r"([0-9a-f]{4,64})\.\.([0-9a-f]{4,64})(?: (\d{6}))?")
+_PERCENT = late_pattern(r"\d{1,3}%")
+_BINARY = late_pattern(r"(literal|delta) \d{1,12}")
+_BASE85 = late_pattern(r"[A-Za-z][0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]+")
+_QUOTED = late_pattern(r'"((?:[^"\\]|\\.)*)"')
 _AT, _BACKSLASH, _BLANK, _MINUS, _NEWLINE, _PLUS = b"@\\ -\n+"  # as numbers
 # What git writes before the hunks of most files: those whose names need no quotes.
-_USUAL_HEAD = re.compile(
+_USUAL_HEAD = late_pattern(
     rb'diff --git a/([^\n\t"\\]+) b/\1\n'
     rb"(?:index (?P<changed>BLOBS) (?:MODE)\n--- a/\1\n\+\+\+ b/\1\n"
     rb"|new file mode (?P<mode>MODE)\nindex (?P<new>BLOBS)\n--- /dev/null\n\+\+\+ b/\1\n"
@@ -43,8 +43,8 @@ _USUAL_HEAD = re.compile(
     .replace(b"BLOBS", rb"[0-9a-f]{4,64}\.\.[0-9a-f]{4,64}")
     .replace(b"MODE", "|".join(MODES).encode())
 )  # fmt: skip
-_USUAL_HUNK = re.compile(rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@.*\n")
-_ESCAPE = re.compile(rb"\\([0-3][0-7]{2}|.)", re.DOTALL)
+_USUAL_HUNK = late_pattern(rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@.*\n")
+_ESCAPE = late_pattern(rb"\\([0-3][0-7]{2}|.)", re.DOTALL)
 _ESCAPES = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f": b"\f",
             b"r": b"\r", b'"': b'"', b"\\": b"\\"}  # fmt: skip
 

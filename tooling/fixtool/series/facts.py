@@ -21,16 +21,19 @@ from enum import StrEnum
 from packaging.version import Version
 
 from fixtool.series.patch import Patch
+from fixtool.text import late_pattern
 
-_SUBJECT = re.compile(r'\("(.*?)("\)|$)')  # the subject of a commit, as the Linux kernel quotes it
-_SUBJECTS_PULL = re.compile(r"\(#([1-9][0-9]{0,8})\)$")
-_COMMIT = re.compile(r"[0-9a-f]{7,40}")
-_PREFIX = re.compile(r"commit:(.*)", re.IGNORECASE)
-_COMMIT_URL = re.compile(r"https?://\S+/commit/(?:\?(?:\S*&)?id=)?([^/?#.&]*)")
-_PULL = re.compile(r"#([1-9][0-9]{0,8})")
-_PULL_URL = re.compile(r"https?://\S+/(?:pull|merge_requests)/([1-9][0-9]{0,8})(?![^/?#])")
-_RELEASE = re.compile(r"v?[0-9]+(\.[0-9]+)+\S*")
-_MEANT_AS_RELEASE = re.compile(r"v?[0-9]+\.[0-9]+\.\S*|v[0-9]+\.\S*")
+_SUBJECT = late_pattern(
+    r'\("(.*?)("\)|$)'
+)  # the subject of a commit, as the Linux kernel quotes it
+_SUBJECTS_PULL = late_pattern(r"\(#([1-9][0-9]{0,8})\)$")
+_COMMIT = late_pattern(r"[0-9a-f]{7,40}")
+_PREFIX = late_pattern(r"commit:(.*)", re.IGNORECASE)
+_COMMIT_URL = late_pattern(r"https?://\S+/commit/(?:\?(?:\S*&)?id=)?([^/?#.&]*)")
+_PULL = late_pattern(r"#([1-9][0-9]{0,8})")
+_PULL_URL = late_pattern(r"https?://\S+/(?:pull|merge_requests)/([1-9][0-9]{0,8})(?![^/?#])")
+_RELEASE = late_pattern(r"v?[0-9]+(\.[0-9]+)+\S*")
+_MEANT_AS_RELEASE = late_pattern(r"v?[0-9]+\.[0-9]+\.\S*|v[0-9]+\.\S*")
 _LONGEST_RELEASE = 60  # characters
 _NO_RELEASE = "none"
 

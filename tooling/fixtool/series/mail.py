@@ -16,18 +16,19 @@ from datetime import UTC, datetime
 
 from fixtool.errors import Refused
 from fixtool.git.objects import Signature
+from fixtool.text import late_pattern
 
 _HINT = "bring the mail into fixtool's form: fixtool import FILE"
-_HEADER = re.compile(rb"([!-9;-~]+):(.*)", re.DOTALL)
+_HEADER = late_pattern(rb"([!-9;-~]+):(.*)", re.DOTALL)
 _ONCE = ("from", "date", "subject", "content-type", "content-transfer-encoding")
 _LONGEST = 10_000  # bytes of a header that is read
-_WORD = re.compile(r"=\?([!->@-~]{1,60})\?([QqBb])\?([!->@-~]*)\?=")
-_IN_BRACKETS = re.compile(r"([^<>]*)<([^<>\x00-\x1f\x7f]*)>")
-_ADDRESS = re.compile(r"[^\s<>()\x00-\x1f\x7f]+")
-_HEX = re.compile(rb"=([0-9A-Fa-f]{2})?")
-_CHARSET = re.compile(r';\s*charset\s*=\s*(?:"([^"]*)"|([^\s;"]+))', re.IGNORECASE)
+_WORD = late_pattern(r"=\?([!->@-~]{1,60})\?([QqBb])\?([!->@-~]*)\?=")
+_IN_BRACKETS = late_pattern(r"([^<>]*)<([^<>\x00-\x1f\x7f]*)>")
+_ADDRESS = late_pattern(r"[^\s<>()\x00-\x1f\x7f]+")
+_HEX = late_pattern(rb"=([0-9A-Fa-f]{2})?")
+_CHARSET = late_pattern(r';\s*charset\s*=\s*(?:"([^"]*)"|([^\s;"]+))', re.IGNORECASE)
 # Python knows codecs that are no charsets of mails, and some take quadratic time.
-_CHARSETS = re.compile(
+_CHARSETS = late_pattern(
     r"utf-8|ascii|iso8859-\d+|cp(125\d|437|8\d\d|9\d\d|1006)|koi8-[rtu]|mac-.+|tis-620"
     r"|gb2312|gbk|gb18030|hz|big5(hkscs)?|shift_jis(_2004|x0213)?|euc_(jp|kr|jis_2004|jisx0213)"
     r"|iso2022_(jp|kr)(_\w+)?|johab"
@@ -223,7 +224,7 @@ def fits_commit(name: str) -> bool:
 
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_GIT_DATE = re.compile(
+_GIT_DATE = late_pattern(
     rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d{{1,2}}) ({'|'.join(_MONTHS)}) ([1-9]\d{{3}})"
     r" (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)",
     re.ASCII,

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import re
 
-_ENDS_MESSAGE = re.compile(
+from fixtool.text import late_pattern
+
+_ENDS_MESSAGE = late_pattern(
     r"---[ \t\r]*$|--- \S|Index: |diff -|-- *>8"
     # The line that begins a mail of an mbox.
     r"|From [0-9a-f]{40}\b|From .*[0-9].[0-9]{2}:[0-9]{2}[ ]+(9[1-9]|[0-9]{3,})[^:]*$"
 )
-_HEADER = re.compile(r"(From|Subject|Date):\s|>From\s|\[PATCH\]\s", re.IGNORECASE)
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
-_BLANKS = re.compile(r"[ \t\n\r]+")
+_HEADER = late_pattern(r"(From|Subject|Date):\s|>From\s|\[PATCH\]\s", re.IGNORECASE)
+_CONTROLS = late_pattern(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+_BLANKS = late_pattern(r"[ \t\n\r]+")
 
 
 def ends_message(line: str) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from fixtool.series.diff import FilePatch
+from fixtool.text import late_pattern
 
 LONGEST = 1024
 """The most bytes of a path. Linux opens 4,096, macOS 1,024, in front of which a work tree's own
@@ -19,14 +20,14 @@ path must fit too."""
 _LONGEST_NAME = 255  # bytes of a file's name, on every file system
 _DEEPEST = 100  # folders: removing a tree takes one call of a function for each
 _REMEMBERED = 4096  # answers: the patches of a series change the same files again and again
-_IGNORED_BY_HFS = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
-_GIT = re.compile(r"\.git|git~\d+")
-_GIT_RULES = re.compile(
+_IGNORED_BY_HFS = late_pattern("[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+_GIT = late_pattern(r"\.git|git~\d+")
+_GIT_RULES = late_pattern(
     r"\.git(attributes|modules)|(gitatt|gitmod|gi7d29|gi7eba)~\d+|\.lfsconfig"
     r"|\.pre-commit-config\.yaml"
 )
 # The name of a folder too: a file or symlink of its name stands in its place.
-_CI_RULES = re.compile(
+_CI_RULES = late_pattern(
     r"\.github((/(workflows|actions)(/.*)?)?$)|\.(circleci|buildkite)(/.*)?$"
     r"|(\.gitlab-ci|\.travis|azure-pipelines|bitbucket-pipelines)\.ya?ml$|jenkinsfile$"
 )

@@ -23,10 +23,13 @@ from fixtool.files import (
     write_durably,
 )
 from fixtool.series.line import Line, PatchRepository, Upstream, read_series, read_upstream
+from fixtool.text import late_pattern
 
 _MOST_KEYS = 100  # lines that look like a key of the base: each is checked by reading what is above
 # The start of a line that gives one key a text in one line, the key, the text, and what follows.
-_TOML_LINE = re.compile(r"""(\s*["']?(\w+)["']?\s*=\s*)("(?:\\.|[^"\\])*"|'[^']*')(\s*(?:#.*)?)$""")
+_TOML_LINE = late_pattern(
+    r"""(\s*["']?(\w+)["']?\s*=\s*)("(?:\\.|[^"\\])*"|'[^']*')(\s*(?:#.*)?)$"""
+)
 
 
 def toml_string(value: str) -> str:
