@@ -14,6 +14,7 @@ from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.replay._on_base import PatchesOnBase
 from fixtool.series.line import Line
+from fixtool.series.patch import Patch
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,9 @@ def dependencies(repo: Repo, line: Line, base: Oid) -> tuple[Needs, ...]:
     declared: dict[str, set[str]] = {}
     closures: dict[str, set[str]] = {}
     with ObjectDatabase(repo) as objects:
+        objects.prefetch(objects.tree_of(base), line.paths)
         on_base = PatchesOnBase(objects, line.patches, lambda: base)
-        needed = [_smallest_set(on_base, position) for position in range(len(order))]
+        needed = [_smallest_set(on_base, line.patches, position) for position in range(len(order))]
     for position, patch in enumerate(line.patches):
         slug = patch.slug
         derived[slug] = {order[earlier] for earlier in needed[position]}
@@ -65,15 +67,40 @@ def _ordered(slugs: Iterable[str], order: Sequence[str]) -> tuple[str, ...]:
     return tuple(slug for slug in order if slug in wanted)
 
 
-def _smallest_set(on_base: PatchesOnBase, position: int) -> list[int]:
+def _smallest_set(on_base: PatchesOnBase, patches: Sequence[Patch], position: int) -> list[int]:
     """The positions of earlier patches with which the one at ``position`` applies, and of which
     none can be spared."""
     on_base.first(position + 1)
-    if on_base.commit([position]) is not None:
+    needed = _near(patches, position)
+    if not needed or on_base.commit([position]) is not None:
         return []
-    needed = list(range(position))
-    for spared in reversed(range(position)):
+    for spared in reversed(needed):
         fewer = [other for other in needed if other != spared]
         if on_base.commit((*fewer, position)) is not None:
             needed = fewer
     return needed
+
+
+def _near(patches: Sequence[Patch], position: int) -> list[int]:
+    """The positions of the earlier patches that the one at ``position`` can need: those that touch
+    a file of it, or of a later one of these. Without any other, these apply to the base as they do
+    in the series, and so does it. A file also touches what would stand in a folder of its name."""
+    near: list[int] = []
+    files, folders = set(patches[position].paths), _folders(patches[position].paths)
+    for earlier in reversed(range(position)):
+        paths = patches[earlier].paths
+        above = _folders(paths)
+        if paths & files or paths & folders or files & above:
+            near.append(earlier)
+            files |= paths
+            folders |= above
+    return near[::-1]
+
+
+def _folders(paths: Iterable[str]) -> set[str]:
+    """The folders above ``paths``."""
+    found = set()
+    for path in paths:
+        while (path := path.rpartition("/")[0]) and path not in found:
+            found.add(path)
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 
 from fixtool.errors import Refused
@@ -35,6 +37,33 @@ def test_what_each_patch_needs(team: Team) -> None:
         Needs("other", (), ("more",), ("two", "more"), ()),
         Needs("most", ("two", "more"), (), ("two", "more"), ()),
     )
+
+
+def test_a_patch_that_touches_none_of_its_files_is_not_tried(team: Team) -> None:
+    """Each try applies patches. That leaves out none that is needed: also not one that takes a file
+    away where a folder comes, and one that is needed by what is needed."""
+    changes: tuple[tuple[str, dict[str, str | None]], ...] = (
+        ("two", {"python__model_py": TWO}),
+        ("beta", {"python__other_py": "alpha\nBETA\ngamma\n"}),
+        ("place", {"place": "a file\n"}),
+        ("inner", {"place": None, "place__inner": "in a folder\n"}),
+        ("both", {"python__model_py": MORE, "python__other_py": "alpha\nBETA\nGAMMA\n"}),
+        ("again", {"place__inner": "in a folder, again\n"}),
+        ("alone", {"new_txt": "new\n"}),
+    )
+    base = None
+    for slug, files in changes:
+        team.patch(slug, f"change {slug}", base=base, **files)
+        base = f"patch/{slug}"
+    made = needs(team)
+    assert {patch.slug: patch.derived for patch in made} == {
+        "two": (), "beta": (), "place": (), "inner": ("place",), "both": ("two", "beta"),
+        "again": ("place", "inner"), "alone": (),
+    }  # fmt: skip
+    with mock.patch(
+        "fixtool.replay.dependencies._near", side_effect=lambda _, number: list(range(number))
+    ):
+        assert needs(team) == made
 
 
 def test_a_series_that_does_not_apply(team: Team) -> None:
