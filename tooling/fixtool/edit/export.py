@@ -159,7 +159,8 @@ class _Export:
         self, line: Line, tree: Repo, record: Record, options: ExportOptions, git: Repo | None
     ) -> None:
         self.line, self.tree, self.options, self.git = line, tree, options, git
-        self.only = [line.find(slug).slug for slug in options.only]
+        slugs = {entry.slug for entry in line.entries}
+        self.only = [slug if slug in slugs else line.find(slug).slug for slug in options.only]
         self.found = identify(tree, record, line, options.pairs, options.new)
         self.record = with_renames(record, self.found.renamed)
 
