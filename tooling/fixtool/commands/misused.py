@@ -26,6 +26,8 @@ _ELSEWHERE = {
 """What other tools call a verb, such as git, quilt, StGit and jj."""
 _WITH_DEFAULT = {"--line", "--ref", "--source", "--python", "--worktree", "--repository"}
 """Options that most commands can do without."""
+_OF_ALL = {"clean", "coverage", "deps", "export", "lint", "list", "report", "verify"}
+"""The verbs that are about all there is, unless an option says otherwise."""
 _LONGEST = 300  # characters of a command line that is shown
 _PATCHES = re.compile(r"\.(?:patch|diff|mbox)$")
 _NUMBER = re.compile(r"'?(.*?)'? is not (?:a valid (?:int|float)|in the range)")
@@ -272,6 +274,8 @@ def _other_option(words: Sequence[str], name: str) -> list[str] | None:
     verb = words[0]
     if name == "--version":
         return [name]
+    if name == "--all" and verb in _OF_ALL:
+        return _valid([word for word in words if word != name])
     options = options_of(verb)
     for given in words[1:]:
         spelling, _, _ = given.partition("=")

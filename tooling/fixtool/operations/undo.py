@@ -278,7 +278,8 @@ def _newer_parts(
     for name, expected, _ in change.of(kind):
         if getattr(present, kind).get(name) != expected:
             what = _name((kind, name))
-            away = f": git -C {argument(git.work_tree)} stash" if git and git.work_tree else ""
+            can_stash = git and git.work_tree and git.head()  # not before the first commit
+            away = f": git -C {argument(git.work_tree)} stash" if git and can_stash else ""
             hint = f"keep what is there; or put it away{away}; then fixtool {verb}"
             if kind == "waiting":
                 waits, _, line = name.partition("/")

@@ -86,11 +86,10 @@ def require_committed(git: Repo, folder: Path) -> None:
     changed = git.status(str(folder))
     if changed and not _is_new_line(git, folder):
         at, name = f"git -C {argument(git.work_tree)}", argument(folder)
-        raise Refused(
-            f"{changed[0]} is not committed",
-            where=str(folder),
-            hint=f"{at} add {name} && {at} commit {name}, or {at} stash --include-untracked",
-        )
+        hint = f"{at} add {name} && {at} commit {name}"
+        if git.head():  # git cannot stash before the first commit
+            hint = f"{hint}, or {at} stash --include-untracked"
+        raise Refused(f"{changed[0]} is not committed", where=str(folder), hint=hint)
 
 
 def _is_new_line(git: Repo, folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,24 @@ def test_no_commit_and_a_line_that_is_not_committed(importing: Importing) -> Non
     assert importing.run(importing.patch("two"), "--dry-run").status == 0
     assert importing.run(importing.patch("two"), "--no-commit").status == 0
     assert importing.team.slugs == ["fix", "area-one", "area-two"]
+
+
+def test_the_advice_before_the_first_commit_works_as_typed(
+    fixtool: Callable[..., Ran], team: Team, tmp_path: Path
+) -> None:
+    """git cannot stash then."""
+    git = team.init()
+    importing = Importing(fixtool, team, git, tmp_path)
+    assert importing.run(importing.patch("one"), "--no-commit").status == 0
+    ran = importing.run(importing.patch("two"), "--json")
+    advice = document(ran)["error"]["hint"]
+    assert (ran.status, "stash" in advice) == (1, False), advice
+    git("config", "user.name", "A Maintainer")
+    git("config", "user.email", "maintainer@example.org")
+    for command in advice.split(" && "):
+        words = shlex.split(command)
+        git(*words[words.index("-C") + 2 :], *(["-m", "one"] if "commit" in words else []))
+    assert importing.run(importing.patch("two")).status == 0
 
 
 @pytest.mark.parametrize("words", [(), ("--no-commit",)])
