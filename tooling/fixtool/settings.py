@@ -184,7 +184,7 @@ def _table(path: Path) -> dict[str, str]:
     chosen = table.get("fixtool", {}) if isinstance(table, dict) else table
     if not isinstance(chosen, dict):
         raise Refused(
-            "tool.fixtool is not a table",
+            "[tool.fixtool] is not a table",
             where=place_of_key(raw, "fixtool", str(path)),
             hint="begin it with the line [tool.fixtool]; each setting has a line of its own",
         )

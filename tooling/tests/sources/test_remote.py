@@ -121,11 +121,11 @@ def test_a_name_that_is_not_there(hub: Hub, team: Team, fixtool: Callable[..., R
     ran = fixtool("apply", "--no-build", "--source", hub.url, "--sglang-ref", "v9.9", cwd=team.root)
     assert ran.status == ExitCode.CANNOT_RUN
     assert f"{hub.url} has no tag or branch 'v9.9'" in ran.err
-    assert f"try: git ls-remote {hub.url} '*v9.9*'" in ran.err
+    assert f"or see what is there: git ls-remote {hub.url} '*v9.9*'" in ran.err
 
 
 def test_a_full_id_that_is_not_there(remote: Remote) -> None:
-    with pytest.raises(CannotRun, match="cannot fetch ffffffffffff") as caught:
+    with pytest.raises(CannotRun, match="has no commit ffffffffffff") as caught:
         remote.resolve("f" * 40)
     assert "--source PATH" in (caught.value.hint or "")
 

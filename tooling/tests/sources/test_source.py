@@ -125,7 +125,7 @@ def test_a_release_that_is_newer_than_the_clone_is_fetched(upstream: Git, tmp_pa
     for name, words in clones.items():
         upstream("clone", "--quiet", *words, f"file://{upstream.path}", str(tmp_path / name))
     cases = {
-        ("alone", "v9.0"): (None, "git -C .* for-each-ref"),
+        ("alone", "v9.0"): (None, "take the newest: .* git -C .* for-each-ref"),
         ("whole", "v9.0"): (None, "bring it: git -C .*/whole fetch --tags; or"),
         ("shallow", "v9.0"): (None, "bring it: git -C .*/shallow fetch --tags --unshallow; or"),
         ("whole", "v1.O"): ("v1.O", "for-each-ref"), ("whole", "v0.9"): ("v0.9", "for-each-ref"),

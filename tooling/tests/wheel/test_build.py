@@ -514,7 +514,7 @@ def test_an_interpreter_that_is_missing_or_broken(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'error: libpython is gone' >&2\nexit 127\n")
     python.chmod(0o755)
-    with pytest.raises(CannotRun, match="does not work as an interpreter: error: libpython"):
+    with pytest.raises(CannotRun, match="does not work as a Python interpreter: error: libpython"):
         build.interpreter_tags(str(python))
     with pytest.raises(CannotRun, match="could not install"):
         build.install(str(python), tmp_path / "x.whl")
