@@ -30,9 +30,9 @@ Tree = Mapping[str, TreeEntry]
 FOLDER = "040000"
 
 _FAREWELL = 1.0  # seconds
-_MOST_NEW = 20 << 20  # bytes of new objects, compressed, that are kept in memory
+_MOST_NEW = 8 << 20  # bytes of new objects, compressed, that are kept in memory
 _MOST_PASSING = 4 << 20  # of those that are not compressed when they are written
-_MOST_CONTENTS = 12 << 20  # bytes of blobs that were read, and of new objects, that are kept
+_MOST_CONTENTS = 8 << 20  # bytes of blobs that were read, and of new objects, that are kept
 _TOGETHER = 500  # questions that git is asked at once: they fit into a pipe
 _MOST_ENTRIES = 60_000  # of trees that are kept after reading, some 15 MB
 
