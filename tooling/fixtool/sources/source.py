@@ -309,7 +309,7 @@ class Remote:
     def _fetch_error(self, what: str, out: Output, hint: str | None) -> CannotRun:
         message = f"cannot fetch {what} from {self.url}: {redact(out.complaint)}"
         if "not our ref" in out.complaint and re.fullmatch("[0-9a-f]{12}", what):
-            message = f"{self.url} has no commit {what}"
+            message = f"{self.url} has no commit {what}: {redact(out.complaint)}"
         return CannotRun(message, where=self.url, hint=hint)
 
     def _look_up(self, ref: str) -> Oid:
