@@ -52,6 +52,8 @@ _ENVIRONMENT = {
     "NCCL_SOCKET_IFNAME": "lo",
     "GLOO_SOCKET_IFNAME": "lo",
     "TOKENIZERS_PARALLELISM": "false",
+    # A bundle's torch may want a newer cuDNN than the host's, and no server here convolves.
+    "PYTORCH_SKIP_CUDNN_COMPATIBILITY_CHECK": "1",
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # so that CUDA numbers GPUs as nvidia-smi does
     "NCCL_NVLS_ENABLE": "0",
     "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
