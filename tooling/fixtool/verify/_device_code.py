@@ -1,10 +1,10 @@
 """Empties what one kind of GPU never runs in a shared library, so that it packs small.
 
 CUDA's compiler writes the machine code of each source file into a container in the section
-``.nv_fatbin``, with an entry for each kind of GPU. The driver reads the entries' headers and loads
-the code of its own GPU alone. The other entries, and what is there for a debugger, are overwritten
-with zeros here: nothing moves, so every offset in the file stays right, and zeros pack to nothing.
-libtorch_cuda.so of torch 2.14.1 packs to an eighth of its size.
+``.nv_fatbin`` or ``__nv_relfatbin``, with an entry for each kind of GPU. The driver reads the
+entries' headers and loads the code of its own GPU alone. The other entries, and what is there for a
+debugger, are overwritten with zeros here: nothing moves, so every offset in the file stays right,
+and zeros pack to nothing. libtorch_cuda.so of torch 2.14.1 packs to an eighth of its size.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _ELF64 = b"\x7fELF\x02\x01"  # 64 bits, little-endian
+_DEVICE_CODE = (b".nv_fatbin", b"__nv_relfatbin")  # the second holds code that is linked later
 _CONTAINER = 0xBA55ED50
 _PTX, _MACHINE_CODE = 1, 2
 _IN_MEMORY = 0x2  # SHF_ALLOC: the loader maps this section
@@ -67,7 +68,7 @@ def _unused(data: mmap.mmap, capability: int) -> Iterator[_Span]:
         span = section.span
         if span.start + span.size > len(data):
             raise ValueError("a section ends behind the file")
-        if section.name == b".nv_fatbin":
+        if section.name in _DEVICE_CODE:
             for entries in _containers(data, span):
                 kept = _kept(entries, capability)
                 yield from (entry.span for entry in entries if entry not in kept)
@@ -105,7 +106,7 @@ def _sections(data: mmap.mmap) -> Iterator[_Section]:
 
 
 def _containers(data: mmap.mmap, section: _Span) -> Iterator[list[_Entry]]:
-    """The entries of each container in ``.nv_fatbin``. Containers begin at multiples of 8 bytes."""
+    """The entries of each container in a section. Containers begin at multiples of 8 bytes."""
     at, end = section.start, section.start + section.size
     while at + 16 <= end:
         magic, _, header, size = struct.unpack_from("<IHHQ", data, at)

@@ -32,7 +32,8 @@ def _library(*containers: bytes) -> bytes:
     sections = [
         (b"", 0, 0, b""),
         (b".text", 1, 6, b"text" * 4),
-        (b".nv_fatbin", 1, 2, b"\0\0\0\0\0\0\0\0".join(containers)),
+        (b".nv_fatbin", 1, 2, containers[0]),
+        (b"__nv_relfatbin", 1, 2, b"\0\0\0\0\0\0\0\0".join(containers[1:])),
         (b".dynstr", 3, 2, b"a name that the loader reads"),
         (b".symtab", 2, 0, b"symbols*"),
         (b".debug_info", 1, 0, b"lines and types*"),
