@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from fixtool.edit.plans import At
@@ -76,6 +77,11 @@ def old_place(git: Repo | None, line: Line, slug: str) -> At:
         return At()
     path = (line.folder / "series").resolve().relative_to(git.work_tree)
     order = _committed_order(git, "HEAD", path)  # it is there if the drop is not committed yet
+    names = {slug}
+    while slug not in order and (former := _former_name(git, line, slug)) not in (None, *names):
+        slug = former or slug  # it was renamed on the shelf
+        names.add(slug)
+        order = _committed_order(git, "HEAD", path)
     if slug not in order:
         pattern = f"^{re.escape(slug)}[.]patch"
         log = git.run("log", "-1", "--format=%H", "-E", f"-G{pattern}", "HEAD", "--", str(path),
@@ -89,6 +95,34 @@ def old_place(git: Repo | None, line: Line, slug: str) -> At:
         return At(earlier[-1])
     later = [other for other in order[number:] if other in here]
     return At(later[0], before=True) if later else At()
+
+
+def _former_name(git: Repo, line: Line, slug: str) -> str | None:
+    """The name that a patch of the shelf had before it was renamed there, as the history of the
+    patch repository tells it: the entry that went when this one came, and says the same."""
+    path = (line.folder / shelf.FILE).resolve().relative_to(git.work_tree or Path("/"))
+    log = git.run("log", "--format=%H", "-E", f'-G^slug = "{re.escape(slug)}"', "HEAD", "--",
+                  str(path), accept=None)  # fmt: skip
+    steps = [(shelf.read(line.folder), _committed_shelf(git, "HEAD", path))]
+    steps += [(_committed_shelf(git, commit, path), _committed_shelf(git, f"{commit}^", path))
+              for commit in log.text.split()]  # fmt: skip
+    for now, before in steps:
+        came = [entry for entry in now if entry.slug == slug]
+        if came and slug not in (entry.slug for entry in before):
+            stay = {entry.slug for entry in now}
+            gone = [entry.slug for entry in before
+                    if entry.slug not in stay and [replace(entry, slug=slug)] == came]  # fmt: skip
+            return gone[0] if len(gone) == 1 else None
+    return None
+
+
+def _committed_shelf(git: Repo, commit: str, path: Path) -> tuple[Shelved, ...]:
+    """The shelf in the file ``path`` of a commit; empty if it is not there."""
+    content = git.run("cat-file", "blob", f"{commit}:{path}", accept=None)
+    try:
+        return () if content.status else shelf.parse_shelf(content.stdout, str(path))
+    except Refused:
+        return ()
 
 
 def _committed_order(git: Repo, commit: str, path: Path) -> list[str]:

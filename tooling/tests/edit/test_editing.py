@@ -247,6 +247,19 @@ def test_restore(editing: Editing, place: list[str]) -> None:
     editing.require_well_formed()
 
 
+@pytest.mark.parametrize("commit", [(), ("--no-commit",)])
+def test_what_was_renamed_on_the_shelf_comes_back_to_its_place(
+    editing: Editing, commit: tuple[str, ...]
+) -> None:
+    """Also if it got two names, and if another patch went to the shelf in between."""
+    assert editing.run("drop", "twenty", "--reason", "no use").status == 0
+    editing.edit("rename", "twenty", "score")
+    assert editing.run("drop", "other", "--reason", "no use").status == 0
+    editing.edit("rename", "score", "a-score", *commit)
+    done = editing.edit("restore", "a-score", *commit)
+    assert done["series"] == ["five", "a-score", "again"]
+
+
 def test_no_commit_and_dry_run(editing: Editing) -> None:
     old, head = editing.files(), editing.git.head()
     words = ("move", "other", "--before", "twenty")
