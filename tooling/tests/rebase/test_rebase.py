@@ -772,7 +772,7 @@ def test_history_of_a_source_without_one(without_git: Maintainer) -> None:
     ("words", "message"),
     [
         ([], "give one of --onto REF"),
-        (["--onto", "main", "--abort"], "give one of --onto REF"),
+        (["--onto", "main", "--abort"], "--onto begins a rebase"),
         (["--skip"], "no rebase waits"),
         (["--onto", "--upload-pack=x"], ""),
         (["--onto", "nowhere"], "nowhere"),
