@@ -24,7 +24,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -333,7 +333,7 @@ def decoder_parts(
     them, with random parameters."""
     import torch
 
-    with building(dtype, device):
+    with building(dtype, device), layer_stack():
         layer = gemma4.Gemma4DecoderLayer(0, shape_config(shape))
     draw_parameters(layer.router, layer.moe)
     norm = layer.pre_feedforward_layernorm_2
@@ -341,6 +341,18 @@ def decoder_parts(
     with torch.no_grad():
         norm.weight.copy_(torch.rand(shape[0], generator=draw) + 0.5)
     return layer.router, layer.moe, norm
+
+
+def layer_stack() -> AbstractContextManager[Any]:
+    """What a decoder layer is built in: newer releases join the layers of a stack where they meet."""
+    try:
+        from sglang.srt.layers import layer_boundary
+    except ModuleNotFoundError as error:
+        if error.name != "sglang.srt.layers.layer_boundary":
+            raise
+        return nullcontext()
+    stack: AbstractContextManager[Any] = layer_boundary.layer_stack()
+    return stack
 
 
 def check_left(gemma4: Any, router: Any, dtype: Any, device: str) -> Any:
