@@ -118,13 +118,18 @@ def run_cases(
     else:
         if not fail_fast:  # long ones first, so that none is left over
             cases = sorted(cases, key=lambda case: -(case.tokens * case.experts + 2**24 * (case.execution != "call")))  # fmt: skip
-        results = run_in_processes(cases, file, device, jobs)
+        results = run_in_processes(cases, file, device, jobs, say=_say)
     for result in results:
         if result.status == "failed":
             print(f"FAILED {result.case.name}: {result.what}", file=sys.stderr, flush=True)
         yield result
         if result.status == "failed" and fail_fast:
             return
+
+
+def _say(text: str) -> None:
+    """A host's time was over twice without a word of which case was slow, or hung."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def verdict(details: dict[str, Any]) -> Answer:

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -19,6 +19,7 @@ from verify.routing.cases import Case
 from verify.routing.executions import CaseResult
 
 MOST_LOSSES = 25
+SAY_SECONDS = 20.0
 
 
 def _work(pipe: Connection, file: str, device: str, threads: int) -> None:
@@ -73,9 +74,15 @@ class _Worker:
 
 
 def run_in_processes(
-    cases: Sequence[Case], file: str, device: str, jobs: int, limit_s: float = 300.0
+    cases: Sequence[Case],
+    file: str,
+    device: str,
+    jobs: int,
+    limit_s: float = 300.0,
+    say: Callable[[str], object] = lambda text: None,
 ) -> Iterator[CaseResult]:
     """Yield the results of all cases, as they come, from ``jobs`` processes; ``limit_s`` seconds a case.
+    Every SAY_SECONDS ``say`` gets how many are done, and which case has run for longest.
 
     After MOST_LOSSES lost processes the rest is skipped. Closing the generator ends the processes.
     """
@@ -83,7 +90,7 @@ def run_in_processes(
     threads = max(1, (os.cpu_count() or 1) // jobs)
     queue = list(reversed(cases))
     workers: dict[Connection, _Worker] = {}
-    losses = 0
+    losses, say_at = 0, time.monotonic() + SAY_SECONDS
 
     def start(case: Case) -> None:
         near, far = context.Pipe()
@@ -98,6 +105,9 @@ def run_in_processes(
             start(queue.pop())
         while workers:
             ready = wait(list(workers), timeout=2)
+            if time.monotonic() >= say_at:
+                say_at = time.monotonic() + SAY_SECONDS
+                say(_progress(len(cases) - len(queue) - len(workers), len(cases), workers.values()))
             for pipe, worker in list(workers.items()):
                 if pipe not in ready and time.monotonic() - worker.since < limit_s:
                     continue
@@ -122,3 +132,9 @@ def run_in_processes(
         for worker in workers.values():
             worker.process.kill()
             worker.process.join()
+
+
+def _progress(done: int, number: int, workers: Iterable[_Worker]) -> str:
+    longest = min(workers, key=lambda worker: worker.since)
+    seconds = time.monotonic() - longest.since
+    return f"{done:,} of {number:,} cases; {longest.case.name} has run for {seconds:.0f} s"

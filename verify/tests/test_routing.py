@@ -341,6 +341,23 @@ def test_a_process_that_dies_costs_its_case_only(tmp_path: Path) -> None:
     assert all("raised RuntimeError: no" in problems[name] for name in problems.keys() - died)
 
 
+def test_the_check_says_which_case_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that was cut off after 311 s on a GPU host had not said where it stood."""
+    from verify.routing import pool
+    from verify.routing.cases import all_cases
+
+    monkeypatch.setattr(pool, "SAY_SECONDS", 0.0)
+    kernel = tmp_path / "kernel.py"
+    kernel.write_text(
+        "def gemma4_fused_routing(logits, scale, topk):\n    raise RuntimeError('no')\n"
+    )
+    cases = [case for case in all_cases()[0] if case.family == "k-equals-e"][:2]
+    heard: list[str] = []
+    assert len(list(pool.run_in_processes(cases, str(kernel), "cpu", 1, say=heard.append))) == 2
+    assert heard[0].startswith(f"0 of 2 cases; {cases[0].name} has run for ")
+    assert heard[-1].startswith(f"1 of 2 cases; {cases[1].name} has run for ")
+
+
 @pytest.mark.parametrize(
     ("shape", "itself", "reached"),
     [
