@@ -171,7 +171,9 @@ def test_what_waits_was_changed_by_hand(place: Place) -> None:
     session.write_text(session.read_text() + "\n")
     refused = refusal(place).err
     assert "the edit of line main that waits was changed since" in refused
-    assert re.search("end what waits: fixtool edit .*--abort --line main; then fixtool undo", refused)
+    assert re.search(
+        "end what waits: fixtool edit .*--abort --line main; then fixtool undo", refused
+    )
 
 
 def test_what_was_pushed_is_told(place: Place) -> None:
