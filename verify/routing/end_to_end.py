@@ -19,6 +19,7 @@ claim it must go to the torch ops.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import sys
@@ -345,13 +346,13 @@ def decoder_parts(
 
 def layer_stack() -> AbstractContextManager[Any]:
     """What a decoder layer is built in: newer releases join the layers of a stack where they meet."""
+    name = "sglang.srt.layers.layer_boundary"
     try:
-        from sglang.srt.layers import layer_boundary
+        stack: AbstractContextManager[Any] = importlib.import_module(name).layer_stack()
     except ModuleNotFoundError as error:
-        if error.name != "sglang.srt.layers.layer_boundary":
+        if error.name != name:
             raise
         return nullcontext()
-    stack: AbstractContextManager[Any] = layer_boundary.layer_stack()
     return stack
 
 
