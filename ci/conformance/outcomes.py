@@ -135,8 +135,11 @@ def scratch_folder(kept: Path | None) -> Iterator[Path]:
 
 
 def read_result(name: str) -> dict[str, Any]:
-    """The result that an earlier run has written."""
-    result: dict[str, Any] = json.loads(Path(name).read_text("utf-8"))
+    """The result that an earlier run has written, as the value of an option."""
+    try:
+        result: dict[str, Any] = json.loads(Path(name).read_text("utf-8"))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{name}: {error.strerror}") from error
     return result
 
 
