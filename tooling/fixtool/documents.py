@@ -154,38 +154,39 @@ class Field:
 
 
 def read_own(
-    path: Path, read: Callable[[Field], _T], limit: int = _LARGEST, *, summed: bool = False
+    path: Path, read: Callable[[Field], _T], limit: int = _LARGEST, *, checksummed: bool = False
 ) -> _T | None:
     """What ``read`` makes of a JSON file that fixtool wrote into its own folders; None if there is
     no such file, or if it is damaged, or no regular file: it would lead elsewhere, or have no
-    end. A ``summed`` file is damaged if its first line is not the sum of the rest."""
+    end. A ``checksummed`` file is damaged if its first line is not the checksum of the
+    rest."""
     try:
         data = read_plain(path.parent, path.name, limit)
-        if summed:
+        if checksummed:
             line, _, data = data.partition(b"\n")
-            if line != _sum(data):
+            if line != _checksum(data):
                 return None
         return read(Field(json.loads(data)))
     except (OSError, ValueError, RecursionError, Refused):
         return None
 
 
-def keep_own(folder: Path, documents: Mapping[str, object], *, summed: bool = False) -> None:
+def keep_own(folder: Path, documents: Mapping[str, object], *, checksummed: bool = False) -> None:
     """Write ``documents``, by name, as JSON files into a folder of the cache, for ``read_own``, and
     remove what is old there. If they cannot be written (a disk that is full or read-only), the next
-    run takes longer; its result is the same. A ``summed`` file begins with a line that is the sum
-    of the rest: who believes all of it need not check each value of it."""
+    run takes longer; its result is the same. A ``checksummed`` file begins with a line that is
+    the checksum of the rest, so its reader need not check each value."""
     try:
         private_folder(folder)
         for name, document in documents.items():
             data = json.dumps(document, default=vars).encode()
-            write_atomically(folder / name, _sum(data) + b"\n" + data if summed else data)
+            write_atomically(folder / name, _checksum(data) + b"\n" + data if checksummed else data)
         remove_old(folder, _KEPT)
     except (OSError, CannotRun):
         return
 
 
-def _sum(data: bytes) -> bytes:
+def _checksum(data: bytes) -> bytes:
     return hashlib.sha256(data).hexdigest().encode()
 
 

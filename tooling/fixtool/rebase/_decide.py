@@ -96,7 +96,7 @@ def _action(
     """What becomes of a patch, after what becomes of those ``before`` it."""
     if result.commit is None and result.verdict in _GONE:
         return Action.DROPPED
-    if result.verdict is Verdict.SKIPPED or _is_set_aside(facts, result, before):
+    if result.verdict is Verdict.SKIPPED or _is_shelved_too(facts, result, before):
         return Action.SHELVED
     if result.verdict in FAILED:
         return Action.ASKED
@@ -106,7 +106,7 @@ def _action(
     return Action.KEPT if result.slug in same else Action.REWRITTEN
 
 
-def _is_set_aside(facts: Facts, result: PatchResult, before: Sequence[PatchOutcome]) -> bool:
+def _is_shelved_too(facts: Facts, result: PatchResult, before: Sequence[PatchOutcome]) -> bool:
     """Whether a patch is blocked by one that goes to the shelf, and follows it there. As long as
     another patch waits for a person, that one may be what blocks it."""
     if result.verdict is not Verdict.BLOCKED:

@@ -3,8 +3,8 @@
 A key stands for the target, the base, the bytes of every patch up to one, and why some of them are
 left out. Only a run of successes is kept: one file holds all results that one replay has added, and
 has the key of the first of them as its name. To open a file for each patch took a fifth of the time
-of a replay of a thousand patches that are all known. The files are JSON below a sum, safe to
-delete, and dropped when long unused. A result is believed only if its file is as it was written,
+of a replay of a thousand patches that are all known. The files are JSON below a checksum, safe
+to delete, and dropped when long unused. A result is believed only if its file is as it was written,
 and if its commit is the one that its patch makes there. What that commit changes was compared with
 the diff before the result was kept, so it is not compared again.
 """
@@ -69,7 +69,7 @@ class PrefixCache:
         require_private(self.folder)
         while len(results) < len(self.keys):
             path = self.folder / f"{self.keys[len(results)]}.json"
-            more = read_own(path, partial(self._fitting, len(results)), summed=True)
+            more = read_own(path, partial(self._fitting, len(results)), checksummed=True)
             if not more:
                 break
             results += more
@@ -92,7 +92,7 @@ class PrefixCache:
         """How many of the first ``results`` have the commit that their patch makes on the one
         before it: by parent, author, committer and message. A result without a commit must be one
         that makes none."""
-        stored = objects.repo.commits_here([each.commit for each in results if each.commit])
+        stored = objects.repo.commits_here([result.commit for result in results if result.commit])
         objects.remember(stored)
         parent = self.onto
         for number, (result, patch) in enumerate(zip(results, self.patches, strict=False)):
@@ -117,4 +117,4 @@ class PrefixCache:
         ]
         parts = (added[at : at + _TOGETHER] for at in range(0, len(added), _TOGETHER))
         files = {f"{part[0]['key']}.json": {"results": part} for part in parts}
-        keep_own(self.folder, files, summed=True)
+        keep_own(self.folder, files, checksummed=True)

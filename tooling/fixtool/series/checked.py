@@ -42,7 +42,7 @@ class CheckedPatches:
         self._status: dict[str, os.stat_result] = {}
         if self.cache:
             require_private(self.cache)
-            self._before = read_own(self.cache / self._file, _patches, summed=True) or {}
+            self._before = read_own(self.cache / self._file, _patches, checksummed=True) or {}
 
     @property
     def _file(self) -> str:
@@ -104,7 +104,7 @@ class CheckedPatches:
     def keep(self) -> None:
         """Write down what is known now, if it was not all there before."""
         if self.cache and not self._now.keys() <= self._before.keys():
-            keep_own(self.cache, {self._file: [_FORMAT, self._now]}, summed=True)
+            keep_own(self.cache, {self._file: [_FORMAT, self._now]}, checksummed=True)
         self._files.keep()
 
 

@@ -4,9 +4,9 @@ To read the patches of a long series takes longer than to ask when each was chan
 believed only if nothing about its file has changed: device, inode, size, and the times of the last
 change of its content (mtime) and of anything about it (ctime), which no program can set. A file
 that changed a moment before it was read may have changed again at what counts as the same time, so
-its digest is not kept. That of a file from the future is not kept either, nor are those of a file
-system whose times are whole seconds. Whatever is in doubt is read again. The cache has one file for
-each line, and is safe to delete.
+its digest is not kept. Nor is the digest of a file whose times lie in the future, or of one on a
+file system whose times are whole seconds. Whatever is in doubt is read again. The cache has one
+file for each line, and is safe to delete.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class FileDigests:
         self._opened = time.time_ns()
         if cache:
             require_private(cache)
-            self._before = read_own(cache / self._file, _table, summed=True) or {}
+            self._before = read_own(cache / self._file, _table, checksummed=True) or {}
 
     def find(self, name: str, about: os.stat_result) -> str | None:
         """The digest of the file ``name``, whose status is ``about``; None if it has to be read."""
         kept = self._before.get(name)
-        if kept is None or kept[:-1] != _signs(about):
+        if kept is None or kept[:-1] != _identity(about):
             return None
         self._now[name] = kept
         return str(kept[-1])
@@ -51,7 +51,7 @@ class FileDigests:
         """Note the digest of a file, which was read after it had the status ``about``."""
         last = max(about.st_mtime_ns, about.st_ctime_ns)
         if last < self._opened - _MOMENT and about.st_ctime_ns % _SECOND:
-            self._now[name] = [*_signs(about), digest]
+            self._now[name] = [*_identity(about), digest]
 
     def keep(self) -> None:
         """Write down what is known now, if it was not all there before."""
@@ -59,7 +59,7 @@ class FileDigests:
             files = {**self._before, **self._now}
             if len(files) > len(self._now) * 2 + _SPARE:
                 files = self._now
-            keep_own(self._cache, {self._file: files}, summed=True)
+            keep_own(self._cache, {self._file: files}, checksummed=True)
 
 
 def name_of(folder: Path) -> str:
@@ -68,8 +68,8 @@ def name_of(folder: Path) -> str:
     return hashlib.sha256(path).hexdigest()
 
 
-def _signs(about: os.stat_result) -> list[object]:
-    """What changes if a file does."""
+def _identity(about: os.stat_result) -> list[object]:
+    """The parts of a file's status of which one changes whenever the file does."""
     return [about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns]
 
 

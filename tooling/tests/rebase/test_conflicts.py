@@ -224,7 +224,7 @@ def test_a_skip_in_a_rebase_that_was_given_up_is_remembered(maintainer: Maintain
     assert (stopped["patch"], stopped["skipped_before"]) == ("other", None)
 
 
-def test_what_needs_a_skipped_patch_is_set_aside_with_it(maintainer: Maintainer) -> None:
+def test_what_needs_a_skipped_patch_is_shelved_with_it(maintainer: Maintainer) -> None:
     maintainer.patch_five()
     maintainer.team.patch("more", "five more", base="patch/five", python__model_py=FIVE_MORE)
     maintainer.save()
@@ -235,7 +235,7 @@ def test_what_needs_a_skipped_patch_is_set_aside_with_it(maintainer: Maintainer)
     assert outcomes(rebased) == {"five": ("skipped", "shelved"), "more": ("blocked", "shelved")}
 
 
-def test_what_another_patch_may_still_block_is_not_set_aside_yet(maintainer: Maintainer) -> None:
+def test_what_another_patch_may_still_block_is_not_shelved_yet(maintainer: Maintainer) -> None:
     """It was shown as shelved as soon as any patch was skipped, and then asked about after all."""
     maintainer.patch_other()
     maintainer.patch_five()

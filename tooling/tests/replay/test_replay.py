@@ -424,8 +424,8 @@ def test_a_hunk_with_an_unknown_verdict_is_refused(value: object) -> None:
         read_with(verdict=value)
 
 
-def write_as_summed(file: Path, text: str) -> None:
-    """Write ``text``, the content of a file of the cache, with the sum that it would have."""
+def write_with_checksum(file: Path, text: str) -> None:
+    """Write ``text``, the content of a file of the cache, with the checksum that it would have."""
     rest = text.partition("\n")[2]
     file.write_text(f"{hashlib.sha256(rest.encode()).hexdigest()}\n{rest}")
 
@@ -450,7 +450,7 @@ def test_a_cached_commit_is_believed_only_if_its_patch_makes_it(
     (file,) = cache.iterdir()
     text = file.read_text().replace(first.commit, stored)
     text = text.replace('"slug": "fix"', '"slug": "x"') if part == "slug" else text
-    write_as_summed(file, text)
+    write_with_checksum(file, text)
     again = run(team, cache=cache)
     assert (again.commit, again.patches) == (first.commit, first.patches)
     assert again.reused == 0
@@ -510,7 +510,7 @@ def test_a_cached_result_that_cannot_be_one_is_not_believed(
             "another verdict": ('"verdict": "clean", "commit"', '"verdict": "absorbed", "commit"'),
         }[part]
         assert old in text
-        write_as_summed(file, text.replace(old, new))
+        write_with_checksum(file, text.replace(old, new))
     again = run(team, cache=cache)
     assert (again.commit, again.patches, again.reused) == (first.commit, first.patches, 0)
 
