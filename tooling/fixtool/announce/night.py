@@ -180,7 +180,7 @@ class Night:
         if any(row.next.startswith("fixtool ") for row in rows):
             sentences.append("Type the commands in a clone of the patch repository.")
         if not self.pulls and any(row.moved for row in rows):
-            sentences.append("That of a line that moved makes its new commit there.")
+            sentences.append("For a line that moved, the command commits the rebase there.")
         return " ".join(sentences)
 
     def _row(self, texts: NightlyTexts) -> NightRow:

@@ -119,7 +119,7 @@ def _worktree_status(
         if worktree is not None:
             raise
         raise UsageError(
-            "status of what? this folder is no work tree that fixtool made",
+            "name an interpreter or a work tree: this folder is no work tree that fixtool made",
             hint="fixtool status --python PY, or fixtool status --worktree DIR",
         ) from error
     context = options.start_of(ctx, directory, record)

@@ -27,7 +27,7 @@ _ELSEWHERE = {
 _WITH_DEFAULT = {"--line", "--ref", "--source", "--python", "--worktree", "--repository"}
 """Options that most commands can do without."""
 _OF_ALL = {"clean", "coverage", "deps", "export", "lint", "list", "report", "verify"}
-"""The verbs that are about all there is, unless an option says otherwise."""
+"""The verbs that take all lines, patches or folders unless an option chooses."""
 _LONGEST = 300  # characters of a command line that is shown
 _PATCHES = re.compile(r"\.(?:patch|diff|mbox)$")
 _NUMBER = re.compile(r"'?(.*?)'? is not (?:a valid (?:int|float)|in the range)")
@@ -83,7 +83,11 @@ def _too_many(verb: str, extra: Sequence[str]) -> str:
     if verb in ("apply", "new") and all(map(_PATCHES.search, extra)):
         takes = "applies all patches of a line" if verb == "apply" else "makes a patch of edits"
         return f"`fixtool {verb}` {takes}, and takes no patch file: {shown}"
-    taken = [_name(each) for each in parser_of(verb).params if each.param_type_name == "argument"]
+    taken = [
+        _name(parameter)
+        for parameter in parser_of(verb).params
+        if parameter.param_type_name == "argument"
+    ]
     what = f"only {' and '.join(taken)}" if taken else "no argument"
     be = "are" if len(extra) > 1 else "is"
     return f"`fixtool {verb}` takes {what}: {shown} {be} too many"
@@ -356,8 +360,10 @@ def _extra(words: Sequence[str], extras: Sequence[str], before: Sequence[str]) -
     if dots and {"--from", "--to"} <= options.keys():
         return _valid([*(_with(words, extra, []) or words), "--from", first, "--to", last])
     wanted = ["--line"] if extra in lines else ["--ref", "--onto", "--to"]
-    taken_by_itself = (each for each in parser_of(words[0]).params if each.opts[0][0] != "-")
-    takes_slug = "SLUG" in map(_placeholder, taken_by_itself)
+    arguments = (
+        parameter for parameter in parser_of(words[0]).params if parameter.opts[0][0] != "-"
+    )
+    takes_slug = "SLUG" in map(_placeholder, arguments)
     if takes_slug and extra not in lines:  # it is one patch too many, and no commit
         wanted = []
     for option in wanted if extra else ():

@@ -53,7 +53,9 @@ def _find_line(context: Context, name: str | None, slug: str) -> Line:
     holders = [line for line in lines if slug in slugs[line.name]]
     if not holders:
         known = tuple(sorted(set().union(*slugs.values())))
-        others = [line for line in repository.lines if slug in {each.slug for each in line.entries}]
+        others = [
+            line for line in repository.lines if slug in {entry.slug for entry in line.entries}
+        ]
         if name and others:
             raise UsageError(
                 f"line {name} has no patch {slug!r}; it is in line {others[0].name}",

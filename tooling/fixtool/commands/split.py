@@ -65,8 +65,8 @@ def split(
         raise UsageError(
             "--by, --into and --hunks exclude each other"
             if ways
-            else "how? --by makes a part of each file or folder, --into names the parts, and "
-            "--hunks asks about each hunk",
+            else "say how to split: --by makes a part of each file or folder, --into names the "
+            "parts, and --hunks asks about each hunk",
             hint=f"by file: fixtool split {argument(slug)} --by file; or by hunk: "
             f"fixtool split {argument(slug)} --hunks",
         )

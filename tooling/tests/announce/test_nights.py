@@ -114,7 +114,7 @@ def test_the_table_says_of_each_line_who_acts_and_what_to_type(tmp_path: Path) -
     elsewhere = read(folder, (), pulls=False)
     assert elsewhere.rows[3].next == f"fixtool rebase --line moved --onto {'b' * 40}"
     assert elsewhere.rows[3].who == ("a person",)
-    assert "That of a line that moved makes its new commit there.\n" in elsewhere.summary()
+    assert "For a line that moved, the command commits the rebase there.\n" in elsewhere.summary()
 
 
 def test_a_green_night_says_so(tmp_path: Path) -> None:

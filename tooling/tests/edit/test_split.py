@@ -216,7 +216,7 @@ def test_no_commit_leaves_the_commit_to_the_user(splitting: Splitting) -> None:
 REFUSED = {
     "one file": (["before", "--by", "file"], 1, "it has one file"),
     "all in one": (["big", "--into", "all=*"], 1, "all of it would be in one part"),
-    "no way": (["big"], 2, "how? --by makes a part of each file"),
+    "no way": (["big"], 2, "say how to split: --by makes a part of each file"),
     "two ways": (["big", "--by", "file", "--into", "a=b"], 2, "exclude each other"),
     "kind": (["big", "--by", "line"], 2, "neither file nor folder"),
     "depth": (["big", "--by", "file", "--depth", "1"], 2, "--depth is for --by folder"),
