@@ -28,7 +28,7 @@ def late_pattern(expression: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
 
 
 _ALIKE = str.maketrans("oil_", "011-")  # letters that are taken for a digit, or a sign for another
-_SIMILAR = 0.7  # below, as for --line and --since, a word was meant by nobody
+_SIMILAR = 0.7  # words that are less alike, such as --since and --line, are no typing mistake
 _MOST_LOGINS = 8  # of an address; no real one has more than one
 _LONGEST_LOGIN = 1000  # characters
 _JOB_COMMAND = late_pattern(r"^(\s*):(?=:)", re.MULTILINE)

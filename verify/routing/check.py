@@ -128,7 +128,7 @@ def run_cases(
 
 
 def _say(text: str) -> None:
-    """A host's time was over twice without a word of which case was slow, or hung."""
+    """Print how far the check is, at once: if a host's time ends, its log then names the slow case."""
     print(text, file=sys.stderr, flush=True)
 
 

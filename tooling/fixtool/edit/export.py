@@ -417,9 +417,9 @@ def _patch_files(
 def _as_recorded(
     tree: Repo, record: Record, commits: Mapping[str, Oid], files: Mapping[str, bytes]
 ) -> set[str]:
-    """Those of ``commits``, slug -> commit, that say and change what the commit said and changed of
-    which ``files`` has the patch file: only an earlier commit is another one. The file stays then,
-    and need not be made again, which takes most of the time of an export."""
+    """The slugs of ``commits`` with the message, the author and the changes of the commit that the
+    patch file in ``files`` was made of: only their parents differ. Such a file is not made again,
+    which takes most of the time of an export."""
     patches = record.manifest.patches if record.manifest else ()
     made_of = {patch.slug: patch.sha256 for patch in patches}
     asked = [slug for slug in commits

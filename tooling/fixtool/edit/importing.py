@@ -197,9 +197,9 @@ def prepare(
 def _own_commits(
     objects: ObjectDatabase, line: Line, base: Oid, queue: Sequence[_Place], options: ImportOptions
 ) -> dict[str, Oid]:
-    """The commits of the patches before the first one that comes in, which stay as they are: to
-    judge a change does not need a patch to be applied that was applied before. One that does not
-    apply has none, and neither have those after it."""
+    """The commits of the patches before the first one that comes in, which stay as they are: those
+    that are known are not applied again. A patch that does not apply has no commit, and neither
+    have those after it."""
     patches = [place.patch for place in takewhile(lambda place: place.incoming is None, queue)]
     known = options.find_commits(objects, line, base) if options.find_commits else ()
     commits = list(known[: len(patches)])

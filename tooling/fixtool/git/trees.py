@@ -166,10 +166,11 @@ def scratch_index(repo: Repo, treeish: str) -> Iterator[Path]:
 
 @contextmanager
 def copied_index(tree: Repo, *, young: bool = False) -> Iterator[Path]:
-    """A private copy of the index of a work tree, removed at the end. It has the time of the index:
-    git compares the bytes of a file that is as young as its index, and takes an older one to be as
-    it was. A file of the same size that was edited in the second in which a work tree was made
-    would be lost in a younger copy. With ``young``, it is younger than every file."""
+    """A private copy of the index of a work tree, removed at the end. It has the mtime of the
+    index: git compares the content of a file that is as young as its index, and takes an older one
+    to be unchanged. With a younger copy, git would miss an edit that was made in the same second as
+    the work tree and did not change the size of the file. With ``young``, the copy is younger than
+    every file."""
     with temporary_folder("fixtool-index-") as folder:
         index = folder / "index"
         with suppress(FileNotFoundError):

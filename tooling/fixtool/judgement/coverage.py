@@ -78,8 +78,7 @@ def cover_commits(
 ) -> Coverage:
     """What covers the commit ``start`` and every first-parent commit after it up to ``end``; with
     the line ``line``, or else the one that is chosen. Both are refs in ``source``. The default of
-    ``start`` is the oldest base of a line, and that of ``end`` is upstream's
-    newest commit.
+    ``start`` is the oldest base of a line, and that of ``end`` is upstream's newest commit.
 
     Raises UsageError if the source is the package index, which has no commits, or if ``end`` does
     not descend from ``start``; CannotRun if something that a judgement needs cannot be had.

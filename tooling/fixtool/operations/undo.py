@@ -266,6 +266,7 @@ def _require_nothing_newer(
         )
 
 
+# Two causes of which all else that is newer is only an effect, as messages begin with them.
 _AWAY = "another branch is checked out"
 _TAKEN_OFF = "git has taken commit"
 _Newer = tuple[str, str, str]

@@ -64,13 +64,13 @@ def _of_failure(document: object) -> Iterable[ToDo]:
     if isinstance(document, Failure):
         where = document.where if document.where and document.where not in document.message else ""
         why = document.message + (f" ({where})" if where else "")
-        why += f"; try: {_at_home(document.hint)}" if document.hint else ""
+        why += f"; try: {_for_reader(document.hint)}" if document.hint else ""
         yield ToDo(True, None, f"fixtool {document.command} failed", why, None)
 
 
-def _at_home(hint: str) -> str:
-    """A hint for a person who reads the report, not where the command ran: that folder may be gone,
-    and a person needs no JSON."""
+def _for_reader(hint: str) -> str:
+    """A hint as a reader of the report can type it, without the folder of the command, which may be
+    gone, and without ``--json``."""
     return re.sub(r" (?:-C (?:'[^']*'|\S+)|--json)(?=\s|$)", "", hint)
 
 

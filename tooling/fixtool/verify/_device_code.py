@@ -1,10 +1,11 @@
-"""Empties what one kind of GPU never runs in a shared library, so that it packs small.
+"""Empties what one kind of GPU never runs in a shared library, so that it compresses well.
 
 CUDA's compiler writes the machine code of each source file into a container in the section
 ``.nv_fatbin`` or ``__nv_relfatbin``, with an entry for each kind of GPU. The driver reads the
 entries' headers and loads the code of its own GPU alone. The other entries, and what is there for a
 debugger, are overwritten with zeros here: nothing moves, so every offset in the file stays right,
-and zeros pack to nothing. libtorch_cuda.so of torch 2.14.1 packs to an eighth of its size.
+and zeros compress to almost nothing. libtorch_cuda.so of torch 2.14.1 compresses to an eighth of
+its size.
 """
 
 from __future__ import annotations
