@@ -22,8 +22,8 @@ class _LatePattern:
 
 
 def late_pattern(expression: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
-    """A pattern for its methods alone, compiled at its first use: most commands use few of those
-    that their modules define, and to compile all took 8 of 150 ms."""
+    """A pattern that is compiled at its first use, and of which only methods can be used: most
+    commands use few of those that their modules define, and to compile all took 8 of 150 ms."""
     return cast("re.Pattern[AnyStr]", _LatePattern(expression, flags))
 
 

@@ -1,7 +1,7 @@
 """The main job: a line of patches, on a ref, in a work tree.
 
-What only a work tree needs is imported inside functions: a dry run makes none, and most have no
-older one to look at.
+What only a work tree needs is imported inside functions: a dry run makes none, and mostly finds no
+older one.
 """
 
 from __future__ import annotations
