@@ -46,7 +46,19 @@ def _end_at_once() -> None:
     os._exit(_code)
 
 
+def _open_closed_streams() -> None:
+    """Python has None for a stream that its caller closed, and the next file that is opened would
+    get the number of the stream. (To stdout nothing is printed then.)"""
+    for number, name, mode in ((0, "stdin", "r"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            file = open(os.devnull, mode)  # noqa: PTH123, SIM115 # it stays open
+            if file.fileno() != number:
+                os.dup2(file.fileno(), number)
+            setattr(sys, name, file)
+
+
 def main() -> None:
+    _open_closed_streams()
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         # Until ``signals`` is loaded, Ctrl-C just ends fixtool: Python would print a traceback.
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from fixtool.apply.run import left_out_by_hand, require_without
 from fixtool.errors import CannotRun, Refused, UsageError
@@ -159,8 +160,10 @@ def _target(
             try:
                 target = source.resolve(target.commit)
             except UnknownRef as error:
-                fetch = ("git", "-C", source.name, "fetch", str(found.checkout.work_tree), "HEAD")
-                error.hint = f"{shlex.join(fetch)}, then the same command again"
+                if Path(source.name).is_dir():
+                    there = str(found.checkout.work_tree)
+                    fetch = shlex.join(("git", "-C", source.name, "fetch", there, "HEAD"))
+                    error.hint = f"{fetch}, then the same command again"
                 raise
     whole = len(project.lines) == len(context.repository.lines)
     return source, target if whole else replace(target, lines=project.lines)

@@ -201,7 +201,7 @@ def look_at(change: Rewrite) -> Found:
         new = None if name in remove else change.files.get(name, old)
         if old is not None:
             _add_to(before, name, old)
-            if new is not old:
+            if name in remove or name in change.files:
                 replaced[name] = old
         if new is not None:
             _add_to(after, name, new)

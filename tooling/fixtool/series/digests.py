@@ -2,8 +2,9 @@
 
 To read the patches of a long series takes longer than to ask when each was changed. A digest is
 believed only if nothing about its file has changed: device, inode, size, and the times of the last
-change of its content (mtime) and of anything about it (ctime), which no program can set. A file
-that changed a moment before it was read may have changed again at what counts as the same time, so
+change of its content (mtime) and of anything about it (ctime), which no program can set. As in
+git, what a program writes through a memory map that it holds for seconds is not seen. A file that
+changed a moment before it was read may have changed again at what counts as the same time, so
 its digest is not kept. Nor is the digest of a file whose times lie in the future, or of one on a
 file system whose times are whole seconds. Whatever is in doubt is read again. The cache has one
 file for each line, and is safe to delete.

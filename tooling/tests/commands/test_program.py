@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from support.processes import GENEROUS
+from support.repositories import ROOT
 
 ENDS = """
 import atexit, sys
@@ -43,3 +45,16 @@ def test_a_process_ends_without_taking_its_modules_apart(code: str, status: int,
     words = [sys.executable, "-c", ENDS.format(code=code)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=GENEROUS, check=False)
     assert (done.returncode, done.stdout) == (status, said)
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    ("words", "status"), [(["status", "--bogus"], 2), (["lint", "-C", str(ROOT)], 0)]
+)
+def test_a_stream_that_the_caller_closed(
+    tmp_path: Path, closed: str, words: list[str], status: int
+) -> None:
+    """It is None in Python, so to ask whether it is a terminal ended in exit code 70."""
+    script = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "fixtool", *words]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, timeout=GENEROUS, check=False)
+    assert done.returncode == status

@@ -38,3 +38,11 @@ def test_the_pieces_of_the_note_are_one_document(tmp_path: Path) -> None:
             },
         ],
     }  # fmt: skip
+
+
+def test_a_file_that_is_written_as_it_was_is_put_back(tmp_path: Path) -> None:
+    """All empty texts are one object, so an empty series file counted as new, and was removed."""
+    (tmp_path / "series").write_bytes(b"")
+    (tmp_path / "a.patch").write_bytes(b"x")
+    found = look_at(Rewrite(tmp_path, {"series": b"", "b.patch": b""}))
+    assert found.replaced == {"series": b""}
