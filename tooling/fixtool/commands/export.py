@@ -194,7 +194,9 @@ def show_conflicts(
     for note in exported.notes:
         terminal.say(f"note      {note}")
     for both in exported.conflicts:
-        terminal.say(f"conflict  {both.slug}: {', '.join(both.paths) or 'its message'}")
+        messages = both.here.message and both.there.message
+        what = ", ".join(both.paths) or ("its message" if messages else "the whole patch")
+        terminal.say(f"conflict  {both.slug}: {what}")
         commit = f" in {both.here.commit[:12]}" if both.here.commit else ""
         terminal.say(f"  work tree  {_side(both.here)}{commit}")
         terminal.say(f"  line       {_side(both.there)}")

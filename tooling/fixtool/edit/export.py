@@ -306,8 +306,8 @@ class _Export:
     def _record_after(self, merged: MergedSeries) -> Record:
         """The record of the work tree, which has what it has written. What is newer in the line
         stays as it was recorded, so that it is still known to be newer."""
-        commits = {slug: oid for slug, oid in self.record.commits.items()
-                   if slug not in merged.removed}  # fmt: skip
+        gone = {*merged.removed, *merged.settled}
+        commits = {slug: oid for slug, oid in self.record.commits.items() if slug not in gone}
         digests = {}
         own = self.found.commits
         mails = dict(zip(own, export_all(self.tree, list(own.values())), strict=True))
@@ -322,8 +322,7 @@ class _Export:
                 commits[slug], digests[slug] = own[slug], sha256(mails[slug])
             elif patch.here and (not self.only or slug in self.only):
                 commits[slug], digests[slug] = patch.commit, sha256(patch.data)
-        known = [slug for slug in newer.made_of(self.tree, self.record)
-                 if slug not in merged.removed]  # fmt: skip
+        known = [slug for slug in newer.made_of(self.tree, self.record) if slug not in gone]
         order = with_others([patch.slug for patch in merged.patches], known)
         record = replace(self.record, commits=commits)
         record = replace(record, manifest=manifest_after(self.tree, record, order, digests))

@@ -80,12 +80,14 @@ class MergedPatch:
 @dataclass(frozen=True)
 class MergedSeries:
     """``conflicts`` are set if it could not be merged; there are no patches then. ``removed`` are
-    the patches that go because the work tree has no commit of them any more."""
+    the patches that go because the work tree has no commit of them any more. ``settled`` are those
+    that the line took out and the work tree squashed into others: a side was chosen for them."""
 
     patches: tuple[MergedPatch, ...]
     removed: tuple[str, ...]
     notes: tuple[str, ...]
     conflicts: tuple[BothChanged, ...] = ()
+    settled: tuple[str, ...] = ()
 
 
 def merge_series(
@@ -174,14 +176,17 @@ class _Merging:
             results[slug] = self._add(slug, versions[slug])
         if self.conflicts:
             self.objects.flush()
-            return MergedSeries((), (), (), tuple(self.conflicts))
+            once = {both.slug: both for both in reversed(self.conflicts)}
+            return MergedSeries((), (), (), tuple(reversed(once.values())))
         self.objects.flush()
         patches = self._patches(results, versions)
-        for slug in removed:
-            if versions[slug].theirs is None:
+        lost = [slug for slug in removed if slug not in self.theirs]
+        settled = tuple(slug for slug in lost if slug in self.squashed)
+        for slug in lost:
+            if slug not in settled:
                 self.notes.append(f"{slug} is not in the line any more, and stays out")
         gone = tuple(slug for slug in removed if slug in self.theirs)
-        return MergedSeries(tuple(patches), gone, tuple(self.notes))
+        return MergedSeries(tuple(patches), gone, tuple(self.notes), settled=settled)
 
     def _versions(self) -> dict[str, _Versions]:
         """The versions of each patch that either side has or had."""
@@ -211,7 +216,12 @@ class _Merging:
         for slug, version in versions.items():
             if version.theirs is None and slug in self.made_of:
                 favour = self._favour(slug)
-                if version.ours is None or not version.here or favour is Favour.THEIRS:
+                if slug in self.squashed and favour is None:
+                    self._conflict(slug, version)  # its change is in another patch here
+                    holder = self.squashed[slug]
+                    self._conflict(holder, versions[holder])
+                    removed.append(slug)
+                elif version.ours is None or not version.here or favour is Favour.THEIRS:
                     removed.append(slug)
                 elif favour is None:
                     self._conflict(slug, version)
@@ -253,6 +263,9 @@ class _Merging:
         """Add one patch to the new series. Returns its commit."""
         base, ours, theirs = version.base, version.ours, version.theirs
         commit: Commit | None
+        if theirs is not None and self._holds_taken_out(slug):
+            self.taken[slug] = Favour.THEIRS
+            ours = None
         if theirs is not None and not (version.here and ours is not None):
             merged, commit = self._pick(theirs), self.objects.commit(theirs)
         elif ours is not None and (theirs is None or not version.there):
@@ -274,6 +287,14 @@ class _Merging:
         added = Commit(merged, (self.tip,), commit.author, machine, commit.message)
         self.tip, self.tree = self.objects.add_commit(added), merged
         return self.tip
+
+    def _holds_taken_out(self, slug: str) -> bool:
+        """Whether a patch that the line took out was squashed into ``slug`` here, and the side of
+        the line was chosen for it."""
+        return any(
+            holder == slug and part not in self.theirs and self._favour(part) is Favour.THEIRS
+            for part, holder in self.squashed.items()
+        )
 
     def _pick(self, oid: Oid) -> Oid | None:
         """The tree of the new series with one commit more; None if it conflicts."""
@@ -348,9 +369,8 @@ class _Merging:
                 if data == file and change is not FileAction.NEWER:
                     change = FileAction.UNCHANGED
             own = self.ours.get(slug)
-            patches.append(
-                MergedPatch(slug, change, commit, data, own, version.here, version.there)
-            )
+            there = version.there or slug in self.taken
+            patches.append(MergedPatch(slug, change, commit, data, own, version.here, there))
             if slug in self.taken:
                 side = "work tree" if self.taken[slug] is Favour.OURS else "line"
                 self.notes.append(f"{slug} was changed on both sides: that of the {side} was taken")

@@ -209,6 +209,32 @@ def test_what_the_line_has_dropped_stays_out_unless_it_was_changed(two: Two) -> 
     assert two.is_sound()
 
 
+@pytest.mark.parametrize(("side", "holds"), [("--ours", True), ("--theirs", False)])
+def test_what_the_line_has_dropped_does_not_come_back_in_another_patch(
+    two: Two, side: str, holds: bool
+) -> None:
+    """A random history found it: Bob had squashed the patch into another one, whose file then brought
+    its change back, beside a note that it stays out."""
+    source = ("--source", str(two.team.upstream.path))
+    assert two.fixtool("drop", "twenty", "--reason", "why", *source, cwd=two.team.root).status == 0
+    commits = two.bob("rev-list", "--reverse", "HEAD", "-3").split()
+    two.bob("reset", "--hard", "--quiet", commits[1])
+    two.bob("reset", "--soft", "--quiet", commits[0])
+    two.bob("commit", "--amend", "--quiet", "--no-edit")
+    two.bob("cherry-pick", commits[2])
+    before = two.text("five")
+    ran = two.refresh(two.bob)
+    assert (ran.status, "work tree  squashed\n  line       removed" in ran.out) == (3, True)
+    assert "conflict  twenty: the whole patch" in ran.out
+    assert "conflict  five: " in ran.out
+    assert (two.slugs, two.text("five")) == (["five", "read"], before)
+    ran = two.refresh(two.bob, side)
+    assert (ran.status, "stays out" in ran.out) == (0, False), ran.out
+    assert (two.slugs, "+line twenty" in two.text("five")) == (["five", "read"], holds)
+    assert two.is_sound()
+    assert "0 files written" in two.refresh(two.bob).out
+
+
 def test_what_the_line_has_added_moved_and_renamed_stays(two: Two) -> None:
     two.ada.commit(f"area: of Ada\n\n{WHY}", of_ada_txt="new\n")
     commits = two.ada("rev-list", "--reverse", "HEAD", "-4").split()
