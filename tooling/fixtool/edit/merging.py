@@ -149,6 +149,7 @@ class _Merging:
         self.tip, self.tree = record.onto, objects.tree_of(record.onto)
         self.paths: tuple[str, ...] = ()  # those of the last merge that conflicted
         self.conflicts: list[BothChanged] = []
+        self.noted: set[str] = set()
         self.notes: list[str] = []
 
     def _ours(self, found: Identified, only: Collection[str]) -> dict[str, Oid]:
@@ -176,8 +177,7 @@ class _Merging:
             results[slug] = self._add(slug, versions[slug])
         if self.conflicts:
             self.objects.flush()
-            once = {both.slug: both for both in reversed(self.conflicts)}
-            return MergedSeries((), (), (), tuple(reversed(once.values())))
+            return MergedSeries((), (), (), tuple(self.conflicts))
         self.objects.flush()
         patches = self._patches(results, versions)
         lost = [slug for slug in removed if slug not in self.theirs]
@@ -394,7 +394,10 @@ class _Merging:
         return FileAction.REWRITTEN
 
     def _conflict(self, slug: str, version: _Versions) -> None:
-        """Note that both sides have changed a patch, and cannot be merged."""
+        """Note, once for a patch, that both sides have changed it, and cannot be merged."""
+        if slug in self.noted:
+            return
+        self.noted.add(slug)
         base, ours, theirs = version.base, version.ours, version.theirs
         here = self._side(base, ours, "squashed" if slug in self.squashed else "removed")
         there = replace(self._side(base, theirs, "removed"), commit=None)
