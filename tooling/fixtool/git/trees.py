@@ -17,7 +17,6 @@ from fixtool.text import split_lines
 
 _MOST_PATHS = 500
 _PROCESSES = os.cpu_count() or 1
-_FAR_OFF = 1 << 32  # the year 2106, in the seconds of a file's time
 _LONGEST_PATHS = 64_000  # characters; a command line takes two million bytes
 
 
@@ -165,18 +164,19 @@ def scratch_index(repo: Repo, treeish: str) -> Iterator[Path]:
 
 
 @contextmanager
-def copied_index(tree: Repo, *, young: bool = False) -> Iterator[Path]:
+def copied_index(tree: Repo, *, believe_times: bool = False) -> Iterator[Path]:
     """A private copy of the index of a work tree, removed at the end. It has the mtime of the
     index: git compares the content of a file that is as young as its index, and takes an older one
     to be unchanged. With a younger copy, git would miss an edit that was made in the same second as
-    the work tree and did not change the size of the file. With ``young``, the copy is younger than
-    every file."""
+    the work tree and did not change the size of the file. With ``believe_times``, the copy has the
+    time 0, which git takes for none: then it compares the content of no file whose own times are as
+    recorded."""
     with temporary_folder("fixtool-index-") as folder:
         index = folder / "index"
         with suppress(FileNotFoundError):
             shutil.copy2(tree.git_dir / "index", index)
-            if young:
-                os.utime(index, (_FAR_OFF, _FAR_OFF))
+            if believe_times:
+                os.utime(index, (0, 0))
         yield index
 
 

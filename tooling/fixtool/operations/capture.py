@@ -271,7 +271,7 @@ def tree_of_files(tree: Repo, *, just_made: bool = False) -> Oid:
     git reads each file that is as young as the index, which are most of a fresh work tree, and
     remembers in the index what it has found. If the work tree was ``just_made`` by this process,
     nobody else can have changed a file, and none is read."""
-    with copied_index(tree, young=just_made) as index:
+    with copied_index(tree, believe_times=just_made) as index:
         edited = edited_files(tree, index if just_made else None)
     with copied_index(tree) as index:
         if edited:
