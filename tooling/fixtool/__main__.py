@@ -39,8 +39,7 @@ def _end_at_once() -> None:
         return
     try:
         for stream in (sys.stdout, sys.stderr):
-            if stream is not None:  # Python was started without it
-                stream.flush()
+            stream.flush()
     except (OSError, ValueError):
         return
     os._exit(_code)
@@ -48,8 +47,8 @@ def _end_at_once() -> None:
 
 def _open_closed_streams() -> None:
     """Python has None for a stream that its caller closed, and the next file that is opened would
-    get the number of the stream. (To stdout nothing is printed then.)"""
-    for number, name, mode in ((0, "stdin", "r"), (2, "stderr", "w")):
+    get the number of the stream."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             file = open(os.devnull, mode)  # noqa: PTH123, SIM115 # it stays open
             if file.fileno() != number:

@@ -47,9 +47,10 @@ def test_a_process_ends_without_taking_its_modules_apart(code: str, status: int,
     assert (done.returncode, done.stdout) == (status, said)
 
 
-@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize(
-    ("words", "status"), [(["status", "--bogus"], 2), (["lint", "-C", str(ROOT)], 0)]
+    ("words", "status"),
+    [(["status", "--bogus"], 2), (["lint", "-C", str(ROOT)], 0), (["list", "-C", str(ROOT)], 0)],
 )
 def test_a_stream_that_the_caller_closed(
     tmp_path: Path, closed: str, words: list[str], status: int
