@@ -199,9 +199,9 @@ class _Export:
 
     def _require_alone(self) -> None:
         """Raise Refused if a patch is to be written alone into which another one was squashed: the
-        series would hold that one twice."""
+        series would hold that one twice, or hold again what the line has dropped."""
         for slug, holder in self.found.squashed.items():
-            if holder in self.only and slug not in self.only and slug in self._entries:
+            if holder in self.only and slug not in self.only:
                 raise self._squashed(slug)
 
     def _squashed(self, slug: str) -> Refused:

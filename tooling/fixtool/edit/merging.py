@@ -81,7 +81,8 @@ class MergedPatch:
 class MergedSeries:
     """``conflicts`` are set if it could not be merged; there are no patches then. ``removed`` are
     the patches that go because the work tree has no commit of them any more. ``settled`` are those
-    that the line took out and the work tree squashed into others: a side was chosen for them."""
+    that the work tree squashed into one which also holds what the line took out, or that the line
+    took out: a side was chosen for them."""
 
     patches: tuple[MergedPatch, ...]
     removed: tuple[str, ...]
@@ -181,7 +182,8 @@ class _Merging:
         self.objects.flush()
         patches = self._patches(results, versions)
         lost = [slug for slug in removed if slug not in self.theirs]
-        settled = tuple(slug for slug in lost if slug in self.squashed)
+        settled = tuple(slug for slug, holder in self.squashed.items()
+                        if slug in lost or self._holds_taken_out(holder))  # fmt: skip
         for slug in lost:
             if slug not in settled:
                 self.notes.append(f"{slug} is not in the line any more, and stays out")
@@ -225,6 +227,8 @@ class _Merging:
                     removed.append(slug)
                 elif favour is None:
                     self._conflict(slug, version)
+            elif slug in self.squashed and self._holds_taken_out(self.squashed[slug]):
+                pass  # the line's side of that patch does not hold its change
             elif slug in self.gone:
                 favour = self._favour(slug)
                 if not version.there or favour is Favour.OURS:
@@ -373,7 +377,10 @@ class _Merging:
             patches.append(MergedPatch(slug, change, commit, data, own, version.here, there))
             if slug in self.taken:
                 side = "work tree" if self.taken[slug] is Favour.OURS else "line"
-                self.notes.append(f"{slug} was changed on both sides: that of the {side} was taken")
+                why = (
+                    "was changed on both sides" if version.there else "holds what the line dropped"
+                )
+                self.notes.append(f"{slug} {why}: that of the {side} was taken")
             elif change is FileAction.NEWER and own is not None:
                 self.notes.append(f"{slug} is newer in the line than in this work tree: it is kept")
             elif change is FileAction.NEWER and slug not in self.made_of:

@@ -227,12 +227,31 @@ def test_what_the_line_has_dropped_does_not_come_back_in_another_patch(
     assert (ran.status, "work tree  squashed\n  line       removed" in ran.out) == (3, True)
     assert "conflict  twenty: the whole patch" in ran.out
     assert "conflict  five: " in ran.out
+    alone = two.refresh(two.bob, "five")
+    assert (alone.status, "twenty is squashed into five in the work tree" in alone.err) == (1, True)
     assert (two.slugs, two.text("five")) == (["five", "read"], before)
     ran = two.refresh(two.bob, side)
     assert (ran.status, "stays out" in ran.out) == (0, False), ran.out
     assert (two.slugs, "+line twenty" in two.text("five")) == (["five", "read"], holds)
     assert two.is_sound()
     assert "0 files written" in two.refresh(two.bob).out
+
+
+def test_a_side_that_is_chosen_for_one_squashed_patch_keeps_the_others(two: Two) -> None:
+    """With the line's side, the patch that was squashed beside the dropped one was in no patch."""
+    source = ("--source", str(two.team.upstream.path))
+    assert two.fixtool("drop", "read", "--reason", "why", *source, cwd=two.team.root).status == 0
+    two.bob("reset", "--soft", "--quiet", two.bob("rev-parse", "HEAD~2"))
+    two.bob("commit", "--amend", "--quiet", "--no-edit")
+    ran = two.refresh(two.bob)
+    assert (ran.status, "conflict  read: the whole patch" in ran.out) == (3, True)
+    before = two.text("twenty")
+    assert two.refresh(two.bob, "--theirs").status == 0
+    assert (two.slugs, two.text("twenty")) == (["five", "twenty"], before)
+    assert "+line twenty" not in two.text("five")
+    assert two.is_sound()
+    assert "0 files written" in two.refresh(two.bob).out
+    assert two.slugs == ["five", "twenty"]
 
 
 def test_what_the_line_has_added_moved_and_renamed_stays(two: Two) -> None:
