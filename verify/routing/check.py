@@ -25,6 +25,7 @@ from typing import Any
 from fixtool.verify.answer import BROKE, DOES_NOT_APPLY, FAILED, PASSED, Answer, answer, tree
 
 SHOWN_FAILURES = 20
+SHOWN_SLOWEST = 10
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -70,6 +71,24 @@ def summarise(results: Iterable[Any]) -> dict[str, Any]:
         "cases_skipped": counts["skipped"],
         "rows": sum(family["rows"] for family in families.values()),
     }
+
+
+def time_by_phase(results: list[Any]) -> dict[str, Any]:
+    """What all cases together spent their seconds on, how many kernels were compiled (by several
+    processes at once, if there are fewer different ones), and the slowest cases."""
+    seconds = {name: sum(getattr(result, name) for result in results) for name in ("compiling", "comparing")}  # fmt: skip
+    rest = sum(result.seconds for result in results) - sum(seconds.values())
+    compiled = [kernel for result in results for kernel in result.compiled]
+    slowest = sorted(results, key=lambda result: -result.seconds)[:SHOWN_SLOWEST]
+    return {
+        "seconds": {name: round(value, 1) for name, value in {**seconds, "rest": rest}.items()},
+        "compiled": len(compiled),
+        "compiled_different": len(set(compiled)),
+        "slowest": [
+            {"case": each.case.name, "seconds": round(each.seconds, 1), "compiling": round(each.compiling, 1)}
+            for each in slowest
+        ],
+    }  # fmt: skip
 
 
 def choose_device() -> str:
@@ -193,6 +212,7 @@ def main(options: argparse.Namespace) -> Answer:
         "cut": cut,
         "kernel": {"file": str(file), "blob": blob_id(Path(file).read_bytes())},
         "paths": by_variant,
+        "phases": time_by_phase(results),
         "versions": {
             "python": platform.python_version(), "torch": torch.__version__,
             "triton": triton.__version__,

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import types
 from pathlib import Path
 
 import pytest
@@ -356,6 +357,43 @@ def test_the_check_says_which_case_runs(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(list(pool.run_in_processes(cases, str(kernel), "cpu", 1, say=heard.append))) == 2
     assert heard[0].startswith(f"0 of 2 cases; {cases[0].name} has run for ")
     assert heard[-1].startswith(f"1 of 2 cases; {cases[1].name} has run for ")
+
+
+def test_a_check_says_what_took_its_time() -> None:
+    """A kernel that two processes compiled at once counts twice, and is one of two different ones."""
+    from verify.routing.cases import all_cases
+    from verify.routing.check import time_by_phase
+    from verify.routing.executions import CaseResult
+
+    first, second = all_cases()[0][:2]
+    one = CaseResult(first, "passed", seconds=3.0, compiling=2.0, comparing=0.25, compiled=["a", "b"])  # fmt: skip
+    other = CaseResult(second, "passed", seconds=1.0, compiling=1.0, compiled=["a"])
+    assert time_by_phase([other, one]) == {
+        "seconds": {"compiling": 3.0, "comparing": 0.2, "rest": 0.8},
+        "compiled": 3,
+        "compiled_different": 2,
+        "slowest": [
+            {"case": first.name, "seconds": 3.0, "compiling": 2.0},
+            {"case": second.name, "seconds": 1.0, "compiling": 1.0},
+        ],
+    }
+
+
+def test_what_the_compiler_takes_is_told() -> None:
+    import triton
+
+    from verify.routing.cases import all_cases
+    from verify.routing.executions import CaseResult, watch_compiler
+
+    result = CaseResult(all_cases()[0][0], "passed")
+    with watch_compiler(result):
+        for cached in (False, True):
+            triton.knobs.compilation.listener(
+                src=None, metadata={"hash": "a"}, metadata_group={},
+                times=types.SimpleNamespace(total=2_000_000), cache_hit=cached,
+            )  # fmt: skip
+    assert (result.compiling, result.compiled) == (4.0, ["a"])
+    assert triton.knobs.compilation.listener is None
 
 
 @pytest.mark.parametrize(
