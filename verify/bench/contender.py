@@ -35,6 +35,31 @@ def initialize_dummy_weights(model, low=-0.05, high=0.05, seed=1234):
             tensor.uniform_(low, high, generator=draw)
 '''
 
+_VERIFYING = "python/sglang/srt/speculative/eagle_utils.py"
+# Made-up weights never agree with the assistant's, so no draft would be accepted. This answers yes for
+# each, and the drafts are the tokens out; all that a server computes stays. (SGLang's own
+# SGLANG_SIMULATE_ACC_LEN makes every token the same one, which would take the same experts.)
+_ACCEPT = '''
+
+_verify_tree_greedy_func = verify_tree_greedy_func
+
+
+def verify_tree_greedy_func(
+    predicts, accept_index, accept_token_num, candidates, retrieve_index, retrieve_next_token,
+    retrieve_next_sibling, target_predict, topk=-1,
+):
+    """Every draft of a chain is accepted, and after the last comes the target's own token."""
+    found = _verify_tree_greedy_func(
+        predicts, accept_index, accept_token_num, candidates, retrieve_index, retrieve_next_token,
+        retrieve_next_sibling, target_predict, topk,
+    )
+    tokens = torch.cat([candidates[:, 1:], target_predict[:, -1:]], dim=1)
+    predicts[retrieve_index.flatten().long()] = tokens.flatten().to(predicts.dtype)
+    accept_index.copy_(retrieve_index)
+    accept_token_num.fill_(candidates.shape[1] - 1)
+    return found
+'''
+
 
 @dataclass
 class Contender:
@@ -59,8 +84,9 @@ class Contender:
             "files_not_the_trees": self.files,
         }
 
-    def lay_out(self, folder: Path, *, dummy: bool) -> None:
-        """Make ``folder``, if a file must differ from the tree's. ``dummy``: make the weights up."""
+    def lay_out(self, folder: Path, *, dummy: bool, accept: bool = False) -> None:
+        """Make ``folder``, if a file must differ from the tree's. ``dummy``: make the weights up;
+        ``accept``: accept every draft of the assistant."""
         if not (self.tree / "python/sglang/launch_server.py").is_file():
             raise Answer(BROKE, f"{self.tree} holds no python/sglang/launch_server.py")
         contents: dict[str, bytes] = {}
@@ -69,6 +95,8 @@ class Contender:
             contents[path] = self._appended(path, f"\n\n{text}")
         if dummy:
             contents[_WEIGHTS] = self._appended(_WEIGHTS, _DUMMY)
+        if accept:
+            contents[_VERIFYING] = self._appended(_VERIFYING, _ACCEPT)
         if contents:
             overlay(self.tree, folder, contents)
             self.folder = folder

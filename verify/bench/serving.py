@@ -2,12 +2,14 @@
 routing's share of a decode step.
 
     serving.py --tree NAME=FOLDER … [--kernel NAME=FILE …] [--order A,B,C,C,B,A] [--seconds N]
-               [--batches 1,16,64] [--mtp] [--workload IN/OUTxN …] [--patch SLUG] [--not-slower NAME:THAN]
+               [--batches 1,16,64] [--mtp [--accept-drafts]] [--workload IN/OUTxN …] [--patch SLUG] [--not-slower NAME:THAN]
                [--add JSON] [--out JSON] [-- server flags]
 
 FOLDER holds python/sglang. --kernel replaces the tree's gemma4_fused_routing by FILE's, in a folder of
 links; the call site stays the tree's. The model has the shapes of Gemma 4 26B-A4B, weights made up on
 the GPU (49 GB; contender.py says how), and no MTP, unless --mtp asks for it; --tiny takes the tiny model, to try the command out.
+With made-up weights the target agrees with no draft. --accept-drafts has the server accept each all the same,
+so that a step gives four tokens of a request, as it does at best on a real checkpoint.
 
 In each boot every batch size runs once to warm up. Then, for each batch size, prompts of random tokens
 run with 1 token out and with many, --reps times each: decode tokens/s = batch x (many - 1) / (seconds of
@@ -170,11 +172,13 @@ class ServingBench:
         self.layers = config["text_config"]["num_hidden_layers"]
         shutil.rmtree(self.folder / "trees", ignore_errors=True)
         for name, contender in self.contenders.items():
-            contender.lay_out(self.folder / "trees" / name, dummy=dummy)
+            place = self.folder / "trees" / name
+            contender.lay_out(place, dummy=dummy, accept=self.options.accept_drafts)
         self.details |= {
             "size": self.size.model,
             "batches": list(self.batches),
             "mtp": self.options.mtp,
+            "accept_drafts": self.options.accept_drafts,
             "workloads": [each.name for each in self.workloads],
             "prompt": self.size.prompt,
             "out": self.size.out,
@@ -480,7 +484,7 @@ def _identity(details: dict[str, Any], names: list[str]) -> dict[str, Any]:
     # Another card of a host will do, if it is of the same kind: a session gives each step one that is free.
     identity["device"] = re.sub(r"^GPU \S+ ", "", details["device"])
     identity |= {
-        key: details.get(key) or None for key in ("mtp", "workloads")
+        key: details.get(key) or None for key in ("mtp", "accept_drafts", "workloads")
     }  # not in older files
     for name in names:
         if (contender := details["contenders"].get(name)) is not None:
@@ -540,6 +544,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--order", metavar="A,B,…", help="default: the trees as given, and back")
     add("--batches", type=_numbers, metavar="1,16,64")
     add("--mtp", action="store_true", help="with the assistant: 4 draft tokens a request")
+    add("--accept-drafts", action="store_true", help="with --mtp: accept every draft")
     add(
         "--workload",
         type=workloads.workload,
@@ -575,6 +580,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
             parser.error(f"no --tree is named {name!r}")
     if any(len(pair) != 2 for pair in options.not_slower):
         parser.error("--not-slower wants NAME:THAN")
+    if options.accept_drafts and not options.mtp:
+        parser.error("--accept-drafts wants --mtp")
     if options.reps < 1 or options.profile_steps < 0:
         parser.error("--reps is at least 1, --profile-steps at least 0")
     if options.batches and options.batches[-1] > size.batches[-1]:

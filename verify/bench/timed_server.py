@@ -40,8 +40,9 @@ TINY = Size(
 
 
 class TimedServer(Server):
-    """A server without the recorder, whose copies would be timed too. With ``mtp`` it drafts; made-up
-    weights never accept a draft, so each step verifies four tokens of a request and keeps one."""
+    """A server without the recorder, whose copies would be timed too. With ``mtp`` it drafts; with
+    made-up weights no draft is accepted, so each step verifies four tokens of a request and keeps one,
+    unless the contender's tree accepts all."""
 
     def __init__(
         self,

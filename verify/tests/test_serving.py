@@ -421,6 +421,37 @@ def test_made_up_weights(tmp_path: Path) -> None:
     assert not torch.equal(net[0].weight, net[1].weight), "layers that are alike route alike"
 
 
+def test_every_draft_is_accepted(tmp_path: Path) -> None:
+    """Two requests with two drafts each, none of which the target agrees with."""
+    torch = pytest.importorskip("torch")
+    tree = make_tree(tmp_path / "tree")
+    file = tree / "python/sglang/srt/speculative/eagle_utils.py"
+    file.parent.mkdir()
+    file.write_text(
+        "import torch\n"
+        "def verify_tree_greedy_func(predicts, accept_index, accept_token_num, *rest):\n"
+        "    accept_token_num.zero_()\n"
+        "    return predicts, accept_index, accept_token_num\n"
+    )
+    contender = Contender("a", tree)
+    contender.lay_out(tmp_path / "place", dummy=False, accept=True)
+    assert list(contender.files) == [str(file.relative_to(tree))]
+    module: dict[str, Any] = {}
+    exec((contender.folder / file.relative_to(tree)).read_text(), module)
+    predicts, accepted = torch.zeros(7, dtype=torch.int32), torch.full((2, 3), -1)
+    found = module["verify_tree_greedy_func"](
+        predicts=predicts, accept_index=accepted, accept_token_num=torch.zeros(2),
+        candidates=torch.tensor([[1, 2, 3], [4, 5, 6]]),
+        retrieve_index=torch.arange(6).view(2, 3), retrieve_next_token=None,
+        retrieve_next_sibling=None, target_predict=torch.tensor([[70, 71, 72], [80, 81, 82]]), topk=1,
+    )  # fmt: skip
+    assert [each.tolist() for each in found] == [
+        [2, 3, 72, 5, 6, 82, 0],
+        [[0, 1, 2], [3, 4, 5]],
+        [2, 2],
+    ]
+
+
 def test_a_trees_id_is_gits(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     for name in ("a.py", "a/b.py", "a-b", "z/run.sh", "z/a.b/c"):
@@ -617,7 +648,7 @@ def test_a_server_that_drafts(gpu_host: FakeGpuHost) -> None:
     mood.write_text(json.dumps({**json.loads(mood.read_text()), "mtp": True}))
     result = gpu_host.run({"a": tree}, "--order", "a", "--mtp", "--profile-steps", 0, "--reps", 1)
     assert result.code == 0, result
-    assert result.details["mtp"] is True
+    assert (result.details["mtp"], result.details["accept_drafts"]) == (True, False)
     command = result.details["boots"][0]["command"]
     assert command[command.index("--speculative-num-draft-tokens") + 1] == "4"
     assert "--speculative-draft-model-path" in command
