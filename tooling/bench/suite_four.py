@@ -2,7 +2,9 @@
 
 Each contestant makes a new work tree from the same objects. The clone is only read: the work trees
 belong to a bare clone that borrows its objects. Taking a work tree away is not measured. Git runs
-with its own defaults; fixtool checks out with one worker a core, as it does for a user.
+with its own defaults; fixtool checks out with one worker a core, as it does for a user. "First" is
+fixtool without anything of its own; "cold" has its store, where uncompressed files lie since the
+second check-out, and an empty cache.
 
 On a disk, work trees are moved aside and removed after the last round. ext4 does not use an inode
 again in the first minutes after its file was removed, and each new file searches past all of them:
@@ -22,6 +24,7 @@ from timing import Command, Contestant, Group, take_turns
 
 FLOOR = "git worktree add"
 AM = "git worktree add + git am"
+FIRST = "fixtool apply --no-build, first"
 COLD = "fixtool apply --no-build, cold"
 WARM = "fixtool apply --no-build, warm"
 
@@ -39,7 +42,7 @@ def run(given: Namespace) -> list[Group]:
             keeps = key == "four-disk"  # memory is too small for all work trees
             contestants = _FourPatches(place, given, keeps).contestants()
             for contestant in contestants:  # no target compares with the others
-                if contestant.name not in (AM, COLD, WARM):
+                if contestant.name not in (AM, FIRST, COLD, WARM):
                     contestant.most_runs = 2
             title = f"Four patches, {where}"
             groups.append(
@@ -75,6 +78,7 @@ class _FourPatches:
         self.kept = 0
         self.bare = place.shared_clone(given.repo)
         self.tree = place.folder / "tree"
+        self.new_user = place.folder / "new-user"
         self.base = line_base(given)
         self.patches = series_of(given.patches, given.line)
 
@@ -103,6 +107,10 @@ class _FourPatches:
                  ["env", f"--chdir={tree}", "stg", "import", "--series", series]],
                 absent=stgit_is_absent(self.given), may_stop=True,
             ),
+            self._contestant(FIRST, [apply], before=self._new_user, environment={
+                "FIXTOOL_STATE_DIR": str(self.new_user / "state"),
+                "FIXTOOL_CACHE_DIR": str(self.new_user / "cache"),
+            }),
             self._contestant(COLD, [apply], before=self.place.empty_cache),
             self._contestant(WARM, [apply]),
         ]  # fmt: skip
@@ -124,6 +132,10 @@ class _FourPatches:
         """The tree that the files make, whoever committed what, without quilt's own notes."""
         self.place.git(self.tree, "add", "--all", "--force", "--", ".", ":!.pc")
         return self.place.git(self.tree, "write-tree")
+
+    def _new_user(self) -> None:
+        """Take away all that fixtool has kept of the first runs."""
+        shutil.rmtree(self.new_user, ignore_errors=True)
 
     def _clear(self) -> None:
         """Take the work tree away, with git's notes of it and its branches."""

@@ -55,8 +55,10 @@ _OURS = (series.IMPORT, series.COLD, series.WARM, series.EDITED, series.MOVE, se
 TARGETS = [
     Target("start", "fixtool apply --dry-run, warm", "wall", 0.25),
     Target("start", "fixtool --version", "wall", 1.3, start.TYPER),
+    Target("four-tmpfs", four.FIRST, "wall", 0.85, four.AM),
     Target("four-tmpfs", four.COLD, "wall", 0.85, four.AM),
     Target("four-tmpfs", four.WARM, "wall", 0.7, four.AM),
+    Target("four-disk", four.FIRST, "wall", 0.65, four.AM),
     Target("four-disk", four.COLD, "wall", 0.65, four.AM),
     Target("four-disk", four.WARM, "wall", 0.6, four.AM),
     *_of_series(200),

@@ -17,6 +17,7 @@ from fixtool.documents import Field
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 from fixtool.files import private_folder, read_at_most, require_private, write_atomically
 from fixtool.git import worktrees
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
 from fixtool.series.context import Context
 from fixtool.series.patch import is_slug
@@ -34,14 +35,16 @@ def worktree_for(context: Context, verb: str, line: str) -> Path:
     return context.settings.worktrees / name / f"{verb}-{line}"
 
 
-def make_worktree(context: Context, store: Repo, verb: str, line: str, commit: str) -> Repo:
+def make_worktree(
+    context: Context, store: Repo, verb: str, line: str, commit: str, base: Oid | None = None
+) -> Repo:
     """Make the work tree in which conflicts of ``line`` are resolved, at ``commit`` of ``store``.
-    One that is there goes. Every command that is typed in it then knows the patch repository and
-    the line."""
+    One that is there goes. ``base`` is the line's base, if the commit follows it. Every command
+    that is typed in the work tree then knows the patch repository and the line."""
     folder = worktree_for(context, verb, line)
     worktrees.remove(store, folder)
     private_folder(folder.parent)
-    tree = worktrees.add(store, folder, commit)
+    tree = worktrees.add(store, folder, commit, base=base)
     write_note(tree.git_dir, Note(str(context.repository.root.resolve()), line, verb))
     return tree
 

@@ -104,9 +104,11 @@ def place(
         worktrees.forget(store, folder)
         with _staging(store, folder) as staging:
             with progress.task(f"writing {folder}"):
-                tree = worktrees.add(store, staging, record.commit)
+                tree = worktrees.add(
+                    store, staging, record.commit, branch=record.branch, base=record.onto
+                )
             write_record(tree, record)
-            _set_branch(tree, record, tip)
+            _move_branch(tree, record, tip)
             if folder.exists():
                 folder.rmdir()
             worktrees.move(store, staging, folder)
@@ -388,11 +390,14 @@ def _require_free(tree: Repo, head: str, commit: str) -> None:
 
 
 def _set_branch(tree: Repo, record: Record, tip: Oid | None) -> None:
-    name = f"refs/heads/{record.branch}"
+    _move_branch(tree, record, tip)
+    tree.run("symbolic-ref", "-m", "fixtool apply", "HEAD", f"refs/heads/{record.branch}")
+
+
+def _move_branch(tree: Repo, record: Record, tip: Oid | None) -> None:
     if tip != record.commit:
         reason = f"fixtool apply: line {record.line} on {record.onto[:12]}"
-        tree.update_refs([(name, record.commit, tip)], reason)
-    tree.run("symbolic-ref", "-m", "fixtool apply", "HEAD", name)
+        tree.update_refs([(f"refs/heads/{record.branch}", record.commit, tip)], reason)
 
 
 def _own_worktree(store: Repo, folder: Path) -> Repo:

@@ -215,7 +215,7 @@ def _park(
         else:
             raise CannotRun("the import stopped, and did not stop when it was made again",
                             where=str(line.folder), hint="run the same command again")  # fmt: skip
-    tree = make_worktree(context, repo, _VERB, line.name, conflict.parent)
+    tree = make_worktree(context, repo, _VERB, line.name, conflict.parent, session.base)
     resolving.pick(tree, conflict.theirs)
     paths = resolving.unmerged(tree) or conflict.paths
     save_session(context, replace(

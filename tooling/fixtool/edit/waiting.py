@@ -204,7 +204,7 @@ def stop_at(
         return Edited(line.name, options.verb, line.folder, dry_run=True, waiting=waiting)
     assert session.stop is not None
     place.bring(())
-    make_worktree(context, place.repo, SESSION, session.line, session.stop)
+    make_worktree(context, place.repo, SESSION, session.line, session.stop, own.base)
     save_session(context, session)
     return Edited(line.name, options.verb, line.folder, waiting=waiting)
 
@@ -383,7 +383,7 @@ def _worktree_at(context: Context, line: Line, place: Place, session: Session, c
                 tree.run("checkout", "--quiet", "--force", "--detach", commit)
                 return tree
     place.bring(())
-    return make_worktree(context, place.repo, SESSION, line.name, commit)
+    return make_worktree(context, place.repo, SESSION, line.name, commit, line.upstream.base)
 
 
 def _shown(context: Context, session: Session, paths: tuple[str, ...]) -> Waiting:

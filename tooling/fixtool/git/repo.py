@@ -161,9 +161,10 @@ class Repo:
         other._environment = self._environment
         return other
 
-    def worktree(self, folder: Path) -> Repo:
-        """The work tree of this repository at ``folder``, which may fetch what this one may."""
-        tree = Repo.open(folder)
+    def worktree_in(self, git_dir: Path, folder: Path) -> Repo:
+        """The work tree of this repository at ``folder``, whose own state is in ``git_dir``. It may
+        fetch what this repository may."""
+        tree = Repo(git_dir, folder.resolve())
         tree._environment = self._environment
         return tree
 
@@ -176,10 +177,24 @@ class Repo:
 
     def also_reading(self, objects: Path) -> Self:
         """The same repository, which also reads the objects in the folder ``objects``."""
+        return self._with_variables({"GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(objects)})
+
+    def reading_first(self, objects: Path) -> Self:
+        """The same repository, which looks into the folder ``objects`` before it looks into its
+        own: git prefers the packs of the folder that it takes for the repository's. No command that
+        writes objects may run on it."""
+        own = [_quoted(self.objects_folder)]
+        if further := self._environment.get("GIT_ALTERNATE_OBJECT_DIRECTORIES"):
+            own.append(further)
+        variables = {
+            "GIT_OBJECT_DIRECTORY": str(objects),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.pathsep.join(own),
+        }
+        return self._with_variables(variables)
+
+    def _with_variables(self, variables: Mapping[str, str]) -> Self:
         other = copy(self)
-        name = str(objects).replace("\\", "\\\\").replace('"', '\\"')
-        extra = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{name}"'}
-        other._environment = {**self._environment, **extra}
+        other._environment = {**self._environment, **variables}
         return other
 
     @cached_property
@@ -521,6 +536,12 @@ def _run(
     process = start(words, folder, environment, None if stdin is None else subprocess.PIPE)
     stdout, stderr = communicate(process, stdin, hear, limit)
     return Output(process.returncode, stdout, stderr.decode("utf-8", "replace"))
+
+
+def _quoted(folder: Path) -> str:
+    """The path of a folder as git reads it in a list of folders."""
+    name = str(folder).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{name}"'
 
 
 def _verb(args: Sequence[str]) -> str:

@@ -93,7 +93,17 @@ class Store(Repo):
                 fresh = staging / "repo.git"
                 fresh.mkdir()
                 cls(fresh)._execute(
-                    ["init", "--quiet", "--bare", "--template=", str(fresh)], bare_call=True
+                    # The entries of work trees are written in the format of these refs.
+                    [
+                        "-c",
+                        "init.defaultRefFormat=files",
+                        "init",
+                        "--quiet",
+                        "--bare",
+                        "--template=",
+                        str(fresh),
+                    ],
+                    bare_call=True,
                 )
                 (fresh / "info").mkdir(exist_ok=True)
                 (fresh / "info" / "exclude").write_text(_IGNORED)

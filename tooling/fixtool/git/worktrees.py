@@ -7,31 +7,64 @@ written outside of that lock.
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fixtool.files import lock
+from fixtool.errors import CannotRun
+from fixtool.files import lock, temporary_folder, write_atomically
+from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
+from fixtool.git.uncompressed import reading_uncompressed
 
 _PATIENCE = 600  # seconds that a run waits for others; each needs some hundredths
 
 
-def add(store: Repo, folder: Path, commit: str) -> Repo:
-    """Make ``folder`` a work tree at ``commit``, on no branch, with all its files."""
+def add(
+    store: Repo, folder: Path, commit: str, *, branch: str | None = None, base: Oid | None = None
+) -> Repo:
+    """Make ``folder`` a work tree at ``commit``, with all its files. It is on no branch, or on
+    ``branch``, which the caller then sets to the commit. Most files are those of ``base``, a commit
+    of which further work trees may be made."""
     with alone(store):
-        store.run("worktree", "add", "--quiet", "--detach", "--force", "--no-checkout",
-                  str(folder), commit)  # fmt: skip
-    tree = store.worktree(folder)
-    tree.run("read-tree", "--reset", "-u", commit)
+        tree = _register(store, folder, f"ref: refs/heads/{branch}" if branch else commit)
+    reader = reading_uncompressed(tree, store, base) if base else tree
+    reader.run("read-tree", "--reset", "-u", commit)
     return tree
+
+
+def _register(store: Repo, folder: Path, head: str) -> Repo:
+    """Make an empty work tree, in the format of gitrepository-layout(5): `git worktree add` takes
+    longer than the files of a short series. The caller is alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise CannotRun(f"{folder} is not empty", where=str(folder))
+    place = folder.parent.resolve() / folder.name
+    entries = store.git_dir.resolve() / "worktrees"
+    entries.mkdir(exist_ok=True)
+    name = re.sub("[^A-Za-z0-9_-]", "-", folder.name)
+    entry = entries / f"{name}-{os.urandom(4).hex()}"
+    with temporary_folder(".worktree-", store.git_dir) as staging:
+        made = staging / "entry"
+        made.mkdir()
+        (made / "HEAD").write_text(f"{head}\n")
+        (made / "commondir").write_text("../..\n")
+        (made / "gitdir").write_text(f"{place / '.git'}\n")
+        (place / ".git").write_text(f"gitdir: {entry}\n")
+        made.rename(entry)  # another git never sees the half of an entry
+    return store.worktree_in(entry, folder)
 
 
 def move(store: Repo, old: Path, new: Path) -> None:
     """Move the work tree at ``old`` to ``new``, which is not there."""
     with alone(store):
-        store.run("worktree", "move", str(old), str(new))
+        entry = Path((old / ".git").read_text().removeprefix("gitdir: ").strip())
+        # The next run clears what is at the old place, and what is noted for the new one.
+        write_atomically(entry / "gitdir", f"{new.parent.resolve() / new.name / '.git'}\n")
+        old.rename(new)
 
 
 def remove(store: Repo, folder: Path) -> None:
