@@ -117,7 +117,7 @@ def write_pack(folder: Path, objects: Mapping[Oid, PackedObject], *, durable: bo
     place.mkdir(exist_ok=True)
     for suffix, content in ((".pack", parts), (".idx", _index(rows, checksum.digest()))):
         path = place / f"pack-{checksum.hexdigest()}{suffix}"
-        _write(path, b"".join(content), durable=durable)
+        _write(path, content, durable=durable)
 
 
 def _index(rows: list[tuple[bytes, int, int]], checksum: bytes) -> list[bytes]:
@@ -141,7 +141,7 @@ def _index(rows: list[tuple[bytes, int, int]], checksum: bytes) -> list[bytes]:
     return [*content, hashlib.sha1(b"".join(content), usedforsecurity=False).digest()]
 
 
-def _write(path: Path, data: bytes, *, durable: bool) -> None:
+def _write(path: Path, data: Iterable[bytes], *, durable: bool) -> None:
     # The name is one that git's own housekeeping takes away if this run is killed.
     partial = path.with_name(f"tmp_{path.suffix[1:]}_{os.getpid()}_{os.urandom(4).hex()}")
     write_atomically(path, data, durable=durable, partial=partial, mode=0o444)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -135,3 +136,16 @@ def test_the_index_is_that_of_gitdb(number: int) -> None:
 def test_what_is_not_compressed_is_read_as_zlib_wrote_it(size: int) -> None:
     data = random.Random(size).randbytes(size)
     assert unpacked(packed("blob", data, level=0)) == data
+
+
+def test_a_pack_is_written_without_a_second_copy_of_it(objects: ObjectDatabase) -> None:
+    draw = random.Random(0)
+    for _ in range(60):
+        objects.add("blob", draw.randbytes(100_000))
+    tracemalloc.start()
+    try:
+        objects.flush()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
