@@ -371,7 +371,8 @@ class _Reader:
 
     def __init__(self, repo: Repo) -> None:
         self._repo = repo
-        self._process = repo.start("-c", f"core.deltaBaseCacheLimit={_DELTA_BASES}", "cat-file", "--batch")
+        setting = f"core.deltaBaseCacheLimit={_DELTA_BASES}"
+        self._process = repo.start("-c", setting, "cat-file", "--batch")
         self._rest = bytearray()
         self._known = ExitStack()
         self._known.enter_context(known_to_its_pool(self._process))
