@@ -8,6 +8,7 @@ to make these is not measured. A patch in the middle of the series is the one th
 from __future__ import annotations
 
 import shutil
+import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -20,6 +21,7 @@ from timing import CommandFailed, Contestant, Group, take_turns
 
 SIZE = 200
 _LONG = 10  # characters of a line that is told apart from others
+_EDITING = 1.1  # seconds
 _MESSAGE = ("-m", "area: say why\n\nIt is needed.")
 _NEW = ("new", "fresh", *_MESSAGE)
 VERBS = (
@@ -135,6 +137,9 @@ class _Verbs:
         end = f"{self.text}\n"
         file.write_text(text.replace(end, f"{self.text} edited\n") if end in text else
                         f"{text}edited\n")  # fmt: skip
+        # Git cannot tell two times of one second apart, and until a second is over, it reads all
+        # files again in each command. Nobody edits and types a command within it.
+        time.sleep(_EDITING)
 
     def _commit(self) -> None:
         self.place.git(self.tree, "commit", "--quiet", "--all", "--message=area: one more")
