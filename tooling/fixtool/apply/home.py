@@ -17,6 +17,7 @@ from fixtool.documents import LARGEST_TEXT, Field
 from fixtool.errors import Refused
 from fixtool.files import read_plain, write_atomically
 from fixtool.series.line import is_line_name
+from fixtool.settings import state_folder
 
 RECORD = "fixtool.json"
 """The name of the record of ``apply`` in a git folder."""
@@ -82,6 +83,13 @@ def _home(top: Path, git_dir: Path, document: Field) -> Home:
     head = read_plain(git_dir, "HEAD", _SHORT).decode("utf-8", "replace").strip()
     away = branch is not None and head != f"ref: refs/heads/{branch}"
     return Home(top, git_dir, patches, line, verb, away)
+
+
+def is_checkout(git_dir: Path) -> bool:
+    """Whether the git folder is that of a checkout of the user's, and not of a work tree of one of
+    fixtool's stores."""
+    stores = state_folder(os.environ) / "repos"
+    return stores.resolve() not in git_dir.resolve().parents
 
 
 def git_folder(top: Path) -> Path | None:

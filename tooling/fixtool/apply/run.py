@@ -179,6 +179,7 @@ def _place(
         version=target.version or choice.line.upstream.version,
         release=target.version if target.release else None,
         commits={patch.slug: patch.commit for patch in result.patches if patch.commit},
+        source=target.source if request.source or request.into else None,
         manifest=manifest_of(
             choice.line,
             target.commit,

@@ -101,7 +101,7 @@ def state_of(tree: Repo, record: Record, line: Line) -> WorktreeState:
         line.name, tree.work_tree, record.onto, is_at_base(tree, record, line),
         tuple(tree.status()), patches, tuple(reordered), found.notes, "",
     )  # fmt: skip
-    return replace(state, next=_next(state))
+    return replace(state, next=_next(state, tree, record, line))
 
 
 def is_at_base(tree: Repo, record: Record, line: Line) -> bool:
@@ -121,17 +121,17 @@ def _here(slug: str, record: Record, found: Identified, same: dict[str, bool]) -
     return Side.UNCHANGED if same.get(slug, True) else Side.CHANGED
 
 
-def _next(state: WorktreeState) -> str:
+def _next(state: WorktreeState, tree: Repo, record: Record, line: Line) -> str:
     """The command that brings the two together."""
     place = argument(state.place)
     if state.ok:
         return ""
     if not state.at_base:
-        return f"fixtool apply --line {state.line} --no-build --worktree NEW-DIR"
+        return f"{record.to_apply(line.upstream)} --no-build --worktree NEW-DIR"
     if state.uncommitted:
         return f"fixtool absorb --worktree {place} --dry-run"
     if any(patch.here is not Side.UNCHANGED for patch in state.patches) or (
         "the work tree" in state.reordered
     ):
         return f"fixtool refresh --worktree {place}"
-    return f"fixtool apply --line {state.line} --no-build --worktree {place}"
+    return f"{record.again(tree)} --no-build"

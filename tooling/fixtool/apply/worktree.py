@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from fixtool.apply.home import RECORD, home_at
+from fixtool.apply.home import RECORD, home_at, is_checkout
 from fixtool.documents import LARGEST_TEXT, Field
 from fixtool.errors import CannotRun, FixtoolError, Mistyped, Refused
 from fixtool.files import beside, lock, read_at_most, write_atomically
@@ -30,6 +31,7 @@ from fixtool.git.store import restore_settings_behind
 from fixtool.git.trees import changed_files
 from fixtool.judgement.manifest import Manifest, read_manifest
 from fixtool.progress import Progress
+from fixtool.series.line import Upstream
 from fixtool.series.patch import is_slug
 from fixtool.settings import state_folder
 from fixtool.text import argument, split_lines
@@ -52,6 +54,7 @@ class Record:
     A wheel is named after ``version``; ``release`` is set if ``onto`` is a release; ``commits``
     maps the slugs of the applied patches to their commits; ``moving_to`` is set only while files
     change. ``manifest`` is None if an older fixtool wrote the record, and for a proposal.
+    ``source`` is where upstream's tree came from, if the user named that.
     """
 
     line: str
@@ -66,6 +69,31 @@ class Record:
     moving_to: Oid | None = None
     proposal: str | None = None  # the patch, where this is what upstream would get
     manifest: Manifest | None = None
+    source: str | None = None
+
+    def to_apply(self, upstream: Upstream | None = None) -> str:
+        """The `fixtool apply` that was typed for this work tree, without ref and place. With
+        ``upstream``, its line goes to its own base instead: a release of the package index has no
+        commit, and a clone no release."""
+        lacks_base = upstream and (upstream.release or self.source == "pypi")
+        return self._apply("" if lacks_base else self.source)
+
+    def _apply(self, source: str | None) -> str:
+        # A patch repository that was moved is named by the -C of the user's.
+        words = ["-C", self.patches] if Path(self.patches).is_dir() else []
+        words += ["--line", self.line, *(["--source", source] if source else [])]
+        return shlex.join(["fixtool", "apply", *words])
+
+    def again(self, tree: Repo) -> str:
+        """The command that makes this work tree again, where it is."""
+        place = argument(tree.work_tree)
+        if is_checkout(tree.git_dir):
+            return f"{self._apply(None)} --ref {self.onto} --into {place}"
+        if self.base == self.onto:
+            return f"{self.to_apply()} --worktree {place}"
+        if self.release:
+            return f"{self._apply('pypi')} --ref v{self.release} --worktree {place}"
+        return f"{self.to_apply()} --ref {self.onto} --worktree {place}"
 
 
 class OwnCommits(Refused):
@@ -237,6 +265,7 @@ def _record(record: Field) -> Record:
         moving_to=record["moving_to"].optional(read_oid),
         proposal=proposal,
         manifest=record["manifest"].optional(read_manifest),
+        source=record["source"].optional(Field.text),
     )
 
 

@@ -89,7 +89,7 @@ def build_worktree(
             raise CannotRun(
                 f"release {record.release}, of which this work tree was made, is not here any more",
                 where=str(path),
-                hint=f"fixtool apply --ref v{record.release} --source pypi",
+                hint=record.again(tree),
             )
     head = tree.head() or record.commit
     manifest = record.manifest and manifest_at(record.manifest, tree, head)

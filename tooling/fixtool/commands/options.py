@@ -171,20 +171,13 @@ def _home(folder: Path) -> Home | None:
     for top in (folder, *folder.parents):
         nearer = nearer or any((top / "patches").glob("[!.]*/series"))
         if os.path.lexists(top / ".git"):
-            from fixtool.apply.home import home_at
+            from fixtool.apply.home import home_at, is_checkout
 
             home = home_at(top)
             if home or nearer:
                 # In a checkout of the user's own, it counts while the branch of `apply` does.
-                return None if home and home.away and nearer and _is_checkout(home) else home
+                return None if home and home.away and nearer and is_checkout(home.git_dir) else home
     return None
-
-
-def _is_checkout(home: Home) -> bool:
-    """Whether it is a checkout of the user's, and not a work tree of one of fixtool's stores."""
-    from fixtool.settings import state_folder
-
-    return (state_folder(os.environ) / "repos").resolve() not in home.git_dir.resolve().parents
 
 
 def _folder(ctx: typer.Context, directory: Path | None) -> Path:

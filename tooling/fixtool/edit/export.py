@@ -132,7 +132,7 @@ def open_to_export(
         raise Refused(
             f"this work tree holds {record.proposal} as upstream would get it",
             where=str(tree.work_tree),
-            hint="make the change in a work tree of the line: fixtool apply --worktree DIR",
+            hint=f"make the change in a work tree of the line: {record.to_apply()} --worktree DIR",
         )
     (require_idle if options.unclean else require_clean)(tree)
     if not writes_line:
@@ -148,7 +148,8 @@ def require_base(tree: Repo, record: Record, line: Line, options: ExportOptions)
             f"this work tree is on {record.onto[:12]}, but line {line.name} is written against "
             f"{line.upstream.base[:12]}",
             where=str(tree.work_tree),
-            hint="write the patches elsewhere: fixtool export --output DIR",
+            hint="write the patches elsewhere: fixtool export --worktree "
+            f"{argument(tree.work_tree)} --output DIR",
         )
 
 

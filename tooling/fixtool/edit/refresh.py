@@ -83,7 +83,8 @@ def refresh_edits(
             raise Refused(
                 f"{slug} is not in this work tree",
                 where=str(tree.work_tree),
-                hint="make a work tree that has it: fixtool apply --worktree DIR",
+                hint="make a work tree that has it: "
+                f"{record.to_apply(work.line.upstream)} --worktree DIR",
             )
         work.require_in_line(slug)
         units = chosen_units(edits, slug, selection)
@@ -167,7 +168,8 @@ def _open(context: Context, tree: Repo, record: Record, options: ExportOptions) 
         raise Refused(
             f"line {line.name} has no patch in this work tree",
             where=str(tree.work_tree),
-            hint="commit the change, then make it a patch: fixtool export",
+            hint="commit the change, then make it a patch: fixtool export --worktree "
+            f"{argument(tree.work_tree)}",
         )
     return _Work(context, tree.durably(), record, line, options, dict(found.commits))
 

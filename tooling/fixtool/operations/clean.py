@@ -175,7 +175,8 @@ def _tree_is_needed(
         record = read_record(tree)
         head = tree.head()
         if record is None or head is None or record.moving_to:
-            return "fixtool cannot tell what is in it", f"fixtool apply --worktree {where}"
+            make = f"fixtool apply --line {home.line} --worktree {where}"
+            return "fixtool cannot tell what is in it", record.again(tree) if record else make
         if tree.status():
             return "it holds edits that are not committed", f"git -C {where} status"
         if head != record.commit and not exported(tree, record):

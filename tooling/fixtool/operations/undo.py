@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtool.apply.home import home_at
+from fixtool.apply.worktree import read_record
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
@@ -393,7 +394,7 @@ def _newer_in_tree(
         raise CannotRun(
             f"git has removed what was in the work tree {path}",
             where=path,
-            hint="make it again: fixtool apply",
+            hint=f"make it again: {record.again(tree)}" if (record := read_record(tree)) else None,
         )
 
 

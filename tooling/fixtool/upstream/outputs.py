@@ -34,6 +34,7 @@ def write_worktree(context: Context, branch: ProposedBranch, folder: Path) -> Pa
                 where=str(holder),
                 hint=f"--worktree {argument(holder)}, or take it away: rm -r {argument(holder)}",
             )
+    named = branch.target.source
     record = Record(
         line=branch.line.name,
         patches=str(context.repository.root.resolve()),
@@ -45,6 +46,7 @@ def write_worktree(context: Context, branch: ProposedBranch, folder: Path) -> Pa
         release=None,
         commits={commit.slug: commit.commit for commit in branch.commits},
         proposal=branch.slug,
+        source=None if context.settings.source or named == "git" else named,
     )
     patience = context.settings.timeout
     return place(branch.repo, folder, record, context.progress, patience).path

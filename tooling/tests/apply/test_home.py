@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,29 @@ def test_a_record_that_is_not_trusted(
     git_dir = Path(Git(worktree)("rev-parse", "--absolute-git-dir"))
     change(monkeypatch, git_dir / "fixtool.json")
     assert home.home_at(worktree) is None
+
+
+@pytest.mark.parametrize(
+    "made", ["--worktree here", "--worktree here --ref v1.2", "--into clone --ref v1.1"]
+)
+def test_status_names_the_source_that_a_work_tree_was_made_from(
+    fixtool: Any, two_lines: Team, tmp_path: Path, made: str
+) -> None:
+    """The line's own upstream cannot be reached here, so that only the source will do."""
+    upstream, about = two_lines.upstream, two_lines.root / "patches/main/upstream.toml"
+    upstream.commit("later", later_txt="x\n")
+    upstream("tag", "v1.2")
+    about.write_text(about.read_text().replace(str(upstream.path), str(tmp_path / "gone")))
+    Git(two_lines.root).commit("elsewhere")
+    Git(tmp_path)("clone", "--quiet", str(upstream.path), "clone")
+    source = () if "--into" in made else ("--source", "upstream")
+    words = ("apply", "--line", "main", "-C", two_lines.root, "--no-build", *made.split(), *source)
+    assert fixtool(*words, cwd=tmp_path).status == 0
+    words = ("--line", "main", "--source", upstream.path, "-C", two_lines.root)
+    assert fixtool("drop", "fix", "--reason", "a test", *words).status == 0
+    place = tmp_path / made.split()[1]
+    ran = fixtool("status", "--worktree", place, cwd=tmp_path)
+    (then,) = (line[10:] for line in ran.out.splitlines() if line.startswith("next"))
+    assert (ran.status, fixtool(*shlex.split(then)[1:], cwd=tmp_path).status) == (1, 0), then
+    now = "NEW-DIR" if "v1.2" in made else place
+    assert fixtool("status", "--worktree", now, cwd=tmp_path).status == 0

@@ -334,9 +334,9 @@ def test_status_says_what_is_newer_where(two: Two) -> None:
     assert (ran.status, "nothing differs" in ran.out) == (0, True)
     two.amend(two.ada, "five", python__model_py=FIVE.replace("line 1\n", "line one\n"))
     assert two.refresh(two.ada).status == 0
-    assert f"next      fixtool apply --line main --no-build --worktree {two.bob.path}" in (
-        status(two.bob).out
-    )
+    words = f"-C {two.team.root} --line main --source {two.team.upstream.path}"
+    then = f"next      fixtool apply {words} --worktree {two.bob.path} --no-build"
+    assert then in status(two.bob).out
     two.amend(two.bob, "read", README_txt="read it twice\n")
     two.bob.commit(f"area: of Bob\n\n{WHY}", of_bob_txt="new\n")
     ran = status(two.bob)
