@@ -259,6 +259,31 @@ def python_scripts() -> set[str]:
     return found
 
 
+ASKING = {"Send it"}  # of a person at a terminal
+
+
+def test_no_message_is_a_question() -> None:
+    """An error says what is wrong; what to do about it stands in its hint."""
+    asked = [
+        f"{module}: {node.value}"
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        and (found := re.search(r"(?<![|\\[\]()])\b([A-Za-z]+ [a-z]+)\?(?= [a-z]|\n|$)", node.value))
+        and not {found[1]} & ASKING and "\n" not in node.value.strip()
+    ]  # fmt: skip
+    assert not [text for text in asked if text not in DOCSTRINGS]
+
+
+DOCSTRINGS = {
+    f"{module}: {text}"
+    for module, path in MODULES.items()
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+    and (text := ast.get_docstring(node, clean=False))
+}
+
+
 def test_scripts_without_a_suffix_are_checked_like_other_files() -> None:
     """ruff and mypy find Python files by their suffix, so scripts without one must be named to them."""
     scripts, configured = python_scripts(), tomllib.loads((ROOT / "pyproject.toml").read_text())

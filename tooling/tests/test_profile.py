@@ -243,7 +243,7 @@ def test_a_release_line_remembers_the_package_index(
         make_wheel(server.folder, version, files={"gadget/a.py": b"x = 1\n"}, name="gadget")
     words = ["init", "own", "--upstream", "pypi", "--project", "gadget", "--base", "1.0"]
     ran = fixtool(*words)
-    assert (ran.status, "which repository is gadget developed in?" in ran.err) == (2, True)
+    assert (ran.status, "in which repository gadget is developed" in ran.err) == (2, True)
     assert f"fixtool {shlex.join(words)} --url URL" in ran.err
     ran = fixtool(*words, "--url", "http://127.0.0.1:9/gadget")
     assert ran.status == 0, ran.err

@@ -141,5 +141,7 @@ def find_waiting(
     if len(sessions) == 1:
         return next(iter(sessions.values()))
     if sessions:
-        raise UsageError(several(", ".join(sessions)), hint="add --line NAME")
+        raise UsageError(
+            several(", ".join(sessions)), hint=", or ".join(f"--line {name}" for name in sessions)
+        )
     raise none

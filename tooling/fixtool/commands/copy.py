@@ -39,7 +39,7 @@ def copy(
     from fixtool.edit.plans import copied
 
     if slug and not (to or go_on or abort):
-        raise UsageError("to which line? --to says it", hint="--to LINE")
+        raise UsageError("--to is missing: the line that gets the copy", hint="--to LINE")
     editing.require_one(bool(slug and to), go_on, abort, "SLUG with --to LINE",
                         "fixtool copy SLUG --to LINE")  # fmt: skip
     edit = editing.Edit(ctx, "copy", directory, line, source, json=json)

@@ -57,7 +57,7 @@ def coverage(
     if releases is None:
         covered = cover_commits(context, from_, to, source, line)
     else:
-        _refuse_with_releases(source, from_, to)
+        _refuse_with_releases(releases, source, from_, to)
         covered = cover_releases(context, releases, line)
     if json:
         terminal.print_document("coverage", covered.exit_code, body(covered))
@@ -67,16 +67,19 @@ def coverage(
         raise typer.Exit(int(covered.exit_code))
 
 
-def _refuse_with_releases(source: str | None, start: str | None, end: str | None) -> None:
+def _refuse_with_releases(
+    releases: str, source: str | None, start: str | None, end: str | None
+) -> None:
     if start or end:
         raise UsageError(
             "--releases takes releases, and --from and --to take commits: give one or the other",
-            hint="fixtool coverage --releases 0.5.12..0.5.23",
+            hint=f"the same command without --releases; or without the others: fixtool coverage "
+            f"--releases {releases}",
         )
     if source not in (None, "pypi"):
         raise UsageError(
             f"releases come from the package index, not from --source {source}",
-            hint="leave --source out, or name tags: fixtool coverage --from v0.5.12 --to v0.5.23",
+            hint="leave it out: the same command without --source",
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +12,7 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
-from fixtool.text import argument, count
+from fixtool.text import count
 
 if TYPE_CHECKING:
     from fixtool.history.record import FoundFact
@@ -62,9 +62,10 @@ def history(
 
     if span := next((slug for slug in slugs or () if ".." in slug), None):
         first, _, last = span.partition("..")
+        words = [word for word in options.typed(ctx) if word != span]
         raise UsageError(
             f"{span!r} is no patch, but a span of commits: --from and --to name its ends",
-            hint=f"fixtool history --from {argument(first)} --to {argument(last.strip('.'))}",
+            hint=shlex.join(["fixtool", *words, "--from", first, "--to", last.strip(".")]),
         )
     context = options.start(ctx, directory)
     chosen = options.pick_line(context, line)
@@ -79,7 +80,7 @@ def history(
     elif record:
         raise UsageError(
             "--record writes what the history of commits tells, and --releases alone reads none",
-            hint="fixtool history --record --to main",
+            hint="the same command without --releases",
         )
     if releases:
         from fixtool.history.releases import judge_releases
@@ -98,7 +99,7 @@ def history(
             if not wanted or row.slug in wanted
         ]
         terminal.table(("patch", *matrix.versions), rows)
-    _show_facts(facts, ctx.params)
+    _show_facts(facts, context.typed)
 
 
 def _facts(
@@ -123,22 +124,16 @@ def _facts(
     ]
 
 
-def _show_facts(facts: Sequence[FoundFact], given: Mapping[str, object]) -> None:
-    """Say which facts were recorded, or the command that records them; ``given`` are the values of
-    the options."""
+def _show_facts(facts: Sequence[FoundFact], typed: Sequence[str]) -> None:
+    """Say which facts were recorded, or the command that records them: the one that was ``typed``,
+    with --record."""
     for fact in facts:
         if fact.recorded:
             terminal.say(f"recorded  {fact.trailer} in {fact.recorded}")
         else:
             terminal.say(f"found     {fact.trailer}, which {fact.slug} does not record")
     if facts and not any(fact.recorded for fact in facts):
-        names = {"from_": "--from", "to": "--to", "source": "--source", "line": "--line",
-                 "directory": "-C"}  # fmt: skip
-        words = [str(word) for name, option in names.items() if (value := given.get(name))
-                 for word in (option, value)]  # fmt: skip
-        slugs = given.get("slugs") or ()
-        assert isinstance(slugs, Sequence)
-        terminal.say(f"next      {shlex.join(['fixtool', 'history', '--record', *slugs, *words])}")
+        options.say_next(shlex.join(["fixtool", *typed, "--record"]), typed)
 
 
 def trace_line(
@@ -154,7 +149,7 @@ def trace_line(
     if source == "pypi":
         raise UsageError(
             "releases have no commits between them",
-            hint="fixtool history --releases 0.5.12..0.5.23",
+            hint=f"fixtool history --line {line.name} --releases {line.upstream.release or ''}..",
         )
     opened, last = find_target(context, TargetRequest(end, source, line.name, newest=True))
     first = opened.resolve(start).commit if start else line.upstream.base

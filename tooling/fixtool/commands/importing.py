@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from functools import partial
@@ -150,7 +151,12 @@ def import_patches(
     from fixtool.sources.target import line_source
 
     if [bool(what), go_on, abort].count(True) != 1:
-        raise UsageError("give one of FILE, --continue, --abort", hint="fixtool import FILE")
+        hint = (
+            "the same command without --abort" if abort else "the same command without --continue"
+        )
+        if not (what or go_on or abort):
+            hint = shlex.join(["fixtool", *options.typed(ctx), "FILE"])
+        raise UsageError("give one of FILE, --continue, --abort", hint=hint)
     fit = FitOptions(strip, folder.strip("/") if folder else None, tuple(exclude or ()), three_way,
                      leave_out_missing)  # fmt: skip
     if replace and split:

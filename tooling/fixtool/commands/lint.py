@@ -57,7 +57,7 @@ def lint(
     if trailers not in list(Trailers):
         raise UsageError(
             f"--trailers {trailers!r} is none of {', '.join(Trailers)}",
-            hint="fixtool lint --trailers once",
+            hint="--trailers once",
             mistyped=Mistyped(trailers, tuple(Trailers)),
         )
     context = options.start(ctx, directory)

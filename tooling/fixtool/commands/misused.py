@@ -135,7 +135,7 @@ def correction(mistyped: Mistyped, typed: Sequence[str]) -> str | None:
 # `choose a line: --line main, or --line next`.
 _FRAGMENT = re.compile(
     r"(?:^(?:add |use |for example )?|(?<=: )|(?<=\bor )|(?<=\bthen ))(?:the same command with )?"
-    r"(--?[a-zA-Z][\w-]*)( [^\s,;]+)?(?=$|[,;]| or )"
+    r"(--?[a-zA-Z][\w-]*(?: [^\s,;-][^\s,;]*)?(?: --[a-zA-Z][\w-]* [^\s,;]+)*)(?=$|[,;]| or )"
 )
 _LESS = re.compile(r"the same command without (--[a-z][\w-]*)")
 _OTHERWISE = re.compile(r"the same command with (\S+) instead of ('[^']*'|[^\s,;]+)")
@@ -152,19 +152,23 @@ def completed(hint: str, typed: Sequence[str]) -> str:
         return shlex.join(["fixtool", *words])
 
     def with_option(match: re.Match[str]) -> str:
-        option = match[1]
-        if option == "--source" and _split(typed)[1][:1] == ["init"]:
-            option = "--upstream"  # what init calls it
-        return command(match, _with_option(typed, [option, *shlex.split(match[2] or "")]))
+        words, seen = list(typed), set()
+        for option, *value in _options_in(match[1]):
+            if option == "--source" and _split(typed)[1][:1] == ["init"]:
+                option = "--upstream"  # what init calls it
+            known = _with_option(words, [option, *value])
+            words = [*words, option, *value] if option in seen else known
+            seen.add(option)
+        return command(match, words)
 
     def without(match: re.Match[str]) -> str:
-        at = typed.index(match[1]) if match[1] in typed else len(typed)
-        ways = ([*typed[:at], *typed[at + length :]] for length in (1, 2))  # it may have a value
-        return command(match, next((words for words in ways if is_valid(_split(words)[1])), None))
+        return command(match, _without(typed, match[1]))
 
     def otherwise(match: re.Match[str]) -> str:
         old, new = (shlex.split(match[number])[0] for number in (2, 1))
-        places = [at for at, word in enumerate(typed) if word == old and at > 0]
+        if old.startswith("--"):
+            return command(match, _without(typed, old, [new]))
+        places = [at for at, word in enumerate(typed) if word and Path(word) == Path(old) and at]
         own = [at for at in places if not typed[at - 1].startswith("-")]  # of no option
         # A verb such as `rename` takes the new name last.
         at = own[-1] if own else next(iter(places), None)
@@ -172,6 +176,27 @@ def completed(hint: str, typed: Sequence[str]) -> str:
         return command(match, words or _with(typed, old, [new]))
 
     return _FRAGMENT.sub(with_option, _OTHERWISE.sub(otherwise, _LESS.sub(without, hint)))
+
+
+def _without(typed: Sequence[str], option: str, others: Sequence[str] = ()) -> list[str] | None:
+    """The words ``typed`` with ``others`` in the place of an option and its value, if it has one.
+    None if they are no valid command then."""
+    at = next((at for at, word in enumerate(typed) if word.partition("=")[0] == option), None)
+    if at is None:
+        return None
+    ways = ([*typed[:at], *others, *typed[at + length :]] for length in (1, 2))
+    return next((words for words in ways if is_valid(_split(words)[1])), None)
+
+
+def _options_in(text: str) -> list[list[str]]:
+    """Each option of a hint such as ``--from a --to b``, with its value if it has one."""
+    found: list[list[str]] = []
+    for word in shlex.split(text):
+        if word.startswith("-"):
+            found.append([word])
+        else:
+            found[-1].append(word)
+    return found
 
 
 def _with_option(typed: Sequence[str], option: Sequence[str]) -> list[str]:
@@ -352,7 +377,8 @@ def _extra(words: Sequence[str], extras: Sequence[str], before: Sequence[str]) -
     lines = tuple(_line_names([*before, *words]))
     if words[0] in ("apply", "new") and all(map(_PATCHES.search, extras)):  # as for `git am`
         named = "--line" in words or len(lines) < 2
-        return ["import", *extras, *([] if named else ["--line", "LINE"])]
+        given = list(words[1:]) if is_valid(["import", *words[1:]]) else list(extras)
+        return ["import", *given, *([] if named else ["--line", "LINE"])]
     if words[0] == "absorb" and len(extras) == 1:  # which asks which patch an edit belongs to
         return _valid(["refresh", *words[1:]])
     extra = extras[0] if len(extras) == 1 else ""

@@ -69,14 +69,16 @@ def rebase(
     from fixtool.rebase import run
     from fixtool.rebase.session import find_session, give_up
 
-    if [bool(onto), go_on, skip, abort].count(True) != 1:
+    ways = {"--continue": go_on, "--skip": skip, "--abort": abort}
+    given = [name for name, wanted in ways.items() if wanted]
+    if len(given) + bool(onto) != 1:
         if onto:
             raise UsageError(
                 "--onto begins a rebase, and --continue, --skip and --abort are for one that waits",
-                hint=f"begin one: fixtool rebase --onto {argument(onto)}; or go on: "
-                "fixtool rebase --continue",
+                hint=f"begin one: the same command without {given[0]}; or go on: the same command "
+                "without --onto",
             )
-        hint = "fixtool rebase --onto main"
+        hint = f"the same command without {given[-1]}" if given else "--onto main"
         raise UsageError("give one of --onto REF, --continue, --skip, --abort", hint=hint)
     context = options.start(ctx, directory)
     if onto:

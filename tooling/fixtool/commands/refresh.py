@@ -73,9 +73,9 @@ def refresh(
                              hint="fixtool refresh --continue")  # fmt: skip
         editing.Edit(ctx, "refresh", directory, line, None, json=json).go_on(abort=abort)
     if line:
-        hint = f"fixtool refresh {argument(slug or 'SLUG')} --worktree DIR"
         raise UsageError(
-            "--line is for --continue and --abort: a work tree has its line", hint=hint
+            "--line is for --continue and --abort: a work tree has its line",
+            hint="the same command without --line",
         )
     selection = read_selection("refresh", slug, hunks=hunks, take=take, json=json)
     tree, record = open_worktree(worktree or options.here(ctx, directory))

@@ -47,6 +47,8 @@ def show(
 
 def _find_line(context: Context, name: str | None, slug: str) -> Line:
     """The line that holds the patch ``slug``; UsageError if several hold different ones."""
+    from fixtool.series.shelf import refuse_shelved
+
     repository, name = context.repository, name or context.settings.line
     lines = [repository.line(name)] if name else list(repository.lines)
     slugs = {line.name: {entry.slug for entry in line.entries} for line in lines}
@@ -62,6 +64,8 @@ def _find_line(context: Context, name: str | None, slug: str) -> Line:
                 where=str(repository.folder / name / "series"),
                 hint=", or ".join(f"--line {line.name}" for line in others),
             )
+        for line in lines:
+            refuse_shelved(line, slug)
         raise UsageError(
             f"no patch {slug!r}; there are: {', '.join(known) or 'none'}",
             where=str(repository.folder),

@@ -67,13 +67,14 @@ def split(
             if ways
             else "say how to split: --by makes a part of each file or folder, --into names the "
             "parts, and --hunks asks about each hunk",
-            hint=f"by file: fixtool split {argument(slug)} --by file; or by hunk: "
-            f"fixtool split {argument(slug)} --hunks",
+            hint="leave one out: the same command without --by; or without --hunks"
+            if ways
+            else "by file: --by file; or by hunk: --hunks",
         )
     if by in ("hunk", "hunks"):
         raise UsageError(
             "--by takes file or folder; --hunks asks about each hunk",
-            hint=f"fixtool split {argument(slug)} --hunks",
+            hint="the same command with --hunks instead of --by",
         )
     if depth is not None and by != "folder":
         raise UsageError("--depth is for --by folder")

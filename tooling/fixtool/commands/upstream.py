@@ -89,7 +89,11 @@ def upstream(
             raise UsageError("--status is of every patch, and sends nothing")
         show_status(context, line, source, onto, json=json, dry_run=dry_run)
     if slug is None:
-        raise UsageError("which patch?", hint="fixtool upstream SLUG, or fixtool upstream --status")
+        raise UsageError(
+            "SLUG is missing: the patch to propose",
+            hint=f"name it: {shlex.join(['fixtool', *context.typed, 'SLUG'])}; or see where all "
+            "stand: fixtool upstream --status",
+        )
     if dry_run and acting:
         raise UsageError("--dry-run sends and writes nothing: leave it out, or the others")
     from fixtool.sources.target import TargetRequest

@@ -76,7 +76,7 @@ def since(git: Repo | None, line: Line, ref: str | None, slug: str | None) -> Co
         raise CannotRun(
             "the patch repository has no commit to compare with",
             where=str(line.folder.parent.parent),
-            hint="compare with a work tree: fixtool diff --worktree DIR",
+            hint="compare with a work tree: --worktree DIR",
         )
     if commit is None:
         raise UsageError(f"the patch repository has no commit {ref!r}", where=str(git.work_tree))

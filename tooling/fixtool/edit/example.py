@@ -86,5 +86,5 @@ def _require_room(folder: Path, files: dict[str, bytes]) -> None:
         raise Refused(
             f"the folder has a {taken[0]} of its own{more}",
             where=str(folder),
-            hint="fixtool init --example ANOTHER-FOLDER",
+            hint=f"name another folder: the same command with ANOTHER-FOLDER instead of {folder}",
         )

@@ -36,7 +36,7 @@ from fixtool.series.patch import (
 from fixtool.series.paths import rules_touched, unsafe_paths
 from fixtool.series.strict import LeftToGit, apply_in_memory, commits_on
 from fixtool.series.write import series_text, writing
-from fixtool.text import count
+from fixtool.text import argument, count
 
 _EXCLUDED = "Excluded"
 FindCommits = Callable[[ObjectDatabase, Line, Oid], Sequence[Oid]]
@@ -292,8 +292,9 @@ def _changes_nothing(subject: str, where: str, reason: str) -> Refused:
         return Refused(
             f"{subject!r} changes nothing: the file is empty",
             where=where,
-            hint="name a file that holds a diff: fixtool import FILE; or leave out what changes "
-            "nothing: the same command with --skip-empty",
+            hint="name a file that holds a diff: the same command with FILE instead of "
+            f"{argument(where)}; or leave out what changes nothing: the same command with "
+            "--skip-empty",
         )
     return Refused(
         f"{subject!r} changes nothing: {reason}",

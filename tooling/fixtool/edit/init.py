@@ -121,8 +121,8 @@ def _settings(
     profile = SGLANG if name == SGLANG.project else PLAIN
     if profile is PLAIN and request.url is None:
         raise UsageError(
-            f"which repository is {name or 'the project'} developed in? the package index does not "
-            "say it for certain",
+            "the package index does not say for certain in which repository "
+            f"{name or 'the project'} is developed",
             hint=shlex.join(["fixtool", *typed, "--url", "URL"]),
         )
     chosen = replace(settings, project=name, profile=profile)
@@ -143,7 +143,7 @@ def _url(source: Source, request: InitRequest, typed: Sequence[str]) -> tuple[st
     if len({repository_key(url) for url in named}) > 1:
         commands = "; or ".join(shlex.join([*again, url]) for url in named)
         raise UsageError(
-            f"which one is upstream? the remotes of {source.name} are {' and '.join(named)}",
+            f"each remote of {source.name} may be upstream: {' and '.join(named)}",
             where=source.name,
             hint=commands,
         )

@@ -150,5 +150,5 @@ def _patches_of(folder: Path) -> set[str]:
     raise Refused(
         f"{folder} is there already, and fixtool did not write all that is in it",
         where=str(folder),
-        hint="name a new folder: fixtool export --series DIR",
+        hint="name a new folder: --series DIR",
     )

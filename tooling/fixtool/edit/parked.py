@@ -256,7 +256,7 @@ def find_session(context: Context, line: str | None) -> Session:
     Raises UsageError if there is none, or more than one."""
     return find_waiting(
         context, line, load_session,
-        lambda lines: f"imports into {lines} wait: which one?",
+        lambda lines: f"more than one import waits, and no line is named: into {lines}",
         UsageError("no import waits for a person here", hint="start one: fixtool import FILE"),
     )  # fmt: skip
 

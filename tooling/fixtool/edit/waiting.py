@@ -406,7 +406,7 @@ def find_session(context: Context, line: str | None) -> Session:
     UsageError if there is none, or more than one."""
     return find_waiting(
         context, line, load_session,
-        lambda lines: f"edits of {lines} wait: which one?",
+        lambda lines: f"more than one edit waits, and no line is named: of {lines}",
         UsageError("no edit waits for a person here", hint="see what was done: fixtool log"),
     )  # fmt: skip
 

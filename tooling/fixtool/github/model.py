@@ -112,7 +112,8 @@ def find_repository(environment: Mapping[str, str], remote: str | None = None) -
     full_name = environment.get("GITHUB_REPOSITORY") or _name_in_url(remote or "", server)
     if not _FULL_NAME.fullmatch(full_name):
         raise UsageError(
-            "which repository on GitHub? neither GITHUB_REPOSITORY nor the remote's address says",
+            "neither GITHUB_REPOSITORY nor the remote's address says which repository of GitHub "
+            "this is for",
             hint="say it, then run the same command again: export GITHUB_REPOSITORY=OWNER/NAME",
         )
     return GitHubRepository(api, server, full_name, token or None)

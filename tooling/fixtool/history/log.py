@@ -108,7 +108,7 @@ def first_parent_changes(repo: Repo, start: Oid, end: Oid) -> tuple[UpstreamChan
             f"{end[:12]} comes before {start[:12]}: the span is the wrong way round"
             if turned
             else f"{end[:12]} does not descend from {start[:12]}, as far as the history here tells",
-            hint=f"turn it round: fixtool history --from {end[:12]} --to {start[:12]}"
+            hint=f"turn it round: --from {end[:12]} --to {start[:12]}"
             if turned
             else "name a clone with the full history: --source CLONE",
         )

@@ -102,18 +102,34 @@ def read_matrix(matrix: Field) -> ReleaseMatrix:
     return ReleaseMatrix(versions, matrix["patches"].each(read_row))
 
 
+def _end(text: str, better: str) -> Version:
+    """The release ``text`` at an end of a span. Raises UsageError if it is none, and names a
+    ``better`` span."""
+    from fixtool.sources import index
+
+    try:
+        return index.parse_version(text)
+    except UsageError as error:
+        error.message = f"{error.message}, and --releases takes a span such as {better}"
+        error.hint = f"--releases {better}"
+        raise
+
+
 def releases_within(span: str, known: Sequence[str]) -> tuple[str, ...]:
     """The ``known`` versions in ``span``, ``OLDEST..NEWEST``; no pre-release is among them. Raises
     UsageError if ``span`` is no span, or no version lies in it."""
-    from fixtool.sources import index
-
     oldest, dots, newest = span.partition("..")
     if not dots:
         raise UsageError(
             f"{span!r} is no span of releases", hint=f"--releases OLDEST..{argument(span)}"
         )
-    low = index.parse_version(oldest) if oldest else Version("0")
-    high = index.parse_version(newest) if newest else None
+    low = _end(oldest, f"{known[0]}..{newest}") if oldest else Version("0")
+    high = _end(newest, f"{oldest}..{known[-1]}") if newest else None
+    if high is not None and high < low:
+        raise UsageError(
+            f"{newest} comes before {oldest}: the span is the wrong way round",
+            hint=f"turn it round: --releases {newest}..{oldest}",
+        )
     versions = tuple(
         version
         for version in known

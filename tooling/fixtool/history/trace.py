@@ -32,7 +32,7 @@ def trace(
     if line.upstream.release:
         raise UsageError(
             f"line {line.name} is for a release, and releases have no commits between them",
-            hint="fixtool history --releases 0.5.12..0.5.23",
+            hint=f"fixtool history --line {line.name} --releases {line.upstream.release}..",
         )
     cache = context.settings.cache / "history"
     kept = KeptHistory(cache, source.repo, line, start, end)

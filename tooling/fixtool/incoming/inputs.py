@@ -103,7 +103,8 @@ def _inputs(path: Path) -> Iterator[Input]:
         raise CannotRun(
             f"cannot read {path}: {error.strerror}",
             where=str(path),
-            hint="name a file or a folder of patches: fixtool import FILE",
+            hint="name a file or a folder of patches: the same command with FILE instead of "
+            f"{argument(path)}",
             mistyped=Mistyped(str(path), beside(path)),
         ) from error
 
@@ -137,7 +138,8 @@ def _from_files(where: str, files: _Files) -> Iterator[Input]:
             raise Refused(
                 f"{lists[0]} and {other[0]} both list patches",
                 where=where,
-                hint="name one of them: fixtool import FOLDER/series",
+                hint="name one of them: the same command with "
+                f"{argument(f'{where}/{lists[0]}')} instead of {argument(where)}",
             )
         yield from _listed(where, files, lists[0])
         return
@@ -145,7 +147,7 @@ def _from_files(where: str, files: _Files) -> Iterator[Input]:
         raise Refused(
             f"it has no series, and no file that ends in {', '.join(sorted(_SUFFIXES))}",
             where=where,
-            hint="name the files: fixtool import FILE...",
+            hint=f"name the files: the same command with FILE instead of {argument(where)}",
         )
     for name in names:
         yield _input(where, files, name)

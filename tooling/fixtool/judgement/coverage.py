@@ -89,9 +89,10 @@ def cover_commits(
     source = source or context.settings.source
     only_releases = all(line.upstream.release for line in named)
     if source == "pypi" or (source is None and not start and only_releases):
+        release = next((line.upstream.release for line in named if line.upstream.release), None)
         raise UsageError(
             "releases have no commits between them",
-            hint="fixtool coverage --releases 0.5.12..0.5.23",
+            hint=f"fixtool coverage --releases {release or ''}..",
         )
     opened, last = find_target(context, TargetRequest(end, source or "git", wanted, newest=True))
     names = [wanted] if wanted else last.lines or repository.line_names
@@ -123,7 +124,7 @@ def _oldest_base(source: Source, lines: Sequence[Line], end: Oid) -> Oid:
     if not distances:
         raise UsageError(
             f"{end[:12]} descends from no base of a line, as far as the history here tells",
-            hint="name the first commit: fixtool coverage --from REF",
+            hint="name the first commit: --from REF",
         )
     return source.ensure(max(distances)[1])
 

@@ -199,7 +199,7 @@ def find_session(context: Context, line: str | None) -> Session:
     line. Raises UsageError if there is none, or more than one."""
     return find_waiting(
         context, line, load_session,
-        lambda lines: f"rebases of {lines} wait: which one?",
+        lambda lines: f"more than one rebase waits, and no line is named: of {lines}",
         UsageError("no rebase waits for a person here",
                    hint="start one: fixtool rebase --onto REF"),
     )  # fmt: skip

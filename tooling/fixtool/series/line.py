@@ -147,6 +147,9 @@ class Line:
         for entry in self.entries:
             if entry.slug == slug.removesuffix(_SUFFIX):
                 return self.patch(entry)
+        from fixtool.series import shelf  # which imports this module
+
+        shelf.refuse_shelved(self, slug)
         known = tuple(entry.slug for entry in self.entries)
         raise UsageError(
             f"line {self.name} has no patch {slug!r}; it has: {', '.join(known) or 'none'}",
@@ -227,7 +230,8 @@ class PatchRepository:
         if len(self.line_names) == 1:
             return self.line(self.line_names[0])
         raise UsageError(
-            "which line? there is more than one",
+            f"no line is named, and there are {len(self.line_names)}: {', '.join(self.line_names)}",
+            where=str(self.folder),
             hint=", or ".join(f"--line {name}" for name in self.line_names),
         )
 

@@ -61,7 +61,7 @@ _RULES = {
     "drift": (Level.ERROR, "rewrite it: fixtool import {file} --line {line} --replace"),
     "subject-tag": (Level.WARNING, "begin with `area: ...` instead"),
     "subject-length": (Level.WARNING, "use at most 72"),
-    "long-line": (Level.WARNING, "is this generated data?"),
+    "long-line": (Level.WARNING, "if it is generated data, leave that file out of the patch"),
     "touches-rules": (Level.WARNING, "make sure that this is meant"),
     "fact-unused": (Level.WARNING, _FACT_FORM),
     "fact-doubtful": (Level.WARNING, "correct the trailer, or take it out"),

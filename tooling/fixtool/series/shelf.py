@@ -10,13 +10,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fixtool.documents import LARGEST_TEXT, Field, FieldError, parse_toml
-from fixtool.errors import Refused
+from fixtool.errors import Refused, UsageError
 from fixtool.files import read_plain
 from fixtool.git.objects import Oid, read_oid
 from fixtool.series.patch import LARGEST, Patch, is_slug, parse
 from fixtool.series.write import toml_string
+from fixtool.text import argument
+
+if TYPE_CHECKING:
+    from fixtool.series.line import Line
 
 FILE = "shelf.toml"
 FOLDER = "shelf"
@@ -71,6 +76,22 @@ def _shelved(entry: Field) -> Shelved:
         entry["verdict"].optional(lambda verdict: verdict.member(Reason)),
         entry["upstream"].optional(Field.text),
     )  # fmt: skip
+
+
+def refuse_shelved(line: Line, slug: str) -> None:
+    """Raise UsageError if the patch ``slug`` is on the shelf of ``line``: then it is no misspelt
+    name of another patch."""
+    slug = slug.removesuffix(".patch")
+    found = next((entry for entry in read(line.folder) if entry.slug == slug), None)
+    if found:
+        path = line.folder / FOLDER / f"{slug}.patch"
+        raise UsageError(
+            f"{slug} is on the shelf of line {line.name}, where patches are that are not applied: "
+            f"{found.why}",
+            where=str(path),
+            hint=f"bring it back: fixtool restore {slug} --line {line.name}; or read it: "
+            f"cat {argument(path)}",
+        )
 
 
 def patch(folder: Path, slug: str) -> Patch:

@@ -53,10 +53,10 @@ _TAG = re.compile(rb"""[^"'>]*(?:(?:"[^"]*"|'[^']*')[^"'>]*)*>""")  # after its 
 _FLOOR = 1024  # bytes a second; what comes slower would take days
 _WINDOW = 4  # of pip's timeouts: a minute, over which the speed is measured
 _SECTIONS = ("global", "install", "download", ":env:")  # in pip's order: the later one wins
-_ANOTHER_WAY = (
-    "use a local clone: fixtool apply --source PATH --ref REF; or name a mirror with "
-    "PIP_INDEX_URL=URL, or a folder of wheels with PIP_FIND_LINKS=DIR"
+_ANOTHER_INDEX = (
+    "name a mirror with PIP_INDEX_URL=URL, or a folder of wheels with PIP_FIND_LINKS=DIR"
 )
+_ANOTHER_WAY = f"use a local clone: the same command with --source PATH; or {_ANOTHER_INDEX}"
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def find(project: str, version: str | None = None) -> tuple[WheelFile, ...]:
     if wanted in listing.sdists:
         raise CannotRun(
             f"{project} {wanted} has no wheel, only a source archive",
-            hint=f"use the git tag: fixtool apply --source git --ref v{wanted}",
+            hint="use the git tag: the same command with --source git",
         )
     versions = sorted(listing.versions)
     at = bisect(versions, wanted)

@@ -133,7 +133,7 @@ def named_commit(ref: str, refs: Mapping[str, Oid]) -> Oid | None:
     if tag and branch and tag != branch:
         raise UsageError(
             f"{ref!r} is both a tag ({tag[:12]}) and a branch ({branch[:12]})",
-            hint=f"choose one: --ref {tag}, or --ref {branch}",
+            hint="choose one: " + _instead(ref, tag, branch),
         )
     return next((refs[name] for name in _full_names(ref) if name in refs), None)
 
@@ -145,9 +145,15 @@ def only_commit(ref: str, commits: Sequence[Oid], where: str) -> Oid:
         raise UsageError(
             f"{ref} is short for {len(set(commits))} commits: {ids}",
             where=where,
-            hint="give more digits",
+            hint="give more digits: " + _instead(ref, *dict.fromkeys(commits)),
         )
     return commits[0]
+
+
+def _instead(ref: str, *commits: Oid) -> str:
+    """The commands with one of ``commits`` in the place of ``ref``."""
+    ways = (f"the same command with {commit} instead of {argument(ref)}" for commit in commits[:2])
+    return ", or ".join(ways)
 
 
 def _full_names(ref: str) -> list[str]:

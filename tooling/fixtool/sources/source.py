@@ -357,7 +357,7 @@ class Releases:
         if version is None:
             raise UsageError(
                 f"{ref!r} is not a release, and --source pypi has nothing else",
-                hint=f"fixtool apply --ref {argument(ref)} --source git",
+                hint="the same command with --source git",
             )
         release = self.release(version)
         return Target(ref, release.commit, release.tree, self.name, version, release)

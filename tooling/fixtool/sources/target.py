@@ -53,7 +53,9 @@ def find_target(context: Context, request: TargetRequest) -> tuple[Source, Targe
     if request.named is None and len(lines) != 1:
         names = ", or ".join(f"--line {line.name}" for line in lines)
         raise UsageError(
-            "which commit? there is more than one line",
+            f"neither a commit nor a line is named, and there are {len(lines)} lines: "
+            + ", ".join(line.name for line in lines),
+            where=str(context.repository.folder),
             hint=f"choose a line: {names}; or name a commit: --ref REF",
         )
     groups = _by_upstream(settings, lines)

@@ -620,7 +620,7 @@ def test_the_command_in_actions(night: World, fixtool: Callable[..., Ran], tmp_p
         ({"GITHUB_TOKEN": "wrong", "GH_TOKEN": ""}, 4, "does not take the token (Bad credentials)"),
         ({"GITHUB_REPOSITORY": "acme/gone"}, 4, "it is not there, or the token may not see it"),
         ({"GITHUB_API_URL": "http://example.com"}, 2, "a token goes only over https://"),
-        ({"GITHUB_REPOSITORY": "", "GITHUB_SERVER_URL": ""}, 2, "which repository on GitHub?"),
+        ({"GITHUB_REPOSITORY": "", "GITHUB_SERVER_URL": ""}, 2, "which repository of GitHub"),
     ],
 )
 def test_the_command_says_what_is_wrong(

@@ -12,8 +12,9 @@ import pytest
 from fixtool.commands.misused import completed
 from fixtool.commands.verbs import GROUPS, VERBS, is_valid, summary
 from fixtool.text import closest
+from support.hints import commands_in
 from support.json_documents import document
-from support.repositories import Git, Ran, Team
+from support.repositories import NUMBERS, Git, Ran, Team
 
 LINES = [
     ("aply --ref v1", "No such command 'aply'.", "apply --ref v1"),
@@ -180,6 +181,26 @@ def test_the_name_that_was_meant(
     assert f"fixtool {meant.format(up=upstream.path)}" in hint.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "typed", ["drop fix --reason x", "show fix", "history fix", "edit fix.patch"]
+)
+def test_a_patch_on_the_shelf_is_no_misspelt_one(
+    fixtool: Callable[..., Ran], team: Team, upstream: Git, typed: str
+) -> None:
+    team.patch("fix", "fix twenty", python__model_py=NUMBERS.replace("line 20\n", "line XX\n"))
+    team.patch("fixed", "fix other", python__other_py="x\n")
+    team.track()
+    source = ("--source", upstream.path)
+    assert fixtool("drop", "fix", "--reason", "not now", *source, cwd=team.root).status == 0
+    ran = fixtool(*typed.split(), *(() if "show" in typed else source), cwd=team.root)
+    assert (ran.status, ran.out) == (2, "")
+    assert "error: fix is on the shelf of line main" in ran.err
+    assert ran.err.splitlines()[0].endswith(": not now")
+    then = shlex.split(commands_in(ran.err.partition("  try: ")[2].strip())[0])
+    assert fixtool(*then[1:], cwd=team.root).status == 0
+    assert fixtool("show", "fix", cwd=team.root).status == 0
+
+
 SETTINGS = [
     ("sorce = 'git'", "write source instead of sorce"),
     ("profile = 'sgalng'", "write sglang instead of sgalng"),
@@ -199,7 +220,7 @@ def test_a_setting_that_was_meant(
 def test_a_variable_that_was_meant(fixtool: Callable[..., Ran], tracked: Git) -> None:
     ran = fixtool("list", cwd=tracked.path, FIXTOOL_SORCE="git", FIXTOOL_OWNERS="me")
     assert ran.status == 0
-    assert ran.err == "warning: nothing reads FIXTOOL_SORCE: is FIXTOOL_SOURCE meant?\n"
+    assert ran.err == "warning: nothing reads FIXTOOL_SORCE; fixtool reads FIXTOOL_SOURCE\n"
 
 
 PARTS = [
@@ -264,3 +285,67 @@ def test_what_waits_goes_on_by_the_command_of_the_document(
     then = document(fixtool(*words, cwd=tmp_path))["edited"]["waiting"]["next"]
     ran = fixtool(*shlex.split(then)[1:], cwd=tmp_path)
     assert (ran.status, ran.err) == (0, "")
+
+
+WHOLE = [
+    ("apply --ref main --source pypi --dry-run", "the same command with --source git",
+     "apply --ref main --source git --dry-run"),
+    ("history --from a --to b --json", "turn it round: --from b --to a",
+     "history --from b --to a --json"),
+    ("coverage --from=a --to=b", "--from b --to a", "coverage --from b --to a"),
+    ("apply --without a --dry-run", "leave both out: --without a --without b",
+     "apply --without a --dry-run --without b"),
+    ("rebase --onto v1 --continue --json", "the same command without --onto",
+     "rebase --continue --json"),
+    ("rebase --onto=v1 --continue", "the same command without --onto", "rebase --continue"),
+    ("split a --by hunk --dry-run", "the same command with --hunks instead of --by",
+     "split a --hunks --dry-run"),
+    ("import ./a b --dry-run", "the same command with FILE instead of a", "import FILE b --dry-run"),
+    ("rebase --onto v1 --dry-run", "the same command with abc instead of v1",
+     "rebase --onto abc --dry-run"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("typed", "hint", "whole"), WHOLE, ids=[row[1] for row in WHOLE])
+def test_a_hint_keeps_all_other_words(typed: str, hint: str, whole: str) -> None:
+    head = hint.partition(": ")[0] + ": " if ": " in hint else ""
+    assert completed(hint, typed.split()) == f"{head}fixtool {whole}"
+
+
+KEPT = [
+    "history fix v1.0..main --json",
+    "import nope.patch --line main --dry-run",
+    "import --line main --dry-run",
+    "rebase --line main --dry-run",
+    "rebase --onto v1.0 --continue --dry-run",
+    "split fix --line main --dry-run",
+    "split fix --by hunk --dry-run",
+    "refresh fix --line main --dry-run",
+    "apply --ref both --dry-run --source {up}",
+    "rebase --onto both --dry-run --source {up}",
+    "apply --ref main --source pypi --dry-run",
+    "coverage --releases 1.0..1.1 --from v1.0 --json",
+    "coverage --releases 1.0..1.1 --source git --verbose",
+    "history --releases 1.0..1.1 --record --json",
+    "apply x.patch --line main --dry-run",
+    "upstream --dry-run",
+    "drop gone --line main --reason x --dry-run",
+]
+
+
+@pytest.mark.parametrize("typed", KEPT)
+def test_a_proposed_command_of_the_same_verb_has_each_option_that_was_typed(
+    fixtool: Callable[..., Ran], tracked: Git, upstream: Git, typed: str
+) -> None:
+    """What is proposed was once put together from parts, and lost --dry-run: it would have
+    written."""
+    upstream("tag", "both", "HEAD")
+    upstream.commit("next", python__more_py="x\n")
+    upstream("branch", "both")
+    words = typed.format(up=upstream.path).split()
+    ran = fixtool(*words, cwd=tracked.path)
+    text = document(ran)["error"]["hint"] if "--json" in words else ran.err.partition("try: ")[2]
+    command = commands_in(text.strip())[0]
+    assert ran.status in (2, 4)
+    kept = {word for word in words if word in ("--json", "--dry-run", "--verbose")}
+    assert kept <= {*shlex.split(command)} or words[0] not in command.split(), text

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from fixtool.errors import UsageError
 from fixtool.git.objects import Oid
-from fixtool.history.releases import judge_releases
+from fixtool.history.releases import judge_releases, releases_within
 from fixtool.progress import Silence
 from fixtool.series.context import Context
 from fixtool.settings import Settings
@@ -17,6 +18,22 @@ from support.package_index import Server, make_wheel
 from support.progress import Counted
 from support.rebase import FIVE, REWRITTEN
 from support.repositories import NUMBERS, Ran, Team
+
+SPANS = [
+    ("0.5.23..0.5.12", "0.5.12 comes before 0.5.23", "--releases 0.5.12..0.5.23"),
+    ("0.5.12..nope", "'nope' is not a release", "--releases 0.5.12..0.5.24"),
+    ("nope..", "'nope' is not a release", "--releases 0.5.11.."),
+    ("nope..0.5.12", "'nope' is not a release", "--releases 0.5.11..0.5.12"),
+    ("0.6..", "no release with a wheel lies in 0.6..", "--releases 0.5.11..0.5.24"),
+    ("0.5.12", "'0.5.12' is no span of releases", "--releases OLDEST..0.5.12"),
+]
+
+
+@pytest.mark.parametrize(("span", "message", "hint"), SPANS, ids=[span[0] for span in SPANS])
+def test_a_span_that_is_none(span: str, message: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        releases_within(span, ("0.5.11", "0.5.12", "0.5.23", "0.5.24"))
+    assert (caught.value.hint or "").rpartition(": ")[2] == hint
 
 
 def test_a_line_on_releases(team: Team, server: Server, fixtool: Callable[..., Ran]) -> None:

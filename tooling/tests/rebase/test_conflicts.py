@@ -268,7 +268,7 @@ def test_of_two_that_wait_one_must_be_named(stopped: Stopped) -> None:
         maintainer.rebase("--line", line)
     ran = maintainer.run("rebase", "--abort")
     assert ran.status == 2
-    assert "rebases of main, other wait: which one?" in ran.err
+    assert "more than one rebase waits, and no line is named: of main, other" in ran.err
     assert maintainer.run("rebase", "--abort", "--line", "other").status == 0
     assert maintainer.run("rebase", "--abort").status == 0
 

@@ -84,7 +84,7 @@ def test_a_release_with_a_source_archive_only(server: Server) -> None:
     make_wheel(server.folder, "0.6.0")
     with pytest.raises(CannotRun, match="only a source archive") as caught:
         index.find("sglang", "0.5.0")
-    assert caught.value.hint == "use the git tag: fixtool apply --source git --ref v0.5.0"
+    assert caught.value.hint == "use the git tag: the same command with --source git"
 
 
 def test_what_is_no_version_is_a_usage_error(server: Server) -> None:

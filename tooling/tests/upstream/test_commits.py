@@ -236,7 +236,7 @@ def test_no_release_and_no_network_for_it(repos: Repositories) -> None:
         (["a", "--mail", "m", "--dry-run"], "--dry-run sends and writes nothing"),
         (["a", "--status"], "--status is of every patch"),
         (["--status", "--send"], "--status is of every patch"),
-        ([], "which patch?"),
+        ([], "SLUG is missing"),
         (["nope"], "has no patch 'nope'"),
         (["../x"], "has no patch '../x'"),
         (["--", "-x"], "has no patch '-x'"),
