@@ -57,6 +57,8 @@ class Commands(TyperGroup):
                 raise
             code = _report(error, "fixtool", typed, as_json="--json" in typed)
             raise typer.Exit(int(code)) from error
+        except (FixtoolError, OSError) as error:  # of --install-completion
+            raise typer.Exit(int(_report(error, "fixtool", typed, as_json=False))) from error
 
     def invoke(self, ctx: Any) -> Any:
         exit_code = int(ExitCode.INTERNAL)

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from fixtool.errors import CannotRun, Refused
+from fixtool.errors import NAMED_HINTS, CannotRun, Refused
 from fixtool.text import argument
 
 _LINK_OR_DEVICE = {errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR}
@@ -243,6 +243,40 @@ def remove_temporary_folders() -> None:
     """Remove what interrupted blocks have left. Python calls this when it ends."""
     for path in list(_temporary):
         _remove_temporary(path)
+
+
+def require_writable(
+    *, files: Iterable[Path | None] = (), folders: Iterable[Path | None] = ()
+) -> None:
+    """Raise CannotRun if one of these could not be written: a command looks before its work, not
+    after it. The folder of a file must be there; those above a folder are made. None is passed
+    over, and so is what is neither a file nor a folder, such as a pipe."""
+    for path in filter(None, files):
+        if path.is_dir():
+            raise _not_writable(path, errno.EISDIR)
+        if not path.exists() or path.is_file():
+            _require_room(path, path.parent)
+    for path in filter(None, folders):
+        above = path.absolute()
+        while not above.exists() and not above.is_symlink():
+            above = above.parent
+        _require_room(path, above)
+
+
+def _require_room(path: Path, folder: Path) -> None:
+    """Raise CannotRun if ``path`` cannot be made in ``folder``."""
+    if not folder.exists():
+        raise _not_writable(path, errno.ENOENT)
+    if not folder.is_dir():
+        raise _not_writable(path, errno.ENOTDIR)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _not_writable(path, errno.EACCES)
+
+
+def _not_writable(path: Path, code: int) -> CannotRun:
+    make = f"make the folder first: mkdir -p {argument(path.parent)}"
+    hint = make if code == errno.ENOENT else NAMED_HINTS.get(code)
+    return CannotRun(f"cannot write {path}: {os.strerror(code)}", where=str(path), hint=hint)
 
 
 def holds(path: Path, data: bytes) -> bool:

@@ -21,6 +21,7 @@ from fixtool.errors import (
     Refused,
     UsageError,
 )
+from fixtool.files import require_writable
 
 if TYPE_CHECKING:
     from fixtool.apply.run import Applied
@@ -77,6 +78,7 @@ def apply(
     wanted = None if build is False else python
     _check_build_options(source, wanted, editable=editable, native=native)
     context = options.start(ctx, directory)
+    require_writable(folders=() if dry_run else (worktree,))
     applied = run(context, ApplyRequest(
         ref, source, line, worktree, into, dry_run, tuple(without or ())
     ))  # fmt: skip

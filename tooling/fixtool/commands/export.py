@@ -11,6 +11,7 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import CannotRun, ExitCode, UsageError
+from fixtool.files import require_writable
 from fixtool.text import argument
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def export(
         )
     tree, record = open_worktree(worktree or options.here(ctx, directory))
     context = options.start_of(ctx, directory, record)
+    require_writable(folders=(output,))
     exported = run(context, tree, record, ExportOptions(
         output=output, remove_missing=remove_missing, pairs=options.read_pairs(pair),
         favour=options.read_favour(ours=ours, theirs=theirs), commit=not no_commit,
@@ -123,8 +125,10 @@ def _export_forms(
     dry_run: bool,
 ) -> NoReturn:
     """Write the patches of a work tree or of a line in other forms."""
-    from fixtool.edit.outputs import write
+    from fixtool.edit.outputs import require_places, write
 
+    if not (dry_run or check):
+        require_places(outputs)
     patches = _patches(ctx, worktree, line, source, directory)
     exported = write(patches, outputs, dry_run=dry_run or check)
     _finish(exported, json=json, check=check, dry_run=dry_run)

@@ -13,6 +13,7 @@ from fixtool import terminal
 from fixtool.commands import options
 from fixtool.commands.recording import record
 from fixtool.errors import ExitCode, UsageError
+from fixtool.files import require_writable
 from fixtool.text import argument, count
 
 
@@ -58,6 +59,7 @@ def init(
     from fixtool.series.line import PatchRepository
     from fixtool.settings import load
 
+    require_writable(folders=(directory,))
     if example:
         if given := [
             name for name in (upstream, base, line, url, project, wheel_version, why) if name

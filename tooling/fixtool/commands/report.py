@@ -12,6 +12,7 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
+from fixtool.files import require_writable
 
 if TYPE_CHECKING:
     from fixtool.report.run import WrittenReport
@@ -63,6 +64,7 @@ def report(
     from fixtool.report.run import report as make_report
 
     context = options.start(ctx, directory)
+    require_writable(folders=(output,))
     of_one_line = {
         "--line": line, "--history": history, "--rebase": rebase, "--coverage": coverage,
         "--results": results, "--plot": plot, "--source": source,

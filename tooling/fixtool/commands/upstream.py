@@ -16,6 +16,7 @@ from fixtool.commands import options
 from fixtool.commands.retype import complete
 from fixtool.commands.status import show_status
 from fixtool.errors import ExitCode, Refused, UsageError
+from fixtool.files import require_writable
 from fixtool.text import escaped
 
 if TYPE_CHECKING:
@@ -97,7 +98,12 @@ def upstream(
     if dry_run and acting:
         raise UsageError("--dry-run sends and writes nothing: leave it out, or the others")
     from fixtool.sources.target import TargetRequest
+    from fixtool.upstream.outputs import require_new
     from fixtool.upstream.prepare import prepare
+
+    require_writable(files=(body,), folders=(worktree, mail))
+    if mail:
+        require_new(mail)
 
     options.warn_of_credentials()
     to = _destination(context, line, slug, fork) if send else None

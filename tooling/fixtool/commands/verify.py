@@ -15,6 +15,7 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import CannotRun, ExitCode, UsageError
+from fixtool.files import require_writable
 from fixtool.text import count
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ def verify(
     from fixtool.verify.request import RunOptions, VerifyRequest
 
     context = options.start(ctx, directory)
+    results = context.repository.root / "verify" / "results"
+    require_writable(files=(bundle, junit, markdown), folders=(results,) if save else ())
     request = VerifyRequest(ref, source, line, _kinds(checks, prove, mutants))
     if import_ is not None:
         _refuse_with_import(bundle, ref, source, only, tp, pp, checks, prove, mutants)
@@ -121,7 +124,7 @@ def verify(
         verified = run.verify(context, request, RunOptions(
             python, jobs, tuple(only or ()), model, assistant, port, require_gpu, keep_trees, tp, pp
         ))  # fmt: skip
-    kept = _save(verified, context.repository.root) if save else None
+    kept = _save(verified, results) if save else None
     _write({junit: verified.junit, markdown: verified.markdown})
     exit_code = verified.exit_code(require_gpu=require_gpu)
     _answer(verified, kept, exit_code, json=json, verbose=verbose)
@@ -265,8 +268,8 @@ def _pack(context: Context, request: VerifyRequest, path: Path, *, json: bool) -
     raise typer.Exit
 
 
-def _save(verified: Verified, root: Path) -> Path:
-    """Keep the result in verify/results/, named by date, device, line and what ran, such as
+def _save(verified: Verified, folder: Path) -> Path:
+    """Keep the result in ``folder``, named by date, device, line and what ran, such as
     2026-11-23-h100-b0ce16d0c.json. Another result of that name gets a number."""
     from fixtool.files import write_atomically
 
@@ -281,8 +284,7 @@ def _save(verified: Verified, root: Path) -> Path:
     document = loads(text)
     document.pop("folder")  # a path on the host that ran it
     text = dumps(document, indent=1) + "\n"
-    folder = root / "verify" / "results"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     paths = (folder / f"{name}.json" for name in names)
     path = next(path for path in paths if not path.exists() or path.read_text("utf-8") == text)

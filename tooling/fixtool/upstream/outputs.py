@@ -52,12 +52,19 @@ def write_worktree(context: Context, branch: ProposedBranch, folder: Path) -> Pa
     return place(branch.repo, folder, record, context.progress, patience).path
 
 
+def require_new(folder: Path) -> None:
+    """Raise Refused if ``folder`` exists and is not an empty folder."""
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise Refused(
+            f"{folder} is there already", where=str(folder), hint="name another folder: --mail DIR"
+        )
+
+
 def write_mail(branch: ProposedBranch, text: PullRequestText, folder: Path) -> Path:
     """Write a series for `git send-email`, with ``text`` as its cover letter. Raises Refused if
     ``folder`` exists and is not an empty folder."""
     folder = folder.absolute()
-    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise Refused(f"{folder} is there already", where=str(folder), hint="--mail another folder")
+    require_new(folder)
     author = branch.repo.read_commit(branch.tip).author
     folder.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(f".{folder.name}.", folder.parent) as scratch:

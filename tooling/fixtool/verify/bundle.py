@@ -29,6 +29,7 @@ from fixtool.files import (
     lock,
     private_folder,
     read_at_most,
+    require_writable,
     temporary_folder,
     write_atomically,
 )
@@ -128,11 +129,10 @@ def _read_table(suite: Suite, table: Field, line: str) -> HostPackages:
 def write_bundle(context: Context, planned: Planned, path: Path) -> Bundle:
     """Write the bundle to ``path``, whole or not at all. Raises CannotRun if there is no such
     folder, or if pip cannot bring the packages."""
+    path = path.absolute()
+    require_writable(files=(path,))
     packages = read_host_packages(planned.suite, planned.plan.about["line"])
     site = _site(context, packages) if packages else None
-    path = path.absolute()
-    if not path.parent.is_dir():
-        raise CannotRun(f"there is no folder {path.parent}", where=str(path.parent))
     with temporary_folder(".fixtool-bundle-", path.parent) as scratch:
         folder, staged = scratch / TOP, scratch / path.name
         folder.mkdir()
