@@ -64,13 +64,18 @@ class Commands(TyperGroup):
         exit_code = int(ExitCode.INTERNAL)
         try:
             answer = self._answer(ctx)
+            signals.let_one_pass()
             exit_code = int(ExitCode.OK)
             return answer
         except typer.Exit as ended:
+            signals.let_one_pass()
             exit_code = ended.exit_code
             raise
         finally:
-            recording.finish(ctx, exit_code)
+            changed = recording.finish(ctx, exit_code)
+            if changed and exit_code == ExitCode.INTERRUPTED:
+                undo = complete("fixtool undo", ctx.meta["typed"])
+                terminal.warn(f"some of it was done before the interrupt; to take it back: {undo}")
 
     def _answer(self, ctx: Any) -> Any:
         words = [*ctx._protected_args, *ctx.args]  # super().invoke() empties both

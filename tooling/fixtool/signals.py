@@ -2,6 +2,9 @@
 
 Each of them ends fixtool with exit code 130. It raises an exception in the main thread, and the
 program notes that one came: what swallows the exception cannot make a success of it.
+
+Once a verb has given its whole answer, its exit code stands: the first signal that comes then is
+let pass, since what is left is short. A second one ends fixtool all the same.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ _LATER = 0.05  # seconds
 
 _interrupted = threading.Event()
 _ending = threading.Event()
+_answered = threading.Event()
 
 
 class Interrupt(KeyboardInterrupt):
@@ -31,10 +35,16 @@ def listen() -> None:
     background and nohup does, stays ignored."""
     _interrupted.clear()
     _ending.clear()
+    _answered.clear()
     sys.unraisablehook = _try_again
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+
+
+def let_one_pass() -> None:
+    """Let the next signal pass: the verb has given its whole answer."""
+    _answered.set()
 
 
 def ignore() -> None:
@@ -50,7 +60,9 @@ def interrupted() -> bool:
 
 
 def _interrupt(*_: object) -> None:
-    if not _ending.is_set():
+    if _answered.is_set():
+        _answered.clear()
+    elif not _ending.is_set():
         _interrupted.set()
         raise Interrupt
 

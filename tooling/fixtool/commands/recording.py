@@ -72,11 +72,12 @@ def record(
         ctx.meta[_FINISH] = partial(_warn_unless_failed, error)
         return
 
-    def finish(exit_code: int) -> None:
+    def finish(exit_code: int) -> bool:
         try:
-            recording.finish(exit_code)
+            return recording.finish(exit_code)
         except (FixtoolError, OSError) as error:
             _warn(error)
+            return False
 
     ctx.meta[_FINISH] = finish
 
@@ -95,10 +96,10 @@ def _with_edits(repository: PatchRepository, settings: Settings) -> tuple[Path, 
     return tuple(found)
 
 
-def finish(ctx: typer.Context, exit_code: int) -> None:
-    """Note what the command has changed, if it was recorded."""
-    if recorded := ctx.meta.pop(_FINISH, None):
-        recorded(exit_code)
+def finish(ctx: typer.Context, exit_code: int) -> bool:
+    """Note what the command has changed, if it was recorded. Return whether that was anything."""
+    recorded = ctx.meta.pop(_FINISH, None)
+    return bool(recorded and recorded(exit_code))
 
 
 _FINISH = "fixtool.finish"

@@ -28,8 +28,9 @@ class Recording:
     path: Path
     _held: ExitStack
 
-    def finish(self, exit_code: int) -> None:
-        """Look at what the command left, and note it. ``beyond`` counts only if it succeeded."""
+    def finish(self, exit_code: int) -> bool:
+        """Look at what the command left, and note it; return whether it changed anything.
+        ``beyond`` counts only if it succeeded."""
         with self._held:
             log = self.log
             after = capture(
@@ -37,8 +38,9 @@ class Recording:
             )
             beyond = self.note.beyond if exit_code == 0 else None
             operation = replace(self.note, exit_code=exit_code, beyond=beyond)
-            add(log, operation, after, self.seen)
+            changed = add(log, operation, after, self.seen)
             self.path.unlink(missing_ok=True)
+        return changed
 
 
 def begin(
@@ -66,9 +68,10 @@ def begin(
         return Recording(log, scope, note, seen, path, stack.pop_all())
 
 
-def add(log: Log, operation: Operation, after: State, seen: frozenset[int]) -> None:
-    """Make an entry of ``operation``, whose state before is all there was, if it changed anything.
-    What other commands noted since then, which are not in ``seen``, is theirs."""
+def add(log: Log, operation: Operation, after: State, seen: frozenset[int]) -> bool:
+    """Make an entry of ``operation``, whose state before is all there was, if it changed anything,
+    and return whether it did. What other commands noted since then, which are not in ``seen``, is
+    theirs."""
     with log.alone():
         before = operation.before
         numbers = log.numbers()
@@ -79,7 +82,7 @@ def add(log: Log, operation: Operation, after: State, seen: frozenset[int]) -> N
                     before = with_changes(before, other.before, other.after)
         old, new = differing(before, after)
         if old == new and operation.beyond is None:
-            return
+            return False
         for number in reversed(numbers):
             entry = _readable(log, number)
             if entry and entry.standing is Standing.UNDONE:
@@ -89,6 +92,7 @@ def add(log: Log, operation: Operation, after: State, seen: frozenset[int]) -> N
         number = max(numbers, default=0) + 1
         log.write(replace(operation, number=number, before=old, after=new))
         log.prune()
+    return True
 
 
 def _readable(log: Log, number: int) -> Operation | None:

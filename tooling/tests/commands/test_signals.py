@@ -203,3 +203,49 @@ def test_the_same_drop_works_again(
     assert tracked("status", "--porcelain") == ""
     assert fixtool("lint", cwd=team.root).status == 0
     assert not (team.root / ".git" / "fixtool.pending.json").exists()
+
+
+# -- when the answer was given, or some of the work was done ---------------------------------------
+
+
+INTERRUPTED_ONCE = """\
+import fixtool.cli
+from fixtool.commands import recording
+finish = recording.finish
+def interrupted(*given):
+    for _ in range({times}):
+        os.kill(os.getpid(), signal.SIGINT)
+    return finish(*given)
+recording.finish = interrupted
+"""
+
+
+@pytest.mark.parametrize(("times", "code"), [(1, 2), (2, INTERRUPTED)])
+def test_after_the_answer_one_signal_is_let_pass(
+    script: Callable[[str], subprocess.Popen[str]], times: int, code: int
+) -> None:
+    """`export` once ended with 130 although all was written and said. ``list`` finds no patch
+    repository here, which is exit code 2."""
+    process = script(INTERRUPTED_ONCE.format(times=times))
+    _, err = process.communicate(timeout=GENEROUS)
+    assert process.returncode == code, err
+    assert err.startswith("error: no patch repository")
+
+
+def test_what_was_done_before_an_interrupt_is_said(
+    fixtool: Callable[..., Ran], team: Team, tracked: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    words = ("drop", "fix", "--reason", "why", "--source", team.upstream.path)
+    with monkeypatch.context() as patched:
+        patched.setattr("fixtool.commands.options.say_committed", interrupted)
+        ran = fixtool(*words, cwd=team.root)
+    assert ran.status == INTERRUPTED
+    assert ran.err.endswith(
+        "warning: some of it was done before the interrupt; to take it back: fixtool undo\n"
+    )
+    assert tracked("log", "-1", "--format=%s") == "main: drop fix"
+    assert fixtool("undo", cwd=team.root).status == 0
+    assert fixtool("show", "fix", cwd=team.root).status == 0
