@@ -43,8 +43,9 @@ def show_status(
     unknown = [reason for status in statuses for reason in status.unknown]
     exit_code = ExitCode.CANNOT_RUN if unknown else ExitCode.OK
     if json:
+        seen = next((status.ref for status in statuses if status.ref), None)
         terminal.print_document(
-            "upstream", exit_code, {"onto": onto or "main", "standings": statuses}
+            "upstream", exit_code, {"onto": onto or seen, "standings": statuses}
         )
     else:
         _show(statuses, onto or "upstream now")

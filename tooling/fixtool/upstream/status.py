@@ -33,7 +33,8 @@ class PatchStatus:
     ``days`` is the age of the pull request, ``waiting`` the days since the last review, or since it
     was opened if there is none. ``tip`` is the verdict on upstream's tip and ``since`` the commit
     that began it. ``unknown`` lists what could not be found out. ``written`` is the trailer that
-    was added to the patch because the pull request was merged.
+    was added to the patch because the pull request was merged. ``ref`` is the upstream ref that was
+    looked at, None if it could not be read.
     """
 
     line: str
@@ -46,6 +47,7 @@ class PatchStatus:
     since: UpstreamCommit | None
     unknown: tuple[str, ...]
     written: str | None = None
+    ref: str | None = None
 
 
 def read_statuses(
@@ -60,9 +62,11 @@ def read_statuses(
     statuses: list[PatchStatus] = []
     for line in lines:
         try:
-            tips, failure = _verdicts_on_tip(context, line, source, onto), []
+            ref, tips = _verdicts_on_tip(context, line, source, onto)
+            failure = []
         except CannotRun as error:
-            tips, failure = {}, [f"upstream's tip could not be read: {error.message}"]
+            ref, tips = None, {}
+            failure = [f"upstream's tip could not be read: {error.message}"]
         for patch in line.patches:
             unknown = list(failure)
             pull = None
@@ -77,7 +81,7 @@ def read_statuses(
                     line.name, patch.slug, patch.trailer("Forwarded"), pull,
                     _days(pull.opened, now) if pull else None,
                     _days(pull.reviewed or pull.opened, now) if pull else None,
-                    verdict, since, tuple(unknown),
+                    verdict, since, tuple(unknown), ref=ref,
                 )
             )  # fmt: skip
     return tuple(statuses)
@@ -120,16 +124,17 @@ def _merge(
 
 def _verdicts_on_tip(
     context: Context, line: Line, source: str | None, onto: str | None
-) -> Mapping[str, tuple[Verdict, UpstreamCommit | None]]:
-    """slug -> the verdict on upstream's tip and the commit that began it, which is None if
-    upstream's history could not be read."""
+) -> tuple[str, Mapping[str, tuple[Verdict, UpstreamCommit | None]]]:
+    """The ref of upstream's tip; and slug -> the verdict there and the commit that began it, which
+    is None if upstream's history could not be read."""
     settings, progress = context.settings, context.progress
     name = source or commit_source(settings)
     known = [] if line.upstream.release else [line.upstream.base]
     upstream = open_source(name, settings, settings.url or line.upstream.url, progress, known)
     target = upstream.resolve(onto) if onto else newest_commit(upstream)
     judgement = judge(context, upstream, target, line, JudgeRequest(bring_history=True))
-    return {patch.slug: (patch.result.verdict, patch.culprit) for patch in judgement.patches}
+    verdicts = {patch.slug: (patch.result.verdict, patch.culprit) for patch in judgement.patches}
+    return target.ref, verdicts
 
 
 def _days(since: str, now: datetime.datetime) -> int:

@@ -187,6 +187,13 @@ def test_the_same_as_a_document(two: Hosting) -> None:
     assert [status["slug"] for status in other["standings"]] == ["e"]
 
 
+@pytest.mark.parametrize("branch", ["main", "master"])
+def test_the_branch_that_was_looked_at(two: Hosting, branch: str) -> None:
+    two.repos.upstream("branch", "--move", branch)
+    result = document(call(*status(two, "--json")))
+    assert (result["onto"], {each["ref"] for each in result["standings"]}) == (branch, {branch})
+
+
 def test_a_merge_is_written_into_the_patch_once(two: Hosting) -> None:
     sha = merge(two)
     team, file = two.repos.team, two.repos.file("e", "other")
