@@ -47,4 +47,4 @@ def drop(
     elif dropped.committed:
         options.say_committed(dropped.committed)
     else:
-        terminal.say(f"written   {dropped.file.parent.parent}; nothing was committed")
+        options.say_not_committed(dropped.file.parent.parent)

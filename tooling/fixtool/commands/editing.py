@@ -230,7 +230,7 @@ def _show(edited: Edited) -> None:
     elif edited.committed:
         options.say_committed(edited.committed)
     elif edited.changed:
-        terminal.say(f"written   {edited.folder}; nothing was committed")
+        options.say_not_committed(edited.folder)
     elif not edited.before:
         terminal.say("the series is so already; nothing was changed")
 

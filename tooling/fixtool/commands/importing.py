@@ -300,6 +300,8 @@ def _show(imported: Imported, *, dry_run: bool) -> None:
     terminal.say(f"{'would go' if dry_run else 'went'} into {imported.folder}")
     if imported.committed:
         options.say_committed(imported.committed)
+    elif imported.patches and not dry_run:
+        options.say_not_committed(imported.folder)
 
 
 def _show_parked(parked: Parked) -> None:

@@ -59,7 +59,6 @@ def init(
     from fixtool.series.line import PatchRepository
     from fixtool.settings import load
 
-    require_writable(folders=(directory,))
     if example:
         if given := [
             name for name in (upstream, base, line, url, project, wheel_version, why) if name
@@ -76,6 +75,7 @@ def init(
             "--base is missing: the commit, tag or release that the patches are for",
             hint="--base REF",
         )
+    require_writable(folders=(directory,))
     repository = PatchRepository(directory)
     record(ctx, repository, load(directory))
     request = InitRequest(directory, upstream, base, line, why, url, project, wheel_version)

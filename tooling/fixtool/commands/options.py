@@ -264,6 +264,16 @@ def say_committed(commit: str) -> None:
     terminal.say(f"committed {commit[:12]} in the patch repository")
 
 
+def say_not_committed(folder: Path) -> None:
+    """Say that what was written to the line at ``folder`` was not committed; and what to type, if
+    the reason is that no git repository tracks it."""
+    from fixtool.series.commit import advice_to_track
+
+    terminal.say(f"written   {folder}; nothing was committed")
+    if advice := advice_to_track(folder.parent.parent):
+        terminal.say(f"note      {advice}")
+
+
 def typed(ctx: typer.Context) -> tuple[str, ...]:
     """The words of the command after ``fixtool``, as the user typed them."""
     words: tuple[str, ...] = ctx.meta.get("typed", ())

@@ -101,7 +101,7 @@ def rebase(
     if json:
         terminal.print_document("rebase", exit_code, _body(rebased, context.typed))
     else:
-        _show(rebased, context.typed, verbose=verbose)
+        _show(rebased, context, verbose=verbose)
     raise typer.Exit(int(exit_code))
 
 
@@ -164,7 +164,7 @@ def _patch_body(outcome: PatchOutcome) -> dict[str, Any]:
     }
 
 
-def _show(rebased: Rebased, typed: Sequence[str], *, verbose: bool) -> None:
+def _show(rebased: Rebased, context: Context, *, verbose: bool) -> None:
     name = f" -> {rebased.new_line}" if rebased.new_line else ""
     terminal.say(f"line      {rebased.line}{name}")
     terminal.say(f"onto      {rebased.onto[:12]} ({rebased.ref} from {rebased.source})")
@@ -187,23 +187,23 @@ def _show(rebased: Rebased, typed: Sequence[str], *, verbose: bool) -> None:
     for warning in rebased.warnings:
         terminal.say(f"look      {warning}")
     if rebased.parked:
-        _show_parked(rebased, rebased.parked, typed)
+        _show_parked(rebased, rebased.parked, context.typed)
     elif rebased.stopped_at:
         terminal.say("a person is needed; nothing was changed")
-        onto = shlex.join(["fixtool", "rebase", "--line", rebased.line, "--onto", rebased.ref])
-        options.say_next(onto + _again(typed), typed)
+        words = [word for word in context.typed if word != "--dry-run"]
+        options.say_next(shlex.join(["fixtool", *words]), words)
     else:
-        _show_moved(rebased, typed, verbose=verbose)
+        _show_moved(rebased, context, verbose=verbose)
 
 
-def _show_moved(rebased: Rebased, typed: Sequence[str], *, verbose: bool) -> None:
+def _show_moved(rebased: Rebased, context: Context, *, verbose: bool) -> None:
     terminal.say(f"tree      {rebased.tree}")
     if rebased.dry_run:
         terminal.say("nothing was written (--dry-run)")
     elif rebased.committed:
         options.say_committed(rebased.committed)
     else:
-        terminal.say("written; the patch repository is not in git, so nothing was committed")
+        options.say_not_committed(context.repository.folder / (rebased.new_line or rebased.line))
     if verbose and rebased.range_diff:
         terminal.say()
         terminal.say(rebased.range_diff.rstrip())
@@ -215,7 +215,7 @@ def _show_moved(rebased: Rebased, typed: Sequence[str], *, verbose: bool) -> Non
         commands = f"fixtool apply --line {name}{source}"
         if rebased.provable:
             commands += f"; fixtool verify --prove --line {name}{source}"
-        options.say_next(commands, typed)
+        options.say_next(commands, context.typed)
 
 
 def _show_parked(rebased: Rebased, parked: ParkedPatch, typed: Sequence[str]) -> None:
@@ -258,16 +258,3 @@ def _show_place(place: Place, worktree: str) -> None:
     more = f" (and at {', '.join(map(str, place.lines[1:]))})" if place.lines[1:] else ""
     line = f":{place.lines[0]}" if place.lines else ""
     terminal.say(f"edit      {place.path}{line}{more}")
-
-
-def _again(typed: Sequence[str]) -> str:
-    """The options of a dry run that the real run needs too."""
-    kept: list[str] = []
-    for position, word in enumerate(typed):
-        if word in ("--probe", "--accept-resolutions"):
-            kept.append(word)
-        elif word == "--new-line":
-            kept += typed[position : position + 2]
-        elif word.startswith("--new-line="):
-            kept.append(word)
-    return "".join(f" {shlex.quote(word)}" for word in kept)

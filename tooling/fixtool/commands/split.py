@@ -144,7 +144,7 @@ def _show(done: Split, *, dry_run: bool) -> None:
         root = argument(done.folder.parent.parent)
         terminal.say(f"undo      git -C {root} revert --no-edit {done.committed[:12]}")
     else:
-        terminal.say(f"written   {done.folder}; nothing was committed")
+        options.say_not_committed(done.folder)
 
 
 def _file(file: PartFile) -> str:

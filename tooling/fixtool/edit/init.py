@@ -22,6 +22,7 @@ from fixtool.profile import (
     repository_name,
 )
 from fixtool.progress import Progress
+from fixtool.series.commit import advice_to_track
 from fixtool.series.line import Line, Upstream, read_line
 from fixtool.series.patch import is_slug, slugify
 from fixtool.series.write import rewrite, upstream_toml
@@ -106,6 +107,8 @@ def init(request: InitRequest, progress: Progress, typed: Sequence[str] = ()) ->
     )
     # The line comes last: once it is there, the same command is refused.
     rewrite(line, {"series": _SERIES.encode(), "upstream.toml": upstream_toml(about, why).encode()})
+    untracked = advice_to_track(request.folder)
+    notes = (*notes, *([untracked] if untracked else []))
     return NewLine(read_line(line), profile, recognised, notes)
 
 

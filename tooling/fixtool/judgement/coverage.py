@@ -64,7 +64,10 @@ def cover_releases(context: Context, span: str, line: str | None = None) -> Cove
                 target = releases.resolve(version)
                 covered.append(_cover(context, releases, target, version, wanted, others))
             except CannotRun as error:
-                missing.append(MissingRef(version, error.message, error.hint))
+                # What it names is to be done with `apply`: --releases takes no other source.
+                again = f"fixtool apply --ref {version}"
+                hint = error.hint and error.hint.replace("the same command with", again)
+                missing.append(MissingRef(version, error.message, hint))
             task.advance(1)
     return Coverage(tuple(covered), len(versions), len(covered), tuple(missing))
 

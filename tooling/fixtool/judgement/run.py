@@ -202,7 +202,7 @@ def _bring_base(context: Context, source: Source, target: Target, line: Line) ->
             f"line {line.name} is for the commit {upstream.base[:12]}, which no release gives: the "
             "package index does not have it",
             where=str(line.folder / "upstream.toml"),
-            hint=f"take it from git: --source git --line {line.name}",
+            hint=f"the same command with --source git --line {line.name}",
         )
     base = bring_base(source, upstream, context.settings, context.progress)
     if upstream.release is None:

@@ -59,6 +59,18 @@ def open_git(root: Path) -> Repo | None:
     return git
 
 
+def advice_to_track(root: Path) -> str | None:
+    """What to say of a patch repository that no git repository tracks, and what to type; None if
+    one does."""
+    if open_git(root):
+        return None
+    at = f"git -C {argument(root)}"
+    return (
+        f"no git repository tracks {root}, so nothing is committed: {at} init && {at} add --all && "
+        f"{at} commit --message 'Our patches'"
+    )
+
+
 def open_for_commit(root: Path, folder: Path) -> Repo | None:
     """Like ``open_git``, and make sure that a change of the line at ``folder`` can be committed.
     Raises Refused if the folder has uncommitted changes, CannotRun if git does not know the user's

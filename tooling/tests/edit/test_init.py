@@ -143,3 +143,21 @@ def test_the_first_import_commits_the_line_that_init_made(
     refused = fixtool("drop", "fix-five", "--line", "other", "--reason", "x", "-C", own)
     assert (refused.status, "patches/other/ is not committed" in refused.err) == (1, True)
     assert f"git -C {own} add {own}/patches/other && git -C {own} commit" in refused.err
+
+
+def test_without_a_git_repository_it_says_that_nothing_is_committed(
+    fixtool: Callable[..., Ran], upstream: Git, tmp_path: Path
+) -> None:
+    """The command that it names makes one, and commits all that is there."""
+    words = ("init", "own", "--upstream", upstream.path, "--base", "v1.0", "--line", "main")
+    (note,) = (
+        note for note in document(fixtool(*words, "--json"))["notes"] if "is committed" in note
+    )
+    commands = note.partition("nothing is committed: ")[2]
+    person = {f"GIT_{who}_{key}": "a@example.org"
+              for who in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}  # fmt: skip
+    env = {**os.environ, **person}
+    subprocess.run(commands, shell=True, cwd=tmp_path, env=env, check=True)
+    assert Git(tmp_path / "own")("status", "--porcelain") == ""
+    again = fixtool(*words[:-1], "other")
+    assert (again.status, "nothing is committed" in again.out) == (0, False)

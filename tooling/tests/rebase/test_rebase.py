@@ -632,7 +632,7 @@ def test_without_git_the_line_is_written_and_that_is_said(without_git: Maintaine
     shift(without_git.upstream)
     ran = without_git.on_source("rebase", "--onto", "main")
     assert ran.status == 0
-    assert "is not in git" in ran.out
+    assert "no git repository tracks" in ran.out
 
 
 def test_a_history_that_cannot_be_read_is_told(
