@@ -70,6 +70,12 @@ class MessageAndDiff:
         """The lines that it takes away and adds."""
         return _changed_lines(self.diff)
 
+    @cached_property
+    def telling(self) -> Counter[bytes]:
+        """Those of its lines that tell it from another change: a brace does not."""
+        return Counter({line: number for line, number in self.lines.items()
+                        if len(line) > _TELLING})  # fmt: skip
+
 
 @dataclass(frozen=True)
 class _Known:
@@ -331,8 +337,8 @@ class _Matching:
         away the same line tells nothing: two patches may have changed it one after the other."""
         if self._likeness(slug, oid) > 0:
             return False
-        lines = self.sides[oid].lines
-        added = {line for line in lines if line.startswith(b"+")}
+        commit = self.sides[oid]
+        added = {line for line in commit.telling or commit.lines if line.startswith(b"+")}
         return any(
             self._likeness(other, oid) >= _SIMILAR
             and (not added or any(not added.isdisjoint(side.lines) for side in patch.sides))
@@ -342,10 +348,10 @@ class _Matching:
 
     def _likeness(self, slug: str, oid: Oid) -> float:
         """Which part of the changed lines of a patch and of a commit is the same, from 0 to 1."""
-        lines = self.sides[oid].lines
+        pairs = [_to_compare(side, self.sides[oid]) for side in self.patches[slug].sides]
         return max(
-            (2 * _common(side.lines, lines) / max(side.lines.total() + lines.total(), 1)
-             for side in self.patches[slug].sides), default=0,
+            (2 * _common(some, others) / max(some.total() + others.total(), 1)
+             for some, others in pairs), default=0,
         )  # fmt: skip
 
     def _by_lines(self) -> None:
@@ -382,8 +388,9 @@ class _Matching:
         """Whether most lines of a patch are in a commit, or most of a commit in a patch
         (``inner``)."""
         for side in self.patches[slug].sides:
-            part = (commit if inner else side).lines.total()
-            if part and _common(side.lines, commit.lines) > _HALF * part:
+            whole, lines = _to_compare(side, commit)
+            part = (lines if inner else whole).total()
+            if part and _common(whole, lines) > _HALF * part:
                 return True
         return False
 
@@ -450,8 +457,7 @@ class _Matching:
 
 
 def _changed_lines(diff: bytes) -> Counter[bytes]:
-    """The lines that a diff takes away and adds. Those of a few characters, such as a brace, count
-    only if there are no others."""
+    """The lines that a diff takes away and adds."""
     lines: Counter[bytes] = Counter()
     in_hunk = False
     for line in diff.split(b"\n"):
@@ -461,8 +467,17 @@ def _changed_lines(diff: bytes) -> Counter[bytes]:
             in_hunk = True
         elif in_hunk and line[:1] not in (b" ", b"\\", b""):
             lines[line[:1] + line[1:].strip()] += 1
-    telling = Counter({line: number for line, number in lines.items() if len(line) > _TELLING})
-    return telling or lines
+    return lines
+
+
+def _to_compare(
+    some: MessageAndDiff, other: MessageAndDiff
+) -> tuple[Counter[bytes], Counter[bytes]]:
+    """The lines of two changes by which they are compared: the telling ones if both have some, or
+    else all. (A file of numbers has none, and a commit that also holds another change has some.)"""
+    if some.telling and other.telling:
+        return some.telling, other.telling
+    return some.lines, other.lines
 
 
 def _common(some: Counter[bytes], others: Counter[bytes]) -> int:

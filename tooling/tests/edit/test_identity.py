@@ -238,6 +238,20 @@ def test_identity(work: Work, change: Callable[[Work], None]) -> None:
     assert work.tree("rev-parse", "HEAD^{tree}") == tree
 
 
+def test_a_file_of_short_lines_takes_a_patch_of_long_ones(team: Team, settings: Settings) -> None:
+    """Lines of a few characters were left out of the commit, and not of the patch."""
+    numbers = "".join(f"{number}\n" for number in range(9))
+    team.patch("five", "docs: count", docs__count_txt=numbers)
+    team.patch("twenty", "model: say five", python__model_py=FIVE)
+    tree = make_worktree(team, settings)
+    tree.write("docs/count.txt", numbers.replace("4", "four"))
+    tree("reset", "--soft", "HEAD~2")
+    tree("add", "--all")
+    tree("commit", "--quiet", "--message", "docs: count")
+    export(team.context, *open_worktree(tree.path))
+    assert team.slugs == ["five"]
+
+
 def test_what_cannot_be_told_is_refused_and_a_person_says_it(work: Work) -> None:
     work.pick(1, 2)
     lines = "".join(f"something else, {number}\n" for number in range(5))
