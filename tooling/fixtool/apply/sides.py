@@ -12,6 +12,7 @@ from fixtool.apply.newer import newer_in
 from fixtool.apply.worktree import Record
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
+from fixtool.git.under_way import said, under_way
 from fixtool.series.line import Line
 from fixtool.text import argument
 
@@ -43,7 +44,8 @@ class WorktreeState:
     """A work tree and its line. ``at_base`` says whether it is on the base of the line, to which
     alone it can be written. ``uncommitted`` are the paths that are not committed. ``reordered``
     says which sides have changed the order of the patches, and ``next`` is the command to type,
-    empty if nothing differs."""
+    empty if nothing differs. ``stopped`` is the command of git that waits for a person there, such
+    as a rebase: the commits are those of the moment."""
 
     line: str
     place: Path
@@ -54,13 +56,14 @@ class WorktreeState:
     reordered: tuple[str, ...]
     notes: tuple[str, ...]
     next: str
+    stopped: str | None = None
 
     @property
     def ok(self) -> bool:
         """Whether the work tree holds what the line says, and no more."""
         same = (Side.UNCHANGED, Side.UNCHANGED)
         every = all((patch.here, patch.there) == same for patch in self.patches)
-        return every and not self.uncommitted and not self.reordered
+        return every and not (self.uncommitted or self.reordered or self.stopped)
 
 
 def same_changes(repo: Repo, pairs: Sequence[tuple[Oid, Oid]]) -> list[bool]:
@@ -97,9 +100,11 @@ def state_of(tree: Repo, record: Record, line: Line) -> WorktreeState:
     kept = [slug for slug in found.commits if slug in record.commits]
     if kept != [slug for slug in record.commits if slug in kept]:
         reordered.insert(0, "the work tree")
+    stopped = under_way(tree)
+    notes = (said(stopped), *found.notes) if stopped else found.notes
     state = WorktreeState(
         line.name, tree.work_tree, record.onto, is_at_base(tree, record, line),
-        tuple(tree.status()), patches, tuple(reordered), found.notes, "",
+        tuple(tree.status()), patches, tuple(reordered), notes, "", stopped,
     )  # fmt: skip
     return replace(state, next=_next(state, tree, record, line))
 
@@ -126,6 +131,8 @@ def _next(state: WorktreeState, tree: Repo, record: Record, line: Line) -> str:
     place = argument(state.place)
     if state.ok:
         return ""
+    if state.stopped:
+        return f"git -C {place} {state.stopped} --continue"
     if not state.at_base:
         return f"{record.to_apply(line.upstream)} --no-build --worktree NEW-DIR"
     if state.uncommitted:

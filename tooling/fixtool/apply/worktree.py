@@ -29,6 +29,7 @@ from fixtool.git.process import remove_stale_locks
 from fixtool.git.repo import NoRepository, Repo
 from fixtool.git.store import restore_settings_behind
 from fixtool.git.trees import changed_files
+from fixtool.git.under_way import said, under_way, ways_out
 from fixtool.judgement.manifest import Manifest, read_manifest
 from fixtool.progress import Progress
 from fixtool.series.line import Upstream
@@ -38,11 +39,6 @@ from fixtool.text import argument, split_lines
 
 _PATIENCE = 60.0  # seconds
 _NAMED = 2  # work trees that a message names
-_UNDER_WAY = {  # a cherry-pick of a rebase is one of the rebase's
-    "rebase-apply/applying": "am", "rebase-apply": "rebase", "rebase-merge": "rebase",
-    "MERGE_HEAD": "merge", "CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert",
-}  # fmt: skip
-"""The files in a git folder that say what git is in the middle of, and the command that it is."""
 _OBJECTS = ("rev-list", "--objects", "--no-object-names")
 _NEXT = "fixtool.next.json"  # the record to come, while a work tree moves to another commit
 
@@ -296,14 +292,8 @@ def _ways_to_clean(tree: Repo, where: str) -> str:
 
 def require_idle(tree: Repo) -> None:
     """Raise Refused if a merge or rebase is under way."""
-    at = f"git -C {argument(str(tree.work_tree))}"
-    for name, verb in _UNDER_WAY.items():
-        if (tree.git_dir / name).exists():
-            raise Refused(
-                f"git is in the middle of {'an' if verb == 'am' else 'a'} {verb} here",
-                where=str(tree.work_tree),
-                hint=f"finish it: {at} {verb} --continue; or give it up: {at} {verb} --abort",
-            )
+    if verb := under_way(tree):
+        raise Refused(said(verb), where=str(tree.work_tree), hint=ways_out(tree, verb))
 
 
 def recover(tree: Repo) -> None:

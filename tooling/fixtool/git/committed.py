@@ -7,11 +7,17 @@ from pathlib import Path
 
 from fixtool.errors import FixtoolError
 from fixtool.git.repo import Repo
+from fixtool.git.under_way import end_of_conflict, unmerged
 from fixtool.text import argument
 
 
 def restored(path: Path) -> str:
-    """How a person brings back a file of a series that was damaged."""
+    """How a person brings back a file of a series that was damaged. One that conflicts in a merge of
+    git's is not brought back: what the other side has changed would be lost."""
+    with suppress(FixtoolError, OSError):
+        repo = Repo.open(path.parent)
+        for name in unmerged(repo, str(path)):
+            return end_of_conflict(repo, name)
     if command := restoring(path):
         return f"restore it: {command}"
     line = argument(path.parent.name)

@@ -31,6 +31,7 @@ from fixtool.git.objects import Commit, Oid, Signature, parse_signature
 from fixtool.git.process import remove_stale_locks, wait_for_lock
 from fixtool.git.repo import Repo
 from fixtool.git.trees import list_tree, stage, write_tree
+from fixtool.git.under_way import end_of_conflict, unmerged
 from fixtool.series.patch import is_slug
 from fixtool.series.write import rewrite
 from fixtool.text import argument
@@ -96,6 +97,12 @@ def require_committed(git: Repo, folder: Path) -> None:
     """Raise Refused if ``folder`` has uncommitted changes: rewriting it could lose them. A line
     that `init` has just made holds nothing to lose: it is committed with its first patch."""
     changed = git.status(str(folder))
+    for path in unmerged(git, str(folder)) if changed else ():
+        raise Refused(
+            f"{path} conflicts: git has stopped, since both sides have changed it",
+            where=str(folder),
+            hint=end_of_conflict(git, path),
+        )
     if changed and not _is_new_line(git, folder):
         at, name = f"git -C {argument(git.work_tree)}", argument(folder)
         hint = f"{at} add {name} && {at} commit {name}"

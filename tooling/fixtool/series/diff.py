@@ -47,6 +47,7 @@ _USUAL_HUNK = late_pattern(rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,
 _ESCAPE = late_pattern(rb"\\([0-3][0-7]{2}|.)", re.DOTALL)
 _ESCAPES = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f": b"\f",
             b"r": b"\r", b'"': b'"', b"\\": b"\\"}  # fmt: skip
+_CONFLICT = b"\n<<<<<<< "
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,10 @@ class _Reader:
         self.at += 1
 
     def files(self) -> list[FilePatch]:
+        marker = self.diff.find(_CONFLICT)
+        if marker >= 0:  # git would skip it, and take what both sides have
+            at = self.diff.count(b"\n", 0, marker) + 1
+            raise _Damaged("a conflict marker of a merge is left", at)
         files = []
         while self.more:
             line = self._peek()

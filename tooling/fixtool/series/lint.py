@@ -196,8 +196,9 @@ def _finding(rule: str, where: str, message: str, fix: str | None = None) -> Fin
             remove=f"rm {argument(path)}", name=argument(path.name), path=argument(path),
             series=argument(path.parent / "series"), number=place[2],
         )  # fmt: skip
-    elif fix and rule == "form" and path.suffix == ".patch" and "restore" not in fix:
-        fix = f"{fix}; or {restored(path)}"
+    elif fix and rule == "form" and path.suffix == ".patch":
+        restore = restored(path)
+        fix = fix if restore in fix else f"{fix}; or {restore}"
     return Finding(level, rule, where, message, fix or usual)
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from fixtool.errors import Refused
 from fixtool.files import read_plain
+from fixtool.git.committed import restored
 from fixtool.git.objects import MACHINE, Commit, Oid, Signature
 from fixtool.git.repo import Output, Repo, reading_answer
 from fixtool.git.trees import apply_to_index, changed_files, scratch_index, write_tree
@@ -131,7 +132,12 @@ class Patch:
     @cached_property
     def files(self) -> tuple[FilePatch, ...]:
         where = str(self.path or self.slug)
-        return read_diff(self.diff, where=where, first_line=self.head.count(b"\n") + 1)
+        try:
+            return read_diff(self.diff, where=where, first_line=self.head.count(b"\n") + 1)
+        except Refused as error:
+            if error.hint is None and self.path:
+                error.hint = restored(self.path)
+            raise
 
     @cached_property
     def paths(self) -> frozenset[str]:

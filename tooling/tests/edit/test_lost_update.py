@@ -356,6 +356,37 @@ def test_status_says_what_is_newer_where(two: Two) -> None:
     assert two.fixtool("status", "--worktree", two.team.root).status == 4
 
 
+def test_status_says_that_git_has_stopped(two: Two) -> None:
+    with pytest.raises(AssertionError):
+        two.bob("rebase", "--exec", "false", "HEAD~2")
+    ran = two.fixtool("status", cwd=two.bob.path)
+    assert ran.status == 1
+    assert "note      git is in the middle of a rebase here" in ran.out
+    assert f"next      git -C {two.bob.path} rebase --continue" in ran.out
+
+
+@pytest.mark.parametrize("verb", ["merge", "rebase"])
+def test_a_pull_that_conflicts_is_not_taken_for_an_edit(two: Two, verb: str) -> None:
+    """The advice was to commit the markers, or to take one side and so to lose the other."""
+    two.git("branch", "of-bob")
+    for tree, name in ((two.ada, "main"), (two.bob, "of-bob")):
+        two.git("checkout", "--quiet", name)
+        two.amend(tree, "five", python__model_py=FIVE.replace("five", f"five on {name}"))
+        assert two.refresh(tree).status == 0
+    with pytest.raises(AssertionError):
+        two.git(verb, "main")
+    held = {slug: two.text(slug) for slug in two.slugs}
+    leave = f"give the {verb} up: git -C {two.team.root} {verb} --abort"
+    for words in (["move", "read", "--before", "five"], ["lint"], ["deps"]):
+        ran = two.fixtool(*words, cwd=two.team.root)
+        assert ran.status == 1
+        assert (ran.out + ran.err).count(leave) == (2 if words == ["lint"] else 1)
+        assert "checkout HEAD" not in ran.out + ran.err
+    assert {slug: two.text(slug) for slug in two.slugs} == held
+    two.git(verb, "--abort")
+    assert two.is_sound()
+
+
 def test_apply_says_what_is_newer_where(two: Two) -> None:
     words = ("apply", "--ref", "v1.0", "--source", two.team.upstream.path, "--no-build")
     two.amend(two.ada, "five", python__model_py=FIVE.replace("line 1\n", "line one\n"))

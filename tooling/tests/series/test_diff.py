@@ -72,6 +72,9 @@ HIDDEN = {
     "another new name": (CHANGE.replace("+++ b/c.py", "+++ b/d.py"), 4, "does not name the file"),
     "a deleted file": (CHANGE.replace("+++ b/c.py", "+++ /dev/null"), 4, "does not name the file"),
     "a plain diff after it": (CHANGE + "--- a/x\n+++ b/x\n@@ -0,0 +1 @@\n+x\n", 8, "more lines than"),
+    "both sides of a merge": (
+        CHANGE + "<<<<<<< HEAD\n" + CHANGE + "=======\n>>>>>>> x\n", 8, "a conflict marker"
+    ),
     "a plain diff, apart": (CHANGE + "\n--- a/x\n+++ b/x\n@@ -0,0 +1 @@\n+x\n", 9, "belongs to no"),
     "a hunk, apart": (CHANGE + "\n@@ -3 +3 @@\n-x\n+y\n", 9, "belongs to no"),
     "a tree": (new("sub", "040000"), 2, "'040000' is no mode"),
