@@ -12,8 +12,8 @@ from fixtool.text import argument
 
 
 def restored(path: Path) -> str:
-    """How a person brings back a file of a series that was damaged. One that conflicts in a merge of
-    git's is not brought back: what the other side has changed would be lost."""
+    """How a person brings back a file of a series that was damaged. One that conflicts in a merge
+    is not brought back as it was committed: what the other side has changed would be lost."""
     with suppress(FixtoolError, OSError):
         repo = Repo.open(path.parent)
         for name in unmerged(repo, str(path)):
