@@ -18,7 +18,7 @@ from functools import cached_property
 
 from fixtool.apply.worktree import Record
 from fixtool.errors import Refused, UsageError
-from fixtool.git.database import passing_objects
+from fixtool.git.database import ObjectDatabase, passing_objects
 from fixtool.git.merges import Question, merge_many
 from fixtool.git.objects import Oid, Signature, parse_commit
 from fixtool.git.repo import Repo
@@ -424,36 +424,41 @@ class _Matching:
     def _squashed(self, missing: Sequence[str], commits: Mapping[str, Oid]) -> dict[str, str]:
         """For those of ``missing`` whose whole change is in a commit that a person made: the patch
         that this commit is."""
-        recorded = [self.record.commits[slug] for slug in missing]
+        lost = self.tree.lacks([self.record.commits[slug] for slug in missing])
+        changes = {slug: self.record.commits[slug] for slug in missing
+                   if self.record.commits[slug] not in lost}  # fmt: skip
         made = {slug: oid for slug, oid in commits.items() if oid not in self.unchanged}
-        lost = self.tree.lacks(recorded)
-        questions = [
-            (slug, holder)
-            for slug in missing
-            for holder in made
-            if self.record.commits[slug] not in lost
-        ]
-        if not questions:
+        if not changes or not made:
             return {}
         with passing_objects(self.tree) as objects:
-            asked = []
-            for slug, holder in questions:
-                change = objects.commit(self.record.commits[slug])
-                made_by = objects.commit(made[holder])
-                base = objects.tree_of(change.parents[0])
-                for tree in (made_by.tree, objects.tree_of(made_by.parents[0])):
-                    asked.append(Question(base, tree, change.tree))
-            pairs = [question.commits(objects) for question in asked]
-            objects.flush()
-            merges = merge_many(objects.repo, pairs, keep=False)
-        holds = [not merge.conflicts and merge.tree == question.ours
-                 for merge, question in zip(merges, asked, strict=True)]  # fmt: skip
-        found: dict[str, str] = {}
-        for at, (slug, holder) in enumerate(questions):
-            if holds[2 * at] and not holds[2 * at + 1] and slug not in found:
-                found[slug] = holder
-                self.notes.append(f"{slug} is in {made[holder][:12]} now, squashed into {holder}")
+            found = holders_of(objects, changes, made)
+        self.notes += [f"{slug} is in {made[holder][:12]} now, squashed into {holder}"
+                       for slug, holder in found.items()]  # fmt: skip
         return found
+
+
+def holders_of(
+    objects: ObjectDatabase, changes: Mapping[str, Oid], made: Mapping[str, Oid]
+) -> dict[str, str]:
+    """For each of the commits ``changes`` whose whole change came with one of the commits ``made``:
+    that one's slug. Both map slugs to commits."""
+    questions = [(slug, holder) for slug in changes for holder in made]
+    asked = []
+    for slug, holder in questions:
+        change, made_by = objects.commit(changes[slug]), objects.commit(made[holder])
+        base = objects.tree_of(change.parents[0])
+        for tree in (made_by.tree, objects.tree_of(made_by.parents[0])):
+            asked.append(Question(base, tree, change.tree))
+    pairs = [question.commits(objects) for question in asked]
+    objects.flush()
+    merges = merge_many(objects.repo, pairs, keep=False) if pairs else []
+    holds = [not merge.conflicts and merge.tree == question.ours
+             for merge, question in zip(merges, asked, strict=True)]  # fmt: skip
+    found: dict[str, str] = {}
+    for at, (slug, holder) in enumerate(questions):
+        if holds[2 * at] and not holds[2 * at + 1]:
+            found.setdefault(slug, holder)
+    return found
 
 
 def _changed_lines(diff: bytes) -> Counter[bytes]:

@@ -101,7 +101,8 @@ def export(
         dry_run=dry_run or check,
     ))  # fmt: skip
     if exported.conflicts and not json:
-        show_conflicts(exported, tree.work_tree, options.typed(ctx))
+        verb = "export --remove-missing" if remove_missing else "refresh"
+        show_conflicts(exported, tree.work_tree, options.typed(ctx), verb)
     _finish(exported, json=json, check=check, dry_run=dry_run)
 
 
@@ -207,6 +208,15 @@ def show_conflicts(
     terminal.say("nothing was written: both sides have changed these patches")
     first = exported.conflicts[0]
     command = f"fixtool {verb} --worktree {where}"
+    if not {"--ours", "--theirs"}.isdisjoint(typed):
+        options.say_next(
+            f"fixtool apply --line {exported.line} --no-build --worktree NEW-DIR", typed
+        )
+        terminal.say(
+            "          (one side alone does not fit: make your change again, in a new work"
+        )
+        terminal.say("          tree of the line as it is now)")
+        return
     if first.here.what == "unchanged" or first.there.what == "unchanged":
         options.say_next(command, typed)
         terminal.say("          (it needs the other changes of the work tree, or of the line)")

@@ -300,8 +300,7 @@ class _Export:
         changes += [WrittenFile(slug, FileAction.REMOVED, None) for slug in merged.removed]
         notes = (*self.found.notes, *merged.notes)
         if self.only:
-            moved = (FileAction.REWRITTEN, FileAction.MERGED)
-            changes = [file for file in changes if file.slug in self.only or file.change in moved]
+            changes = [file for file in changes if file.slug in self.only or file.changed]
         return self._write(files, changes, merged.removed, notes, self._record_after(merged))
 
     def _record_after(self, merged: MergedSeries) -> Record:

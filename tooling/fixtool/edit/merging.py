@@ -4,6 +4,10 @@ Each patch has three versions: the one that the work tree was made of, the work 
 the file in the line. The new series is computed whole, on the line's base in the object database. A
 version that only one side has changed is taken from that side, and where both have, their results
 and their messages are merged three-way. What cannot be merged is shown, and nothing is written.
+
+One side may have moved a change from one patch into another one, for example by a squash, while the
+other side has dropped or changed it. A person who then chooses the other side gets its versions of
+both patches: with one of them alone, the change would be lost, or be there although it was dropped.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import TypeVar
 
 from fixtool.apply.identity import Identified
@@ -18,6 +23,7 @@ from fixtool.apply.newer import made_of
 from fixtool.apply.sides import same_changes
 from fixtool.apply.worktree import Record
 from fixtool.edit.change import FileAction
+from fixtool.edit.moves import Moves, moves_of
 from fixtool.edit.sequence import own_series
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.merges import Question, merge_many
@@ -39,9 +45,10 @@ class Favour(StrEnum):
 
 @dataclass(frozen=True)
 class SideChange:
-    """What one side did to a patch: ``what`` is changed, removed, squashed or moved. ``files`` are
-    the paths that differ from what the work tree was made of, and ``message`` says whether the
-    message does. ``commit`` is that of the work tree, None on the side of the line."""
+    """What one side did to a patch: ``what`` is unchanged, changed, added, removed, squashed or
+    moved. ``files`` are the paths that differ from what the work tree was made of, and ``message``
+    says whether the message does. ``commit`` is that of the work tree, None on the side of the
+    line."""
 
     what: str
     files: tuple[str, ...] = ()
@@ -53,7 +60,8 @@ class SideChange:
 class BothChanged:
     """A patch that was changed in the work tree (``here``) and in the line (``there``). ``paths``
     are the files in conflict. ``take_up`` is a commit with the change that the line has and the
-    work tree has not, None if there is no such one."""
+    commit of the work tree has not, None if there is no such one, or if the line has moved a change
+    between this patch and another one."""
 
     slug: str
     here: SideChange
@@ -80,9 +88,8 @@ class MergedPatch:
 @dataclass(frozen=True)
 class MergedSeries:
     """``conflicts`` are set if it could not be merged; there are no patches then. ``removed`` are
-    the patches that go because the work tree has no commit of them any more. ``settled`` are those
-    that the work tree squashed into one which also holds what the line took out, or that the line
-    took out: a side was chosen for them."""
+    the patches that go out of the line. ``settled`` are those of which the work tree has no commit
+    any more: what becomes of them is decided now."""
 
     patches: tuple[MergedPatch, ...]
     removed: tuple[str, ...]
@@ -109,10 +116,17 @@ def merge_series(
 
     Raises Refused if the line does not apply on its own base.
     """
+    sides: dict[str, Favour] = {}
     with ObjectDatabase(tree) as objects:
-        merging = _Merging(objects, line, record, found, missing, only)
-        merging.favour, merging.favoured = favour, favoured
-        return merging.merge()
+        while True:
+            merging = _Merging(objects, line, record, found, missing, only)
+            merging.favour, merging.favoured, merging.sides = favour, favoured, sides
+            merged = merging.merge()
+            more = merging.joined() - sides.keys()
+            if not more:
+                return merged
+            assert favour is not None
+            sides = {**sides, **dict.fromkeys(more, favour)}
 
 
 @dataclass(frozen=True)
@@ -139,7 +153,10 @@ class _Merging:
         self.objects, self.line, self.record = objects, line, record
         self.favour: Favour | None = None
         self.favoured: Collection[str] = ()
+        self.sides: Mapping[str, Favour] = {}  # of patches whose other version is left out
+        self.asked: set[str] = set()  # patches that both sides have changed, and do not merge
         self.taken: dict[str, Favour] = {}
+        self.versions: Mapping[str, _Versions] = {}
         self.made_of = made_of(objects.repo, record)
         self.squashed = {} if only else found.squashed
         self.gone = set() if only else {*missing, *self.squashed}
@@ -170,25 +187,67 @@ class _Merging:
     # -- the merge ----------------------------------------------------------------------------
 
     def merge(self) -> MergedSeries:
-        versions = self._versions()
+        self.versions = versions = self._versions()
         removed = self._removed(versions)
         order = self._order([slug for slug in versions if slug not in removed], versions)
         results: dict[str, Oid] = {}
         for slug in order:
             results[slug] = self._add(slug, versions[slug])
+        self.objects.flush()
         if self.conflicts:
+            self._add_joined()
             self.objects.flush()
             return MergedSeries((), (), (), tuple(self.conflicts))
-        self.objects.flush()
         patches = self._patches(results, versions)
-        lost = [slug for slug in removed if slug not in self.theirs]
-        settled = tuple(slug for slug, holder in self.squashed.items()
-                        if slug in lost or self._holds_taken_out(holder))  # fmt: skip
-        for slug in lost:
-            if slug not in settled:
-                self.notes.append(f"{slug} is not in the line any more, and stays out")
+        for slug in removed:
+            self._note_removed(slug)
         gone = tuple(slug for slug in removed if slug in self.theirs)
+        settled = tuple(slug for slug in self.base if slug not in self.ours)
         return MergedSeries(tuple(patches), gone, tuple(self.notes), settled=settled)
+
+    def _add_joined(self) -> None:
+        """Add the patches for which the person chooses a side too: see ``joined``."""
+        if self.asked:
+            joined = self.moved_here.joined(self.asked) | self.moved_there.joined(self.asked)
+            for slug in [slug for slug in self.versions if slug in joined]:
+                self._conflict(slug, self.versions[slug])
+
+    def _note_removed(self, slug: str) -> None:
+        """Say why a patch is not in the new series, unless a person has taken it out here."""
+        if slug in self.theirs or slug in self.asked:
+            return
+        if slug not in self.made_of:
+            self.notes.append(f"{slug} stays in the work tree alone: the line's version was taken")
+        elif slug in self.sides:
+            pass  # a person was asked
+        elif holder := self.moved_there.holder(slug):
+            self.notes.append(f"{slug} is in {holder} in the line now")
+        else:
+            self.notes.append(f"{slug} is not in the line any more, and stays out")
+
+    def joined(self) -> set[str]:
+        """The patches for which the favoured side is to be taken whole: those that do not merge, if
+        the other side has moved a change between them and another patch, and these other ones."""
+        asked = {slug for slug in self.asked if self._favour(slug)}
+        if not asked:
+            return set()
+        moved = self.moved_there if self.favour is Favour.OURS else self.moved_here
+        return {slug for slug in moved.joined(asked) if moved.has(slug)}
+
+    @cached_property
+    def moved_here(self) -> Moves:
+        changed = [slug for slug, version in self.versions.items() if version.here]
+        return self._moves(changed, self.ours)
+
+    @cached_property
+    def moved_there(self) -> Moves:
+        changed = [slug for slug, version in self.versions.items() if version.there]
+        return self._moves(changed, self.theirs)
+
+    def _moves(self, changed: Sequence[str], side: Mapping[str, Oid]) -> Moves:
+        before, after = ({slug: commits[slug] for slug in changed if slug in commits}
+                         for commits in (self.base, side))  # fmt: skip
+        return moves_of(self.objects, before, after)
 
     def _versions(self) -> dict[str, _Versions]:
         """The versions of each patch that either side has or had."""
@@ -212,33 +271,37 @@ class _Merging:
         return versions
 
     def _removed(self, versions: Mapping[str, _Versions]) -> list[str]:
-        """The patches that one side has taken out. If the other has changed one, that is a
+        """The patches that one side has taken out. If the other has changed one, or has moved its
+        change into another patch, that is a conflict."""
+        return [slug for slug, version in versions.items() if self._is_removed(slug, version)]
+
+    def _is_removed(self, slug: str, version: _Versions) -> bool:
+        if side := self.sides.get(slug):
+            return (version.ours if side is Favour.OURS else version.theirs) is None
+        if version.theirs is None and slug in self.made_of:
+            if slug in self.base and version.ours is None:
+                moved = self.moved_there.holder(slug) is not None
+                if moved != (slug in self.squashed):  # one side has it in another patch
+                    self._ask(slug, version)
+                return True
+            if version.ours is None or not version.here:
+                return True
+            return self._ask(slug, version) is Favour.THEIRS
+        return slug in self.gone and (not version.there or self._ask(slug, version) is Favour.OURS)
+
+    def _ask(self, slug: str, version: _Versions) -> Favour | None:
+        """The side that a person has chosen for a patch that does not merge. Without one, that is a
         conflict."""
-        removed = []
-        for slug, version in versions.items():
-            if version.theirs is None and slug in self.made_of:
-                favour = self._favour(slug)
-                if slug in self.squashed and favour is None:
-                    self._conflict(slug, version)  # its change is in another patch here
-                    holder = self.squashed[slug]
-                    self._conflict(holder, versions[holder])
-                    removed.append(slug)
-                elif version.ours is None or not version.here or favour is Favour.THEIRS:
-                    removed.append(slug)
-                elif favour is None:
-                    self._conflict(slug, version)
-            elif slug in self.squashed and self._holds_taken_out(self.squashed[slug]):
-                pass  # the line's side of that patch does not hold its change
-            elif slug in self.gone:
-                favour = self._favour(slug)
-                if not version.there or favour is Favour.OURS:
-                    removed.append(slug)
-                elif favour is None:
-                    self._conflict(slug, version)
-        return removed
+        self.asked.add(slug)
+        favour = self._favour(slug)
+        if favour is None:
+            self._conflict(slug, version)
+        return favour
 
     def _favour(self, slug: str) -> Favour | None:
         """The side whose version of a patch is taken if the two conflict."""
+        if slug in self.sides:
+            return self.sides[slug]
         return self.favour if not self.favoured or slug in self.favoured else None
 
     def _order(self, slugs: Sequence[str], versions: Mapping[str, _Versions]) -> list[str]:
@@ -267,9 +330,10 @@ class _Merging:
         """Add one patch to the new series. Returns its commit."""
         base, ours, theirs = version.base, version.ours, version.theirs
         commit: Commit | None
-        if theirs is not None and self._holds_taken_out(slug):
-            self.taken[slug] = Favour.THEIRS
-            ours = None
+        if side := self.sides.get(slug):
+            ours, theirs = (ours, None) if side is Favour.OURS else (None, theirs)
+            if version.there if side is Favour.OURS else version.here:
+                self.taken[slug] = side
         if theirs is not None and not (version.here and ours is not None):
             merged, commit = self._pick(theirs), self.objects.commit(theirs)
         elif ours is not None and (theirs is None or not version.there):
@@ -278,11 +342,12 @@ class _Merging:
             assert ours is not None
             assert theirs is not None
             merged, commit = self._both(base, ours, theirs)
-            favour = self._favour(slug)
-            if (merged is None or commit is None) and favour:
-                side = ours if favour is Favour.OURS else theirs
-                self.taken[slug] = favour
-                merged, commit = self._pick(side), self.objects.commit(side)
+            if merged is None or commit is None:
+                favour = self._ask(slug, version)
+                if favour:
+                    self.taken[slug] = favour
+                    chosen = ours if favour is Favour.OURS else theirs
+                    merged, commit = self._pick(chosen), self.objects.commit(chosen)
         if merged is None or commit is None or merged == self.tree:
             if not self.conflicts or (version.here and version.there):
                 self._conflict(slug, version)
@@ -291,14 +356,6 @@ class _Merging:
         added = Commit(merged, (self.tip,), commit.author, machine, commit.message)
         self.tip, self.tree = self.objects.add_commit(added), merged
         return self.tip
-
-    def _holds_taken_out(self, slug: str) -> bool:
-        """Whether a patch that the line took out was squashed into ``slug`` here, and the side of
-        the line was chosen for it."""
-        return any(
-            holder == slug and part not in self.theirs and self._favour(part) is Favour.THEIRS
-            for part, holder in self.squashed.items()
-        )
 
     def _pick(self, oid: Oid) -> Oid | None:
         """The tree of the new series with one commit more; None if it conflicts."""
@@ -377,10 +434,10 @@ class _Merging:
             patches.append(MergedPatch(slug, change, commit, data, own, version.here, there))
             if slug in self.taken:
                 side = "work tree" if self.taken[slug] is Favour.OURS else "line"
-                why = (
-                    "was changed on both sides" if version.there else "holds what the line dropped"
-                )
-                self.notes.append(f"{slug} {why}: that of the {side} was taken")
+                why = f"{slug} was changed on both sides"
+                if not (version.here and version.there):
+                    why = f"a change was moved into {slug} or out of it"
+                self.notes.append(f"{why}: that of the {side} was taken")
             elif change is FileAction.NEWER and own is not None:
                 self.notes.append(f"{slug} is newer in the line than in this work tree: it is kept")
             elif change is FileAction.NEWER and slug not in self.made_of:
@@ -392,10 +449,10 @@ class _Merging:
     def _change(self, slug: str, version: _Versions) -> FileAction:
         if version.theirs is None:
             return FileAction.ADDED
-        if version.there and not version.here:
-            return FileAction.NEWER
         if slug in self.taken:
             return FileAction.REWRITTEN if self.taken[slug] is Favour.OURS else FileAction.NEWER
+        if version.there and not version.here:
+            return FileAction.NEWER
         if version.there and slug in self.made_of:
             return FileAction.MERGED
         return FileAction.REWRITTEN
@@ -407,13 +464,14 @@ class _Merging:
         self.noted.add(slug)
         base, ours, theirs = version.base, version.ours, version.theirs
         here = self._side(base, ours, "squashed" if slug in self.squashed else "removed")
-        there = replace(self._side(base, theirs, "removed"), commit=None)
+        moved = slug in self.base and theirs is None and self.moved_there.holder(slug)
+        there = replace(self._side(base, theirs, "squashed" if moved else "removed"), commit=None)
         if not version.here and ours is not None:
             here = SideChange("unchanged", commit=ours)
         if not version.there and theirs is not None:
             there = SideChange("unchanged")
         take_up = None
-        if base and theirs:
+        if base and ours and theirs and not self.moved_there.has(slug):
             before, after = self.objects.commit(base), self.objects.commit(theirs)
             tree = self._three_way(self.objects.tree_of(after.parents[0]),
                                    self.objects.tree_of(before.parents[0]), after.tree)  # fmt: skip
@@ -425,7 +483,7 @@ class _Merging:
 
     def _side(self, base: Oid | None, side: Oid | None, gone: str) -> SideChange:
         if side is None:
-            return SideChange(gone)
+            return SideChange(gone if base else "unchanged")
         commit = self.objects.commit(side)
         parent = self.objects.tree_of(commit.parents[0])
         files = self.objects.changed_paths(parent, commit.tree)
@@ -439,7 +497,7 @@ class _Merging:
                 if self._entries(parent, commit.tree, path) != self._entries(before, old.tree, path)
             }
             message = _message(old) != _message(commit)
-        return SideChange("changed", tuple(sorted(files)), message, side)
+        return SideChange("changed" if base else "added", tuple(sorted(files)), message, side)
 
     def _entries(self, before: Oid, after: Oid, path: str) -> tuple[TreeEntry | None, ...]:
         return self.objects.entry(before, path), self.objects.entry(after, path)

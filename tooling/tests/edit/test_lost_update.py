@@ -254,6 +254,131 @@ def test_a_side_that_is_chosen_for_one_squashed_patch_keeps_the_others(two: Two)
     assert two.slugs == ["five", "twenty"]
 
 
+def squash_in_the_line(two: Two) -> None:
+    words = ("squash", "five", "twenty", "--source", two.team.upstream.path)
+    assert two.fixtool(*words, cwd=two.team.root).status == 0
+
+
+def without(two: Two, place: int) -> None:
+    """Take one of Bob's three commits out, as `git rebase` does."""
+    commits = two.bob("rev-list", "--reverse", "HEAD", "-3").split()
+    two.bob("reset", "--hard", "--quiet", f"{commits[0]}^")
+    two.bob("cherry-pick", "--strategy-option=patience", *commits[:place], *commits[place + 1 :])
+
+
+@pytest.mark.parametrize("side", ["--ours", "--theirs"])
+def test_what_was_dropped_here_does_not_stay_in_the_patch_into_which_the_line_squashed_it(
+    two: Two, side: str
+) -> None:
+    """The change stayed in the line, beside a note that the patch "stays out"."""
+    squash_in_the_line(two)
+    without(two, 1)
+    before = two.text("five")
+    ran = two.refresh(two.bob)
+    assert (ran.status, "work tree  removed\n  line       squashed" in ran.out) == (3, True)
+    assert "conflict  five: " in ran.out
+    assert f"next      fixtool refresh --worktree {two.bob.path} --ours" in ran.out
+    assert (two.slugs, two.text("five")) == (["five", "read"], before)
+    ran = two.refresh(two.bob, side)
+    assert (ran.status, "stays out" in ran.out) == (0, False), ran.out
+    assert (two.slugs, "+line twenty" in two.text("five")) == (["five", "read"], side != "--ours")
+    assert "+line five" in two.text("five")
+    assert two.is_sound()
+    assert "0 files written" in two.refresh(two.bob).out
+
+
+def test_to_drop_a_patch_does_not_drop_what_the_line_squashed_into_it(two: Two) -> None:
+    """With --ours the line had neither of the two changes any more."""
+    squash_in_the_line(two)
+    without(two, 0)
+    words = ("export", "--remove-missing", "--worktree", two.bob.path)
+    ran = two.fixtool(*words, cwd=two.team.root)
+    assert (ran.status, "conflict  twenty: the whole patch" in ran.out) == (3, True)
+    command = next(line for line in ran.out.splitlines() if "--ours" in line).split()
+    ran = two.fixtool(*command[2 : command.index("--ours") + 1], cwd=two.team.root)
+    assert ran.status == 0, ran.err
+    assert (two.slugs, "+line twenty" in two.text("twenty")) == (["twenty", "read"], True)
+    assert two.is_sound()
+    assert "0 files written" in two.refresh(two.bob).out
+
+
+def test_an_edit_of_what_the_line_has_squashed_is_kept_if_it_is_chosen(two: Two) -> None:
+    """--ours once ended with the same conflict as without it."""
+    squash_in_the_line(two)
+    edited = TWENTY.replace("line twenty\n", "line 20 of Bob\n")
+    two.amend(two.bob, "twenty", python__model_py=edited)
+    ran = two.refresh(two.bob)
+    assert (ran.status, "line       squashed" in ran.out) == (3, True)
+    assert two.refresh(two.bob, "--ours").status == 0
+    assert (two.slugs, "+line 20 of Bob" in two.text("twenty")) == (
+        ["five", "twenty", "read"],
+        True,
+    )
+    assert two.is_sound()
+
+
+def test_the_same_squash_on_both_sides_is_no_conflict(two: Two) -> None:
+    squash_in_the_line(two)
+    commits = two.bob("rev-list", "--reverse", "HEAD", "-3").split()
+    two.bob("reset", "--soft", "--quiet", commits[1])
+    two.bob("reset", "--hard", "--quiet")
+    two.bob("reset", "--soft", "--quiet", commits[0])
+    two.bob("commit", "--amend", "--quiet", "--no-edit")
+    two.bob("cherry-pick", commits[2])
+    before = two.text("five")
+    ran = two.refresh(two.bob)
+    assert (ran.status, "note      twenty is in five in the line now" in ran.out) == (0, True)
+    assert (two.slugs, two.text("five")) == (["five", "read"], before)
+
+
+@pytest.mark.parametrize("side", ["--ours", "--theirs"])
+def test_a_hunk_that_the_line_has_moved_is_in_one_patch_of_the_chosen_side(
+    two: Two, side: str
+) -> None:
+    """--ours took one patch from the work tree and the other one from the line: they did not fit each
+    other, or a hunk was in neither."""
+    two.amend(two.ada, "read", moved_txt="of the line\n")
+    two.amend(two.bob, "read", moved_txt="of the line\n")
+    assert two.refresh(two.ada).status == 0
+    assert two.refresh(two.bob).status == 0
+    commits = two.ada("rev-list", "--reverse", "HEAD", "-3").split()
+    two.ada("reset", "--hard", "--quiet", commits[0])
+    two.ada.write("moved.txt", "of the line\n")
+    two.ada("add", "--all")
+    two.ada("commit", "--amend", "--quiet", "--no-edit")
+    two.ada("cherry-pick", commits[1])
+    two.ada("cherry-pick", "--no-commit", commits[2])
+    two.ada("commit", "--quiet", "--reuse-message", commits[2])
+    assert two.refresh(two.ada).status == 0
+    two.amend(two.bob, "read", moved_txt="of Bob\n")
+    ran = two.refresh(two.bob)
+    assert (ran.status, "conflict  read: moved.txt" in ran.out) == (3, True), ran.out
+    assert "conflict  five: " in ran.out
+    assert two.refresh(two.bob, side).status == 0
+    texts = [two.text(slug) for slug in ("five", "read")]
+    wanted = [False, True] if side == "--ours" else [True, False]
+    assert ["moved.txt" in text for text in texts] == wanted
+    assert ("+of Bob" in texts[1]) == (side == "--ours")
+    assert two.is_sound()
+    assert "0 files written" in two.refresh(two.bob).out
+
+
+def test_the_parts_of_a_patch_that_the_line_has_split_go_with_it(two: Two) -> None:
+    two.amend(two.ada, "five", new_txt="of Ada\n")
+    two.amend(two.bob, "five", new_txt="of Ada\n")
+    assert two.refresh(two.ada).status == 0
+    assert two.refresh(two.bob).status == 0
+    words = ("split", "five", "--into", "part=new.txt", "--source", two.team.upstream.path)
+    assert two.fixtool(*words, cwd=two.team.root).status == 0
+    two.amend(two.bob, "five", new_txt="of Bob\n")
+    ran = two.refresh(two.bob)
+    assert ran.status == 3
+    assert "conflict  part: the whole patch\n  work tree  unchanged\n  line       added" in ran.out
+    assert two.refresh(two.bob, "--ours").status == 0
+    assert (two.slugs, "+of Bob" in two.text("five")) == (["five", "twenty", "read"], True)
+    assert two.is_sound()
+
+
 def test_what_the_line_has_added_moved_and_renamed_stays(two: Two) -> None:
     two.ada.commit(f"area: of Ada\n\n{WHY}", of_ada_txt="new\n")
     commits = two.ada("rev-list", "--reverse", "HEAD", "-4").split()
