@@ -1000,7 +1000,7 @@ class Histories(RuleBasedStateMachine):
         return Commit("", None, f"say mark-{mark} too", marks, author, f"Why {mark}.\n\n{TRAILERS}")
 
     @rule(who=who_, number=number_,
-          how=st.sampled_from(("reword", "swap", "squash", "split", "drop")))  # fmt: skip
+          how=st.sampled_from(("reword", "swap", "squash", "split", "drop", "take", "give")))  # fmt: skip
     def by_git(self, who: str, number: int, how: str) -> None:
         """What a person does to the commits with plain git."""
         person, commits = self.people[who], list(self.people[who].tree.commits)
@@ -1019,6 +1019,18 @@ class Histories(RuleBasedStateMachine):
             least = min(first.marks)
             rest = self.own_commit(max(first.marks), first.marks - {least})
             commits[at : at + 1] = [replace(first, marks=frozenset({least}), oid=""), rest]
+        elif how == "take" and len(second.marks) > 1:  # one hunk of another commit
+            moved = {min(second.marks)}
+            commits[at : at + 2] = [
+                replace(first, marks=first.marks | moved, oid=""),
+                replace(second, marks=second.marks - moved, oid=""),
+            ]
+        elif how == "give" and len(first.marks) > 1:
+            moved = {max(first.marks)}
+            commits[at : at + 2] = [
+                replace(first, marks=first.marks - moved, oid=""),
+                replace(second, marks=second.marks | moved, oid=""),
+            ]
         elif how == "drop" and first.slug:
             person.tree.dropped += (first.slug,)
             del commits[at]
@@ -1206,6 +1218,8 @@ class Histories(RuleBasedStateMachine):
                      if change.slug in named}  # fmt: skip
             sided |= {mark for commit in commits for mark in commit.marks if commit.slug in named}
             assert now.marks - sided == merged - sided, (sorted(now.marks), sorted(merged))
+            # Whichever side was chosen: what both have is there, and what neither has is not.
+            assert own & other <= now.marks <= own | other, (sorted(now.marks), sorted(merged))
         tree.recorded = replace(before, series=tuple(
             Change(commit.slug or "?", commit.subject, commit.marks) for commit in commits
         ))  # fmt: skip
