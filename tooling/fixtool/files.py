@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from fixtool.errors import NAMED_HINTS, CannotRun, Refused
+from fixtool.errors import CannotRun, Refused
 from fixtool.text import argument
 
 _LINK_OR_DEVICE = {errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR}
@@ -245,37 +245,40 @@ def remove_temporary_folders() -> None:
         _remove_temporary(path)
 
 
-def require_writable(
-    *, files: Iterable[Path | None] = (), folders: Iterable[Path | None] = ()
-) -> None:
-    """Raise CannotRun if one of these could not be written: a command looks before its work, not
-    after it. The folder of a file must be there; those above a folder are made. None is passed
-    over, and so is what is neither a file nor a folder, such as a pipe."""
-    for path in filter(None, files):
-        if path.is_dir():
-            raise _not_writable(path, errno.EISDIR)
-        if not path.exists() or path.is_file():
-            _require_room(path, path.parent)
-    for path in filter(None, folders):
+def require_file(path: Path | None, option: str) -> None:
+    """Raise CannotRun if the file that ``option`` names could not be written: a command looks
+    before its work, not after it. Its folder must be there. What is neither a file nor a folder,
+    such as a pipe, is passed over."""
+    if path and path.is_dir():
+        raise _not_writable(path, errno.EISDIR, f"name a file: {option} {argument(path / 'FILE')}")
+    if path and (not path.exists() or path.is_file()):
+        _require_room(path, path.parent, f"name another place: {option} FILE")
+
+
+def require_folder(path: Path | None, option: str | None = None) -> None:
+    """Like ``require_file``, for a folder: those above it are made. Without ``option``, the
+    command's argument names it."""
+    if path:
         above = path.absolute()
         while not above.exists() and not above.is_symlink():
             above = above.parent
-        _require_room(path, above)
+        other = f"{option} DIR" if option else f"the same command with DIR instead of {path}"
+        _require_room(path, above, f"name another place: {other}")
 
 
-def _require_room(path: Path, folder: Path) -> None:
-    """Raise CannotRun if ``path`` cannot be made in ``folder``."""
+def _require_room(path: Path, folder: Path, other: str) -> None:
+    """Raise CannotRun, with the ``other`` way as its hint, if ``path`` cannot be made in
+    ``folder``."""
     if not folder.exists():
-        raise _not_writable(path, errno.ENOENT)
+        make = f"make the folder first: mkdir -p {argument(path.parent)}; or {other}"
+        raise _not_writable(path, errno.ENOENT, make)
     if not folder.is_dir():
-        raise _not_writable(path, errno.ENOTDIR)
+        raise _not_writable(path, errno.ENOTDIR, other)
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise _not_writable(path, errno.EACCES)
+        raise _not_writable(path, errno.EACCES, f"make {folder} writable; or {other}")
 
 
-def _not_writable(path: Path, code: int) -> CannotRun:
-    make = f"make the folder first: mkdir -p {argument(path.parent)}"
-    hint = make if code == errno.ENOENT else NAMED_HINTS.get(code)
+def _not_writable(path: Path, code: int, hint: str) -> CannotRun:
     return CannotRun(f"cannot write {path}: {os.strerror(code)}", where=str(path), hint=hint)
 
 

@@ -28,7 +28,7 @@ def place_of(root: Path, key: str, environment: Mapping[str, str] = os.environ) 
     """Where the setting ``key`` of the patch repository at ``root`` is written: a variable, or a
     line of its pyproject.toml."""
     if environment.get(variable := f"FIXTOOL_{key.upper()}"):
-        return variable
+        return f"the variable {variable}"
     where = f"{root}/pyproject.toml"
     with suppress(OSError):
         return place_of_key(read_at_most(Path(where), LARGEST_TEXT), key, where)

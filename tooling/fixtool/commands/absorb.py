@@ -39,7 +39,7 @@ def absorb(
         command="absorb",
     ))  # fmt: skip
     if not exported.edits and not exported.patches and not json:
-        terminal.say("there is nothing to absorb: no edit is uncommitted in the work tree")
+        terminal.say(f"there is nothing to absorb: no edit is uncommitted in {tree.work_tree}")
         if tree.head() != record.commit:
             terminal.say("its commits are not in the patches yet")
             where = argument(tree.work_tree)

@@ -21,7 +21,7 @@ from fixtool.errors import (
     Refused,
     UsageError,
 )
-from fixtool.files import require_writable
+from fixtool.files import require_folder
 
 if TYPE_CHECKING:
     from fixtool.apply.run import Applied
@@ -78,7 +78,7 @@ def apply(
     wanted = None if build is False else python
     _check_build_options(source, wanted, editable=editable, native=native)
     context = options.start(ctx, directory)
-    require_writable(folders=() if dry_run else (worktree,))
+    require_folder(None if dry_run else worktree, "--worktree")
     applied = run(context, ApplyRequest(
         ref, source, line, worktree, into, dry_run, tuple(without or ())
     ))  # fmt: skip

@@ -357,11 +357,11 @@ the line which that file needs."""
 def install(shell: str, home: Path) -> tuple[Path, ...]:
     """Write the script of ``shell`` to where the shell finds it, and a line into the file that it
     reads at its start where it needs one. Returns the files that were written."""
-    from fixtool.files import require_writable  # no completion needs it
+    from fixtool.files import require_folder  # no completion needs it
 
     script, start, line = _PLACES[shell]
     path = home / script
-    require_writable(folders=(path.parent,), files=(home / start,) if start else ())
+    require_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(SCRIPTS[shell], "utf-8")
     if not start:

@@ -11,7 +11,7 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import CannotRun, ExitCode, UsageError
-from fixtool.files import require_writable
+from fixtool.files import require_folder
 from fixtool.text import argument
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def export(
         )
     tree, record = open_worktree(worktree or options.here(ctx, directory))
     context = options.start_of(ctx, directory, record)
-    require_writable(folders=(output,))
+    require_folder(output, "--output")
     exported = run(context, tree, record, ExportOptions(
         output=output, remove_missing=remove_missing, pairs=options.read_pairs(pair),
         favour=options.read_favour(ours=ours, theirs=theirs), commit=not no_commit,

@@ -13,7 +13,7 @@ from fixtool import terminal
 from fixtool.commands import options
 from fixtool.commands.recording import record
 from fixtool.errors import ExitCode, UsageError
-from fixtool.files import require_writable
+from fixtool.files import require_folder
 from fixtool.text import argument, count
 
 
@@ -75,7 +75,7 @@ def init(
             "--base is missing: the commit, tag or release that the patches are for",
             hint="--base REF",
         )
-    require_writable(folders=(directory,))
+    require_folder(directory)
     repository = PatchRepository(directory)
     record(ctx, repository, load(directory))
     request = InitRequest(directory, upstream, base, line, why, url, project, wheel_version)

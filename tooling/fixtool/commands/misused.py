@@ -7,11 +7,14 @@ import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fixtool.commands.verbs import PROGRAM_OPTIONS, VERBS, is_valid, options_of, parser_of
 from fixtool.errors import FixtoolError, Mistyped, UsageError
 from fixtool.text import closest, shortened
+
+if TYPE_CHECKING:
+    from fixtool.series.line import Line
 
 _ELSEWHERE = {
     "add": "import", "am": "import", "amend": "refresh", "annotate": "history", "cat": "show",
@@ -28,6 +31,8 @@ _WITH_DEFAULT = {"--line", "--ref", "--source", "--python", "--worktree", "--rep
 """Options that most commands can do without."""
 _OF_ALL = {"clean", "coverage", "deps", "export", "lint", "list", "report", "verify"}
 """The verbs that take all lines, patches or folders unless an option chooses."""
+_OPTIONS_ELSEWHERE = {"--since": "--from", "--after": "--from", "--until": "--to"}
+"""What git calls an option."""
 _LONGEST = 300  # characters of a command line that is shown
 _PATCHES = re.compile(r"\.(?:patch|diff|mbox)$")
 _NUMBER = re.compile(r"'?(.*?)'? is not (?:a valid (?:int|float)|in the range)")
@@ -40,10 +45,17 @@ def describe(error: Any, typed: Sequence[str]) -> UsageError:
     is_verb = bool(words) and words[0] in VERBS
     hint = _for_verb(error, words, options) if is_verb else _for_program(words)
     kept = [] if "" in options else options  # an empty folder after -C
+    command = shlex.join(["fixtool", *kept, *hint])
+    if is_verb and hint == [words[0], "--help"]:
+        command = f"see what `fixtool {words[0]}` takes: {command}"
+    elif is_verb and ("SLUG" in hint or hint[-2:] == ["--line", "NAME"]):
+        names = shlex.join(["fixtool", *kept, "list"])
+        command = f"{command}; to see the names: {names}"
+    elif is_verb:
+        others = _for_others(hint, _extra_words(error), options)
+        command = "; then: ".join([command, *(shlex.join(["fixtool", *kept, *o]) for o in others)])
     return UsageError(
-        _message(error, words[0] if is_verb else ""),
-        where=as_typed(typed),
-        hint=shlex.join(["fixtool", *kept, *hint]),
+        _message(error, words[0] if is_verb else ""), where=as_typed(typed), hint=command
     )
 
 
@@ -310,6 +322,7 @@ def _other_option(words: Sequence[str], name: str) -> list[str] | None:
         spelling, _, _ = given.partition("=")
         if spelling == name or (not name.startswith("--") and spelling.startswith(name)):
             wanted = "--" + spelling.lstrip("-").replace("_", "-")
+            wanted = _OPTIONS_ELSEWHERE.get(wanted, wanted) if wanted not in options else wanted
             meant = wanted if wanted in options else _closest_option(wanted, options)
             command = _with(words, spelling, [meant]) if meant else None
             if command and is_valid(command):
@@ -337,8 +350,6 @@ def _missing(words: Sequence[str], parameter: Any) -> list[str] | None:
     if parameter.param_type_name == "option":
         return [*words, parameter.opts[0], _placeholder(parameter)]
     name = _placeholder(parameter)
-    if name == "SLUG":
-        return ["list"]
     needs = ["--upstream", "URL", "--base", "REF"] if list(words) == ["init"] else []
     return _valid([words[0], name, *words[1:], *needs])
 
@@ -365,8 +376,6 @@ def _bad_value(words: Sequence[str], name: str) -> list[str] | None:
     for given in words:
         if given.startswith(f"{name}="):
             return _with(words, given, [name])  # it takes none
-    if name == "--line":
-        return ["list"]
     return _valid([*words, _placeholder(options_of(words[0])[name])])
 
 
@@ -374,7 +383,7 @@ def _extra(words: Sequence[str], extras: Sequence[str], before: Sequence[str]) -
     """The command in which the words ``extras``, which its verb does not take, are an option's
     value, the files to import or the patch to refresh; or else the command without them."""
     options = options_of(words[0])
-    lines = tuple(_line_names([*before, *words]))
+    lines = tuple(line.name for line in _lines([*before, *words]))
     if words[0] in ("apply", "new") and all(map(_PATCHES.search, extras)):  # as for `git am`
         named = "--line" in words or len(lines) < 2
         given = list(words[1:]) if is_valid(["import", *words[1:]]) else list(extras)
@@ -402,10 +411,26 @@ def _extra(words: Sequence[str], extras: Sequence[str], before: Sequence[str]) -
     return _valid(left) if len(left) < len(words) else None
 
 
-def _line_names(words: Sequence[str]) -> Iterable[str]:
+def _for_others(
+    command: Sequence[str], extras: Sequence[str], before: Sequence[str]
+) -> list[list[str]]:
+    """``command``, which is about one patch, for each of ``extras``; none if these are no patches.
+    The options of the program itself stand ``before`` it."""
+    if not extras or not is_valid(command):
+        return []
+    slug = parser_of(command[0]).make_context(command[0], [*command[1:]]).params.get("slug")
+    slugs = {entry.slug for line in _lines([*before, *command]) for entry in line.entries}
+    if not isinstance(slug, str) or not {slug, *extras} <= slugs:
+        return []
+    return [other for extra in extras if (other := _with(command, slug, [extra]))]
+
+
+def _lines(words: Sequence[str]) -> Iterable[Line]:
+    """The lines of the patch repository that the command ``words`` is about."""
     from fixtool.commands.retype import given
     from fixtool.series.line import PatchRepository
 
     with suppress(FixtoolError, OSError):
-        return PatchRepository.find(Path(given(words).get("-C", ".")).resolve()).line_names
+        repository = PatchRepository.find(Path(given(words).get("-C", ".")).resolve())
+        return tuple(repository.lines)
     return ()

@@ -32,7 +32,7 @@ def move(
 
     if slug and not (before or after or go_on or abort):
         raise UsageError(
-            "where to? --before or --after says it",
+            "--before or --after is missing: where the patch goes",
             hint="before another patch: --before SLUG; or after it: --after SLUG",
         )
     editing.require_one(bool(slug and (before or after)), go_on, abort,

@@ -199,7 +199,7 @@ def _context(ctx: typer.Context, repository: PatchRepository, home: Home | None 
     from fixtool.settings import load, misspelt
 
     for name, meant in misspelt(os.environ):
-        terminal.warn(f"nothing reads {name}; fixtool reads {meant}")
+        terminal.warn(f"nothing reads the variable {name}: write {meant} instead")
     settings = load(repository.root)
     if home and home.line in repository.line_names:
         settings = replace(settings, line=home.line)

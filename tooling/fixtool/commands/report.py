@@ -12,7 +12,7 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
-from fixtool.files import require_writable
+from fixtool.files import require_folder
 
 if TYPE_CHECKING:
     from fixtool.report.run import WrittenReport
@@ -64,7 +64,7 @@ def report(
     from fixtool.report.run import report as make_report
 
     context = options.start(ctx, directory)
-    require_writable(folders=(output,))
+    require_folder(output, "--output")
     of_one_line = {
         "--line": line, "--history": history, "--rebase": rebase, "--coverage": coverage,
         "--results": results, "--plot": plot, "--source": source,

@@ -16,7 +16,7 @@ from fixtool.commands import options
 from fixtool.commands.retype import complete
 from fixtool.commands.status import show_status
 from fixtool.errors import ExitCode, Refused, UsageError
-from fixtool.files import require_writable
+from fixtool.files import require_file, require_folder
 from fixtool.text import escaped
 
 if TYPE_CHECKING:
@@ -101,7 +101,9 @@ def upstream(
     from fixtool.upstream.outputs import require_new
     from fixtool.upstream.prepare import prepare
 
-    require_writable(files=(body,), folders=(worktree, mail))
+    require_file(body, "--body")
+    require_folder(worktree, "--worktree")
+    require_folder(mail, "--mail")
     if mail:
         require_new(mail)
 

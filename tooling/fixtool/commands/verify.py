@@ -15,7 +15,7 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import CannotRun, ExitCode, UsageError
-from fixtool.files import require_writable
+from fixtool.files import require_file, require_folder
 from fixtool.text import count
 
 if TYPE_CHECKING:
@@ -111,7 +111,10 @@ def verify(
 
     context = options.start(ctx, directory)
     results = context.repository.root / "verify" / "results"
-    require_writable(files=(bundle, junit, markdown), folders=(results,) if save else ())
+    for option, path in (("--bundle", bundle), ("--junit", junit), ("--markdown", markdown)):
+        require_file(path, option)
+    if save:
+        require_folder(results)
     request = VerifyRequest(ref, source, line, _kinds(checks, prove, mutants))
     if import_ is not None:
         _refuse_with_import(bundle, ref, source, only, tp, pp, checks, prove, mutants)

@@ -84,7 +84,8 @@ def _needed(line: Line, slug: str, other: str, what: str, reason: str) -> Refuse
     return Refused(
         f"{what} without {slug}",
         where=str(line.folder / f"{other}.patch"),
-        hint=f"drop first: fixtool drop {other} --reason {argument(reason)}",
+        hint=f"drop that first: fixtool drop {other} --reason {argument(reason)}; or see what "
+        "needs what: fixtool deps",
     )
 
 

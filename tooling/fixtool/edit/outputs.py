@@ -13,7 +13,7 @@ from fixtool.edit.change import FileAction, WrittenFile
 from fixtool.edit.export import Exported, Form, Output
 from fixtool.edit.place import Place, series_at
 from fixtool.errors import NAMED_HINTS, CannotRun, Refused
-from fixtool.files import holds, require_writable, write_atomically
+from fixtool.files import holds, require_file, require_folder, write_atomically
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
@@ -67,13 +67,12 @@ def of_line(context: Context, line: Line, place: Place) -> PatchSet:
 def require_places(outputs: Sequence[Output]) -> None:
     """Raise CannotRun if one of ``outputs`` cannot be written, and Refused if a folder holds
     something that fixtool did not write."""
-    folders = [output.path for output in outputs if output.form is Form.SERIES]
-    require_writable(
-        files=[output.path for output in outputs if output.form is not Form.SERIES],
-        folders=folders,
-    )
-    for folder in folders:
-        _patches_of(folder)
+    for output in outputs:
+        if output.form is Form.SERIES:
+            require_folder(output.path, "--series")
+            _patches_of(output.path)
+        else:
+            require_file(output.path, f"--{output.form.value}")
 
 
 def write(patches: PatchSet, outputs: Sequence[Output], *, dry_run: bool = False) -> Exported:

@@ -407,7 +407,10 @@ def find_session(context: Context, line: str | None) -> Session:
     return find_waiting(
         context, line, load_session,
         lambda lines: f"more than one edit waits, and no line is named: of {lines}",
-        UsageError("no edit waits for a person here", hint="see what was done: fixtool log"),
+        UsageError(
+            "no edit waits for a person here",
+            hint="begin one: fixtool edit SLUG; or see what was done: fixtool log",
+        ),
     )  # fmt: skip
 
 

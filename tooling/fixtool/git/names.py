@@ -35,6 +35,10 @@ def check_ref(ref: str) -> str:
         if re.fullmatch(r"(?:[\w/+-]|\.(?!\.))+\.\.\.?(?:[\w/+-]|\.(?!\.))+", ref):
             last = ref.rpartition("..")[2]
             hint = f"name its end alone: the same command with {last} instead of {ref}"
+        if re.fullmatch(r"[\w.-]+:[\w./-]+", ref):
+            branch = ref.partition(":")[2]
+            hint = f"name the branch alone: the same command with {branch} instead of {ref}; and "
+            hint += "the repository that has it by --source URL"
         raise UsageError(f"{ref!r} is not a commit id, tag, branch or release", hint=hint)
     return ref
 

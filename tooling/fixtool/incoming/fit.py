@@ -378,7 +378,8 @@ class _Attempt:
         tops = {path.partition("/")[0] for path in self.files}
         makes_files = any(part.old is None for part in self._kept(place))
         if len(missing) >= needed and not makes_files:
-            hint = "say where its files are: --directory DIR; or how many folders to strip: -p N"
+            more = f"strip one more folder of their names: -p {place.strip + 1}"
+            hint = f"say where its files are: --directory DIR; or {more}"
             raise self._refuse(f"{base.name} has none of its files: {_shown(missing)}", hint)
         gone = [path for path in missing if path.partition("/")[0] in tops]
         lacking = patterns_of(sorted({*missing} - {*gone}), tops)

@@ -105,9 +105,9 @@ def require_committed(git: Repo, folder: Path) -> None:
         )
     if changed and not _is_new_line(git, folder):
         at, name = f"git -C {argument(git.work_tree)}", argument(folder)
-        hint = f"{at} add {name} && {at} commit {name}"
+        hint = f"commit it: {at} add {name} && {at} commit {name}"
         if git.head():  # git cannot stash before the first commit
-            hint = f"{hint}, or {at} stash --include-untracked"
+            hint = f"{hint}; or put it away: {at} stash --include-untracked"
         raise Refused(f"{changed[0]} is not committed", where=str(folder), hint=hint)
 
 
@@ -144,7 +144,8 @@ def _identity(
         raise CannotRun(
             unknown,
             where=str(where),
-            hint="git config --global user.name NAME; git config --global user.email MAIL",
+            hint="tell git: git config --global user.name NAME && "
+            "git config --global user.email MAIL",
         )
     return parse_signature(text)
 

@@ -29,7 +29,7 @@ from fixtool.files import (
     lock,
     private_folder,
     read_at_most,
-    require_writable,
+    require_file,
     temporary_folder,
     write_atomically,
 )
@@ -130,7 +130,7 @@ def write_bundle(context: Context, planned: Planned, path: Path) -> Bundle:
     """Write the bundle to ``path``, whole or not at all. Raises CannotRun if there is no such
     folder, or if pip cannot bring the packages."""
     path = path.absolute()
-    require_writable(files=(path,))
+    require_file(path, "--bundle")
     packages = read_host_packages(planned.suite, planned.plan.about["line"])
     site = _site(context, packages) if packages else None
     with temporary_folder(".fixtool-bundle-", path.parent) as scratch:

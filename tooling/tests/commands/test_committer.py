@@ -60,9 +60,7 @@ def test_the_identity_is_asked_for_before_the_work(
     ran = fixtool(*COMMITTING[verb].split(), cwd=nameless.path)
     assert (ran.status, ran.out) == (4, "")
     assert "git does not know who you are" in ran.err
-    assert (
-        "  try: git config --global user.name NAME; git config --global user.email MAIL" in ran.err
-    )
+    assert "git config --global user.name NAME && git config --global user.email MAIL" in ran.err
     document = json.loads(fixtool(*COMMITTING[verb].split(), "--json", cwd=nameless.path).out)
     assert document["exit_code"] == 4
     assert nameless.snapshot() == before

@@ -65,9 +65,14 @@ LINES = [
     ),
     ("log log", "`fixtool log` takes no argument: log is too many", "log"),
     ("list --version", "No such option: --version", "--version"),
-    ("show", "SLUG is missing: the patch", "list"),
+    ("show", "SLUG is missing: the patch", "show SLUG; to see the names: fixtool list"),
     ("drop fix", "--reason is missing: why the line no longer needs it", "drop fix --reason TEXT"),
-    ("list --line", "--line lacks its value: the line, a folder in patches", "list"),
+    (
+        "list --line",
+        "--line lacks its value: the line, a folder in patches",
+        "list --line NAME; to see the names: fixtool list",
+    ),
+    ("history --until x", "No such option: --until", "history --to x"),
     ("lint --json=3", "Option '--json' does not take a value.", "lint --json"),
     ("lint main", "`fixtool lint` takes no argument: main is too many", "lint --line main"),
     ("apply v1.0", "`fixtool apply` takes no argument: v1.0 is too many", "apply --ref v1.0"),
@@ -79,7 +84,7 @@ LINES = [
     ("undo -2", "No such option: -2", "undo 2"),
     ("init", "DIR is missing: the folder of the repository", "init DIR --upstream URL --base REF"),
     ("clean --yes", "No such option: --yes (it belongs to: upstream)", "clean --help"),
-    ("history --since x", "No such option: --since", "history --help"),
+    ("history --since x", "No such option: --since", "history --from x"),
     ("absorb fix", "`fixtool absorb` takes no argument: fix is too many", "refresh fix"),
     ("coverage a..b", "`fixtool coverage` takes no argument: a..b is", "coverage --from a --to b"),
     ("completion bash", "No such command 'completion'.", "--install-completion bash"),
@@ -95,8 +100,8 @@ def test_the_command_that_was_meant(
     what, where, hint = ran.err.splitlines()
     assert what.startswith(f"error: {message}")
     assert where == f"   at: fixtool {typed}"
-    assert hint == f"  try: fixtool {meant}"
-    words = shlex.split(meant.removeprefix("-C . "))
+    assert hint.rpartition("takes: ")[2].removeprefix("  try: ") == f"fixtool {meant}"
+    words = shlex.split(meant.removeprefix("-C . ").partition("; ")[0])
     assert words[0] in ("--help", "--version", "--install-completion") or is_valid(words)
 
 
@@ -220,7 +225,10 @@ def test_a_setting_that_was_meant(
 def test_a_variable_that_was_meant(fixtool: Callable[..., Ran], tracked: Git) -> None:
     ran = fixtool("list", cwd=tracked.path, FIXTOOL_SORCE="git", FIXTOOL_OWNERS="me")
     assert ran.status == 0
-    assert ran.err == "warning: nothing reads FIXTOOL_SORCE; fixtool reads FIXTOOL_SOURCE\n"
+    assert (
+        ran.err
+        == "warning: nothing reads the variable FIXTOOL_SORCE: write FIXTOOL_SOURCE instead\n"
+    )
 
 
 PARTS = [
@@ -285,6 +293,15 @@ def test_what_waits_goes_on_by_the_command_of_the_document(
     then = document(fixtool(*words, cwd=tmp_path))["edited"]["waiting"]["next"]
     ran = fixtool(*shlex.split(then)[1:], cwd=tmp_path)
     assert (ran.status, ran.err) == (0, "")
+
+
+def test_of_several_patches_each_is_a_command(
+    fixtool: Callable[..., Ran], tracked: Git, team: Team
+) -> None:
+    team.patch("other", "fix other", python__other_py="x\n")
+    ran = fixtool("drop", "fix", "other", "--reason", "x", cwd=tracked.path)
+    hint = ran.err.partition("  try: ")[2]
+    assert hint == "fixtool drop fix --reason x; then: fixtool drop other --reason x\n"
 
 
 WHOLE = [

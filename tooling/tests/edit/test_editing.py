@@ -602,7 +602,7 @@ MISTAKES = {
     "no patch of this name": ("move nope --before five", 2, "no patch 'nope'"),
     "before itself": ("move five --before five", 2, "cannot stand before or after itself"),
     "two places": ("move five --before twenty --after other", 2, "exclude each other"),
-    "no place": ("move five", 2, "where to? --before or --after"),
+    "no place": ("move five", 2, "--before or --after is missing"),
     "two ways": ("edit five --abort", 2, "give one of SLUG, --continue, --abort"),
     "a name that is taken": ("rename five twenty", 2, "has a patch 'twenty' already"),
     "an unsafe name": ("rename five ../x", 2, "cannot be the name of a patch"),

@@ -151,7 +151,7 @@ def test_options_say_where_the_files_are(bring: Any, world: Team, tmp_path: Path
     (tmp_path / "a.patch").write_text(text.replace("/python/pkg/", "/some/where/"))
     ran = bring(tmp_path / "a.patch")
     assert (ran.status, "has none of its files: some/where/deep.py" in ran.err) == (1, True)
-    assert "--directory DIR; or how many folders to strip: -p N" in ran.err
+    assert "--directory DIR; or strip one more folder of their names: " in ran.err
     told = document(bring(tmp_path / "a.patch", "-p", "3", "--directory", "python/pkg", "--json"))
     assert not [note for note in told["patches"][0]["notes"] if note.startswith("applied")]
 
