@@ -292,7 +292,7 @@ def parse_toml(raw: bytes, where: str) -> dict[str, Any]:
         raise Refused(
             f"not valid TOML: {error}",
             where=f"{where}:{at[1]}" if at and where else where,
-            hint=f"{'mend that line' if at else 'mend it'}, then run the same command again",
+            hint=f"mend {'that line' if at else 'the file'}, then run the same command again",
         ) from error
 
 

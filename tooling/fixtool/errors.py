@@ -90,9 +90,6 @@ NAMED_HINTS = {
     **SYSTEM_HINTS,
     errno.EEXIST: "name another place, or move away what is there",
     errno.EISDIR: "name a file: this is a folder",
-    errno.ENOTDIR: "name another place: a file stands where a folder has to be",
-    errno.EACCES: "make it writable, or name another place",
-    errno.EROFS: "name another place: nothing can be written on this disk",
     errno.ENOENT: "make the folder first, or name one that is there",
 }
 """The same for a file or folder that a person has named."""

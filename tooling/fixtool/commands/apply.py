@@ -21,7 +21,6 @@ from fixtool.errors import (
     Refused,
     UsageError,
 )
-from fixtool.files import require_folder
 
 if TYPE_CHECKING:
     from fixtool.apply.run import Applied
@@ -74,11 +73,13 @@ def apply(
     """
     from fixtool.apply.run import ApplyRequest
     from fixtool.apply.run import apply as run
+    from fixtool.files import require_folder
 
     wanted = None if build is False else python
     _check_build_options(source, wanted, editable=editable, native=native)
     context = options.start(ctx, directory)
-    require_folder(None if dry_run else worktree, "--worktree")
+    if worktree and not dry_run and not worktree.exists():  # else it has to be a work tree
+        require_folder(worktree, "--worktree")
     applied = run(context, ApplyRequest(
         ref, source, line, worktree, into, dry_run, tuple(without or ())
     ))  # fmt: skip

@@ -11,7 +11,6 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import CannotRun, ExitCode, UsageError
-from fixtool.files import require_folder
 from fixtool.text import argument
 
 if TYPE_CHECKING:
@@ -77,6 +76,7 @@ def export(
     from fixtool.apply.worktree import open_worktree
     from fixtool.edit.export import ExportOptions
     from fixtool.edit.export import export as run
+    from fixtool.files import require_folder
 
     forms = _outputs(mbox, combined, series)
     if forms:

@@ -13,7 +13,6 @@ from fixtool import terminal
 from fixtool.commands import options
 from fixtool.commands.recording import record
 from fixtool.errors import ExitCode, UsageError
-from fixtool.files import require_folder
 from fixtool.text import argument, count
 
 
@@ -56,6 +55,7 @@ def init(
     """
     from fixtool.edit.init import InitRequest
     from fixtool.edit.init import init as run
+    from fixtool.files import require_folder
     from fixtool.series.line import PatchRepository
     from fixtool.settings import load
 

@@ -44,7 +44,9 @@ def describe(error: Any, typed: Sequence[str]) -> UsageError:
     options, words = _split(typed)
     is_verb = bool(words) and words[0] in VERBS
     hint = _for_verb(error, words, options) if is_verb else _for_program(words)
-    kept = [] if "" in options else options  # an empty folder after -C
+    kept = options
+    if "" in options:  # an empty folder after -C
+        kept, hint = [], _valid(words) or hint
     command = shlex.join(["fixtool", *kept, *hint])
     if is_verb and hint == [words[0], "--help"]:
         command = f"see what `fixtool {words[0]}` takes: {command}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,7 @@ from typer import Argument, Option
 from fixtool import terminal
 from fixtool.commands.recording import record
 from fixtool.commands.retype import complete
-from fixtool.errors import Mistyped, Refused, UsageError
+from fixtool.errors import FixtoolError, Mistyped, Refused, UsageError
 from fixtool.text import argument
 
 if TYPE_CHECKING:
@@ -270,8 +270,9 @@ def say_not_committed(folder: Path) -> None:
     from fixtool.series.commit import advice_to_track
 
     terminal.say(f"written   {folder}; nothing was committed")
-    if advice := advice_to_track(folder.parent.parent):
-        terminal.say(f"note      {advice}")
+    with suppress(FixtoolError):  # it was written all the same
+        if advice := advice_to_track(folder.parent.parent):
+            terminal.say(f"note      {advice}")
 
 
 def typed(ctx: typer.Context) -> tuple[str, ...]:

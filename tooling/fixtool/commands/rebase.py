@@ -16,6 +16,8 @@ from fixtool.errors import ExitCode, UsageError
 from fixtool.text import argument
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fixtool.rebase.result import AskProbes, ParkedPatch, PatchOutcome, Place, Rebased
     from fixtool.series.context import Context
 
@@ -101,7 +103,7 @@ def rebase(
     if json:
         terminal.print_document("rebase", exit_code, _body(rebased, context.typed))
     else:
-        _show(rebased, context, verbose=verbose)
+        _show(rebased, context.repository.folder, context.typed, verbose=verbose)
     raise typer.Exit(int(exit_code))
 
 
@@ -164,7 +166,7 @@ def _patch_body(outcome: PatchOutcome) -> dict[str, Any]:
     }
 
 
-def _show(rebased: Rebased, context: Context, *, verbose: bool) -> None:
+def _show(rebased: Rebased, folder: Path, typed: Sequence[str], *, verbose: bool) -> None:
     name = f" -> {rebased.new_line}" if rebased.new_line else ""
     terminal.say(f"line      {rebased.line}{name}")
     terminal.say(f"onto      {rebased.onto[:12]} ({rebased.ref} from {rebased.source})")
@@ -187,23 +189,23 @@ def _show(rebased: Rebased, context: Context, *, verbose: bool) -> None:
     for warning in rebased.warnings:
         terminal.say(f"look      {warning}")
     if rebased.parked:
-        _show_parked(rebased, rebased.parked, context.typed)
+        _show_parked(rebased, rebased.parked, typed)
     elif rebased.stopped_at:
         terminal.say("a person is needed; nothing was changed")
-        words = [word for word in context.typed if word != "--dry-run"]
+        words = [word for word in typed if word != "--dry-run"]
         options.say_next(shlex.join(["fixtool", *words]), words)
     else:
-        _show_moved(rebased, context, verbose=verbose)
+        _show_moved(rebased, folder, typed, verbose=verbose)
 
 
-def _show_moved(rebased: Rebased, context: Context, *, verbose: bool) -> None:
+def _show_moved(rebased: Rebased, folder: Path, typed: Sequence[str], *, verbose: bool) -> None:
     terminal.say(f"tree      {rebased.tree}")
     if rebased.dry_run:
         terminal.say("nothing was written (--dry-run)")
     elif rebased.committed:
         options.say_committed(rebased.committed)
     else:
-        options.say_not_committed(context.repository.folder / (rebased.new_line or rebased.line))
+        options.say_not_committed(folder / (rebased.new_line or rebased.line))
     if verbose and rebased.range_diff:
         terminal.say()
         terminal.say(rebased.range_diff.rstrip())
@@ -215,7 +217,7 @@ def _show_moved(rebased: Rebased, context: Context, *, verbose: bool) -> None:
         commands = f"fixtool apply --line {name}{source}"
         if rebased.provable:
             commands += f"; fixtool verify --prove --line {name}{source}"
-        options.say_next(commands, context.typed)
+        options.say_next(commands, typed)
 
 
 def _show_parked(rebased: Rebased, parked: ParkedPatch, typed: Sequence[str]) -> None:

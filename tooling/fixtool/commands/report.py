@@ -12,7 +12,6 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import ExitCode, UsageError
-from fixtool.files import require_folder
 
 if TYPE_CHECKING:
     from fixtool.report.run import WrittenReport
@@ -60,6 +59,7 @@ def report(
     Example: fixtool report --history history.json --rebase rebase.json --output public
     """
     from fixtool.commands.history import trace_line
+    from fixtool.files import require_folder
     from fixtool.report.run import ReportRequest, report_nights
     from fixtool.report.run import report as make_report
 

@@ -16,7 +16,6 @@ from fixtool.commands import options
 from fixtool.commands.retype import complete
 from fixtool.commands.status import show_status
 from fixtool.errors import ExitCode, Refused, UsageError
-from fixtool.files import require_file, require_folder
 from fixtool.text import escaped
 
 if TYPE_CHECKING:
@@ -97,6 +96,7 @@ def upstream(
         )
     if dry_run and acting:
         raise UsageError("--dry-run sends and writes nothing: leave it out, or the others")
+    from fixtool.files import require_file, require_folder
     from fixtool.sources.target import TargetRequest
     from fixtool.upstream.outputs import require_new
     from fixtool.upstream.prepare import prepare

@@ -15,7 +15,6 @@ from typer import Option
 from fixtool import terminal
 from fixtool.commands import options
 from fixtool.errors import CannotRun, ExitCode, UsageError
-from fixtool.files import require_file, require_folder
 from fixtool.text import count
 
 if TYPE_CHECKING:
@@ -106,6 +105,7 @@ def verify(
 
     Example: fixtool verify --prove --line b0ce16d0c --source ../upstream --python target/bin/python
     """
+    from fixtool.files import require_file, require_folder
     from fixtool.verify import run
     from fixtool.verify.request import RunOptions, VerifyRequest
 

@@ -179,7 +179,7 @@ ROWS: dict[str, Row] = {
         writes("foreign/x"),
     ),
     "--worktree below a file": Row(
-        f"{ON} --worktree {{root}}/foreign/x/y", 4, "cannot make the folder", "--worktree",
+        f"{ON} --worktree {{root}}/foreign/x/y", 4, "cannot write", "--worktree",
         writes("foreign/x"),
     ),
     "our work tree is dirty": Row(WARM, 1, "not clean: slow.txt", "stash", writes("trees/warm/slow.txt")),
