@@ -65,7 +65,7 @@ def refresh(
     from fixtool.apply.worktree import open_worktree
     from fixtool.edit.below import NeedsPerson
     from fixtool.edit.export import ExportOptions, export
-    from fixtool.edit.refresh import has_edits, refresh_edits
+    from fixtool.edit.refresh import has_edits, refresh_edits, was_killed
 
     if go_on or abort:
         if slug or worktree or hunks or take or go_on == abort:
@@ -85,7 +85,7 @@ def refresh(
         favour=options.read_favour(ours=ours, theirs=theirs), commit=not no_commit, dry_run=dry_run,
         command="refresh",
     )  # fmt: skip
-    if has_edits(tree):
+    if has_edits(tree) or ((hunks or take) and was_killed(tree, record)):
         try:
             exported = refresh_edits(context, tree, record, selection, export_options)
         except NeedsPerson as unfit:

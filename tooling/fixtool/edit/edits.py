@@ -200,8 +200,10 @@ def take_over(
 
 def _move_index(tree: Repo, to: Oid) -> None:
     """Stage the tree ``to``. A new file that was added, and is not in there, stays added."""
-    staged = tree.run("diff", "--cached", "--name-only", "--no-renames", "--diff-filter=A", "-z")
-    added = staged.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]
+    words = ("diff", "--name-only", "--no-renames", "--diff-filter=A", "-z")
+    # The second names those of which git knows that they will be added (git add --intent-to-add).
+    staged = tree.run(*words, "--cached").stdout + tree.run(*words).stdout
+    added = staged.decode("utf-8", "surrogateescape").split("\0")[:-1]
     # With --reset, an entry that stays keeps the times of its file, and git does not read it.
     tree.run("read-tree", "--reset", to)
     tree.run("update-index", "-q", "--refresh", accept=None)

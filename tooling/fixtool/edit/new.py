@@ -12,7 +12,14 @@ from fixtool.apply.identity import commits_after_base, identify, with_renames
 from fixtool.apply.worktree import Record
 from fixtool.edit.edits import Edits, Folded, read_edits, tree_with_edits
 from fixtool.edit.export import Exported, ExportOptions, open_to_export, require_base
-from fixtool.edit.refresh import Selection, chosen_units, export_with, has_edits, shown_edits
+from fixtool.edit.refresh import (
+    Selection,
+    chosen_units,
+    export_with,
+    has_edits,
+    killed_run,
+    shown_edits,
+)
 from fixtool.edit.sequence import require_free
 from fixtool.errors import Refused
 from fixtool.git.database import ObjectDatabase, passing_objects
@@ -57,11 +64,16 @@ def new_patch(
     line = context.repository.line(record.line)
     require_base(tree, record, line, options)
     require_free(line, new.slug)
+    reason = f"fixtool new: {new.slug}"
     on_top = _on_top(tree, record, line, options)
     tree = tree.durably()
     with passing_objects(tree) if options.dry_run else ObjectDatabase(tree) as objects:
         edits = read_edits(tree, objects)
-        units = chosen_units(edits, new.slug, new.selection) if edits.units else set()
+        # A run that was killed has put what was chosen into the commit on top.
+        was_done = new.selection.chooses and killed_run(tree, record) == reason
+        units = (
+            set() if was_done or not edits.units else chosen_units(edits, new.slug, new.selection)
+        )
         if not units and not on_top:
             raise _nothing(tree, edits)
         commit = _commit(objects, tree, new, edits, on_top, tree_with_edits(objects, edits, units))
@@ -73,7 +85,6 @@ def new_patch(
     if options.dry_run:
         return Exported(line.name, line.folder, (), False, edits=shown)
     options = replace(options, new={new.slug: commit}, named=(new.slug,), command="new patch")
-    reason = f"fixtool new: {new.slug}"
     done = export_with(context, tree, record, edits, folded, reason, options)
     return replace(done, edits=shown)
 

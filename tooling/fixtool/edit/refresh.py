@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from fixtool.apply.identity import identify
-from fixtool.apply.worktree import Record
+from fixtool.apply.worktree import Record, read_record
 from fixtool.edit.below import needs_person
 from fixtool.edit.change import Edit
 from fixtool.edit.edits import (
@@ -41,6 +41,7 @@ from fixtool.text import argument, count
 
 Choose = Callable[[Sequence[HunkText]], Collection[str]]
 """Asks a person which hunks go into the patch. Returns their places."""
+_ENDED = ("fixtool absorb: ", "fixtool refresh: ")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Selection:
     slug: str | None = None
     places: tuple[str, ...] = ()
     choose: Choose | None = None
+
+    @property
+    def chooses(self) -> bool:
+        """Whether only some of the edits go into the patch."""
+        return bool(self.places or self.choose)
 
 
 def has_edits(tree: Repo) -> bool:
@@ -72,6 +78,9 @@ def refresh_edits(
     which patch is meant, and as ``export`` does; UsageError if the selection names what is not
     there.
     """
+    record, ended = _end_killed(context, tree, record, options)
+    if ended and (ended.conflicts or selection.chooses or not has_edits(tree)):
+        return replace(ended, edits=_left(tree))
     work = _open(context, tree, record, options)
     with work.objects() as objects:
         edits = read_edits(work.tree, objects)
@@ -96,21 +105,25 @@ def refresh_edits(
             raise needs_person(
                 objects, unfit, edits, work.series, slug, units, record.onto
             ) from unfit
-    return work.write([slug], folded, edits, shown_edits(edits, dict.fromkeys(units, slug), {}))
+    shown = shown_edits(edits, dict.fromkeys(units, slug), {})
+    return _both(ended, work.write([slug], folded, edits, shown))
 
 
 def absorb(context: Context, tree: Repo, record: Record, options: ExportOptions) -> Exported:
     """Put each uncommitted edit of a work tree into the patch that last changed its lines, and
     write the files of these patches. What belongs to none or to several, or does not fit below a
-    later patch, stays as it is. If nothing is uncommitted because an earlier run was killed before
-    it wrote the files, this run writes them.
+    later patch, stays as it is. If an earlier run was killed before it wrote the files, this run
+    writes them.
 
     Raises Refused as ``export`` does.
     """
+    record, ended = _end_killed(context, tree, record, options)
+    if ended and ended.conflicts:
+        return ended
     work = _open(context, tree, record, options)
     with work.objects() as objects:
         edits = read_edits(work.tree, objects, context=0)
-        if not edits.units and work.was_killed():
+        if not edits.units and was_killed(tree, record):  # a dry run
             return export(context, tree, record, work.options)
         owned = owners(work.tree, edits, work.series, record.onto)
         targets: dict[str, set[Unit]] = {}
@@ -127,7 +140,54 @@ def absorb(context: Context, tree: Repo, record: Record, options: ExportOptions)
         folded = work.fold_what_fits(objects, edits, targets, stays)
     into = {unit: slug for slug, units in targets.items() for unit in units}
     slugs = [slug for slug in work.series if targets.get(slug)]
-    return work.write(slugs, folded, edits, shown_edits(edits, into, stays))
+    return _both(ended, work.write(slugs, folded, edits, shown_edits(edits, into, stays)))
+
+
+def was_killed(tree: Repo, record: Record) -> bool:
+    """Whether an earlier run made the last commits of a work tree of its edits, and no patch files.
+    What `new` made is on top of the series, where the next `new` finds it."""
+    return killed_run(tree, record).startswith(_ENDED)
+
+
+def killed_run(tree: Repo, record: Record) -> str:
+    """The run that made the last commits of a work tree, and no patch files, as ``take_over`` names
+    it in the reflog: the record has other commits then. Empty if there is none."""
+    if tree.head() == record.commit:
+        return ""
+    last = tree.run("reflog", "-1", "--format=%gs", accept=None).text.strip()
+    return "" if last.endswith(": taken back") else last
+
+
+def _end_killed(
+    context: Context, tree: Repo, record: Record, options: ExportOptions
+) -> tuple[Record, Exported | None]:
+    """Write the patch files that a killed run had still to write: the next edits would leave them
+    out. Returns the record of the work tree after that, and what was written; None if no run was
+    killed, and on a dry run."""
+    if options.dry_run or not was_killed(tree, record):
+        return record, None
+    ended = export(context, tree, record, replace(options, only=(), unclean=True))
+    return read_record(tree) or record, ended
+
+
+def _left(tree: Repo) -> tuple[Edit, ...]:
+    """The edits of a work tree of which nobody has chosen any."""
+    with passing_objects(tree) as objects:
+        return shown_edits(read_edits(tree, objects), {}, {})
+
+
+def _both(ended: Exported | None, done: Exported) -> Exported:
+    """What a run has written together with what it has ``ended`` before."""
+    if ended is None:
+        return done
+    now = {file.slug for file in done.patches if file.changed}
+    earlier = tuple(file for file in ended.patches if file.slug not in now)
+    later = tuple(file for file in done.patches if file.slug in now)
+    return replace(
+        done, patches=(*earlier, *later), committed=done.committed or ended.committed,
+        series_changed=ended.series_changed or done.series_changed,
+        notes=tuple(dict.fromkeys((*ended.notes, *done.notes))),
+    )  # fmt: skip
 
 
 def shown_edits(
@@ -188,15 +248,6 @@ class _Work:
     def objects(self) -> AbstractContextManager[ObjectDatabase]:
         """Where new objects go: on a dry run, they are removed."""
         return passing_objects(self.tree) if self.options.dry_run else ObjectDatabase(self.tree)
-
-    def was_killed(self) -> bool:
-        """Whether an earlier run of this verb made the last commits of the work tree, and no patch
-        files: ``take_over`` names the verb in the reflog, and the record has other commits."""
-        if self.tree.head() == self.record.commit:
-            return False
-        last = self.tree.run("reflog", "-1", "--format=%gs", accept=None).text.strip()
-        taken = last.startswith(f"fixtool {self.options.command}: ")
-        return taken and not last.endswith(": taken back")
 
     def is_gone(self, slug: str) -> bool:
         """Whether somebody has taken a patch of this work tree out of the line since."""

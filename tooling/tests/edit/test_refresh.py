@@ -424,6 +424,42 @@ def test_an_absorb_that_was_killed_before_it_wrote_is_ended_by_the_next(
     assert "there is nothing to absorb" in work.run("absorb").out
 
 
+WAYS = {
+    "absorb": ("absorb",),
+    "refresh": ("refresh", "five", "--take", "python/model.py:1"),
+    "another": ("refresh", "thirty"),
+    "new": ("new", "mine", "-m", "model: mine", "--take", "python/model.py:1"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_killed_run_has_left_is_written_though_other_edits_are_there(
+    work: Work, way: str
+) -> None:
+    """The next run wrote the patch of the other edits alone, or nothing, and ended with 0."""
+    work.edit("line five\n", "line five, and more\n")
+    work.edit("line thirty\n", "line thirty, and more\n")
+    text = (work.tree.path / "python/model.py").read_text()
+    (work.tree.path / "own.txt").write_text("of no patch\n")
+    work.tree("add", "own.txt")
+    first = WAYS["refresh"] if way == "another" else WAYS[way]
+    where = "series.commit.look_at"
+    with (
+        mock.patch(f"fixtool.{where}", side_effect=KeyboardInterrupt),
+        mock.patch("fixtool.edit.refresh.digest_of", side_effect=map(str, range(9))),
+    ):
+        assert work.run(*first).status == 130
+    ran = work.run(*WAYS[way])
+    assert ran.status == 0, ran.err
+    patch = "mine" if way == "new" else "five"
+    assert "+line five, and more" in work.text(patch)
+    assert patch in ran.out
+    assert ("line thirty, and more" in work.text("thirty")) == (way in ("absorb", "another"))
+    assert (work.tree.path / "python/model.py").read_text() == text
+    assert "own.txt" in work.tree("ls-files")
+    assert work.is_sound(clean=False)
+
+
 def test_what_is_not_ready_is_refused(work: Work) -> None:
     work.edit("line five\n", "line five, and more\n")
     (work.folder / "six.patch").write_text(work.text("six") + "\n")
