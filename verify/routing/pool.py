@@ -86,50 +86,71 @@ def run_in_processes(
 
     After MOST_LOSSES lost processes the rest is skipped. Closing the generator ends the processes.
     """
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    queue = list(reversed(cases))
-    workers: dict[Connection, _Worker] = {}
-    losses, say_at = 0, time.monotonic() + SAY_SECONDS
-
-    def start(case: Case) -> None:
-        near, far = context.Pipe()
-        process = context.Process(target=_work, args=(far, file, device, threads))
-        process.start()
-        far.close()
-        workers[near] = _Worker(process, near, case, time.monotonic())
-        workers[near].give(case)
-
+    pool = _Pool(cases, file, device, jobs)
+    say_at = time.monotonic() + SAY_SECONDS
     try:
-        while queue and len(workers) < jobs:
-            start(queue.pop())
-        while workers:
-            ready = wait(list(workers), timeout=2)
+        pool.start(jobs)
+        while pool.workers:
+            ready = wait(list(pool.workers), timeout=2)
             if time.monotonic() >= say_at:
                 say_at = time.monotonic() + SAY_SECONDS
-                say(_progress(len(cases) - len(queue) - len(workers), len(cases), workers.values()))
-            for pipe, worker in list(workers.items()):
-                if pipe not in ready and time.monotonic() - worker.since < limit_s:
-                    continue
-                result = worker.result(ready=pipe in ready)
-                if not result.lost and queue:
-                    worker.give(queue.pop())
-                    yield result
-                    continue
-                if not result.lost:
-                    pipe.send(None)
-                del workers[pipe]
-                worker.end()
-                losses += result.lost
-                if losses >= MOST_LOSSES:
-                    why = f"not run: {losses} processes were lost"
-                    yield from (CaseResult(case, "skipped", why) for case in queue)
-                    queue.clear()
-                if queue:
-                    start(queue.pop())
-                yield result
+                done = len(cases) - len(pool.queue) - len(pool.workers)
+                say(_progress(done, len(cases), pool.workers.values()))
+            for pipe, worker in list(pool.workers.items()):
+                if pipe in ready or time.monotonic() - worker.since >= limit_s:
+                    yield from pool.next_of(worker, worker.result(ready=pipe in ready))
     finally:
-        for worker in workers.values():
+        pool.kill()
+
+
+class _Pool:
+    """The processes that run cases, by their pipes, and the ``queue`` of cases that wait for one, the
+    next one last. ``jobs`` processes share the cores."""
+
+    def __init__(self, cases: Sequence[Case], file: str, device: str, jobs: int) -> None:
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        self._task = (file, device, threads)
+        self._losses = 0
+        self.queue = list(reversed(cases))
+        self.workers: dict[Connection, _Worker] = {}
+
+    def start(self, jobs: int) -> None:
+        """Start ``jobs`` processes, or fewer if there are fewer cases."""
+        while self.queue and len(self.workers) < jobs:
+            self._start(self.queue.pop())
+
+    def _start(self, case: Case) -> None:
+        context = multiprocessing.get_context("spawn")
+        near, far = context.Pipe()
+        process = context.Process(target=_work, args=(far, *self._task))
+        process.start()
+        far.close()
+        self.workers[near] = _Worker(process, near, case, time.monotonic())
+        self.workers[near].give(case)
+
+    def next_of(self, worker: _Worker, result: CaseResult) -> Iterator[CaseResult]:
+        """Yield the ``result`` of a worker, and give it the next case; another process takes its place
+        if it is lost. After MOST_LOSSES of these, also yield all other cases as skipped."""
+        if self.queue and not result.lost:
+            worker.give(self.queue.pop())
+            yield result
+            return
+        if not result.lost:
+            worker.pipe.send(None)
+        del self.workers[worker.pipe]
+        worker.end()
+        self._losses += result.lost
+        if self._losses >= MOST_LOSSES:
+            why = f"not run: {self._losses} processes were lost"
+            yield from (CaseResult(case, "skipped", why) for case in self.queue)
+            self.queue.clear()
+        if self.queue:
+            self._start(self.queue.pop())
+        yield result
+
+    def kill(self) -> None:
+        """Kill the processes that are left."""
+        for worker in self.workers.values():
             worker.process.kill()
             worker.process.join()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
@@ -14,6 +14,9 @@ from fixtool.commands import options
 from fixtool.commands.recording import record
 from fixtool.errors import ExitCode, UsageError
 from fixtool.text import argument, count
+
+if TYPE_CHECKING:
+    from fixtool.edit.init import NewLine
 
 
 def init(
@@ -80,12 +83,17 @@ def init(
     record(ctx, repository, load(directory))
     request = InitRequest(directory, upstream, base, line, why, url, project, wheel_version)
     made = run(request, terminal.progress(quiet=json), options.typed(ctx))
-    new = made.line
     if json:
+        new = made.line
         body = {"line": new.name, "folder": new.folder, "upstream": new.upstream}
         body |= {"profile": made.profile.name, "notes": made.notes}
         terminal.print_document("init", ExitCode.OK, body)
-        return
+    else:
+        _show(made, directory, upstream)
+
+
+def _show(made: NewLine, directory: Path, upstream: str) -> None:
+    new = made.line
     terminal.say(f"line      {new.name} in {new.folder}")
     terminal.say(f"base      {new.upstream.base}")
     terminal.say(f"upstream  {new.upstream.url}")

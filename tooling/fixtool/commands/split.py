@@ -60,24 +60,7 @@ def split(
     from fixtool.edit.split import SplitRequest
     from fixtool.edit.split import split as run
 
-    ways = [by is not None, bool(into), hunks].count(True)
-    if ways != 1:
-        raise UsageError(
-            "--by, --into and --hunks exclude each other"
-            if ways
-            else "say how to split: --by makes a part of each file or folder, --into names the "
-            "parts, and --hunks asks about each hunk",
-            hint="leave one out: the same command without --by; or without --hunks"
-            if ways
-            else "by file: --by file; or by hunk: --hunks",
-        )
-    if by in ("hunk", "hunks"):
-        raise UsageError(
-            "--by takes file or folder; --hunks asks about each hunk",
-            hint="the same command with --hunks instead of --by",
-        )
-    if depth is not None and by != "folder":
-        raise UsageError("--depth is for --by folder")
+    _require_one_way(by, depth, into, hunks=hunks)
     if hunks:
         other = f"fixtool split {argument(slug)} --into NAME=PATH:N[,PATH:N-M]"
         options.require_terminal(json=json, hint=other)
@@ -104,6 +87,32 @@ def split(
         terminal.print_document("split", ExitCode.OK, {"split": {**body, "dry_run": dry_run}})
     else:
         _show(done, dry_run=dry_run)
+
+
+def _require_one_way(
+    by: str | None, depth: int | None, into: list[str] | None, *, hunks: bool
+) -> None:
+    """Raise UsageError unless exactly one option says how to split."""
+    options_given = {"--by": by is not None, "--into": bool(into), "--hunks": hunks}
+    given = [name for name, wanted in options_given.items() if wanted]
+    if not given:
+        raise UsageError(
+            "say how to split: --by makes a part of each file or folder, --into names the parts, "
+            "and --hunks asks about each hunk",
+            hint="by file: --by file; or by hunk: --hunks",
+        )
+    if len(given) > 1:
+        raise UsageError(
+            "--by, --into and --hunks exclude each other",
+            hint=f"leave one out: the same command without {given[-1]}",
+        )
+    if by in ("hunk", "hunks"):
+        raise UsageError(
+            "--by takes file or folder; --hunks asks about each hunk",
+            hint="the same command with --hunks instead of --by",
+        )
+    if depth is not None and by != "folder":
+        raise UsageError("--depth is for --by folder", hint="--by folder")
 
 
 def _ask(hunks: Sequence[HunkText]) -> list[str]:

@@ -117,53 +117,73 @@ def judge(
     known = read_known(
         context, source, target, line, recorded, earlier, bring_history=request.bring_history
     )
-    probes = request.probes or {}
     extended = replace(line, entries=(*line.entries, *request.restored))
-    left_out = dict(request.decisions.left_out)
-    for entry in line.entries:
-        state = known.left_out(entry.slug)
-        bug_present = probes.get(entry.slug) == PRESENT
-        if state and not bug_present and entry.slug not in request.decisions.resolved:
-            left_out.setdefault(entry.slug, state)
     source.bring(target.commit, extended.paths)
-    moved: dict[str, MovedHunks] = {}
-    while True:
-        trees = dict(request.decisions.resolved)
-        trees |= {slug: hunks.tree for slug, hunks in moved.items()}
-        decisions = Decisions(left_out, trees)
-        result = replay(
-            source.repo, extended, target.commit,
-            base=lambda: _bring_base(context, source, target, line),
-            cache=context.settings.cache / "replay", decisions=decisions, earlier=earlier,
-        )  # fmt: skip
-        failed = (patch for patch in result.patches if patch.verdict is Verdict.CONFLICT)
-        conflict = next(failed, None)
-        if conflict is None or conflict.slug in moved:
-            break
-        if probes.get(conflict.slug) == 0:
-            why = "its probe says that the bug is gone"
-            left_out[conflict.slug] = PatchState(Verdict.SUPERSEDED, (why, *conflict.evidence))
-            continue
-        hunks = _moved_hunks(context, source, target, extended, result, conflict.slug, earlier)
-        if hunks is None:
-            break
-        moved[conflict.slug] = hunks
+    left_out = _without_need(known, line, request)
+    result, decisions, moved = _replayed(
+        context, source, target, extended, request, left_out, earlier
+    )
+    probes = request.probes or {}
     patches = tuple(
         _judged(known, replace(patch, evidence=moved[patch.slug].moves)
                 if patch.slug in moved else patch, probes.get(patch.slug))
         for patch in result.patches
     )  # fmt: skip
     result = replace(result, patches=tuple(patch.result for patch in patches))
+    history_read = known.history is not None
     return Judgement(
-        extended,
-        target,
-        result,
-        patches,
-        decisions,
-        known.history is not None,
-        known.unread,
-        earlier,
+        extended, target, result, patches, decisions, history_read, known.unread, earlier
     )
+
+
+def _without_need(known: Known, line: Line, request: JudgeRequest) -> dict[str, PatchState]:
+    """The patches of ``line`` that are left out: by hand, or because of what is ``known``, unless
+    the probe finds the bug or a person has resolved the patch."""
+    probes = request.probes or {}
+    left_out = dict(request.decisions.left_out)
+    for entry in line.entries:
+        state = known.left_out(entry.slug)
+        bug_present = probes.get(entry.slug) == PRESENT
+        if state and not bug_present and entry.slug not in request.decisions.resolved:
+            left_out.setdefault(entry.slug, state)
+    return left_out
+
+
+def _replayed(
+    context: Context,
+    source: Source,
+    target: Target,
+    line: Line,
+    request: JudgeRequest,
+    left_out: dict[str, PatchState],
+    earlier: Earlier,
+) -> tuple[Replay, Decisions, Mapping[str, MovedHunks]]:
+    """The replay of ``line`` without ``left_out``, the decisions that make it, and the patches that
+    were put to where upstream has moved their lines. At each conflict, that is tried, and a patch
+    whose probe says that its bug is gone is left out too; then the line is replayed again."""
+    probes = request.probes or {}
+    moved: dict[str, MovedHunks] = {}
+    while True:
+        trees = dict(request.decisions.resolved)
+        trees |= {slug: hunks.tree for slug, hunks in moved.items()}
+        decisions = Decisions(left_out, trees)
+        result = replay(
+            source.repo, line, target.commit,
+            base=lambda: _bring_base(context, source, target, line),
+            cache=context.settings.cache / "replay", decisions=decisions, earlier=earlier,
+        )  # fmt: skip
+        failed = (patch for patch in result.patches if patch.verdict is Verdict.CONFLICT)
+        conflict = next(failed, None)
+        if conflict is None or conflict.slug in moved:
+            return result, decisions, moved
+        if probes.get(conflict.slug) == 0:
+            why = "its probe says that the bug is gone"
+            left_out[conflict.slug] = PatchState(Verdict.SUPERSEDED, (why, *conflict.evidence))
+            continue
+        hunks = _moved_hunks(context, source, target, line, result, conflict.slug, earlier)
+        if hunks is None:
+            return result, decisions, moved
+        moved[conflict.slug] = hunks
 
 
 def _moved_hunks(

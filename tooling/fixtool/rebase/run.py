@@ -121,40 +121,17 @@ def resume(
     Raises Refused if the work tree holds no resolution yet, or if the line has changed meanwhile: a
     resolution is a whole tree, and would take back what an earlier patch has gained since.
     """
-    repository = context.repository
-    # The package index knows a release by its version, not by the commit that it became.
-    ref = session.ref if session.source == "pypi" else session.onto
-    wanted = TargetRequest(ref, session.source, session.line)
-    source, target = find_target(context, wanted)
-    version = target.version or version_of(session.ref)  # the commit alone does not tell it
-    target = replace(target, ref=session.ref, version=version)
-    open_git(repository.root)
-    written = session.new_line or session.line
-    names = repository.line_names
-    if written in names and repository.line(written).upstream.base == session.onto:
+    source, target = _target_of(context, session)
+    open_git(context.repository.root)
+    if _is_written(context, session):
         # A run was killed after it had written the line, perhaps while it removed the work tree.
         end_session(context, session)
         return Rebased(
             session.line, session.new_line, session.onto, target.commit, target.ref, target.source
         )
-    line = repository.line(session.line)
-    at = f"git -C {argument(session.worktree)}"
-    if session.before not in (None, digest_of_folder(line.folder)):
-        raise Refused(
-            f"line {line.name} has changed since the rebase began",
-            where=str(line.folder),
-            hint=f"keep the edits: {at} diff HEAD > FILE; then end it: fixtool rebase --abort "
-            f"--line {line.name}; then begin again, where what you resolved is offered: "
-            f"fixtool rebase --line {line.name} --onto {session.onto}",
-        )
-    decided = decisions_so_far(session)
-    if skip is None:
-        decided.resolved[session.slug], learned = read_resolution(session)
-        decided.resolutions.update(learned)
-    else:
-        decided.skipped[session.slug] = skip
-        name, text = skip_of(session, skip)
-        decided.resolutions[name] = text
+    line = context.repository.line(session.line)
+    _require_unchanged(line, session)
+    decided = _decided(session, skip)
     request = RebaseRequest(
         session.onto, session.source, session.line, session.new_line,
         probe=session.probe, python=session.python, accept=accept, range_diff=range_diff,
@@ -167,6 +144,48 @@ def resume(
         end_session(context, session)
         forget_given_up(context, decided.resolutions)
     return rebased
+
+
+def _target_of(context: Context, session: Session) -> tuple[Source, Target]:
+    """The source of a rebase that waits, and the commit that it moves to, as it was named."""
+    # The package index knows a release by its version, not by the commit that it became.
+    ref = session.ref if session.source == "pypi" else session.onto
+    source, target = find_target(context, TargetRequest(ref, session.source, session.line))
+    version = target.version or version_of(session.ref)  # the commit alone does not tell it
+    return source, replace(target, ref=session.ref, version=version)
+
+
+def _is_written(context: Context, session: Session) -> bool:
+    """Whether the line that a rebase writes is on its new base already."""
+    repository, name = context.repository, session.new_line or session.line
+    return name in repository.line_names and repository.line(name).upstream.base == session.onto
+
+
+def _require_unchanged(line: Line, session: Session) -> None:
+    """Raise Refused if somebody has changed the line since the rebase began."""
+    at = f"git -C {argument(session.worktree)}"
+    if session.before not in (None, digest_of_folder(line.folder)):
+        raise Refused(
+            f"line {line.name} has changed since the rebase began",
+            where=str(line.folder),
+            hint=f"keep the edits: {at} diff HEAD > FILE; then end it: fixtool rebase --abort "
+            f"--line {line.name}; then begin again, where what you resolved is offered: "
+            f"fixtool rebase --line {line.name} --onto {session.onto}",
+        )
+
+
+def _decided(session: Session, skip: str | None) -> HandDecisions:
+    """What was decided by hand so far: with the resolution that the work tree holds, or, given a
+    reason to ``skip``, without the patch. Raises Refused if the work tree holds none yet."""
+    decided = decisions_so_far(session)
+    if skip is None:
+        decided.resolved[session.slug], learned = read_resolution(session)
+        decided.resolutions.update(learned)
+    else:
+        decided.skipped[session.slug] = skip
+        name, text = skip_of(session, skip)
+        decided.resolutions[name] = text
+    return decided
 
 
 def _move(

@@ -366,3 +366,9 @@ def test_a_proposed_command_of_the_same_verb_has_each_option_that_was_typed(
     assert ran.status in (2, 4)
     kept = {word for word in words if word in ("--json", "--dry-run", "--verbose")}
     assert kept <= {*shlex.split(command)} or words[0] not in command.split(), text
+
+
+def test_of_two_ways_to_split_one_is_left_out(fixtool: Callable[..., Ran], tracked: Git) -> None:
+    ran = fixtool("split", "fix", "--into", "a=b", "--hunks", "--dry-run", cwd=tracked.path)
+    hint = ran.err.partition("  try: ")[2]
+    assert hint == "leave one out: fixtool split fix --into a=b --dry-run\n"
