@@ -222,8 +222,7 @@ def _content(file: FilePatch, *, new: bool) -> bytes:
         text = hunk.new_text if new else hunk.old_text
         at = start - 1 if text else start
         lines += [b"\n"] * (at - len(lines))
-        head = hunk.diff[hunk.diff.rfind(b"\n", 0, hunk.begin - 1) + 1 : hunk.begin]
-        heading = _HEADING.match(head)
+        heading = _HEADING.match(hunk.head)
         if lines and heading and heading[1].strip() and lines[-1] == b"\n":
             lines[-1] = heading[1].strip() + b"\n"
         lines += [line + b"\n" for line in text.split(b"\n")[:-1]]

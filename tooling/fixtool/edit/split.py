@@ -152,11 +152,10 @@ def hunks_of(context: Context, line: Line, place: Place, slug: str) -> tuple[Hun
 def hunk_text(file: FilePatch, unit: Unit) -> HunkText:
     if not unit.number:
         kind = "new" if file.old_path is None else "removed" if file.new_path is None else "changed"
-        text = "".join(hunk.diff[hunk.begin : hunk.end].decode("utf-8", "replace")
-                       for hunk in file.hunks)  # fmt: skip
+        text = "".join(hunk.text.decode("utf-8", "replace") for hunk in file.hunks)
         return HunkText(unit.path, f"{unit.path} ({kind}, as a whole)\n{text}")
     hunk = file.hunks[unit.number - 1]
-    text = hunk.diff[hunk.begin : hunk.end].decode("utf-8", "replace")
+    text = hunk.text.decode("utf-8", "replace")
     place = f"{unit.path}:{unit.number}"
     return HunkText(place, f"{place} (line {hunk.old_start})\n{text}")
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from fixtool.errors import Refused
 from fixtool.series.lines import lines_of
+from fixtool.series.texts import Text
 from fixtool.text import argument, late_pattern
 
 MODES = ("100644", "100755", "120000", "160000")
@@ -50,9 +51,9 @@ _ESCAPES = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f
 _CONFLICT = b"\n<<<<<<< "
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Hunk:
-    """A hunk: where its old and new side start (from 1), and the bytes of ``diff`` that are its
+    """A hunk: where its old and new side start (from 1), and which bytes of ``diff`` are its
     lines. ``to_end`` says that no context follows its last change: it fits at the end of a file
     only. Its sides are made when they are asked for: those of a long series would take several
     times the memory of its patches."""
@@ -61,10 +62,21 @@ class Hunk:
     old_start: int
     new_start: int
     to_end: bool
-    diff: bytes = field(repr=False)
+    diff: Text = field(repr=False)
     begin: int
     end: int
     backwards: bool = False  # it undoes what the diff does
+
+    @property
+    def text(self) -> bytes:
+        """Its lines, as they stand in the diff."""
+        return self.diff.part(self.begin, self.end)
+
+    @property
+    def head(self) -> bytes:
+        """The line above them, with its end, which begins with ``@@``."""
+        diff = self.diff.read()
+        return diff[diff.rfind(b"\n", 0, self.begin - 1) + 1 : self.begin]
 
     @property
     def before(self) -> tuple[str, ...]:
@@ -81,7 +93,7 @@ class Hunk:
         """The lines that it adds, with line ends: those that follow each other together."""
         sign = self._kinds[1][1:]
         runs: list[list[str]] = [[]]
-        for line in self.diff[self.begin : self.end].split(b"\n")[:-1]:
+        for line in self.text.split(b"\n")[:-1]:
             if line[:1] == sign:
                 runs[-1].append(line[1:].decode("utf-8", "surrogateescape") + "\n")
             elif runs[-1] and line[:1] != b"\\":
@@ -104,7 +116,7 @@ class Hunk:
     @property
     def names_no_newline(self) -> bool:
         """Whether it says of a line that it has no newline."""
-        return self.diff.find(b"\n\\", self.begin, self.end) >= 0
+        return b"\n\\" in self.text
 
     @property
     def _kinds(self) -> tuple[bytes, bytes]:
@@ -118,9 +130,10 @@ class Hunk:
         return tuple(lines_of(b"".join(side).decode("utf-8", "surrogateescape")))
 
     def _side(self, kinds: bytes) -> list[bytes]:
-        lines = self.diff[self.begin : self.end].split(b"\n")[:-1]
+        text = self.text
+        lines = text.split(b"\n")[:-1]
         # An empty line is one of context whose blank was lost; it is in ``kinds`` too.
-        if not self.names_no_newline:
+        if b"\n\\" not in text:
             return [line[1:] + b"\n" for line in lines if line[:1] in kinds]
         side: list[bytes] = []
         for line, next_line in zip(lines, [*lines[1:], b""], strict=True):
@@ -129,7 +142,7 @@ class Hunk:
         return side
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FilePatch:
     """What a patch does to one path. ``hunks`` is empty for a binary file, and for a change of mode
     or name alone."""
@@ -164,14 +177,15 @@ class _Damaged(Exception):
         self.instead: tuple[int, str] | None = None
 
 
-def read_diff(diff: bytes, *, where: str, first_line: int = 1) -> tuple[FilePatch, ...]:
+def read_diff(diff: bytes | Text, *, where: str, first_line: int = 1) -> tuple[FilePatch, ...]:
     """The files and hunks of a git diff. ``where`` is the file that it stands in, and
     ``first_line`` the number of its first line there.
 
     Raises Refused, naming the line, if the diff is damaged or is not read by git as it looks.
     """
     try:
-        return tuple(_Reader(diff, first_line).files())
+        text = diff if isinstance(diff, Text) else Text(diff)
+        return tuple(_Reader(text, first_line).files())
     except _Damaged as error:
         hint = None
         if error.instead:
@@ -189,8 +203,9 @@ class _Reader:
     """Reads the lines of a diff from the first to the last. The next one begins at byte ``begin``
     and is line ``at`` (from 0)."""
 
-    def __init__(self, diff: bytes, first_line: int) -> None:
-        self.diff = diff
+    def __init__(self, text: Text, first_line: int) -> None:
+        self.text = text
+        self.diff = diff = text.read()
         self.cut = not diff.endswith(b"\n")  # the last line has no end
         self.begin = 0
         self.at = 0
@@ -351,7 +366,7 @@ class _Reader:
         to_end = diff[diff.rfind(b"\n", before, end - 1) + 1] != _BLANK
         self.begin = end
         self.at += 1 + lines
-        return Hunk(number, int(old_start), int(new_start), to_end, diff, begin, end)
+        return Hunk(number, int(old_start), int(new_start), to_end, self.text, begin, end)
 
     def _end_of_hunk(self, start: int) -> int:
         """Where the next hunk or file begins after byte ``start``, or the diff ends. Each byte is
@@ -418,9 +433,8 @@ class _Reader:
         line = self._peek()
         if line[:1] in ("+", "-", " ") and not _ends_hunk(line):
             raise _Damaged("the hunk has more lines than its head says", self.at)
-        return Hunk(
-            number, int(match[1]), int(match[3]), to_end, diff, begin, min(self.begin, len(diff))
-        )
+        end = min(self.begin, len(diff))
+        return Hunk(number, int(match[1]), int(match[3]), to_end, self.text, begin, end)
 
     def _check_no_newline(self, kind: int) -> None:
         r"""``\ No newline at end of file`` is about the line above, which is of this ``kind``."""

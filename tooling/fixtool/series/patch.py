@@ -32,6 +32,7 @@ from fixtool.git.trees import apply_to_index, changed_files, scratch_index, writ
 from fixtool.series.diff import FilePatch, read_diff
 from fixtool.series.mail import read_mail
 from fixtool.series.message import join_message
+from fixtool.series.texts import Text
 from fixtool.text import argument, split_lines
 
 LARGEST = 8 << 20
@@ -64,7 +65,8 @@ _FORM = (
 @dataclass(frozen=True)
 class Patch:
     """A patch file: ``slug`` is its name without ``.patch``. ``head`` is the mail before the diff:
-    its headers and the message."""
+    its headers and the message. ``diff`` is a `Text`, so that not all diffs of a long series are in
+    memory at once."""
 
     slug: str
     head: bytes = field(repr=False)
@@ -81,15 +83,33 @@ class Patch:
         """A patch whose file is known, and is read only when its text is asked for. ``digest`` is
         that of the file, and the others are what ``parse`` gave when it was read before."""
         patch = cls(path.stem, b"", subject, body, author, b"", path)
-        del patch.__dict__["head"], patch.__dict__["diff"]
+        del patch.__dict__["head"], patch.__dict__["_text"]
         patch.__dict__.update(digest=digest, _size_of_head=size_of_head)
         return patch
 
+    def __post_init__(self) -> None:
+        self.__dict__["_text"] = Text(self.__dict__.pop("diff"))
+
     def __getattr__(self, name: str) -> bytes:
-        """The text of an ``unread`` patch. Raises Refused if its file was changed meanwhile."""
-        size = self.__dict__.get("_size_of_head")
-        if name not in ("head", "diff") or size is None or self.path is None:
+        """The diff, and the head of an ``unread`` patch. Raises Refused if its file was changed
+        meanwhile."""
+        if name not in ("head", "diff"):
             raise AttributeError(name)
+        text = self._whole_diff
+        return text.read() if name == "diff" else self.head
+
+    @property
+    def _whole_diff(self) -> Text:
+        if "_text" not in self.__dict__:
+            self._read()
+        text: Text = self.__dict__["_text"]
+        return text
+
+    def _read(self) -> None:
+        """Read the file of an ``unread`` patch."""
+        size = self.__dict__.get("_size_of_head")
+        if size is None or self.path is None:
+            raise AttributeError("diff")
         try:
             raw = read_plain(self.path.parent, self.path.name, LARGEST)
         except FileNotFoundError:
@@ -100,14 +120,14 @@ class Patch:
                 where=str(self.path),
                 hint="run the same command again",
             )
-        self.__dict__.update(head=raw[:size], diff=raw[size:])
-        return raw[:size] if name == "head" else raw[size:]
+        self.__dict__.update(head=raw[:size], _text=Text(raw[size:]))
 
     def has_text(self, raw: bytes) -> bool:
         """Whether ``raw`` are the bytes of the file."""
-        if "head" not in self.__dict__:
+        text: Text | None = self.__dict__.get("_text")
+        if text is None:
             return hashlib.sha256(raw).hexdigest() == self.digest
-        return len(raw) == len(self.head) + len(self.diff) and raw == self.raw
+        return len(raw) == len(self.head) + text.size and raw == self.raw
 
     @property
     def message(self) -> str:
@@ -132,8 +152,9 @@ class Patch:
     @cached_property
     def files(self) -> tuple[FilePatch, ...]:
         where = str(self.path or self.slug)
+        first = self.head.count(b"\n") + 1
         try:
-            return read_diff(self.diff, where=where, first_line=self.head.count(b"\n") + 1)
+            return read_diff(self._whole_diff, where=where, first_line=first)
         except Refused as error:
             if error.hint is None and self.path:
                 error.hint = restored(self.path)
