@@ -196,10 +196,7 @@ def _start_by_file(
             slug = line.entries[position].slug
             return shown.enter_context(progress.task(f"judging {slug}", total=parts)).advance
 
-        targets = [
-            Target(dict(state.files), dict(state.base_files), state.lost_folders)
-            for state in states
-        ]
+        targets = [Target(state.files, state.base_files, state.lost_folders) for state in states]
         by_file.start(targets, begin)
     return _ByFile(by_file, states, kept)
 

@@ -179,6 +179,7 @@ class UpstreamFiles:
             base_files |= tree.gone_with({entry.blob for entry in similar.values()})
         files = _in_order(matter, tree.pairs)
         base = _in_order(base_files, tree.base_pairs)
+        base = tree.last_base = tree.last_base if base == tree.last_base else base
         return FileState(files, base, None, commit if lost else None, lost)
 
     def _similar_to(self, entries: Iterable[TreeEntry]) -> dict[Oid, set[Oid]]:
@@ -243,6 +244,7 @@ class _Tree:
         self.paths, self._base = paths, base
         self.pairs: dict[str, tuple[str, TreeEntry]] = {}  # of the states, which share most
         self.base_pairs: dict[str, tuple[str, TreeEntry]] = {}
+        self.last_base: Files = ()  # of the state before, which most have in common
         self.in_base = {path: base[path] for path in paths if path in base}
         self.files: dict[str, TreeEntry] = {}
         self.missing = dict(self.in_base)

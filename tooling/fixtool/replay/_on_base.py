@@ -42,19 +42,21 @@ class SeriesOnBase:
 
 class PatchesOnBase:
     """The commits that some of ``patches`` make on their base. The base is brought when it is first
-    needed, and each patch is applied to each commit once. The commits are in the repository after a
-    flush of ``objects``. ``after`` are such commits that are there already."""
+    needed, and each patch is applied to each commit once. ``known`` is what was found before, and
+    ``after`` what is found now, whose commits are in the repository after a flush of ``objects``.
+    """
 
     def __init__(
         self,
         objects: ObjectDatabase,
         patches: Sequence[Patch],
         bring_base: Callable[[], Oid],
-        after: Additions | None = None,
+        known: Mapping[tuple[Oid, int], Addition | None] | None = None,
     ) -> None:
         self._objects, self._patches, self._bring_base = objects, patches, bring_base
         self._base: Oid | None = None
-        self.after = dict(after or {})
+        self._known = known or {}  # it is not copied: that of a long series is large
+        self.after: Additions = {}
         self._first: list[Oid] = []  # the base, then the commits of the first patches
 
     def commit(self, positions: Iterable[int]) -> Oid | None:
@@ -75,9 +77,9 @@ class PatchesOnBase:
     def known(self, position: int) -> Addition | None:
         """What the patch at ``position`` does after those before it, if all of them have been added
         already."""
-        if not self.after or self._made(position, new=False) is None:
+        if not (self.after or self._known) or self._made(position, new=False) is None:
             return None
-        return self.after.get((self._first[position], position))
+        return self._find((self._first[position], position))
 
     def addition(self, position: int) -> Addition:
         """What the patch at ``position`` does after those before it, all of which apply."""
@@ -104,7 +106,7 @@ class PatchesOnBase:
             self._first.append(self._begin())
         while len(self._first) <= number:
             position, parent = len(self._first) - 1, self._first[-1]
-            after = self._after(parent, position) if new else self.after.get((parent, position))
+            after = self._after(parent, position) if new else self._find((parent, position))
             if after is None:
                 return None
             self._first.append(after.commit)
@@ -116,9 +118,13 @@ class PatchesOnBase:
 
     def _after(self, parent: Oid, position: int) -> Addition | None:
         key = (parent, position)
-        if key not in self.after:
+        if key not in self._known and key not in self.after:
             self.after[key] = self._add(self._patches[position], parent)
-        return self.after[key]
+        return self._find(key)
+
+    def _find(self, key: tuple[Oid, int]) -> Addition | None:
+        """What was found already; None also if that is nothing."""
+        return self.after[key] if key in self.after else self._known.get(key)
 
     def _add(self, patch: Patch, parent: Oid) -> Addition | None:
         before = self._objects.tree_of(parent)

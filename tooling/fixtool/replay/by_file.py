@@ -69,8 +69,8 @@ class Target(NamedTuple):
     folder of which patches remove all files. ``lost`` are the folders of the
     base that get a new file and are gone, although git does not take them for renamed."""
 
-    files: Files
-    base_files: Files
+    files: Sequence[tuple[str, TreeEntry]]
+    base_files: Sequence[tuple[str, TreeEntry]]
     lost: frozenset[str] = frozenset()
 
     def has_lost_the_folder_of(self, added: Iterable[FilePatch]) -> bool:
@@ -258,7 +258,7 @@ class ByFile:
             parts = self._unchanged_parts(position, whole, run)
         others: dict[str, TreeEntry] = {}
         if missing:
-            others = {path: entry for path, entry in run.target.files.items()
+            others = {path: entry for path, entry in run.target.files
                       if path not in self._paths}  # fmt: skip
         together: list[FilePatch] = []
         if missing and (others or any(file.path in files for file in added)):
@@ -282,7 +282,7 @@ class ByFile:
                 {path: entry for path, entry in side.items() if path in paths}
                 for side in (files, base, theirs)
             )
-            twins = {path: entry for path, entry in run.target.base_files.items()
+            twins = {path: entry for path, entry in run.target.base_files
                      if path not in self._paths}  # fmt: skip
             sides = (own | others, own_base | twins, own_theirs | twins)
             parts.append(_Part(_key(sides), tuple(together), *sides, False))
@@ -346,7 +346,7 @@ class ByFile:
         if any(base.get(file.path) != self._original.get(file.path) for file in missing):
             return True
         others = self._paths - self._patches[position].paths - self._original.keys()
-        if any(path in run.target.files for path in others):
+        if any(path in others for path, _ in run.target.files):
             return True
         if any(path in run.files for path in self._removed_before(position)):
             return True
@@ -356,7 +356,7 @@ class ByFile:
             for file in self._patches[number].files
             if file.old_path is None
         }
-        here = {entry.blob for entry in run.target.files.values()}
+        here = {entry.blob for _, entry in run.target.files}
         return moves and (run.moved or not lacking.isdisjoint(here))
 
     def _removed_before(self, position: int) -> Iterator[str]:
