@@ -44,18 +44,29 @@ class Moves:
 def moves_of(objects: ObjectDatabase, before: Mapping[str, Oid], after: Mapping[str, Oid]) -> Moves:
     """The moves of one side. ``before`` and ``after`` are the commits of the patches that it has
     changed, added or removed, by slug. The commits are in the repository of ``objects``."""
-    removed = {slug: oid for slug, oid in before.items() if slug not in after}
-    pairs = {*holders_of(objects, removed, after).items()}
     found = sides_of(objects.repo, [*before.values(), *after.values()])
-    nothing: Counter[bytes] = Counter()
-    then, now = ({slug: found[oid].lines for slug, oid in side.items() if oid in found}
+    then, now = ({slug: found[oid] for slug, oid in side.items() if oid in found}
                  for side in (before, after))  # fmt: skip
-    lost = {slug: lines - now.get(slug, nothing) for slug, lines in then.items()}
-    gained = {slug: lines - then.get(slug, nothing) for slug, lines in now.items()}
+    removed = {slug: oid for slug, oid in before.items() if slug not in after}
+    holders = {slug: after[slug] for slug, change in now.items()
+               if slug not in then or then[slug].diff != change.diff}  # fmt: skip
+    pairs = {*holders_of(objects, removed, holders).items()}
+    nothing: Counter[bytes] = Counter()
+    old, new = ({slug: change.lines for slug, change in side.items()} for side in (then, now))
+    lost = {slug: lines - new.get(slug, nothing) for slug, lines in old.items()}
+    gained = {slug: new[slug] - old.get(slug, nothing) for slug in holders}
     pairs |= {
         (source, holder)
         for source, some in lost.items()
         for holder, others in gained.items()
-        if source != holder and (some & others).total() > _MOST * min(some.total(), others.total())
+        if source != holder and _is_moved(some, others)
     }
     return Moves(frozenset(pairs))
+
+
+def _is_moved(lost: Counter[bytes], gained: Counter[bytes]) -> bool:
+    """Whether the lines that one patch lost are those that another one gained. That both only take
+    away the same line tells nothing: it may be the next patch that had changed this line."""
+    shared = lost & gained
+    adds, adds_shared = (any(line.startswith(b"+") for line in lines) for lines in (lost, shared))
+    return adds == adds_shared and shared.total() > _MOST * min(lost.total(), gained.total())
