@@ -6,8 +6,8 @@ Only what changed is written, and all of it or nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +19,7 @@ from fixtool.apply.waiting import require_nothing_waits
 from fixtool.apply.worktree import Record, require_clean, require_idle, write_record
 from fixtool.edit.change import Edit, FileAction, WrittenFile
 from fixtool.edit.merging import BothChanged, Favour, MergedSeries, merge_series, with_others
-from fixtool.errors import Refused
+from fixtool.errors import Refused, UsageError
 from fixtool.git.objects import Oid, parse_commit
 from fixtool.git.repo import Repo
 from fixtool.git.trees import changed_paths, raw_changes
@@ -28,7 +28,8 @@ from fixtool.replay.verdict import Verdict
 from fixtool.series.commit import open_to_write, rewrite_and_commit
 from fixtool.series.context import Context
 from fixtool.series.line import Line
-from fixtool.series.patch import export_all
+from fixtool.series.lint import errors_in_patch
+from fixtool.series.patch import Patch, export_all, parse
 from fixtool.series.write import rewrite, series_text, writing
 from fixtool.text import argument, count
 
@@ -148,9 +149,19 @@ def require_base(tree: Repo, record: Record, line: Line, options: ExportOptions)
             f"this work tree is on {record.onto[:12]}, but line {line.name} is written against "
             f"{line.upstream.base[:12]}",
             where=str(tree.work_tree),
-            hint="write the patches elsewhere: fixtool export --worktree "
-            f"{argument(tree.work_tree)} --output DIR",
+            hint=_to_the_line(tree, line),
         )
+
+
+def _to_the_line(tree: Repo, line: Line) -> str:
+    """How what a work tree on another base has comes to the line. Edits that are not committed need
+    a work tree of the line as it is."""
+    at = argument(tree.work_tree)
+    if not tree.status():
+        return f"write the patches elsewhere: fixtool export --worktree {at} --output DIR"
+    make = f"fixtool apply --line {line.name} --no-build --worktree NEW-DIR"
+    take = f"git -C {at} diff --binary HEAD | git -C NEW-DIR apply --3way"
+    return f"make a work tree of the line as it is: {make}; then take your edits there: {take}"
 
 
 class _Export:
@@ -330,6 +341,47 @@ class _Export:
         whole = not self.only or record.commits == own
         return replace(record, commit=head) if head and whole else record
 
+    def _require_well_formed(
+        self, files: Mapping[str, bytes], changes: Sequence[WrittenFile]
+    ) -> None:
+        """Raise Refused if lint would find an error in a message that is written, and that the file
+        does not have yet: git would read another message, author or diff than the commit has."""
+        for change in changes:
+            if not change.changed or change.change is FileAction.REMOVED:
+                continue
+            patch = parse(files[f"{change.slug}.patch"], change.slug)
+            known: set[tuple[str, str]] = set()
+            with suppress(Refused, UsageError):
+                old = self.line.find(change.slug)
+                if old.head == patch.head:
+                    continue
+                known = {(error.rule, error.message) for error in errors_in_patch(old)}
+            for what, fix in self._errors(patch, change.commit, known):
+                raise Refused(
+                    f"{change.slug}: {what}",
+                    where=str(self.tree.work_tree),
+                    hint=f"{fix}: {self._to_amend(change.commit)}",
+                )
+
+    def _errors(
+        self, patch: Patch, commit: Oid | None, known: Collection[tuple[str, str]]
+    ) -> Iterator[tuple[str, str]]:
+        """What is wrong with ``patch``, which was exported of ``commit``, beside what is ``known``,
+        and what to do about it."""
+        message = self.tree.read_commit(commit).message if commit else ""
+        if "\ndiff --git " in message:  # the message in the file ends there
+            yield "a line of its message begins with 'diff --git', as a diff does", "indent it"
+        for error in errors_in_patch(patch):
+            if (error.rule, error.message) not in known:
+                yield error.message, error.fix
+
+    def _to_amend(self, commit: Oid | None) -> str:
+        """The command that changes the message of a commit of the work tree."""
+        at = f"git -C {argument(self.tree.work_tree)}"
+        if commit is None or commit == self.tree.head():
+            return f"{at} commit --amend"
+        return f"{at} rebase --interactive {commit}^"
+
     def _write(
         self,
         files: Mapping[str, bytes],
@@ -342,6 +394,7 @@ class _Export:
         series_changed = files["series"] != (line.folder / "series").read_bytes()
         folder = options.output or line.folder
         done = Exported(line.name, folder, tuple(changes), series_changed, notes=tuple(notes))
+        self._require_well_formed(files, changes)
         if options.dry_run:
             return done
         names = frozenset(f"{slug}.patch" for slug in gone)

@@ -113,6 +113,28 @@ def test_a_commit_that_changes_nothing_is_no_patch(team: Team, tree: Git) -> Non
     assert folder_state(team) == before
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["---", "From: Another Person <other@example.org>", "-- >8 --", "diff --git a/x b/x\n--- a/x",
+     "diff --git a/x b/x\nnew file mode 100644"],
+)  # fmt: skip
+def test_a_message_that_git_would_read_otherwise_is_not_written(
+    team: Team, tree: Git, line: str
+) -> None:
+    """It was written, and the rest of the message, the author or the whole patch was lost."""
+    before = folder_state(team)
+    tree("commit", "--quiet", "--amend", "--cleanup=verbatim", "-m", f"fix beta\n\n{line}\nmore\n")
+    for options in ({}, {"dry_run": True}, {"only": ("beta",)}):
+        with pytest.raises(Refused, match=r"^beta: ") as refused:
+            out(team, tree, **options)
+        assert refused.value.hint is not None
+        assert refused.value.hint.endswith(f": git -C {tree.path} commit --amend")
+    assert folder_state(team) == before
+    indented = line.replace("\n", "\n ")
+    tree("commit", "--quiet", "--amend", "-m", f"fix beta\n\n {indented}\nmore\n")
+    assert changes(out(team, tree))["beta"] is FileAction.REWRITTEN
+
+
 def test_reordered_commits_reorder_the_series(team: Team, tree: Git) -> None:
     fix, beta = tree("rev-list", "--reverse", "HEAD", "-2").split()
     tree("reset", "--hard", "--quiet", "HEAD~2")
@@ -168,6 +190,10 @@ def test_another_base_goes_elsewhere(team: Team, settings: Settings, tmp_path: P
     elsewhere = out(team, tree, output=tmp_path / "out")
     assert elsewhere.folder == tmp_path / "out"
     assert b"@@ -18,7 +18,7 @@" in (tmp_path / "out" / "fix.patch").read_bytes()
+    tree.write("python/other.py", BETA)  # absorb said to export, and export said to absorb
+    with pytest.raises(Refused, match="line main is written against") as refused:
+        out(team, tree, unclean=True)
+    assert f"git -C {tree.path} diff --binary HEAD | git -C NEW-DIR" in str(refused.value.hint)
 
 
 def test_another_commit_with_the_same_files_is_the_base_too(team: Team, settings: Settings) -> None:
