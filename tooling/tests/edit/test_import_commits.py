@@ -76,7 +76,7 @@ def test_the_advice_before_the_first_commit_works_as_typed(
     assert (ran.status, "stash" in advice) == (1, False), advice
     git("config", "user.name", "A Maintainer")
     git("config", "user.email", "maintainer@example.org")
-    for command in advice.split(" && "):
+    for command in advice.removeprefix("commit it: ").split(" && "):
         words = shlex.split(command)
         git(*words[words.index("-C") + 2 :], *(["-m", "one"] if "commit" in words else []))
     assert importing.run(importing.patch("two")).status == 0
