@@ -229,8 +229,7 @@ def _show_asking(applied: Applied, asking: Sequence[JudgedPatch], typed: Sequenc
     options.say_next(f"fixtool rebase --line {line} --onto {onto}{source} --new-line {name}", typed)
     if len(asking) == len(applied.judgement.patches):
         return  # without them all there is nothing to apply
-    slugs = "".join(f" --without {patch.slug}" for patch in asking)
-    options.say_next(f"fixtool apply --line {line} --ref {onto}{source}{slugs}", typed, label="or")
+    options.say_without([patch.slug for patch in asking], line, typed)
 
 
 def _show_patch(patch: PatchResult, *, everything: bool) -> None:

@@ -328,10 +328,7 @@ def _show_asking(installed: Installed, typed: Sequence[str]) -> None:
         f"fixtool rebase --line {name} --onto {onto} --source {source} --new-line NAME", typed
     )
     if asking and len(asking) < len(patches):
-        slugs = "".join(f" --without {patch.slug}" for patch in asking)
-        python = shlex.quote(found.facts.python)
-        again = f"fixtool install --python {python} --line {name}{slugs}"
-        options.say_next(again, typed, label="or")
+        options.say_without([patch.slug for patch in asking], name, typed)
 
 
 def _show_status(found: Status) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -15,7 +16,7 @@ from typer import Argument, Option
 
 from fixtool import terminal
 from fixtool.commands.recording import record
-from fixtool.commands.retype import complete
+from fixtool.commands.retype import complete, given
 from fixtool.errors import FixtoolError, Mistyped, Refused, UsageError
 from fixtool.text import argument
 
@@ -257,6 +258,14 @@ def pager(no_pager: bool) -> AbstractContextManager[None]:
 def say_next(text: str, words: Sequence[str], label: str = "next") -> None:
     """Say the command to type next, with the options that the user gave in ``words``."""
     terminal.say(f"{label:9} {complete(text, words)}")
+
+
+def say_without(slugs: Sequence[str], line: str, words: Sequence[str]) -> None:
+    """Say the command that the user typed, ``words``, with ``line`` and without the patches
+    ``slugs``."""
+    chosen = () if "--line" in given(words) else ("--line", line)
+    left_out = (word for slug in slugs for word in ("--without", slug))
+    say_next(shlex.join(["fixtool", *words, *chosen, *left_out]), words, label="or")
 
 
 def say_committed(commit: str) -> None:

@@ -59,7 +59,10 @@ def complete(text: str, typed: Sequence[str], wrong: str | None = None) -> str:
     end = 0
     for match in _COMMAND.finditer(text):
         taken = _taken_by(match[1])
-        rest = re.split(r"fixtool |; ", text[match.end() :], maxsplit=1)[0].split()
+        rest = [
+            word[:2] if word.startswith("-C") else word.partition("=")[0]
+            for word in re.split(r"fixtool |; ", text[match.end() :], maxsplit=1)[0].split()
+        ]
         words = [
             word
             for name, value in options.items()

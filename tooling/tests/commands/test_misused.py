@@ -372,3 +372,17 @@ def test_of_two_ways_to_split_one_is_left_out(fixtool: Callable[..., Ran], track
     ran = fixtool("split", "fix", "--into", "a=b", "--hunks", "--dry-run", cwd=tracked.path)
     hint = ran.err.partition("  try: ")[2]
     assert hint == "leave one out: fixtool split fix --into a=b --dry-run\n"
+
+
+def test_what_does_not_fit_is_left_out_of_the_command_that_was_typed(
+    fixtool: Callable[..., Ran], tracked: Git, team: Team, upstream: Git, tmp_path: Path
+) -> None:
+    """--dry-run, --no-build and --worktree were once lost: the command made another work tree."""
+    team.patch("other", "fix other", python__other_py="x\n")
+    upstream.commit("theirs", python__model_py=NUMBERS.replace("line 20\n", "theirs\n"))
+    words = ("--ref=main", f"--source={upstream.path}", "--no-build", "--worktree", tmp_path / "w")
+    ran = fixtool("apply", *words, cwd=tracked.path)
+    (then,) = (line[10:] for line in ran.out.splitlines() if line.startswith("or "))
+    typed = shlex.join(map(str, words))
+    assert (ran.status, then) == (3, f"fixtool apply {typed} --line main --without fix")
+    assert fixtool(*shlex.split(then)[1:], cwd=tracked.path).status == 0
