@@ -35,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
         "--router", metavar="PATH", help="real router matrices: safetensors; default FIXTOOL_MODEL"
     )
     parser.add_argument("--family", action="append", metavar="NAME", help="only these; repeatable")
-    parser.add_argument("--jobs", type=int, help="processes: 1 without a GPU, 8 with one")
+    parser.add_argument("--jobs", type=int, help="processes: 1 without a GPU, 8 to 16 with one")
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
     return parser.parse_args()
 
@@ -196,7 +196,7 @@ def main(options: argparse.Namespace) -> Answer:
     cases = with_every_variant(module, cases)
     if options.fail_fast:
         cases = interleave_families(cases)
-    jobs = options.jobs or (1 if device == "cpu" else 8)
+    jobs = options.jobs or (1 if device == "cpu" else min(max(8, os.cpu_count() or 1), 16))
     results = list(run_cases(cases, module, str(file), device, jobs, options.fail_fast))
     details = summarise(results)
     for name, family in details["families"].items():

@@ -359,6 +359,21 @@ def test_the_check_says_which_case_runs(tmp_path: Path, monkeypatch: pytest.Monk
     assert heard[-1].startswith(f"1 of 2 cases; {cases[1].name} has run for ")
 
 
+@pytest.mark.slow(8)
+def test_torch_compile_is_soon_through_with_each_kernel(tree: Path) -> None:
+    """Merge kept torch 2.14 busy for minutes, and then for minutes more: 10**8 steps, some of 10**-6 s."""
+    from verify.routing.load import find_kernel
+
+    command = [sys.executable, str(ROOT / "verify/tests/kernel_walk.py"), str(find_kernel(tree))]
+    env = {name: text for name, text in os.environ.items() if name != "TRITON_INTERPRET"}
+    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tooling")])
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-600:]
+    walks = json.loads(ran.stdout)
+    assert set(walks) == {"merge", "heads", "rounds"}
+    assert max(walks.values()) < 100_000, walks
+
+
 def test_a_check_says_what_took_its_time() -> None:
     """A kernel that two processes compiled at once counts twice, and is one of two different ones."""
     from verify.routing.cases import all_cases
