@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -28,6 +28,10 @@ class Unmarked(StrEnum):
     REMOVED_UPSTREAM = "upstream has removed it, and the patch changes it"
     REMOVED_BY_PATCH = "the patch removes it, and upstream has changed it"
     BINARY = "it is binary"
+    SYMLINK = "it is a symlink"
+    SUBMODULE = "it is a submodule"
+    MODE = "both sides make it the same text, with another mode"
+    BY_ATTRIBUTE = "its attributes let git write no usual conflict markers"
 
 
 @dataclass(frozen=True)
@@ -128,22 +132,47 @@ def _stage(tree: Repo, folder: Path) -> None:
 def unmarked(tree: Repo) -> dict[str, Unmarked]:
     """The paths in conflict in which git writes no markers, and why: nothing in the file shows then
     whether a person has looked at it."""
-    stages: dict[str, dict[str, str]] = {}
+    stages: dict[str, dict[str, tuple[str, str]]] = {}
     out = tree.run("ls-files", "--unmerged", "-z").stdout.decode("utf-8", "surrogateescape")
     for entry in out.split("\0")[:-1]:
         about, _, path = entry.partition("\t")
-        _, blob, stage = about.split(" ")
-        stages.setdefault(path, {})[stage] = blob
-    found = {}
-    for path, blobs in stages.items():
-        if "2" not in blobs:
-            found[path] = Unmarked.REMOVED_UPSTREAM
-        elif "3" not in blobs:
-            found[path] = Unmarked.REMOVED_BY_PATCH
-        elif any(b"\0" in tree.read_blob(parse_oid(blob, "git ls-files"))
-                 for blob in blobs.values()):  # fmt: skip
-            found[path] = Unmarked.BINARY
-    return found
+        mode, blob, stage = about.split(" ")
+        stages.setdefault(path, {})[stage] = mode, blob
+    found = {path: why for path, sides in stages.items() if (why := _why_unmarked(tree, sides))}
+    asked = [path for path in stages if path not in found]
+    return found | dict.fromkeys(_with_own_markers(tree, asked), Unmarked.BY_ATTRIBUTE)
+
+
+def _why_unmarked(tree: Repo, sides: Mapping[str, tuple[str, str]]) -> Unmarked | None:
+    """Why git writes no markers into a file, of which ``sides`` are the mode and the blob of each
+    stage; None if it writes some."""
+    if "2" not in sides:
+        return Unmarked.REMOVED_UPSTREAM
+    if "3" not in sides:
+        return Unmarked.REMOVED_BY_PATCH
+    modes = {mode for mode, _ in sides.values()}
+    if "160000" in modes:
+        return Unmarked.SUBMODULE
+    if "120000" in modes:
+        return Unmarked.SYMLINK
+    if sides["2"][1] == sides["3"][1]:
+        return Unmarked.MODE
+    blobs = (tree.read_blob(parse_oid(blob, "git ls-files")) for _, blob in sides.values())
+    return Unmarked.BINARY if any(b"\0" in data for data in blobs) else None
+
+
+def _with_own_markers(tree: Repo, paths: Sequence[str]) -> Iterator[str]:
+    """Those of ``paths`` into which git writes no markers, or longer ones, as attributes say."""
+    if not paths:
+        return
+    names = "".join(f"{path}\0" for path in paths).encode("utf-8", "surrogateescape")
+    words = ("check-attr", "-z", "--stdin", "merge", "conflict-marker-size")
+    answer = tree.run(*words, stdin=names).stdout.decode("utf-8", "surrogateescape").split("\0")
+    for path, name, value in zip(answer[::3], answer[1::3], answer[2::3], strict=False):
+        if value in ("unset", "binary") or (
+            name == "conflict-marker-size" and value not in ("unspecified", "7")
+        ):
+            yield path
 
 
 def _require_settled(tree: Repo, conflict: Resolving) -> None:
