@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fixtool.edit.export import Exported, Output
-    from fixtool.edit.merging import SideChange
+    from fixtool.edit.merging import BothChanged, SideChange
     from fixtool.edit.outputs import PatchSet
 
 
@@ -191,11 +191,16 @@ def show_notes(exported: Exported) -> None:
 
 
 def show_conflicts(
-    exported: Exported, place: Path | None, typed: Sequence[str], verb: str = "refresh"
+    exported: Exported,
+    place: Path | None,
+    typed: Sequence[str],
+    verb: str = "refresh",
+    *,
+    alone: bool = False,
 ) -> None:
     """Show what both sides did to each patch that both have changed, and how to go on: ``verb`` is
-    the command, with the patch that it is about."""
-    where = argument(place)
+    the command, with the patch that it is about. ``alone`` says that only some of the changes of
+    the work tree were to be written."""
     for note in exported.notes:
         terminal.say(f"note      {note}")
     for both in exported.conflicts:
@@ -207,22 +212,28 @@ def show_conflicts(
         terminal.say(f"  line       {_side(both.there)}")
     terminal.say("nothing was written: both sides have changed these patches")
     first = exported.conflicts[0]
-    command = f"fixtool {verb} --worktree {where}"
-    if not {"--ours", "--theirs"}.isdisjoint(typed):
-        options.say_next(
-            f"fixtool apply --line {exported.line} --no-build --worktree NEW-DIR", typed
-        )
-        terminal.say(
-            "          (one side alone does not fit: make your change again, in a new work"
-        )
-        terminal.say("          tree of the line as it is now)")
-        return
-    if first.here.what == "unchanged" or first.there.what == "unchanged":
-        options.say_next(command, typed)
-        terminal.say("          (it needs the other changes of the work tree, or of the line)")
-        return
+    command = f"fixtool {verb} --worktree {argument(place)}"
+    one_sided = "unchanged" in (first.here.what, first.there.what)
+    if one_sided or not {"--ours", "--theirs"}.isdisjoint(typed):
+        if alone:
+            options.say_next(command, typed)
+            terminal.say("          (it needs the other changes of the work tree, or of the line)")
+        else:
+            new = f"fixtool apply --line {exported.line} --no-build --worktree NEW-DIR"
+            options.say_next(new, typed)
+            terminal.say(
+                "          (the two sides do not fit each other: make your change again there)"
+            )
+    else:
+        _say_sides(exported, first, command, place, typed)
+
+
+def _say_sides(
+    exported: Exported, first: BothChanged, command: str, place: Path | None, typed: Sequence[str]
+) -> None:
+    """Say how to choose a side, or to make both changes one."""
     if first.take_up:
-        label = "next"
+        label, where = "next", argument(place)
         if exported.edits:
             terminal.say(f"next      git -C {where} add --update")
             label = "then"

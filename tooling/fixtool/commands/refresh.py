@@ -119,7 +119,8 @@ def finish(
         if exported.conflicts:
             into = next((edit.slug for edit in exported.edits if edit.slug), None)
             verb = f"refresh {into}" if into and command == "refresh" else command
-            show_conflicts(exported, place, options.typed(ctx), verb)
+            alone = bool(exported.edits or ctx.params.get("slug"))
+            show_conflicts(exported, place, options.typed(ctx), verb, alone=alone)
         else:
             _show(exported, dry_run=dry_run)
     raise typer.Exit(int(exit_code))

@@ -462,6 +462,7 @@ class _Merging:
         if slug in self.noted:
             return
         self.noted.add(slug)
+        paths = self.paths
         base, ours, theirs = version.base, version.ours, version.theirs
         here = self._side(base, ours, "squashed" if slug in self.squashed else "removed")
         moved = slug in self.base and theirs is None and self.moved_there.holder(slug)
@@ -477,7 +478,7 @@ class _Merging:
                                    self.objects.tree_of(before.parents[0]), after.tree)  # fmt: skip
             if tree and tree != before.tree:
                 take_up = self.objects.add_commit(replace(after, tree=tree, parents=(base,)))
-        paths = self.paths or tuple(sorted(set(here.files) & set(there.files)))
+        paths = paths or tuple(sorted(set(here.files) & set(there.files)))
         self.conflicts.append(BothChanged(slug, here, there, paths, take_up))
         self.paths = ()
 

@@ -379,6 +379,20 @@ def test_the_parts_of_a_patch_that_the_line_has_split_go_with_it(two: Two) -> No
     assert two.is_sound()
 
 
+def test_if_no_side_fits_a_new_work_tree_is_advised(two: Two) -> None:
+    """Bob's patch stands on one that the line has dropped. The advice was to type the same command
+    again."""
+    source = ("--source", str(two.team.upstream.path))
+    assert two.fixtool("drop", "five", "--reason", "why", *source, cwd=two.team.root).status == 0
+    edited = TWENTY.replace("line five\n", "line FIVE\n")
+    two.amend(two.bob, "twenty", python__model_py=edited)
+    for words in ((), ("--ours",)):
+        ran = two.refresh(two.bob, *words)
+        assert (ran.status, "conflict  twenty: python/model.py" in ran.out) == (3, True)
+        assert "next      fixtool apply --line main --no-build --worktree NEW-DIR" in ran.out
+    assert two.slugs == ["twenty", "read"]
+
+
 def test_what_the_line_has_added_moved_and_renamed_stays(two: Two) -> None:
     two.ada.commit(f"area: of Ada\n\n{WHY}", of_ada_txt="new\n")
     commits = two.ada("rev-list", "--reverse", "HEAD", "-4").split()
