@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fixtool.series.patch import Patch
+
 ODD = 1_000_003  # a number that stands for every number
 
 
@@ -74,6 +76,8 @@ class Filler:
         )  # a check of the fields' form must not stop what is shown of them
         for field in dataclasses.fields(hint):
             object.__setattr__(value, field.name, self.value(hints[field.name]))
+        if isinstance(value, Patch):
+            value.__post_init__()  # it checks nothing, and puts the diff where it is read from
         return value
 
 
