@@ -184,6 +184,9 @@ def body(exported: Exported) -> dict[str, Any]:
 
 def show_notes(exported: Exported) -> None:
     """Say what is not obvious, and what was committed."""
+    listed = any(file.change.value in ("added", "removed") for file in exported.patches)
+    if exported.series_changed and not listed:
+        terminal.say("moved     the patches have the order of the work tree")
     for note in exported.notes:
         terminal.say(f"note      {note}")
     if exported.committed:

@@ -12,7 +12,7 @@ from fixtool.apply.worktree import Record, require_clean
 from fixtool.edit.change import FileAction, WrittenFile
 from fixtool.edit.export import Exported, Form, Output
 from fixtool.edit.place import Place, series_at
-from fixtool.errors import NAMED_HINTS, CannotRun, Refused
+from fixtool.errors import NAMED_HINTS, CannotRun, Refused, UsageError
 from fixtool.files import holds, require_file, require_folder, write_atomically
 from fixtool.git.database import ObjectDatabase
 from fixtool.git.objects import Oid
@@ -65,9 +65,15 @@ def of_line(context: Context, line: Line, place: Place) -> PatchSet:
 
 
 def require_places(outputs: Sequence[Output]) -> None:
-    """Raise CannotRun if one of ``outputs`` cannot be written, and Refused if a folder holds
-    something that fixtool did not write."""
+    """Raise CannotRun if one of ``outputs`` cannot be written, Refused if a folder holds something
+    that fixtool did not write, and UsageError if one is to be the standard output."""
     for output in outputs:
+        if str(output.path) == "-":
+            form = f"--{output.form.value}"
+            raise UsageError(
+                f"{form} writes a file, and - is the name of none",
+                hint=f"name a file: {form} FILE",
+            )
         if output.form is Form.SERIES:
             require_folder(output.path, "--series")
             _patches_of(output.path)
@@ -103,6 +109,12 @@ def write(patches: PatchSet, outputs: Sequence[Output], *, dry_run: bool = False
         notes.append(
             f"{count(len(only_git), 'file')} with binary data: git apply takes them, quilt and "
             f"patch do not: {', '.join(only_git[:3])}"
+        )
+    crlf = [slug for slug, mail in mails.items() if b"\r\n" in mail]
+    if crlf and Form.MBOX in forms:  # git am takes the ends of lines for those of a mailer
+        notes.append(
+            f"{count(len(crlf), 'patch')} with lines that end in CRLF, which git am takes with "
+            f"--keep-cr only: {', '.join(crlf[:3])}"
         )
     return Exported(
         patches.line, patches.folder,

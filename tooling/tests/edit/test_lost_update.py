@@ -429,7 +429,8 @@ def test_the_order_of_one_side_stays_and_two_new_orders_are_a_conflict(two: Two)
     for tree, order in ((two.ada, (2, 0, 1)), (two.bob, (0, 2, 1))):
         tree("reset", "--hard", "--quiet", f"{commits[0]}^")
         tree("cherry-pick", *(commits[at] for at in order))
-    assert two.refresh(two.ada).status == 0
+    ran = two.refresh(two.ada)
+    assert (ran.status, "moved     the patches have the order" in ran.out) == (0, True)
     assert two.slugs == ["read", "five", "twenty"]
     ran = two.refresh(two.bob)
     assert (ran.status, "work tree  moved" in ran.out) == (3, True)

@@ -94,6 +94,27 @@ def test_binary_files_are_named_and_one_diff_is_made_of_two_trees(
     assert told not in export("--mbox", tmp_path / "mbox").err
 
 
+def test_what_a_tool_needs_to_be_told_is_told(
+    export: Callable[..., Ran], series: Team, tmp_path: Path
+) -> None:
+    """git am refused the mbox, and nothing had said why."""
+    series.patch("crlf", "crlf", "patch/beta", crlf_txt="one\r\ntwo\r\n")
+    ran = export("--mbox", tmp_path / "mbox")
+    assert "1 patch with lines that end in CRLF, which git am takes with --keep-cr only" in ran.err
+    assert "CRLF" not in export("--combined", tmp_path / "diff").err
+    git = Git(tmp_path / "user")
+    series.upstream("clone", "--quiet", ".", str(git.path))
+    git("checkout", "--quiet", "v1.0")
+    git("am", "--quiet", "--keep-cr", str(tmp_path / "mbox"))
+    assert (git.path / "crlf.txt").read_bytes() == b"one\r\ntwo\r\n"
+    ran = export("--combined", "-")
+    assert (ran.status, "--combined writes a file, and - is the name of none" in ran.err) == (
+        2,
+        True,
+    )
+    assert not (series.root / "-").exists()
+
+
 def test_check_and_dry_run_write_nothing(export: Callable[..., Ran], tmp_path: Path) -> None:
     one = tmp_path / "all.diff"
     assert export("--combined", one, "--check").status == 1
