@@ -319,3 +319,10 @@ def test_no_test_imports_another(folder: str) -> None:
         if re.search(r"^(?!fixtool\.).*\b(test_|tests\b)", name)
     ]
     assert shared == []
+
+
+@pytest.mark.parametrize("module", ["apply.sides", "apply.run", "commands.export", "commands.build",
+                                    "commands.refresh", "edit.export", "edit.refresh", "edit.new"])  # fmt: skip
+def test_the_record_of_a_work_tree_says_how_it_is_made(module: str) -> None:
+    """A command that a message put together lacked the source that the work tree was made from."""
+    assert not re.findall("fixtool apply --.*", MODULES[module].read_text())

@@ -45,4 +45,4 @@ def absorb(
             where = argument(tree.work_tree)
             options.say_next(f"fixtool export --worktree {where}", options.typed(ctx))
         raise typer.Exit(int(ExitCode.OK))
-    finish(ctx, "absorb", exported, tree.work_tree, json=json, dry_run=dry_run)
+    finish(ctx, "absorb", exported, tree.work_tree, record, json=json, dry_run=dry_run)

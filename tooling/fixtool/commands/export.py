@@ -16,6 +16,7 @@ from fixtool.text import argument
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fixtool.apply.worktree import Record
     from fixtool.edit.export import Exported, Output
     from fixtool.edit.merging import BothChanged, SideChange
     from fixtool.edit.outputs import PatchSet
@@ -102,7 +103,7 @@ def export(
     ))  # fmt: skip
     if exported.conflicts and not json:
         verb = "export --remove-missing" if remove_missing else "refresh"
-        show_conflicts(exported, tree.work_tree, options.typed(ctx), verb)
+        show_conflicts(exported, tree.work_tree, record, options.typed(ctx), verb)
     _finish(exported, json=json, check=check, dry_run=dry_run)
 
 
@@ -196,14 +197,15 @@ def show_notes(exported: Exported) -> None:
 def show_conflicts(
     exported: Exported,
     place: Path | None,
+    record: Record,
     typed: Sequence[str],
     verb: str = "refresh",
     *,
     alone: bool = False,
 ) -> None:
     """Show what both sides did to each patch that both have changed, and how to go on: ``verb`` is
-    the command, with the patch that it is about. ``alone`` says that only some of the changes of
-    the work tree were to be written."""
+    the command, with the patch that it is about. ``record`` is that of the work tree at ``place``,
+    and ``alone`` says that only some of its changes were to be written."""
     for note in exported.notes:
         terminal.say(f"note      {note}")
     for both in exported.conflicts:
@@ -215,26 +217,28 @@ def show_conflicts(
         terminal.say(f"  line       {_side(both.there)}")
     terminal.say("nothing was written: both sides have changed these patches")
     first = exported.conflicts[0]
-    command = f"fixtool {verb} --worktree {argument(place)}"
+    kept = "".join(f" {word}" for word in ("--no-commit", "--dry-run") if word in typed)
+    command = f"fixtool {verb} --worktree {argument(place)}{kept}"
     one_sided = "unchanged" in (first.here.what, first.there.what)
     if one_sided or not {"--ours", "--theirs"}.isdisjoint(typed):
         if alone:
             options.say_next(command, typed)
             terminal.say("          (it needs the other changes of the work tree, or of the line)")
         else:
-            new = f"fixtool apply --line {exported.line} --no-build --worktree NEW-DIR"
-            options.say_next(new, typed)
+            options.say_next(f"{record.to_apply()} --no-build --worktree NEW-DIR", typed)
             terminal.say(
                 "          (the two sides do not fit each other: make your change again there)"
             )
     else:
-        _say_sides(exported, first, command, place, typed)
+        _say_sides(exported, first, command, place, kept, typed)
 
 
 def _say_sides(
-    exported: Exported, first: BothChanged, command: str, place: Path | None, typed: Sequence[str]
-) -> None:
-    """Say how to choose a side, or to make both changes one."""
+    exported: Exported, first: BothChanged, command: str, place: Path | None, kept: str,
+    typed: Sequence[str],
+) -> None:  # fmt: skip
+    """Say how to choose a side, or to make both changes one. Each command has the options
+    ``kept``."""
     if first.take_up:
         label, where = "next", argument(place)
         if exported.edits:
@@ -243,7 +247,8 @@ def _say_sides(
         pick = f"git -C {where} cherry-pick --no-commit {first.take_up[:12]}"
         terminal.say(f"{label}      {pick}")
         terminal.say("          and resolve the conflict there; then, with what you made:")
-        options.say_next(f"fixtool refresh {first.slug} --worktree {where} --ours", typed, label="")
+        ours = f"fixtool refresh {first.slug} --worktree {where}{kept} --ours"
+        options.say_next(ours, typed, label="")
     else:
         options.say_next(f"{command} --ours   (the work tree's version)", typed)
     options.say_next(f"{command} --theirs   (the line's version)", typed, label="or")

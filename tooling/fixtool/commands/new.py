@@ -126,4 +126,4 @@ def _make(
     new = NewPatch(slug.removesuffix(".patch"), text, author, selection)
     wanted = ExportOptions(commit=not no_commit, dry_run=dry_run)
     exported = new_patch(context, tree, record, new, wanted)
-    finish(ctx, "new", exported, tree.work_tree, json=json, dry_run=dry_run)
+    finish(ctx, "new", exported, tree.work_tree, record, json=json, dry_run=dry_run)

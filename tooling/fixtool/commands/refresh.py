@@ -17,6 +17,7 @@ from fixtool.text import argument, count
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fixtool.apply.worktree import Record
     from fixtool.edit.export import Exported
     from fixtool.edit.refresh import Selection
     from fixtool.edit.split import HunkText
@@ -98,7 +99,7 @@ def refresh(
         raise UsageError("there is nothing uncommitted to choose from", where=str(tree.work_tree))
     else:
         exported = export(context, tree, record, export_options)
-    finish(ctx, "refresh", exported, tree.work_tree, json=json, dry_run=dry_run)
+    finish(ctx, "refresh", exported, tree.work_tree, record, json=json, dry_run=dry_run)
 
 
 def finish(
@@ -106,6 +107,7 @@ def finish(
     command: str,
     exported: Exported,
     place: Path | None,
+    record: Record,
     *,
     json: bool,
     dry_run: bool,
@@ -120,7 +122,7 @@ def finish(
             into = next((edit.slug for edit in exported.edits if edit.slug), None)
             verb = f"refresh {into}" if into and command == "refresh" else command
             alone = bool(exported.edits or ctx.params.get("slug"))
-            show_conflicts(exported, place, options.typed(ctx), verb, alone=alone)
+            show_conflicts(exported, place, record, options.typed(ctx), verb, alone=alone)
         else:
             _show(exported, dry_run=dry_run)
     raise typer.Exit(int(exit_code))

@@ -149,17 +149,17 @@ def require_base(tree: Repo, record: Record, line: Line, options: ExportOptions)
             f"this work tree is on {record.onto[:12]}, but line {line.name} is written against "
             f"{line.upstream.base[:12]}",
             where=str(tree.work_tree),
-            hint=_to_the_line(tree, line),
+            hint=_to_the_line(tree, record, line),
         )
 
 
-def _to_the_line(tree: Repo, line: Line) -> str:
+def _to_the_line(tree: Repo, record: Record, line: Line) -> str:
     """How what a work tree on another base has comes to the line. Edits that are not committed need
     a work tree of the line as it is."""
     at = argument(tree.work_tree)
     if not tree.status():
         return f"write the patches elsewhere: fixtool export --worktree {at} --output DIR"
-    make = f"fixtool apply --line {line.name} --no-build --worktree NEW-DIR"
+    make = f"{record.to_apply(line.upstream)} --no-build --worktree NEW-DIR"
     take = f"git -C {at} diff --binary HEAD | git -C NEW-DIR apply --3way"
     return f"make a work tree of the line as it is: {make}; then take your edits there: {take}"
 

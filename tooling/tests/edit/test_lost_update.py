@@ -389,7 +389,8 @@ def test_if_no_side_fits_a_new_work_tree_is_advised(two: Two) -> None:
     for words in ((), ("--ours",)):
         ran = two.refresh(two.bob, *words)
         assert (ran.status, "conflict  twenty: python/model.py" in ran.out) == (3, True)
-        assert "next      fixtool apply --line main --no-build --worktree NEW-DIR" in ran.out
+        source = f"--source {two.team.upstream.path} --no-build --worktree NEW-DIR"
+        assert f"next      fixtool apply -C {two.team.root} --line main {source}" in ran.out
     assert two.slugs == ["twenty", "read"]
 
 
