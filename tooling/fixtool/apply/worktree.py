@@ -82,14 +82,14 @@ class Record:
 
     def again(self, tree: Repo) -> str:
         """The command that makes this work tree again, where it is."""
-        place = argument(tree.work_tree)
+        own_place = argument(tree.work_tree)
         if is_checkout(tree.git_dir):
-            return f"{self._apply(None)} --ref {self.onto} --into {place}"
+            return f"{self._apply(None)} --ref {self.onto} --into {own_place}"
         if self.base == self.onto:
-            return f"{self.to_apply()} --worktree {place}"
+            return f"{self.to_apply()} --worktree {own_place}"
         if self.release:
-            return f"{self._apply('pypi')} --ref v{self.release} --worktree {place}"
-        return f"{self.to_apply()} --ref {self.onto} --worktree {place}"
+            return f"{self._apply('pypi')} --ref v{self.release} --worktree {own_place}"
+        return f"{self.to_apply()} --ref {self.onto} --worktree {own_place}"
 
 
 class OwnCommits(Refused):

@@ -384,7 +384,7 @@ def test_history_suggests_what_it_would_record(taken: Maintainer) -> None:
     trailer = f"Applied-Upstream: {took}, #9, 1.1"
     assert f"found     {trailer}, which five does not record\n" in ran.out
     source, root = taken.upstream.path, taken.team.root
-    words = f"fixtool history --record --to main --source {source} -C {root}"
+    words = f"fixtool history --to main --source {source} -C {root} --record"
     assert ran.out.endswith(f"next      {words}\n")
     answer = document(taken.on_source("history", "--to", "main", "--json"))
     assert answer["facts"] == [{"slug": "five", "trailer": trailer, "recorded": None}]
