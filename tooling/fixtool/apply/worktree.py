@@ -39,6 +39,7 @@ from fixtool.text import argument, split_lines
 
 _PATIENCE = 60.0  # seconds
 _NAMED = 2  # work trees that a message names
+_SUBMODULE = "160000"
 _OBJECTS = ("rev-list", "--objects", "--no-object-names")
 _NEXT = "fixtool.next.json"  # the record to come, while a work tree moves to another commit
 
@@ -396,16 +397,63 @@ def _change_files(tree: Repo, head: str, commit: str) -> None:
 
 
 def _require_free(tree: Repo, head: str, commit: str) -> None:
-    """Raise Refused if a file that the series adds would replace one that git does not track:
-    ``read-tree -u`` overwrites ignored files, and does not say so."""
+    """Raise Refused if a file that the series adds would replace one that git does not track, or
+    one that it changes was edited behind git's back: ``read-tree -u`` overwrites ignored files, and
+    does not say so."""
     assert tree.work_tree is not None
-    for change in changed_files(tree, head, commit, "--diff-filter=A"):
+    hidden = hidden_edits(tree)
+    for change in changed_files(tree, head, commit):
+        if change.path in hidden:
+            raise Refused(
+                f"{change.path} was edited, and git was told not to look at it",
+                where=str(tree.work_tree / change.path),
+                hint="show the edit to git, then commit or stash it: "
+                f"{to_show(tree, change.path, hidden[change.path])}",
+            )
+        if change.old_blob != ZERO:
+            continue
         if os.path.lexists(tree.work_tree / change.path):
             raise Refused(
                 f"{change.path} is in the way: the series adds it, and git does not track yours",
                 where=str(tree.work_tree / change.path),
                 hint="move it away, then run the same command again",
             )
+
+
+def hidden_edits(tree: Repo) -> dict[str, str]:
+    """The files of a work tree that were edited, and at which git was told not to look, each with
+    the option that told it so."""
+    assert tree.work_tree is not None
+    out = tree.run("ls-files", "-v", "-z").stdout.decode("utf-8", "surrogateescape")
+    hidden = {
+        entry[2:]: "skip-worktree" if entry[0] in "Ss" else "assume-unchanged"
+        for entry in out.split("\0")
+        if entry and (entry[0] == "S" or entry[0].islower())
+        if os.path.lexists(tree.work_tree / entry[2:])
+    }
+    if not hidden:
+        return {}
+    names = [f":(top,literal){path}" for path in hidden]
+    staged = tree.run("ls-files", "--stage", "-z", "--", *names).stdout
+    for entry in staged.decode("utf-8", "surrogateescape").split("\0")[:-1]:
+        about, _, path = entry.partition("\t")
+        file = tree.work_tree / path
+        mode, blob, _ = about.split(" ")
+        if mode == _SUBMODULE or _text_of(file) == tree.read_blob(Oid(blob)):
+            del hidden[path]
+    return hidden
+
+
+def _text_of(file: Path) -> bytes | None:
+    """What git would store of a file; None if a folder is there."""
+    if file.is_symlink():
+        return os.fsencode(file.readlink())
+    return None if file.is_dir() else file.read_bytes()
+
+
+def to_show(tree: Repo, path: str, option: str) -> str:
+    """The command after which git looks at a file of ``hidden_edits`` again."""
+    return f"git -C {argument(tree.work_tree)} update-index --no-{option} {argument(path)}"
 
 
 def _set_branch(tree: Repo, record: Record, tip: Oid | None) -> None:

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from fixtool.apply.home import Home, home_at
-from fixtool.apply.worktree import Record, alone_in, read_record
+from fixtool.apply.worktree import Record, alone_in, hidden_edits, read_record, to_show
 from fixtool.errors import CannotRun, FixtoolError
 from fixtool.files import require_private
 from fixtool.git import worktrees
@@ -179,6 +179,9 @@ def _tree_is_needed(
             return "fixtool cannot tell what is in it", record.again(tree) if record else make
         if tree.status():
             return "it holds edits that are not committed", f"git -C {where} status"
+        for path, option in hidden_edits(tree).items():
+            why = f"it holds edits of {path}, at which git was told not to look"
+            return why, to_show(tree, path, option)
         if head != record.commit and not exported(tree, record):
             return "it holds commits that are in no patch", f"fixtool export --worktree {where}"
     except (FixtoolError, OSError) as error:
@@ -199,7 +202,9 @@ def _store_is_needed(path: Path) -> tuple[str | None, str | None]:
             return f"the work tree {top} belongs to it, and may be on another disk", hint
     try:
         form = "--format=%(objectname) %(committeremail) %(refname:short)"
-        listed = Store(path).run("for-each-ref", form, "refs/heads/").text
+        store = Store(path)
+        listed = store.run("for-each-ref", form, "refs/heads/").text
+        stashed = store.ref("refs/stash")  # all work trees of a store have one stash
     except FixtoolError as error:
         return f"git cannot read it: {error.message}", f"rm -rf {argument(path)}"
     for line in listed.split("\n") if listed else ():
@@ -209,6 +214,10 @@ def _store_is_needed(path: Path) -> tuple[str | None, str | None]:
         if name.startswith("kept/") or not ours:
             hint = f"git -C {argument(path)} branch -D {argument(name)}"
             return f"its branch {name} holds commits of yours", hint
+    if stashed:
+        at = f"git -C {argument(path)}"
+        hint = f"see it: {at} log --walk-reflogs --patch refs/stash; or let it go: "
+        return "its stash holds edits of yours", f"{hint}{at} update-ref -d refs/stash"
     return _in_use(_measure(path / "objects")[1]), None
 
 

@@ -428,6 +428,25 @@ def test_into_refuses_an_untracked_file_in_the_way(
     assert checkout.snapshot() == before
 
 
+@pytest.mark.parametrize("option", ["assume-unchanged", "skip-worktree"])
+def test_into_refuses_an_edit_at_which_git_does_not_look(
+    series: Team, settings: Settings, checkout: Git, option: str
+) -> None:
+    """The edit was written over, or git said only that it cannot merge."""
+    checkout("update-index", f"--{option}", "python/model.py")
+    checkout.write("python/model.py", "mine\n")
+    before = checkout.snapshot()
+    with pytest.raises(Refused, match=r"python/model\.py was edited, and git was told") as refused:
+        into(series, settings, checkout)
+    assert refused.value.hint is not None
+    assert f"update-index --no-{option} python/model.py" in refused.value.hint
+    assert checkout.snapshot() == before
+    checkout("update-index", f"--no-{option}", "python/model.py")
+    checkout("checkout", "--quiet", "python/model.py")
+    checkout("update-index", f"--{option}", "python/model.py")
+    assert into(series, settings, checkout).placed is not None
+
+
 def test_into_refuses_a_foreign_branch(series: Team, settings: Settings, checkout: Git) -> None:
     applied = into(series, settings, checkout)
     assert applied.placed is not None

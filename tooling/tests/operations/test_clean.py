@@ -117,6 +117,11 @@ def _new_file(place: Place) -> str:
     return "edits that are not committed"
 
 
+def _hidden(place: Place) -> str:
+    place.tree("update-index", "--skip-worktree", "python/other.py")
+    return _edit(place) and "edits of python/other.py, at which git was told not to look"
+
+
 def _commit(place: Place) -> str:
     place.tree.write("python/other.py", "mine\n")
     place.tree.commit("mine\n\nWhy.")
@@ -136,7 +141,7 @@ def _damaged(place: Place) -> str:
     return "it cannot be read"
 
 
-@pytest.mark.parametrize("work", [_edit, _new_file, _commit, _waits, _damaged])
+@pytest.mark.parametrize("work", [_edit, _new_file, _hidden, _commit, _waits, _damaged])
 def test_unsaved_work_stays(place: Place, work: Callable[[Place], str]) -> None:
     reason = work(place)
     make_old(place)
@@ -156,6 +161,16 @@ def test_commits_that_were_exported_are_safe(place: Place) -> None:
     make_old(place)
     (tree,) = run(place, "--remove", "--only", "worktree")
     assert tree["removed"]
+
+
+def test_a_stash_keeps_the_store(place: Place) -> None:
+    """All work trees of a store have one stash: it was lost with the store."""
+    _edit(place)
+    place.tree("stash", "--quiet")
+    make_old(place)
+    store = of_kind(run(place, "--remove"), "store")[0]
+    assert "its stash holds edits of yours" in store["kept"]
+    assert f"git -C {store['path']} update-ref -d refs/stash" in store["hint"]
 
 
 def test_commits_of_a_removed_work_tree_keep_the_store(place: Place) -> None:
