@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from fixtool.apply.home import home_at
-from fixtool.apply.worktree import read_record
+from fixtool.apply.worktree import hidden_edits, read_record, to_show
 from fixtool.errors import CannotRun, FixtoolError, Refused, UsageError
 from fixtool.git.objects import Oid
 from fixtool.git.repo import Repo
+from fixtool.git.trees import changed_files
 from fixtool.operations import _put_back
 from fixtool.operations.capture import Scope, capture
 from fixtool.operations.log import Log, Operation, Standing, now
@@ -355,6 +356,25 @@ def _differs(git: Repo, old: Oid | None, new: Oid | None, paths: Sequence[str]) 
     return git.run(*words, accept=(0, 1)).status == 1
 
 
+def _hidden(
+    tree: Repo, path: str, wanted: TreeState | None, present: TreeState, verb: str
+) -> Iterator[_Newer]:
+    """The edits of a work tree at which git was told not to look, in files that go or change."""
+    hidden = hidden_edits(tree)
+    if hidden and wanted is not None:
+        here = not tree.lacks([wanted.head])
+        changes = changed_files(tree, present.head, wanted.head) if here else ()
+        hidden = {file: hidden[file] for file in (change.path for change in changes)
+                  if file in hidden}  # fmt: skip
+    for file, option in hidden.items():
+        show = to_show(tree, file, option)
+        yield (
+            f"edits of {Path(path) / file}",
+            path,
+            f"show them to git: {show}; then fixtool {verb}",
+        )
+
+
 def _newer_in_tree(
     log: Log,
     path: str,
@@ -387,6 +407,7 @@ def _newer_in_tree(
             yield f"edits in the work tree {path}", path, hint
     elif tree.status():
         yield f"edits in the work tree {path} that are not committed", path, _save(path)
+    yield from _hidden(tree, path, wanted, present, verb)
     if wanted is not None and wanted.branch not in (None, present.branch):
         yield from _newer_on_branch(tree, path, str(wanted.branch), wanted.head, verb)
     missing = [oid for oid in (wanted and wanted.head, wanted and wanted.files) if oid]

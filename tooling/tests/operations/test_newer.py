@@ -132,6 +132,15 @@ def test_commits_on_the_branch_that_a_work_tree_has_left(place: Place, into: boo
     assert tree.head() == old
 
 
+def test_an_edit_at_which_git_does_not_look(place: Place) -> None:
+    place.done("apply", "--no-build", "--worktree", place.tree.path)
+    place.tree("update-index", "--skip-worktree", "python/other.py")
+    place.tree.write("python/other.py", "mine\n")
+    ran = refusal(place)
+    assert f"edits of {place.tree.path}/python/other.py" in ran.err
+    assert "update-index --no-skip-worktree python/other.py; then fixtool undo" in ran.err
+
+
 def test_an_ignored_file_is_no_work(place: Place) -> None:
     place.done("apply", "--no-build", "--worktree", place.tree.path)
     place.tree.write("python/__pycache__/x.pyc", "made\n")
