@@ -45,7 +45,7 @@ def _register(store: Repo, folder: Path, head: str) -> Repo:
     place = folder.parent.resolve() / folder.name
     entries = store.git_dir.resolve() / "worktrees"
     entries.mkdir(exist_ok=True)
-    name = re.sub("[^A-Za-z0-9_-]", "-", folder.name)
+    name = re.sub(r"[^A-Za-z0-9_.-]|^\.|\.(?=\.)", "-", folder.name)  # it becomes part of refs
     entry = entries / f"{name}-{os.urandom(4).hex()}"
     with temporary_folder(".worktree-", store.git_dir) as staging:
         made = staging / "entry"

@@ -291,7 +291,7 @@ def mine(world: World) -> None:
 
 
 HOLDING = {
-    "new work tree": (f"{FRESH} --worktree {{trees}}/new", "worktree add"),
+    "new work tree": (f"{FRESH} --worktree {{trees}}/new", "read-tree --reset"),
     "work tree moves on": (WARM, "read-tree -m"),
     "into": (INTO, "read-tree -m"),
     "export": (EXPORT, "fsync"),
@@ -324,9 +324,9 @@ def test_two_at_once(name: str, world: World, record_property: Props) -> None:
 ALL = tuple(KILLED)
 CUT = {  # command, what makes it have work, and where it is cut by which signals
     "new work tree": (f"{FRESH} --worktree {{trees}}/new --json", bad.nothing, {
-        "cat-file --batch": ["SIGINT"], "merge-tree": ["SIGTERM"], "worktree add": ["SIGKILL"],
-        "smudge": ALL, "worktree move": ["SIGTERM"], "after worktree move": ["SIGINT", "SIGKILL"], "update-ref": ["SIGKILL"],
-        "after update-ref": ["SIGINT"], "symbolic-ref": ["SIGKILL"]}),
+        "cat-file --batch": ["SIGINT"], "merge-tree": ["SIGTERM"], "read-tree --reset": ["SIGKILL"],
+        "smudge": ALL, "after read-tree --reset": ["SIGTERM"], "update-ref": ["SIGKILL"],
+        "after update-ref": ["SIGINT", "SIGKILL"]}),
     "work tree moves on": (f"{WARM} --json", adds(makes("third"), "third"), {
         "read-tree -m": ["SIGTERM"], "after read-tree -m": ["SIGINT", "SIGKILL"],
         "after update-ref": ["SIGTERM", "SIGKILL"]}),
