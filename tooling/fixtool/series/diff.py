@@ -184,7 +184,7 @@ def read_diff(diff: bytes | Text, *, where: str, first_line: int = 1) -> tuple[F
     Raises Refused, naming the line, if the diff is damaged or is not read by git as it looks.
     """
     try:
-        text = diff if isinstance(diff, Text) else Text(diff)
+        text = diff if isinstance(diff, Text) else Text(diff, owned=True)
         return tuple(_Reader(text, first_line).files())
     except _Damaged as error:
         hint = None

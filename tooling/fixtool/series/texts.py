@@ -21,15 +21,17 @@ _SMALL = 1 << 20  # bytes of a text that comes back as a whole when a part of it
 
 
 class Text:
-    """The bytes of a diff."""
+    """The bytes of a diff. It stays in memory if it is ``owned`` by somebody who has the bytes
+    anyway."""
 
     __slots__ = ("__weakref__", "_data", "_place", "size")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, owned: bool = False) -> None:
         self.size = len(data)
         self._data: bytes | None = data
         self._place: int | None = None  # where it begins in the file; None if it is not there
-        _held.add(self)
+        if not owned:
+            _held.add(self)
 
     def read(self) -> bytes:
         """All of it."""

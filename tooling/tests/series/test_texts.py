@@ -141,3 +141,11 @@ def test_patches_are_those_that_were_read_whatever_becomes_of_their_files(tmp_pa
         assert second.text == b" same\n-old\n+new %d\n" % number
         assert read_diff(diff, where="x")[0].hunks == patch.files[0].hunks
         assert patch == parse(raws[number], patch.slug, patch.path)
+
+
+def test_a_diff_that_its_reader_holds_anyway_is_not_written(held: texts._Held) -> None:
+    diff = _MAIL[_MAIL.index(b"diff --git") :].replace(b"%d", b"1")
+    diffs = [diff + b"\n" * number for number in range(20)]
+    read = [read_diff(each, where="x") for each in diffs]
+    assert held._file is None
+    assert all(len(file.hunks) == 2 for (file,) in read)
