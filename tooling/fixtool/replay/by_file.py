@@ -78,7 +78,7 @@ class Target(NamedTuple):
         return any(posixpath.dirname(file.path) in self.lost for file in added)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Part:
     """Files of one patch that are judged together: most often one. ``ours``, ``base`` and
     ``theirs`` are the entries in the target, in the patch's own base, and there with the patch.
@@ -92,7 +92,7 @@ class _Part:
     alone: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Waiting:
     """A part whose merge git has to make. ``strict`` is what `git apply` makes of it."""
 

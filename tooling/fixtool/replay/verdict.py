@@ -46,7 +46,7 @@ class PatchState:
     evidence: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class HunkResult:
     """One hunk. It begins at line ``written_for`` (from 1) of its file in the patch's own base, and
     at ``line`` of the target's, None if it has no place there; ``offset`` is the difference."""
@@ -58,7 +58,7 @@ class HunkResult:
     offset: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileResult:
     """One file of a patch and its hunks; none if it is binary, or if only its mode changes."""
 

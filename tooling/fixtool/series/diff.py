@@ -11,6 +11,7 @@ It takes one pass, in time and memory that grow with the size of the diff.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from fixtool.errors import Refused
@@ -33,6 +34,7 @@ _PERCENT = late_pattern(r"\d{1,3}%")
 _BINARY = late_pattern(r"(literal|delta) \d{1,12}")
 _BASE85 = late_pattern(r"[A-Za-z][0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]+")
 _QUOTED = late_pattern(r'"((?:[^"\\]|\\.)*)"')
+_NO_NEWLINE = b"\n\\"  # begins what a hunk says of the line above
 _AT, _BACKSLASH, _BLANK, _MINUS, _NEWLINE, _PLUS = b"@\\ -\n+"  # as numbers
 # What git writes before the hunks of most files: those whose names need no quotes.
 _USUAL_HEAD = late_pattern(
@@ -114,9 +116,19 @@ class Hunk:
         return b"".join(self._side(self._kinds[1]))
 
     @property
+    def sides(self) -> tuple[bytes, bytes] | None:
+        """The texts of both sides; None if it says of a line that it has no newline. To ask for
+        each of them takes twice as long."""
+        text = self.text
+        if _NO_NEWLINE in text:
+            return None
+        lines = text.split(b"\n")
+        return _without(lines, self._kinds[1][1:]), _without(lines, self._kinds[0][1:])
+
+    @property
     def names_no_newline(self) -> bool:
         """Whether it says of a line that it has no newline."""
-        return b"\n\\" in self.text
+        return _NO_NEWLINE in self.text
 
     @property
     def _kinds(self) -> tuple[bytes, bytes]:
@@ -125,21 +137,27 @@ class Hunk:
 
     def _lines(self, kinds: bytes) -> tuple[str, ...]:
         side = self._side(kinds)
-        if self.names_no_newline:
+        if len(side) > 1:
             return tuple(line.decode("utf-8", "surrogateescape") for line in side)
         return tuple(lines_of(b"".join(side).decode("utf-8", "surrogateescape")))
 
     def _side(self, kinds: bytes) -> list[bytes]:
+        """The lines of one side, or all of them as one text."""
         text = self.text
-        lines = text.split(b"\n")[:-1]
-        # An empty line is one of context whose blank was lost; it is in ``kinds`` too.
-        if b"\n\\" not in text:
-            return [line[1:] + b"\n" for line in lines if line[:1] in kinds]
+        lines = text.split(b"\n")
+        if _NO_NEWLINE not in text:
+            return [_without(lines, b"+" if kinds == b" -" else b"-")]
         side: list[bytes] = []
-        for line, next_line in zip(lines, [*lines[1:], b""], strict=True):
+        for line, next_line in zip(lines[:-1], [*lines[1:-1], b""], strict=True):
+            # An empty line is one of context whose blank was lost; it is in ``kinds`` too.
             if line[:1] in kinds:
                 side.append(line[1:] + (b"" if next_line.startswith(b"\\") else b"\n"))
         return side
+
+
+def _without(lines: Sequence[bytes], sign: bytes) -> bytes:
+    """The text of ``lines`` of a hunk, each without its first byte, but of those with ``sign``."""
+    return b"\n".join([line[1:] for line in lines if line[:1] != sign])
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,8 +224,8 @@ def _in_place(data: bytes, hunks: Sequence[Hunk]) -> bytes | None:
     pieces: list[bytes] = []
     at, line, shift = 0, 0, 0  # the byte and the line of ``data``, and how many lines more are new
     for hunk in hunks:
-        old, new = hunk.old_text, hunk.new_text
-        if not old or hunk.names_no_newline:
+        old, new = hunk.sides or (b"", b"")
+        if not old:
             return None
         wanted = 0 if hunk.old_start <= 1 else hunk.new_start - 1 - shift
         begin = _at_line(data, old, at, wanted - line)

@@ -408,7 +408,7 @@ def read_with(**changes: object) -> PatchResult:
 @pytest.mark.parametrize("empty", [(), ("line",), ("line", "offset")])
 def test_a_hunk_is_read_as_it_was_written(empty: tuple[str, ...]) -> None:
     (file,) = read_with(**dict.fromkeys(empty)).files
-    assert [vars(hunk) for hunk in file.hunks] == [{**HUNK, **dict.fromkeys(empty)}]
+    assert [dataclasses.asdict(hunk) for hunk in file.hunks] == [{**HUNK, **dict.fromkeys(empty)}]
 
 
 @pytest.mark.parametrize("key", ["number", "written_for", "line", "offset"])
