@@ -60,7 +60,7 @@ def test_every_test_that_is_to_notice_is_there() -> None:
     for test in sorted(named):
         file, _, function = test.partition("::")
         there = functions_in(ROOT / "tooling/tests" / file)
-        if function and function.partition("[")[0] not in there or not there:
+        if (function and function.partition("[")[0] not in there) or not there:
             missing.append(test)
     assert missing == []
     assert all(mutant["tests"] for mutant in table("ci/mutants.toml"))
