@@ -30,7 +30,7 @@ from fixtool.git.repo import Repo
 from fixtool.replay.changes import CommitChange, put_changes
 from fixtool.series import shelf
 from fixtool.series.commit import digest_of_files, files_of, rewrite_and_commit
-from fixtool.series.line import Line, PatchRepository
+from fixtool.series.line import Line, PatchRepository, read_series
 from fixtool.series.lint import errors_in_patch
 from fixtool.series.message import join_message, split_message
 from fixtool.series.patch import Patch, export_all, is_slug, parse, slugify
@@ -188,12 +188,16 @@ class Made:
         nothing changed. Raises Refused if another run has changed the line meanwhile."""
         with writing(repository):
             if digest_of(repository.line(self.line.name)) != self.digest:
-                raise Refused(
-                    f"line {self.line.name} was changed meanwhile",
-                    where=str(self.line.folder),
-                    hint="run the same command again",
-                )
+                raise _changed(self.line)
             return rewrite_and_commit(git, self.line.folder, self.files, self.remove, self.message)
+
+
+def _changed(line: Line) -> Refused:
+    return Refused(
+        f"line {line.name} was changed meanwhile",
+        where=str(line.folder),
+        hint="run the same command again",
+    )
 
 
 def own_series(
@@ -274,7 +278,29 @@ class _Maker:
         self.aside: frozenset[int] = frozenset()  # patches that do to every file what they did
 
     def make(self) -> Made:
-        digest = digest_of(self.line)
+        """Whatever another run does to the line meanwhile, it is one error, which says so."""
+        contents = files_of(self.line.folder)
+        self._require_as_read(contents)
+        digest = digest_of_files(contents)
+        try:
+            return self._make(digest)
+        except Exception as error:
+            if digest_of(self.line) != digest:
+                raise _changed(self.line) from error
+            raise
+
+    def _require_as_read(self, contents: Mapping[str, bytes]) -> None:
+        """Raise Refused if the files of the line are not those any more of which the plan was made:
+        what another run has written since would be written over."""
+        place = str(self.line.folder / "series")
+        entries = [entry.slug for entry in read_series(contents.get("series", b""), place)]
+        read = {f"{patch.slug}.patch": patch for patch in self.line.patches}
+        there = all(name in contents and patch.has_text(contents[name])
+                    for name, patch in read.items())  # fmt: skip
+        if entries != [entry.slug for entry in self.line.entries] or not there:
+            raise _changed(self.line)
+
+    def _make(self, digest: str) -> Made:
         self._require_dependencies()
         trees = self._trees()
         commits = self._commits(trees)

@@ -114,7 +114,12 @@ def split(context: Context, line: Line, place: Place, slug: str, request: SplitR
     committed = None
     if not request.dry_run:
         with writing(repository):
-            if series_with(repository.line(line.name), made.slug, made.slugs) != made.series:
+            now = repository.line(line.name)
+            read = {patch.slug: patch.digest for patch in own.line.patches}
+            if (
+                series_with(now, made.slug, made.slugs) != made.series
+                or {patch.slug: patch.digest for patch in now.patches} != read
+            ):
                 raise Refused("another run has changed the line meanwhile", where=str(folder),
                               hint="run the same command again")  # fmt: skip
             gone = {f"{made.slug}.patch"} - made.files.keys()

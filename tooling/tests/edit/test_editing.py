@@ -4,6 +4,7 @@ one commit, leaves a series that is well formed, and waits in a work tree where 
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,33 @@ def changes(edited: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 # -- verbs that need nobody ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["before", "within"])
+@pytest.mark.parametrize("other", ["again.patch", "series"])
+def test_what_another_run_writes_meanwhile_stays(editing: Editing, when: str, other: str) -> None:
+    """Until the new files were made, it was not seen: it was written over, or ended in a fault."""
+    files = editing.files()
+    newer = files[other].replace(b"again", b"once more")
+    if other == "series":
+        newer = files[other].replace(b"again.patch\n", b"")
+    module = "fixtool.edit.sequence"
+    maker_of = importlib.import_module(module)._Maker
+    real = maker_of._files
+
+    def meanwhile(maker: Any, *given: Any) -> Any:
+        (maker.line.folder / other).write_bytes(newer)
+        return real(maker, *given)
+
+    def before(objects: Any, own: Any, plan: Any) -> Any:
+        (own.line.folder / other).write_bytes(newer)
+        return maker_of(objects, own, plan).make()
+
+    place = f"{module}._Maker._files" if when == "within" else "fixtool.edit.waiting.make"
+    with mock.patch(place, meanwhile if when == "within" else before):
+        ran = editing.run("move", "other", "--before", "five")
+    assert (ran.status, "line main was changed meanwhile" in ran.err) == (1, True)
+    assert editing.files() == {**files, other: newer}
 
 
 def test_move(editing: Editing) -> None:

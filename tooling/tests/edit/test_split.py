@@ -12,7 +12,7 @@ import pytest
 
 from fixtool.edit.parts import By, group_paths
 from fixtool.edit.place import Place
-from fixtool.edit.split import SplitRequest, split
+from fixtool.edit.split import SplitRequest, _Splitter, split
 from fixtool.git.database import passing_objects
 from fixtool.git.objects import Oid
 from fixtool.series.commit import Rewrite
@@ -189,6 +189,24 @@ def test_a_patch_that_depends_on_it_depends_on_the_parts(splitting: Splitting) -
         "one",
         "two",
     )
+
+
+def test_what_another_run_has_written_into_the_patch_stays(splitting: Splitting) -> None:
+    """Only the series was compared: a change of the patch was written over with its old parts."""
+    path = splitting.folder / "big.patch"
+    newer = path.read_bytes().replace(b"Drop-When: never\n", b"Drop-When: soon\n")
+    assert newer != path.read_bytes()
+    real = _Splitter.make
+
+    def meanwhile(splitter: _Splitter) -> _Splitter:
+        made = real(splitter)
+        path.write_bytes(newer)
+        return made
+
+    with mock.patch.object(_Splitter, "make", meanwhile):
+        ran = splitting.run("big", "--by", "file")
+    assert (ran.status, "another run has changed the line meanwhile" in ran.err) == (1, True)
+    assert path.read_bytes() == newer
 
 
 def test_a_dry_run_writes_nothing(splitting: Splitting) -> None:
