@@ -83,7 +83,7 @@ class Commands(TyperGroup):
         ctx.meta["typed"] = (*(("-C", str(folder)) if folder else ()), *words)
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort):
+        except typer.Exit:
             raise
         except (Exception, KeyboardInterrupt) as error:
             if isinstance(error, BrokenPipeError) and _nobody_reads():  # `fixtool show x | head`
@@ -123,6 +123,9 @@ def _report(error: BaseException, verb: str, typed: Sequence[str], *, as_json: b
             signals.ignore()
             end_all()
             hint = "run the same command again: nothing is left half done"
+            failure = _Interrupted("interrupted", hint=hint)
+        case typer.Abort():  # Ctrl-D or Ctrl-C at a question
+            hint = "run the same command again: nothing was changed"
             failure = _Interrupted("interrupted", hint=hint)
         case Misused():
             from fixtool.commands.misused import describe

@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import typer
 
 from fixtool.apply.run import ApplyRequest, apply
 from fixtool.edit import edits
@@ -225,6 +226,14 @@ def test_hunks_are_asked_for(work: Work) -> None:
     assert (ran.status, "refresh six --take PATH:N" in ran.err) == (2, True)
     work.edit("line 12\n", "line twelve\n")
     work.edit("line 22\n", "line twenty-two\n")
+    before = work.state()
+    with (
+        mock.patch("fixtool.commands.options.on_terminal", return_value=True),
+        mock.patch("typer.confirm", side_effect=typer.Abort),  # Ctrl-D
+    ):
+        ran = work.run("refresh", "six", "--hunks")
+    assert (ran.status, "error: interrupted\n  try: run the same" in ran.err) == (130, True)
+    assert work.state() == before
     with (
         mock.patch("fixtool.commands.options.on_terminal", return_value=True),
         mock.patch("typer.confirm", lambda text, default: text.startswith("1 of 2")),
