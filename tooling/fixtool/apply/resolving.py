@@ -25,8 +25,8 @@ _COMMITTER = {f"GIT_COMMITTER_{key}": "fixtool" for key in ("NAME", "EMAIL")}
 class Unmarked(StrEnum):
     """Why git writes no markers into a file that is in conflict."""
 
-    REMOVED_UPSTREAM = "upstream has removed it, and the patch changes it"
-    REMOVED_BY_PATCH = "the patch removes it, and upstream has changed it"
+    REMOVED_BELOW = "upstream or an earlier patch has removed it, and the patch changes it"
+    REMOVED_BY_PATCH = "the patch removes it, and upstream or an earlier patch has changed it"
     BINARY = "it is binary"
     SYMLINK = "it is a symlink"
     SUBMODULE = "it is a submodule"
@@ -147,7 +147,7 @@ def _why_unmarked(tree: Repo, sides: Mapping[str, tuple[str, str]]) -> Unmarked 
     """Why git writes no markers into a file, of which ``sides`` are the mode and the blob of each
     stage; None if it writes some."""
     if "2" not in sides:
-        return Unmarked.REMOVED_UPSTREAM
+        return Unmarked.REMOVED_BELOW
     if "3" not in sides:
         return Unmarked.REMOVED_BY_PATCH
     modes = {mode for mode, _ in sides.values()}

@@ -168,7 +168,8 @@ def _place(
     folder = request.worktree
     branch = f"fixtool/{name}"
     if folder is not None:  # a branch can be checked out in one work tree only
-        branch += f"-{hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]}"
+        folder = folder.resolve()
+        branch += f"-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
     record = Record(
         line=result.line,
         patches=str(repository.root.resolve()),

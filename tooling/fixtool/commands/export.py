@@ -104,7 +104,7 @@ def export(
     if exported.conflicts and not json:
         verb = "export --remove-missing" if remove_missing else "refresh"
         show_conflicts(exported, tree.work_tree, record, options.typed(ctx), verb)
-    _finish(exported, json=json, check=check, dry_run=dry_run)
+    _finish(exported, json=json, check=check, dry_run=dry_run, in_line=output is None)
 
 
 def _outputs(mbox: Path | None, combined: Path | None, series: Path | None) -> list[Output]:
@@ -133,7 +133,7 @@ def _export_forms(
         require_places(outputs)
     patches = _patches(ctx, worktree, line, source, directory)
     exported = write(patches, outputs, dry_run=dry_run or check)
-    _finish(exported, json=json, check=check, dry_run=dry_run)
+    _finish(exported, json=json, check=check, dry_run=dry_run, in_line=False)
 
 
 def _patches(
@@ -164,7 +164,9 @@ def _patches(
     return of_line(context, chosen, place_of(opened))
 
 
-def _finish(exported: Exported, *, json: bool, check: bool, dry_run: bool) -> NoReturn:
+def _finish(
+    exported: Exported, *, json: bool, check: bool, dry_run: bool, in_line: bool
+) -> NoReturn:
     """Show what was written, or would be, and exit."""
     exit_code = ExitCode.REFUSED if check and exported.changed else ExitCode.OK
     if exported.conflicts:
@@ -172,7 +174,7 @@ def _finish(exported: Exported, *, json: bool, check: bool, dry_run: bool) -> No
     if json:
         terminal.print_document("export", exit_code, body(exported))
     elif not exported.conflicts:
-        _show(exported, dry_run=dry_run or check)
+        _show(exported, dry_run=dry_run or check, in_line=in_line)
     raise typer.Exit(int(exit_code))
 
 
@@ -183,8 +185,9 @@ def body(exported: Exported) -> dict[str, Any]:
     return terminal.fields(exported, *names)
 
 
-def show_notes(exported: Exported) -> None:
-    """Say what is not obvious, and what was committed."""
+def show_notes(exported: Exported, *, in_line: bool) -> None:
+    """Say what is not obvious, and what was committed; if the files were written ``in_line`` and
+    were not committed because no git repository tracks them, what to type."""
     listed = any(file.change.value in ("added", "removed") for file in exported.patches)
     if exported.series_changed and not listed:
         terminal.say("moved     the patches have the order of the work tree")
@@ -192,6 +195,8 @@ def show_notes(exported: Exported) -> None:
         terminal.say(f"note      {note}")
     if exported.committed:
         options.say_committed(exported.committed)
+    elif exported.changed and in_line:
+        options.say_how_to_track(exported.folder)
 
 
 def show_conflicts(
@@ -260,7 +265,7 @@ def _side(side: SideChange) -> str:
     return f"{side.what} {', '.join(parts)}" if parts else side.what
 
 
-def _show(exported: Exported, *, dry_run: bool) -> None:
+def _show(exported: Exported, *, dry_run: bool, in_line: bool) -> None:
     files = exported.patches
     rows = [(file.slug, file.change.value, (file.commit or "")[:12]) for file in files]
     terminal.table(("patch", "change", "commit"), rows)
@@ -275,4 +280,4 @@ def _show(exported: Exported, *, dry_run: bool) -> None:
     changed = sum(file.changed for file in files)
     verb = "would change" if dry_run else "changed"
     terminal.say(f"{changed} of {len(files)} files {verb} in {exported.folder}")
-    show_notes(exported)
+    show_notes(exported, in_line=in_line and not dry_run)

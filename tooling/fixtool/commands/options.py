@@ -276,9 +276,14 @@ def say_committed(commit: str) -> None:
 def say_not_committed(folder: Path) -> None:
     """Say that what was written to the line at ``folder`` was not committed; and what to type, if
     the reason is that no git repository tracks it."""
+    terminal.say(f"written   {folder}; nothing was committed")
+    say_how_to_track(folder)
+
+
+def say_how_to_track(folder: Path) -> None:
+    """Say what to type if no git repository tracks the line at ``folder``."""
     from fixtool.series.commit import advice_to_track
 
-    terminal.say(f"written   {folder}; nothing was committed")
     with suppress(FixtoolError):  # it was written all the same
         if advice := advice_to_track(folder.parent.parent):
             terminal.say(f"note      {advice}")

@@ -172,4 +172,4 @@ def _show(exported: Exported, *, dry_run: bool) -> None:
         slugs = dict.fromkeys(edit.slug for edit in exported.edits if edit.slug)
         what = ", ".join(slugs) or what
     terminal.say(f"{what} {verb} in {exported.folder}")
-    show_notes(exported)
+    show_notes(exported, in_line=not dry_run)

@@ -141,7 +141,12 @@ def _commit(
             hint += f"; or make a patch of each: fixtool export {at}"
         raise Refused(f"{what} has no message", where=str(tree.work_tree), hint=hint)
     if result == objects.tree_of(parent):
-        raise Refused(f"{new.slug} would change nothing", where=str(tree.work_tree))
+        raise Refused(
+            f"{new.slug} would change nothing",
+            where=str(tree.work_tree),
+            hint="make its change in the work tree first; what differs there now: "
+            f"git -C {argument(tree.work_tree)} status",
+        )
     machine = replace(MACHINE, date=author.date)
     return objects.add_commit(Commit(result, (parent,), author, machine, message))
 

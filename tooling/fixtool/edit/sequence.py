@@ -403,9 +403,9 @@ class _Maker:
     def _set_aside(self, wanted: Wanted) -> None:
         """A patch that would change nothing goes to the shelf, if the plan allows it."""
         if self.plan.emptied is None or wanted.old is None:
-            hint = (
-                f"take it out first: fixtool drop {wanted.old} --reason WHY" if wanted.old else None
-            )
+            hint = f"see what the line has: fixtool list --line {self.line.name}"
+            if wanted.old:
+                hint = f"take it out first: fixtool drop {wanted.old} --reason WHY"
             raise Refused(
                 f"{wanted.slug} would change nothing: the base or an earlier patch has all of it",
                 where=str(self.line.folder),

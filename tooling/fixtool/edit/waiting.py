@@ -338,14 +338,24 @@ def _changed_by_hand(
         message = join_message(subject, body)
         return replace(wanted, tree=tree, message=message, author=commit.author)
     if wanted.commit is None and not wanted.message:
-        where = argument(place.folder)
-        raise Refused(
-            f"{wanted.slug} has no message",
-            where=str(place.folder),
-            hint=f"git -C {where} commit --all, then: fixtool {session.verb} --continue "
-            f"--line {line.name}",
-        )
+        raise _no_message(wanted, session, place, line, edited=tree != commit.tree)
     return replace(wanted, tree=tree)
+
+
+def _no_message(
+    wanted: Wanted, session: Session, place: resolving.Resolving, line: Line, *, edited: bool
+) -> Refused:
+    at = f"git -C {argument(place.folder)}"
+    go_on = f"fixtool {session.verb} --continue --line {line.name}"
+    commit = f"{at} add --all && {at} commit, then: {go_on}"
+    if edited:
+        return Refused(f"{wanted.slug} has no message", where=str(place.folder), hint=commit)
+    return Refused(
+        f"{wanted.slug} changes nothing yet, and has no message",
+        where=str(place.folder),
+        hint=f"make its change there, and commit it: {commit}; or give it up: "
+        f"fixtool {session.verb} --abort --line {line.name}",
+    )
 
 
 def _park(context: Context, line: Line, place: Place, session: Session) -> Edited:

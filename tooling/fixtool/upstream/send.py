@@ -88,7 +88,7 @@ def find_destination(
         raise CannotRun(
             "sending needs a token, and GITHUB_TOKEN has none",
             where=repository.full_name,
-            hint="GITHUB_TOKEN=$(gh auth token) fixtool upstream … --send",
+            hint="set it, then the same command again: export GITHUB_TOKEN=$(gh auth token)",
         )
     upstream = GitHub(repository)
     owner, _, name = (fork or upstream.login()).partition("/")

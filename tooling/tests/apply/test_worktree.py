@@ -70,6 +70,19 @@ def test_a_work_tree_is_on_its_branch_as_soon_as_it_is_there(
     assert tree("status", "--porcelain") == ""
 
 
+def test_a_folder_has_one_branch_however_it_is_typed(
+    series: Team, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "within").mkdir()
+    monkeypatch.chdir(tmp_path / "within")
+    (tmp_path / "link").symlink_to(tmp_path)
+    first = run(series, settings, worktree=tmp_path / "tree")
+    for typed in ("../tree", "../link/tree"):
+        again = run(series, settings, worktree=Path(typed))
+        assert first.placed and again.placed
+        assert (again.placed.branch, again.placed.changed) == (first.placed.branch, False)
+
+
 def test_the_source_is_not_written_to(series: Team, settings: Settings) -> None:
     before = series.upstream.snapshot()
     run(series, settings)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from fixtool.commands.verbs import VERBS
-from support.repositories import NUMBERS, Git, Ran, Team
+from support.repositories import NUMBERS, TRAILERS, Git, Ran, Team
 
 NOWHERE = "--source http://127.0.0.1:1/x.git"
 COMMITTING = {
@@ -78,3 +78,18 @@ def test_a_dry_run_needs_no_identity_and_writes_nothing(
     dropped = json.loads(fixtool(*words, "--json", cwd=nameless.path).out)["dropped"]
     assert (dropped["slug"], dropped["dry_run"], dropped["committed"]) == ("more", True, None)
     assert nameless.snapshot() == before
+
+
+@pytest.mark.parametrize("verb", ["refresh", "export"])
+def test_that_git_tracks_no_patches_is_said(
+    fixtool: Callable[..., Ran], team: Team, verb: str
+) -> None:
+    """The files are written then, and nothing is committed."""
+    team.patch("fix", "fix twenty", python__model_py=NUMBERS.replace("line 20\n", "line XX\n"))
+    tree, source = team.root.parent / "tree", team.upstream.path
+    fixtool("apply", "--source", source, "--ref", "v1.0", "--worktree", tree, cwd=team.root)
+    Git(tree).commit(f"more\n\nWhy.\n\n{TRAILERS}", README_txt="more\n")
+    ran = fixtool(verb, "--worktree", tree, cwd=team.root)
+    assert (ran.status, "no git repository tracks" in ran.out) == (0, True), ran.err
+    elsewhere = fixtool("export", "--worktree", tree, "--output", tree.parent / "o", cwd=team.root)
+    assert "no git repository tracks" not in elsewhere.out

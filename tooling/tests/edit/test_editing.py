@@ -374,10 +374,11 @@ def test_new(editing: Editing, worktree: Callable[[], Git], how: str) -> None:
     tree = worktree()
     assert tree("log", "-1", "--format=%s") == "change five"
     nothing = editing.run("new", "--continue")
-    why = "fresh would change nothing" if how == "-m" else "fresh has no message"
+    why = "fresh would change nothing" if how == "-m" else "fresh changes nothing yet, and has"
     assert (nothing.status, why in nothing.err) == (1, True)
     tree.write("python/other.py", "alpha\nbeta\ngamma\ndelta\n")
     if how == "commit":
+        assert "fresh has no message" in editing.run("new", "--continue").err
         tree("commit", "--quiet", "--all", "-m", f"a new one\n\nText.\n\n{TRAILERS}")
     done = editing.edit("new", "--continue")
     assert changes(done) == [("fresh", "added"), ("other", "rewritten")]

@@ -431,9 +431,9 @@ def test_a_file_that_upstream_removed_has_to_be_decided(maintainer: Maintainer) 
     """Its whole text lies in the work tree without a marker. Going on at once would bring it back."""
     stopped = _parked_on(maintainer, python__model_py=None)
     (place,) = stopped.document["session"]["places"]
-    assert (place["lines"], "upstream has removed it" in place["why"]) == ([], True)
+    assert (place["lines"], "earlier patch has removed it" in place["why"]) == ([], True)
     assert [hunk["number"] for hunk in stopped.document["session"]["hunks"]] == [1]
-    message = "python/model.py is not resolved: upstream has removed it"
+    message = "python/model.py is not resolved: upstream or an earlier patch has removed it"
     expect_refusal(maintainer, "--continue", status=1, message=message)
     Git(stopped.tree)("rm", "--quiet", "python/model.py")
     assert outcomes(maintainer.resume("--continue"))["five"] == ("absorbed", "dropped")

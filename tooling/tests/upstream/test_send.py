@@ -239,7 +239,7 @@ def test_not_to_another_server(single: Hosting, monkeypatch: pytest.MonkeyPatch)
     assert "--mail DIR" in message
     monkeypatch.setenv("GITHUB_TOKEN", "")
     monkeypatch.setenv("FIXTOOL_URL", single.env["FIXTOOL_URL"])
-    assert "GITHUB_TOKEN=$(gh auth token)" in refused(single, code=4)
+    assert "export GITHUB_TOKEN=$(gh auth token)" in refused(single, code=4)
 
 
 # -- where it may not go ---------------------------------------------------------------------
