@@ -76,9 +76,9 @@ def same_changes(repo: Repo, pairs: Sequence[tuple[Oid, Oid]]) -> list[bool]:
     ]
 
 
-def state_of(tree: Repo, record: Record, line: Line) -> WorktreeState:
-    """What differs between a work tree and its line. Raises Refused if the commits of the work tree
-    are no straight line."""
+def state_of(tree: Repo, record: Record, line: Line, waiting: str | None = None) -> WorktreeState:
+    """What differs between a work tree and its line, in which the command ``waiting`` may wait for
+    a person. Raises Refused if the commits of the work tree are no straight line."""
     assert tree.work_tree is not None
     found = identify(tree, record, line)
     record = with_renames(record, found.renamed)
@@ -106,6 +106,10 @@ def state_of(tree: Repo, record: Record, line: Line) -> WorktreeState:
         line.name, tree.work_tree, record.onto, is_at_base(tree, record, line),
         tuple(tree.status()), patches, tuple(reordered), notes, "", stopped,
     )  # fmt: skip
+    if waiting:  # until it ends, every command that changes the line is refused
+        note = f"fixtool {waiting} of line {line.name} waits for you in another work tree"
+        go_on = f"fixtool {waiting} --continue --line {line.name}"
+        return replace(state, notes=(*state.notes, note), next="" if state.ok else go_on)
     return replace(state, next=_next(state, tree, record, line))
 
 

@@ -59,14 +59,18 @@ def require_nothing_waits(context: Context, line: str) -> None:
     """Raise Refused if a command waits for a person in ``line``. Called before another one changes
     the line: `--continue` would have to refuse then, and what the person has made would be of no
     use. A change that comes in by git cannot be refused; `--continue` finds it, and refuses."""
-    for verb, what in _VERBS.items():
-        if is_waiting(context, verb, line):
-            raise Refused(
-                f"{what} line {line} waits for you, and must end before the line is changed",
-                where=str(worktree_for(context, verb, line)),
-                hint=f"go on: fixtool {verb} --continue --line {line}; or give it up: "
-                f"fixtool {verb} --abort --line {line}",
-            )
+    if verb := waiting_verb(context, line):
+        raise Refused(
+            f"{_VERBS[verb]} line {line} waits for you, and must end before the line is changed",
+            where=str(worktree_for(context, verb, line)),
+            hint=f"go on: fixtool {verb} --continue --line {line}; or give it up: "
+            f"fixtool {verb} --abort --line {line}",
+        )
+
+
+def waiting_verb(context: Context, line: str) -> str | None:
+    """The command that waits for a person in ``line``; None if none does."""
+    return next((verb for verb in _VERBS if is_waiting(context, verb, line)), None)
 
 
 def is_waiting(context: Context, verb: str, line: str) -> bool:

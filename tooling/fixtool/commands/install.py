@@ -111,6 +111,7 @@ def _worktree_status(
 ) -> NoReturn:
     """Say what is newer in a work tree, and what in its line. Exit 1 if anything is."""
     from fixtool.apply.sides import state_of
+    from fixtool.apply.waiting import waiting_verb
     from fixtool.apply.worktree import open_worktree
 
     try:
@@ -123,7 +124,8 @@ def _worktree_status(
             hint="fixtool status --python PY, or fixtool status --worktree DIR",
         ) from error
     context = options.start_of(ctx, directory, record)
-    state = state_of(tree, record, context.repository.line(record.line))
+    waiting = waiting_verb(context, record.line)
+    state = state_of(tree, record, context.repository.line(record.line), waiting)
     exit_code = ExitCode.OK if state.ok else ExitCode.REFUSED
     if json:
         body = terminal.fields(state, "line", "place", "onto", "at_base", "uncommitted", "patches",

@@ -409,7 +409,13 @@ def format_patch(
 
 
 def slugify(subject: str) -> str:
-    """The slug for a subject: ``gemma4: give X its Y`` becomes ``gemma4-give-x-its-y``."""
+    """The slug for a subject: ``gemma4: give X its Y`` becomes ``gemma4-give-x-its-y``, and an
+    accented letter the letter without its accent."""
+    if not subject.isascii():
+        import unicodedata  # few subjects need it
+
+        letters = unicodedata.normalize("NFKD", subject.casefold())
+        subject = "".join(letter for letter in letters if not unicodedata.combining(letter))
     words = re.sub(r"[^a-z0-9]+", "-", subject.lower()).strip("-")
     return words[:60].rstrip("-") or "patch"
 

@@ -493,6 +493,10 @@ def test_status_says_what_is_newer_where(two: Two) -> None:
     found = document(status(two.bob, "--json"))
     assert found["uncommitted"] == ["scrap.txt"]
     assert found["next"] == f"fixtool absorb --worktree {two.bob.path} --dry-run"
+    assert two.fixtool("edit", "five", "--line", "main", cwd=two.team.root).status == 0
+    waits = document(status(two.bob, "--json"))
+    assert waits["next"].startswith("fixtool edit --continue --line main")
+    assert waits["notes"][-1] == "fixtool edit of line main waits for you in another work tree"
     assert two.fixtool("status", cwd=two.team.root).status == 2
     assert two.fixtool("status", "--worktree", two.team.root).status == 4
 

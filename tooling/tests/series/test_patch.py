@@ -181,6 +181,8 @@ def test_file_behind_a_new_symlink_is_named() -> None:
 def test_slugs_cannot_leave_their_folder() -> None:
     assert slugify("../../etc/passwd: x") == "etc-passwd-x"
     assert slugify("???") == "patch"
+    assert slugify("Ünïcödé: straße") == "unicode-strasse"
+    assert slugify("日本: fix") == "fix"
     assert [is_slug(slug) for slug in ("a-b.2", "../x", "a/b", ".hidden", "", "a..b", "-x")] == [
         True, False, False, False, False, False, False,
     ]  # fmt: skip
