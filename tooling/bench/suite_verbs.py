@@ -45,7 +45,7 @@ class _Verbs:
     """A series, and the patches that the verbs are about."""
 
     def __init__(self, place: Place, given: Namespace, size: int) -> None:
-        self.place, self.fixtool, self.size = place, given.fixtool, size
+        self.place, self.given, self.fixtool, self.size = place, given, given.fixtool, size
         self.clone = place.shared_clone(given.repo)
         chosen = choose(place, self.clone, given.last, [size], 0, None)
         self.base, self.tip = chosen.base, chosen.tips[size]
@@ -139,7 +139,8 @@ class _Verbs:
                         f"{text}edited\n")  # fmt: skip
         # Git cannot tell two times of one second apart, and until a second is over, it reads all
         # files again in each command. Nobody edits and types a command within it.
-        time.sleep(_EDITING)
+        if not self.given.quick:
+            time.sleep(_EDITING)
 
     def _commit(self) -> None:
         self.place.git(self.tree, "commit", "--quiet", "--all", "--message=area: one more")

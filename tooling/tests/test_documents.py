@@ -176,7 +176,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
         ["bash", "-c", f'{extract}; printf %s "$tests"'],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert shell.stdout.endswith("&& .venv/bin/pytest -n 2")
+    assert shell.stdout.endswith("&& .venv/bin/pytest -n 3")
     assert f"$ {shell.stdout}\n" in read("README.md")
     assert 'eval "$install"' in script
     assert 'eval "$tests"' in script

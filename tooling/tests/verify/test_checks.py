@@ -155,7 +155,7 @@ def test_more_ranks_than_gpus_start_nothing(fixtool: Run, checked: Team, bundled
         (["--only", "no such step"], 2, "no step is named no such step"),
         (["--import", "no-such-file"], 2, "cannot read no-such-file"),
         (["--import", "x", "--prove"], 2, "it takes no ref"),
-        (["--bundle", "/no/such/out.tar"], 4, "there is no folder /no/such"),
+        (["--bundle", "/no/such/out.tar"], 4, "cannot write /no/such/out.tar"),
         (["--bundle", "x", "--junit", "y"], 2, "--bundle only packs"),
         (["--junit", "/no/such/j.xml"], 4, "cannot write /no/such/j.xml"),
         (["--port", "70000"], 2, "70000"),
