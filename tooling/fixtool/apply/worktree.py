@@ -378,8 +378,11 @@ def _move_on(tree: Repo, record: Record) -> Placed:
     except BaseException:
         recover(tree)
         raise
-    write_record(tree, record)
-    (tree.git_dir / _NEXT).unlink(missing_ok=True)
+    if changed:
+        (tree.git_dir / _NEXT).replace(tree.git_dir / RECORD)
+    else:
+        write_record(tree, record)
+        (tree.git_dir / _NEXT).unlink(missing_ok=True)
     return Placed(tree.work_tree, record.branch, changed)
 
 

@@ -118,7 +118,8 @@ def judge(
         context, source, target, line, recorded, earlier, bring_history=request.bring_history
     )
     extended = replace(line, entries=(*line.entries, *request.restored))
-    source.bring(target.commit, extended.paths)
+    # Most sources have all files, and need no list of paths.
+    source.bring(target.commit, (path for patch in extended.patches for path in patch.paths))
     left_out = _without_need(known, line, request)
     result, decisions, moved = _replayed(
         context, source, target, extended, request, left_out, earlier

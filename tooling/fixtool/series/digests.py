@@ -56,7 +56,9 @@ class FileDigests:
 
     def keep(self) -> None:
         """Write down what is known now, if it was not all there before."""
-        if self._cache and not self._now.items() <= self._before.items():
+        if self._cache and any(
+            self._before.get(name) is not known for name, known in self._now.items()
+        ):
             files = {**self._before, **self._now}
             if len(files) > len(self._now) * 2 + _SPARE:
                 files = self._now

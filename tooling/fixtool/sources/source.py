@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from functools import cached_property
@@ -60,7 +60,7 @@ class Source(Protocol):
         """Make sure that the store has ``commit``, and return it."""
         ...
 
-    def bring(self, commit: str, paths: Sequence[str]) -> None:
+    def bring(self, commit: str, paths: Iterable[str]) -> None:
         """Make the files of ``commit`` at or below ``paths`` (none: all files) readable, with at
         most one request."""
         ...
@@ -146,7 +146,7 @@ class Local:
             )
         return commit
 
-    def bring(self, commit: str, paths: Sequence[str]) -> None:
+    def bring(self, commit: str, paths: Iterable[str]) -> None:
         """Only check: a partial clone may lack files."""
         packs = self.clone.objects_folder / "pack"
         if any(packs.glob("*.promisor")) and missing_files(self.clone, commit, *paths):
@@ -231,9 +231,9 @@ class Remote:
                 raise self._fetch_error(commit[:12], out, self._other(commit))
         return commit
 
-    def bring(self, commit: str, paths: Sequence[str]) -> None:
+    def bring(self, commit: str, paths: Iterable[str]) -> None:
         with self._fetching(f"files of {commit[:12]} from {self.url}"):
-            out = self.repo.fetch_files(commit, *paths)
+            out = self.repo.fetch_files(commit, *sorted(set(paths)))
         if out.status != 0:
             raise self._fetch_error(f"files of {commit[:12]}", out, self._other(commit))
 
@@ -377,7 +377,7 @@ class Releases:
             )
         return commit
 
-    def bring(self, commit: str, paths: Sequence[str]) -> None:
+    def bring(self, commit: str, paths: Iterable[str]) -> None:
         """Do nothing: an imported release is whole."""
 
     def bring_history(self, start: Oid, end: Oid, since: str) -> None:  # noqa: ARG002
