@@ -42,7 +42,6 @@ def _register(store: Repo, folder: Path, head: str) -> Repo:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise CannotRun(f"{folder} is not empty", where=str(folder))
-    place = folder.parent.resolve() / folder.name
     entries = store.git_dir.resolve() / "worktrees"
     entries.mkdir(exist_ok=True)
     name = re.sub(r"[^A-Za-z0-9_.-]|^\.|\.(?=\.)", "-", folder.name)  # it becomes part of refs
@@ -52,8 +51,8 @@ def _register(store: Repo, folder: Path, head: str) -> Repo:
         made.mkdir()
         (made / "HEAD").write_text(f"{head}\n")
         (made / "commondir").write_text("../..\n")
-        (made / "gitdir").write_text(f"{place / '.git'}\n")
-        (place / ".git").write_text(f"gitdir: {entry}\n")
+        (made / "gitdir").write_text(f"{_git_file(folder)}\n")
+        (folder / ".git").write_text(f"gitdir: {entry}\n")
         made.rename(entry)  # another git never sees the half of an entry
     return store.worktree_in(entry, folder)
 
@@ -61,9 +60,12 @@ def _register(store: Repo, folder: Path, head: str) -> Repo:
 def move(store: Repo, old: Path, new: Path) -> None:
     """Move the work tree at ``old`` to ``new``, which is not there."""
     with alone(store):
-        entry = Path((old / ".git").read_text().removeprefix("gitdir: ").strip())
-        # The next run clears what is at the old place, and what is noted for the new one.
-        write_atomically(entry / "gitdir", f"{new.parent.resolve() / new.name / '.git'}\n")
+        entries = _entries(store, old)
+        if not entries:
+            raise CannotRun(f"git has removed its entry of the work tree {old}", where=str(old),
+                            hint="run the same command again")  # fmt: skip
+        # The next run clears what a killed one leaves at the old place, and the entry of the new.
+        write_atomically(entries[0] / "gitdir", f"{_git_file(new)}\n")
         old.rename(new)
 
 
@@ -79,11 +81,21 @@ def forget(store: Repo, folder: Path) -> None:
     killed ``worktree add``, which is locked.)"""
     if not store.git_dir.is_dir():  # somebody has removed the store; a lock would make its folder
         return
-    git_file = str(folder.parent.resolve() / folder.name / ".git")
     with alone(store):
-        for entry in (store.git_dir / "worktrees").glob("*/gitdir"):
-            if entry.read_text().strip() == git_file:
-                shutil.rmtree(entry.parent)
+        for entry in _entries(store, folder):
+            shutil.rmtree(entry)
+
+
+def _entries(store: Repo, folder: Path) -> list[Path]:
+    """The folders of git's entries of the work tree at ``folder``."""
+    git_file = str(_git_file(folder))
+    found = (store.git_dir / "worktrees").glob("*/gitdir")
+    return [path.parent for path in found if path.read_text().strip() == git_file]
+
+
+def _git_file(folder: Path) -> Path:
+    """The file by which git's entry names the work tree at ``folder``, which may be gone."""
+    return folder.parent.resolve() / folder.name / ".git"
 
 
 def prune(store: Repo) -> None:

@@ -209,6 +209,15 @@ def test_what_the_line_has_dropped_stays_out_unless_it_was_changed(two: Two) -> 
     assert two.is_sound()
 
 
+def squash_in_the_tree(two: Two) -> None:
+    """Bob squashes the second of his three commits into the first one, with plain git."""
+    commits = two.bob("rev-list", "--reverse", "HEAD", "-3").split()
+    two.bob("reset", "--hard", "--quiet", commits[1])
+    two.bob("reset", "--soft", "--quiet", commits[0])
+    two.bob("commit", "--amend", "--quiet", "--no-edit")
+    two.bob("cherry-pick", commits[2])
+
+
 @pytest.mark.parametrize(("side", "holds"), [("--ours", True), ("--theirs", False)])
 def test_what_the_line_has_dropped_does_not_come_back_in_another_patch(
     two: Two, side: str, holds: bool
@@ -217,11 +226,7 @@ def test_what_the_line_has_dropped_does_not_come_back_in_another_patch(
     its change back, beside a note that it stays out."""
     source = ("--source", str(two.team.upstream.path))
     assert two.fixtool("drop", "twenty", "--reason", "why", *source, cwd=two.team.root).status == 0
-    commits = two.bob("rev-list", "--reverse", "HEAD", "-3").split()
-    two.bob("reset", "--hard", "--quiet", commits[1])
-    two.bob("reset", "--soft", "--quiet", commits[0])
-    two.bob("commit", "--amend", "--quiet", "--no-edit")
-    two.bob("cherry-pick", commits[2])
+    squash_in_the_tree(two)
     before = two.text("five")
     ran = two.refresh(two.bob)
     assert (ran.status, "work tree  squashed\n  line       removed" in ran.out) == (3, True)
@@ -319,12 +324,7 @@ def test_an_edit_of_what_the_line_has_squashed_is_kept_if_it_is_chosen(two: Two)
 
 def test_the_same_squash_on_both_sides_is_no_conflict(two: Two) -> None:
     squash_in_the_line(two)
-    commits = two.bob("rev-list", "--reverse", "HEAD", "-3").split()
-    two.bob("reset", "--soft", "--quiet", commits[1])
-    two.bob("reset", "--hard", "--quiet")
-    two.bob("reset", "--soft", "--quiet", commits[0])
-    two.bob("commit", "--amend", "--quiet", "--no-edit")
-    two.bob("cherry-pick", commits[2])
+    squash_in_the_tree(two)
     before = two.text("five")
     ran = two.refresh(two.bob)
     assert (ran.status, "note      twenty is in five in the line now" in ran.out) == (0, True)
