@@ -136,9 +136,21 @@ def test_git_am_and_quilt_take_release_lines(name: str, releases: Releases, tmp_
     assert trees == {"am": replayed.tree, "quilt": replayed.tree}
 
 
+@pytest.mark.pypi
+def test_the_ids_in_the_readme(releases: Releases) -> None:
+    """A patch had changed, and README.md went on with the ids of the old one."""
+    line = OURS.line("v0.5.23")
+    replayed = replay(releases.repo, line, line.upstream.base)
+    shown = (ROOT / "README.md").read_text("utf-8")
+    commits = [patch.commit or "" for patch in replayed.patches]
+    assert f"commit    {replayed.commit}\ntree      {replayed.tree}\n" in shown
+    assert [commit for commit in commits if f"  clean    {commit[:12]}  " not in shown] == []
+    assert f"The commit id `{replayed.commit[:12]}…` is the same" in shown
+
+
 @pytest.mark.history
 def test_the_pinned_base(tmp_path: Path) -> None:
-    """All four clean on the base; alone, too; equal to git am and quilt; exported unchanged."""
+    """All clean on the base; alone, or with what they need, too; equal to git am and quilt; exported unchanged."""
     if not shutil.which("quilt"):
         pytest.skip("quilt is not installed (Debian: apt-get install quilt)")
     line = OURS.line("b0ce16d0c")
@@ -147,12 +159,14 @@ def test_the_pinned_base(tmp_path: Path) -> None:
 
     clone.borrow(theirs)
     replayed = replay(clone, line, line.upstream.base)
-    assert [patch.verdict for patch in replayed.patches] == [Verdict.CLEAN] * 4
+    assert [patch.verdict for patch in replayed.patches] == [Verdict.CLEAN] * 5
     assert drift(clone, line, line.upstream.base) == ()
     trees = am_and_quilt(line, clone, line.upstream.base, tmp_path)
     assert trees == {"am": replayed.tree, "quilt": replayed.tree}
     for entry in line.entries:
-        alone = Line(line.name, line.folder, line.upstream, (entry,))
+        needed = line.patch(entry).depends_on
+        below = (other for other in line.entries if other.slug in needed)
+        alone = Line(line.name, line.folder, line.upstream, (*below, entry))
         assert replay(clone, alone, line.upstream.base).ok
 
 
